@@ -1,0 +1,77 @@
+"""Pilotfish makes big models cheap to run.
+
+    import pilotfish
+
+    pilotfish.record("folder:photos", ["timm:mobilenetv3_small_100", "timm:convnext_base"], "run")
+    pilotfish.savers("run", base="timm:convnext_base")
+    pilotfish.tune("run", ["timm:mobilenetv3_small_100", "timm:convnext_base"], max_drop=0.005).save("cascade")
+    pilotfish.Cascade.load("cascade").predict(["cat.jpg"])
+
+Names are loaded when they are first used: ``import pilotfish`` is quick and imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pilotfish._version import __version__
+
+if TYPE_CHECKING:
+    from pilotfish.api import bench, import_predictions, open_run, record, report, savers, tune
+    from pilotfish.cascade import Artefact
+    from pilotfish.data import load_data
+    from pilotfish.errors import PilotfishError
+    from pilotfish.flow import build
+    from pilotfish.models import Model, Preprocessing, load_model
+    from pilotfish.plan import SaverRanking, Tuning
+    from pilotfish.records import Records, Run
+    from pilotfish.runtime import Answer, BenchResult, Cascade
+
+_HOMES = {
+    "pilotfish.api": ("bench", "import_predictions", "open_run", "record", "report", "savers", "tune"),
+    "pilotfish.cascade": ("Artefact",),
+    "pilotfish.data": ("load_data",),
+    "pilotfish.errors": ("PilotfishError",),
+    "pilotfish.flow": ("build",),
+    "pilotfish.models": ("Model", "Preprocessing", "load_model"),
+    "pilotfish.plan": ("SaverRanking", "Tuning"),
+    "pilotfish.records": ("Records", "Run"),
+    "pilotfish.runtime": ("Answer", "BenchResult", "Cascade"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Answer",
+    "Artefact",
+    "BenchResult",
+    "Cascade",
+    "Model",
+    "PilotfishError",
+    "Preprocessing",
+    "Records",
+    "Run",
+    "SaverRanking",
+    "Tuning",
+    "__version__",
+    "bench",
+    "build",
+    "import_predictions",
+    "load_data",
+    "load_model",
+    "open_run",
+    "record",
+    "report",
+    "savers",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'pilotfish' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,75 @@
+"""Every error Pilotfish raises on purpose.
+
+    PilotfishError
+    ├── UsageError            an argument or a combination of arguments that makes no sense
+    ├── DataError             samples: a folder, an array file, one image
+    │   └── UnreadableSample  one sample cannot be read; it costs its own row, not the run
+    ├── ModelError            a model's name, weights or outputs
+    ├── RecordsError          a records file or a run folder
+    │   └── AlignmentError    records that do not belong together
+    ├── BudgetError           a budget that no operating point meets
+    ├── ArtefactError         a cascade folder that cannot be trusted or does not fit its models
+    └── MissingExtraError     an optional dependency that is not installed
+
+Messages say what was found, what was expected and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PilotfishError(Exception):
+    """Base of all errors that Pilotfish raises on purpose."""
+
+
+class UsageError(PilotfishError):
+    """An argument, or a combination of arguments, that makes no sense."""
+
+
+class DataError(PilotfishError):
+    """A data specification or a data file that cannot be used."""
+
+
+class UnreadableSample(DataError):  # noqa: N818 - a sample, not the run, is at fault
+    """One sample that cannot be read. It costs its own row only."""
+
+
+class ModelError(PilotfishError):
+    """A model's name, weights or outputs are not usable."""
+
+
+class RecordsError(PilotfishError):
+    """A records file or run folder that cannot be used."""
+
+
+class AlignmentError(RecordsError):
+    """Records that do not belong together."""
+
+
+class BudgetError(PilotfishError):
+    """A budget that no operating point meets. The message gives the best that can be reached."""
+
+
+class ArtefactError(PilotfishError):
+    """A cascade folder that cannot be trusted, or does not fit the models at hand."""
+
+
+class MissingExtraError(PilotfishError):
+    """An optional dependency that is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed: pip install 'pilotfish[{extra}]'"
+        )
+
+
+def nearest(name: str, valid: Iterable[str], most: int = 5) -> str:
+    """A clause for error messages: the valid names nearest to *name*, or the first few."""
+    names = list(valid)
+    close = difflib.get_close_matches(name, names, n=most, cutoff=0.4)
+    if close:
+        return "nearest names: " + ", ".join(close)
+    shown = ", ".join(names[:most]) + (", …" if len(names) > most else "")
+    return f"valid names: {shown}" if names else "there are none"

@@ -1,0 +1,122 @@
+"""Files written whole or not at all, and names that are safe to write."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from pilotfish.errors import PilotfishError, UsageError
+
+MAX_JSON_BYTES = 256 * 2**20
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A temporary path beside *target* that replaces it when the block ends without an error.
+
+    The file reaches the disk before it takes its name, so a reader (or a restart after ``kill -9``)
+    sees the old file or the new one, never half of it.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write *text* as UTF-8, atomically."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, document: Any) -> None:
+    """Write *document* as indented JSON, atomically. Infinities are refused: JSON has none."""
+    write_text(target, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, error_type: type[PilotfishError]) -> dict[str, Any]:
+    """The JSON object in *path*; *error_type* when it is missing, too large, or not an object."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise error_type(f"{path}: {size:,} bytes of JSON, more than the {MAX_JSON_BYTES:,} allowed")
+        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_duplicates)
+    except OSError as error:
+        raise error_type(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise error_type(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise error_type(f"{path}: expected a JSON object, found {type(document).__name__}")
+    return document
+
+
+def unwritable(path: Path, error: OSError) -> PilotfishError:
+    """The one-line error for a file that cannot be written."""
+    reason = {
+        errno.ENOSPC: "the disk is full; free some space and run the same command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+        errno.EROFS: "the file system is read-only; name a folder that can be written",
+        errno.EACCES: "permission denied; name a folder that can be written",
+        errno.ENAMETOOLONG: "the name is too long; give a shorter one with --as",
+        errno.ENOTDIR: "a part of the path is a file, not a folder",
+        errno.EEXIST: "a file stands where a folder is needed",
+    }.get(error.errno or 0, error.strerror or str(error))
+    return PilotfishError(f"cannot write {path}: {reason}")
+
+
+def encode_name(name: str) -> str:
+    """A model's or split's name as a file name: percent-encoded, dots included."""
+    if not name or len(name.encode()) > 200:
+        raise UsageError(f"a name of 1 to 200 bytes is needed, found {len(name.encode())} bytes: {name[:60]!r}")
+    return quote(name, safe="").replace(".", "%2E")
+
+
+def decode_name(encoded: str) -> str:
+    """The inverse of :func:`encode_name`."""
+    return unquote(encoded)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(document: Any) -> str:
+    """Hex digest of a JSON document, independent of key order."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return document
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
