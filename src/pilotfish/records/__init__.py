@@ -1,0 +1,23 @@
+"""Records: what each model said about each sample, and what it costs. The one shared type."""
+
+from pilotfish.records.align import Table, align, read_table
+from pilotfish.records.importers import import_file
+from pilotfish.records.outputs import Outputs, from_logits, from_probabilities
+from pilotfish.records.records import NO_LABEL, Failure, Records, RecordsMeta
+from pilotfish.records.run import Run, open_run
+
+__all__ = [
+    "NO_LABEL",
+    "Failure",
+    "Outputs",
+    "Records",
+    "RecordsMeta",
+    "Run",
+    "Table",
+    "align",
+    "from_logits",
+    "from_probabilities",
+    "import_file",
+    "open_run",
+    "read_table",
+]

@@ -1,0 +1,167 @@
+"""Many models on the same samples: records joined by sample id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pilotfish.errors import AlignmentError
+from pilotfish.records.outputs import I64, Mask, Outputs
+from pilotfish.records.records import NO_LABEL, Records, RecordsMeta
+from pilotfish.records.run import Run
+
+
+@dataclass(frozen=True)
+class Table:
+    """Models aligned by sample id, in the order of the base's records.
+
+    reference       int64 (N,), the class that counts as right: the label, or the base's own answer
+    reference_kind  ``label`` (results are accuracies) or ``base`` (results are agreements with the base)
+    notes           what was left out, for the reader of the results
+    """
+
+    base: str
+    split: str
+    ids: pa.Array
+    reference: I64
+    reference_kind: str
+    outputs: Mapping[str, Outputs]
+    meta: Mapping[str, RecordsMeta]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models' names, the base last."""
+        return tuple(self.outputs)
+
+    def correct(self, model: str) -> Mask:
+        """bool (N,): whether *model* gives the reference class."""
+        return np.asarray(self.outputs[model].prediction == self.reference)
+
+
+def read_table(run: Run, models: Sequence[str], base: str, split: str = "val") -> Table:
+    """Read and align *models* and *base*; see :func:`align`."""
+    names = [m for m in dict.fromkeys(models) if m != base]
+    return align([run.read(name, split) for name in names], run.read(base, split))
+
+
+def align(others: Sequence[Records], base: Records) -> Table:
+    """Join records by sample id.
+
+    Samples that not every model has (an image that could not be read, say) are left out and counted in
+    ``notes``. Raises AlignmentError when the records cannot be of the same samples: other data, other
+    splits, other class counts or orders, labels that disagree.
+    """
+    everyone = [*others, base]
+    for records in others:
+        _check_pair(records, base)
+    keep = _shared_rows(others, base)
+    notes = []
+    if len(keep) < max(len(r) for r in everyone):
+        notes.append(f"{len(keep):,} samples are in the records of all models; the others were left out")
+    label, keep = _labels(everyone, base, keep)
+    if label is not None and (label == NO_LABEL).any():
+        labelled = label != NO_LABEL
+        notes.append(f"{int((~labelled).sum()):,} samples without a label were left out")
+        keep, label = keep[labelled], label[labelled]
+    ids = base.ids.take(pa.array(keep))
+    outputs = {r.meta.model: _rows(r, ids) for r in everyone}
+    reference = label if label is not None else outputs[base.meta.model].prediction
+    return Table(
+        base=base.meta.model,
+        split=base.meta.split,
+        ids=ids,
+        reference=reference,
+        reference_kind="base" if label is None else "label",
+        outputs=outputs,
+        meta={r.meta.model: r.meta for r in everyone},
+        notes=tuple(notes),
+    )
+
+
+def _shared_rows(others: Sequence[Records], base: Records) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    keep = np.ones(len(base), bool)
+    for records in others:
+        if not records.ids.equals(base.ids):
+            shared = np.asarray(pc.is_in(base.ids, value_set=records.ids))
+            if not shared.any():
+                raise AlignmentError(
+                    f"{records.meta.model} and {base.meta.model} share no sample ids "
+                    f"({records.ids[0]!s}, … and {base.ids[0]!s}, …); are they records of the same data and split?"
+                )
+            keep &= shared
+    if not keep.any():
+        raise AlignmentError("no sample is in the records of all the models; compare fewer models at a time")
+    return np.flatnonzero(keep)
+
+
+def _rows(records: Records, ids: pa.Array) -> Outputs:
+    if records.ids.equals(ids):
+        return records.outputs
+    return records.outputs.take(_positions(records, ids))
+
+
+def _positions(records: Records, ids: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    return np.asarray(pc.index_in(ids, value_set=records.ids)).astype(np.intp)
+
+
+def _labels(
+    everyone: Sequence[Records], base: Records, keep: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> tuple[I64 | None, np.ndarray[tuple[int], np.dtype[np.intp]]]:
+    """The label of each kept sample from whoever knows it, checked for contradictions; None when nobody does."""
+    ids = base.ids.take(pa.array(keep))
+    label = base.label[keep].copy()
+    for records in everyone:
+        if records is base or not records.has_labels:
+            continue
+        theirs = records.label if records.ids.equals(ids) else records.label[_positions(records, ids)]
+        both = (label != NO_LABEL) & (theirs != NO_LABEL)
+        wrong = int((label[both] != theirs[both]).sum())
+        if wrong:
+            raise AlignmentError(
+                f"the labels of {records.meta.model} and {base.meta.model} differ for {wrong:,} of {int(both.sum()):,} "
+                "shared samples; are these the same data, with classes in the same order?"
+            )
+        label = np.where(label == NO_LABEL, theirs, label)
+    return (None if (label == NO_LABEL).all() else label), keep
+
+
+def _check_pair(records: Records, base: Records) -> None:
+    a, b = records.meta, base.meta
+    if a.split != b.split:
+        raise AlignmentError(f"{a.model} was recorded on split {a.split}, {b.model} on split {b.split}")
+    if a.n_classes is not None and b.n_classes is not None and a.n_classes != b.n_classes:
+        raise AlignmentError(
+            f"{a.model} has {a.n_classes} classes, {b.model} has {b.n_classes}; a cascade needs models of one task"
+        )
+    _check_class_order(a, b)
+    if a.fingerprint and b.fingerprint and a.fingerprint != b.fingerprint:
+        raise AlignmentError(
+            f"{a.model} and {b.model} saw different data (fingerprints {a.fingerprint[:12]} and "
+            f"{b.fingerprint[:12]}); record both from the same --data, with the same --augment"
+        )
+
+
+def _check_class_order(a: RecordsMeta, b: RecordsMeta) -> None:
+    """A name that both models use must have the same index (ImageNet uses 'crane' twice: sets of indices)."""
+    mine, theirs = _indices(a.class_names or ()), _indices(b.class_names or ())
+    for name in mine.keys() & theirs.keys():
+        if mine[name].isdisjoint(theirs[name]):
+            raise AlignmentError(
+                f"the class order of {a.model} and {b.model} differs: {name!r} is class {min(mine[name])} in one "
+                f"and {min(theirs[name])} in the other; bring the outputs into one order and record again"
+            )
+
+
+def _indices(names: Sequence[str]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for index, name in enumerate(names):
+        found.setdefault(name, set()).add(index)
+    return found

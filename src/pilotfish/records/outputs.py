@@ -1,0 +1,132 @@
+"""What a classifier said about N samples, reduced to what scores and planning need.
+
+One function reduces raw outputs, for the recorder and for the run time alike, so a threshold set on
+records cuts the same numbers when the cascade runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import RecordsError
+
+FloatArray = NDArray[np.floating]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+LARGEST = float(np.finfo(np.float64).max)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Reduced outputs of one model. Arrays share their first axis of N samples.
+
+    prediction   int64 (N,)      the predicted class
+    log_odds     float64 (N,)    log p1 / (1 - p1) of the predicted class: the order of max-softmax, and
+                                 unlike max-softmax it does not saturate at 1.0. NaN where the model's
+                                 outputs were not finite: such a sample is never confident
+    log_sum_exp  float64 (N,)    log-sum-exp of all logits
+    top_classes  int32 (N, K)    the K best classes, best first
+    top_logits   float32 (N, K)  their logits (log-probabilities when probabilities were imported)
+    confidence   float64 (N,)    a confidence of unknown scale, when nothing better is known (imports)
+    logits       float32 (N, C)  all logits in class order, when recorded with ``--store full``
+    """
+
+    prediction: I64
+    log_odds: F64 | None = None
+    log_sum_exp: F64 | None = None
+    top_classes: I32 | None = None
+    top_logits: F32 | None = None
+    confidence: F64 | None = None
+    logits: F32 | None = None
+
+    def __len__(self) -> int:
+        return len(self.prediction)
+
+    def take(self, rows: NDArray[np.intp] | slice) -> Outputs:
+        """The same outputs for some rows, in the order given."""
+        picked: dict[str, Any] = {
+            field.name: None if (value := getattr(self, field.name)) is None else value[rows]
+            for field in dataclasses.fields(self)
+        }
+        return Outputs(**picked)
+
+
+def from_logits(logits: FloatArray, top_k: int = 1, keep_all: bool = False) -> Outputs:
+    """Reduce logits (N, C) of any float dtype; sums run in float64.
+
+    A row with NaN or +inf is not confident: its ``log_odds`` is NaN. -inf is a masked class.
+    """
+    z = np.asarray(logits)
+    if z.ndim != 2 or z.shape[1] < 2:
+        raise RecordsError(f"expected logits of shape (N, C) with C >= 2, found shape {z.shape}")
+    rows = np.arange(len(z))
+    best = z.argmax(axis=1)
+    top = z[rows, best].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        shifted = np.exp(z.astype(np.float64) - top[:, None])
+        shifted[rows, best] = 0.0
+        rest = shifted.sum(axis=1)
+        log_odds = np.minimum(-np.log(rest), LARGEST)  # keeps NaN; +inf would meet a threshold of +inf
+        log_sum_exp = top + np.log1p(rest)
+    log_odds[~np.isfinite(top)] = np.nan
+    if top_k <= 1:
+        classes = best[:, None]
+    else:
+        classes = _best_k(z, min(top_k, z.shape[1]))
+    return Outputs(
+        prediction=best.astype(np.int64),
+        log_odds=log_odds,
+        log_sum_exp=log_sum_exp,
+        top_classes=classes.astype(np.int32),
+        top_logits=np.take_along_axis(z, classes, axis=1).astype(np.float32),
+        logits=z.astype(np.float32) if keep_all else None,
+    )
+
+
+def from_probabilities(probabilities: FloatArray, top_k: int = 1, keep_all: bool = False) -> Outputs:
+    """Reduce probabilities (N, C). Rows are normalised; the rest of a row is summed without its largest
+    entry, so confidences that round to 1.0 keep their order."""
+    p = np.asarray(probabilities)
+    if p.ndim != 2 or p.shape[1] < 2:
+        raise RecordsError(f"expected probabilities of shape (N, C) with C >= 2, found shape {p.shape}")
+    p = p.astype(np.float64)
+    total = p.sum(axis=1)
+    bad = ~((p >= 0).all(axis=1) & (np.abs(total - 1) < 0.02))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise RecordsError(
+            f"row {row} is not a probability vector (sum {total[row]:.4g}, min {p[row].min():.4g}); "
+            "if these are logits, name the array 'logits'"
+        )
+    with np.errstate(divide="ignore"):
+        outputs = from_logits(np.log(p), top_k=top_k, keep_all=keep_all)
+    return outputs
+
+
+def bad_rows(logits: FloatArray) -> NDArray[np.intp]:
+    """Indices of rows that hold NaN or +inf."""
+    z = np.asarray(logits)
+    return np.flatnonzero(np.isnan(z).any(axis=1) | np.isposinf(z).any(axis=1))
+
+
+def _best_k(z: FloatArray, k: int) -> NDArray[np.intp]:
+    """Column indices (N, K) of the K largest entries, best first; ties by the lower class."""
+    if k < z.shape[1]:
+        candidates = np.sort(np.argpartition(-z, k - 1, axis=1)[:, :k], axis=1)
+    else:
+        candidates = np.broadcast_to(np.arange(z.shape[1]), z.shape)
+    order = np.argsort(-np.take_along_axis(z, candidates, axis=1), axis=1, kind="stable")
+    best: NDArray[np.intp] = np.take_along_axis(candidates, order, axis=1)
+    first = z.argmax(axis=1)[:, None]  # the prediction leads even when the top is tied
+    best = np.where(best == first, best[:, :1], best)
+    best[:, :1] = first
+    return best

@@ -1,0 +1,193 @@
+"""Records as Parquet files: the columns, the metadata, reading and writing (see docs/records.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pilotfish.errors import RecordsError
+from pilotfish.files import atomic_path, decode_name
+from pilotfish.records.outputs import Outputs
+from pilotfish.records.records import (
+    NO_LABEL,
+    SCHEMA_VERSION,
+    Failure,
+    Records,
+    RecordsMeta,
+    check,
+    string_ids,
+)
+
+META_KEY = b"pilotfish"
+MAX_META_BYTES = 64 * 2**20
+PLANNING_COLUMNS = (
+    "id",
+    "label",
+    "prediction",
+    "log_odds",
+    "log_sum_exp",
+    "top_class",
+    "top_logit",
+    "confidence",
+)
+
+
+def to_table(records: Records) -> pa.Table:
+    """A pyarrow table with the columns of the schema, metadata included."""
+    out, label = records.outputs, records.label
+    columns: dict[str, Any] = {
+        "id": records.ids,
+        "label": pa.array(label, pa.int64(), mask=label == NO_LABEL),
+        "prediction": pa.array(out.prediction, pa.int64()),
+    }
+    if out.log_odds is not None:
+        columns["log_odds"] = pa.array(out.log_odds, pa.float64())
+    if out.log_sum_exp is not None:
+        columns["log_sum_exp"] = pa.array(out.log_sum_exp, pa.float64())
+    if out.top_classes is not None:
+        columns["top_class"] = _lists(out.top_classes, pa.int32())
+    if out.top_logits is not None:
+        columns["top_logit"] = _lists(out.top_logits, pa.float32())
+    if out.confidence is not None:
+        columns["confidence"] = pa.array(out.confidence, pa.float64())
+    if out.logits is not None:
+        columns["logits"] = _lists(out.logits, pa.float32())
+    return pa.table(columns).replace_schema_metadata({META_KEY: encode_meta(records.meta)})
+
+
+def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
+    """The inverse of :func:`to_table`; tolerant of other integer and float widths, and of absent columns."""
+    names = set(table.column_names)
+    for needed in ("id", "prediction"):
+        if needed not in names:
+            raise RecordsError(f"{meta.model}: no column {needed!r} among {', '.join(table.column_names)}")
+
+    def column(name: str, dtype: Any) -> Any:
+        if name not in names:
+            return None
+        values = table.column(name)
+        if values.null_count:
+            raise RecordsError(f"{meta.model}: column {name!r} has {values.null_count} missing values")
+        return _numbers(values, dtype, f"{meta.model}: column {name!r}")
+
+    label = table.column("label") if "label" in names else None
+    n = table.num_rows
+    outputs = Outputs(
+        prediction=column("prediction", np.int64),
+        log_odds=column("log_odds", np.float64),
+        log_sum_exp=column("log_sum_exp", np.float64),
+        top_classes=column("top_class", np.int32),
+        top_logits=column("top_logit", np.float32),
+        confidence=column("confidence", np.float64),
+        logits=column("logits", np.float32),
+    )
+    labels = np.full(n, NO_LABEL, np.int64)
+    if label is not None and label.null_count < n:
+        labels = _numbers(label.fill_null(NO_LABEL), np.int64, f"{meta.model}: column 'label'")
+    return Records(string_ids(table.column("id")), labels, _with_log_odds(outputs), meta)
+
+
+def write_records(records: Records, path: Path) -> None:
+    """Write *records* to *path* atomically, after checking them."""
+    table = to_table(check(records))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=2**17)
+
+
+def read_records(path: Path, columns: Sequence[str] = PLANNING_COLUMNS) -> Records:
+    """Read one records file; full logits only when asked for by name in *columns*."""
+    meta = read_meta(path)
+    try:
+        present = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[c for c in columns if c in present], use_threads=True)
+    except (pa.ArrowException, OSError) as error:
+        raise RecordsError(f"{path}: damaged Parquet file ({_first_line(error)}); record it again") from error
+    return check(from_table(table, meta))
+
+
+def read_meta(path: Path) -> RecordsMeta:
+    """The metadata of one records file, without reading its rows."""
+    try:
+        found = pq.read_schema(path).metadata or {}
+    except FileNotFoundError as error:
+        raise RecordsError(f"{path}: no such records file") from error
+    except (pa.ArrowException, OSError) as error:
+        raise RecordsError(f"{path}: not a readable Parquet file ({_first_line(error)})") from error
+    encoded, _, split = path.name.removesuffix(".parquet").rpartition(".")
+    fallback = {"model": decode_name(encoded or split), "split": decode_name(split) if encoded else "val"}
+    if META_KEY not in found:
+        return RecordsMeta(model=fallback["model"], split=fallback["split"], source="external")
+    return decode_meta(found[META_KEY], fallback, str(path))
+
+
+def encode_meta(meta: RecordsMeta) -> bytes:
+    """Metadata as UTF-8 JSON, with the schema's version."""
+    document = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(meta)}
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def decode_meta(text: bytes, fallback: dict[str, str], where: str) -> RecordsMeta:
+    """Metadata from JSON. Unknown keys are left alone, so later minor versions stay readable."""
+    if len(text) > MAX_META_BYTES:
+        raise RecordsError(f"{where}: {len(text):,} bytes of metadata, more than the {MAX_META_BYTES:,} allowed")
+    try:
+        document = json.loads(text)
+        version = document.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise RecordsError(
+                f"{where}: records of schema version {version}, this Pilotfish reads version {SCHEMA_VERSION}"
+            )
+        known = {f.name for f in dataclasses.fields(RecordsMeta)}
+        values = {**fallback, **{k: v for k, v in document.items() if k in known}}
+        values["failures"] = tuple(Failure(**f) for f in values.get("failures", ()))
+        if values.get("class_names") is not None:
+            values["class_names"] = tuple(str(name) for name in values["class_names"])
+        values["costs"] = {str(k): float(v) for k, v in values.get("costs", {}).items()}
+        return RecordsMeta(**values)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise RecordsError(f"{where}: damaged metadata ({_first_line(error)})") from error
+
+
+def _with_log_odds(outputs: Outputs) -> Outputs:
+    """Log-odds from the top logit and the log-sum-exp, for files of other programs that lack the column."""
+    if outputs.log_odds is not None or outputs.top_logits is None or outputs.log_sum_exp is None:
+        return outputs
+    gap = np.minimum(outputs.top_logits[:, 0].astype(np.float64) - outputs.log_sum_exp, -1e-300)  # log p1 < 0
+    return dataclasses.replace(outputs, log_odds=gap - np.log(-np.expm1(gap)))
+
+
+def _lists(matrix: np.ndarray[Any, Any], dtype: pa.DataType) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1), dtype)
+    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
+
+
+def _numbers(values: pa.ChunkedArray, dtype: Any, where: str) -> Any:
+    array = values.combine_chunks()
+    kind = array.type
+    if pa.types.is_fixed_size_list(kind):
+        flat = array.flatten().to_numpy(zero_copy_only=False)
+        return flat.astype(dtype, copy=False).reshape(len(array), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        lengths = np.diff(array.offsets.to_numpy())
+        if len(set(lengths.tolist())) > 1:
+            raise RecordsError(f"{where}: lists of different lengths; every row needs equally many")
+        return array.flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False).reshape(len(array), -1)
+    found = array.to_numpy(zero_copy_only=False)
+    if np.issubdtype(dtype, np.integer) and not np.issubdtype(found.dtype, np.integer):
+        if found.dtype.kind != "f" or not (found == np.floor(found)).all():
+            raise RecordsError(f"{where}: expected whole numbers, found {kind}")
+    elif found.dtype.kind not in "iuf":
+        raise RecordsError(f"{where}: expected numbers, found {kind}")
+    return found.astype(dtype, copy=False)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,133 @@
+"""The records of one model on one split: aligned arrays and what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pilotfish.errors import RecordsError
+from pilotfish.records.outputs import I64, Outputs
+
+SCHEMA_VERSION = 1
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that has no row, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecordsMeta:
+    """What is known about one model's records.
+
+    costs          per sample: ``macs``, ``params``, ``ms``, ``ms@cpu-b8``, or any key of the user's
+    preprocessing  the whole chain from file to tensor; ``preprocessing_hash`` is its SHA-256
+    data           ``spec``, ``fingerprint``, ``n`` samples in the data, ``augment`` (seed or null)
+    timing         how the times among the costs were measured
+    """
+
+    model: str
+    split: str
+    spec: str | None = None
+    source: str = "recorded"
+    n_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    weights_hash: str | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    preprocessing_hash: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    timing: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    store: str | None = None
+    created: str | None = None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Identity of the samples that were seen, augmentation included; None when unknown."""
+        fingerprint = self.data.get("fingerprint")
+        if fingerprint is None:
+            return None
+        augment = self.data.get("augment")
+        return str(fingerprint) if augment is None else f"{fingerprint}+augment:{augment}"
+
+
+@dataclass(frozen=True)
+class Records:
+    """One model on one split.
+
+    ids     pyarrow string array (N,), unique
+    label   int64 (N,), the true class, or -1 where it is unknown
+    outputs arrays of N samples
+    """
+
+    ids: pa.Array
+    label: I64
+    outputs: Outputs
+    meta: RecordsMeta
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any sample has a label."""
+        return bool((self.label != NO_LABEL).any())
+
+    def take(self, rows: np.ndarray[Any, Any]) -> Records:
+        """The records of some rows, in the order given."""
+        return Records(self.ids.take(pa.array(rows)), self.label[rows], self.outputs.take(rows), self.meta)
+
+
+def string_ids(values: Any) -> pa.Array:
+    """Sample ids as a pyarrow string array; numbers become their decimal text."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    array = values if isinstance(values, pa.Array) else pa.array(np.asarray(values).tolist())
+    if array.null_count:
+        raise RecordsError(f"{array.null_count} of {len(array)} ids are missing; every row needs an id")
+    return array if pa.types.is_string(array.type) else array.cast(pa.string())
+
+
+def check(records: Records) -> Records:
+    """*records*, when they are sound: same lengths, unique ids, classes in range. Errors name a row."""
+    name, n = records.meta.model, len(records.ids)
+    if n == 0:
+        raise RecordsError(f"{name}: no rows")
+    if not len(records.label) == len(records.outputs) == n:
+        raise RecordsError(
+            f"{name}: {n} ids, {len(records.label)} labels and {len(records.outputs)} predictions; "
+            "these must be equally many"
+        )
+    counts = records.ids.value_counts()
+    most = np.asarray(counts.field("counts"))
+    if len(counts) != n:
+        twice = counts.field("values")[int(most.argmax())]
+        raise RecordsError(f"{name}: {n - len(counts)} ids stand more than once, {twice!s} for one; ids are unique")
+    for what, values, lowest in (
+        ("label", records.label, NO_LABEL),
+        ("prediction", records.outputs.prediction, 0),
+    ):
+        _check_range(name, what, values, lowest, records.meta.n_classes)
+    return records
+
+
+def _check_range(name: str, what: str, values: I64, lowest: int, n_classes: int | None) -> None:
+    if (values < lowest).any():
+        row = int(np.flatnonzero(values < lowest)[0])
+        raise RecordsError(f"{name}: the {what} of row {row} is {values[row]}; classes are numbered from 0")
+    if n_classes is not None and (values >= n_classes).any():
+        row = int(np.flatnonzero(values >= n_classes)[0])
+        raise RecordsError(
+            f"{name}: the {what} of row {row} is {values[row]}, but the model has {n_classes} classes "
+            f"(0 to {n_classes - 1}); are the labels in the model's class order?"
+        )

@@ -1,0 +1,88 @@
+"""A run: a folder with one Parquet file per model and split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilotfish.errors import RecordsError, nearest
+from pilotfish.files import encode_name
+from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta, read_records, write_records
+from pilotfish.records.records import Records, RecordsMeta
+
+PARTS_SUFFIX = ".parts"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of records. Nothing is cached: what is on disk is what is there."""
+
+    path: Path
+
+    def file(self, model: str, split: str = "val") -> Path:
+        """Where the records of *model* on *split* are, or would be."""
+        return self.path / f"{encode_name(model)}.{encode_name(split)}.parquet"
+
+    def metas(self, split: str | None = None) -> list[RecordsMeta]:
+        """Metadata of all records, sorted by split and model."""
+        found = (read_meta(path) for path in sorted(self.path.glob("*.parquet")))
+        kept = (meta for meta in found if split is None or meta.split == split)
+        return sorted(kept, key=lambda meta: (meta.split, meta.model))
+
+    def models(self, split: str = "val") -> list[str]:
+        """Names of the models that have records on *split*."""
+        return [meta.model for meta in self.metas(split)]
+
+    def splits(self) -> list[str]:
+        """Names of the splits that have records."""
+        return sorted({meta.split for meta in self.metas()})
+
+    def unfinished(self) -> list[Path]:
+        """Folders of recordings that were cut off; the same ``record`` command goes on with them."""
+        return sorted(p for p in self.path.glob(f"*{PARTS_SUFFIX}") if p.is_dir())
+
+    def read(self, model: str, split: str = "val", columns: Sequence[str] = PLANNING_COLUMNS) -> Records:
+        """The records of one model. Full logits are read only when *columns* names ``logits``."""
+        path = self.file(model, split)
+        if path.is_file():
+            return read_records(path, columns)
+        raise RecordsError(self._missing(model, split))
+
+    def write(self, records: Records) -> Path:
+        """Store *records*, replacing those of the same model and split."""
+        path = self.file(records.meta.model, records.meta.split)
+        write_records(records, path)
+        return path
+
+    def _missing(self, model: str, split: str) -> str:
+        if (parts := self.file(model, split).with_suffix(PARTS_SUFFIX)).is_dir():
+            return (
+                f"the recording of {model} on split {split} in {self.path} is unfinished ({parts.name}); "
+                "run the same record command again to finish it"
+            )
+        here = self.models(split)
+        if not here and (splits := self.splits()):
+            return f"{self.path} has no records on split {split!r}; it has split {', '.join(splits)}: use --split"
+        return f"{self.path} has no records of model {model!r} on split {split!r}; {nearest(model, here)}"
+
+
+def open_run(path: str | Path) -> Run:
+    """The run in folder *path*.
+
+    Raises RecordsError when it is not a folder, or holds no records.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise RecordsError(f"{folder} {found}; expected a run folder, as `pilotfish record --run {folder}` makes")
+    run = Run(folder)
+    if not any(folder.glob("*.parquet")):
+        unfinished = run.unfinished()
+        hint = (
+            f"it holds an unfinished recording ({unfinished[0].name}): run the same record command again"
+            if unfinished
+            else "fill it with `pilotfish record` or `pilotfish import`"
+        )
+        raise RecordsError(f"{folder} holds no records (*.parquet); {hint}")
+    return run
