@@ -1,0 +1,114 @@
+"""Cascade folders: ``cascade.json`` and, where weights were embedded, ``weights/``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pilotfish._version import __version__
+from pilotfish.cascade.artefact import Artefact, OperatingPoint, Stage
+from pilotfish.cascade.budget import Budget
+from pilotfish.cascade.frontier import Frontier
+from pilotfish.cascade.numbers import from_json, to_json
+from pilotfish.cascade.performance import Performance
+from pilotfish.errors import ArtefactError
+from pilotfish.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+FILE_NAME = "cascade.json"
+
+
+def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
+    """Write ``cascade.json`` into *folder*, atomically; returns the folder."""
+    target = Path(folder)
+    write_json(target / FILE_NAME, to_document(artefact))
+    return target
+
+
+def load_artefact(folder: str | Path) -> Artefact:
+    """Read a cascade folder. ArtefactError when it is not one, is damaged, or points outside itself."""
+    path = Path(folder)
+    if not (path / FILE_NAME).is_file():
+        found = "a file" if path.is_file() else "a folder without cascade.json" if path.is_dir() else "nothing there"
+        raise ArtefactError(f"{path}: expected a cascade folder (as `pilotfish tune --out` writes), found {found}")
+    return from_document(read_json(path / FILE_NAME, ArtefactError), str(path / FILE_NAME))
+
+
+def to_document(artefact: Artefact) -> dict[str, Any]:
+    """The JSON document of ``cascade.json``."""
+    point = artefact.operating_point
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "pilotfish_version": __version__,
+        "stages": [dataclasses.asdict(stage) for stage in artefact.stages],
+        "score": artefact.score,
+        "scale": artefact.scale,
+        "method": artefact.method,
+        "cost_key": artefact.cost_key,
+        "operating_point": {
+            "thresholds": [to_json(t) for t in point.thresholds],
+            "shown": [to_json(t) for t in artefact.shown_thresholds],
+            "budget": None if point.budget is None else dataclasses.asdict(point.budget),
+        },
+        "calibration": artefact.calibration.to_json(),
+        "evaluation": None if artefact.evaluation is None else artefact.evaluation.to_json(),
+        "guarantee": artefact.guarantee,
+        "origin": dict(artefact.origin),
+        "frontier": artefact.frontier.to_json(),
+    }
+
+
+def from_document(document: dict[str, Any], where: str) -> Artefact:
+    """The inverse of :func:`to_document`; *where* names the file in errors."""
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ArtefactError(f"{where}: schema version {version!r}, this Pilotfish reads version {SCHEMA_VERSION}")
+    try:
+        point = document["operating_point"]
+        budget = None if point["budget"] is None else Budget(**point["budget"])
+        evaluation = document["evaluation"]
+        if document["scale"] not in ("log_odds", "identity"):
+            raise ArtefactError(f"{where}: unknown scale {document['scale']!r}; expected log_odds or identity")
+        return Artefact(
+            stages=tuple(_stage(entry, where) for entry in document["stages"]),
+            score=str(document["score"]),
+            scale=document["scale"],
+            method=str(document["method"]),
+            cost_key=document["cost_key"],
+            frontier=Frontier.from_json(document["frontier"]),
+            operating_point=OperatingPoint(tuple(from_json(t) for t in point["thresholds"]), budget),
+            calibration=Performance.from_json(document["calibration"]),
+            evaluation=None if evaluation is None else Performance.from_json(evaluation),
+            origin=document["origin"],
+            guarantee=document["guarantee"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(
+            f"{where}: damaged or incomplete ({error!r}); write it again with `pilotfish tune`"
+        ) from error
+
+
+def _stage(entry: dict[str, Any], where: str) -> Stage:
+    stage = Stage(**entry)
+    if stage.class_names is not None:
+        stage = dataclasses.replace(stage, class_names=tuple(str(name) for name in stage.class_names))
+    if stage.weights_file is not None:
+        inside = PurePosixPath(stage.weights_file)
+        if inside.is_absolute() or ".." in inside.parts or "\\" in stage.weights_file:
+            raise ArtefactError(
+                f"{where}: weights file {stage.weights_file!r} lies outside the cascade folder; refused"
+            )
+    return stage
+
+
+def weights_path(folder: Path, stage: Stage) -> Path | None:
+    """The embedded weights of *stage*, or None; ArtefactError when links lead outside *folder*."""
+    if stage.weights_file is None:
+        return None
+    path = (folder / stage.weights_file).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ArtefactError(f"{folder}: weights file {stage.weights_file!r} leads outside the cascade folder; refused")
+    if not path.is_file():
+        raise ArtefactError(f"{folder}: the embedded weights {stage.weights_file} are missing")
+    return path

@@ -1,0 +1,87 @@
+"""Policies along a path and the best of them: thresholds, exit ratios, accuracy, cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.cascade.numbers import from_json, to_json
+from pilotfish.errors import ArtefactError
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """P policies of a cascade of K stages, measured on one set of samples.
+
+    thresholds  float64 (P, K-1), in the score's own unit; +inf exits nobody, -inf everybody
+    exit_ratio  float64 (P, K), share of the samples that each stage answers; rows sum to 1
+    accuracy    float64 (P,)
+    drop        float64 (P,), base accuracy minus accuracy, from whole counts (no rounding of a difference)
+    cost        float64 (P,), mean cost per sample, or None when costs are unknown
+    """
+
+    thresholds: F64
+    exit_ratio: F64
+    accuracy: F64
+    drop: F64
+    cost: F64 | None
+
+    def __len__(self) -> int:
+        return len(self.accuracy)
+
+    @property
+    def effort(self) -> F64:
+        """What a policy spends: its cost or, without costs, the share that reaches the last stage."""
+        return self.cost if self.cost is not None else self.exit_ratio[:, -1]
+
+    def take(self, rows: Any) -> Frontier:
+        """Some of the policies, in the order given."""
+        return Frontier(
+            self.thresholds[rows],
+            self.exit_ratio[rows],
+            self.accuracy[rows],
+            self.drop[rows],
+            None if self.cost is None else self.cost[rows],
+        )
+
+    def pareto(self) -> Frontier:
+        """The policies that no other beats in both accuracy and effort, cheapest first."""
+        order = np.lexsort((self.drop, self.effort))
+        best_before = np.minimum.accumulate(np.concatenate([[np.inf], self.drop[order]]))[:-1]
+        return self.take(order[self.drop[order] < best_before])
+
+    def to_json(self) -> dict[str, Any]:
+        """Columns as JSON lists."""
+        return {
+            "thresholds": [[to_json(t) for t in row] for row in self.thresholds.tolist()],
+            "exit_ratio": self.exit_ratio.tolist(),
+            "accuracy": self.accuracy.tolist(),
+            "drop": self.drop.tolist(),
+            "cost": None if self.cost is None else self.cost.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Frontier:
+        """The inverse of :meth:`to_json`; ArtefactError when the columns do not fit together."""
+        try:
+            thresholds = [[from_json(t) for t in row] for row in document["thresholds"]]
+            cost = document["cost"]
+            frontier = cls(
+                np.array(thresholds, np.float64).reshape(len(thresholds), -1),
+                np.array(document["exit_ratio"], np.float64),
+                np.array(document["accuracy"], np.float64),
+                np.array(document["drop"], np.float64),
+                None if cost is None else np.array(cost, np.float64),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtefactError(f"the frontier is damaged: {error!r}") from error
+        n, stages = len(frontier), frontier.thresholds.shape[1] + 1
+        columns = (frontier.drop, frontier.effort)
+        if n == 0 or frontier.exit_ratio.shape != (n, stages) or any(column.shape != (n,) for column in columns):
+            raise ArtefactError(f"the frontier is damaged: its columns do not have {n} policies of {stages} stages")
+        return frontier

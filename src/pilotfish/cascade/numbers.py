@@ -1,0 +1,30 @@
+"""Numbers in JSON: JSON has no infinities, thresholds do."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pilotfish.errors import ArtefactError
+
+
+def to_json(value: float | None) -> float | str | None:
+    """A finite number as it is; infinities as the strings "inf" and "-inf"; NaN as null."""
+    if value is None or math.isnan(value):
+        return None
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return float(value)
+
+
+def from_json(value: Any) -> float:
+    """The inverse of :func:`to_json`; ArtefactError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ArtefactError(f"expected a number or one of the strings inf, -inf; found {value!r}")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if math.isnan(number) or (isinstance(value, str) and not math.isinf(number)):
+        raise ArtefactError(f"expected a number or one of the strings inf, -inf; found {value!r}")
+    return number

@@ -1,0 +1,100 @@
+"""The exact sweep of a pair: every distinct threshold, in O(M log M).
+
+Symbols follow TinySaver 3.3: of M samples, a threshold t lets E_t = {m: score_m >= t} exit. The cascade's
+accuracy minus the base's is (#S right - #B right on E_t) / M, so Eq. 7's condition, "S is at least as good as B on
+E_t", says that the cascade is at least as good as the base: Little-Big's T* with no drop is the same threshold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.cascade.frontier import Frontier
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PairPath:
+    """Thresholds of a pair from "exit nobody" on, and what each does to M samples.
+
+    thresholds  float64 (P,), falling, the first +inf; a threshold is a score of the data, never between two,
+                and the last is -inf where everybody exits
+    exited      int64 (P,), |E_t|
+    gain        int64 (P,), #S right - #B right on E_t
+    n           M
+    """
+
+    thresholds: F64
+    exited: I64
+    gain: I64
+    n: int
+
+    def last_feasible(self, max_drop: float = 0.0) -> int:
+        """Index of the largest E_t whose loss is at most ``max_drop`` x M; 0, exit nobody, always is for >= 0."""
+        return int(np.flatnonzero(self.gain >= -(max_drop + 1e-12) * self.n)[-1]) if max_drop >= 0 else 0
+
+    def frontier(self, base_correct: int, saver_cost: float | None, base_cost: float | None) -> Frontier:
+        """Accuracy and mean cost of each threshold; cost is C_S + (1 - r) C_B (TinySaver Eq. 1)."""
+        r = self.exited / self.n
+        cost = None if saver_cost is None or base_cost is None else saver_cost + (1 - r) * base_cost
+        return Frontier(
+            thresholds=self.thresholds[:, None],
+            exit_ratio=np.stack([r, 1 - r], axis=1),
+            accuracy=(base_correct + self.gain) / self.n,
+            drop=-self.gain / self.n,
+            cost=cost,
+        )
+
+
+def sweep(score: F64, saver_correct: Mask, base_correct: Mask) -> PairPath:
+    """Every distinct threshold of *score*.
+
+    score                        float64 (M,); NaN never exits
+    saver_correct, base_correct  bool (M,)
+
+    Samples of equal score exit together: a cut is made at the end of a group of ties only.
+    """
+    order, distinct = sorted_groups(score)
+    change = saver_correct.astype(np.int64) - base_correct.astype(np.int64)
+    gain = np.cumsum(change[order])
+    exited = np.flatnonzero(distinct) + 1
+    thresholds = score[order][exited - 1]
+    if len(exited) and exited[-1] == len(score):
+        thresholds[-1] = -np.inf
+    return PairPath(
+        thresholds=np.concatenate([[np.inf], thresholds]),
+        exited=np.concatenate([[0], exited]).astype(np.int64),
+        gain=np.concatenate([[0], gain[exited - 1]]).astype(np.int64),
+        n=len(score),
+    )
+
+
+def at_thresholds(score: F64, saver_correct: Mask, base_correct: Mask, thresholds: F64) -> PairPath:
+    """The path through given falling thresholds (a paper's grid), with "exit nobody" before them."""
+    order = np.argsort(score, kind="stable")  # NaN sort last, above every number
+    known = int(np.count_nonzero(~np.isnan(score)))
+    rising = score[order[:known]]
+    change = (saver_correct.astype(np.int64) - base_correct.astype(np.int64))[order[:known]]
+    below = np.concatenate([[0], np.cumsum(change)])
+    first = np.searchsorted(rising, thresholds, side="left")  # the rule is score >= threshold
+    return PairPath(
+        thresholds=np.concatenate([[np.inf], thresholds]),
+        exited=np.concatenate([[0], known - first]).astype(np.int64),
+        gain=np.concatenate([[0], below[-1] - below[first]]).astype(np.int64),
+        n=len(score),
+    )
+
+
+def sorted_groups(score: F64) -> tuple[NDArray[np.intp], Mask]:
+    """Order of the samples by falling score, NaN left out, and whether each ends a group of ties."""
+    order = np.argsort(-score, kind="stable")[: np.count_nonzero(~np.isnan(score))]
+    falling = score[order]
+    last = np.ones(len(order), bool)
+    last[:-1] = falling[1:] != falling[:-1]
+    return order, last
