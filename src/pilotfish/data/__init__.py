@@ -1,0 +1,24 @@
+"""Data: from a name to labelled samples, and from an image file to pixels."""
+
+from pilotfish.data.arrays import ArrayDataset, load_arrays
+from pilotfish.data.dataset import UNLABELLED, Dataset
+from pilotfish.data.digits import load_digits
+from pilotfish.data.folder import FolderDataset, image_paths, load_folder
+from pilotfish.data.images import IMAGE_FORMATS, IMAGE_SUFFIXES, open_image
+from pilotfish.data.load import DATA_FORMS, load_data
+
+__all__ = [
+    "DATA_FORMS",
+    "IMAGE_FORMATS",
+    "IMAGE_SUFFIXES",
+    "UNLABELLED",
+    "ArrayDataset",
+    "Dataset",
+    "FolderDataset",
+    "image_paths",
+    "load_arrays",
+    "load_data",
+    "load_digits",
+    "load_folder",
+    "open_image",
+]

@@ -1,0 +1,179 @@
+"""``folder:PATH``: images in a folder, labelled by a ``labels.csv``, by class sub-folders, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pilotfish.data.dataset import Labels, digest
+from pilotfish.data.images import IMAGE_SUFFIXES, one_line, open_image
+from pilotfish.data.labels_csv import read_labels_csv
+from pilotfish.errors import DataError
+
+LABELS_FILE = "labels.csv"
+MISSING = -1
+"""The size of a file that is not there."""
+
+File = tuple[str, int]  # path relative to the folder, with "/"; size in bytes
+
+
+@dataclass(frozen=True, eq=False)
+class FolderDataset:
+    """Image files below *root*. The ids are paths relative to it, with "/"."""
+
+    spec: str
+    root: Path
+    ids: Sequence[str] = field(repr=False)
+    labels: Labels | None = field(repr=False)
+    class_names: tuple[str, ...] | None = field(repr=False)
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, i: int) -> Image.Image:
+        return open_image(os.path.join(self.root, self.ids[i]))
+
+
+def load_folder(path: str | Path) -> FolderDataset:
+    """List the images of the folder *path* without opening them.
+
+    With a ``labels.csv`` (see ``read_labels_csv``) exactly the files it lists are samples, in its order; one that is
+    missing costs its own row when it is read. Else the sub-folders are the classes, in the order of their sorted
+    names, and hold images at any depth; an empty one keeps its index. Else the images lie in the folder itself and
+    have no labels. Hidden files and files without an image suffix are ignored.
+
+    The fingerprint covers relative paths, sizes and labels, so a copy of the folder has the same one.
+
+    Raises ``DataError`` for a folder that is missing or holds no images, or both images and folders of images.
+    """
+    root = Path(os.path.expanduser(path))
+    # os.path rather than Path: it answers False where Path raises, as for a name that is too long
+    if not os.path.isdir(root):
+        found = "is a file, not a folder" if os.path.exists(root) else "does not exist"
+        raise DataError(f"folder:{one_line(str(path))} {found}; expected a folder of images")
+    if os.path.isfile(root / LABELS_FILE):
+        return _from_labels_csv(f"folder:{path}", root)
+    return _from_listing(f"folder:{path}", root)
+
+
+def image_paths(inputs: Iterable[str | Path], *, keep_missing: bool = False) -> list[Path]:
+    """Files as they are and folders as the images below them, in the order given and sorted in each folder.
+
+    Raises ``DataError`` for a folder without images, and for a path that does not exist unless *keep_missing*: then
+    it stays in the list, and reading it says what is wrong.
+    """
+    paths: list[Path] = []
+    for given in inputs:
+        path = Path(os.path.expanduser(given))
+        if os.path.isdir(path):
+            images = sorted(name for name, _ in _images_below(path))
+            if not images:
+                raise DataError(f"{given} holds no images; expected files such as .jpg or .png")
+            paths.extend(path / name for name in images)
+        elif keep_missing or os.path.exists(path):
+            paths.append(path)
+        else:
+            raise DataError(f"{one_line(str(given))} does not exist; expected an image file or a folder of images")
+    return paths
+
+
+def _from_labels_csv(spec: str, root: Path) -> FolderDataset:
+    table = read_labels_csv(root / LABELS_FILE)
+    sizes = ((file, _size(os.path.join(root, file))) for file in table.files)
+    fingerprint = digest(_lines(sizes, root), table.labels, table.class_names)
+    return FolderDataset(spec, root, table.files, table.labels, table.class_names, fingerprint)
+
+
+def _from_listing(spec: str, root: Path) -> FolderDataset:
+    top = _entries(root)
+    classes = sorted(entry.name for entry in top if _is_dir(entry))
+    flat = sorted((entry.name, _entry_size(entry)) for entry in top if _is_image(entry))
+    ids: list[str] = []
+    counts: list[int] = []
+    lines: list[bytes] = []
+    for name in classes:
+        files = sorted(_images_below(root / name, f"{name}/"))
+        ids.extend(file for file, _ in files)
+        counts.append(len(files))
+        lines.append(b"".join(_lines(files, root)))
+    if ids and flat:
+        raise DataError(
+            f"{spec} holds both images ({one_line(flat[0][0])}) and folders of images ({one_line(ids[0])}); "
+            f"move the images into class folders, or list the samples in a {LABELS_FILE}"
+        )
+    if ids:
+        labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
+        fingerprint = digest(lines, labels, classes)
+        return FolderDataset(spec, root, tuple(ids), labels, tuple(classes), fingerprint)
+    if not flat:
+        raise DataError(f"{spec} holds no images; expected class folders of files such as .jpg or .png")
+    fingerprint = digest(_lines(flat, root), None, None)
+    return FolderDataset(spec, root, tuple(file for file, _ in flat), None, None, fingerprint)
+
+
+def _lines(files: Iterable[File], root: Path) -> Iterator[bytes]:
+    for file, size in files:
+        try:
+            yield f"{file}\0{size}\n".encode()
+        except UnicodeEncodeError:
+            raise DataError(f"a file name in {root} is not valid UTF-8: {one_line(file)}; rename the file") from None
+
+
+def _images_below(folder: Path, prefix: str = "") -> Iterator[File]:
+    """All images at any depth, in no order. Links to folders are followed, but never round a circle."""
+    stack = [(str(folder), prefix, frozenset({_identity(folder)}))]
+    while stack:
+        path, prefix, above = stack.pop()
+        for entry in _entries(path):
+            if _is_dir(entry):
+                identity = _identity(entry)
+                if identity not in above:
+                    stack.append((entry.path, f"{prefix}{entry.name}/", above | {identity}))
+            elif _is_image(entry):
+                yield prefix + entry.name, _entry_size(entry)
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What is in *folder*, without hidden files and what macOS adds to archives."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+    except OSError as error:
+        raise DataError(f"{one_line(str(folder))} cannot be listed: {error.strerror}") from None
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not _is_dir(entry)
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identity(folder: os.DirEntry[str] | Path) -> tuple[int, int]:
+    # os.stat and not DirEntry.stat, whose device and inode are 0 on Windows
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _entry_size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a dangling link: listed, and unreadable when its turn comes
+        return MISSING
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return MISSING

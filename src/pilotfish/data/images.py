@@ -1,0 +1,221 @@
+"""An image file as a person would see it: RGB, upright, transparency on white, the first frame.
+
+The formats are an allow-list, found by the file's first bytes and never by its name, and each goes to its own
+decoder: nothing else of Pillow's dozens of parsers ever sees the bytes. Every pixel is decoded at full size, because
+a decoder's shortcuts change the pixels and the decoder is part of a model's preprocessing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from pilotfish.errors import UnreadableSample
+
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""The formats that are read. PPM stands for its family: PPM, PGM, PBM, PFM."""
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}
+)
+"""The suffixes, in lower case, by which a folder's files are taken for images."""
+
+_DECODERS: tuple[tuple[str, re.Pattern[bytes], Callable[[BinaryIO], ImageFile.ImageFile]], ...] = (
+    ("JPEG", re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
+    ("BMP", re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
+    ("GIF", re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
+    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImagePlugin.TiffImageFile),
+    ("PPM", re.compile(rb"P[1-6f][\s#]"), PpmImagePlugin.PpmImageFile),
+)
+
+_PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and checksum
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_PILLOW = re.compile(r"PIL\.")
+_LARGE = threading.Lock()
+
+
+def open_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None) -> Image.Image:
+    """Decode one image, given as a path, as bytes or as an open binary file, to mode RGB.
+
+    The EXIF orientation is applied, transparency is composited on white, 16-bit greys are scaled by 1/257, CMYK is
+    converted, and of an animation the first frame is taken. The result has no metadata left. Thread-safe.
+
+    Raises ``UnreadableSample``, one line that names the file (or *name*), for whatever cannot be shown in full: a
+    missing, empty or truncated file, a format that is not on the list, a decompression bomb (Pillow's limit).
+    """
+    try:
+        return _decode(_read(source))
+    except Exception as error:  # broken files make Pillow raise nearly any exception, SyntaxError included
+        shown = name if name is not None else _name(source)
+        raise UnreadableSample(f"{one_line(shown)} cannot be read: {_reason(error)}") from error
+
+
+def one_line(text: str) -> str:
+    """*text* with line breaks, other control characters and unpaired surrogates escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Unfit(Exception):  # noqa: N818 - never leaves this file
+    """A reason found here, whose text is meant for the user as it stands."""
+
+
+def _name(source: str | Path | bytes | BinaryIO) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    named = getattr(source, "name", None)
+    return named if isinstance(named, str) else "the image"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, _Unfit):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(error.strerror)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    said = one_line(str(error)).strip()
+    return f"it is broken or cut short ({said or type(error).__name__})"
+
+
+def _read(source: str | Path | bytes | BinaryIO) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if not isinstance(source, (str, Path)):
+        return source.read()
+    kind = os.stat(source).st_mode
+    if stat.S_ISDIR(kind):
+        raise _Unfit("it is a folder; expected an image file")
+    if not stat.S_ISREG(kind):  # a pipe or a device may never end
+        raise _Unfit("it is not a regular file; expected an image file")
+    with open(source, "rb") as file:
+        return file.read()
+
+
+def _decode(data: bytes) -> Image.Image:
+    if not data:
+        raise _Unfit("it is empty (0 bytes)")
+    decoder = next((decoder for _, magic, decoder in _DECODERS if magic.match(data)), None)
+    if decoder is None:
+        raise _Unfit(f"it is not an image of an allowed format ({', '.join(IMAGE_FORMATS)})")
+    # Pillow accepts a PNG that lost its end once all pixels are there; a file that was cut is not to be trusted.
+    if decoder is PngImagePlugin.PngImageFile and _PNG_END not in data:
+        raise _Unfit("it is cut short: a PNG without its end")
+    _hush_metadata_warnings()
+    image = decoder(io.BytesIO(data))
+    if not _is_large(image):
+        return _to_rgb(image)
+    # catch_warnings isn't thread-safe, so it is kept for images so large that Pillow would warn.
+    with _LARGE, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return _to_rgb(image)
+
+
+def _hush_metadata_warnings() -> None:
+    """Ignore Pillow's UserWarnings about broken metadata, which say nothing about the pixels.
+
+    The filter is for the whole process and for warnings from inside PIL only: a warnings.catch_warnings around each
+    image isn't thread-safe and makes Python repeat everybody else's once-only warnings.
+    """
+    if not warnings.filters or warnings.filters[0][2:4] != (UserWarning, _PILLOW):
+        warnings.filterwarnings("ignore", category=UserWarning, module=_PILLOW.pattern)
+
+
+def _is_large(image: Image.Image) -> bool:
+    """Whether Pillow would warn about the image's size. Refuses it where Pillow would refuse it."""
+    warned = Image.MAX_IMAGE_PIXELS
+    pixels = image.width * image.height
+    if warned is None or pixels <= warned:
+        return False
+    if pixels > 2 * warned:
+        raise _Unfit(
+            f"it has {pixels:,} pixels, over the limit of {2 * warned:,} (a decompression bomb?); scale it down"
+        )
+    return True
+
+
+def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
+    image.load()
+    orientation = _orientation(image)
+    rgb = _flatten(image)
+    rgb.info.clear()  # so that nobody turns it a second time
+    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+
+
+def _orientation(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # a broken EXIF block is not the picture's fault
+        return None
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """The loaded *image* in mode RGB, on white where it is transparent."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _grey(image).convert("RGB")
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """A one-channel image of more than 8 bits as 8-bit grey, mode L."""
+    values = np.asarray(image)
+    grey = _to_8_bit(values)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):  # a 16-bit PNG may name one grey as transparent
+        grey = np.where(values == clear, np.uint8(255), grey)
+    return Image.fromarray(grey)
+
+
+def _to_8_bit(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Integers up to 65535 are taken as 16-bit, floats as fractions of white, 8-bit or 16-bit numbers, by their range.
+
+    Numbers outside those ranges have no known white and are stretched from their minimum to their maximum.
+    """
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    v = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(v.min()), float(v.max())
+    whites = (65535.0,) if values.dtype.kind in "iu" else (1.0, 255.0, 65535.0)
+    white = next((w for w in whites if low >= 0 and high <= w), None)
+    if white is None:
+        v, white = v - low, (high - low) or 1.0
+    return np.rint(v * (255.0 / white)).astype(np.uint8)

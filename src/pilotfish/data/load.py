@@ -1,0 +1,43 @@
+"""From a name on the command line to a data set."""
+
+from __future__ import annotations
+
+import os
+
+from pilotfish.data.arrays import load_arrays
+from pilotfish.data.dataset import Dataset
+from pilotfish.data.digits import SPLITS, load_digits
+from pilotfish.data.folder import load_folder
+from pilotfish.data.images import one_line
+from pilotfish.errors import DataError, nearest
+
+DATA_FORMS: tuple[tuple[str, str], ...] = (
+    ("folder:PATH", "images in class sub-folders, or listed in PATH/labels.csv (file,label), or unlabelled"),
+    ("arrays:FILE.npz", "x (N, …), with label (N), id (N) and class_names where there are any"),
+    ("digits", "scikit-learn's 1,797 hand-written digits, 8 by 8 pixels"),
+    ("digits:train", "half of the digits"),
+    ("digits:val", "the other half"),
+)
+"""What ``--data`` takes: (form, description)."""
+
+
+def load_data(spec: str) -> Dataset:
+    """Open the data that *spec* names, in one of ``DATA_FORMS``; the bare path of a folder or ``.npz`` file will do.
+
+    Raises ``DataError`` for an unknown form and for data that cannot be used.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "digits" and (rest in SPLITS or spec == "digits"):
+        return load_digits(rest or None)
+    if kind in ("folder", "arrays") and rest:
+        return load_folder(rest) if kind == "folder" else load_arrays(rest)
+    path = os.path.expanduser(spec)
+    if os.path.isdir(path):
+        return load_folder(spec)
+    if os.path.isfile(path) and path.lower().endswith(".npz"):
+        return load_arrays(spec)
+    what = (
+        "is a file, but no .npz file of arrays" if os.path.isfile(path) else "is no form of data and no existing path"
+    )
+    known = nearest(kind if rest else spec, (form for form, _ in DATA_FORMS))
+    raise DataError(f"the data '{one_line(spec)}' {what}; {known}")

@@ -1,0 +1,165 @@
+"""folder:PATH by its layout, and the expansion of inputs to image files."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pilotfish.data import image_paths, load_folder
+from pilotfish.errors import DataError, UnreadableSample
+
+
+def picture(path: Path, colour: tuple[int, int, int] = (1, 2, 3)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), colour).save(path, "PNG")
+    return path
+
+
+def test_class_folders_in_sorted_order_with_images_at_any_depth(tmp_path: Path) -> None:
+    for file in ("dog/b.png", "cat/deep/er/x.JPEG", "cat/a.PNG", "dog/a.png", "emu/z.webp"):
+        picture(tmp_path / file)
+    data = load_folder(tmp_path)
+    assert data.ids == ("cat/a.PNG", "cat/deep/er/x.JPEG", "dog/a.png", "dog/b.png", "emu/z.webp")
+    assert data.labels is not None
+    assert data.labels.dtype == np.int64
+    assert data.labels.tolist() == [0, 0, 1, 1, 2]
+    assert data.class_names == ("cat", "dog", "emu")
+    assert data.spec == f"folder:{tmp_path}"
+    assert len(data) == 5
+    assert data.read(3).getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_an_empty_class_keeps_its_index(tmp_path: Path) -> None:
+    picture(tmp_path / "a/1.png")
+    picture(tmp_path / "c/1.png")
+    (tmp_path / "b").mkdir()
+    data = load_folder(tmp_path)
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 2]
+    assert data.class_names == ("a", "b", "c")
+
+
+def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
+    picture(tmp_path / "b.png")
+    picture(tmp_path / "a.png")
+    (tmp_path / "logs").mkdir()
+    data = load_folder(tmp_path)
+    assert data.ids == ("a.png", "b.png")
+    assert data.labels is None
+    assert data.class_names is None
+
+
+def test_hidden_files_and_other_files_are_ignored(tmp_path: Path) -> None:
+    for file in ("cat/a.png", "cat/.b.png", ".git/c.png", "cat/.cache/d.png", "__MACOSX/cat/a.png"):
+        picture(tmp_path / file)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "README.md").write_text("no image")
+    data = load_folder(tmp_path)
+    assert data.ids == ("cat/a.png",)
+    assert data.class_names == ("cat",)
+
+
+def test_images_beside_folders_of_images_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "cat/a.png")
+    picture(tmp_path / "stray.png")
+    with pytest.raises(DataError, match=r"both images \(stray\.png\) and folders of images \(cat/a\.png\)"):
+        load_folder(tmp_path)
+
+
+def test_empty_missing_and_not_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds no images"):
+        load_folder(tmp_path / "empty")
+    with pytest.raises(DataError, match="does not exist"):
+        load_folder(tmp_path / "missing")
+    with pytest.raises(DataError, match="does not exist"):
+        load_folder("x" * 5000)
+    with pytest.raises(DataError, match="is a file"):
+        load_folder(picture(tmp_path / "a.png"))
+
+
+def test_one_unreadable_sample_costs_its_own_row(tmp_path: Path) -> None:
+    picture(tmp_path / "c/a.png")
+    (tmp_path / "c/b.png").write_bytes(b"")
+    os.symlink(tmp_path / "gone.png", tmp_path / "c/d.png")
+    data = load_folder(tmp_path)
+    assert data.ids == ("c/a.png", "c/b.png", "c/d.png")
+    assert data.read(0).size == (4, 4)
+    with pytest.raises(UnreadableSample, match=r"c/b\.png cannot be read: it is empty"):
+        data.read(1)
+    with pytest.raises(UnreadableSample, match=r"c/d\.png cannot be read: there is no such file"):
+        data.read(2)
+
+
+def test_linked_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere/a.png")
+    root = tmp_path / "root"
+    (root / "cat").mkdir(parents=True)
+    os.symlink(tmp_path / "elsewhere", root / "cat" / "linked")
+    os.symlink(root / "cat", root / "cat" / "circle")
+    os.symlink("self", root / "cat" / "self")
+    assert load_folder(root).ids == ("cat/linked/a.png",)
+
+
+def test_a_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    try:
+        picture(tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.png"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(DataError, match=r"not valid UTF-8: bad\\udcff\.png"):
+        load_folder(tmp_path)
+
+
+def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
+    for root in ("one", "two"):
+        picture(tmp_path / root / "cat/a.png")
+        picture(tmp_path / root / "dog/b.png")
+    first, second = load_folder(tmp_path / "one"), load_folder(tmp_path / "two")
+    assert first.fingerprint == second.fingerprint
+    assert len(first.fingerprint) == 64
+    seen = {first.fingerprint}
+    with open(tmp_path / "two/cat/a.png", "ab") as file:
+        file.write(b"x")
+    seen.add(load_folder(tmp_path / "two").fingerprint)
+    (tmp_path / "two/dog/b.png").rename(tmp_path / "two/dog/c.png")
+    seen.add(load_folder(tmp_path / "two").fingerprint)
+    (tmp_path / "two/dog").rename(tmp_path / "two/ant")
+    seen.add(load_folder(tmp_path / "two").fingerprint)
+    (tmp_path / "two/bee").mkdir()  # moves the index of cat
+    seen.add(load_folder(tmp_path / "two").fingerprint)
+    assert len(seen) == 5
+
+
+def test_read_gives_each_thread_its_own_sample(tmp_path: Path) -> None:
+    for i in range(50):
+        picture(tmp_path / f"c/{i:02d}.png", (i, 2 * i, 255 - i))
+    data = load_folder(tmp_path)
+    wanted = list(range(50)) * 20
+    with ThreadPoolExecutor(8) as pool:
+        colours = list(pool.map(lambda i: data.read(i).getpixel((3, 3)), wanted))
+    assert colours == [(i, 2 * i, 255 - i) for i in wanted]
+
+
+def test_inputs_are_expanded_in_order(tmp_path: Path) -> None:
+    one = picture(tmp_path / "one.png")
+    picture(tmp_path / "many/b.png")
+    picture(tmp_path / "many/a/c.PNG")
+    odd = tmp_path / "odd.bin"  # named by the user, so kept: its content decides
+    odd.write_bytes(b"?")
+    found = image_paths([str(odd), tmp_path / "many", one])
+    assert found == [odd, tmp_path / "many/a/c.PNG", tmp_path / "many/b.png", one]
+
+
+def test_inputs_that_are_missing_or_empty_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    missing = tmp_path / "missing.png"
+    with pytest.raises(DataError, match=r"missing\.png does not exist"):
+        image_paths([missing])
+    assert image_paths([missing], keep_missing=True) == [missing]
+    with pytest.raises(DataError, match="empty holds no images"):
+        image_paths([tmp_path / "empty"])
