@@ -1,0 +1,79 @@
+"""A model that can be run: one small interface whatever stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import ModelError
+from pilotfish.models.mac_count import MacCount
+from pilotfish.models.preprocessing import Preprocessing
+
+F32 = NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """What runs a model."""
+
+    @property
+    def name(self) -> str:
+        """``torch``, ``onnxruntime`` or ``python``."""
+        ...
+
+    def run(self, batch: F32) -> F32:
+        """Logits float32 (N, C) of a batch float32 (N, …)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Costs that need the architecture (``macs``, ``params``), and what the reader of them should know."""
+
+    costs: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model.
+
+    spec           the name it was loaded by
+    weights_hash   SHA-256 of the weights (of the code's name for a bare callable)
+    input_shape    of one sample, where it is known: needed to count MACs and to time
+    class_ids      further names of the classes, such as ImageNet's wnids
+    count          multiply-adds and parameters of one sample
+    weights        how to write the weights to a file, for ``--embed``; None when they cannot be
+    """
+
+    spec: str
+    backend: Backend
+    preprocessing: Preprocessing
+    weights_hash: str
+    input_shape: tuple[int, ...] | None = None
+    n_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    class_ids: tuple[str, ...] | None = None
+    count: Callable[[], Counted] = Counted
+    weights: Callable[[Any], None] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_logits(logits: Any, rows: int, name: str) -> F32:
+    """*logits* as float32 (rows, C); ModelError when a model returns something else."""
+    found = np.asarray(logits)
+    if found.ndim != 2 or len(found) != rows or found.shape[1] < 2 or found.dtype.kind != "f":
+        raise ModelError(
+            f"{name}: expected floating-point logits of shape ({rows}, C) with C >= 2 for a batch of {rows}, "
+            f"found {found.dtype} {found.shape}"
+        )
+    return found.astype(np.float32, copy=False)
+
+
+def counted(macs: MacCount, parameters: int) -> Counted:
+    """MACs and parameters as costs; a note when some operators have no formula and the count is a lower bound."""
+    notes = (f"MACs are a lower bound, not counted: {', '.join(macs.uncounted)}",) if macs.uncounted else ()
+    return Counted({"macs": float(macs.total), "params": float(parameters)}, notes)

