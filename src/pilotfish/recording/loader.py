@@ -1,0 +1,115 @@
+"""Samples to batches: decoded and preprocessed in threads, a few batches ahead of the model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pilotfish.data import Dataset
+from pilotfish.errors import UnreadableSample, UsageError
+from pilotfish.models.augmentation import draw_view
+from pilotfish.models.preprocessing import Preprocessing
+from pilotfish.records import Failure
+
+F32 = NDArray[np.float32]
+AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """inputs: float32 (n, …) of the samples *rows* of the data set; failures: those that could not be read."""
+
+    rows: NDArray[np.intp]
+    inputs: F32
+    failures: tuple[Failure, ...]
+
+
+def batches(
+    data: Dataset,
+    preprocessing: Preprocessing,
+    start: int,
+    batch_size: int,
+    workers: int,
+    augment: int | None = None,
+) -> Iterator[Batch]:
+    """Batches from sample *start* on. Batch k always holds the samples k B to (k + 1) B - 1 that can be read, so a
+    resumed recording computes in the same batches as an unbroken one."""
+    chunk = max(1, -(-batch_size // max(workers, 1)))
+    with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="pilotfish-read") as pool:
+        pending: deque[tuple[range, list[Future[_Chunk]]]] = deque()
+        starts = iter(range(start, len(data), batch_size))
+
+        def submit() -> None:
+            first = next(starts, None)
+            if first is None:
+                return
+            rows = range(first, min(first + batch_size, len(data)))
+            parts = [rows[i : i + chunk] for i in range(0, len(rows), chunk)]
+            pending.append((rows, [pool.submit(_read, data, preprocessing, part, augment) for part in parts]))
+
+        try:
+            for _ in range(AHEAD):
+                submit()
+            while pending:
+                _, futures = pending.popleft()
+                chunks = [future.result() for future in futures]
+                submit()
+                yield _join(chunks)
+        finally:
+            for _, futures in pending:
+                for future in futures:
+                    future.cancel()
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    rows: list[int]
+    inputs: list[F32]
+    failures: list[Failure]
+
+
+def _read(data: Dataset, preprocessing: Preprocessing, rows: range, augment: int | None) -> _Chunk:
+    kept: list[int] = []
+    inputs: list[F32] = []
+    failures: list[Failure] = []
+    for row in rows:
+        try:
+            inputs.append(_one(data, preprocessing, row, augment))
+            kept.append(row)
+        except UnreadableSample as error:
+            failures.append(Failure(data.ids[row], str(error)))
+    return _Chunk(kept, inputs, failures)
+
+
+def _one(data: Dataset, preprocessing: Preprocessing, row: int, augment: int | None) -> F32:
+    sample = data.read(row)
+    if augment is None:
+        return preprocessing(sample)
+    if preprocessing.kind != "image":
+        raise UsageError("--augment cuts views out of images; this model takes its inputs as they are")
+    if not isinstance(sample, Image.Image):
+        size = (sample.shape[1], sample.shape[0])
+    else:
+        size = sample.size
+    return preprocessing(sample, draw_view(augment, data.ids[row], size))
+
+
+def _join(chunks: list[_Chunk]) -> Batch:
+    inputs = [x for chunk in chunks for x in chunk.inputs]
+    shapes = {x.shape for x in inputs}
+    if len(shapes) > 1:
+        raise UsageError(
+            f"samples of different shapes cannot share a batch: {', '.join(map(str, sorted(shapes)[:3]))}; "
+            "use a model with a fixed input size, or --batch-size 1"
+        )
+    return Batch(
+        rows=np.array([row for chunk in chunks for row in chunk.rows], np.intp),
+        inputs=np.stack(inputs) if inputs else np.zeros((0,), np.float32),
+        failures=tuple(failure for chunk in chunks for failure in chunk.failures),
+    )

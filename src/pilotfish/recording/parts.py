@@ -1,0 +1,117 @@
+"""Finished parts of a recording: on disk whole or not at all, so a killed recording goes on where it was.
+
+``NAME.SPLIT.parts/`` beside the records to be holds ``plan.json`` (what is being recorded, and how) and one Parquet
+file per finished stretch of samples, named for it. When all are there they are joined into the records file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pilotfish.errors import RecordsError
+from pilotfish.files import atomic_path, read_json, unwritable, write_json
+from pilotfish.records import Failure, Records, RecordsMeta
+from pilotfish.records.parquet import META_KEY, encode_meta, to_table
+
+NAME = re.compile(r"part-(\d{12})-(\d{12})\.parquet")
+FAILURES_KEY = b"failures"
+PLAN = "plan.json"
+LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The folder of one recording in progress."""
+
+    folder: Path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; RecordsError when another one records here."""
+        import fcntl
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise RecordsError(
+                f"another process is recording into {self.folder.name}; wait for it, or use another name (--as)"
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def plan(self) -> dict[str, Any] | None:
+        """What an earlier start of this recording set out to do, or None."""
+        path = self.folder / PLAN
+        return read_json(path, RecordsError) if path.is_file() else None
+
+    def write_plan(self, plan: dict[str, Any]) -> None:
+        """Set down what is being recorded."""
+        write_json(self.folder / PLAN, plan)
+
+    def done(self) -> int:
+        """Number of samples, from the first on, that finished parts cover."""
+        reached = 0
+        for first, end, _ in self._files():
+            if first != reached:
+                break
+            reached = end
+        return reached
+
+    def write(self, first: int, end: int, records: Records | None, failures: list[Failure]) -> None:
+        """Store the samples *first* to *end* - 1: rows for those that could be read, reasons for the others."""
+        table = pa.table({"id": pa.array([], pa.string())}) if records is None else to_table(records)
+        document = json.dumps([dataclasses.asdict(failure) for failure in failures])
+        with atomic_path(self.folder / f"part-{first:012d}-{end:012d}.parquet") as temporary:
+            pq.write_table(
+                table.replace_schema_metadata({FAILURES_KEY: document.encode()}), temporary, compression="zstd"
+            )
+
+    def failures(self) -> tuple[Failure, ...]:
+        """All samples without a row, in order."""
+        found: list[Failure] = []
+        for _, _, path in self._files():
+            document = (pq.read_schema(path).metadata or {}).get(FAILURES_KEY, b"[]")
+            found += [Failure(**entry) for entry in json.loads(document)]
+        return tuple(found)
+
+    def rows(self) -> int:
+        """Rows in all finished parts."""
+        return sum(pq.read_metadata(path).num_rows for _, _, path in self._files())
+
+    def join(self, target: Path, meta: RecordsMeta) -> None:
+        """Write the records file from the parts, one part in memory at a time, then remove them."""
+        files = [path for _, _, path in self._files() if pq.read_metadata(path).num_rows]
+        try:
+            schema = pq.read_schema(files[0]).with_metadata({META_KEY: encode_meta(meta)})
+            with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+                for path in files:
+                    writer.write_table(pq.read_table(path).replace_schema_metadata(schema.metadata))
+        except pa.ArrowException as error:
+            raise RecordsError(
+                f"{self.folder}: a part is damaged ({str(error).splitlines()[0]}); delete the folder and record again"
+            ) from error
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _files(self) -> list[tuple[int, int, Path]]:
+        found = ((NAME.fullmatch(path.name), path) for path in self.folder.glob("part-*.parquet"))
+        return sorted((int(match[1]), int(match[2]), path) for match, path in found if match)
