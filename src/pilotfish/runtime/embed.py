@@ -1,0 +1,33 @@
+"""Weights inside the cascade folder, so that one folder is all one deploys."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from pilotfish.cascade import Artefact, save_artefact
+from pilotfish.errors import ArtefactError
+from pilotfish.files import atomic_path
+from pilotfish.runtime.cascade import load_stage
+
+SUFFIX = {"torch": ".safetensors", "onnxruntime": ".onnx"}
+
+
+def save_with_weights(artefact: Artefact, folder: str | Path) -> Path:
+    """Write the cascade with its models' weights under ``weights/``.
+
+    ArtefactError for a model whose weights cannot be copied (a bare callable).
+    """
+    target = Path(folder)
+    stages = []
+    for index, stage in enumerate(artefact.stages):
+        model = load_stage(stage, target, "cpu")
+        if model.weights is None:
+            raise ArtefactError(
+                f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out"
+            )
+        name = f"weights/{index}{SUFFIX[model.backend.name]}"
+        with atomic_path(target / name) as temporary:
+            model.weights(temporary)
+        stages.append(dataclasses.replace(stage, weights_file=name))
+    return save_artefact(dataclasses.replace(artefact, stages=tuple(stages)), target)

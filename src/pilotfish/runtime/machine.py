@@ -1,0 +1,35 @@
+"""What the figures were measured on."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from pilotfish.models.onnx_model import cpu_count
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, and versions of what is loaded."""
+    found: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    for name in ("torch", "onnxruntime", "numpy"):
+        if name in sys.modules:
+            found[name] = str(sys.modules[name].__version__)
+    if torch := sys.modules.get("torch"):
+        found["torch_threads"] = torch.get_num_threads()
+    return found
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
