@@ -1,0 +1,192 @@
+"""The verbs in Python: the same words, options and defaults as the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pilotfish.plan.savers import SaverRanking, rank_savers
+from pilotfish.plan.tune import Tuning
+from pilotfish.plan.tune import tune as _tune
+from pilotfish.records import Run, import_file
+from pilotfish.records import open_run as _open_run
+
+if TYPE_CHECKING:
+    from pilotfish.data import Dataset
+    from pilotfish.recording import RecordResult
+    from pilotfish.recording.record import Progress
+    from pilotfish.runtime import BenchResult, Cascade
+
+
+def open_run(path: str | Path) -> Run:
+    """The run in folder *path*: ``.models()``, ``.splits()``, ``.read(model, split)``."""
+    return _open_run(path)
+
+
+def record(
+    data: str | Dataset,
+    models: str | Sequence[str],
+    run: str | Path,
+    *,
+    alias: str | None = None,
+    split: str = "val",
+    batch_size: int | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    store: str | None = None,
+    augment: int | None = None,
+    timing: bool = True,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[RecordResult]:
+    """Record what models say about data, one Parquet file each; goes on where an interrupted call stopped.
+
+    data        ``folder:PATH``, ``arrays:FILE.npz``, ``digits``, or a data set
+    models      names such as ``timm:resnet50`` or ``lite:efficientnet_lite0@128``
+    alias       a name for the records instead of the model's own
+    batch_size  None: the fastest measured
+    store       ``full`` keeps all logits, ``topK`` the K best; None: full up to 128 classes, else top10
+    augment     seed of augmented views, the same for every model
+    progress    called with (model, samples done, samples in all)
+    """
+    from pilotfish.recording import RecordOptions
+    from pilotfish.recording import record as record_all
+
+    options = RecordOptions(
+        split=split,
+        batch_size=batch_size,
+        device=device,
+        workers=workers,
+        store=store,
+        augment=augment,
+        timing=timing,
+        overwrite=overwrite,
+    )
+    return record_all(data, models, run, alias=alias, options=options, progress=progress)
+
+
+def import_predictions(
+    file: str | Path,
+    run: str | Path,
+    model: str,
+    *,
+    split: str = "val",
+    costs: Mapping[str, float] | None = None,
+    format: str = "auto",
+    labels: str | Path | None = None,
+) -> Path:
+    """Store predictions made elsewhere as records; returns the records file. See ``docs/records.md``."""
+    records = import_file(file, model, split, costs, format, labels)
+    return Run(Path(run)).write(records)
+
+
+def savers(
+    run: str | Path | Run,
+    base: str,
+    *,
+    cost: str = "macs",
+    score: str = "max_prob",
+    split: str = "val",
+    holdout: float = 0.0,
+    seed: int = 0,
+    method: str = "sweep",
+    max_drop: float = 0.0,
+) -> SaverRanking:
+    """Rank the models of a run as savers for *base* by ΔC (TinySaver Eq. 6, 7, 10)."""
+    return rank_savers(
+        _opened(run),
+        base,
+        cost=cost,
+        score=score,
+        split=split,
+        holdout=holdout,
+        seed=seed,
+        method=method,
+        max_drop=max_drop,
+    )
+
+
+def tune(
+    run: str | Path | Run,
+    stages: Sequence[str],
+    *,
+    max_drop: float | None = None,
+    max_cost: float | str | None = None,
+    min_accuracy: float | None = None,
+    method: str = "sweep",
+    score: str = "max_prob",
+    cost: str = "macs",
+    split: str = "val",
+    holdout: float = 0.5,
+    seed: int = 0,
+) -> Tuning:
+    """Choose the exit threshold of (saver, base) for one budget; ``.save(folder)`` writes the cascade."""
+    return _tune(
+        _opened(run),
+        stages,
+        max_drop=max_drop,
+        max_cost=max_cost,
+        min_accuracy=min_accuracy,
+        method=method,
+        score=score,
+        cost=cost,
+        split=split,
+        holdout=holdout,
+        seed=seed,
+    )
+
+
+def bench(
+    cascade: Cascade | str | Path,
+    data: str | Dataset,
+    *,
+    exit_ratio: float | None = None,
+    runs: int = 5,
+    samples: int = 500,
+    workers: int | None = None,
+) -> BenchResult:
+    """Time a cascade beside its stages alone; see :class:`pilotfish.runtime.bench.BenchResult`."""
+    from pilotfish.data import load_data
+    from pilotfish.runtime import Cascade as Loaded
+    from pilotfish.runtime import bench as run_bench
+
+    loaded = cascade if isinstance(cascade, Loaded) else Loaded.load(cascade)
+    samples_of = load_data(data) if isinstance(data, str) else data
+    return run_bench(loaded, samples_of, exit_ratio=exit_ratio, runs=runs, samples=samples, workers=workers)
+
+
+def report(
+    out: str | Path,
+    *,
+    run: str | Path | Run | None = None,
+    base: str | None = None,
+    stages: Sequence[str] | None = None,
+    cascade: str | Path | None = None,
+    cost: str = "macs",
+    score: str = "max_prob",
+    split: str = "val",
+    bench: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write one offline HTML page about a base's savers, a pair, or a cascade folder.
+
+    bench  the document of ``BenchResult.to_json()``, shown when given
+    """
+    from pilotfish.cascade import load_artefact
+    from pilotfish.report import write_report
+
+    return write_report(
+        out,
+        run=None if run is None else _opened(run),
+        base=base,
+        stages=stages,
+        artefact=None if cascade is None else load_artefact(cascade),
+        cost=cost,
+        score=score,
+        split=split,
+        bench=bench,
+    )
+
+
+def _opened(run: str | Path | Run) -> Run:
+    return run if isinstance(run, Run) else _open_run(run)

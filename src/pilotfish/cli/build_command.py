@@ -1,0 +1,112 @@
+"""``pilotfish build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pilotfish.flow import BuildResult
+
+
+def build(
+    data: Annotated[str, typer.Option(help="folder:PATH, arrays:FILE.npz, or digits.")],
+    model: Annotated[list[str], typer.Option(help="Base and savers; repeat or separate by commas.")],
+    out: Annotated[Path, typer.Option(help="Cascade folder to write.")],
+    max_drop: Annotated[str | None, typer.Option(help="Accuracy that may be lost, such as 0.5%.")] = None,
+    max_cost: Annotated[str | None, typer.Option(help="Cost per sample, or a share of the base's such as 40%.")] = None,
+    min_accuracy: Annotated[str | None, typer.Option(help="Accuracy to keep, such as 95%.")] = None,
+    base: Annotated[str | None, typer.Option(help="The model to make cheaper; the most accurate by default.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder for the records; OUT-run by default.")] = None,
+    cost: Annotated[str, typer.Option(help="Cost key to save: macs, ms, ms@cpu-b8, …")] = "macs",
+    holdout: Annotated[float, typer.Option(help="Share of the samples the cascade is judged on.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    runs: Annotated[int, typer.Option(help="Runs of the bench.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    embed: Annotated[bool, typer.Option(help="Copy the weights into the cascade folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Record, pick a saver, tune, bench and report in one go.
+
+    Example: pilotfish build --data folder:photos --model timm:mobilenetv3_small_100,timm:convnext_base
+    --max-drop 0.5% --out cascade
+    """
+    from pilotfish.cli.output import print_json, progress_bars
+    from pilotfish.cli.parse import cost_limit, fraction, name_list, share
+    from pilotfish.flow import build as run_build
+    from pilotfish.recording import RecordOptions
+
+    budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_accuracy, "--min-accuracy"))
+    with progress_bars() as progress:
+        result = run_build(
+            data,
+            name_list(model),
+            out,
+            max_drop=budget[0],
+            max_cost=budget[1],
+            min_accuracy=budget[2],
+            base=base,
+            run=run,
+            cost=cost,
+            holdout=holdout,
+            seed=seed,
+            runs=runs,
+            embed=embed,
+            options=RecordOptions(device=device),
+            progress=progress,
+        )
+    show_build(result, to_stderr=as_json)
+    if as_json:
+        print_json(result.to_json())
+
+
+def show_build(result: BuildResult, to_stderr: bool) -> None:
+    """The table at the end of ``demo`` and ``build``: the models, and the cascade beside its base and its ideal."""
+    from pilotfish.cli.output import console, notes, say, table
+    from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
+
+    target = console(to_stderr)
+    tuning, timed = result.tuning, result.bench
+    key = tuning.artefact.cost_key
+    judged = tuning.evaluation or tuning.calibration
+    unit = cost_unit(key, max(s.cost or 0.0 for s in result.singles)) if key else None
+    saver, base = (stage.name for stage in tuning.artefact.stages)
+    alone = {name: t.median for name, t in zip(timed.stages, timed.end_to_end.stages_ms, strict=True)}
+    base_ms = alone[base]
+
+    def row(name: str, accuracy: float, drop: float, cost: float | None, exits: str, ms: float | None) -> list[str]:
+        speed = "" if ms is None else f"{base_ms / ms:.2f}x"
+        time = "" if ms is None else f"{ms:.3f}"
+        return [name, percent(accuracy), plain_points(drop), format_cost(key, cost, unit), exits, time, speed]
+
+    rows = [
+        row(s.name, s.accuracy, _base_accuracy(result, base) - s.accuracy, s.cost, "", alone.get(s.name))
+        for s in result.singles
+    ]
+    realised, ideal = timed.end_to_end.realised_ms.median, timed.end_to_end.ideal_ms.median
+    name = f"cascade {saver} → {base}"
+    exits = percent(judged.exit_ratio[0], 1)
+    rows.append(row(name, judged.accuracy, judged.drop, judged.cost, exits, realised))
+    columns = [("model", "left"), ("accuracy", "right"), ("drop (points)", "right"), ("cost per sample", "right")]
+    columns += [("exit ratio", "right"), ("ms per sample", "right"), ("speed-up", "right")]
+    table(target, columns, rows, strong=len(rows) - 1)
+    low, high = judged.drop_interval
+    where = "held-out samples" if tuning.evaluation else "the samples the threshold was chosen on"
+    say(
+        target,
+        f"Cascade row: {judged.n} {where}; drop {plain_points(judged.drop)} points "
+        f"(95 %: {plain_points(low)} to {plain_points(high)}), threshold {format_threshold(tuning.thresholds[0])}. "
+        f"Other rows: all {sum(tuning.split.values())} samples.",
+        f"Speed, {timed.n} samples, median of {timed.runs} runs: {base_ms / realised:.2f}x the base alone, "
+        f"{base_ms / ideal:.2f}x would be ideal (efficiency {timed.end_to_end.efficiency.median:.2f} end to end, "
+        f"{timed.model_only.efficiency.median:.2f} models only).",
+        f"Cascade: {result.cascade}",
+        f"Report:  {result.report}",
+    )
+    notes(tuning.notes)
+
+
+def _base_accuracy(result: BuildResult, base: str) -> float:
+    return next(s.accuracy for s in result.singles if s.name == base)

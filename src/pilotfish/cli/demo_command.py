@@ -1,0 +1,27 @@
+"""``pilotfish demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the models, records, cascade and report.")] = Path("demo"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """The whole job on an embedded data set, offline: train, record, tune, bench, report.
+
+    Example: pilotfish demo --out demo
+    """
+    from pilotfish.cli.build_command import show_build
+    from pilotfish.cli.output import print_json, progress_bars
+    from pilotfish.flow import demo as run_demo
+
+    with progress_bars() as progress:
+        result = run_demo(out, progress)
+    show_build(result, to_stderr=as_json)
+    if as_json:
+        print_json(result.to_json())

@@ -1,0 +1,43 @@
+"""``pilotfish import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_predictions(
+    file: Annotated[Path, typer.Argument(help=".npz, .csv or .parquet with predictions (docs/records.md).")],
+    run: Annotated[Path, typer.Option(help="Folder the records go into.")],
+    model: Annotated[str, typer.Option(help="Name of the model that made the predictions.")],
+    split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
+    macs: Annotated[float | None, typer.Option(help="Multiply-adds per sample, such as 390000000.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="Milliseconds per sample.")] = None,
+    cost: Annotated[
+        list[str] | None, typer.Option(help="Any other cost per sample, as KEY=X; may be repeated.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="auto, or timm for files of timm's inference script.")] = "auto",
+    labels: Annotated[Path | None, typer.Option(help=".csv with the truth: id (or filename) and label.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Store predictions made elsewhere as records.
+
+    Example: pilotfish import resnet152.npz --run run --model resnet152 --macs 11500000000
+    """
+    from pilotfish.cli.output import console, print_json, say
+    from pilotfish.cli.parse import key_values
+    from pilotfish.records import Run, import_file
+    from pilotfish.report.format import format_count
+
+    costs = key_values(cost or [], "--cost")
+    costs |= {} if macs is None else {"macs": macs}
+    costs |= {} if latency_ms is None else {"ms": latency_ms}
+    records = import_file(file, model, split, costs, format, labels)
+    path = Run(run).write(records)
+    labelled = "labelled" if records.has_labels else "without labels"
+    say(console(as_json), f"{model}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")
+    if as_json:
+        document = {"run": str(run), "model": model, "split": split, "n": len(records)}
+        print_json({**document, "cost": dict(records.meta.costs), "path": str(path)})

@@ -1,0 +1,103 @@
+"""``pilotfish inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pilotfish.cascade import Artefact
+    from pilotfish.records import Run
+
+
+def inspect(
+    source: Annotated[Path, typer.Argument(help="A run folder or a cascade folder.", metavar="RUN_OR_CASCADE")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """What is in a run or a cascade, in a screen.
+
+    Example: pilotfish inspect run
+    """
+    from pilotfish.cascade import load_artefact
+    from pilotfish.errors import RecordsError
+    from pilotfish.records import open_run
+
+    if (source / "cascade.json").is_file():
+        _show_cascade(load_artefact(source), source, as_json)
+    elif source.is_dir():
+        _show_run(open_run(source), as_json)
+    else:
+        raise RecordsError(f"{source}: expected a run folder (*.parquet) or a cascade folder (cascade.json)")
+
+
+def _show_run(run: Run, as_json: bool) -> None:
+    from pilotfish.cli.output import console, notes, print_json, table
+    from pilotfish.report.format import format_cost, format_count, percent
+
+    rows, entries = [], []
+    for meta in run.metas():
+        records = run.read(meta.model, meta.split)
+        labelled = records.label >= 0
+        right = (records.outputs.prediction == records.label)[labelled]
+        accuracy = float(right.mean()) if len(right) else None
+        score = "logits" if records.outputs.log_odds is not None else None
+        score = score or ("confidence" if records.outputs.confidence is not None else "class only")
+        classes = "" if meta.n_classes is None else str(meta.n_classes)
+        cells = [meta.model, meta.split, format_count(len(records)), classes, percent(accuracy), score]
+        costs = [format_cost(key, meta.costs.get(key)) for key in ("macs", "params", "ms")]
+        rows.append([*cells, *costs, str(len(meta.failures)) if meta.failures else ""])
+        entries.append(
+            {
+                "model": meta.model,
+                "split": meta.split,
+                "n": len(records),
+                "n_classes": meta.n_classes,
+                "accuracy": accuracy,
+                "score": score,
+                "costs": dict(meta.costs),
+                "failures": len(meta.failures),
+                "data": meta.data.get("spec"),
+                "weights_hash": meta.weights_hash,
+                "path": str(run.file(meta.model, meta.split)),
+            }
+        )
+    columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("classes", "right"), ("accuracy", "right")]
+    columns += [("scores", "left"), ("MACs", "right"), ("parameters", "right"), ("time", "right"), ("unread", "right")]
+    table(console(as_json), columns, rows, title=f"Run {run.path}")
+    notes(f"unfinished: {path.name}; the record command that began it goes on with it" for path in run.unfinished())
+    if as_json:
+        print_json({"run": str(run.path), "records": entries, "unfinished": [p.name for p in run.unfinished()]})
+
+
+def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
+    from pilotfish.cascade.folder import to_document
+    from pilotfish.cli.output import console, print_json, say, table
+    from pilotfish.report.format import format_cost, format_threshold, percent, plain_points
+
+    target = console(as_json)
+    shown = [*(format_threshold(t) for t in artefact.shown_thresholds), "answers the rest"]
+    rows = [
+        [
+            str(k),
+            s.name,
+            shown[k],
+            format_cost("macs", s.costs.get("macs")),
+            (s.weights_hash or "")[:12],
+            "embedded" if s.weights_file else "imported" if s.spec is None else "by name",
+        ]
+        for k, s in enumerate(artefact.stages)
+    ]
+    columns = [("stage", "right"), ("model", "left"), (f"exits at {artefact.score} >=", "right"), ("MACs", "right")]
+    table(target, [*columns, ("weights", "left"), ("", "left")], rows, title=f"Cascade {path}")
+    for what, p in (("calibration", artefact.calibration), ("held out", artefact.evaluation)):
+        if p is not None:
+            cost = format_cost(artefact.cost_key, p.cost)
+            exits = " / ".join(percent(r, 1) for r in p.exit_ratio)
+            numbers = f"accuracy {percent(p.accuracy)}, drop {plain_points(p.drop)} points, cost {cost}, exits {exits}"
+            say(target, f"{what:>11}: n {p.n:,}, {numbers}")
+    budget = artefact.operating_point.budget
+    say(target, f"   frontier: {len(artefact.frontier)} operating points; in force: {budget or 'thresholds as given'}")
+    if as_json:
+        print_json(to_document(artefact))

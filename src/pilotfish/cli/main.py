@@ -1,0 +1,116 @@
+"""The command line: the commands, and how errors end it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from pilotfish.cli import (
+    bench_command,
+    build_command,
+    demo_command,
+    import_command,
+    inspect_command,
+    models_command,
+    predict_command,
+    record_command,
+    report_command,
+    savers_command,
+    tune_command,
+)
+from pilotfish.errors import PilotfishError
+
+app = typer.Typer(
+    name="pilotfish",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    help=(
+        "Make big models cheap to run.\n\n"
+        "Record what a big model (the base) and small ones (savers) say, find the saver that can answer most inputs, "
+        "set its exit threshold, and run the cascade.\n\n"
+        "Begin with: pilotfish demo"
+    ),
+)
+
+for command in (
+    demo_command.demo,
+    build_command.build,
+    record_command.record,
+    import_command.import_predictions,
+    savers_command.savers,
+    tune_command.tune,
+    report_command.report,
+    bench_command.bench,
+    predict_command.predict,
+    inspect_command.inspect,
+    models_command.models,
+):
+    name = "import" if command is import_command.import_predictions else command.__name__
+    app.command(name)(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from pilotfish._version import __version__
+
+        typer.echo(f"pilotfish {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Entry point. Exit code 2 for what the parser refuses, 1 with one line on stderr for every other error."""
+    try:
+        code = app(prog_name="pilotfish", standalone_mode=False)
+    except PilotfishError as error:
+        _end(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        _end("interrupted; an interrupted recording goes on when the same command is run again", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pager is no error
+        sys.exit(1)
+    except MemoryError:
+        _end("out of memory; use a smaller --batch-size or fewer --workers", 1)
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # the parser's own errors
+            _end(_parser_message(error), int(error.exit_code))
+        if os.environ.get("PILOTFISH_DEBUG"):
+            raise
+        _end(_unexpected(error), 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(message: str, code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"pilotfish: error: {' '.join(message.split())}\n")
+    sys.exit(code)
+
+
+def _parser_message(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "pilotfish"
+    return f"{error.format_message()} (see {path} --help)"  # type: ignore[attr-defined]
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    return (
+        f"{type(error).__name__}: {error} (this is a fault of Pilotfish; "
+        "PILOTFISH_DEBUG=1 shows where, please report it)"
+    )

@@ -1,0 +1,91 @@
+"""What commands print: one JSON document on stdout, or tables; progress and notes on stderr."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pilotfish.recording.record import Progress
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def console(to_stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or wide enough for any table when there is none."""
+    from rich.console import Console
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    width = None if stream.isatty() else max(160, shutil.get_terminal_size((160, 24)).columns)
+    return Console(stderr=to_stderr, width=width, highlight=False, soft_wrap=False)
+
+
+def table(
+    target: Console,
+    columns: Sequence[tuple[str, str]],
+    rows: Iterable[Sequence[str]],
+    title: str | None = None,
+    strong: int | None = None,
+) -> None:
+    """Print a table. columns: (heading, "left" or "right"); strong: index of a row to stress."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for index, (heading, justify) in enumerate(columns):
+        made.add_column(Text(heading), justify="right" if justify == "right" else "left", no_wrap=index > 0)
+    for index, row in enumerate(rows):
+        made.add_row(*(Text(cell) for cell in row), style="bold green" if index == strong else None)
+    target.print(made)
+
+
+def say(target: Console, *lines: str) -> None:
+    """Plain lines; names with brackets are not taken for markup."""
+    for line in lines:
+        target.print(line, markup=False)
+
+
+def notes(found: Iterable[str]) -> None:
+    """What the reader should know, on stderr."""
+    target = console(to_stderr=True)
+    for note in found:
+        target.print(f"note: {note}", markup=False, style="yellow")
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """A progress bar on stderr per thing in progress, with its rate and the time left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if not speed else f"{speed:,.1f}/s" if speed < 100 else f"{speed:,.0f}/s")
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(to_stderr=True), transient=False) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, completed=done)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield tell

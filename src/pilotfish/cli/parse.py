@@ -1,0 +1,63 @@
+"""Reading what was typed: numbers with their units, lists of models."""
+
+from __future__ import annotations
+
+import math
+
+import typer
+
+
+def fraction(text: str | None, option: str) -> float | None:
+    """``0.5%`` or ``0.005`` as 0.005. A bare number of 0.1 or more is refused: it is nearly always meant as percent."""
+    if text is None:
+        return None
+    stripped = text.strip()
+    value = _number(stripped.removesuffix("%"), option, text)
+    if stripped.endswith("%"):
+        return value / 100
+    if abs(value) >= 0.1:
+        raise typer.BadParameter(
+            f"{text} is read as a fraction, which is {100 * value:g} points; write {stripped}%", param_hint=option
+        )
+    return value
+
+
+def share(text: str | None, option: str) -> float | None:
+    """``95%`` or ``0.95`` as 0.95."""
+    if text is None:
+        return None
+    value = _number(text.strip().removesuffix("%"), option, text)
+    return value / 100 if text.strip().endswith("%") else value
+
+
+def cost_limit(text: str | None) -> str | None:
+    """A number in the cost's unit, or a share such as ``40%`` of the base's."""
+    if text is not None:
+        _number(text.strip().removesuffix("%"), "--max-cost", text)
+    return text
+
+
+def name_list(given: list[str]) -> list[str]:
+    """Options that may be repeated or comma-separated, flattened."""
+    return [part.strip() for entry in given for part in entry.split(",") if part.strip()]
+
+
+def key_values(given: list[str], option: str) -> dict[str, float]:
+    """``KEY=X`` pairs."""
+    found = {}
+    for entry in given:
+        key, equals, value = entry.rpartition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"expected KEY=NUMBER, such as usd=0.0004, found {entry!r}", param_hint=option)
+        found[key] = _number(value, option, entry)
+    return found
+
+
+def _number(text: str, option: str, typed: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{typed!r} is not a number, such as 0.5%", param_hint=option)
+    return value

@@ -1,0 +1,59 @@
+"""``pilotfish predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    cascade: Annotated[Path, typer.Argument(help="Cascade folder.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Image files, folders of them, or one .npz of arrays.")],
+    max_drop: Annotated[
+        str | None, typer.Option(help="Another operating point, such as 1%; nothing is retuned.")
+    ] = None,
+    max_cost: Annotated[
+        str | None, typer.Option(help="Another operating point, by cost or share of the base's.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Answer inputs with a cascade. A broken input has an error of its own and harms no other.
+
+    Example: pilotfish predict cascade cat.jpg photos/
+    """
+    from pilotfish.cli.output import console, print_json, table
+    from pilotfish.cli.parse import cost_limit, fraction
+    from pilotfish.data import load_data
+    from pilotfish.errors import DataError
+    from pilotfish.runtime import Cascade
+
+    drop, limit = fraction(max_drop, "--max-drop"), cost_limit(max_cost)
+    loaded = Cascade.load(cascade, device)
+    if drop is not None or limit is not None:
+        loaded.set_operating_point(max_drop=drop, max_cost=limit)
+    arrays = [path for path in inputs if path.suffix == ".npz"]
+    if arrays and len(inputs) > 1:
+        raise DataError(f"{arrays[0]} holds many samples; give one .npz file alone, or image files")
+    answers = loaded.predict(load_data(f"arrays:{arrays[0]}") if arrays else inputs)
+    rows = [
+        [a.input, "", "", "", a.error]
+        if a.error is not None
+        else [a.input, f"{a.prediction} {a.name or ''}".strip(), f"{a.confidence:.4f}", str(a.stage), ""]
+        for a in answers
+    ]
+    columns = [
+        ("input", "left"),
+        ("prediction", "left"),
+        ("confidence", "right"),
+        ("stage", "right"),
+        ("error", "left"),
+    ]
+    failed = [a for a in answers if a.error is not None]
+    if len(failed) == len(answers):
+        raise DataError(f"none of the {len(answers)} inputs could be answered; {failed[0].input}: {failed[0].error}")
+    table(console(as_json), columns if failed else columns[:-1], rows if failed else [row[:-1] for row in rows])
+    if as_json:
+        print_json({"answers": [a.to_json() for a in answers]})

@@ -1,0 +1,71 @@
+"""``pilotfish record``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def record(
+    data: Annotated[str, typer.Option(help="folder:PATH, arrays:FILE.npz, or digits.")],
+    model: Annotated[list[str], typer.Option(help="Model name; repeat or separate by commas (see pilotfish models).")],
+    run: Annotated[Path, typer.Option(help="Folder the records go into.")],
+    alias: Annotated[str | None, typer.Option("--as", help="Another name for the records of a single model.")] = None,
+    split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="The fastest measured, by default.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that read samples; one per core by default.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="full or topK, such as top5; full up to 128 classes, else top10, by default.")
+    ] = None,
+    augment: Annotated[
+        int | None, typer.Option(help="Seed of augmented views; every model sees the same view of an image.")
+    ] = None,
+    timing: Annotated[bool, typer.Option(help="Measure time per sample at several batch sizes first.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Run models over data and store what they say. A killed recording goes on where it was.
+
+    Example: pilotfish record --data folder:photos --model timm:resnet18,timm:resnet152 --run run
+    """
+    from pilotfish.cli.output import console, notes, print_json, progress_bars, table
+    from pilotfish.cli.parse import name_list
+    from pilotfish.recording import RecordOptions
+    from pilotfish.recording import record as run_record
+    from pilotfish.report.format import format_cost, format_count
+
+    options = RecordOptions(
+        split=split,
+        batch_size=batch_size,
+        device=device,
+        workers=workers,
+        store=store,
+        augment=augment,
+        timing=timing,
+        overwrite=overwrite,
+    )
+    with progress_bars() as progress:
+        results = run_record(data, name_list(model), run, alias=alias, options=options, progress=progress)
+    rows = [
+        [
+            r.model,
+            r.split,
+            format_count(r.n),
+            format_cost("macs", r.cost.get("macs")),
+            format_cost("ms", r.cost.get("ms")),
+            "there already" if r.skipped else f"{r.rate:,.1f}/s" if r.rate else "",
+        ]
+        for r in results
+    ]
+    columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("MACs", "right"), ("time", "right")]
+    table(console(as_json), [*columns, ("recorded at", "right")], rows)
+    notes(f"{r.model}: no row for {f.id}: {f.reason}" for r in results for f in r.failures[:20])
+    notes(f"{r.model}: {len(r.failures)} samples have no row" for r in results if len(r.failures) > 20)
+    if as_json:
+        entries = [r.to_json() for r in results]
+        print_json(entries[0] if len(entries) == 1 else entries)

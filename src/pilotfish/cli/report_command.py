@@ -1,0 +1,53 @@
+"""``pilotfish report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    source: Annotated[Path, typer.Argument(help="A run folder or a cascade folder.", metavar="RUN_OR_CASCADE")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    base: Annotated[str | None, typer.Option(help="The base whose savers to show (for a run).")] = None,
+    stages: Annotated[str | None, typer.Option(help="Saver and base to show, separated by a comma.")] = None,
+    run: Annotated[Path | None, typer.Option(help="The run of a cascade, for the plots that need records.")] = None,
+    cost: Annotated[str, typer.Option(help="Cost key.")] = "macs",
+    score: Annotated[str, typer.Option(help="Exit score.")] = "max_prob",
+    split: Annotated[str, typer.Option(help="Split to show.")] = "val",
+    bench: Annotated[Path | None, typer.Option(help="A file of pilotfish bench --json to show.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Write one offline HTML page with plots and tables.
+
+    Example: pilotfish report run --base timm:resnet152 --out report.html
+    """
+    from pilotfish.cascade import load_artefact
+    from pilotfish.cli.output import console, print_json, say
+    from pilotfish.cli.parse import name_list
+    from pilotfish.errors import UsageError
+    from pilotfish.files import read_json
+    from pilotfish.records import open_run
+    from pilotfish.report import write_report
+
+    is_cascade = (source / "cascade.json").is_file()
+    if not is_cascade and base is None and stages is None:
+        raise UsageError(f"{source} is no cascade folder; for a run say --base NAME or --stages SAVER,BASE")
+    timed = source / "bench.json" if bench is None and is_cascade and (source / "bench.json").is_file() else bench
+    folder = run if is_cascade else source
+    path = write_report(
+        out,
+        run=None if folder is None else open_run(folder),
+        base=base,
+        stages=name_list([stages]) if stages else None,
+        artefact=load_artefact(source) if is_cascade else None,
+        cost=cost,
+        score=score,
+        split=split,
+        bench=None if timed is None else read_json(timed, UsageError),
+    )
+    say(console(as_json), f"Report: {path}")
+    if as_json:
+        print_json({"report": str(path)})

@@ -1,0 +1,82 @@
+"""``pilotfish tune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tune(
+    run: Annotated[Path, typer.Argument(help="Folder with records.")],
+    stages: Annotated[list[str], typer.Option(help="Saver and base, separated by a comma.")],
+    method: Annotated[str, typer.Option(help="sweep, first_violation or grid50.")] = "sweep",
+    score: Annotated[str, typer.Option(help="Exit score.")] = "max_prob",
+    max_drop: Annotated[str | None, typer.Option(help="Accuracy that may be lost, such as 0.5%.")] = None,
+    max_cost: Annotated[str | None, typer.Option(help="Cost per sample, or a share of the base's such as 40%.")] = None,
+    min_accuracy: Annotated[str | None, typer.Option(help="Accuracy to keep, such as 95%.")] = None,
+    cost: Annotated[str, typer.Option(help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")] = "macs",
+    split: Annotated[str, typer.Option(help="Split to tune on.")] = "val",
+    holdout: Annotated[
+        float, typer.Option(help="Share of the samples to judge on; 0 judges where the threshold was chosen.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Cascade folder to write.")] = None,
+    embed: Annotated[bool, typer.Option("--embed", help="Copy the models' weights into the cascade folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Set the exit threshold of a saver and a base for one budget.
+
+    Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --out cascade
+    """
+    from pilotfish.cli.output import console, notes, print_json, say, table
+    from pilotfish.cli.parse import cost_limit, fraction, name_list, share
+    from pilotfish.plan import tune as run_tune
+    from pilotfish.records import open_run
+    from pilotfish.report.format import cost_unit, format_cost, format_count, format_threshold, percent, plain_points
+
+    budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_accuracy, "--min-accuracy"))
+    if sum(b is not None for b in budget) != 1:
+        raise typer.BadParameter("give exactly one of --max-drop, --max-cost, --min-accuracy")
+    if embed and out is None:
+        raise typer.BadParameter("--embed copies weights into the cascade folder; give it with --out")
+    result = run_tune(
+        open_run(run),
+        name_list(stages),
+        max_drop=budget[0],
+        max_cost=budget[1],
+        min_accuracy=budget[2],
+        method=method,
+        score=score,
+        cost=cost,
+        split=split,
+        holdout=holdout,
+        seed=seed,
+    )
+    if out is not None and embed:
+        from pilotfish.runtime import save_with_weights
+
+        save_with_weights(result.artefact, out)
+    elif out is not None:
+        result.save(out)
+    rows = []
+    key = result.artefact.cost_key
+    for what, p in (("calibration", result.calibration), ("evaluation", result.evaluation)):
+        if p is None:
+            continue
+        unit = None if key is None or p.base_cost is None else cost_unit(key, p.base_cost)
+        of_base = "" if p.cost is None or not p.base_cost else f" ({percent(p.cost / p.base_cost, 1)} of base)"
+        low, high = p.drop_interval
+        drop = f"{plain_points(p.drop)} [{plain_points(low)}, {plain_points(high)}]"
+        cells = [what, format_count(p.n), percent(p.accuracy), percent(p.base_accuracy), drop]
+        rows.append([*cells, format_cost(key, p.cost, unit) + of_base, " / ".join(percent(r, 1) for r in p.exit_ratio)])
+    columns = [("part", "left"), ("n", "right"), ("accuracy", "right"), ("base", "right"), ("drop [95 %]", "right")]
+    target = console(as_json)
+    title = f"{' → '.join(s.name for s in result.artefact.stages)}, threshold {format_threshold(result.thresholds[0])}"
+    table(target, [*columns, ("cost per sample", "right"), ("exit ratio", "right")], rows, title=title)
+    if out is not None:
+        say(target, f"Cascade written to {out}")
+    notes(result.notes)
+    if as_json:
+        print_json(result.to_json())

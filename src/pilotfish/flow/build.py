@@ -1,0 +1,167 @@
+"""The whole job in one call: record → savers → tune → bench → report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pilotfish.data import Dataset, load_data
+from pilotfish.errors import BudgetError, UsageError
+from pilotfish.files import write_json
+from pilotfish.plan import Tuning, rank_savers, tune
+from pilotfish.recording import RecordOptions, RecordResult, record
+from pilotfish.records import Run, read_table
+from pilotfish.report import write_report
+from pilotfish.runtime import BenchResult, Cascade, bench, save_with_weights
+
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SingleModel:
+    """One model on its own, on the samples the cascade was judged on."""
+
+    name: str
+    accuracy: float
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """Where things are, and how the cascade did.
+
+    tuning   thresholds and performance; ``evaluation`` is on held-out samples
+    bench    times beside the ideal
+    """
+
+    cascade: Path
+    report: Path
+    run: Path
+    records: tuple[RecordResult, ...]
+    tuning: Tuning
+    bench: BenchResult
+    singles: tuple[SingleModel, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``pilotfish build --json``."""
+        return {
+            "cascade": str(self.cascade),
+            "report": str(self.report),
+            "run": str(self.run),
+            "records": [r.to_json() for r in self.records],
+            "tune": self.tuning.to_json(),
+            "bench": self.bench.to_json(),
+        }
+
+
+def build(
+    data: str | Dataset,
+    models: Sequence[str] | Mapping[str, str],
+    out: str | Path,
+    *,
+    max_drop: float | None = None,
+    max_cost: float | str | None = None,
+    min_accuracy: float | None = None,
+    base: str | None = None,
+    run: str | Path | None = None,
+    cost: str = "macs",
+    holdout: float = 0.5,
+    seed: int = 0,
+    runs: int = 5,
+    embed: bool = False,
+    options: RecordOptions | None = None,
+    progress: Tell | None = None,
+) -> BuildResult:
+    """Record *models* on *data*, pick the saver and threshold for the budget, time the cascade, write a report.
+
+    models  names, or a mapping from the records' names to them
+    out   the cascade folder; ``report.html`` and ``bench.json`` go into it
+    base  the model to make cheaper; by default the most accurate on the data
+    run   where the records go; by default ``OUT-run`` beside the cascade
+
+    Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer.
+    """
+    if len(models) < 2:
+        raise UsageError(f"a base and at least one saver are needed, found {len(models)} model")
+    target = Path(out)
+    settings = options or RecordOptions()
+    samples = load_data(data) if isinstance(data, str) else data
+    folder = Run(Path(run) if run is not None else target.with_name(f"{target.name}-run"))
+    aliases = models if isinstance(models, Mapping) else {name: name for name in models}
+    recorded: list[RecordResult] = []
+    for alias, name in aliases.items():
+        recorded += record(samples, name, folder, alias=alias, options=settings, progress=progress)
+    names = [r.model for r in recorded]
+    chosen_base = base or most_accurate(folder, names, settings.split)
+    if chosen_base not in names:
+        raise UsageError(f"the base {chosen_base} is not among the models: {', '.join(names)}")
+    budget = {"max_drop": max_drop, "max_cost": max_cost, "min_accuracy": min_accuracy}
+    tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed)
+    if embed:
+        save_with_weights(tuning.artefact, target)
+    else:
+        tuning.save(target)
+    timed = bench(Cascade.load(target, settings.device), samples, runs=runs, progress=progress)
+    write_json(target / "bench.json", timed.to_json())
+    page = write_report(
+        target / "report.html",
+        run=folder,
+        artefact=tuning.artefact,
+        cost=cost,
+        split=settings.split,
+        bench=timed.to_json(),
+    )
+    singles = single_models(folder, names, chosen_base, cost, settings.split)
+    return BuildResult(target, page, folder.path, tuple(recorded), tuning, timed, singles)
+
+
+def most_accurate(run: Run, names: Sequence[str], split: str) -> str:
+    """The model that is right most often; without labels, the costliest by MACs."""
+    table = read_table(run, names, names[-1], split)
+    if table.reference_kind == "base":
+        return max(names, key=lambda name: table.meta[name].costs.get("macs", 0.0))
+    return max(names, key=lambda name: float(table.correct(name).mean()))
+
+
+def best_pair(
+    run: Run,
+    names: Sequence[str],
+    base: str,
+    budget: dict[str, Any],
+    cost: str,
+    split: str,
+    holdout: float,
+    seed: int,
+) -> Tuning:
+    """Tune every candidate saver for the budget and take the one that does best on the calibration part: the
+    cheapest, or the most accurate for a cost. BudgetError when none costs less than the base alone."""
+    ranking = rank_savers(run, base, cost=cost, split=split, holdout=holdout, seed=seed)
+    candidates = [s.saver for s in ranking.savers if s.saver in names]
+    tunings, refusals = [], []
+    for saver in candidates:
+        try:
+            tunings.append(tune(run, (saver, base), cost=cost, split=split, holdout=holdout, seed=seed, **budget))
+        except BudgetError as error:
+            refusals.append(f"{saver}: {error}")
+    useful = [t for t in tunings if t.saves is not False]
+    if not useful:
+        why = refusals[0] if refusals and not tunings else f"none costs less than {base} alone"
+        raise BudgetError(f"no saver: of {len(candidates)} candidates for {base}, {why}; run the base alone")
+
+    def merit(tuning: Tuning) -> tuple[float, float]:
+        p = tuning.calibration
+        effort = p.cost if p.cost is not None else p.exit_ratio[-1]
+        return (p.drop, effort) if budget["max_cost"] is not None else (effort, p.drop)
+
+    return min(useful, key=merit)
+
+
+def single_models(run: Run, names: Sequence[str], base: str, cost: str, split: str) -> tuple[SingleModel, ...]:
+    """Every model on its own, cheapest first."""
+    table = read_table(run, names, base, split)
+    singles = [
+        SingleModel(name, float(table.correct(name).mean()), table.meta[name].costs.get(cost)) for name in table.models
+    ]
+    return tuple(sorted(singles, key=lambda s: (s.cost or 0.0, s.accuracy)))
