@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pilotfish._version import __version__
 
 if TYPE_CHECKING:
-    from pilotfish.api import bench, import_predictions, open_run, record, report, savers, tune
+    from pilotfish.api import bench, import_predictions, open_run, record, savers, tune, write_report
     from pilotfish.cascade import Artefact
     from pilotfish.data import load_data
     from pilotfish.errors import PilotfishError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pilotfish.runtime import Answer, BenchResult, Cascade
 
 _HOMES = {
-    "pilotfish.api": ("bench", "import_predictions", "open_run", "record", "report", "savers", "tune"),
+    "pilotfish.api": ("bench", "import_predictions", "open_run", "record", "savers", "tune", "write_report"),
     "pilotfish.cascade": ("Artefact",),
     "pilotfish.data": ("load_data",),
     "pilotfish.errors": ("PilotfishError",),
@@ -61,9 +61,9 @@ __all__ = [
     "load_model",
     "open_run",
     "record",
-    "report",
     "savers",
     "tune",
+    "write_report",
 ]
 
 

@@ -156,7 +156,7 @@ def bench(
     return run_bench(loaded, samples_of, exit_ratio=exit_ratio, runs=runs, samples=samples, workers=workers)
 
 
-def report(
+def write_report(
     out: str | Path,
     *,
     run: str | Path | Run | None = None,
@@ -173,9 +173,9 @@ def report(
     bench  the document of ``BenchResult.to_json()``, shown when given
     """
     from pilotfish.cascade import load_artefact
-    from pilotfish.report import write_report
+    from pilotfish.report import write_report as write
 
-    return write_report(
+    return write(
         out,
         run=None if run is None else _opened(run),
         base=base,

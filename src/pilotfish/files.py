@@ -61,7 +61,8 @@ def read_json(path: Path, error_type: type[PilotfishError]) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MAX_JSON_BYTES:
             raise error_type(f"{path}: {size:,} bytes of JSON, more than the {MAX_JSON_BYTES:,} allowed")
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_duplicates)
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except OSError as error:
         raise error_type(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
@@ -87,8 +88,12 @@ def unwritable(path: Path, error: OSError) -> PilotfishError:
 
 def encode_name(name: str) -> str:
     """A model's or split's name as a file name: percent-encoded, dots included."""
-    if not name or len(name.encode()) > 200:
-        raise UsageError(f"a name of 1 to 200 bytes is needed, found {len(name.encode())} bytes: {name[:60]!r}")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:  # a lone surrogate, as an undecodable byte of a command line becomes
+        raise UsageError(f"a name that is valid Unicode is needed, found {name[:60]!r}") from error
+    if not 1 <= size <= 200:
+        raise UsageError(f"a name of 1 to 200 bytes is needed, found {size} bytes: {name[:60]!r}")
     return quote(name, safe="").replace(".", "%2E")
 
 
@@ -114,6 +119,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return document
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _umask() -> int:

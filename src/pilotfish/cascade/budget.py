@@ -54,7 +54,8 @@ def make_budget(
 
 def choose(frontier: Frontier, budget: Budget) -> int:
     """Index of the policy that meets *budget*: the cheapest for a drop or an accuracy, the most accurate for a
-    cost (then the cheapest). BudgetError, with the best that can be reached, when none does."""
+    cost (then the cheapest); of equals the last, which on a grid is the smallest threshold. BudgetError, with the
+    best that can be reached, when none does."""
     drop, effort = frontier.drop, frontier.effort
     if budget.kind == "max_cost":
         if frontier.cost is None:
@@ -73,7 +74,7 @@ def choose(frontier: Frontier, budget: Budget) -> int:
     if not feasible.any():
         raise BudgetError(f"no operating point has {budget}; {_best(frontier, budget)}")
     rows = np.flatnonzero(feasible)
-    return int(rows[np.lexsort((keys[0][rows], keys[1][rows]))[0]])
+    return int(rows[np.lexsort((-rows, keys[0][rows], keys[1][rows]))[0]])
 
 
 def _best(frontier: Frontier, budget: Budget) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pilotfish._version import __version__
 from pilotfish.cascade.artefact import Artefact, OperatingPoint, Stage
@@ -66,8 +66,11 @@ def from_document(document: dict[str, Any], where: str) -> Artefact:
         raise ArtefactError(f"{where}: schema version {version!r}, this Pilotfish reads version {SCHEMA_VERSION}")
     try:
         point = document["operating_point"]
-        budget = None if point["budget"] is None else Budget(**point["budget"])
+        budget = None if point["budget"] is None else _budget(**point["budget"])
         evaluation = document["evaluation"]
+        _expect(document["origin"], dict, "origin")
+        _expect(document["guarantee"], dict | None, "guarantee")
+        _expect(document["cost_key"], str | None, "cost_key")
         if document["scale"] not in ("log_odds", "identity"):
             raise ArtefactError(f"{where}: unknown scale {document['scale']!r}; expected log_odds or identity")
         return Artefact(
@@ -83,19 +86,42 @@ def from_document(document: dict[str, Any], where: str) -> Artefact:
             origin=document["origin"],
             guarantee=document["guarantee"],
         )
+    except ArtefactError as error:
+        raise error if where in str(error) else ArtefactError(f"{where}: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(
             f"{where}: damaged or incomplete ({error!r}); write it again with `pilotfish tune`"
         ) from error
 
 
+def _expect(value: Any, types: Any, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, types):
+        raise TypeError(f"{what} is {str(value)[:60]!r}")
+
+
+def _budget(kind: Any, value: Any) -> Budget:
+    if kind not in get_args(get_type_hints(Budget)["kind"]):
+        raise TypeError(f"unknown kind of budget {str(kind)[:60]!r}")
+    _expect(value, int | float, "the budget's value")
+    return Budget(kind, value)
+
+
 def _stage(entry: dict[str, Any], where: str) -> Stage:
     stage = Stage(**entry)
+    _expect(stage.name, str, "a stage's name")
+    for key in ("spec", "weights_hash", "preprocessing_hash", "weights_file", "records_created"):
+        _expect(getattr(stage, key), str | None, key)
+    _expect(stage.preprocessing, dict | None, "preprocessing")
+    _expect(stage.n_classes, int | None, "n_classes")
+    _expect(stage.class_names, list | None, "class_names")
+    _expect(stage.costs, dict, "costs")
+    for key, cost in stage.costs.items():
+        _expect(cost, int | float, f"cost {key!r}")
     if stage.class_names is not None:
         stage = dataclasses.replace(stage, class_names=tuple(str(name) for name in stage.class_names))
     if stage.weights_file is not None:
         inside = PurePosixPath(stage.weights_file)
-        if inside.is_absolute() or ".." in inside.parts or "\\" in stage.weights_file:
+        if inside.is_absolute() or ".." in inside.parts or set(stage.weights_file) & {"\\", "\0"}:
             raise ArtefactError(
                 f"{where}: weights file {stage.weights_file!r} lies outside the cascade folder; refused"
             )

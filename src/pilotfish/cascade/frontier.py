@@ -50,8 +50,8 @@ class Frontier:
         )
 
     def pareto(self) -> Frontier:
-        """The policies that no other beats in both accuracy and effort, cheapest first."""
-        order = np.lexsort((self.drop, self.effort))
+        """The policies that no other beats in both accuracy and effort, cheapest first; of equals the last."""
+        order = np.lexsort((-np.arange(len(self)), self.drop, self.effort))
         best_before = np.minimum.accumulate(np.concatenate([[np.inf], self.drop[order]]))[:-1]
         return self.take(order[self.drop[order] < best_before])
 
@@ -82,6 +82,8 @@ class Frontier:
             raise ArtefactError(f"the frontier is damaged: {error!r}") from error
         n, stages = len(frontier), frontier.thresholds.shape[1] + 1
         columns = (frontier.drop, frontier.effort)
+        if any(np.isnan(column).any() for column in (*columns, frontier.accuracy, frontier.exit_ratio)):
+            raise ArtefactError("the frontier is damaged: some of its numbers are missing")
         if n == 0 or frontier.exit_ratio.shape != (n, stages) or any(column.shape != (n,) for column in columns):
             raise ArtefactError(f"the frontier is damaged: its columns do not have {n} policies of {stages} stages")
         return frontier

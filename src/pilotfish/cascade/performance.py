@@ -37,9 +37,14 @@ class Performance:
         """The inverse of :meth:`to_json`."""
         try:
             low, high = document["drop_interval"]
-            return cls(
+            entry = cls(
                 **{**document, "drop_interval": (low, high), "exit_ratio": tuple(document["exit_ratio"])},
             )
+            numbers = [entry.n, entry.accuracy, entry.base_accuracy, entry.drop, low, high, *entry.exit_ratio]
+            for value in (*numbers, *(c for c in (entry.cost, entry.base_cost) if c is not None)):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise TypeError(f"{value!r} is not a number")
+            return entry
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(f"a performance entry is damaged: {error!r}") from error
 

@@ -87,6 +87,9 @@ def run() -> None:
         _end("out of memory; use a smaller --batch-size or fewer --workers", 1)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # the parser's own errors
+            if type(error).__name__ == "NoArgsIsHelpError":  # nothing was typed: help as it is laid out
+                sys.stderr.write(f"{error.format_message()}\n")
+                sys.exit(int(error.exit_code))
             _end(_parser_message(error), int(error.exit_code))
         if os.environ.get("PILOTFISH_DEBUG"):
             raise

@@ -80,12 +80,17 @@ def progress_bars() -> Iterator[Progress]:
         Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(to_stderr=True), transient=False) as bars:
-        tasks: dict[str, Any] = {}
+    bars = Progress(*columns, console=console(to_stderr=True), transient=False)
+    tasks: dict[str, Any] = {}
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, completed=done)
-            bars.update(tasks[what], completed=done, total=total)
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            bars.start()
+            tasks[what] = bars.add_task(what, total=total, completed=done)
+        bars.update(tasks[what], completed=done, total=total)
 
+    try:
         yield tell
+    finally:
+        if tasks:  # bars that never started would still print an empty line
+            bars.stop()

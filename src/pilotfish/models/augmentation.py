@@ -45,7 +45,7 @@ def draw_view(seed: int, sample_id: str, size: tuple[int, int]) -> View:
         w, h = math.sqrt(area * aspect), math.sqrt(area / aspect)
         if w <= width and h <= height:
             break
-    else:  # a very long image: its largest centred part of a near-square aspect
+    else:  # a very long image: its largest part of a near-square aspect
         w, h = min(width, height * 4 / 3), min(height, width * 4 / 3)
     left, top = rng.uniform(0, 1) * (width - w) / width, rng.uniform(0, 1) * (height - h) / height
     return View(left, top, min(1.0, left + w / width), min(1.0, top + h / height), bool(rng.random() < 0.5))

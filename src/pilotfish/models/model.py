@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import ModelError
+from pilotfish.errors import ModelError, PilotfishError
 from pilotfish.models.mac_count import MacCount
 from pilotfish.models.preprocessing import Preprocessing
 
@@ -60,6 +61,18 @@ class Model:
     count: Callable[[], Counted] = Counted
     weights: Callable[[Any], None] | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def blamed(name: str, batch: F32) -> Iterator[None]:
+    """Inside, whatever the model *name* raises on *batch* becomes a ModelError of one line."""
+    try:
+        yield
+    except (PilotfishError, MemoryError):
+        raise
+    except Exception as error:  # a model's code may raise anything
+        said = " ".join(str(error).split())[:300]
+        raise ModelError(f"{name} failed on a batch of shape {batch.shape}: {type(error).__name__}: {said}") from error
 
 
 def check_logits(logits: Any, rows: int, name: str) -> F32:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pilotfish.errors import MissingExtraError, ModelError
-from pilotfish.files import sha256_file
-from pilotfish.models.model import F32, Counted, Model, counted
+from pilotfish.files import sha256_file, sha256_json
+from pilotfish.models.model import F32, Counted, Model, blamed, counted
 from pilotfish.models.preprocessing import RESAMPLING, Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options, parse_numbers
 
 META_KEY = "pilotfish.preprocessing"
+INPUT_DTYPES: Mapping[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -38,13 +44,32 @@ class OnnxBackend:
             self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exception types are not public
             raise ModelError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0][:200]})") from error
-        self.input = self.session.get_inputs()[0]
+        found = [i.type for i in self.session.get_inputs()]
+        if len(found) != 1 or found[0] not in INPUT_DTYPES:
+            raise ModelError(
+                f"{path}: its inputs are {', '.join(found) or 'none'}; "
+                f"expected a single one, of type {', '.join(INPUT_DTYPES)}"
+            )
+        self.path, self.input = path, self.session.get_inputs()[0]
+        size = self.input.shape[0] if self.input.shape else None
+        self.fixed_batch = size if isinstance(size, int) and size > 0 else None
 
     def run(self, batch: F32) -> F32:
-        """The first output, float32 (N, C)."""
-        dtype = np.float16 if self.input.type == "tensor(float16)" else np.float32
-        out = self.session.run(None, {self.input.name: np.ascontiguousarray(batch, dtype)})[0]
-        return np.asarray(out, np.float32)
+        """The first output, float32 (N, C). A file of a fixed batch size is fed in pieces, the last one padded."""
+        inputs = np.ascontiguousarray(batch, INPUT_DTYPES[self.input.type])
+        size = self.fixed_batch or len(inputs)
+        with blamed(str(self.path), batch):
+            if len(inputs) == size:
+                return self._run(inputs)
+            pieces = [inputs[start : start + size] for start in range(0, len(inputs), size)]
+            return np.concatenate([self._run(_padded(piece, size))[: len(piece)] for piece in pieces])
+
+    def _run(self, inputs: NDArray[Any]) -> F32:
+        return np.asarray(self.session.run(None, {self.input.name: inputs})[0], np.float32)
+
+
+def _padded(piece: NDArray[Any], size: int) -> NDArray[Any]:
+    return np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])
 
 
 def cpu_count() -> int:
@@ -71,7 +96,7 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         spec=spec.text,
         backend=backend,
         preprocessing=preprocessing,
-        weights_hash=sha256_file(path),
+        weights_hash=_weights_hash(path),
         input_shape=shape,
         n_classes=classes[1] if len(classes) == 2 and isinstance(classes[1], int) else None,
         count=lambda: _count(path, backend.input.name, shape),
@@ -90,9 +115,31 @@ def check_onnx_file(path: Path) -> None:
 
 
 def _external_locations(path: Path) -> list[str]:
-    graph = _read_graph(path).graph
-    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
+    model = _read_graph(path)
+    nodes = [node for function in model.functions for node in function.node]
+    tensors = [*_tensors(model.graph), *_tensors_of(nodes)]
     return sorted({e.value for tensor in tensors for e in tensor.external_data if e.key == "location"})
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """All stored tensors, those in the branches of If and the bodies of Loop included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of(graph.node)
+
+
+def _tensors_of(nodes: Iterable[Any]) -> Iterator[Any]:
+    for attribute in (a for node in nodes for a in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _tensors(graph)
+
+
+def _weights_hash(path: Path) -> str:
+    """SHA-256 of the file, and of the files beside it that hold its tensors."""
+    own, others = sha256_file(path), _external_locations(path)
+    return sha256_json([own, *(sha256_file(path.parent / name) for name in others)]) if others else own
 
 
 def _read_graph(path: Path) -> Any:

@@ -58,12 +58,16 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of :meth:`to_json`; ArtefactError for unknown keys."""
+        """The inverse of :meth:`to_json`; ArtefactError for unknown keys and for what cannot be carried out."""
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
-            return cls(**values)
+            found = cls(**values)
+            possible = found.kind == "tensor" or _can_run(found)
         except (TypeError, AttributeError) as error:
             raise ArtefactError(f"unknown preprocessing in {document!r}: {error}") from error
+        if not possible:
+            raise ArtefactError(f"preprocessing that cannot be carried out: {document!r}")
+        return found
 
     @property
     def hash(self) -> str:
@@ -102,6 +106,18 @@ class Preprocessing:
         return out
 
 
+def _can_run(chain: Preprocessing) -> bool:
+    sizes = [n for n in (*(chain.size or (1, 1)), chain.resize) if n is not None]
+    return (
+        chain.kind == "image"
+        and chain.interpolation in RESAMPLING
+        and chain.channels in (1, 3)
+        and len(chain.std) == chain.channels
+        and (chain.size is None or len(chain.size) == 2)
+        and all(isinstance(n, int) and n > 0 for n in sizes)
+    )
+
+
 def _crop_box(size: tuple[int, int], resize: int, crop: tuple[int, int]) -> tuple[float, float, float, float]:
     """The part of the image that "shorter side to *resize*, then centre crop" keeps, in source pixels.
 
@@ -109,16 +125,21 @@ def _crop_box(size: tuple[int, int], resize: int, crop: tuple[int, int]) -> tupl
     1 x 65535 picture costs no memory.
     """
     width, height = size
-    scale = resize / min(size)
-    full = (max(crop[0], round(width * scale)), max(crop[1], round(height * scale)))
+    full = (_resized_length(width, resize, size, crop[0]), _resized_length(height, resize, size, crop[1]))
     left, top = round((full[0] - crop[0]) / 2), round((full[1] - crop[1]) / 2)
     x, y = width / full[0], height / full[1]
     return (left * x, top * y, min(width, (left + crop[0]) * x), min(height, (top + crop[1]) * y))
 
 
+def _resized_length(length: int, resize: int, size: tuple[int, int], least: int) -> int:
+    """A side after the shorter one became *resize*; the longer one is rounded down, as torchvision and timm do."""
+    return max(least, resize * length // min(size))
+
+
 def _as_image(sample: Sample, channels: int) -> Image.Image:
     if isinstance(sample, np.ndarray):
-        if sample.dtype != np.uint8 or not (sample.ndim == 2 or (sample.ndim == 3 and sample.shape[2] in (1, 3))):
+        image_like = sample.ndim == 2 or (sample.ndim == 3 and sample.shape[2] in (1, 3))
+        if sample.dtype != np.uint8 or not image_like or not sample.size:
             raise UnreadableSample(
                 f"an array of {sample.dtype} {sample.shape} is not an image; expected uint8 (H, W) or (H, W, 3)"
             )

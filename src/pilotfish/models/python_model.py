@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.errors import ModelError
-from pilotfish.models.model import F32, Model
+from pilotfish.models.model import F32, Model, blamed
 from pilotfish.models.preprocessing import Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options
 
@@ -25,12 +25,13 @@ class PythonBackend:
 
     name = "python"
 
-    def __init__(self, function: Callable[[F32], Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[F32], Any], spec: str = "the callable") -> None:
+        self.function, self.spec = function, spec
 
     def run(self, batch: F32) -> F32:
         """What the callable returns, as an array."""
-        return np.asarray(self.function(batch))
+        with blamed(self.spec, batch):
+            return np.asarray(self.function(batch))
 
 
 def load_python(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -60,7 +61,7 @@ def load_python(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         return Model(spec.text, TorchBackend(found, device), preprocessing, state_hash(found.state_dict()))
     if not callable(found):
         raise ModelError(f"{spec.text}: found {type(found).__name__}, expected a callable or a torch module")
-    return Model(spec.text, PythonBackend(found), preprocessing, _code_hash(spec, found))
+    return Model(spec.text, PythonBackend(found, spec.text), preprocessing, _code_hash(spec, found))
 
 
 def _resolve(spec: ModelSpec) -> Any:

@@ -70,6 +70,14 @@ def parse_numbers(spec: ModelSpec, option: str, channels: int) -> tuple[float, .
     return numbers * channels if len(numbers) == 1 else numbers
 
 
+def parse_count(spec: ModelSpec, option: str, least: int) -> int:
+    """An option that is a whole number of at least *least*."""
+    text = spec.options[option]
+    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+        raise ModelError(f"{spec.text}: {option} must be a whole number of at least {least}, found {text[:40]!r}")
+    return int(text)
+
+
 def _options(text: str, query: str) -> dict[str, str]:
     options = {}
     for part in query.split("&"):

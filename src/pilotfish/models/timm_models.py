@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from pathlib import Path
 from typing import Any
 
 from pilotfish.errors import MissingExtraError, ModelError, nearest
+from pilotfish.models.hub import cache_alone_if_unreachable
 from pilotfish.models.imagenet import imagenet_classes
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
-from pilotfish.models.spec import ModelSpec, allow_options
+from pilotfish.models.spec import ModelSpec, allow_options, parse_count
 from pilotfish.models.torch_backend import load_state, read_state, torch_model
 
 LITE = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
@@ -36,8 +38,9 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     source = str(weights) if weights is not None else spec.options.get("weights", "pretrained")
     options: dict[str, Any] = {}
     if "num_classes" in spec.options:
-        options["num_classes"] = _positive(spec, "num_classes")
-    module = _create(timm, spec, source == "pretrained", options)
+        options["num_classes"] = parse_count(spec, "num_classes", least=2)
+    with cache_alone_if_unreachable() if source == "pretrained" else contextlib.nullcontext():
+        module = _create(timm, spec, source == "pretrained", options)
     if source not in ("pretrained", "random"):
         load_state(module, read_state(Path(source)), source)
     config = timm.data.resolve_model_data_config(module)
@@ -117,10 +120,3 @@ def _load_in_order(module: Any, state: dict[str, Any], where: str) -> None:
     if not fits:
         raise ModelError(f"{where}: the packaged weights do not fit timm's architecture; update timm or the weights")
     module.load_state_dict({a: y for (a, _), (_, y) in pairs})
-
-
-def _positive(spec: ModelSpec, option: str) -> int:
-    text = spec.options[option]
-    if not text.isdecimal() or int(text) < 2:
-        raise ModelError(f"{spec.text}: {option} must be a whole number of at least 2, found {text!r}")
-    return int(text)

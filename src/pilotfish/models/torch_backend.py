@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import MissingExtraError, ModelError
-from pilotfish.models.model import F32, Counted, Model, counted
+from pilotfish.models.model import F32, Counted, Model, blamed, counted
 from pilotfish.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class TorchBackend:
     def run(self, batch: F32) -> F32:
         """Logits float32 (N, C)."""
         torch = self._torch
-        with torch.inference_mode(), warnings.catch_warnings():
+        with torch.inference_mode(), warnings.catch_warnings(), blamed("the torch model", batch):
             warnings.simplefilter("ignore", UserWarning)  # read-only arrays are never written to
             out = self.module(torch.from_numpy(batch).to(self.device))
             logits: F32 = out.float().cpu().numpy()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
 from pilotfish.errors import MissingExtraError, ModelError, nearest
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
-from pilotfish.models.spec import ModelSpec, allow_options
+from pilotfish.models.spec import ModelSpec, allow_options, parse_count
 from pilotfish.models.torch_backend import load_state, read_state, torch_model
 
 
@@ -32,9 +34,10 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | None) -> Mode
     source = str(weights) if weights is not None else spec.options.get("weights", "DEFAULT")
     entry = known[source] if source in known.__members__ else known["DEFAULT"]
     own = source in known.__members__
-    options = {"num_classes": int(spec.options["num_classes"])} if "num_classes" in spec.options else {}
+    options = {"num_classes": parse_count(spec, "num_classes", least=2)} if "num_classes" in spec.options else {}
     try:
-        module = models.get_model(spec.name, weights=entry if own else None, **options)
+        with contextlib.redirect_stdout(sys.stderr):  # the downloader talks, and stdout is for answers
+            module = models.get_model(spec.name, weights=entry if own else None, **options)
     except Exception as error:  # download errors of many kinds
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ModelError(

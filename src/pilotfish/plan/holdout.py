@@ -24,6 +24,8 @@ def split_rows(n: int, holdout: float, seed: int) -> Holdout:
     """A random split of n rows by *seed*; the share *holdout* goes to evaluation."""
     if not 0 <= holdout < 1:
         raise UsageError(f"holdout is a share from 0 to below 1, found {holdout}")
+    if seed < 0:
+        raise UsageError(f"a seed is a whole number of at least 0, found {seed}")
     rows = np.arange(n)
     if holdout == 0:
         return Holdout(rows, rows[:0])

@@ -15,7 +15,7 @@ import numpy as np
 
 from pilotfish.errors import UsageError, nearest
 from pilotfish.plan.sweep import F64, Mask, PairPath, at_thresholds, sweep
-from pilotfish.scores import Scored, from_shown
+from pilotfish.scores import Scale, Scored, from_shown
 
 
 def sweep_path(scored: Scored, saver_correct: Mask, base_correct: Mask, max_drop: float) -> PairPath:
@@ -25,15 +25,14 @@ def sweep_path(scored: Scored, saver_correct: Mask, base_correct: Mask, max_drop
 
 def grid50_path(scored: Scored, saver_correct: Mask, base_correct: Mask, max_drop: float) -> PairPath:
     """T = k/50: 0.98, 0.96, … 0."""
-    return at_thresholds(
-        scored.values, saver_correct, base_correct, from_shown(scored.scale, np.arange(49, -1, -1) / 50)
-    )
+    grid = _at_least(scored.scale, np.arange(49, -1, -1) / 50)
+    return at_thresholds(scored.values, saver_correct, base_correct, grid)
 
 
 def first_violation_path(scored: Scored, saver_correct: Mask, base_correct: Mask, max_drop: float) -> PairPath:
     """The scan down to and including the first threshold that loses more than *max_drop*."""
-    grid = from_shown(scored.scale, np.arange(1000, 0, -1) / 1000)
-    path = at_thresholds(scored.values, saver_correct, base_correct, _strictly_above(scored.values, grid))
+    grid = _strictly_above(scored.scale, np.arange(1000, 0, -1) / 1000)
+    path = at_thresholds(scored.values, saver_correct, base_correct, grid)
     broken = np.flatnonzero(path.gain < -(max_drop + 1e-12) * path.n)
     end = int(broken[0]) + 1 if len(broken) else len(path.gain)
     return PairPath(path.thresholds[:end], path.exited[:end], path.gain[:end], path.n)
@@ -60,7 +59,18 @@ def chosen_saver_point(name: str, path: PairPath, max_drop: float) -> int:
     return len(path.gain) - 1 if name in TAKES_LAST else path.last_feasible(max_drop)
 
 
-def _strictly_above(score: F64, grid: F64) -> F64:
-    """For each t the threshold u with {score >= u} = {score > t}: the next larger score of the data."""
-    rising = np.concatenate([np.unique(score[~np.isnan(score)]), [np.inf]])
-    return np.asarray(rising[np.searchsorted(rising, grid, side="right").clip(max=len(rising) - 1)])
+def _at_least(scale: Scale, shown: F64) -> F64:
+    """For each t, in the unit people read, the u in the score's own unit with {score >= u} = {score >= t}."""
+    grid = from_shown(scale, shown)
+    return np.asarray(grid - _rounding(scale, grid))
+
+
+def _strictly_above(scale: Scale, shown: F64) -> F64:
+    """For each t, in the unit people read, the u in the score's own unit with {score >= u} = {score > t}."""
+    grid = from_shown(scale, shown)
+    return np.asarray(np.nextafter(grid + _rounding(scale, grid), np.inf))
+
+
+def _rounding(scale: Scale, grid: F64) -> F64:
+    """How far the log-odds of a probability of exactly t may lie from those of t: their last digits."""
+    return np.zeros_like(grid) if scale == "identity" else 1e-14 * (1 + np.abs(grid))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import to_json
+from pilotfish.cascade import make_budget, to_json
 from pilotfish.errors import RecordsError, nearest
 from pilotfish.plan.evaluate import Rows
 from pilotfish.plan.holdout import Holdout, split_rows
@@ -106,6 +106,7 @@ def rank_savers(
     ΔC ranks first, without them the largest exit ratio. With ``holdout`` > 0 thresholds come from one part and the
     drop they cause is shown on the other.
     """
+    make_budget(max_drop=max_drop)  # refuses what is no drop
     candidates, notes = _candidates(run, base, split, cost)
     table = align([run.read(name, split) for name in candidates], run.read(base, split))
     parts = split_rows(len(table), holdout, seed)

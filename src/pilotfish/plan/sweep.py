@@ -36,8 +36,9 @@ class PairPath:
     n: int
 
     def last_feasible(self, max_drop: float = 0.0) -> int:
-        """Index of the largest E_t whose loss is at most ``max_drop`` x M; 0, exit nobody, always is for >= 0."""
-        return int(np.flatnonzero(self.gain >= -(max_drop + 1e-12) * self.n)[-1]) if max_drop >= 0 else 0
+        """Index of the largest E_t whose loss is at most ``max_drop`` x M; 0, exit nobody, when none is."""
+        feasible = np.flatnonzero(self.gain >= -(max_drop + 1e-12) * self.n)
+        return int(feasible[-1]) if len(feasible) else 0
 
     def frontier(self, base_correct: int, saver_cost: float | None, base_cost: float | None) -> Frontier:
         """Accuracy and mean cost of each threshold; cost is C_S + (1 - r) C_B (TinySaver Eq. 1)."""

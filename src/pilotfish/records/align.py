@@ -142,11 +142,23 @@ def _check_pair(records: Records, base: Records) -> None:
             f"{a.model} has {a.n_classes} classes, {b.model} has {b.n_classes}; a cascade needs models of one task"
         )
     _check_class_order(a, b)
+    for mine, theirs in ((records, base), (base, records)):
+        classes, largest = mine.meta.n_classes, int(theirs.outputs.prediction.max())
+        if classes is not None and largest >= classes:
+            raise AlignmentError(
+                f"{theirs.meta.model} predicts class {largest}, and {mine.meta.model} has {classes} classes "
+                f"(0 to {classes - 1}); a cascade needs models of one task"
+            )
     if a.fingerprint and b.fingerprint and a.fingerprint != b.fingerprint:
         raise AlignmentError(
-            f"{a.model} and {b.model} saw different data (fingerprints {a.fingerprint[:12]} and "
-            f"{b.fingerprint[:12]}); record both from the same --data, with the same --augment"
+            f"{a.model} and {b.model} saw different data (fingerprints {_short(a.fingerprint)} and "
+            f"{_short(b.fingerprint)}); record both from the same --data, with the same --augment"
         )
+
+
+def _short(fingerprint: str) -> str:
+    digest, plus, augment = fingerprint.partition("+")
+    return digest[:12] + plus + augment
 
 
 def _check_class_order(a: RecordsMeta, b: RecordsMeta) -> None:

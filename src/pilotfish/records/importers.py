@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from pilotfish.errors import RecordsError, UsageError
+from pilotfish.records.cells import confidences, first_numbers, label_column, read_tabular, values_of, whole_numbers
 from pilotfish.records.outputs import Outputs, bad_rows, from_logits, from_probabilities
 from pilotfish.records.records import NO_LABEL, Records, RecordsMeta, check, string_ids
 
@@ -82,7 +81,10 @@ Parsed = tuple[pa.Array, "np.ndarray[Any, np.dtype[np.int64]]", Outputs, int | N
 
 def _read_npz(path: Path) -> Parsed:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise RecordsError(f"{path}: holds one array without a name; write it with numpy.savez(file, probs=…)")
+        with loaded as archive:
             found = list(archive.files)
             names = [name for name in NPZ_ARRAYS if name in found]
             if not names:
@@ -91,7 +93,9 @@ def _read_npz(path: Path) -> Parsed:
                 )
             wanted = {*names, "label", "id", "confidence"} & set(found)
             arrays = {name: archive[name] for name in wanted}
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except MemoryError as error:
+        raise RecordsError(f"{path}: an array claims more than the memory there is; is the file damaged?") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise RecordsError(f"{path}: not a readable .npz file ({error})") from error
     except ValueError as error:
         if "pickle" in str(error).lower():
@@ -100,24 +104,27 @@ def _read_npz(path: Path) -> Parsed:
                 "save plain arrays of numbers and strings"
             ) from error
         raise RecordsError(f"{path}: not a readable .npz file ({error})") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.ndim == 0:  # numpy hands out damaged members as bytes
+            raise RecordsError(f"{path}: {name!r} is not an array whose first axis is the samples")
     main = arrays[names[0]]
-    if main.ndim == 0:
-        raise RecordsError(f"{path}: array {names[0]!r} is a single value; its first axis must be the samples")
     n_classes = int(main.shape[1]) if names[0] in ("probs", "logits") and main.ndim == 2 else None
     outputs = _outputs(path, names[0], main, arrays.get("confidence"))
     ids = string_ids(arrays["id"]) if "id" in arrays else string_ids(np.arange(len(main)))
-    label = _whole(path, "label", arrays["label"]) if "label" in arrays else np.full(len(main), NO_LABEL, np.int64)
+    label = (
+        whole_numbers(path, "label", arrays["label"]) if "label" in arrays else np.full(len(main), NO_LABEL, np.int64)
+    )
     return ids, label, outputs, n_classes
 
 
 def _outputs(path: Path, name: str, values: Any, confidence: Any) -> Outputs:
     if name == "prediction":
-        prediction = _whole(path, "prediction", values)
-        return Outputs(prediction, confidence=None if confidence is None else _confidence(path, confidence))
+        prediction = whole_numbers(path, "prediction", values)
+        return Outputs(prediction, confidence=None if confidence is None else confidences(path, confidence))
     if name == "ranked":
-        if values.ndim != 2:
+        if values.ndim != 2 or values.shape[1] == 0:
             raise RecordsError(f"{path}: 'ranked' has shape {values.shape}; expected (N, K) class ids, best first")
-        ranked = _whole(path, "ranked", values)
+        ranked = whole_numbers(path, "ranked", values)
         return Outputs(ranked[:, 0].copy(), top_classes=ranked.astype(np.int32))
     if values.dtype.kind not in "fiu":
         raise RecordsError(f"{path}: {name!r} has dtype {values.dtype}; expected floating-point numbers")
@@ -131,18 +138,18 @@ def _outputs(path: Path, name: str, values: Any, confidence: Any) -> Outputs:
 
 
 def _read_columns(path: Path) -> Parsed:
-    table = _read_tabular(path)
+    table = read_tabular(path)
     for needed in ("id", "prediction"):
         if needed not in table.column_names:
             raise RecordsError(
                 f"{path}: columns {', '.join(table.column_names)}; expected id, prediction [, confidence] [, label]"
                 + ("; timm's own files are read with --format timm" if "filename" in table.column_names else "")
             )
-    prediction = _whole(path, "prediction", _values(path, table, "prediction"))
-    confidence = _confidence(path, _values(path, table, "confidence")) if "confidence" in table.column_names else None
+    prediction = whole_numbers(path, "prediction", values_of(path, table, "prediction"))
+    confidence = confidences(path, values_of(path, table, "confidence")) if "confidence" in table.column_names else None
     return (
         string_ids(table.column("id")),
-        _label_column(path, table),
+        label_column(path, table),
         Outputs(prediction, confidence=confidence),
         None,
     )
@@ -153,7 +160,7 @@ def _read_timm(path: Path) -> Parsed:
 
     Its ``label`` column is a predicted name, never the truth. Of several classes per row the first is used.
     """
-    table = _read_tabular(path)
+    table = read_tabular(path)
     names = set(table.column_names)
     index = next((c for c in ("index", "index_0") if c in names), None)
     prob = next((c for c in ("prob", "prob_0") if c in names), None)
@@ -162,34 +169,26 @@ def _read_timm(path: Path) -> Parsed:
             f"{path}: columns {', '.join(table.column_names)}; expected filename, index and prob, as timm's "
             "inference script writes with --include-index"
         )
-    prediction = _whole(path, index, _first(path, table, index))
-    confidence = None if prob is None else _confidence(path, _first(path, table, prob))
+    prediction = whole_numbers(path, index, first_numbers(path, table, index))
+    confidence = None if prob is None else confidences(path, first_numbers(path, table, prob))
     outputs = Outputs(prediction, confidence=confidence)
     return string_ids(table.column("filename")), np.full(table.num_rows, NO_LABEL, np.int64), outputs, None
-
-
-def _read_tabular(path: Path) -> pa.Table:
-    try:
-        if path.suffix == ".parquet":
-            return pq.read_table(path)
-        options = pyarrow.csv.ConvertOptions(column_types={"id": pa.string(), "filename": pa.string()})
-        return pyarrow.csv.read_csv(path, convert_options=options)
-    except (pa.ArrowException, OSError) as error:
-        raise RecordsError(f"{path}: cannot be read ({str(error).splitlines()[0][:200]})") from error
 
 
 def _labels_for(ids: pa.Array, path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Labels from a file, joined by id; a sample the file does not name has none."""
     if not path.is_file():
         raise RecordsError(f"{path}: no such file; --labels takes a .csv with columns id (or filename, file) and label")
-    table = _read_tabular(path)
+    table = read_tabular(path)
     key = next((c for c in ("id", "filename", "file") if c in table.column_names), None)
     if key is None or "label" not in table.column_names:
         raise RecordsError(
             f"{path}: columns {', '.join(table.column_names)}; expected id (or filename, file) and label"
         )
-    label = _label_column(path, table)
+    label = label_column(path, table)
     keys = string_ids(table.column(key))
+    if (twice := len(keys) - len(keys.unique())) > 0:
+        raise RecordsError(f"{path}: {twice} ids in column {key!r} stand more than once; each sample has one label")
     where = pc.index_in(ids, value_set=keys)
     if where.null_count == len(ids):  # timm writes base names unless asked for full paths
         base_names = pc.replace_substring_regex(keys, pattern=r".*/", replacement="")
@@ -199,55 +198,3 @@ def _labels_for(ids: pa.Array, path: Path) -> np.ndarray[Any, np.dtype[np.int64]
         raise RecordsError(f"{path}: names none of the {len(ids)} samples ({ids[0]!s}, …); its ids are {keys[0]!s}, …")
     rows = np.asarray(where.fill_null(-1))
     return np.where(rows >= 0, label[rows], NO_LABEL)
-
-
-def _label_column(path: Path, table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
-    if "label" not in table.column_names or table.column("label").null_count == table.num_rows:
-        return np.full(table.num_rows, NO_LABEL, np.int64)
-    column = table.column("label")
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise RecordsError(f"{path}: column 'label' holds {column.type}; expected class numbers, such as 0 to 999")
-    known = np.asarray(column.is_valid())
-    label = np.full(table.num_rows, NO_LABEL, np.int64)
-    label[known] = _whole(path, "label", np.asarray(column.drop_null()))
-    return label
-
-
-def _values(path: Path, table: pa.Table, name: str) -> Any:
-    column = table.column(name)
-    if column.null_count:
-        raise RecordsError(f"{path}: column {name!r} has {column.null_count} missing values")
-    return np.asarray(column)
-
-
-def _first(path: Path, table: pa.Table, name: str) -> Any:
-    """The first number of each cell: a number, a list, or the text of one ("[281 282]")."""
-    values = _values(path, table, name)
-    if values.dtype.kind in "iuf":
-        return values
-    texts = [str(v if isinstance(v, str) else list(v)) for v in values]
-    found = [re.search(r"[-+]?[\d.]+(?:[eE][-+]?\d+)?", text) for text in texts]
-    if missing := [row for row, match in enumerate(found) if match is None]:
-        raise RecordsError(f"{path}: no number in column {name!r} of row {missing[0]}: {texts[missing[0]][:60]!r}")
-    return np.array([float(match.group()) for match in found if match])
-
-
-def _whole(path: Path, name: str, values: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-    array = np.asarray(values)
-    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu" or (array.dtype.kind == "u" and (array > np.iinfo(np.int64).max).any()):
-        raise RecordsError(f"{path}: {name!r} holds {array.dtype}; expected whole numbers, one class id per sample")
-    return array.astype(np.int64)
-
-
-def _confidence(path: Path, values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf" or array.ndim != 1:
-        raise RecordsError(
-            f"{path}: 'confidence' holds {array.dtype} of shape {array.shape}; expected one number per sample"
-        )
-    if not np.isfinite(array).all():
-        row = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise RecordsError(f"{path}: the confidence of row {row} is {array[row]}; leave out samples without one")
-    return array.astype(np.float64)

@@ -66,29 +66,38 @@ def from_logits(logits: FloatArray, top_k: int = 1, keep_all: bool = False) -> O
     A row with NaN or +inf is not confident: its ``log_odds`` is NaN. -inf is a masked class.
     """
     z = np.asarray(logits)
+    if z.dtype.kind in "iu":
+        z = z.astype(np.float64)  # quantised logits: integers wrap around when they are negated
     if z.ndim != 2 or z.shape[1] < 2:
         raise RecordsError(f"expected logits of shape (N, C) with C >= 2, found shape {z.shape}")
     rows = np.arange(len(z))
     best = z.argmax(axis=1)
     top = z[rows, best].astype(np.float64)
+    others = z.astype(np.float64)
+    others[rows, best] = -np.inf
+    second = others.max(axis=1)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        shifted = np.exp(z.astype(np.float64) - top[:, None])
-        shifted[rows, best] = 0.0
-        rest = shifted.sum(axis=1)
-        log_odds = np.minimum(-np.log(rest), LARGEST)  # keeps NaN; +inf would meet a threshold of +inf
-        log_sum_exp = top + np.log1p(rest)
+        # relative to the runner-up: relative to the top, sums underflow where it leads by more than 745
+        others -= np.where(np.isfinite(second), second, 0.0)[:, None]
+        lead = top - np.where(np.isfinite(second), second, 0.0)
+        log_odds = lead - np.log(np.exp(others).sum(axis=1))
+        log_odds = np.minimum(log_odds, LARGEST)  # keeps NaN; +inf would meet a threshold of +inf
+        log_sum_exp = top + np.log1p(np.exp(-log_odds))
     log_odds[~np.isfinite(top)] = np.nan
     if top_k <= 1:
         classes = best[:, None]
     else:
         classes = _best_k(z, min(top_k, z.shape[1]))
+    with np.errstate(over="ignore"):  # float64 logits beyond float32 are kept as infinities
+        top_logits = np.take_along_axis(z, classes, axis=1).astype(np.float32)
+        kept = z.astype(np.float32) if keep_all else None
     return Outputs(
         prediction=best.astype(np.int64),
         log_odds=log_odds,
         log_sum_exp=log_sum_exp,
         top_classes=classes.astype(np.int32),
-        top_logits=np.take_along_axis(z, classes, axis=1).astype(np.float32),
-        logits=z.astype(np.float32) if keep_all else None,
+        top_logits=top_logits,
+        logits=kept,
     )
 
 
@@ -121,7 +130,11 @@ def bad_rows(logits: FloatArray) -> NDArray[np.intp]:
 def _best_k(z: FloatArray, k: int) -> NDArray[np.intp]:
     """Column indices (N, K) of the K largest entries, best first; ties by the lower class."""
     if k < z.shape[1]:
-        candidates = np.sort(np.argpartition(-z, k - 1, axis=1)[:, :k], axis=1)
+        known = np.where(np.isnan(z), -np.inf, z)
+        kth = np.partition(known, -k, axis=1)[:, -k, None]
+        above, tied = known > kth, known == kth
+        room = k - above.sum(axis=1, keepdims=True)
+        candidates = np.nonzero(above | (tied & (np.cumsum(tied, axis=1) <= room)))[1].reshape(len(z), k)
     else:
         candidates = np.broadcast_to(np.arange(z.shape[1]), z.shape)
     order = np.argsort(-np.take_along_axis(z, candidates, axis=1), axis=1, kind="stable")

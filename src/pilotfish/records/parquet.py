@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,14 @@ from pilotfish.records.records import (
 
 META_KEY = b"pilotfish"
 MAX_META_BYTES = 64 * 2**20
+_META_TYPES: dict[Any, tuple[str, ...]] = {
+    str: ("model", "split", "source"),
+    str | None: ("spec", "weights_hash", "preprocessing_hash", "store", "created"),
+    int | None: ("n_classes",),
+    tuple | None: ("class_names",),
+    Mapping | None: ("preprocessing",),
+    Mapping: ("data", "timing", "versions"),
+}
 PLANNING_COLUMNS = (
     "id",
     "label",
@@ -69,6 +77,9 @@ def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
         if needed not in names:
             raise RecordsError(f"{meta.model}: no column {needed!r} among {', '.join(table.column_names)}")
 
+    if twice := [name for name in names if table.column_names.count(name) > 1]:
+        raise RecordsError(f"{meta.model}: column {twice[0]!r} stands more than once; column names are unique")
+
     def column(name: str, dtype: Any) -> Any:
         if name not in names:
             return None
@@ -78,6 +89,10 @@ def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
         return _numbers(values, dtype, f"{meta.model}: column {name!r}")
 
     label = table.column("label") if "label" in names else None
+    if label is not None and not (pa.types.is_integer(label.type) or pa.types.is_floating(label.type)):
+        if label.null_count < len(label):
+            raise RecordsError(f"{meta.model}: column 'label' holds {label.type}; expected class numbers")
+        label = None
     n = table.num_rows
     outputs = Outputs(
         prediction=column("prediction", np.int64),
@@ -147,18 +162,33 @@ def decode_meta(text: bytes, fallback: dict[str, str], where: str) -> RecordsMet
         known = {f.name for f in dataclasses.fields(RecordsMeta)}
         values = {**fallback, **{k: v for k, v in document.items() if k in known}}
         values["failures"] = tuple(Failure(**f) for f in values.get("failures", ()))
-        if values.get("class_names") is not None:
-            values["class_names"] = tuple(str(name) for name in values["class_names"])
+        if isinstance(names := values.get("class_names"), list):
+            values["class_names"] = tuple(str(name) for name in names)
         values["costs"] = {str(k): float(v) for k, v in values.get("costs", {}).items()}
-        return RecordsMeta(**values)
+        return _checked(RecordsMeta(**values))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RecordsError(f"{where}: damaged metadata ({_first_line(error)})") from error
+
+
+def _checked(meta: RecordsMeta) -> RecordsMeta:
+    """*meta*, when every value has the type it should; TypeError or ValueError otherwise."""
+    for types, names in _META_TYPES.items():
+        for name in names:
+            value = getattr(meta, name)
+            if isinstance(value, bool) or not isinstance(value, types):
+                raise TypeError(f"{name} is {str(value)[:60]!r}")
+    for key, cost in meta.costs.items():
+        if not (np.isfinite(cost) and cost >= 0):
+            raise ValueError(f"cost {key!r} is {cost}; a cost is a finite number of at least 0")
+    return meta
 
 
 def _with_log_odds(outputs: Outputs) -> Outputs:
     """Log-odds from the top logit and the log-sum-exp, for files of other programs that lack the column."""
     if outputs.log_odds is not None or outputs.top_logits is None or outputs.log_sum_exp is None:
         return outputs
+    if outputs.top_logits.ndim != 2 or 0 in outputs.top_logits.shape or outputs.log_sum_exp.ndim != 1:
+        return outputs  # check() says what is wrong
     gap = np.minimum(outputs.top_logits[:, 0].astype(np.float64) - outputs.log_sum_exp, -1e-300)  # log p1 < 0
     return dataclasses.replace(outputs, log_odds=gap - np.log(-np.expm1(gap)))
 
@@ -169,23 +199,27 @@ def _lists(matrix: np.ndarray[Any, Any], dtype: pa.DataType) -> pa.Array:
 
 
 def _numbers(values: pa.ChunkedArray, dtype: Any, where: str) -> Any:
+    """A column as a numpy array of *dtype*, lists as rows of a matrix; the values are checked before the cast."""
     array = values.combine_chunks()
-    kind = array.type
-    if pa.types.is_fixed_size_list(kind):
-        flat = array.flatten().to_numpy(zero_copy_only=False)
-        return flat.astype(dtype, copy=False).reshape(len(array), kind.list_size)
+    kind, rows, flat = array.type, len(array), array
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         lengths = np.diff(array.offsets.to_numpy())
         if len(set(lengths.tolist())) > 1:
             raise RecordsError(f"{where}: lists of different lengths; every row needs equally many")
-        return array.flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False).reshape(len(array), -1)
-    found = array.to_numpy(zero_copy_only=False)
+        flat = array.flatten()
+    elif pa.types.is_fixed_size_list(kind):
+        flat = array.flatten()
+    if flat.null_count:
+        raise RecordsError(f"{where}: {flat.null_count} values inside its lists are missing")
+    found = flat.to_numpy(zero_copy_only=False)
     if np.issubdtype(dtype, np.integer) and not np.issubdtype(found.dtype, np.integer):
-        if found.dtype.kind != "f" or not (found == np.floor(found)).all():
+        if found.dtype.kind != "f" or not (np.isfinite(found) & (found == np.floor(found))).all():
             raise RecordsError(f"{where}: expected whole numbers, found {kind}")
     elif found.dtype.kind not in "iuf":
         raise RecordsError(f"{where}: expected numbers, found {kind}")
-    return found.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):  # float64 logits beyond float32
+        cast = found.astype(dtype, copy=False)
+    return cast if flat is array else cast.reshape(rows, -1)
 
 
 def _first_line(error: BaseException) -> str:

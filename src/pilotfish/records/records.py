@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
 from pilotfish.records.outputs import I64, Outputs
@@ -92,10 +93,15 @@ def string_ids(values: Any) -> pa.Array:
     """Sample ids as a pyarrow string array; numbers become their decimal text."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    array = values if isinstance(values, pa.Array) else pa.array(np.asarray(values).tolist())
-    if array.null_count:
-        raise RecordsError(f"{array.null_count} of {len(array)} ids are missing; every row needs an id")
-    return array if pa.types.is_string(array.type) else array.cast(pa.string())
+    try:
+        array = values if isinstance(values, pa.Array) else pa.array(np.asarray(values).tolist())
+        text = array if pa.types.is_string(array.type) else array.cast(pa.string())
+    except (pa.ArrowException, ValueError) as error:  # lists, bytes that are not UTF-8, lone surrogates
+        reason = str(error).splitlines()[0][:200]
+        raise RecordsError(f"the ids cannot be read as text ({reason}); expected one text or number per row") from error
+    if text.null_count:
+        raise RecordsError(f"{text.null_count} of {len(text)} ids are missing; every row needs an id")
+    return text
 
 
 def check(records: Records) -> Records:
@@ -108,6 +114,7 @@ def check(records: Records) -> Records:
             f"{name}: {n} ids, {len(records.label)} labels and {len(records.outputs)} predictions; "
             "these must be equally many"
         )
+    _check_shapes(name, records.label, records.outputs)
     counts = records.ids.value_counts()
     most = np.asarray(counts.field("counts"))
     if len(counts) != n:
@@ -118,10 +125,24 @@ def check(records: Records) -> Records:
         ("prediction", records.outputs.prediction, 0),
     ):
         _check_range(name, what, values, lowest, records.meta.n_classes)
+    if records.outputs.top_classes is not None:
+        for values in (records.outputs.top_classes.min(axis=1), records.outputs.top_classes.max(axis=1)):
+            _check_range(name, "top class", values, 0, records.meta.n_classes)
     return records
 
 
-def _check_range(name: str, what: str, values: I64, lowest: int, n_classes: int | None) -> None:
+def _check_shapes(name: str, label: I64, outputs: Outputs) -> None:
+    columns = {"label": label, **vars(outputs)}
+    for what, values in columns.items():
+        if values is None:
+            continue
+        dims = 2 if what in ("top_classes", "top_logits", "logits") else 1
+        if values.ndim != dims or len(values) != len(label) or 0 in values.shape:
+            expected = f"({len(label)}, K)" if dims == 2 else f"({len(label)},)"
+            raise RecordsError(f"{name}: {what} has shape {values.shape}; expected {expected}, one entry per row")
+
+
+def _check_range(name: str, what: str, values: NDArray[np.integer], lowest: int, n_classes: int | None) -> None:
     if (values < lowest).any():
         row = int(np.flatnonzero(values < lowest)[0])
         raise RecordsError(f"{name}: the {what} of row {row} is {values[row]}; classes are numbered from 0")

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilotfish.errors import RecordsError, nearest
+from pilotfish.errors import RecordsError, UsageError, nearest
 from pilotfish.files import encode_name
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta, read_records, write_records
 from pilotfish.records.records import Records, RecordsMeta
 
 PARTS_SUFFIX = ".parts"
+MAX_FILE_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,21 @@ class Run:
 
     def file(self, model: str, split: str = "val") -> Path:
         """Where the records of *model* on *split* are, or would be."""
-        return self.path / f"{encode_name(model)}.{encode_name(split)}.parquet"
+        name = f"{encode_name(model)}.{encode_name(split)}.parquet"
+        if len(name) > MAX_FILE_NAME:
+            raise UsageError(
+                f"the names of model and split make a file name of {len(name)} characters, {MAX_FILE_NAME} at most; "
+                f"give a shorter one with --as: {model[:60]!r}"
+            )
+        return self.path / name
+
+    def find(self, model: str, split: str = "val") -> Path | None:
+        """The file that holds the records of *model* on *split*, also where another program named it; or None."""
+        path = self.file(model, split)
+        if path.is_file():
+            return path
+        others = sorted(self.path.glob("*.parquet"))
+        return next((p for p in others if ((meta := read_meta(p)).model, meta.split) == (model, split)), None)
 
     def metas(self, split: str | None = None) -> list[RecordsMeta]:
         """Metadata of all records, sorted by split and model."""
@@ -44,10 +59,16 @@ class Run:
 
     def read(self, model: str, split: str = "val", columns: Sequence[str] = PLANNING_COLUMNS) -> Records:
         """The records of one model. Full logits are read only when *columns* names ``logits``."""
-        path = self.file(model, split)
-        if path.is_file():
-            return read_records(path, columns)
-        raise RecordsError(self._missing(model, split))
+        path = self.find(model, split)
+        if path is None:
+            raise RecordsError(self._missing(model, split))
+        records = read_records(path, columns)
+        if (records.meta.model, records.meta.split) != (model, split):
+            raise RecordsError(
+                f"{path} holds the records of {records.meta.model} on split {records.meta.split}, and is named as "
+                f"those of {model} on split {split}; give the file back its name or record again"
+            )
+        return records
 
     def write(self, records: Records) -> Path:
         """Store *records*, replacing those of the same model and split."""

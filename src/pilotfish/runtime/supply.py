@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import UnreadableSample
+from pilotfish.errors import UnreadableSample, UsageError
 from pilotfish.models import Preprocessing
 from pilotfish.models.preprocessing import Sample
 
@@ -166,4 +166,10 @@ class DecodingSupply:
 
 
 def _stack(inputs: list[F32]) -> F32:
+    shapes = {x.shape for x in inputs}
+    if len(shapes) > 1:
+        raise UsageError(
+            f"inputs of different shapes cannot share a batch: {', '.join(map(str, sorted(shapes)[:3]))}; "
+            "give them one at a time, or use models with a fixed input size"
+        )
     return np.stack(inputs) if inputs else np.zeros((0,), np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError, UsageError, nearest
-from pilotfish.records.outputs import Outputs
+from pilotfish.records.outputs import LARGEST, Outputs
 from pilotfish.scores.scale import Scale
 
 
@@ -27,13 +27,18 @@ def max_prob(outputs: Outputs) -> Scored:
     Records without logits fall back to their imported confidence, as it is.
     """
     if outputs.log_odds is not None:
-        return Scored(outputs.log_odds, "log_odds")
+        return Scored(_below_infinity(outputs.log_odds), "log_odds")
     if outputs.confidence is not None:
-        return Scored(outputs.confidence, "identity")
+        return Scored(_below_infinity(outputs.confidence), "identity")
     raise RecordsError(
         "max_prob needs probabilities, logits or a confidence, and these records hold classes alone; "
         "such a model can be the base, not a saver"
     )
+
+
+def _below_infinity(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """+inf, which other programs may have written, as the largest number: a threshold of +inf exits nobody."""
+    return np.minimum(values, LARGEST)
 
 
 SCORES: dict[str, Callable[[Outputs], Scored]] = {"max_prob": max_prob}

@@ -1,0 +1,77 @@
+"""The measured speed, as ``pilotfish bench --json`` writes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pilotfish.report.format import NOTHING, milliseconds, percent, shorten
+from pilotfish.report.html import Markup, row, table, tag
+
+
+def bench_section(bench: Mapping[str, Any], stages: Sequence[str]) -> Markup:
+    """A table of stage times, ideal, realised and efficiency; what the document lacks shows as a dash."""
+    head = ["", *(f"{shorten(name)} alone" for name in stages), "ideal", "realised", "efficiency"]
+    rows = [
+        row(_cells(label, bench[key], len(stages)), first="th")
+        for label, key in (("model only", "model_only"), ("end to end", "end_to_end"))
+        if isinstance(bench.get(key), Mapping)
+    ]
+    facts = [("speed-up", _times(bench.get("speedup"))), ("exit ratio", _ratios(bench.get("exit_ratio")))]
+    facts.append(("machine", brief(bench.get("machine"))))
+    return tag(
+        "section",
+        tag("h2", "Measured speed"),
+        table(head, rows) if rows else "",
+        tag(
+            "p",
+            "Milliseconds per input. Ideal is what the stages' own best times allow at this exit ratio; efficiency is "
+            "ideal over realised, 1 is perfect. The speed-up is the base alone over the cascade, end to end.",
+            class_="small",
+        ),
+        tag("dl", *(part for key, value in facts for part in (tag("dt", key), tag("dd", value)))),
+    )
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def brief(value: object, most: int = 240) -> str:
+    """A JSON value in a line: "decoder pillow, crop 0.875, …"."""
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{key} {brief(inner)}" for key, inner in value.items() if inner is not None)
+    elif isinstance(value, list | tuple):
+        text = "(" + ", ".join(brief(inner) for inner in value) + ")"
+    elif isinstance(value, float):
+        text = f"{value:.6g}"
+    else:
+        text = NOTHING if value is None else str(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _cells(label: str, times: Mapping[str, Any], stages: int) -> list[str]:
+    listed = times.get("stages_ms")
+    alone = [milliseconds(number(t)) for t in listed] if isinstance(listed, list | tuple) else []
+    efficiency = number(times.get("efficiency"))
+    return [
+        label,
+        *(alone + [NOTHING] * stages)[:stages],
+        milliseconds(number(times.get("ideal_ms"))),
+        milliseconds(number(times.get("realised_ms"))),
+        NOTHING if efficiency is None else f"{efficiency:.3f}",
+    ]
+
+
+def _times(value: object) -> str:
+    known = number(value)
+    return NOTHING if known is None else f"{known:.2f}×"
+
+
+def _ratios(value: object) -> str:
+    listed = value if isinstance(value, list | tuple) else [value]
+    return " / ".join(percent(number(r), 1) for r in listed)

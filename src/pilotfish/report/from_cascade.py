@@ -1,0 +1,155 @@
+"""What a cascade says about itself, without records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pilotfish.cascade import Artefact, Performance, Stage
+from pilotfish.report.format import format_count
+from pilotfish.report.subject import ModelFacts, ModelPoint, Policy, Subject
+
+
+def about_cascade(artefact: Artefact) -> Subject:
+    """The cascade's frontier and operating point; accuracies of the stages alone where the frontier tells them."""
+    policy = cascade_policy(artefact)
+    names = tuple(stage.name for stage in artefact.stages)
+    costs = _stage_costs(artefact)
+    base_accuracy = policy.on_curve.base_accuracy
+    points = [ModelPoint(names[-1], base_accuracy, artefact.base_cost)]
+    everybody = np.flatnonzero(np.isneginf(artefact.frontier.thresholds[:, 0]))
+    if len(everybody):
+        alone = float(artefact.frontier.accuracy[everybody[0]])
+        points.insert(0, ModelPoint(names[0], alone, costs[0] if costs else None))
+    return Subject(
+        base=names[-1],
+        stages=names,
+        chosen="cascade",
+        split=str(artefact.origin.get("split") or "unknown"),
+        n=policy.judged.n,
+        reference=str(artefact.origin.get("reference") or "label"),
+        cost=artefact.cost_key if artefact.frontier.cost is not None else None,
+        score=artefact.score,
+        base_accuracy=base_accuracy,
+        stage_costs=costs,
+        policy=policy,
+        frontier=artefact.frontier,
+        points=tuple(points),
+        models=tuple(_facts(stage) for stage in artefact.stages),
+        data={key: artefact.origin.get(key) for key in ("data", "fingerprint", "run")},
+        notes=cascade_notes(artefact),
+    )
+
+
+def cascade_policy(artefact: Artefact) -> Policy:
+    """The operating point in force, with the best figures that the folder has for it.
+
+    A point that was moved along the frontier after tuning has no evaluation of its own: then the frontier's figures
+    stand, and there is no interval.
+    """
+    found = _on_frontier(artefact)
+    if found is not None and not _same(found, artefact.calibration):
+        return Policy(
+            shown=artefact.shown_thresholds,
+            judged=found,
+            interval=None,
+            protocol=f"The operating point was moved along the frontier after tuning. Its figures are those of the "
+            f"{format_count(found.n)} samples that the frontier was measured on, and so optimistic.",
+        )
+    judged = artefact.evaluation or artefact.calibration
+    return Policy(
+        shown=artefact.shown_thresholds,
+        judged=judged,
+        interval=judged.drop_interval,
+        protocol=_protocol(artefact),
+        drawn=artefact.calibration if artefact.evaluation is not None else None,
+    )
+
+
+def cascade_notes(artefact: Artefact) -> tuple[str, ...]:
+    """The budget and the guarantee, in words."""
+    notes = []
+    if artefact.operating_point.budget is not None:
+        notes.append(f"budget of the operating point: {artefact.operating_point.budget}")
+    if artefact.guarantee:
+        notes.append("guarantee: " + ", ".join(f"{key} {value}" for key, value in artefact.guarantee.items()))
+    else:
+        notes.append("no guarantee was asked for: the interval is for reading, not a promise")
+    return tuple(notes)
+
+
+def _protocol(artefact: Artefact) -> str:
+    chosen, held_out = artefact.calibration.n, artefact.evaluation
+    if held_out is None:
+        return same_samples(chosen)
+    seed = artefact.origin.get("seed")
+    return (
+        f"The thresholds were chosen on {format_count(chosen)} samples and judged on {format_count(held_out.n)} others"
+        + (f" (random split, seed {seed})." if seed is not None else ".")
+    )
+
+
+def same_samples(n: int) -> str:
+    """The papers' protocol, said plainly."""
+    return (
+        f"The threshold was chosen on the same {format_count(n)} samples it is judged on (holdout 0), as in the "
+        "papers: the figures are optimistic."
+    )
+
+
+def _on_frontier(artefact: Artefact) -> Performance | None:
+    frontier, known = artefact.frontier, artefact.calibration
+    rows = np.flatnonzero((frontier.thresholds == np.array(artefact.operating_point.thresholds)).all(axis=1))
+    if not len(rows):
+        return None
+    row = int(rows[0])
+    return Performance(
+        n=known.n,
+        accuracy=float(frontier.accuracy[row]),
+        base_accuracy=known.base_accuracy,
+        drop=float(frontier.drop[row]),
+        drop_interval=(float("nan"), float("nan")),
+        cost=None if frontier.cost is None else float(frontier.cost[row]),
+        base_cost=known.base_cost,
+        exit_ratio=tuple(frontier.exit_ratio[row].tolist()),
+    )
+
+
+def _same(one: Performance, other: Performance) -> bool:
+    return bool(np.allclose([one.drop, *one.exit_ratio], [other.drop, *other.exit_ratio], rtol=0, atol=1e-9))
+
+
+def _stage_costs(artefact: Artefact) -> tuple[float, ...] | None:
+    if artefact.cost_key is None:
+        return None
+    found = [stage.costs.get(artefact.cost_key) for stage in artefact.stages]
+    known = tuple(cost for cost in found if cost is not None)
+    return known if len(known) == len(found) else None
+
+
+def _facts(stage: Stage) -> ModelFacts:
+    return ModelFacts(
+        name=stage.name,
+        costs=stage.costs,
+        spec=stage.spec,
+        weights_hash=stage.weights_hash,
+        preprocessing=stage.preprocessing,
+        preprocessing_hash=stage.preprocessing_hash,
+        created=stage.records_created,
+    )
+
+
+def differences(stages: Sequence[Stage], facts: Sequence[ModelFacts]) -> tuple[str, ...]:
+    """Where the records at hand are not of the models that the cascade was made of."""
+    known = {model.name: model for model in facts}
+    notes = []
+    for stage in stages:
+        model = known[stage.name]
+        for what, mine, theirs in (
+            ("weights", stage.weights_hash, model.weights_hash),
+            ("preprocessing", stage.preprocessing_hash, model.preprocessing_hash),
+        ):
+            if mine and theirs and mine != theirs:
+                notes.append(f"the records of {stage.name} in the run have other {what} than the cascade")
+    return tuple(notes)

@@ -1,0 +1,185 @@
+"""What the records of a run say about a base, a pair and the pool of savers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pilotfish.cascade import Artefact, Frontier, Performance
+from pilotfish.errors import AlignmentError, RecordsError, UsageError
+from pilotfish.plan import SaverRanking, rank_savers, sweep
+from pilotfish.plan.evaluate import evaluate, route, stage_costs
+from pilotfish.records import Records, RecordsMeta, Run, Table, align
+from pilotfish.report.from_cascade import cascade_notes, cascade_policy, differences, same_samples
+from pilotfish.report.subject import ModelFacts, ModelPoint, Pair, Policy, Subject
+from pilotfish.scores import Scored, score, to_shown
+
+ANSWERS_ONLY = ("id", "label", "prediction")
+
+
+def about_records(
+    run: Run,
+    base: str,
+    given: Sequence[str] | None,
+    artefact: Artefact | None,
+    cost: str,
+    score_name: str,
+    split: str,
+) -> Subject:
+    """The pair *given* (its last is the base), the cascade's, or else the best of the pool, beside the whole pool."""
+    tolerated = RecordsError if artefact is not None else AlignmentError if given else None
+    ranking, notes = _ranking(run, base, cost, score_name, split, tolerated)
+    stages = tuple(given) if given else (*([ranking.savers[0].saver] if ranking and ranking.savers else []), base)
+    pool = [] if artefact is not None or ranking is None else [s.saver for s in ranking.savers]
+    table = _table(run, stages, pool, split)
+    costs = stage_costs(table, stages, cost)
+    pair, policy = None, None
+    if len(stages) > 1:
+        scores = _scores(table, stages, score_name, artefact)
+        pair = _pair(table, stages, scores[0], artefact)
+        policy = _policy(table, stages, scores, pair, cost, artefact)
+    facts = tuple(_facts(table.meta[name]) for name in stages)
+    points, left_out = _points(run, table, cost, split)
+    return Subject(
+        base=base,
+        stages=stages,
+        chosen="cascade" if artefact is not None else "given" if given else "best",
+        split=split,
+        n=len(table),
+        reference=table.reference_kind,
+        cost=cost if costs is not None else None,
+        score=score_name,
+        base_accuracy=float(table.correct(base).mean()),
+        stage_costs=None if costs is None else tuple(costs),
+        policy=policy,
+        pair=pair,
+        frontier=None if pair is None else _frontier(pair, costs, artefact),
+        points=points,
+        ranking=ranking,
+        models=facts,
+        data={
+            "data": table.meta[base].data.get("spec"),
+            "fingerprint": table.meta[base].fingerprint,
+            "run": run.path.name,
+        },
+        notes=(
+            *dict.fromkeys([*notes, *(ranking.notes if ranking else ()), *table.notes, *left_out]),
+            *(() if artefact is None else (*differences(artefact.stages, facts), *cascade_notes(artefact))),
+        ),
+    )
+
+
+def _ranking(
+    run: Run, base: str, cost: str, score_name: str, split: str, tolerated: type[RecordsError] | None
+) -> tuple[SaverRanking | None, list[str]]:
+    """The pool, ranked. Where one pair was asked for, a stranger in the run does not spoil its page."""
+    try:
+        return rank_savers(run, base, cost=cost, score=score_name, split=split), []
+    except RecordsError as error:
+        if tolerated is None or not isinstance(error, tolerated):
+            raise
+        return None, [f"no table of savers: {error}"]
+
+
+def _table(run: Run, stages: Sequence[str], pool: Sequence[str], split: str) -> Table:
+    """Stages and pool on the samples that all have; of the pool only the answers are read."""
+    others: list[Records] = [run.read(name, split) for name in stages[:-1]]
+    others += [run.read(name, split, ANSWERS_ONLY) for name in pool if name not in stages]
+    return align(others, run.read(stages[-1], split))
+
+
+def _scores(table: Table, stages: Sequence[str], name: str, artefact: Artefact | None) -> list[Scored]:
+    scores = [score(name, table.outputs[stage]) for stage in stages[:-1]]
+    for stage, scored in zip(stages, scores, strict=False):
+        if artefact is not None and scored.scale != artefact.scale:
+            raise UsageError(
+                f"the cascade's thresholds are in the unit {artefact.scale}, the records of {stage} give "
+                f"{scored.scale}; tune again on these records, or report the cascade without the run"
+            )
+    return scores
+
+
+def _pair(table: Table, stages: Sequence[str], scored: Scored, artefact: Artefact | None) -> Pair:
+    saver, base = stages[0], stages[-1]
+    path = sweep(scored.values, table.correct(saver), table.correct(base))
+    match = path.last_feasible()
+    return Pair(
+        saver=saver,
+        base=base,
+        scored=scored,
+        saver_correct=table.correct(saver),
+        base_correct=table.correct(base),
+        path=path,
+        match=match,
+        threshold=float(path.thresholds[match]) if artefact is None else artefact.operating_point.thresholds[0],
+    )
+
+
+def _policy(
+    table: Table,
+    stages: Sequence[str],
+    scores: Sequence[Scored],
+    pair: Pair,
+    cost: str,
+    artefact: Artefact | None,
+) -> Policy:
+    thresholds = (pair.threshold,) if artefact is None else artefact.operating_point.thresholds
+    here = _judge(table, stages, scores, thresholds, cost)
+    if artefact is None:
+        return Policy(
+            shown=tuple(to_shown(pair.scored.scale, thresholds).tolist()),
+            judged=here,
+            interval=here.drop_interval,
+            protocol=same_samples(len(table)),
+        )
+    known = cascade_policy(artefact)
+    return Policy(known.shown, known.judged, known.interval, known.protocol, drawn=here)
+
+
+def _judge(
+    table: Table, stages: Sequence[str], scores: Sequence[Scored], thresholds: Sequence[float], cost: str
+) -> Performance:
+    answered_by = route([scored.values for scored in scores], thresholds)
+    return evaluate(table, stages, answered_by, np.arange(len(table)), cost)
+
+
+def _frontier(pair: Pair, costs: Sequence[float] | None, artefact: Artefact | None) -> Frontier:
+    if artefact is not None and len(artefact.stages) > 2:
+        return artefact.frontier
+    saver_cost, base_cost = (costs[0], costs[-1]) if costs else (None, None)
+    return pair.path.frontier(int(pair.base_correct.sum()), saver_cost, base_cost).pareto()
+
+
+def _points(run: Run, table: Table, cost: str, split: str) -> tuple[tuple[ModelPoint, ...], list[str]]:
+    """Every model of the run alone. Those outside the table are joined with the base one by one."""
+    points, left_out = [], []
+    base = run.read(table.base, split, ANSWERS_ONLY)
+    for meta in run.metas(split):
+        if meta.model in table.meta:
+            here = table
+        else:
+            try:
+                here = align([run.read(meta.model, split, ANSWERS_ONLY)], base)
+            except AlignmentError as error:
+                left_out.append(f"{meta.model} is not in the plot: {error}")
+                continue
+            if here.reference_kind != table.reference_kind:
+                left_out.append(f"{meta.model} is not in the plot: it alone has labels")
+                continue
+        points.append(ModelPoint(meta.model, float(here.correct(meta.model).mean()), meta.costs.get(cost)))
+    return tuple(points), left_out
+
+
+def _facts(meta: RecordsMeta) -> ModelFacts:
+    return ModelFacts(
+        name=meta.model,
+        costs=meta.costs,
+        spec=meta.spec,
+        source=meta.source,
+        weights_hash=meta.weights_hash,
+        preprocessing=meta.preprocessing,
+        preprocessing_hash=meta.preprocessing_hash,
+        created=meta.created,
+        failures=len(meta.failures),
+    )

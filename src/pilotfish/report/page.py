@@ -1,0 +1,97 @@
+"""The page: what it is made from, and its sections in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pilotfish.cascade import Artefact
+from pilotfish.errors import UsageError
+from pilotfish.files import write_text
+from pilotfish.records import Run
+from pilotfish.report.bench_table import bench_section
+from pilotfish.report.exited_plot import exited_figure
+from pilotfish.report.from_cascade import about_cascade
+from pilotfish.report.from_records import about_records
+from pilotfish.report.frontier_plot import frontier_figure
+from pilotfish.report.headline import default_title, headline
+from pilotfish.report.html import Markup, document, tag
+from pilotfish.report.mistakes_plot import mistakes_figure
+from pilotfish.report.provenance import footer, provenance_section
+from pilotfish.report.savers_table import savers_section
+from pilotfish.report.style import CSS
+from pilotfish.report.subject import Subject
+
+
+def write_report(
+    out: str | Path,
+    *,
+    run: Run | None = None,
+    base: str | None = None,
+    stages: Sequence[str] | None = None,
+    artefact: Artefact | None = None,
+    cost: str = "macs",
+    score: str = "max_prob",
+    split: str = "val",
+    bench: Mapping[str, Any] | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write one HTML page, which needs nothing else to be read, and return its path.
+
+    run, base       the savers of a base, the best one in detail
+    run, stages     the pair (saver, base) in detail, beside the pool
+    artefact        the cascade's frontier and operating point; with *run*, everything
+    cost, score     by which records are judged; a cascade brings its own
+    bench           the document of ``pilotfish bench --json``, shown when given
+
+    Equal input gives equal bytes, and a page that cannot be finished leaves an older one as it is. Raises UsageError
+    for arguments that do not fit together, RecordsError for records that are missing or cannot be scored.
+    """
+    target = Path(out)
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder; give a file name such as {target / 'report.html'}")
+    if bench is not None and not isinstance(bench, Mapping):
+        raise UsageError(f"bench is a JSON object as `pilotfish bench --json` writes, found {type(bench).__name__}")
+    subject = _subject(run, base, stages, artefact, cost, score, split)
+    write_text(target, document(title or default_title(subject), CSS, _body(subject, title, bench)))
+    return target
+
+
+def _subject(
+    run: Run | None,
+    base: str | None,
+    stages: Sequence[str] | None,
+    artefact: Artefact | None,
+    cost: str,
+    score: str,
+    split: str,
+) -> Subject:
+    given = None if stages is None else tuple(stages)
+    if artefact is not None:
+        own = tuple(stage.name for stage in artefact.stages)
+        if (given is not None and given != own) or (base is not None and base != own[-1]):
+            raise UsageError(f"the cascade is {' → '.join(own)}; leave out base and stages, or give the same")
+        if run is None:
+            return about_cascade(artefact)
+        return about_records(run, own[-1], own, artefact, artefact.cost_key or cost, artefact.score, split)
+    if given is not None and (len(given) != 2 or given[0] == given[1]):
+        raise UsageError(f"two different stages are needed, the saver and the base; found {', '.join(given) or 'none'}")
+    if given is not None and base is not None and base != given[-1]:
+        raise UsageError(f"the base is {base}, but the last stage is {given[-1]}; give one of the two")
+    last = given[-1] if given is not None else base
+    if run is None or last is None:
+        raise UsageError("a report needs a run with a base or stages, or a cascade")
+    return about_records(run, last, given, None, cost, score, split)
+
+
+def _body(subject: Subject, title: str | None, bench: Mapping[str, Any] | None) -> Markup:
+    parts: list[object] = [headline(subject, title, bench)]
+    if bench is not None:
+        parts.append(bench_section(bench, subject.stages))
+    parts.append(frontier_figure(subject))
+    if subject.pair is not None:
+        parts += [exited_figure(subject, subject.pair), mistakes_figure(subject, subject.pair)]
+    if subject.ranking is not None:
+        parts.append(savers_section(subject, subject.ranking))
+    return tag("main", *parts, provenance_section(subject), footer())

@@ -1,0 +1,133 @@
+"""What a page is about: the pair, its policy, the pool, and where all this comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pilotfish.cascade import Frontier, Performance
+from pilotfish.plan import PairPath, SaverRanking
+from pilotfish.plan.sweep import Mask
+from pilotfish.scores import Scored
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A saver and its base on the samples of the page.
+
+    scored, saver_correct, base_correct   of N samples
+    path   every distinct threshold, from "exit nobody" on
+    match  the point of r_match on it: the largest share that exits without a drop
+    threshold  of the policy, in the score's own unit
+    """
+
+    saver: str
+    base: str
+    scored: Scored
+    saver_correct: Mask
+    base_correct: Mask
+    path: PairPath
+    match: int
+    threshold: float
+
+    @property
+    def r_match(self) -> float:
+        """The largest share that the saver can answer at no drop."""
+        return float(self.path.exited[self.match] / self.path.n)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The thresholds in force and how they did.
+
+    shown     thresholds as people read them, one per stage but the last
+    judged    the figures of the headline
+    interval  95 % interval of the judged drop; None where the samples are not at hand
+    drawn     the same thresholds on the samples that the curves show; None where they are the judged ones
+    protocol  which samples chose and which judged, in a sentence
+    """
+
+    shown: tuple[float, ...]
+    judged: Performance
+    interval: tuple[float, float] | None
+    protocol: str
+    drawn: Performance | None = None
+
+    @property
+    def on_curve(self) -> Performance:
+        """The operating point as the plots show it."""
+        return self.judged if self.drawn is None else self.drawn
+
+
+@dataclass(frozen=True)
+class ModelPoint:
+    """One model alone, for the plot of accuracy against cost."""
+
+    name: str
+    accuracy: float
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Where one model's records come from."""
+
+    name: str
+    costs: Mapping[str, float] = field(default_factory=dict)
+    spec: str | None = None
+    source: str | None = None
+    weights_hash: str | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    preprocessing_hash: str | None = None
+    created: str | None = None
+    failures: int | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """All that a page says. ``stages`` ends with the base, and is the base alone where no saver is known.
+
+    reference  ``label``: accuracies; ``base``: agreements with the base
+    cost       the key that costs are read by, or None when they are unknown
+    chosen     how the pair came to be shown: ``best`` of the pool, the ``given`` pair, a ``cascade``
+    """
+
+    base: str
+    stages: tuple[str, ...]
+    chosen: str
+    split: str
+    n: int
+    reference: str
+    cost: str | None
+    score: str
+    base_accuracy: float
+    stage_costs: tuple[float, ...] | None
+    policy: Policy | None = None
+    pair: Pair | None = None
+    frontier: Frontier | None = None
+    points: tuple[ModelPoint, ...] = ()
+    ranking: SaverRanking | None = None
+    models: tuple[ModelFacts, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def saver(self) -> str | None:
+        """The first stage of the pair."""
+        return self.stages[0] if len(self.stages) > 1 else None
+
+    @property
+    def measure(self) -> str:
+        """What shares of right answers are called."""
+        return "accuracy" if self.reference == "label" else "agreement"
+
+    @property
+    def saves(self) -> bool | None:
+        """Whether the policy costs less than the base alone; None when costs are unknown."""
+        if self.policy is None:
+            return False
+        judged = self.policy.judged
+        if judged.cost is None or judged.base_cost is None:
+            return False if judged.exit_ratio[-1] >= 1.0 else None
+        return judged.cost < judged.base_cost

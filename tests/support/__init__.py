@@ -1,0 +1,1 @@
+"""Helpers that several tests share: brute-force references, strategies, small runs."""

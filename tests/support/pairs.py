@@ -1,0 +1,51 @@
+"""hypothesis strategies: small pairs of models with everything that breaks threshold code."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+
+class Pair(NamedTuple):
+    """A saver's scores, and who is right."""
+
+    scores: list[float]
+    saver_ok: list[bool]
+    base_ok: list[bool]
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return np.array(self.scores, np.float64), np.array(self.saver_ok, bool), np.array(self.base_ok, bool)
+
+
+TIED = st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.5, 0.5000000000000001, 0.98, 0.999, 1.0])
+WILD = st.sampled_from([-1e308, -40.0, -5e-324, -0.0, 0.0, 5e-324, 36.7, 36.8, 745.2, 1e308]) | st.floats(
+    allow_nan=False, allow_infinity=False
+)
+UNKNOWN = st.just(math.nan)
+
+
+def _right(n: int) -> st.SearchStrategy[list[bool]]:
+    mixed = st.lists(st.booleans(), min_size=n, max_size=n)
+    return mixed | st.just([True] * n) | st.just([False] * n)
+
+
+@st.composite
+def pairs(draw: st.DrawFn, finite: bool = False, largest: int = 25) -> Pair:
+    """1 to *largest* samples: ties, constant scores, huge and tiny ones, NaN unless *finite*."""
+    n = draw(st.integers(1, largest))
+    one = draw(st.sampled_from([TIED, WILD] if finite else [TIED, WILD, TIED | UNKNOWN, WILD | UNKNOWN, UNKNOWN]))
+    constant = draw(st.booleans()) and draw(st.booleans())
+    scores = [draw(one)] * n if constant else draw(st.lists(one, min_size=n, max_size=n))
+    return Pair(scores, draw(_right(n)), draw(_right(n)))
+
+
+@st.composite
+def probability_pairs(draw: st.DrawFn, largest: int = 25) -> Pair:
+    """Scores in 0..1, many exactly on the papers' grids."""
+    n = draw(st.integers(1, largest))
+    one = st.integers(0, 50).map(lambda k: k / 50) | st.integers(0, 1000).map(lambda k: k / 1000) | st.floats(0, 1)
+    return Pair(draw(st.lists(one, min_size=n, max_size=n)), draw(_right(n)), draw(_right(n)))
