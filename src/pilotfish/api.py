@@ -15,7 +15,7 @@ from pilotfish.records import open_run as _open_run
 if TYPE_CHECKING:
     from pilotfish.data import Dataset
     from pilotfish.recording import RecordResult
-    from pilotfish.recording.record import Progress
+    from pilotfish.recording.options import Progress
     from pilotfish.runtime import BenchResult, Cascade
 
 

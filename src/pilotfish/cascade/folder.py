@@ -88,7 +88,7 @@ def from_document(document: dict[str, Any], where: str) -> Artefact:
         )
     except ArtefactError as error:
         raise error if where in str(error) else ArtefactError(f"{where}: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ArtefactError(
             f"{where}: damaged or incomplete ({error!r}); write it again with `pilotfish tune`"
         ) from error
@@ -103,7 +103,7 @@ def _budget(kind: Any, value: Any) -> Budget:
     if kind not in get_args(get_type_hints(Budget)["kind"]):
         raise TypeError(f"unknown kind of budget {str(kind)[:60]!r}")
     _expect(value, int | float, "the budget's value")
-    return Budget(kind, value)
+    return Budget(kind, float(value))
 
 
 def _stage(entry: dict[str, Any], where: str) -> Stage:
@@ -117,6 +117,7 @@ def _stage(entry: dict[str, Any], where: str) -> Stage:
     _expect(stage.costs, dict, "costs")
     for key, cost in stage.costs.items():
         _expect(cost, int | float, f"cost {key!r}")
+        float(cost)  # an integer may be beyond it
     if stage.class_names is not None:
         stage = dataclasses.replace(stage, class_names=tuple(str(name) for name in stage.class_names))
     if stage.weights_file is not None:

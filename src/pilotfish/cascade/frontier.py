@@ -78,12 +78,12 @@ class Frontier:
                 np.array(document["drop"], np.float64),
                 None if cost is None else np.array(cost, np.float64),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtefactError(f"the frontier is damaged: {error!r}") from error
-        n, stages = len(frontier), frontier.thresholds.shape[1] + 1
-        columns = (frontier.drop, frontier.effort)
-        if any(np.isnan(column).any() for column in (*columns, frontier.accuracy, frontier.exit_ratio)):
-            raise ArtefactError("the frontier is damaged: some of its numbers are missing")
+        n, stages = len(thresholds), frontier.thresholds.shape[1] + 1
+        columns = [c for c in (frontier.accuracy, frontier.drop, frontier.cost) if c is not None]
         if n == 0 or frontier.exit_ratio.shape != (n, stages) or any(column.shape != (n,) for column in columns):
             raise ArtefactError(f"the frontier is damaged: its columns do not have {n} policies of {stages} stages")
+        if any(np.isnan(column).any() for column in (*columns, frontier.exit_ratio)):
+            raise ArtefactError("the frontier is damaged: some of its numbers are missing")
         return frontier

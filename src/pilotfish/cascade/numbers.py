@@ -23,8 +23,9 @@ def from_json(value: Any) -> float:
         raise ArtefactError(f"expected a number or one of the strings inf, -inf; found {value!r}")
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     if math.isnan(number) or (isinstance(value, str) and not math.isinf(number)):
-        raise ArtefactError(f"expected a number or one of the strings inf, -inf; found {value!r}")
+        shown = value if isinstance(value, float | str) else "an integer beyond float64"
+        raise ArtefactError(f"expected a number or one of the strings inf, -inf; found {shown!r}")
     return number

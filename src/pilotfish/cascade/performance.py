@@ -44,8 +44,9 @@ class Performance:
             for value in (*numbers, *(c for c in (entry.cost, entry.base_cost) if c is not None)):
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise TypeError(f"{value!r} is not a number")
+                float(value)  # an integer may be beyond it
             return entry
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtefactError(f"a performance entry is damaged: {error!r}") from error
 
 

@@ -9,18 +9,21 @@ import typer
 
 
 def bench(
-    cascade: Annotated[Path, typer.Argument(help="Cascade folder.")],
-    data: Annotated[str, typer.Option(help="folder:PATH, arrays:FILE.npz, or digits.")],
+    cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, or digits.")],
     exit_ratio: Annotated[
-        str | None, typer.Option(help="Force this share to exit at the first stage, by a mask; such as 0.5 or 50%.")
+        str | None,
+        typer.Option(
+            metavar="SHARE", help="Force this share to exit at the first stage, by a mask; such as 0.5 or 50%."
+        ),
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Counted runs, after one that is not.")] = 5,
-    samples: Annotated[int, typer.Option(min=1, help="Samples of the data to use, at most.")] = 500,
+    runs: Annotated[int, typer.Option(metavar="N", min=1, help="Counted runs, after one that is not.")] = 5,
+    samples: Annotated[int, typer.Option(metavar="N", min=1, help="Samples of the data to use, at most.")] = 500,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read samples; one per core by default.")
+        int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Also write the JSON document to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Time a cascade beside its stages alone, and beside what arithmetic allows.

@@ -12,19 +12,27 @@ if TYPE_CHECKING:
 
 
 def build(
-    data: Annotated[str, typer.Option(help="folder:PATH, arrays:FILE.npz, or digits.")],
-    model: Annotated[list[str], typer.Option(help="Base and savers; repeat or separate by commas.")],
-    out: Annotated[Path, typer.Option(help="Cascade folder to write.")],
-    max_drop: Annotated[str | None, typer.Option(help="Accuracy that may be lost, such as 0.5%.")] = None,
-    max_cost: Annotated[str | None, typer.Option(help="Cost per sample, or a share of the base's such as 40%.")] = None,
-    min_accuracy: Annotated[str | None, typer.Option(help="Accuracy to keep, such as 95%.")] = None,
-    base: Annotated[str | None, typer.Option(help="The model to make cheaper; the most accurate by default.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder for the records; OUT-run by default.")] = None,
-    cost: Annotated[str, typer.Option(help="Cost key to save: macs, ms, ms@cpu-b8, …")] = "macs",
-    holdout: Annotated[float, typer.Option(help="Share of the samples the cascade is judged on.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    runs: Annotated[int, typer.Option(help="Runs of the bench.")] = 5,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, or digits.")],
+    model: Annotated[list[str], typer.Option(metavar="NAME", help="Base and savers; repeat or separate by commas.")],
+    out: Annotated[Path, typer.Option(metavar="PATH", help="Cascade folder to write.")],
+    max_drop: Annotated[
+        str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")
+    ] = None,
+    max_cost: Annotated[
+        str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
+    ] = None,
+    min_accuracy: Annotated[str | None, typer.Option(metavar="ACC", help="Accuracy to keep, such as 95%.")] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model to make cheaper; the most accurate by default.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the records; OUT-run by default.")] = None,
+    cost: Annotated[str, typer.Option(metavar="KEY", help="Cost key to save: macs, ms, ms@cpu-b8, …")] = "macs",
+    holdout: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the samples the cascade is judged on.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
+    runs: Annotated[int, typer.Option(metavar="N", help="Runs of the bench.")] = 5,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
     embed: Annotated[bool, typer.Option(help="Copy the weights into the cascade folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:

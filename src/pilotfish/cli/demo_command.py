@@ -9,7 +9,9 @@ import typer
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the models, records, cascade and report.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="Folder for the models, records, cascade and report.")
+    ] = Path("demo"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """The whole job on an embedded data set, offline: train, record, tune, bench, report.

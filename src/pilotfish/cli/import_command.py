@@ -9,17 +9,25 @@ import typer
 
 
 def import_predictions(
-    file: Annotated[Path, typer.Argument(help=".npz, .csv or .parquet with predictions (docs/records.md).")],
-    run: Annotated[Path, typer.Option(help="Folder the records go into.")],
-    model: Annotated[str, typer.Option(help="Name of the model that made the predictions.")],
-    split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
-    macs: Annotated[float | None, typer.Option(help="Multiply-adds per sample, such as 390000000.")] = None,
-    latency_ms: Annotated[float | None, typer.Option(help="Milliseconds per sample.")] = None,
-    cost: Annotated[
-        list[str] | None, typer.Option(help="Any other cost per sample, as KEY=X; may be repeated.")
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help=".npz, .csv or .parquet with predictions (docs/records.md).")
+    ],
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Folder the records go into.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Name of the model that made the predictions.")],
+    split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split.")] = "val",
+    macs: Annotated[
+        float | None, typer.Option(metavar="X", help="Multiply-adds per sample, such as 390000000.")
     ] = None,
-    format: Annotated[str, typer.Option(help="auto, or timm for files of timm's inference script.")] = "auto",
-    labels: Annotated[Path | None, typer.Option(help=".csv with the truth: id (or filename) and label.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(metavar="X", help="Milliseconds per sample.")] = None,
+    cost: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=X", help="Any other cost per sample, as KEY=X; may be repeated.")
+    ] = None,
+    format: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, or timm for files of timm's inference script.")
+    ] = "auto",
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=".csv with the truth: id (or filename) and label.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Store predictions made elsewhere as records.

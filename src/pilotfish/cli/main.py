@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -22,6 +23,8 @@ from pilotfish.cli import (
     tune_command,
 )
 from pilotfish.errors import PilotfishError
+
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
     name="pilotfish",
@@ -74,12 +77,15 @@ def _main(
 
 def run() -> None:
     """Entry point. Exit code 2 for what the parser refuses, 1 with one line on stderr for every other error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that are no Unicode are shown escaped, as JSON escapes them
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(prog_name="pilotfish", standalone_mode=False)
     except PilotfishError as error:
         _end(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        _end("interrupted; an interrupted recording goes on when the same command is run again", 1)
+        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pager is no error
         sys.exit(1)
@@ -94,6 +100,8 @@ def run() -> None:
         if os.environ.get("PILOTFISH_DEBUG"):
             raise
         _end(_unexpected(error), 1)
+    if code == INTERRUPTED:
+        _end("interrupted; an interrupted recording goes on when the same command is run again", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -8,7 +8,7 @@ import typer
 
 
 def models(
-    pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern with * and ?.")] = "",
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Part of a name, or a pattern with * and ?.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Names that --model takes.

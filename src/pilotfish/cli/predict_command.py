@@ -9,15 +9,17 @@ import typer
 
 
 def predict(
-    cascade: Annotated[Path, typer.Argument(help="Cascade folder.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Image files, folders of them, or one .npz of arrays.")],
+    cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Image files, folders of them, or one .npz of arrays.")
+    ],
     max_drop: Annotated[
-        str | None, typer.Option(help="Another operating point, such as 1%; nothing is retuned.")
+        str | None, typer.Option(metavar="DROP", help="Another operating point, such as 1%; nothing is retuned.")
     ] = None,
     max_cost: Annotated[
-        str | None, typer.Option(help="Another operating point, by cost or share of the base's.")
+        str | None, typer.Option(metavar="COST", help="Another operating point, by cost or share of the base's.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Answer inputs with a cascade. A broken input has an error of its own and harms no other.

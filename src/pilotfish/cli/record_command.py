@@ -9,21 +9,31 @@ import typer
 
 
 def record(
-    data: Annotated[str, typer.Option(help="folder:PATH, arrays:FILE.npz, or digits.")],
-    model: Annotated[list[str], typer.Option(help="Model name; repeat or separate by commas (see pilotfish models).")],
-    run: Annotated[Path, typer.Option(help="Folder the records go into.")],
-    alias: Annotated[str | None, typer.Option("--as", help="Another name for the records of a single model.")] = None,
-    split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="The fastest measured, by default.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, or digits.")],
+    model: Annotated[
+        list[str], typer.Option(metavar="NAME", help="Model name; repeat or separate by commas (see pilotfish models).")
+    ],
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Folder the records go into.")],
+    alias: Annotated[
+        str | None, typer.Option("--as", metavar="ALIAS", help="Another name for the records of a single model.")
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split.")] = "val",
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="The fastest measured, by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read samples; one per core by default.")
+        int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
     ] = None,
     store: Annotated[
-        str | None, typer.Option(help="full or topK, such as top5; full up to 128 classes, else top10, by default.")
+        str | None,
+        typer.Option(
+            metavar="full|topK", help="full or topK, such as top5; full up to 128 classes, else top10, by default."
+        ),
     ] = None,
     augment: Annotated[
-        int | None, typer.Option(help="Seed of augmented views; every model sees the same view of an image.")
+        int | None,
+        typer.Option(metavar="SEED", help="Seed of augmented views; every model sees the same view of an image."),
     ] = None,
     timing: Annotated[bool, typer.Option(help="Measure time per sample at several batch sizes first.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
@@ -67,5 +77,4 @@ def record(
     notes(f"{r.model}: no row for {f.id}: {f.reason}" for r in results for f in r.failures[:20])
     notes(f"{r.model}: {len(r.failures)} samples have no row" for r in results if len(r.failures) > 20)
     if as_json:
-        entries = [r.to_json() for r in results]
-        print_json(entries[0] if len(entries) == 1 else entries)
+        print_json([r.to_json() for r in results])

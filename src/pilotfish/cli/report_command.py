@@ -10,14 +10,20 @@ import typer
 
 def report(
     source: Annotated[Path, typer.Argument(help="A run folder or a cascade folder.", metavar="RUN_OR_CASCADE")],
-    out: Annotated[Path, typer.Option(help="HTML file to write.")],
-    base: Annotated[str | None, typer.Option(help="The base whose savers to show (for a run).")] = None,
-    stages: Annotated[str | None, typer.Option(help="Saver and base to show, separated by a comma.")] = None,
-    run: Annotated[Path | None, typer.Option(help="The run of a cascade, for the plots that need records.")] = None,
-    cost: Annotated[str, typer.Option(help="Cost key.")] = "macs",
-    score: Annotated[str, typer.Option(help="Exit score.")] = "max_prob",
-    split: Annotated[str, typer.Option(help="Split to show.")] = "val",
-    bench: Annotated[Path | None, typer.Option(help="A file of pilotfish bench --json to show.")] = None,
+    out: Annotated[Path, typer.Option(metavar="PATH", help="HTML file to write.")],
+    base: Annotated[str | None, typer.Option(metavar="NAME", help="The base whose savers to show (for a run).")] = None,
+    stages: Annotated[
+        str | None, typer.Option(metavar="S,B", help="Saver and base to show, separated by a comma.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run of a cascade, for the plots that need records.")
+    ] = None,
+    cost: Annotated[str, typer.Option(metavar="KEY", help="Cost key.")] = "macs",
+    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Split to show.")] = "val",
+    bench: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file of pilotfish bench --json to show.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Write one offline HTML page with plots and tables.

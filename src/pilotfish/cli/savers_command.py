@@ -9,15 +9,19 @@ import typer
 
 
 def savers(
-    run: Annotated[Path, typer.Argument(help="Folder with records.")],
-    base: Annotated[str, typer.Option(help="The model to make cheaper.")],
-    cost: Annotated[str, typer.Option(help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")] = "macs",
-    score: Annotated[str, typer.Option(help="Exit score.")] = "max_prob",
-    split: Annotated[str, typer.Option(help="Split to judge on.")] = "val",
-    holdout: Annotated[float, typer.Option(help="Share of the samples kept to check the drop on.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    method: Annotated[str, typer.Option(help="sweep, first_violation or grid50.")] = "sweep",
-    max_drop: Annotated[str, typer.Option(help="Accuracy that may be lost, such as 0.5%.")] = "0",
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
+    base: Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper.")],
+    cost: Annotated[
+        str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
+    ] = "macs",
+    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Split to judge on.")] = "val",
+    holdout: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the samples kept to check the drop on.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
+    method: Annotated[str, typer.Option(metavar="NAME", help="sweep, first_violation or grid50.")] = "sweep",
+    max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Rank the models of a run as savers for a base, by the cost they would save.
@@ -65,7 +69,13 @@ def savers(
             "No saver saves anything: run the base alone." if costs_known else "Without costs no saving is known.",
         )
     else:
-        say(target, f"Best: {found.best}. Next: pilotfish tune {run} --stages {found.best},{base} --max-drop 0.5%")
+        say(target, f"Best: {found.best}. Next: {_next_command(run, found.best, base)}")
     notes(found.notes)
     if as_json:
         print_json(found.to_json())
+
+
+def _next_command(run: Path, saver: str, base: str) -> str:
+    import shlex
+
+    return shlex.join(["pilotfish", "tune", str(run), "--stages", f"{saver},{base}", "--max-drop", "0.5%"])

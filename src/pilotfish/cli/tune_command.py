@@ -9,20 +9,29 @@ import typer
 
 
 def tune(
-    run: Annotated[Path, typer.Argument(help="Folder with records.")],
-    stages: Annotated[list[str], typer.Option(help="Saver and base, separated by a comma.")],
-    method: Annotated[str, typer.Option(help="sweep, first_violation or grid50.")] = "sweep",
-    score: Annotated[str, typer.Option(help="Exit score.")] = "max_prob",
-    max_drop: Annotated[str | None, typer.Option(help="Accuracy that may be lost, such as 0.5%.")] = None,
-    max_cost: Annotated[str | None, typer.Option(help="Cost per sample, or a share of the base's such as 40%.")] = None,
-    min_accuracy: Annotated[str | None, typer.Option(help="Accuracy to keep, such as 95%.")] = None,
-    cost: Annotated[str, typer.Option(help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")] = "macs",
-    split: Annotated[str, typer.Option(help="Split to tune on.")] = "val",
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
+    stages: Annotated[list[str], typer.Option(metavar="S,B", help="Saver and base, separated by a comma.")],
+    method: Annotated[str, typer.Option(metavar="NAME", help="sweep, first_violation or grid50.")] = "sweep",
+    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
+    max_drop: Annotated[
+        str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")
+    ] = None,
+    max_cost: Annotated[
+        str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
+    ] = None,
+    min_accuracy: Annotated[str | None, typer.Option(metavar="ACC", help="Accuracy to keep, such as 95%.")] = None,
+    cost: Annotated[
+        str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
+    ] = "macs",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Split to tune on.")] = "val",
     holdout: Annotated[
-        float, typer.Option(help="Share of the samples to judge on; 0 judges where the threshold was chosen.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of the samples to judge on; 0 judges where the threshold was chosen."
+        ),
     ] = 0.5,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Cascade folder to write.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Cascade folder to write.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Copy the models' weights into the cascade folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:

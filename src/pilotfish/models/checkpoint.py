@@ -86,14 +86,15 @@ def _library_model(spec: ModelSpec, document: Mapping[str, Any], device: str, pa
     from pilotfish.models.timm_models import load_timm
     from pilotfish.models.torchvision_models import load_torchvision
 
-    classes = document.get("arguments", {}).get("num_classes")
+    arguments = document.get("arguments")
+    classes = arguments.get("num_classes") if isinstance(arguments, dict) else None
     named = parse_spec(str(document["architecture"]))
     inner = dataclasses.replace(named, text=spec.text, options={} if classes is None else {"num_classes": str(classes)})
     return (load_timm if named.kind == "timm" else load_torchvision)(inner, device, path)
 
 
 def _small_model(spec: ModelSpec, document: Mapping[str, Any], device: str, path: Path, state: dict[str, Any]) -> Model:
-    if "preprocessing" not in document:
+    if not document.get("preprocessing"):
         raise ModelError(f"{path}: its metadata lack preprocessing; write it with save_checkpoint")
     module, shape = _build(document, path)
     load_state(module, state, str(path))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import MissingExtraError, ModelError
 from pilotfish.files import sha256_file, sha256_json
+from pilotfish.models.machine import cpu_count
 from pilotfish.models.model import F32, Counted, Model, blamed, counted
 from pilotfish.models.preprocessing import RESAMPLING, Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options, parse_numbers
@@ -70,11 +71,6 @@ class OnnxBackend:
 
 def _padded(piece: NDArray[Any], size: int) -> NDArray[Any]:
     return np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])
-
-
-def cpu_count() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:

@@ -32,7 +32,8 @@ class Preprocessing:
 
     kind           ``image``: resize, crop, scale to 0..1, normalise, (C, H, W). ``tensor``: the array as it is
     size           (height, width) of the input; None leaves the image's own size
-    resize         length the shorter side is resized to before the centre crop; None squeezes the whole image to size
+    resize         length the shorter side is resized to before the centre crop, or (height, width) the image is
+                   squeezed to before it; None squeezes the whole image to size
     interpolation  nearest, bilinear, bicubic, lanczos (Pillow's, antialiased)
     mean, std      per channel, on the 0..1 scale; as many as channels (1 or 3)
     decoder        what decodes image files; another decoder is another preprocessing
@@ -40,7 +41,7 @@ class Preprocessing:
 
     kind: Literal["image", "tensor"] = "image"
     size: tuple[int, int] | None = (224, 224)
-    resize: int | None = 256
+    resize: int | tuple[int, int] | None = 256
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -107,33 +108,35 @@ class Preprocessing:
 
 
 def _can_run(chain: Preprocessing) -> bool:
-    sizes = [n for n in (*(chain.size or (1, 1)), chain.resize) if n is not None]
+    resize = chain.resize if isinstance(chain.resize, tuple) else (chain.resize,) if chain.resize is not None else ()
+    sizes = [*(chain.size or ()), *resize]
     return (
         chain.kind == "image"
         and chain.interpolation in RESAMPLING
         and chain.channels in (1, 3)
         and len(chain.std) == chain.channels
         and (chain.size is None or len(chain.size) == 2)
+        and (not isinstance(chain.resize, tuple) or len(chain.resize) == 2)
         and all(isinstance(n, int) and n > 0 for n in sizes)
     )
 
 
-def _crop_box(size: tuple[int, int], resize: int, crop: tuple[int, int]) -> tuple[float, float, float, float]:
+def _crop_box(
+    size: tuple[int, int], resize: int | tuple[int, int], crop: tuple[int, int]
+) -> tuple[float, float, float, float]:
     """The part of the image that "shorter side to *resize*, then centre crop" keeps, in source pixels.
 
     Resampling this box straight to the crop equals resizing first, without ever making the large image: a
     1 x 65535 picture costs no memory.
     """
     width, height = size
-    full = (_resized_length(width, resize, size, crop[0]), _resized_length(height, resize, size, crop[1]))
+    if isinstance(resize, tuple):
+        full = (max(crop[0], resize[1]), max(crop[1], resize[0]))
+    else:  # the longer side is rounded down, as torchvision and timm do
+        full = (max(crop[0], resize * width // min(size)), max(crop[1], resize * height // min(size)))
     left, top = round((full[0] - crop[0]) / 2), round((full[1] - crop[1]) / 2)
     x, y = width / full[0], height / full[1]
     return (left * x, top * y, min(width, (left + crop[0]) * x), min(height, (top + crop[1]) * y))
-
-
-def _resized_length(length: int, resize: int, size: tuple[int, int], least: int) -> int:
-    """A side after the shorter one became *resize*; the longer one is rounded down, as torchvision and timm do."""
-    return max(least, resize * length // min(size))
 
 
 def _as_image(sample: Sample, channels: int) -> Image.Image:
@@ -152,7 +155,8 @@ def _as_tensor(sample: Sample) -> F32:
     array = np.asarray(sample)
     if array.dtype.kind not in "fiub":
         raise UnreadableSample(f"an array of {array.dtype} cannot be a model's input; expected numbers")
-    tensor = array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        tensor = array.astype(np.float32)
     if not np.isfinite(tensor).all():
-        raise UnreadableSample("the array holds NaN or infinities")
+        raise UnreadableSample("the array holds NaN or infinities, or numbers too large for float32")
     return tensor

@@ -45,9 +45,10 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         load_state(module, read_state(Path(source)), source)
     config = timm.data.resolve_model_data_config(module)
     size = (spec.size, spec.size) if spec.size else tuple(config["input_size"][1:])
+    scaled = (int(size[0] / config["crop_pct"]), int(size[1] / config["crop_pct"]))
     preprocessing = Preprocessing(
         size=size,
-        resize=None if config["crop_mode"] == "squash" else int(min(size) / config["crop_pct"]),
+        resize=min(scaled) if config["crop_mode"] != "squash" else scaled if scaled != size else None,
         interpolation=config["interpolation"] if config["interpolation"] != "random" else "bicubic",
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),

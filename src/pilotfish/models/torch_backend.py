@@ -103,7 +103,10 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix not in (".pt", ".pth", ".bin", ".tar", ".ckpt"):
         raise ModelError(f"{path}: unknown kind of weights file {path.suffix}; expected .safetensors, .pt or .pth")
     try:
-        loaded = import_torch("reading weights").load(path, map_location="cpu", weights_only=True)
+        torch = import_torch("reading weights")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about the dialect of a pickle that is refused anyway
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file it does not trust or understand
         raise ModelError(
             f"{path}: refused, it holds more than tensors or is damaged ({str(error).splitlines()[0][:120]}); "

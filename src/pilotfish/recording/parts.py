@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pilotfish.errors import RecordsError
 from pilotfish.files import atomic_path, read_json, unwritable, write_json
 from pilotfish.records import Failure, Records, RecordsMeta
-from pilotfish.records.parquet import META_KEY, encode_meta, to_table
+from pilotfish.records.parquet import to_table, write_tables
 
 NAME = re.compile(r"part-(\d{12})-(\d{12})\.parquet")
 FAILURES_KEY = b"failures"
@@ -90,27 +90,43 @@ class Parts:
         """All samples without a row, in order."""
         found: list[Failure] = []
         for _, _, path in self._files():
-            document = (pq.read_schema(path).metadata or {}).get(FAILURES_KEY, b"[]")
+            document = (self._footer(path).schema.to_arrow_schema().metadata or {}).get(FAILURES_KEY, b"[]")
             found += [Failure(**entry) for entry in json.loads(document)]
         return tuple(found)
 
     def rows(self) -> int:
         """Rows in all finished parts."""
-        return sum(pq.read_metadata(path).num_rows for _, _, path in self._files())
+        return sum(self._footer(path).num_rows for _, _, path in self._files())
 
     def join(self, target: Path, meta: RecordsMeta) -> None:
         """Write the records file from the parts, one part in memory at a time, then remove them."""
-        files = [path for _, _, path in self._files() if pq.read_metadata(path).num_rows]
+        files = [path for _, _, path in self._files() if self._footer(path).num_rows]
         try:
-            schema = pq.read_schema(files[0]).with_metadata({META_KEY: encode_meta(meta)})
-            with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-                for path in files:
-                    writer.write_table(pq.read_table(path).replace_schema_metadata(schema.metadata))
+            with atomic_path(target) as temporary:
+                write_tables(temporary, pq.read_schema(files[0]), (pq.read_table(path) for path in files), meta)
         except pa.ArrowException as error:
-            raise RecordsError(
-                f"{self.folder}: a part is damaged ({str(error).splitlines()[0]}); delete the folder and record again"
-            ) from error
+            raise self._damaged(error) from error
+        self.remove()
+
+    def remove(self) -> None:
+        """Delete the parts, finished or not; the plan goes last, so that what is left by a kill is known for rest."""
+        self.remove_rows()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remove_rows(self) -> None:
+        """Delete the finished parts alone."""
+        for _, _, path in self._files():
+            path.unlink(missing_ok=True)
+
+    def _footer(self, path: Path) -> Any:
+        try:
+            return pq.read_metadata(path)
+        except pa.ArrowException as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> RecordsError:
+        reason = str(error).splitlines()[0][:200]
+        return RecordsError(f"{self.folder}: a part is damaged ({reason}); delete the folder and record again")
 
     def _files(self) -> list[tuple[int, int, Path]]:
         found = ((NAME.fullmatch(path.name), path) for path in self.folder.glob("part-*.parquet"))

@@ -26,7 +26,7 @@ def read_tabular(path: Path) -> pa.Table:
                 column_types={name: pa.string() for name in ("id", "filename", "file")}
             )
             table = pyarrow.csv.read_csv(path, convert_options=options)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise RecordsError(f"{path}: cannot be read ({str(error).splitlines()[0][:200]})") from error
     if twice := [name for name in table.column_names if table.column_names.count(name) > 1]:
         raise RecordsError(f"{path}: column {twice[0]!r} stands more than once; column names are unique")

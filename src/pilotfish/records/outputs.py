@@ -80,7 +80,7 @@ def from_logits(logits: FloatArray, top_k: int = 1, keep_all: bool = False) -> O
         # relative to the runner-up: relative to the top, sums underflow where it leads by more than 745
         others -= np.where(np.isfinite(second), second, 0.0)[:, None]
         lead = top - np.where(np.isfinite(second), second, 0.0)
-        log_odds = lead - np.log(np.exp(others).sum(axis=1))
+        log_odds = lead - np.log(np.exp(others, out=others).sum(axis=1))
         log_odds = np.minimum(log_odds, LARGEST)  # keeps NaN; +inf would meet a threshold of +inf
         log_sum_exp = top + np.log1p(np.exp(-log_odds))
     log_odds[~np.isfinite(top)] = np.nan
@@ -130,11 +130,10 @@ def bad_rows(logits: FloatArray) -> NDArray[np.intp]:
 def _best_k(z: FloatArray, k: int) -> NDArray[np.intp]:
     """Column indices (N, K) of the K largest entries, best first; ties by the lower class."""
     if k < z.shape[1]:
-        known = np.where(np.isnan(z), -np.inf, z)
-        kth = np.partition(known, -k, axis=1)[:, -k, None]
-        above, tied = known > kth, known == kth
-        room = k - above.sum(axis=1, keepdims=True)
-        candidates = np.nonzero(above | (tied & (np.cumsum(tied, axis=1) <= room)))[1].reshape(len(z), k)
+        candidates = np.sort(np.argpartition(-z, k - 1, axis=1)[:, :k], axis=1)
+        kth = np.take_along_axis(z, candidates, axis=1).min(axis=1, keepdims=True)
+        tied = np.flatnonzero((z >= kth).sum(axis=1) > k)  # which of the tied classes are in is arbitrary so far
+        candidates[tied] = np.sort(np.argsort(-z[tied], axis=1, kind="stable")[:, :k], axis=1)
     else:
         candidates = np.broadcast_to(np.arange(z.shape[1]), z.shape)
     order = np.argsort(-np.take_along_axis(z, candidates, axis=1), axis=1, kind="stable")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ PLANNING_COLUMNS = (
 
 
 def to_table(records: Records) -> pa.Table:
-    """A pyarrow table with the columns of the schema, metadata included."""
+    """A pyarrow table with the columns of the schema."""
     out, label = records.outputs, records.label
     columns: dict[str, Any] = {
         "id": records.ids,
@@ -67,7 +68,7 @@ def to_table(records: Records) -> pa.Table:
         columns["confidence"] = pa.array(out.confidence, pa.float64())
     if out.logits is not None:
         columns["logits"] = _lists(out.logits, pa.float32())
-    return pa.table(columns).replace_schema_metadata({META_KEY: encode_meta(records.meta)})
+    return pa.table(columns)
 
 
 def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
@@ -105,7 +106,7 @@ def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
     )
     labels = np.full(n, NO_LABEL, np.int64)
     if label is not None and label.null_count < n:
-        labels = _numbers(label.fill_null(NO_LABEL), np.int64, f"{meta.model}: column 'label'")
+        labels[np.asarray(label.is_valid())] = _numbers(label.drop_null(), np.int64, f"{meta.model}: column 'label'")
     return Records(string_ids(table.column("id")), labels, _with_log_odds(outputs), meta)
 
 
@@ -113,28 +114,50 @@ def write_records(records: Records, path: Path) -> None:
     """Write *records* to *path* atomically, after checking them."""
     table = to_table(check(records))
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=2**17)
+        write_tables(temporary, table.schema, [table], records.meta)
+
+
+def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], meta: RecordsMeta) -> None:
+    """Write tables of one schema as one Parquet file. The metadata go into the footer once, not into Arrow's copy
+    of the schema as well: with 1000 class names that is half of a small file."""
+    with pq.ParquetWriter(path, schema.remove_metadata(), compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table.replace_schema_metadata(None), row_group_size=2**17)
+        writer.add_key_value_metadata({META_KEY: encode_meta(meta)})
 
 
 def read_records(path: Path, columns: Sequence[str] = PLANNING_COLUMNS) -> Records:
     """Read one records file; full logits only when asked for by name in *columns*."""
-    meta = read_meta(path)
-    try:
-        present = pq.read_schema(path).names
-        table = pq.read_table(path, columns=[c for c in columns if c in present], use_threads=True)
-    except (pa.ArrowException, OSError) as error:
-        raise RecordsError(f"{path}: damaged Parquet file ({_first_line(error)}); record it again") from error
+    with _opened(path) as file:  # once: the file may be replaced while it is read
+        meta = _meta_in(file, path)
+        try:
+            present = file.schema_arrow.names
+            table = file.read([c for c in columns if c in present])
+        except (pa.ArrowException, OSError, UnicodeError) as error:
+            raise RecordsError(f"{path}: damaged Parquet file ({_first_line(error)}); record it again") from error
     return check(from_table(table, meta))
 
 
 def read_meta(path: Path) -> RecordsMeta:
     """The metadata of one records file, without reading its rows."""
+    with _opened(path) as file:
+        return _meta_in(file, path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        found = pq.read_schema(path).metadata or {}
+        file = pq.ParquetFile(path)
     except FileNotFoundError as error:
         raise RecordsError(f"{path}: no such records file") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise RecordsError(f"{path}: not a readable Parquet file ({_first_line(error)})") from error
+    with file:
+        yield file
+
+
+def _meta_in(file: pq.ParquetFile, path: Path) -> RecordsMeta:
+    found = file.metadata.metadata or {}
     encoded, _, split = path.name.removesuffix(".parquet").rpartition(".")
     fallback = {"model": decode_name(encoded or split), "split": decode_name(split) if encoded else "val"}
     if META_KEY not in found:

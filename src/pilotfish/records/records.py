@@ -96,6 +96,7 @@ def string_ids(values: Any) -> pa.Array:
     try:
         array = values if isinstance(values, pa.Array) else pa.array(np.asarray(values).tolist())
         text = array if pa.types.is_string(array.type) else array.cast(pa.string())
+        text.validate(full=True)
     except (pa.ArrowException, ValueError) as error:  # lists, bytes that are not UTF-8, lone surrogates
         reason = str(error).splitlines()[0][:200]
         raise RecordsError(f"the ids cannot be read as text ({reason}); expected one text or number per row") from error

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError, UnreadableSample, UsageError
-from pilotfish.models.onnx_model import cpu_count
+from pilotfish.models.machine import cpu_count, describe_machine
 from pilotfish.models.timing import time_batches
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.engine import Answers, Engine, EngineStage
-from pilotfish.runtime.machine import describe_machine
 from pilotfish.runtime.supply import DecodingSupply, Supply, TensorSupply
 
 DEFAULT_SAMPLES = 500

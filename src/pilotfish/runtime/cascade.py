@@ -16,7 +16,7 @@ from pilotfish.cascade import Artefact, Stage, load_artefact, weights_path
 from pilotfish.data import Dataset, image_paths, open_image
 from pilotfish.errors import ArtefactError, UsageError
 from pilotfish.models import Model, load_model
-from pilotfish.models.onnx_model import cpu_count
+from pilotfish.models.machine import cpu_count
 from pilotfish.runtime.engine import Answers, Engine, EngineStage
 from pilotfish.runtime.supply import DecodingSupply
 

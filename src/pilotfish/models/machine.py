@@ -1,13 +1,12 @@
-"""What the figures were measured on."""
+"""The machine: cores to use, and what figures were measured on."""
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from pathlib import Path
 from typing import Any
-
-from pilotfish.models.onnx_model import cpu_count
 
 
 def describe_machine() -> dict[str, Any]:
@@ -33,3 +32,8 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
+
+
+def cpu_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

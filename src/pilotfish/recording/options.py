@@ -1,0 +1,88 @@
+"""What a recording is asked for, and what it came to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pilotfish.errors import UsageError
+from pilotfish.records import Failure
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class RecordResult:
+    """What one recording came to.
+
+    n        rows; failures are the samples without one
+    started  the sample it went on from: 0, or more after an interruption
+    skipped  whether these very records were there already
+    rate     samples per second of this start
+    """
+
+    run: str
+    model: str
+    split: str
+    n: int
+    cost: dict[str, float]
+    path: Path
+    failures: tuple[Failure, ...] = ()
+    started: int = 0
+    skipped: bool = False
+    rate: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of ``pilotfish record --json``."""
+        return {
+            "run": self.run,
+            "model": self.model,
+            "split": self.split,
+            "n": self.n,
+            "cost": self.cost,
+            "path": str(self.path),
+            "failures": [{"id": f.id, "reason": f.reason} for f in self.failures],
+            "started": self.started,
+            "skipped": self.skipped,
+            "samples_per_second": self.rate,
+        }
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """How to record.
+
+    batch_size  None: the fastest that was measured
+    workers     threads that read samples; None: as many as cores
+    store       ``full`` keeps all logits, ``topK`` the K best; None: full up to 128 classes, top10 above
+    augment     seed of the augmented views; None records the images as they are
+    timing      measure time per sample at several batch sizes first
+    overwrite   replace records of other weights, data or settings
+    """
+
+    split: str = "val"
+    batch_size: int | None = None
+    device: str = "cpu"
+    workers: int | None = None
+    store: str | None = None
+    augment: int | None = None
+    timing: bool = True
+    overwrite: bool = False
+
+
+def check_options(options: RecordOptions, names: Sequence[str], alias: str | None) -> None:
+    """UsageError for options that make no sense, alone or together."""
+    if not names:
+        raise UsageError("no model was named; see `pilotfish models`")
+    if len(set(names)) != len(names):
+        raise UsageError(f"a model is named twice: {', '.join(names)}")
+    if alias is not None and len(names) > 1:
+        raise UsageError(f"--as names one model's records, but {len(names)} models were given")
+    if options.store is not None and not re.fullmatch(r"full|top[1-9]\d{0,4}", options.store):
+        raise UsageError(f"store is full or topK, such as top5; found {options.store!r}")
+    for what, value in (("batch size", options.batch_size), ("workers", options.workers)):
+        if value is not None and not 1 <= value <= 65536:
+            raise UsageError(f"{what} must be from 1 to 65536, found {value}")

@@ -1,0 +1,77 @@
+"""What is being recorded, and how: set down before the first sample, so that a later start can go on with it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pilotfish.data import Dataset
+from pilotfish.errors import PilotfishError, RecordsError, UnreadableSample
+from pilotfish.models import Model
+from pilotfish.models.machine import cpu_count
+from pilotfish.models.timing import time_batches
+from pilotfish.recording.options import RecordOptions
+from pilotfish.recording.parts import Parts
+
+DEFAULT_BATCH = 32
+
+
+def planned(
+    parts: Parts, identity: dict[str, Any], data: Dataset, model: Model, options: RecordOptions
+) -> dict[str, Any]:
+    """The plan of an earlier start, when it is of this very recording, or a new one."""
+    plan = parts.plan()
+    if plan is None:
+        parts.remove_rows()  # of nobody's plan: a removal was cut off
+        plan = {"identity": identity, "store": options.store or "auto", **_measured(data, model, options)}
+        parts.write_plan(plan)
+        return plan
+    if differ := [key for key, value in identity.items() if plan["identity"].get(key) != value]:
+        raise RecordsError(
+            f"{parts.folder} holds an unfinished recording of other {', '.join(differ)}; finish it with the command "
+            "that began it, delete the folder, or record under another name (--as)"
+        )
+    if options.batch_size is not None and options.batch_size != plan["batch_size"]:
+        raise RecordsError(
+            f"{parts.folder} was begun with --batch-size {plan['batch_size']}; go on with that, or delete the folder"
+        )
+    return plan
+
+
+def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, Any]:
+    """Costs that are known before the first sample, and the batch size."""
+    try:
+        counted = model.count()
+        costs, notes = dict(counted.costs), list(counted.notes)
+    except PilotfishError as error:
+        costs, notes = {}, [str(error)]
+    timing: dict[str, Any] = {}
+    batch_size = options.batch_size or DEFAULT_BATCH
+    if options.timing and (shape := model.input_shape or _sample_shape(data, model)):
+        measured = time_batches(model.backend, shape)
+        device = re.sub(r":.*", "", options.device)
+        costs |= measured.costs(device)
+        batch_size = options.batch_size or measured.best
+        timing = {"backend": model.backend.name, "device": options.device, "best_batch_size": measured.best}
+        timing |= {"cores": cpu_count(), "unit": "milliseconds per sample"}
+    return {"batch_size": batch_size, "costs": costs, "timing": timing, "cost_notes": notes}
+
+
+def _sample_shape(data: Dataset, model: Model) -> tuple[int, ...] | None:
+    for row in range(min(len(data), 20)):
+        try:
+            return model.preprocessing(data.read(row)).shape
+        except UnreadableSample:
+            continue
+    return None
+
+
+def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str, Any]:
+    """What two recordings must share to be one."""
+    return {
+        "weights": model.weights_hash,
+        "preprocessing": model.preprocessing.hash,
+        "data": data.fingerprint,
+        "augment": options.augment,
+        "store": options.store or "auto",
+    }
