@@ -1,1 +1,6 @@
-"""pytest puts the folder of this file on the path: tests import their helpers from ``support``."""
+"""pytest puts the folder of this file on the path, so tests import their helpers from ``support``."""
+
+from hypothesis import settings
+
+settings.register_profile("pilotfish", deadline=None)  # a busy machine is no failure
+settings.load_profile("pilotfish")

@@ -67,7 +67,9 @@ def test_a_chain_that_cannot_be_carried_out_is_refused(change: dict[str, Any]) -
 def test_pixels_are_scaled_and_normalised_per_channel() -> None:
     chain = Preprocessing(size=None, resize=None, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
     pixels = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    expected = (pixels.transpose(2, 0, 1) / 255 - np.array(chain.mean)[:, None, None]) / np.array(chain.std)[:, None, None]
+    expected = (pixels.transpose(2, 0, 1) / 255 - np.array(chain.mean)[:, None, None]) / np.array(chain.std)[
+        :, None, None
+    ]
     found = chain(Image.fromarray(pixels))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-6)

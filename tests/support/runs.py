@@ -44,9 +44,7 @@ def write_pair(
     run = Run(folder)
     scores, saver_ok, base_ok = pair.arrays
     label = np.zeros(len(scores), np.int64)
-    run.write(
-        records("saver", (~saver_ok).astype(int), label=label, outputs={column: scores}, costs=_macs(saver_cost))
-    )
+    run.write(records("saver", (~saver_ok).astype(int), label=label, outputs={column: scores}, costs=_macs(saver_cost)))
     run.write(records("base", (~base_ok).astype(int), label=label, costs=_macs(base_cost)))
     return run
 

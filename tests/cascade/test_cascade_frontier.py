@@ -1,0 +1,197 @@
+"""Frontiers and budgets: the best of a path, against comparing every policy with every other."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotfish.cascade import Budget, Frontier, Performance, choose, from_json, make_budget, to_json
+from pilotfish.errors import ArtefactError, BudgetError, UsageError
+from support import brute
+
+POINT = st.tuples(st.integers(0, 5), st.integers(-3, 3))  # few values: ties in one, ties in both
+
+
+def frontier(points: list[tuple[int, int]], with_cost: bool = True) -> Frontier:
+    effort, drop = np.array([p[0] for p in points], float), np.array([p[1] for p in points], float)
+    last = effort / 5
+    return Frontier(
+        thresholds=np.linspace(9, 0, len(points))[:, None],
+        exit_ratio=np.stack([1 - last, last], axis=1),
+        accuracy=0.5 - drop / 10,
+        drop=drop / 10,
+        cost=effort if with_cost else None,
+    )
+
+
+@given(st.lists(POINT, min_size=1, max_size=12), st.booleans())
+def test_pareto_keeps_what_no_other_beats(points: list[tuple[int, int]], with_cost: bool) -> None:
+    path = frontier(points, with_cost)
+    kept = brute.undominated(path.effort.tolist(), path.drop.tolist())
+    best = path.pareto()
+    assert best.thresholds.tolist() == path.thresholds[kept].tolist()
+    assert best.exit_ratio.tolist() == path.exit_ratio[kept].tolist()
+    assert (np.diff(best.effort) > 0).all()
+    assert (np.diff(best.drop) < 0).all()
+    assert (best.cost is None) == (not with_cost)
+
+
+@given(st.lists(POINT, min_size=1, max_size=12), st.sampled_from(["max_drop", "min_accuracy", "max_cost"]), st.data())
+def test_choose_is_the_best_of_those_within_the_budget(
+    points: list[tuple[int, int]], kind: Any, data: st.DataObject
+) -> None:
+    path, k = frontier(points), data.draw(st.integers(-4, 6))
+    value = {"max_drop": k / 10, "min_accuracy": 0.5 - k / 10, "max_cost": float(k)}[kind]
+    if kind == "max_cost":
+        kept, key = [i for i, p in enumerate(points) if p[0] <= k], lambda i: (points[i][1], points[i][0], -i)
+    else:
+        kept, key = [i for i, p in enumerate(points) if p[1] <= k], lambda i: (points[i][0], points[i][1], -i)
+    if not kept:
+        with pytest.raises(BudgetError, match=r"no operating point has .*; the (cheapest|smallest|best)"):
+            choose(path, Budget(kind, value))
+        return
+    chosen = choose(path, Budget(kind, value))
+    assert chosen == min(kept, key=key)
+    again = path.pareto()
+    assert again.thresholds[choose(again, Budget(kind, value))].tolist() == path.thresholds[chosen].tolist()
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (Budget("max_drop", -0.5), "drop at most -50%; the smallest drop that can be reached is -10.00 points"),
+        (Budget("min_accuracy", 0.99), "accuracy at least 99%; the best accuracy that can be reached is 60.00%"),
+        (Budget("max_cost", 0.5), "cost at most 0.5; the cheapest costs 1, at a drop of 20.00 points"),
+    ],
+)
+def test_a_budget_that_cannot_be_met_names_the_best(budget: Budget, message: str) -> None:
+    with pytest.raises(BudgetError, match=message):
+        choose(frontier([(1, 2), (3, 0), (4, -1)]), budget)
+
+
+def test_a_cost_cannot_be_kept_to_without_costs() -> None:
+    with pytest.raises(BudgetError, match="the records hold no such cost"):
+        choose(frontier([(1, 2)], with_cost=False), Budget("max_cost", 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"max_drop": 0}, Budget("max_drop", 0.0)),
+        ({"max_drop": -0.01}, Budget("max_drop", -0.01)),
+        ({"min_accuracy": 1}, Budget("min_accuracy", 1.0)),
+        ({"max_cost": 3}, Budget("max_cost", 3.0)),
+        ({"max_cost": "3e9"}, Budget("max_cost", 3e9)),
+        ({"max_cost": " 40% ", "base_cost": 50.0}, Budget("max_cost", 20.0)),
+        ({"max_cost": "0%", "base_cost": 50.0}, Budget("max_cost", 0.0)),
+    ],
+)
+def test_budgets(options: dict[str, Any], expected: Budget) -> None:
+    assert make_budget(**options) == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_drop": 0, "max_cost": 1},
+        {"max_drop": 1.5},
+        {"max_drop": math.nan},
+        {"min_accuracy": 95},
+        {"min_accuracy": math.nan},
+        {"max_cost": "cheap"},
+        {"max_cost": "%"},
+        {"max_cost": "nan"},
+        {"max_cost": math.inf},
+        {"max_cost": -1},
+        {"max_cost": "40%"},  # of an unknown cost
+    ],
+)
+def test_budgets_that_make_no_sense(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        make_budget(**options)
+
+
+@given(st.floats(allow_nan=False))
+def test_numbers_survive_json(value: float) -> None:
+    text = json.dumps(to_json(value), allow_nan=False)
+    assert from_json(json.loads(text)) == value
+
+
+@pytest.mark.parametrize("value", [None, True, "1.5", "nan", "", [], {}, "infinite"])
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(ArtefactError, match="expected a number or one of the strings inf, -inf"):
+        from_json(value)
+    assert to_json(None) is None
+    assert to_json(math.nan) is None
+
+
+@given(st.lists(POINT, min_size=1, max_size=6), st.booleans())
+def test_frontiers_survive_json(points: list[tuple[int, int]], with_cost: bool) -> None:
+    path = frontier(points, with_cost)
+    path.thresholds[0, 0], path.thresholds[-1, 0] = math.inf, -math.inf
+    back = Frontier.from_json(json.loads(json.dumps(path.to_json(), allow_nan=False)))
+    for name, column in vars(path).items():
+        found = getattr(back, name)
+        assert (found is None) == (column is None)
+        assert column is None or found.tolist() == column.tolist()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"thresholds": []},
+        {"thresholds": [["nan"], [1]]},
+        {"thresholds": [[None], [1]]},
+        {"thresholds": [[1]]},
+        {"thresholds": [[1, 2], [3]]},
+        {"exit_ratio": [[1, 0]]},
+        {"exit_ratio": [[1], [0]]},
+        {"accuracy": [0.5]},
+        {"accuracy": [0.5, None]},
+        {"accuracy": "high"},
+        {"accuracy": 7},
+        {"exit_ratio": [1, 0]},
+        {"exit_ratio": [1, 0], "cost": None},
+        {"drop": [10**400, 0]},
+        {"drop": [0.1, "x"]},
+        {"drop": None},
+        {"cost": [1]},
+        {"cost": [1, None]},
+        {"cost": 5},
+    ],
+)
+def test_damaged_frontiers_are_refused(wrong: dict[str, Any]) -> None:
+    document = {**frontier([(1, 2), (3, 0)]).to_json(), **wrong}
+    with pytest.raises(ArtefactError):
+        Frontier.from_json(document)
+
+
+PERFORMANCE = Performance(10, 0.5, 0.6, 0.1, (-0.1, 0.3), 3.5, None, (0.4, 0.6))
+
+
+def test_performance_survives_json() -> None:
+    assert Performance.from_json(json.loads(json.dumps(PERFORMANCE.to_json()))) == PERFORMANCE
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"n": "ten"},
+        {"accuracy": None},
+        {"drop": True},
+        {"drop_interval": [1]},
+        {"cost": "x"},
+        {"exit_ratio": 1},
+        {"x": 1},
+    ],
+)
+def test_damaged_performance_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ArtefactError, match="a performance entry is damaged"):
+        Performance.from_json({**PERFORMANCE.to_json(), **wrong})

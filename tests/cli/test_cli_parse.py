@@ -1,0 +1,58 @@
+"""Numbers with their units, and lists of models."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotfish.cli.parse import cost_limit, fraction, key_values, name_list, share
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.5%", 0.005),
+        ("0.005", 0.005),
+        (" 2 %", 0.02),
+        ("50%", 0.5),
+        ("0", 0.0),
+        ("-0.5%", -0.005),
+        ("0.0999", 0.0999),
+    ],
+)
+def test_a_drop_is_a_fraction_or_points(text: str, value: float) -> None:
+    assert fraction(text, "--max-drop") == pytest.approx(value)
+
+
+@given(st.floats(0.1, 1e6))
+def test_a_large_bare_drop_is_nearly_always_meant_as_percent(value: float) -> None:
+    with pytest.raises(typer.BadParameter, match=r"write .*%"):
+        fraction(repr(value), "--max-drop")
+    assert fraction(f"{value!r}%", "--max-drop") == pytest.approx(value / 100)
+
+
+@pytest.mark.parametrize("text", ["", "x", "%", "nan", "inf", "-inf", "1e999", "5%%", "0,5%", "0x1"])
+def test_what_is_no_number(text: str) -> None:
+    for read in (lambda: fraction(text, "--o"), lambda: share(text, "--o"), lambda: cost_limit(text)):
+        with pytest.raises(typer.BadParameter, match="is not a number"):
+            read()
+
+
+def test_shares_and_costs() -> None:
+    assert share("95%", "--min-accuracy") == share("0.95", "--min-accuracy") == pytest.approx(0.95)
+    assert cost_limit("40%") == "40%"
+    assert cost_limit("390000000") == "390000000"
+    assert fraction(None, "--o") is share(None, "--o") is cost_limit(None) is None
+
+
+def test_lists_of_models() -> None:
+    assert name_list(["a,b", "c", " d , e,", ""]) == ["a", "b", "c", "d", "e"]
+
+
+def test_costs_by_key() -> None:
+    assert key_values(["usd=0.0004", "a=b=2"], "--cost") == {"usd": 0.0004, "a=b": 2.0}
+    for wrong in ("usd", "=3", "usd=", "usd=x"):
+        with pytest.raises(typer.BadParameter):
+            key_values([wrong], "--cost")

@@ -1,0 +1,97 @@
+"""``build``: record, pick a saver, tune, bench and report in one call."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pilotfish.cascade import load_artefact
+from pilotfish.errors import ArtefactError, BudgetError, UsageError
+from pilotfish.flow import build
+from pilotfish.plan import tune
+from pilotfish.recording import RecordOptions
+from pilotfish.records import Run
+from pilotfish.runtime import Cascade
+
+NUMBERS = itertools.count()
+OPTIONS = RecordOptions(timing=False, batch_size=32)
+MODELS = """
+import numpy as np
+from pilotfish.models.model import Counted, Model
+from pilotfish.models.python_model import AS_IT_IS, PythonBackend
+
+W = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+
+def linear(name, noise, macs):
+    weights = W + noise * np.random.default_rng(1).standard_normal(W.shape).astype(np.float32)
+    backend = PythonBackend(lambda batch: 3 * batch @ weights, name)
+    count = lambda: Counted({"macs": macs})
+    return lambda: Model(f"python:{__name__}:{name}", backend, AS_IT_IS, name * 9, (6,), 4, count=count)
+
+base, close, far, dear = (linear(*m) for m in (("base", 0, 1e6), ("close", 0.3, 1e5), ("far", 3, 1e4), ("dear", 0, 2e6)))
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Names of four models in a new module; ``data.npz`` holds samples that ``base`` is right about 19 times in 20."""
+    name = f"zoo_{next(NUMBERS)}"
+    (tmp_path / f"{name}.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(tmp_path)
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((400, 6)).astype(np.float32)
+    weights = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    label = np.where(rng.random(400) < 0.95, (x @ weights).argmax(1), rng.integers(0, 4, 400))
+    np.savez(tmp_path / "data.npz", x=x, label=label)
+    return {model: f"python:{name}:{model}" for model in ("base", "close", "far", "dear")}
+
+
+def test_the_cheapest_saver_within_the_budget_is_taken(zoo: dict[str, str], tmp_path: Path) -> None:
+    models = {name: zoo[name] for name in ("far", "base", "close")}
+    calls: list[tuple[str, int, int]] = []
+    out = tmp_path / "out"
+    data = f"arrays:{tmp_path}/data.npz"
+    result = build(data, models, out, max_drop=0.02, runs=1, options=OPTIONS, progress=lambda *c: calls.append(c))
+    run = Run(tmp_path / "out-run")
+    assert result.run == run.path
+    assert run.models() == ["base", "close", "far"]
+    costs = {s: tune(run, (s, "base"), max_drop=0.02).calibration.cost for s in ("close", "far")}
+    assert [s.name for s in load_artefact(out).stages] == [min(costs, key=lambda s: costs[s] or 0), "base"]
+    assert result.tuning.calibration.drop <= 0.02
+    assert result.tuning.evaluation is not None
+    assert [single.name for single in result.singles] == ["far", "close", "base"]
+    assert result.report == out / "report.html"
+    assert result.report.stat().st_size > 10_000
+    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert document.keys() == {"cascade", "report", "run", "records", "tune", "bench"}
+    assert json.loads((out / "bench.json").read_text()) == document["bench"]
+    assert len(Cascade.load(out).predict(np.zeros((3, 6), np.float32))) == 3
+    assert {what for what, _, _ in calls} >= {"base", "close", "far", "models", "end to end"}
+
+
+def test_the_base_may_be_named_and_a_dearer_model_is_no_saver(zoo: dict[str, str], tmp_path: Path) -> None:
+    models = {name: zoo[name] for name in ("dear", "close", "base")}
+    data = f"arrays:{tmp_path}/data.npz"
+    result = build(data, models, tmp_path / "o", max_cost="60%", base="base", runs=1, options=OPTIONS)
+    assert [s.name for s in result.tuning.artefact.stages] == ["close", "base"]
+    assert (result.tuning.calibration.cost or 1e9) <= 0.6e6
+
+
+def test_what_cannot_be_built(zoo: dict[str, str], tmp_path: Path) -> None:
+    data = f"arrays:{tmp_path}/data.npz"
+    with pytest.raises(UsageError, match="a base and at least one saver are needed, found 1 model"):
+        build(data, [zoo["base"]], tmp_path / "o", max_drop=0.01)
+    pair = {name: zoo[name] for name in ("base", "close")}
+    with pytest.raises(UsageError, match="the base far is not among the models: base, close"):
+        build(data, pair, tmp_path / "o", max_drop=0.01, base="far", options=OPTIONS)
+    with pytest.raises(BudgetError, match=r"no saver: of 1 candidates for base, close: .* best accuracy that can be"):
+        build(data, pair, tmp_path / "o", min_accuracy=1.0, options=OPTIONS)
+    with pytest.raises(BudgetError, match=r"none costs less than base alone; run the base alone"):
+        build(data, {"base": zoo["base"], "far": zoo["far"]}, tmp_path / "o", max_drop=-0.02, options=OPTIONS)
+    with pytest.raises(ArtefactError, match="cannot be embedded; leave --embed out"):
+        build(data, pair, tmp_path / "o", max_drop=0.01, embed=True, options=OPTIONS)
+    assert not (tmp_path / "o" / "cascade.json").exists()

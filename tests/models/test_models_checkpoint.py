@@ -1,0 +1,148 @@
+"""``checkpoint:FILE``: weights that name their own architecture, and files that would run code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from pilotfish.errors import PilotfishError  # noqa: E402
+from pilotfish.models import Preprocessing, load_model, small  # noqa: E402
+from pilotfish.models.checkpoint import save_checkpoint  # noqa: E402
+
+CHAIN = Preprocessing(size=(8, 8), resize=None, interpolation="bilinear", mean=(0.3,), std=(0.35,))
+ARGUMENTS = {"num_classes": 3, "width": 4, "side": 8}
+NAMES = ("cat", "dog", "eel")
+BATCH = np.random.default_rng(0).standard_normal((5, 1, 8, 8), dtype=np.float32)
+
+
+def module_of(architecture: str) -> Any:
+    torch.manual_seed(0)
+    module = small.build(architecture, **ARGUMENTS)
+    for parameter in module.buffers():
+        if parameter.is_floating_point():
+            parameter += 0.5
+    return module.eval()
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    whole = {"architecture": "small:mlp", "arguments": ARGUMENTS, "preprocessing": CHAIN.to_json()}
+    return {**whole, "class_names": list(NAMES), **changes}
+
+
+def written(path: Path, **changes: Any) -> Path:
+    metadata = {"pilotfish": json.dumps(document(**changes))}
+    save_file(module_of("mlp").state_dict(), path, metadata=metadata)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(PilotfishError) as caught:
+        load_model(f"checkpoint:{path}")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", small.NETWORKS)
+def test_a_checkpoint_gives_the_same_network_back(architecture: str, tmp_path: Path) -> None:
+    module, path = module_of(architecture), tmp_path / "a b.safetensors"
+    save_checkpoint(module, path, f"small:{architecture}", ARGUMENTS, CHAIN, NAMES)
+    model = load_model(f"checkpoint:{path}")
+    with torch.inference_mode():
+        assert np.array_equal(model.backend.run(BATCH), module(torch.from_numpy(BATCH)).numpy())
+    assert (model.preprocessing, model.class_names, model.n_classes) == (CHAIN, NAMES, 3)
+    assert model.input_shape == (1, 8, 8)
+    assert model.count().costs["params"] == sum(p.numel() for p in module.parameters())
+
+
+def test_embedded_weights_are_the_file_itself(tmp_path: Path) -> None:
+    path = written(tmp_path / "w.safetensors")
+    model = load_model(f"checkpoint:{path}")
+    assert model.weights is not None
+    model.weights(tmp_path / "copy.safetensors")
+    again = load_model("checkpoint:/nowhere/w.safetensors", weights=tmp_path / "copy.safetensors")
+    assert again.weights_hash == model.weights_hash
+    assert again.preprocessing == model.preprocessing
+
+
+def test_a_pt_file_carries_the_same_keys_and_is_not_embedded(tmp_path: Path) -> None:
+    torch.save({**document(), "state_dict": module_of("mlp").state_dict()}, tmp_path / "w.pt")
+    model = load_model(f"checkpoint:{tmp_path}/w.pt")
+    assert model.weights_hash == load_model(f"checkpoint:{written(tmp_path / 'w.safetensors')}").weights_hash
+    assert model.weights is not None
+    with pytest.raises(PilotfishError, match=r"only \.safetensors checkpoints can be embedded"):
+        model.weights(tmp_path / "copy.safetensors")
+
+
+def test_a_timm_training_checkpoint_names_a_timm_model(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    module = timm.create_model("test_vit", num_classes=5)
+    torch.save({"arch": "test_vit", "state_dict": module.state_dict()}, tmp_path / "plain.pth")
+    assert "say ?num_classes=" in refusal(tmp_path / "plain.pth")
+    state = {"arch": "test_vit", "arguments": {"num_classes": 5}, "state_dict": module.state_dict()}
+    torch.save(state, tmp_path / "told.pth")
+    assert load_model(f"checkpoint:{tmp_path}/told.pth").n_classes == 5
+
+
+class Payload:
+    """Unpickling it writes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.target, "ran")
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.bin", "w.ckpt", "w.tar", "w.safetensors", "w.pkl"])
+@pytest.mark.parametrize("how", ["torch", "old torch", "pickle"])
+def test_a_pickle_is_refused_and_not_run(name: str, how: str, tmp_path: Path) -> None:
+    path, target = tmp_path / name, tmp_path / "payload ran"
+    content = {"architecture": "small:mlp", "state_dict": Payload(target)}
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=how == "torch")
+    refusal(path)
+    with pytest.raises(PilotfishError):
+        load_model(f"timm:test_vit?weights={path}")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architecture": "python:os:system"}, "unknown architecture 'python:os:system'; a checkpoint names one of"),
+        ({"architecture": "small:transformer"}, "unknown architecture 'small:transformer'"),
+        ({"architecture": ["small:mlp"]}, "unknown architecture"),
+        ({"architecture": "timm:no_such_model", "arguments": [1]}, "timm has no model"),
+        ({"arguments": {"num_classes": 3}}, "arguments num_classes, width, side are needed"),
+        ({"arguments": None}, "arguments num_classes, width, side are needed"),
+        ({"arguments": {**ARGUMENTS, "width": 10**12}}, "arguments out of range (1 to 65536)"),
+        ({"arguments": {**ARGUMENTS, "width": -1}}, "arguments out of range"),
+        ({"arguments": {**ARGUMENTS, "width": "wide"}}, "are needed"),
+        ({"arguments": {**ARGUMENTS, "num_classes": 4}}, "3.bias has shape (3,), the model's has (4,)"),
+        ({"preprocessing": {"interpolation": "magic"}}, "preprocessing"),
+        ({"preprocessing": None}, "lack preprocessing"),
+    ],
+)
+def test_metadata_that_make_no_model(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    assert said in refusal(written(tmp_path / "w.safetensors", **changes))
+
+
+def test_files_without_an_architecture_say_how_to_name_one(tmp_path: Path) -> None:
+    save_file(module_of("mlp").state_dict(), tmp_path / "w.safetensors")
+    assert "does not name its architecture; use timm:NAME?weights=w.safetensors" in refusal(tmp_path / "w.safetensors")
+    torch.save(module_of("mlp").state_dict(), tmp_path / "w.pt")
+    assert "does not name its architecture" in refusal(tmp_path / "w.pt")
+    save_file(module_of("mlp").state_dict(), tmp_path / "w.safetensors", metadata={"pilotfish": "{"})
+    assert "is not valid JSON" in refusal(tmp_path / "w.safetensors")
+    assert "no such weights file" in refusal(tmp_path / "absent.safetensors")

@@ -1,0 +1,141 @@
+"""``python:MODULE:FUNCTION``: callables, functions that build a model, torch modules."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pilotfish.errors import ModelError
+from pilotfish.models import Model, load_model
+
+BATCH = np.arange(12, dtype=np.float32).reshape(3, 4)
+NAMES = (f"user_model_{i}" for i in itertools.count())
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write a module and return its name, new for every call: Python keeps what it has imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def module(source: str) -> str:
+        name = next(NAMES)
+        (tmp_path / f"{name}.py").write_text(source)
+        return name
+
+    return module
+
+
+def test_a_bare_callable_takes_samples_as_they_are(write: Write) -> None:
+    model = load_model(f"python:{write('def f(batch): return batch[:, :2] * 2')}:f")
+    assert np.array_equal(model.backend.run(BATCH), BATCH[:, :2] * 2)
+    assert model.preprocessing.kind == "tensor"
+    assert model.backend.name == "python"
+    assert model.weights is None
+
+
+def test_a_function_without_arguments_builds_the_model(write: Write) -> None:
+    name = write("def build(scale=3):\n    return lambda batch: batch[:, :2] * scale")
+    assert np.array_equal(load_model(f"python:{name}:build").backend.run(BATCH), BATCH[:, :2] * 3)
+
+
+def test_an_attribute_of_an_attribute_is_found(write: Write) -> None:
+    name = write("class Zoo:\n    @staticmethod\n    def f(batch): return batch")
+    assert load_model(f"python:{name}:Zoo.f").backend.run(BATCH) is BATCH
+
+
+def test_a_model_is_used_as_it_is(write: Write) -> None:
+    name = write(
+        "import numpy as np\n"
+        "from pilotfish.models import Model, Preprocessing\n"
+        "from pilotfish.models.python_model import PythonBackend\n"
+        "def build():\n"
+        "    return Model('mine', PythonBackend(lambda b: b), Preprocessing(), 'hash', n_classes=4)\n"
+    )
+    model = load_model(f"python:{name}:build")
+    assert isinstance(model, Model)
+    assert (model.spec, model.weights_hash, model.n_classes) == ("mine", "hash", 4)
+
+
+def test_preprocessing_is_an_attribute(write: Write) -> None:
+    name = write(
+        "from pilotfish.models import Preprocessing\n"
+        "def f(batch): return batch.mean((2, 3))\n"
+        "f.preprocessing = Preprocessing(size=(4, 4), resize=None)\n"
+        "def g(batch): return batch\n"
+        "g.preprocessing = 'imagenet'\n"
+    )
+    assert load_model(f"python:{name}:f").preprocessing.size == (4, 4)
+    with pytest.raises(ModelError, match="preprocessing is str, not Preprocessing"):
+        load_model(f"python:{name}:g")
+
+
+def test_the_hash_follows_the_source_or_the_attribute(write: Write) -> None:
+    one, other = write("def f(batch): return batch"), write("def f(batch): return batch + 0")
+    assert load_model(f"python:{one}:f").weights_hash == load_model(f"python:{one}:f").weights_hash
+    assert load_model(f"python:{one}:f").weights_hash != load_model(f"python:{other}:f").weights_hash
+    told = write("def f(batch): return batch\nf.weights_hash = 'version 7'")
+    assert load_model(f"python:{told}:f").weights_hash == "version 7"
+
+
+@pytest.mark.parametrize(
+    ("source", "attribute", "said"),
+    [
+        ("import no_such_library", "f", "importing {name} failed: ModuleNotFoundError: No module named"),
+        ("1 / 0", "f", "importing {name} failed: ZeroDivisionError"),
+        ("def", "f", "importing {name} failed: SyntaxError"),
+        ("x = 1", "f", "{name} has no 'f'"),
+        ("x = 1", "x.y", "{name} has no 'x.y'"),
+        ("x = 1", "x", "found int, expected a callable or a torch module"),
+        ("def f(): return 3", "f", "found int, expected a callable"),
+        ("def f(): raise KeyError('gone')", "f", "calling it failed: KeyError: 'gone'"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_about_the_module(write: Write, source: str, attribute: str, said: str) -> None:
+    name = write(source)
+    with pytest.raises(ModelError) as caught:
+        load_model(f"python:{name}:{attribute}")
+    assert said.format(name=name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("python:no_such_module_at_all:f", "importing no_such_module_at_all failed"),
+        ("python:json", "expected python:MODULE:FUNCTION"),
+        ("python:json:loads?weights=random", "unknown option 'weights'"),
+    ],
+)
+def test_names_that_lead_nowhere(name: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        load_model(name)
+
+
+def test_an_error_in_the_model_s_own_code_is_said_to_be_its_own(write: Write) -> None:
+    name = write("def f(batch):\n    raise ValueError('two\\nlines')")
+    with pytest.raises(ModelError) as caught:
+        load_model(f"python:{name}:f").backend.run(BATCH)
+    assert str(caught.value) == f"python:{name}:f failed on a batch of shape (3, 4): ValueError: two lines"
+
+
+def test_a_torch_module_runs_in_evaluation_mode_without_gradients(write: Write) -> None:
+    torch = pytest.importorskip("torch")
+    name = write(
+        "import torch\n"
+        "def build():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Dropout(0.9))\n"
+    )
+    model = load_model(f"python:{name}:build")
+    assert model.backend.name == "torch"
+    with torch.no_grad():
+        expected = model.backend.module[0](torch.from_numpy(BATCH)).numpy()
+    assert np.array_equal(model.backend.run(BATCH), expected)
+    assert model.weights_hash == load_model(f"python:{name}:build").weights_hash
+    with pytest.raises(ModelError, match=r"failed on a batch of shape \(3, 3\): RuntimeError: mat1 and mat2"):
+        model.backend.run(BATCH[:, :3])

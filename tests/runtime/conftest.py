@@ -1,0 +1,91 @@
+"""A pair of numpy models over small pictures, recorded and tuned: a real cascade without torch."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pilotfish.data import Dataset, load_data
+from pilotfish.plan import Tuning, tune
+from pilotfish.recording import RecordOptions, record
+from pilotfish.records import Run
+
+NUMBERS = itertools.count()
+CLASSES = ("ant", "bee", "cat", "dog", "eel")
+MODULE = """
+import numpy as np
+from pilotfish.models import Preprocessing
+
+rng = np.random.default_rng(0)
+W = rng.standard_normal((48, 5)).astype(np.float32) * 0.4
+V = W + rng.standard_normal((48, 5)).astype(np.float32) * 0.25
+
+def base(batch):
+    return batch.reshape(len(batch), -1) @ W
+
+def saver(batch):
+    return batch.reshape(len(batch), -1) @ V
+
+base.preprocessing = Preprocessing(size=(4, 4), resize=None, mean=(0.5,) * 3, std=(0.25,) * 3)
+saver.preprocessing = Preprocessing(size=(4, 4), resize=4, mean=(0.5,) * 3, std=(0.25,) * 3)
+base.weights_hash, saver.weights_hash = "b" * 64, "s" * 64
+"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A recorded pair. images: uint8 (N, 8, 8, 3), the samples of *data*."""
+
+    folder: Path
+    images: np.ndarray
+    data: Dataset
+    run: Run
+    module: ModuleType
+    stages: tuple[str, str]
+    tuning: Tuning
+
+    @property
+    def cascade(self) -> Path:
+        """A cascade folder, written again at every call."""
+        return self.tuning.save(self.folder / "cascade")
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    name = f"pair_{next(NUMBERS)}"  # a new one every time: Python keeps what it has imported
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    stages = (f"python:{name}:saver", f"python:{name}:base")
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
+    data, run = arrays(tmp_path / "unlabelled.npz", images), Run(tmp_path / "run")
+    options = RecordOptions(timing=False, batch_size=16, workers=1)
+    record(data, stages[1], tmp_path / "first", options=options)
+    answers = Run(tmp_path / "first").read(stages[1]).outputs.prediction
+    labels = np.where(rng.random(300) < 0.85, answers, rng.integers(0, 5, 300))  # the base is right nine times in ten
+    labelled = arrays(tmp_path / "data.npz", images, labels)
+    record(labelled, stages, run, options=options)
+    tuning = tune(run, stages, max_drop=0.02, holdout=0)
+    return Pair(tmp_path, images, labelled, run, sys.modules[name], stages, tuning)
+
+
+def arrays(path: Path, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
+    np.savez(path, x=images, class_names=np.array(CLASSES), **({} if labels is None else {"label": labels}))
+    return load_data(f"arrays:{path}")
+
+
+@pytest.fixture
+def photos(pair: Pair) -> list[Path]:
+    """The first twenty samples as PNG files."""
+    folder = pair.folder / "photos"
+    folder.mkdir()
+    for i, pixels in enumerate(pair.images[:20]):
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    return sorted(folder.iterdir())

@@ -1,0 +1,133 @@
+"""``--embed``: one folder is all one deploys."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from pilotfish.cascade import load_artefact
+from pilotfish.errors import ArtefactError, PilotfishError
+from pilotfish.plan import tune
+from pilotfish.recording import RecordOptions, record
+from pilotfish.records import Run
+from pilotfish.runtime import Cascade, save_with_weights
+
+if TYPE_CHECKING:
+    from conftest import Pair
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (120, 8, 8), dtype=np.uint8)
+
+
+def checkpoints(folder: Path) -> list[str]:
+    """A wide random network, and its first hidden units alone: the answers are akin."""
+    torch = pytest.importorskip("torch")
+    from pilotfish.models import Preprocessing, small
+    from pilotfish.models.checkpoint import save_checkpoint
+
+    chain = Preprocessing(size=(8, 8), resize=None, interpolation="bilinear", mean=(0.5,), std=(0.3,))
+    torch.manual_seed(0)
+    base = small.build("mlp", 4, 32, 8)
+    saver = small.build("mlp", 4, 16, 8)
+    wide, narrow = base.state_dict(), saver.state_dict()
+    saver.load_state_dict({name: wide[name][tuple(map(slice, own.shape))] for name, own in narrow.items()})
+    for name, module, width in (("saver", saver, 16), ("base", base, 32)):
+        arguments = {"num_classes": 4, "width": width, "side": 8}
+        save_checkpoint(module, folder / f"{name}.safetensors", "small:mlp", arguments, chain, tuple("abcd"))
+    return [f"checkpoint:{folder}/{name}.safetensors" for name in ("saver", "base")]
+
+
+def onnx_files(folder: Path) -> list[str]:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper, numpy_helper
+
+    folder.mkdir()
+    weights, noise = np.random.default_rng(0).standard_normal((2, 64, 4)).astype(np.float32)
+    for name, matrix in (("saver", weights + noise), ("base", weights)):
+        nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "W"], ["y"])]
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 8, 8])]
+        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])]
+        graph = helper.make_graph(nodes, "graph", inputs, outputs, [numpy_helper.from_array(matrix, "W")])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.save(model, folder / f"{name}.onnx")
+    return [f"onnx:{folder}/{name}.onnx" for name in ("saver", "base")]
+
+
+@pytest.fixture(params=[checkpoints, onnx_files])
+def embedded(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """(an embedded cascade, the same one by name); the models lie in ``models``."""
+    names = request.param(tmp_path / "models")
+    np.savez(tmp_path / "data.npz", x=IMAGES)
+    run = Run(tmp_path / "run")
+    record(f"arrays:{tmp_path}/data.npz", names, run, options=RecordOptions(timing=False))
+    tuning = tune(run, names, max_drop=0.05, holdout=0)
+    return save_with_weights(tuning.artefact, tmp_path / "embedded"), tuning.save(tmp_path / "by name")
+
+
+def test_the_folder_answers_alone_as_before(embedded: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, by_name = embedded
+    expected = Cascade.load(by_name).predict(IMAGES)
+    shutil.rmtree(tmp_path / "models")
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert Cascade.load(moved).predict(IMAGES) == expected
+    assert len({a.stage for a in expected}) == 2
+    with pytest.raises(PilotfishError, match="no such"):
+        Cascade.load(by_name)
+    stages = load_artefact(moved).stages
+    assert [Path(str(s.weights_file)).stem for s in stages] == ["0", "1"]
+    assert sorted(p.name for p in moved.iterdir()) == ["cascade.json", "weights"]
+
+
+def test_weights_that_were_changed_are_refused(embedded: tuple[Path, Path]) -> None:
+    folder, _ = embedded
+    file = sorted((folder / "weights").iterdir())[1]
+    whole = file.read_bytes()
+    tampered = bytearray(whole)
+    tampered[-300 if file.suffix == ".onnx" else -3] ^= 1  # a weight's bits: the file stays well-formed
+    file.write_bytes(tampered)
+    with pytest.raises(ArtefactError, match="the thresholds were made for weights"):
+        Cascade.load(folder)
+    file.write_bytes(sorted((folder / "weights").iterdir())[0].read_bytes())  # the saver's in the base's place
+    with pytest.raises(PilotfishError, match=r"made for weights|has shape"):
+        Cascade.load(folder)
+    file.write_bytes(whole[:-50])
+    with pytest.raises(PilotfishError) as caught:
+        Cascade.load(folder)
+    assert "\n" not in str(caught.value)
+    file.unlink()
+    with pytest.raises(ArtefactError, match=r"the embedded weights weights/1\..* are missing"):
+        Cascade.load(folder)
+
+
+@pytest.mark.parametrize("how", ["path", "absolute", "link"])
+def test_weights_outside_the_folder_are_refused(how: str, embedded: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, _ = embedded
+    file = sorted((folder / "weights").iterdir())[0]
+    outside = tmp_path / file.name
+    shutil.copyfile(file, outside)
+    if how == "link":
+        file.unlink()
+        file.symlink_to(outside)
+    else:
+        document = (folder / "cascade.json").read_text()
+        target = str(outside) if how == "absolute" else f"../{file.name}"
+        (folder / "cascade.json").write_text(document.replace(f"weights/{file.name}", target))
+    with pytest.raises(ArtefactError, match="outside the cascade folder; refused"):
+        Cascade.load(folder)
+
+
+def test_a_callable_has_no_weights_to_copy(pair: Pair, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"weights of python:.*:saver cannot be embedded; leave --embed out"):
+        save_with_weights(pair.tuning.artefact, tmp_path / "embedded")
+    assert not (tmp_path / "embedded" / "cascade.json").exists()
+
+
+def test_models_that_changed_since_they_were_recorded_are_not_embedded(pair: Pair, tmp_path: Path) -> None:
+    changed: Any = pair.module.saver
+    changed.weights_hash = "x" * 64
+    with pytest.raises(ArtefactError, match="the thresholds were made for weights"):
+        save_with_weights(pair.tuning.artefact, tmp_path / "embedded")

@@ -1,0 +1,217 @@
+"""The surface that outside scripts rely on: names, parameters, result fields, JSON keys. Extend it, don't break it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pilotfish
+from pilotfish.cascade import Performance
+from pilotfish.plan import SaverResult
+from pilotfish.recording import RecordResult
+from support.pairs import Pair
+from support.runs import write_pair
+
+NAMES = [
+    "Answer",
+    "Artefact",
+    "BenchResult",
+    "Cascade",
+    "Model",
+    "PilotfishError",
+    "Preprocessing",
+    "Records",
+    "Run",
+    "SaverRanking",
+    "Tuning",
+    "__version__",
+    "bench",
+    "build",
+    "import_predictions",
+    "load_data",
+    "load_model",
+    "open_run",
+    "record",
+    "savers",
+    "tune",
+    "write_report",
+]
+
+# positional parameters, then those that are given by name, with their defaults
+VERBS: dict[str, tuple[str, dict[str, Any]]] = {
+    "open_run": ("path", {}),
+    "record": (
+        "data models run",
+        {
+            "alias": None,
+            "split": "val",
+            "batch_size": None,
+            "device": "cpu",
+            "workers": None,
+            "store": None,
+            "augment": None,
+            "timing": True,
+            "overwrite": False,
+            "progress": None,
+        },
+    ),
+    "import_predictions": ("file run model", {"split": "val", "costs": None, "format": "auto", "labels": None}),
+    "savers": (
+        "run base",
+        {
+            "cost": "macs",
+            "score": "max_prob",
+            "split": "val",
+            "holdout": 0.0,
+            "seed": 0,
+            "method": "sweep",
+            "max_drop": 0.0,
+        },
+    ),
+    "tune": (
+        "run stages",
+        {
+            "max_drop": None,
+            "max_cost": None,
+            "min_accuracy": None,
+            "method": "sweep",
+            "score": "max_prob",
+            "cost": "macs",
+            "split": "val",
+            "holdout": 0.5,
+            "seed": 0,
+        },
+    ),
+    "bench": ("cascade data", {"exit_ratio": None, "runs": 5, "samples": 500, "workers": None}),
+    "write_report": (
+        "out",
+        {
+            "run": None,
+            "base": None,
+            "stages": None,
+            "cascade": None,
+            "cost": "macs",
+            "score": "max_prob",
+            "split": "val",
+            "bench": None,
+        },
+    ),
+}
+
+FIELDS = {
+    RecordResult: "run model split n cost path failures started skipped rate",
+    pilotfish.SaverRanking: (
+        "base cost n best savers base_accuracy split score method max_drop holdout reference notes"
+    ),
+    SaverResult: "saver exit_ratio threshold cost_ratio delta_cost accuracy held_out",
+    pilotfish.Tuning: "artefact calibration evaluation split saves reference notes",
+    Performance: "n accuracy base_accuracy drop drop_interval cost base_cost exit_ratio",
+    pilotfish.Answer: "input prediction name confidence stage error",
+    pilotfish.BenchResult: "machine stages batch_sizes n runs forced exit_ratio model_only end_to_end speedup",
+}
+
+
+def test_the_names() -> None:
+    assert pilotfish.__all__ == NAMES
+    assert dir(pilotfish) == sorted(NAMES)
+    for name in NAMES:
+        assert getattr(pilotfish, name) is not None
+    with pytest.raises(AttributeError, match="module 'pilotfish' has no attribute 'tuen'"):
+        _ = pilotfish.tuen
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_parameters_of(verb: str) -> None:
+    parameters = inspect.signature(getattr(pilotfish, verb)).parameters.values()
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert (" ".join(positional), named) == VERBS[verb]
+    assert len(positional) + len(named) == len(parameters)
+
+
+@pytest.mark.parametrize("method", ["load", "predict", "set_operating_point"])
+def test_a_cascade_can(method: str) -> None:
+    parameters = inspect.signature(getattr(pilotfish.Cascade, method)).parameters
+    expected = {
+        "load": ["folder", "device"],
+        "predict": ["self", "inputs", "workers"],
+        "set_operating_point": ["self", "max_drop", "max_cost", "min_accuracy"],
+    }
+    assert list(parameters) == expected[method]
+
+
+@pytest.mark.parametrize("result", FIELDS, ids=lambda cls: cls.__name__)
+def test_the_fields_of(result: Any) -> None:
+    assert [field.name for field in dataclasses.fields(result)] == FIELDS[result].split()
+    assert result.__dataclass_params__.frozen
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    for name in NAMES:
+        if name != "__version__":
+            assert (getattr(pilotfish, name).__doc__ or "").strip(), name
+
+
+PAIR = Pair([0.9, 0.8, 0.7, 0.6], [True, True, False, True], [True, True, True, False])
+
+
+def test_the_json_of_savers_and_tune(tmp_path: Path) -> None:
+    write_pair(tmp_path, PAIR, saver_cost=1.0, base_cost=10.0)
+    ranking = pilotfish.savers(str(tmp_path), "base").to_json()
+    assert {"base", "cost", "n", "best", "savers"} <= set(ranking)
+    assert {"saver", "exit_ratio", "threshold", "cost_ratio", "delta_cost"} <= set(ranking["savers"][0])
+    found = pilotfish.tune(tmp_path, ["saver", "base"], max_drop=0).to_json()
+    keys = "stages method score thresholds policy split calibration evaluation guarantee"
+    assert set(keys.split()) <= set(found)
+    assert set(found["split"]) == {"fit", "certify", "evaluation"}
+    performance = {"n", "accuracy", "base_accuracy", "drop", "drop_interval", "cost", "exit_ratio", "base_cost"}
+    assert performance == set(found["calibration"]) == set(found["evaluation"])
+    assert sum(found["calibration"]["exit_ratio"]) == pytest.approx(1)
+    swept = pilotfish.tune(tmp_path, ["saver", "base"], max_drop=0, holdout=0).to_json()
+    assert swept["thresholds"] == ["-inf"]  # JSON has no infinities
+    assert swept["evaluation"] is None
+
+
+PLANNING = """
+import sys, pilotfish
+run, out = sys.argv[1:]
+pilotfish.open_run(run).metas()
+assert pilotfish.savers(run, "base").best == "saver"
+tuning = pilotfish.tune(run, ["saver", "base"], max_drop=0, holdout=0)
+tuning.save(out)
+pilotfish.write_report(out + "/report.html", run=run, base="base")
+pilotfish.write_report(out + "/cascade.html", cascade=out)
+from pilotfish.cascade import load_artefact
+load_artefact(out).at(max_cost="90%")
+print(*sorted({name.split(".")[0] for name in sys.modules}))
+"""
+HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "sklearn", "scipy", "transformers"}
+
+
+def loaded_by(code: str, *arguments: str) -> set[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_planning_and_reporting_load_no_torch(tmp_path: Path) -> None:
+    write_pair(tmp_path / "run", PAIR, saver_cost=1.0, base_cost=10.0)
+    loaded = loaded_by(PLANNING, str(tmp_path / "run"), str(tmp_path / "cascade"))
+    assert "pyarrow" in loaded
+    assert not loaded & HEAVY
+
+
+def test_importing_is_light() -> None:
+    tops = 'print(*sorted({name.split(".")[0] for name in sys.modules}))'
+    loaded = loaded_by(f"import sys, pilotfish; pilotfish.__version__; {tops}")
+    assert not loaded & {*HEAVY, "numpy", "pyarrow", "matplotlib", "PIL"}
+    rooms = ["data", "models", "recording", "runtime", "report", "flow", "cli.main", "api"]
+    loaded = loaded_by(f"import sys, {', '.join(f'pilotfish.{room}' for room in rooms)}; {tops}")
+    assert not loaded & {*HEAVY, "matplotlib"}

@@ -1,0 +1,119 @@
+"""Arrows go one way: a room imports only from the rooms before it, inside functions and for type checking as well."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pilotfish
+
+SOURCE = Path(pilotfish.__file__).parent
+ROOMS = [
+    "_version",
+    "errors",
+    "files",
+    "records",
+    "scores",
+    "cascade",
+    "plan",
+    "data",
+    "models",
+    "recording",
+    "runtime",
+    "report",
+    "flow",
+    "api",
+    "cli",
+    "__init__",
+]
+TORCH_FREE = ["_version", "errors", "files", "records", "scores", "cascade", "plan", "report"]
+HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "safetensors", "sklearn", "transformers"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything a file imports, wherever the import stands."""
+    package = ("pilotfish", *path.relative_to(SOURCE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names] if module == "pilotfish" else [module]
+            yield from ((node.lineno, name) for name in names)
+
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def test_every_file_is_in_a_room_that_is_known() -> None:
+    assert {room_of(path) for path in FILES} == set(ROOMS)
+    assert len(FILES) > 80
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_from_rooms_before_it(room: str) -> None:
+    allowed = set(ROOMS[: ROOMS.index(room) + 1])
+    if room == "report":
+        allowed = set(TORCH_FREE)
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line} imports {name}"
+        for path in FILES
+        if room_of(path) == room
+        for line, name in imports(path)
+        if name.split(".")[0] == "pilotfish" and [*name.split("."), "__init__"][1] not in allowed
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", TORCH_FREE)
+def test_rooms_without_torch_never_import_it(room: str) -> None:
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line} imports {name}"
+        for path in FILES
+        if room_of(path) == room
+        for line, name in imports(path)
+        if name.split(".")[0] in HEAVY
+    ]
+    assert wrong == []
+
+
+def test_no_room_imports_by_a_string_what_it_may_not() -> None:
+    """import_module with a name of this package would hide an arrow; the lazy names of the package are the one case."""
+    hidden = [
+        str(path.relative_to(SOURCE))
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and (getattr(node.func, "id", None) or getattr(node.func, "attr", None)) in ("import_module", "__import__")
+        and any(isinstance(a, ast.Constant) and str(a.value).startswith("pilotfish") for a in node.args)
+    ]
+    assert hidden == []
+
+
+def test_the_walk_sees_imports_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.SOURCE", tmp_path)
+    (tmp_path / "plan").mkdir()
+    made = tmp_path / "plan" / "x.py"
+    made.write_text(
+        "import torch.nn\nfrom pilotfish import data\n"
+        "def f():\n    from pilotfish.models.macs import g\n    import pilotfish.runtime as r\n"
+        "from . import sweep\nfrom .tune import tune\nfrom .. import flow\nfrom ..cli.main import run\n"
+    )
+    assert sorted(imports(made)) == [
+        (1, "torch.nn"),
+        (2, "pilotfish.data"),
+        (4, "pilotfish.models.macs"),
+        (5, "pilotfish.runtime"),
+        (6, "pilotfish.plan"),
+        (7, "pilotfish.plan.tune"),
+        (8, "pilotfish.flow"),
+        (9, "pilotfish.cli.main"),
+    ]
