@@ -40,8 +40,9 @@ def main() -> None:
             print(f"run {turn}: bare {len(data) / a:6.1f}/s, recording {len(data) / b:6.1f}/s, ratio {a / b:.3f}")
     ratios = sorted(a / b for a, b in zip(bare, full, strict=True))
     print(
-        f"{options.model}, {len(data)} samples, batches of {options.batch_size}: recording at {statistics.median(ratios):.3f} of "
-        f"the bare loop (median of {options.runs}, {ratios[0]:.3f} to {ratios[-1]:.3f})"
+        f"{options.model}, {len(data)} samples, batches of {options.batch_size}: recording at "
+        f"{statistics.median(ratios):.3f} of a bare loop (median of {options.runs}, "
+        f"{ratios[0]:.3f} to {ratios[-1]:.3f})"
     )
 
 

@@ -2,5 +2,5 @@
 
 from hypothesis import settings
 
-settings.register_profile("pilotfish", deadline=None)  # a busy machine is no failure
+settings.register_profile("pilotfish", deadline=None, max_examples=60)  # a busy machine is no failure
 settings.load_profile("pilotfish")

@@ -33,6 +33,7 @@ TUNE = ["tune", "run", "--stages", "small,big"]
         ([*TUNE, "--max-drop", "1%", "--embed"], "give it with --out"),
         (["import", "small.npz", "--run", "r", "--model", "m", "--cost", "usd"], "expected KEY=NUMBER"),
         (["predict", "cascade"], "Missing argument"),
+        (["build", "--data", "digits", "--model", "a,b", "--out", "o"], "give exactly one of --max-drop, --max-cost"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -32,13 +32,14 @@ def linear(name, noise, macs):
     count = lambda: Counted({"macs": macs})
     return lambda: Model(f"python:{__name__}:{name}", backend, AS_IT_IS, name * 9, (6,), 4, count=count)
 
-base, close, far, dear = (linear(*m) for m in (("base", 0, 1e6), ("close", 0.3, 1e5), ("far", 3, 1e4), ("dear", 0, 2e6)))
+base, dear = linear("base", 0, 1e6), linear("dear", 0, 2e6)
+close, far, slow = linear("close", 0.3, 1e5), linear("far", 3, 1e4), linear("slow", 0.3, 9.9e5)
 """
 
 
 @pytest.fixture
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Names of four models in a new module; ``data.npz`` holds samples that ``base`` is right about 19 times in 20."""
+    """Names of five models in a new module; ``data.npz`` holds samples that ``base`` is right about 19 times in 20."""
     name = f"zoo_{next(NUMBERS)}"
     (tmp_path / f"{name}.py").write_text(MODELS)
     monkeypatch.syspath_prepend(tmp_path)
@@ -47,7 +48,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     weights = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
     label = np.where(rng.random(400) < 0.95, (x @ weights).argmax(1), rng.integers(0, 4, 400))
     np.savez(tmp_path / "data.npz", x=x, label=label)
-    return {model: f"python:{name}:{model}" for model in ("base", "close", "far", "dear")}
+    return {model: f"python:{name}:{model}" for model in ("base", "close", "far", "dear", "slow")}
 
 
 def test_the_cheapest_saver_within_the_budget_is_taken(zoo: dict[str, str], tmp_path: Path) -> None:
@@ -86,12 +87,15 @@ def test_what_cannot_be_built(zoo: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a base and at least one saver are needed, found 1 model"):
         build(data, [zoo["base"]], tmp_path / "o", max_drop=0.01)
     pair = {name: zoo[name] for name in ("base", "close")}
+    with pytest.raises(UsageError, match="exactly one of max_drop, max_cost, min_accuracy is needed, found none"):
+        build(data, pair, tmp_path / "o", options=OPTIONS)
     with pytest.raises(UsageError, match="the base far is not among the models: base, close"):
         build(data, pair, tmp_path / "o", max_drop=0.01, base="far", options=OPTIONS)
+    assert not (tmp_path / "o-run").exists()  # said before anything is recorded
     with pytest.raises(BudgetError, match=r"no saver: of 1 candidates for base, close: .* best accuracy that can be"):
         build(data, pair, tmp_path / "o", min_accuracy=1.0, options=OPTIONS)
     with pytest.raises(BudgetError, match=r"none costs less than base alone; run the base alone"):
-        build(data, {"base": zoo["base"], "far": zoo["far"]}, tmp_path / "o", max_drop=-0.02, options=OPTIONS)
+        build(data, {"base": zoo["base"], "slow": zoo["slow"]}, tmp_path / "o", max_drop=0.0, options=OPTIONS)
     with pytest.raises(ArtefactError, match="cannot be embedded; leave --embed out"):
         build(data, pair, tmp_path / "o", max_drop=0.01, embed=True, options=OPTIONS)
     assert not (tmp_path / "o" / "cascade.json").exists()

@@ -33,8 +33,7 @@ def test_the_whole_job(tmp_path: Path) -> None:
     assert calibration["cost"] < 0.7 * calibration["base_cost"]
     assert tuned["split"]["fit"] + tuned["split"]["evaluation"] == 898
     assert [entry["n"] for entry in document["records"]] == [898, 898]
-    for times in (timed["model_only"], timed["end_to_end"]):
-        assert times["efficiency"] == pytest.approx(times["ideal_ms"] / times["realised_ms"], rel=0.3)
+    assert timed["stages"] == [saver, base]
 
     shown = ended.stderr
     for heading in ("model", "accuracy", "drop (points)", "cost per sample", "exit ratio", "ms per sample", "speed-up"):

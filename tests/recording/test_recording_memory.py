@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from support.process import environment
 
 FEW, MANY, CLASSES = 6_000, 60_000, 1000

@@ -181,6 +181,16 @@ def test_parts_of_a_removal_that_was_cut_off_are_never_taken_for_rows(folder: Pa
     assert_equal(read(folder, "run"), read(folder, "unbroken"))
 
 
+def test_parts_behind_a_gap_are_made_again(folder: Path, unbroken: Records) -> None:
+    """Somebody deleted a part, and the new ones are cut otherwise: still no id twice or missing."""
+    start(folder, "run", "before", "m.val.parquet").wait(120)
+    sorted(folder.glob("run/m.val.parts/part-*"))[2].unlink()
+    driver = (folder / "driver.py").read_text()
+    (folder / "driver.py").write_text(driver.replace(f"PART_ROWS = {PART_ROWS}", "PART_ROWS = 40"))
+    finished(folder, "run")
+    assert_equal(read(folder, "run"), unbroken)
+
+
 def test_an_unfinished_recording_is_named_and_other_settings_are_refused(folder: Path) -> None:
     start(folder, "run", "after", "part 3").wait(120)
     kept = done(folder)

@@ -47,6 +47,8 @@ def build(
     from pilotfish.recording import RecordOptions
 
     budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_accuracy, "--min-accuracy"))
+    if sum(b is not None for b in budget) != 1:
+        raise typer.BadParameter("give exactly one of --max-drop, --max-cost, --min-accuracy")
     with progress_bars() as progress:
         result = run_build(
             data,

@@ -60,7 +60,7 @@ def _show_run(run: Run, as_json: bool) -> None:
                 "failures": len(meta.failures),
                 "data": meta.data.get("spec"),
                 "weights_hash": meta.weights_hash,
-                "path": str(run.file(meta.model, meta.split)),
+                "path": str(run.find(meta.model, meta.split)),
             }
         )
     columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("classes", "right"), ("accuracy", "right")]

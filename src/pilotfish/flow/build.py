@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pilotfish.cascade import make_budget
 from pilotfish.data import Dataset, load_data
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.files import write_json
@@ -85,18 +86,20 @@ def build(
     """
     if len(models) < 2:
         raise UsageError(f"a base and at least one saver are needed, found {len(models)} model")
+    make_budget(max_drop, max_cost, min_accuracy, base_cost=1.0)  # refused before hours of recording
     target = Path(out)
     settings = options or RecordOptions()
     samples = load_data(data) if isinstance(data, str) else data
-    folder = Run(Path(run) if run is not None else target.with_name(f"{target.name}-run"))
+    named = target if target.name else target.absolute()
+    folder = Run(Path(run) if run is not None else named.with_name(f"{named.name}-run"))
     aliases = models if isinstance(models, Mapping) else {name: name for name in models}
+    if base is not None and base not in aliases:
+        raise UsageError(f"the base {base} is not among the models: {', '.join(aliases)}")
     recorded: list[RecordResult] = []
     for alias, name in aliases.items():
         recorded += record(samples, name, folder, alias=alias, options=settings, progress=progress)
     names = [r.model for r in recorded]
     chosen_base = base or most_accurate(folder, names, settings.split)
-    if chosen_base not in names:
-        raise UsageError(f"the base {chosen_base} is not among the models: {', '.join(names)}")
     budget = {"max_drop": max_drop, "max_cost": max_cost, "min_accuracy": min_accuracy}
     tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed)
     if embed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping
@@ -70,7 +71,7 @@ def torch_model(
         n_classes=n_classes,
         class_names=class_names,
         class_ids=class_ids,
-        count=_counter(module, input_shape),
+        count=functools.cache(_counter(module, input_shape)),
         weights=lambda path: save_state(module, path),
     )
 

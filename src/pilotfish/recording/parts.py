@@ -113,10 +113,11 @@ class Parts:
         self.remove_rows()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def remove_rows(self) -> None:
-        """Delete the finished parts alone."""
-        for _, _, path in self._files():
-            path.unlink(missing_ok=True)
+    def remove_rows(self, beyond: int = 0) -> None:
+        """Delete the finished parts that begin at sample *beyond* or later."""
+        for first, _, path in self._files():
+            if first >= beyond:
+                path.unlink(missing_ok=True)
 
     def _footer(self, path: Path) -> Any:
         try:

@@ -68,6 +68,7 @@ def record_model(
     with parts.locked():
         plan = planned(parts, identity, data, model, options)
         started, begun = parts.done(), time.perf_counter()
+        parts.remove_rows(beyond=started)  # behind a gap: they will be made again, perhaps cut otherwise
         tell = progress or (lambda *_: None)
         tell(name, started, len(data))
         for end in record_parts(data, model, labels, parts, plan, options):
@@ -100,6 +101,8 @@ def _existing(path: Path, identity: dict[str, Any], run: Run, name: str, options
         "augment": meta.data.get("augment"),
         "store": meta.store,
     }
+    if options.store is None:  # whatever was kept will do
+        found["store"] = identity["store"]
     if differ := [key for key, value in identity.items() if found[key] != value]:
         raise RecordsError(
             f"{path} holds records of other {', '.join(differ)}; replace them with --overwrite, or choose another "

@@ -120,7 +120,8 @@ def write_records(records: Records, path: Path) -> None:
 def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], meta: RecordsMeta) -> None:
     """Write tables of one schema as one Parquet file. The metadata go into the footer once, not into Arrow's copy
     of the schema as well: with 1000 class names that is half of a small file."""
-    with pq.ParquetWriter(path, schema.remove_metadata(), compression="zstd") as writer:
+    options = {"compression": "zstd", "write_page_checksum": True}  # flipped bits are seen when the file is read
+    with pq.ParquetWriter(path, schema.remove_metadata(), **options) as writer:
         for table in tables:
             writer.write_table(table.replace_schema_metadata(None), row_group_size=2**17)
         writer.add_key_value_metadata({META_KEY: encode_meta(meta)})
@@ -147,7 +148,7 @@ def read_meta(path: Path) -> RecordsMeta:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise RecordsError(f"{path}: no such records file") from error
     except (pa.ArrowException, OSError, UnicodeError) as error:
