@@ -109,7 +109,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
         f"Cascade row: {judged.n} {where}; drop {plain_points(judged.drop)} points "
         f"(95 %: {plain_points(low)} to {plain_points(high)}), threshold {format_threshold(tuning.thresholds[0])}. "
         f"Other rows: all {sum(tuning.split.values())} samples.",
-        f"Speed, {timed.n} samples, median of {timed.runs} runs: {base_ms / realised:.2f}x the base alone, "
+        f"Speed, {timed.n} samples, median of {timed.runs} runs: {timed.speedup.median:.2f}x the base alone, "
         f"{base_ms / ideal:.2f}x would be ideal (efficiency {timed.end_to_end.efficiency.median:.2f} end to end, "
         f"{timed.model_only.efficiency.median:.2f} models only).",
         f"Cascade: {result.cascade}",
