@@ -64,10 +64,10 @@ def savers(
     table(target, columns, rows, title=title, strong=best)
     if found.best is None:
         costs_known = any(s.delta_cost is not None for s in found.savers)
-        say(
-            target,
-            "No saver saves anything: run the base alone." if costs_known else "Without costs no saving is known.",
+        unknown = (
+            "Without costs no saving is known." if found.savers else f"No other model here can be a saver for {base}."
         )
+        say(target, "No saver saves anything: run the base alone." if costs_known else unknown)
     else:
         say(target, f"Best: {found.best}. Next: {_next_command(run, found.best, base)}")
     notes(found.notes)

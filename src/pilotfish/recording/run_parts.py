@@ -53,6 +53,7 @@ class _Pending:
         self.outputs: list[Outputs] = []
         self.kept: list[Any] = []
         self.failures: list[Failure] = []
+        self.rows = self.bytes = 0
 
     def add(self, end: int, outputs: Outputs | None, kept: Any, failures: Sequence[Failure]) -> None:
         self.end = end
@@ -60,13 +61,13 @@ class _Pending:
         if outputs is not None:
             self.outputs.append(outputs)
             self.kept.append(kept)
+            self.rows += len(kept)
+            self.bytes += 0 if outputs.logits is None else outputs.logits.nbytes
 
     @property
     def full(self) -> bool:
         """Whether it is time to write: enough rows, enough bytes, or long enough ago that a crash would hurt."""
-        rows = sum(len(kept) for kept in self.kept)
-        size = sum(o.logits.nbytes for o in self.outputs if o.logits is not None)
-        return rows >= PART_ROWS or size >= PART_BYTES or time.perf_counter() - self.since > PART_SECONDS
+        return self.rows >= PART_ROWS or self.bytes >= PART_BYTES or time.perf_counter() - self.since > PART_SECONDS
 
     def flush(self, parts: Parts, data: Dataset, labels: I64) -> _Pending:
         """Write what there is as one part, and begin the next."""
