@@ -1,4 +1,4 @@
-"""Confidence scores of classifiers: one number per sample, larger means safer to exit."""
+"""Confidence scores of classifiers that need no fitting: one number per sample, larger means safer to exit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from pilotfish.errors import RecordsError, UsageError, nearest
 from pilotfish.records.outputs import LARGEST, Outputs
 from pilotfish.scores.scale import Scale
+from pilotfish.scores.top import log_rest, top_log_probs
+
+TOP_K = 10  # classes that the entropy looks at one by one; records keep as many
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,56 @@ def max_prob(outputs: Outputs) -> Scored:
     Records without logits fall back to their imported confidence, as it is.
     """
     if outputs.log_odds is not None:
-        return Scored(_below_infinity(outputs.log_odds), "log_odds")
+        return Scored(below_infinity(outputs.log_odds), "log_odds")
     if outputs.confidence is not None:
-        return Scored(_below_infinity(outputs.confidence), "identity")
+        return Scored(below_infinity(outputs.confidence), "identity")
     raise RecordsError(
         "max_prob needs probabilities, logits or a confidence, and these records hold classes alone; "
         "such a model can be the base, not a saver"
     )
 
 
-def _below_infinity(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def margin(outputs: Outputs) -> Scored:
+    """p(1) - p(2), the lead over the runner-up, compared as -log(1 - margin)."""
+    logp = top_log_probs(outputs, 2, "margin")
+    others = -np.logaddexp(0.0, np.asarray(outputs.log_odds))
+    return Scored(below_infinity(-np.logaddexp(others, logp[:, 1])), "margin")
+
+
+def entropy(outputs: Outputs) -> Scored:
+    """Minus the entropy of the softmax in nats (BranchyNet's rule H < T), compared as -log H.
+
+    Beyond the ten best classes the rest counts as one class, which leaves the entropy of up to ten classes exact.
+    """
+    logp = top_log_probs(outputs, TOP_K, "entropy")
+    rest = log_rest(outputs, logp)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        terms = np.concatenate([logp, rest[:, None]], axis=1)
+        nats = -np.where(np.isneginf(terms), 0.0, np.exp(terms) * terms).sum(axis=1)
+        return Scored(below_infinity(-np.log(nats)), "entropy")
+
+
+def energy(outputs: Outputs) -> Scored:
+    """Log-sum-exp of the logits: minus the free energy (Liu et al., NeurIPS 2020), at temperature 1."""
+    z = outputs.log_sum_exp
+    if z is None or not (np.abs(z) > 1e-4).any():
+        found = "only probabilities" if z is not None else "no logits"
+        raise RecordsError(f"energy needs the log-sum-exp of logits, and these records hold {found}; use max_prob")
+    finite = z if outputs.log_odds is None else np.where(np.isnan(outputs.log_odds), np.nan, z)
+    return Scored(below_infinity(finite), "identity")
+
+
+def below_infinity(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """+inf, which other programs may have written, as the largest number: a threshold of +inf exits nobody."""
     return np.minimum(values, LARGEST)
 
 
-SCORES: dict[str, Callable[[Outputs], Scored]] = {"max_prob": max_prob}
+SCORES: dict[str, Callable[[Outputs], Scored]] = {
+    "max_prob": max_prob,
+    "margin": margin,
+    "entropy": entropy,
+    "energy": energy,
+}
 
 
 def score(name: str, outputs: Outputs) -> Scored:
