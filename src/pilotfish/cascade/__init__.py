@@ -1,21 +1,32 @@
 """The cascade as an artefact: stages, frontier, operating points, load and save."""
 
-from pilotfish.cascade.artefact import Artefact, OperatingPoint, Stage
+from pilotfish.cascade.artefact import ALONE, Artefact, InForce, OperatingPoint, Stage
 from pilotfish.cascade.budget import Budget, choose, make_budget
+from pilotfish.cascade.exits import from_bins, leaves
 from pilotfish.cascade.folder import load_artefact, save_artefact, weights_path
-from pilotfish.cascade.frontier import Frontier
+from pilotfish.cascade.frontier import ExitSets, Frontier
 from pilotfish.cascade.numbers import from_json, to_json
 from pilotfish.cascade.performance import Performance, paired_interval
+from pilotfish.cascade.rule import Decision, Rule, RuleKind, decide
 
 __all__ = [
+    "ALONE",
     "Artefact",
     "Budget",
+    "Decision",
+    "ExitSets",
     "Frontier",
+    "InForce",
     "OperatingPoint",
     "Performance",
+    "Rule",
+    "RuleKind",
     "Stage",
     "choose",
+    "decide",
+    "from_bins",
     "from_json",
+    "leaves",
     "load_artefact",
     "make_budget",
     "paired_interval",

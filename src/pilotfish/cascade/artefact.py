@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pilotfish.cascade.budget import Budget, choose, make_budget
-from pilotfish.cascade.frontier import Frontier
+from pilotfish.cascade.exits import leaves
+from pilotfish.cascade.frontier import ExitSets, Frontier, exit_sets_to_json
 from pilotfish.cascade.performance import Performance
+from pilotfish.cascade.rule import Rule
 from pilotfish.errors import ArtefactError
 from pilotfish.records import RecordsMeta
-from pilotfish.scores import Scale, to_shown
+from pilotfish.scores import ExitScore, Scale, to_shown
+from pilotfish.scores.confidence import TOP_K
 
 
 @dataclass(frozen=True)
@@ -55,24 +61,56 @@ class Stage:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One policy: a threshold per stage but the last, in the score's own unit, and the budget it was chosen by."""
+    """One policy, and the budget it was chosen by.
+
+    thresholds  one per stage but the last, in the score's own unit
+    exit_sets   the scores that exit where they are no thresholds (PCEE's diagrams may fall), else None
+    """
 
     thresholds: tuple[float, ...]
     budget: Budget | None = None
+    exit_sets: ExitSets | None = None
+
+    def leaves(self, k: int, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """bool (N,): who exits at stage *k*; the last stage answers everybody whose value is not NaN."""
+        if k == len(self.thresholds):
+            return ~np.isnan(values)
+        return leaves(values, (self.thresholds[k],) if self.exit_sets is None else self.exit_sets[k])
+
+
+@dataclass(frozen=True)
+class InForce:
+    """What decides who exits: the rule, the stages' scores and the operating point. Plan and run share it."""
+
+    rule: Rule
+    scores: tuple[ExitScore, ...]
+    point: OperatingPoint
+
+    def top_k(self, k: int) -> int:
+        """How many of the best classes the outputs of stage *k* must keep."""
+        if self.rule.kind in ("ensemble", "average"):
+            return TOP_K
+        return self.scores[k].top_k if k < len(self.scores) else 1
+
+
+ALONE = InForce(Rule(), (), OperatingPoint(()))  # one model that answers everything
 
 
 @dataclass(frozen=True)
 class Artefact:
     """Everything that a cascade folder says.
 
-    score, scale  the exit rule is score >= threshold; thresholds are kept in the scale's own unit
-    frontier      the policies worth choosing, measured on the calibration samples; cheapest first
-    origin        data, split, seed and sizes that the thresholds came from
+    score      the name that was asked for; ``scores`` is what it came to, one per stage but the last (none where the
+               rule compares votes or counts)
+    rule       how stages decide; see :mod:`pilotfish.cascade.rule`
+    frontier   the policies worth choosing, measured on the calibration samples; cheapest first
+    origin     data, split, seed and sizes that the thresholds came from
+    guarantee  what was certified for the operating point, or None
     """
 
     stages: tuple[Stage, ...]
     score: str
-    scale: Scale
+    scores: tuple[ExitScore, ...]
     method: str
     cost_key: str | None
     frontier: Frontier
@@ -81,12 +119,18 @@ class Artefact:
     evaluation: Performance | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     guarantee: Mapping[str, Any] | None = None
+    rule: Rule = field(default_factory=Rule)
 
     def __post_init__(self) -> None:
         expected = len(self.stages) - 1
         found = {len(self.operating_point.thresholds), self.frontier.thresholds.shape[1]}
         if found != {expected}:
             raise ArtefactError(f"{len(self.stages)} stages need {expected} thresholds, found {sorted(found)}")
+        if len(self.scores) != (expected if self.rule.scores else 0):
+            raise ArtefactError(
+                f"{len(self.stages)} stages with rule {self.rule.kind} need "
+                f"{expected if self.rule.scores else 0} scores, found {len(self.scores)}"
+            )
 
     @property
     def base_cost(self) -> float | None:
@@ -94,9 +138,51 @@ class Artefact:
         return self.calibration.base_cost
 
     @property
+    def in_force(self) -> InForce:
+        """What the engine needs to know."""
+        return InForce(self.rule, self.scores, self.operating_point)
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """The unit of each threshold."""
+        if not self.rule.scores:
+            return tuple("identity" for _ in self.stages[1:])
+        return tuple(s.scale for s in self.scores)
+
+    @property
     def shown_thresholds(self) -> tuple[float, ...]:
         """Thresholds as people read them: probabilities for max_prob."""
-        return tuple(to_shown(self.scale, self.operating_point.thresholds).tolist())
+        pairs = zip(self.scales, self.operating_point.thresholds, strict=True)
+        return tuple(float(to_shown(scale, t)) for scale, t in pairs)
+
+    @property
+    def shown_exit_sets(self) -> ExitSets | None:
+        """Exit sets as people read them; None where the policy is a vector of thresholds."""
+        if self.operating_point.exit_sets is None:
+            return None
+        sets = zip(self.scales, self.operating_point.exit_sets, strict=True)
+        return tuple(tuple(to_shown(scale, np.array(bounds)).tolist()) for scale, bounds in sets)
+
+    @property
+    def policy(self) -> str | dict[str, Any]:
+        """What the operating point is: ``thresholds``, or an object with its ``kind`` and numbers."""
+        point = self.operating_point
+        if self.rule.kind == "patience":
+            patience = point.thresholds[0]
+            return {"kind": "patience", "patience": None if np.isinf(patience) else int(patience)}
+        if self.rule.kind == "agreement":
+            share = point.thresholds[-1]
+            return {"kind": "agreement", "share": None if np.isinf(share) else share}
+        if (sets := self.shown_exit_sets) is not None:
+            return {"kind": "intervals", "exit_sets": exit_sets_to_json(sets), "fallback": "last stage"}
+        if self.rule.kind == "ensemble":
+            return {"kind": "ensemble", "weight": self.rule.weight}
+        return "thresholds" if self.rule.kind == "score" else {"kind": self.rule.kind}
+
+    @property
+    def is_threshold_vector(self) -> bool:
+        """Whether ``shown_thresholds`` says all about who exits."""
+        return self.rule.scores and self.operating_point.exit_sets is None
 
     def at(
         self,
@@ -105,7 +191,14 @@ class Artefact:
         max_cost: float | str | None = None,
         min_accuracy: float | None = None,
     ) -> Artefact:
-        """The same cascade at another operating point of its frontier. BudgetError when none meets the budget."""
+        """The same cascade at another operating point of its frontier. BudgetError when none meets the budget.
+
+        A guarantee holds for the point it was made for: another point has none.
+        """
         budget = make_budget(max_drop, max_cost, min_accuracy, self.base_cost)
-        row = self.frontier.thresholds[choose(self.frontier, budget)]
-        return dataclasses.replace(self, operating_point=OperatingPoint(tuple(row.tolist()), budget))
+        i = choose(self.frontier, budget)
+        sets = None if self.frontier.exit_sets is None else self.frontier.exit_sets[i]
+        point = OperatingPoint(tuple(self.frontier.thresholds[i].tolist()), budget, sets)
+        before = self.operating_point
+        same = (point.thresholds, point.exit_sets) == (before.thresholds, before.exit_sets)
+        return dataclasses.replace(self, operating_point=point, guarantee=self.guarantee if same else None)

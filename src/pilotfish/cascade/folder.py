@@ -1,4 +1,4 @@
-"""Cascade folders: ``cascade.json`` and, where weights were embedded, ``weights/``."""
+"""Cascade folders: ``cascade.json``, fitted scores and, where weights were embedded, ``weights/``."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from typing import Any, get_args, get_type_hints
 from pilotfish._version import __version__
 from pilotfish.cascade.artefact import Artefact, OperatingPoint, Stage
 from pilotfish.cascade.budget import Budget
-from pilotfish.cascade.frontier import Frontier
+from pilotfish.cascade.frontier import Frontier, exit_sets_from_json, exit_sets_to_json
 from pilotfish.cascade.numbers import from_json, to_json
 from pilotfish.cascade.performance import Performance
+from pilotfish.cascade.rule import Rule, rule_from_json
+from pilotfish.cascade.score_file import read_scores, save_parameters, scores_document
 from pilotfish.errors import ArtefactError
 from pilotfish.files import read_json, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READS = (1, 2)  # version 1 had one plain score for all stages
 FILE_NAME = "cascade.json"
 
 
 def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
     """Write ``cascade.json`` into *folder*, atomically; returns the folder."""
     target = Path(folder)
-    write_json(target / FILE_NAME, to_document(artefact))
+    document = to_document(artefact)
+    target.mkdir(parents=True, exist_ok=True)
+    save_parameters(artefact.scores, target)
+    write_json(target / FILE_NAME, document)
     return target
 
 
@@ -32,7 +38,7 @@ def load_artefact(folder: str | Path) -> Artefact:
     if not (path / FILE_NAME).is_file():
         found = "a file" if path.is_file() else "a folder without cascade.json" if path.is_dir() else "nothing there"
         raise ArtefactError(f"{path}: expected a cascade folder (as `pilotfish tune --out` writes), found {found}")
-    return from_document(read_json(path / FILE_NAME, ArtefactError), str(path / FILE_NAME))
+    return from_document(read_json(path / FILE_NAME, ArtefactError), str(path / FILE_NAME), path)
 
 
 def to_document(artefact: Artefact) -> dict[str, Any]:
@@ -43,12 +49,14 @@ def to_document(artefact: Artefact) -> dict[str, Any]:
         "pilotfish_version": __version__,
         "stages": [dataclasses.asdict(stage) for stage in artefact.stages],
         "score": artefact.score,
-        "scale": artefact.scale,
+        "scores": scores_document(artefact.scores),
+        "rule": dataclasses.asdict(artefact.rule),
         "method": artefact.method,
         "cost_key": artefact.cost_key,
         "operating_point": {
             "thresholds": [to_json(t) for t in point.thresholds],
             "shown": [to_json(t) for t in artefact.shown_thresholds],
+            "exit_sets": None if point.exit_sets is None else exit_sets_to_json(point.exit_sets),
             "budget": None if point.budget is None else dataclasses.asdict(point.budget),
         },
         "calibration": artefact.calibration.to_json(),
@@ -59,10 +67,10 @@ def to_document(artefact: Artefact) -> dict[str, Any]:
     }
 
 
-def from_document(document: dict[str, Any], where: str) -> Artefact:
-    """The inverse of :func:`to_document`; *where* names the file in errors."""
+def from_document(document: dict[str, Any], where: str, folder: Path | None = None) -> Artefact:
+    """The inverse of :func:`to_document`; *where* names the file in errors, *folder* holds what the scores fitted."""
     version = document.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in READS or isinstance(version, bool):
         raise ArtefactError(f"{where}: schema version {version!r}, this Pilotfish reads version {SCHEMA_VERSION}")
     try:
         point = document["operating_point"]
@@ -71,16 +79,21 @@ def from_document(document: dict[str, Any], where: str) -> Artefact:
         _expect(document["origin"], dict, "origin")
         _expect(document["guarantee"], dict | None, "guarantee")
         _expect(document["cost_key"], str | None, "cost_key")
-        if document["scale"] not in ("log_odds", "identity"):
-            raise ArtefactError(f"{where}: unknown scale {document['scale']!r}; expected log_odds or identity")
+        sets = point.get("exit_sets")
+        scores = document["scores"] if version > 1 else _version_1_scores(document)
         return Artefact(
             stages=tuple(_stage(entry, where) for entry in document["stages"]),
             score=str(document["score"]),
-            scale=document["scale"],
+            scores=read_scores(scores, folder, where),
+            rule=rule_from_json(document["rule"]) if version > 1 else Rule(),
             method=str(document["method"]),
             cost_key=document["cost_key"],
             frontier=Frontier.from_json(document["frontier"]),
-            operating_point=OperatingPoint(tuple(from_json(t) for t in point["thresholds"]), budget),
+            operating_point=OperatingPoint(
+                tuple(from_json(t) for t in point["thresholds"]),
+                budget,
+                None if sets is None else exit_sets_from_json(sets),
+            ),
             calibration=Performance.from_json(document["calibration"]),
             evaluation=None if evaluation is None else Performance.from_json(evaluation),
             origin=document["origin"],
@@ -92,6 +105,11 @@ def from_document(document: dict[str, Any], where: str) -> Artefact:
         raise ArtefactError(
             f"{where}: damaged or incomplete ({error!r}); write it again with `pilotfish tune`"
         ) from error
+
+
+def _version_1_scores(document: dict[str, Any]) -> list[dict[str, Any]]:
+    one = {"name": document["score"], "scale": document["scale"], "parameters": []}
+    return [one] * (len(document["stages"]) - 1)
 
 
 def _expect(value: Any, types: Any, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pilotfish.cascade.numbers import from_json, to_json
 from pilotfish.errors import ArtefactError
 
 F64 = NDArray[np.float64]
+ExitSets = tuple[tuple[float, ...], ...]  # per stage but the last: rising bounds, see pilotfish.cascade.exits
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Frontier:
     accuracy    float64 (P,)
     drop        float64 (P,), base accuracy minus accuracy, from whole counts (no rounding of a difference)
     cost        float64 (P,), mean cost per sample, or None when costs are unknown
+    exit_sets   P exit sets where policies are no thresholds (then ``thresholds`` holds their lowest bounds), else None
     """
 
     thresholds: F64
@@ -30,6 +33,7 @@ class Frontier:
     accuracy: F64
     drop: F64
     cost: F64 | None
+    exit_sets: tuple[ExitSets, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.accuracy)
@@ -47,6 +51,7 @@ class Frontier:
             self.accuracy[rows],
             self.drop[rows],
             None if self.cost is None else self.cost[rows],
+            None if self.exit_sets is None else tuple(self.exit_sets[i] for i in np.arange(len(self))[rows]),
         )
 
     def pareto(self) -> Frontier:
@@ -57,26 +62,30 @@ class Frontier:
 
     def to_json(self) -> dict[str, Any]:
         """Columns as JSON lists."""
-        return {
+        document = {
             "thresholds": [[to_json(t) for t in row] for row in self.thresholds.tolist()],
             "exit_ratio": self.exit_ratio.tolist(),
             "accuracy": self.accuracy.tolist(),
             "drop": self.drop.tolist(),
             "cost": None if self.cost is None else self.cost.tolist(),
         }
+        if self.exit_sets is not None:
+            document["exit_sets"] = [exit_sets_to_json(sets) for sets in self.exit_sets]
+        return document
 
     @classmethod
     def from_json(cls, document: Any) -> Frontier:
         """The inverse of :meth:`to_json`; ArtefactError when the columns do not fit together."""
         try:
             thresholds = [[from_json(t) for t in row] for row in document["thresholds"]]
-            cost = document["cost"]
+            cost, sets = document["cost"], document.get("exit_sets")
             frontier = cls(
                 np.array(thresholds, np.float64).reshape(len(thresholds), -1),
                 np.array(document["exit_ratio"], np.float64),
                 np.array(document["accuracy"], np.float64),
                 np.array(document["drop"], np.float64),
                 None if cost is None else np.array(cost, np.float64),
+                None if sets is None else tuple(exit_sets_from_json(entry) for entry in sets),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtefactError(f"the frontier is damaged: {error!r}") from error
@@ -86,4 +95,19 @@ class Frontier:
             raise ArtefactError(f"the frontier is damaged: its columns do not have {n} policies of {stages} stages")
         if any(np.isnan(column).any() for column in (*columns, frontier.exit_ratio)):
             raise ArtefactError("the frontier is damaged: some of its numbers are missing")
+        if frontier.exit_sets is not None and [len(s) for s in frontier.exit_sets] != [stages - 1] * n:
+            raise ArtefactError(f"the frontier is damaged: its exit sets are not {n} policies of {stages} stages")
         return frontier
+
+
+def exit_sets_to_json(sets: ExitSets) -> list[list[float | str | None]]:
+    """Bounds as JSON lists."""
+    return [[to_json(b) for b in bounds] for bounds in sets]
+
+
+def exit_sets_from_json(document: Any) -> ExitSets:
+    """The inverse of :func:`exit_sets_to_json`; ArtefactError when the bounds do not rise."""
+    sets = tuple(tuple(from_json(b) for b in bounds) for bounds in document)
+    if any(not bounds or any(a >= b for a, b in pairwise(bounds)) for bounds in sets):
+        raise ArtefactError("an exit set is damaged: its bounds do not rise")
+    return sets

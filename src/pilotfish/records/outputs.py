@@ -51,7 +51,7 @@ class Outputs:
     def __len__(self) -> int:
         return len(self.prediction)
 
-    def take(self, rows: NDArray[np.intp] | slice) -> Outputs:
+    def take(self, rows: NDArray[np.intp] | Mask | slice) -> Outputs:
         """The same outputs for some rows, in the order given."""
         picked: dict[str, Any] = {
             field.name: None if (value := getattr(self, field.name)) is None else value[rows]

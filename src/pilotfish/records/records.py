@@ -33,6 +33,9 @@ class RecordsMeta:
     preprocessing  the whole chain from file to tensor; ``preprocessing_hash`` is its SHA-256
     data           ``spec``, ``fingerprint``, ``n`` samples in the data, ``augment`` (seed or null)
     timing         how the times among the costs were measured
+    backbone       for an exit ``NAME#k`` of a network: ``NAME``. Its ``macs`` count everything up to and with this
+                   exit's own head, ``head_macs`` the head alone
+    position       k, from 1
     """
 
     model: str
@@ -51,6 +54,8 @@ class RecordsMeta:
     failures: tuple[Failure, ...] = ()
     store: str | None = None
     created: str | None = None
+    backbone: str | None = None
+    position: int | None = None
 
     @property
     def fingerprint(self) -> str | None:

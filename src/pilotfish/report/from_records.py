@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from pilotfish.cascade import Artefact, Frontier, Performance
+from pilotfish.cascade import Artefact, Frontier, Rule
 from pilotfish.errors import AlignmentError, RecordsError, UsageError
 from pilotfish.plan import SaverRanking, rank_savers, sweep
-from pilotfish.plan.evaluate import evaluate, route, stage_costs
+from pilotfish.plan.costs import stage_costs
+from pilotfish.plan.evaluate import evaluate
+from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Records, RecordsMeta, Run, Table, align
 from pilotfish.report.from_cascade import cascade_notes, cascade_policy, differences, same_samples
 from pilotfish.report.subject import ModelFacts, ModelPoint, Pair, Policy, Subject
-from pilotfish.scores import Scored, score, to_shown
+from pilotfish.scores import FITTED, ExitScore, compute, needs_fit, plain_score, score, to_shown
 
 ANSWERS_ONLY = ("id", "label", "prediction")
 
@@ -29,16 +29,17 @@ def about_records(
 ) -> Subject:
     """The pair *given* (its last is the base), the cascade's, or else the best of the pool, beside the whole pool."""
     tolerated = RecordsError if artefact is not None else AlignmentError if given else None
-    ranking, notes = _ranking(run, base, cost, score_name, split, tolerated)
+    ranked_by = score_name if artefact is None or not needs_fit(score_name) else "max_prob"
+    ranking, notes = _ranking(run, base, cost, ranked_by, split, tolerated)
     stages = tuple(given) if given else (*([ranking.savers[0].saver] if ranking and ranking.savers else []), base)
     pool = [] if artefact is not None or ranking is None else [s.saver for s in ranking.savers]
     table = _table(run, stages, pool, split)
     costs = stage_costs(table, stages, cost)
     pair, policy = None, None
     if len(stages) > 1:
-        scores = _scores(table, stages, score_name, artefact)
-        pair = _pair(table, stages, scores[0], artefact)
-        policy = _policy(table, stages, scores, pair, cost, artefact)
+        rule, scores = _scores(table, stages, score_name, artefact)
+        pair = _pair(table, stages, scores, artefact)
+        policy = _policy(make_trace(table, stages, rule, scores, None, cost), pair, artefact)
     facts = tuple(_facts(table.meta[name]) for name in stages)
     points, left_out = _points(run, table, cost, split)
     return Subject(
@@ -89,21 +90,31 @@ def _table(run: Run, stages: Sequence[str], pool: Sequence[str], split: str) -> 
     return align(others, run.read(stages[-1], split))
 
 
-def _scores(table: Table, stages: Sequence[str], name: str, artefact: Artefact | None) -> list[Scored]:
-    scores = [score(name, table.outputs[stage]) for stage in stages[:-1]]
-    for stage, scored in zip(stages, scores, strict=False):
-        if artefact is not None and scored.scale != artefact.scale:
+def _scores(
+    table: Table, stages: Sequence[str], name: str, artefact: Artefact | None
+) -> tuple[Rule, tuple[ExitScore, ...]]:
+    """How the stages decide: as the cascade says, or by the plain score *name*."""
+    if artefact is None:
+        return Rule(), tuple(plain_score(name, table.outputs[stage]) for stage in stages[:-1])
+    for stage, one in zip(stages, artefact.scores, strict=False):
+        here = one.scale if one.name in FITTED else plain_score(one.name, table.outputs[stage]).scale
+        if here != one.scale:
             raise UsageError(
-                f"the cascade's thresholds are in the unit {artefact.scale}, the records of {stage} give "
-                f"{scored.scale}; tune again on these records, or report the cascade without the run"
+                f"the cascade's thresholds are in the unit {one.scale}, the records of {stage} give {here}; "
+                "tune again on these records, or report the cascade without the run"
             )
-    return scores
+    return artefact.rule, artefact.scores
 
 
-def _pair(table: Table, stages: Sequence[str], scored: Scored, artefact: Artefact | None) -> Pair:
+def _pair(table: Table, stages: Sequence[str], scores: Sequence[ExitScore], artefact: Artefact | None) -> Pair:
+    """The first stage and the base. Where a rule compares votes, the saver is drawn by its max_prob."""
     saver, base = stages[0], stages[-1]
+    outputs = table.outputs[saver]
+    drawn = bool(scores) and (artefact is None or artefact.is_threshold_vector)
+    scored = compute(scores[0], outputs) if drawn else score("max_prob", outputs)
     path = sweep(scored.values, table.correct(saver), table.correct(base))
     match = path.last_feasible()
+    chosen = artefact.operating_point.thresholds[0] if artefact is not None and drawn else None
     return Pair(
         saver=saver,
         base=base,
@@ -112,43 +123,30 @@ def _pair(table: Table, stages: Sequence[str], scored: Scored, artefact: Artefac
         base_correct=table.correct(base),
         path=path,
         match=match,
-        threshold=float(path.thresholds[match]) if artefact is None else artefact.operating_point.thresholds[0],
+        threshold=float(path.thresholds[match]) if chosen is None else chosen,
     )
 
 
-def _policy(
-    table: Table,
-    stages: Sequence[str],
-    scores: Sequence[Scored],
-    pair: Pair,
-    cost: str,
-    artefact: Artefact | None,
-) -> Policy:
-    thresholds = (pair.threshold,) if artefact is None else artefact.operating_point.thresholds
-    here = _judge(table, stages, scores, thresholds, cost)
+def _policy(trace: Trace, pair: Pair, artefact: Artefact | None) -> Policy:
     if artefact is None:
-        return Policy(
-            shown=tuple(to_shown(pair.scored.scale, thresholds).tolist()),
-            judged=here,
-            interval=here.drop_interval,
-            protocol=same_samples(len(table)),
-        )
+        here = evaluate(trace, ((pair.threshold,),))
+        shown = (float(to_shown(pair.scored.scale, pair.threshold)),)
+        return Policy(shown=shown, judged=here, interval=here.drop_interval, protocol=same_samples(here.n))
+    point = artefact.operating_point
+    here = evaluate(trace, point.exit_sets or tuple((t,) for t in point.thresholds))
     known = cascade_policy(artefact)
     return Policy(known.shown, known.judged, known.interval, known.protocol, drawn=here)
 
 
-def _judge(
-    table: Table, stages: Sequence[str], scores: Sequence[Scored], thresholds: Sequence[float], cost: str
-) -> Performance:
-    answered_by = route([scored.values for scored in scores], thresholds)
-    return evaluate(table, stages, answered_by, np.arange(len(table)), cost)
-
-
 def _frontier(pair: Pair, costs: Sequence[float] | None, artefact: Artefact | None) -> Frontier:
-    if artefact is not None and len(artefact.stages) > 2:
+    if artefact is not None and (len(artefact.stages) > 2 or artefact.rule.kind != "score" or not _plain(artefact)):
         return artefact.frontier
     saver_cost, base_cost = (costs[0], costs[-1]) if costs else (None, None)
     return pair.path.frontier(int(pair.base_correct.sum()), saver_cost, base_cost).pareto()
+
+
+def _plain(artefact: Artefact) -> bool:
+    return artefact.operating_point.exit_sets is None
 
 
 def _points(run: Run, table: Table, cost: str, split: str) -> tuple[tuple[ModelPoint, ...], list[str]]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.cascade import ALONE
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError, UnreadableSample, UsageError
 from pilotfish.models.machine import cpu_count, describe_machine
@@ -199,9 +200,8 @@ def _timed(
     what: str,
 ) -> tuple[list[list[float]], Answers]:
     """Milliseconds per sample of each stage alone and of the cascade, run by run; one run first is not counted."""
-    point = cascade.artefact
-    single = [Engine([stage], point.score, []) for stage in stages]
-    full = Engine(stages, point.score, point.operating_point.thresholds, forced)
+    single = [Engine([stage], ALONE) for stage in stages]
+    full = Engine(stages, cascade.artefact.in_force, forced)
     found: list[list[float]] = []
     for turn in range(runs + 1):
         times = [_milliseconds(engine, supply(slice(k, k + 1)))[0] for k, engine in enumerate(single)]

@@ -116,7 +116,7 @@ class Cascade:
         point = artefact or self.artefact
         preprocessing = [model.preprocessing for model in self.models]
         with DecodingSupply(read, n, preprocessing, workers or cpu_count()) as supply:
-            return Engine(self.engine_stages(), point.score, point.operating_point.thresholds).run(supply)
+            return Engine(self.engine_stages(), point.in_force).run(supply)
 
     def engine_stages(self) -> list[EngineStage]:
         """The stages as the engine runs them."""

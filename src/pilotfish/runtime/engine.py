@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.cascade import InForce, decide
 from pilotfish.models.model import F32, Backend, check_logits
 from pilotfish.records import from_logits
+from pilotfish.runtime.memory import Memory
 from pilotfish.runtime.supply import Supplied, Supply
-from pilotfish.scores import score, to_shown
 
 
 @dataclass(frozen=True)
@@ -48,24 +49,21 @@ class Answers:
 class Engine:
     """Runs a cascade over a supply of samples.
 
-    score       name of the exit score
-    thresholds  one per stage but the last, in the score's own unit
-    forced      int64 (N,), the stage that answers each sample whatever its score: for measuring speed at an exit ratio
+    in_force  the rule, the scores and the operating point that decide who exits
+    forced    int64 (N,), the stage that answers each sample whatever its score: for measuring speed at an exit ratio
     """
 
     def __init__(
-        self,
-        stages: Sequence[EngineStage],
-        score: str,
-        thresholds: Sequence[float],
-        forced: NDArray[np.int64] | None = None,
+        self, stages: Sequence[EngineStage], in_force: InForce, forced: NDArray[np.int64] | None = None
     ) -> None:
-        self.stages, self.score, self.forced = stages, score, forced
-        self.thresholds = [*thresholds, -np.inf]
+        self.stages, self.in_force, self.forced = stages, in_force, forced
+        self.memory = Memory(0, 0)
 
     def run(self, supply: Supply) -> Answers:
         """Answer every sample of *supply*, in its order."""
         n = len(supply)
+        if self.in_force.rule.remembers:
+            self.memory = Memory(n, len(self.stages))
         answers = Answers(np.full(n, -1, np.int64), np.full(n, np.nan), np.full(n, -1, np.int64), {})
         queues: list[deque[int]] = [deque() for _ in self.stages]
         for batch in supply.first(self.stages[0].batch_size):
@@ -96,15 +94,22 @@ class Engine:
     def _answer(self, k: int, rows: NDArray[np.intp], inputs: F32, answers: Answers) -> NDArray[np.bool_]:
         """Run stage *k* on its inputs, note the answers of those that exit; returns who goes on."""
         stage = self.stages[k]
-        outputs = from_logits(check_logits(stage.backend.run(inputs), len(rows), stage.name))
-        scored = score(self.score, outputs)
-        exits = scored.values >= self.thresholds[k]  # NaN, from outputs that are not finite, never exits
+        logits = check_logits(stage.backend.run(inputs), len(rows), stage.name)
+        outputs = from_logits(logits, top_k=self.in_force.top_k(k))
+        so_far = (
+            [*(self.memory.read(j, rows) for j in range(k)), outputs] if self.in_force.rule.remembers else [outputs]
+        )
+        decision = decide(self.in_force.rule, self.in_force.scores, k, so_far, len(self.stages))
+        values = np.where(np.isnan(np.asarray(outputs.log_odds)), np.nan, decision.values)
+        exits = self.in_force.point.leaves(k, values)  # NaN, from outputs that are not finite, never exits
         if self.forced is not None:
             exits = self.forced[rows] == k
         done = rows[exits]
-        answers.prediction[done] = outputs.prediction[exits]
-        answers.confidence[done] = to_shown(scored.scale, scored.values[exits])
+        answers.prediction[done] = decision.prediction[exits]
+        answers.confidence[done] = decision.shown[exits]
         answers.stage[done] = k
+        if self.in_force.rule.remembers and k + 1 < len(self.stages):
+            self.memory.write(k, rows[~exits], outputs.take(~exits))
         if k + 1 == len(self.stages):
             for row in rows[~exits].tolist():
                 answers.errors[row] = f"the outputs of {stage.name} are not finite"

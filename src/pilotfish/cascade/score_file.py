@@ -1,0 +1,82 @@
+"""Fitted scores in a cascade folder: names and units in ``cascade.json``, parameters in ``scores.safetensors``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pilotfish.errors import ArtefactError
+from pilotfish.files import atomic_path
+from pilotfish.scores import FITTED, SCALES, SCORES, ExitScore
+from pilotfish.scores.confidence import TOP_K
+
+FILE_NAME = "scores.safetensors"
+MAX_BYTES = 256 * 2**20
+
+
+def scores_document(scores: tuple[ExitScore, ...]) -> list[dict[str, Any]]:
+    """The entry ``scores`` of ``cascade.json``."""
+    return [{"name": s.name, "scale": s.scale, "parameters": sorted(s.parameters), "top_k": s.top_k} for s in scores]
+
+
+def save_parameters(scores: tuple[ExitScore, ...], folder: Path) -> None:
+    """Write the parameters of all stages' scores; nothing where no score was fitted."""
+    path = folder / FILE_NAME
+    arrays = {f"{k}.{key}": np.ascontiguousarray(v) for k, s in enumerate(scores) for key, v in s.parameters.items()}
+    if not arrays:
+        path.unlink(missing_ok=True)
+        return
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary)
+
+
+def read_scores(document: Any, folder: Path | None, where: str) -> tuple[ExitScore, ...]:
+    """The scores of ``cascade.json``, with their parameters. ArtefactError when they are not all there and finite."""
+    entries = [_entry(one, where) for one in document]
+    arrays = _arrays(folder, where) if any(parameters for _, _, parameters, _ in entries) else {}
+    scores = []
+    for k, (name, scale, parameters, top_k) in enumerate(entries):
+        missing = [key for key in parameters if f"{k}.{key}" not in arrays]
+        if missing:
+            raise ArtefactError(f"{where}: {FILE_NAME} has no {missing[0]!r} of stage {k}; tune again")
+        scores.append(ExitScore(name, scale, {key: arrays[f"{k}.{key}"] for key in parameters}, top_k))
+    return tuple(scores)
+
+
+def _entry(document: Any, where: str) -> tuple[str, Any, list[str], int]:
+    name, scale, parameters = document["name"], document["scale"], document["parameters"]
+    if name not in SCORES and name not in FITTED:
+        raise ArtefactError(f"{where}: unknown score {str(name)[:60]!r}; was it written by a newer Pilotfish?")
+    if scale not in SCALES:
+        raise ArtefactError(f"{where}: unknown scale {str(scale)[:60]!r}; expected one of {', '.join(SCALES)}")
+    if not isinstance(parameters, list) or (name in FITTED) != bool(parameters):
+        raise ArtefactError(f"{where}: the parameters of score {name} are damaged; tune again")
+    top_k = document.get("top_k", 1)
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= TOP_K:
+        raise ArtefactError(f"{where}: top_k of score {name} is {str(top_k)[:60]!r}; expected 1 to {TOP_K}")
+    return name, scale, [str(key) for key in parameters], top_k
+
+
+def _arrays(folder: Path | None, where: str) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = None if folder is None else folder / FILE_NAME
+    if path is None or not path.is_file():
+        raise ArtefactError(f"{where}: the scores were fitted, and {FILE_NAME} is not there; copy the whole folder")
+    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+        raise ArtefactError(f"{where}: {FILE_NAME} leads outside the cascade folder; refused")
+    if path.stat().st_size > MAX_BYTES:
+        raise ArtefactError(f"{where}: {FILE_NAME} has {path.stat().st_size} bytes, {MAX_BYTES} at most; refused")
+    try:
+        arrays: dict[str, Any] = load_file(path)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ArtefactError(f"{where}: {FILE_NAME} is damaged ({error}); tune again") from error
+    for key, array in arrays.items():
+        if array.dtype != np.float64 or not np.isfinite(array).all():
+            raise ArtefactError(f"{where}: {key!r} in {FILE_NAME} is not finite float64; tune again")
+    return arrays

@@ -1,0 +1,52 @@
+"""A cascade's policy and its guarantee in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pilotfish.cascade import Artefact
+from pilotfish.report.format import format_cost, format_count, format_threshold, percent, points
+
+
+def describe_policy(artefact: Artefact) -> str:
+    """One phrase: the thresholds, or what takes their place."""
+    policy, scores = artefact.policy, [s.name for s in artefact.scores]
+    kind = "thresholds" if isinstance(policy, str) else policy["kind"]
+    if isinstance(policy, dict) and kind == "patience":
+        return "nobody exits" if policy["patience"] is None else f"exit at patience {policy['patience']}"
+    if isinstance(policy, dict) and kind == "agreement":
+        share = policy["share"]
+        return "nobody exits" if share is None else f"exit when {percent(share, 0)} of the savers agree"
+    named = "" if set(scores) <= {"max_prob"} else f" of {', '.join(dict.fromkeys(scores))}"
+    if (sets := artefact.shown_exit_sets) is not None:
+        return f"exit sets{named}: {' / '.join(_intervals(bounds) for bounds in sets)}"
+    thresholds = artefact.shown_thresholds
+    word = "threshold" if len(thresholds) == 1 else "thresholds"
+    mixed = f", ensemble weight {artefact.rule.weight:g}" if artefact.rule.kind == "ensemble" else ""
+    return f"{word}{named} {' / '.join(format_threshold(t) for t in thresholds)}{mixed}"
+
+
+def describe_guarantee(guarantee: Mapping[str, Any], cost_key: str | None) -> str:
+    """One sentence: what holds, how surely, by how many samples."""
+    kind, target, bound = guarantee["kind"], float(guarantee["target"]), float(guarantee["bound"])
+    what = {
+        "drop": f"drop at most {points(target)} (bound {points(bound)})",
+        "agreement": f"differs from the base for at most {percent(target)} (bound {percent(bound)})",
+        "accuracy": f"accuracy at least {percent(target)} (bound {percent(bound)})",
+        "cost": f"mean cost at most {format_cost(cost_key, target)} (bound {format_cost(cost_key, bound)})",
+    }[kind]
+    sure = percent(float(guarantee["confidence"]), 1).replace(".0%", "%")
+    return f"Guarantee: {what}, with {sure} confidence, certified on {format_count(int(guarantee['n']))} samples."
+
+
+def _intervals(bounds: tuple[float, ...]) -> str:
+    if len(bounds) == 1:
+        return f"≥ {format_threshold(bounds[0])}"
+    ends = [*bounds, float("inf")] if len(bounds) % 2 else list(bounds)
+    parts = [f"[{_end(a)}, {_end(b)})" for a, b in zip(ends[::2], ends[1::2], strict=True)]
+    return " ∪ ".join(parts if len(parts) <= 3 else [*parts[:1], "…", parts[-1]])
+
+
+def _end(value: float) -> str:
+    return "∞" if value == float("inf") else "−∞" if value == -float("inf") else format_threshold(value)

@@ -1,0 +1,42 @@
+"""What earlier stages said of samples that are still on their way, for rules that look back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import ModelError
+from pilotfish.records import Outputs
+
+Rows = NDArray[np.intp]
+
+
+class Memory:
+    """Reduced outputs by stage and sample: arrays of n samples that are made when a stage first speaks."""
+
+    def __init__(self, n: int, stages: int) -> None:
+        self.n = n
+        self.kept: list[Outputs | None] = [None] * stages
+
+    def write(self, stage: int, rows: Rows, outputs: Outputs) -> None:
+        """Keep the outputs of *rows*; outputs hold as many samples."""
+        if self.kept[stage] is None:
+            empty: dict[str, Any] = {name: _like(value, self.n) for name, value in vars(outputs).items()}
+            self.kept[stage] = Outputs(**empty)
+        for name, array in vars(self.kept[stage]).items():
+            value = getattr(outputs, name)
+            if array is not None and value is not None:
+                array[rows] = value
+
+    def read(self, stage: int, rows: Rows) -> Outputs:
+        """The outputs of *rows* at an earlier stage."""
+        kept = self.kept[stage]
+        if kept is None:
+            raise ModelError(f"stage {stage} has not spoken of these samples; this is a fault of Pilotfish, report it")
+        return kept.take(rows)
+
+
+def _like(value: NDArray[np.generic] | None, n: int) -> NDArray[np.generic] | None:
+    return None if value is None else np.zeros((n, *value.shape[1:]), value.dtype)
