@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import make_budget, to_json
-from pilotfish.errors import RecordsError, nearest
-from pilotfish.plan.evaluate import Rows
-from pilotfish.plan.holdout import Holdout, split_rows
+from pilotfish.cascade import Budget, Rule, make_budget, paired_interval, to_json
+from pilotfish.errors import RecordsError, UsageError, nearest
+from pilotfish.plan.certificate import Promise, certify
+from pilotfish.plan.costs import common_keys, delta_cost
+from pilotfish.plan.evidence import stage_scores
+from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
 from pilotfish.plan.methods import PathMethod, chosen_saver_point, path_method
-from pilotfish.plan.sweep import PairPath
-from pilotfish.records import Run, Table, align
-from pilotfish.scores import Scored, can_score, score, to_shown
+from pilotfish.plan.path import threshold_path
+from pilotfish.plan.sweep import sweep
+from pilotfish.plan.trace import make_trace
+from pilotfish.records import RecordsMeta, Run, Table, align
+from pilotfish.scores import ExitScore, can_score, check_name, compute, to_shown
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class SaverResult:
     cost_ratio  C_S / C_B, None without costs
     delta_cost  ΔC = C_S / C_B - r_match; below 0 is a saving
     accuracy    of the saver alone, on the samples that were used
-    held_out    exit ratio, ΔC and drop on the held-out samples, when some were held out
+    held_out    exit ratio, ΔC, drop and its 95 % interval on the held-out samples, when some were held out
+    certified   exit ratio, ΔC, threshold and bound that hold for all savers at once with the confidence asked for
     """
 
     saver: str
@@ -36,7 +42,8 @@ class SaverResult:
     cost_ratio: float | None
     delta_cost: float | None
     accuracy: float
-    held_out: dict[str, float | None] | None = None
+    held_out: dict[str, Any] | None = None
+    certified: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class SaverRanking:
     holdout: float
     reference: str
     notes: tuple[str, ...] = ()
+    guarantee: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish savers --json``."""
@@ -68,6 +76,7 @@ class SaverRanking:
                 "delta_cost": s.delta_cost,
                 "accuracy": s.accuracy,
                 "held_out": s.held_out,
+                "certified": s.certified,
             }
             for s in self.savers
         ]
@@ -84,6 +93,7 @@ class SaverRanking:
             "max_drop": self.max_drop,
             "holdout": self.holdout,
             "reference": self.reference,
+            "guarantee": self.guarantee,
             "notes": list(self.notes),
         }
 
@@ -99,19 +109,32 @@ def rank_savers(
     seed: int = 0,
     method: str = "sweep",
     max_drop: float = 0.0,
+    guarantee: float | None = None,
+    test: str = "exact",
 ) -> SaverRanking:
     """Rank every model of *run* as a saver for *base*.
 
     Candidates cost less than the base (all, where costs are unknown) and have a confidence. With costs the smallest
     ΔC ranks first, without them the largest exit ratio. With ``holdout`` > 0 thresholds come from one part and the
     drop they cause is shown on the other.
+
+    guarantee  confidence, such as 0.9. Savers are ranked on half of the samples and certified on the other half, each
+               at (1 - guarantee) / K for K savers, so that all K promises hold together
     """
-    make_budget(max_drop=max_drop)  # refuses what is no drop
-    candidates, notes = _candidates(run, base, split, cost)
+    budget = make_budget(max_drop=max_drop)  # refuses what is no drop
+    check_name(score)
+    candidates, notes = find_candidates(run, base, split, cost)
     table = align([run.read(name, split) for name in candidates], run.read(base, split))
-    parts = split_rows(len(table), holdout, seed)
-    find = path_method(method)
-    results = [_judge(table, name, cost, score, parts, find, method, max_drop) for name in candidates]
+    if guarantee is not None and not 0 < guarantee < 1:
+        raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
+    whole = guarantee is None
+    parts = split_rows(len(table), holdout, seed) if whole else split_for_certificate(len(table), holdout, seed, True)
+    promise = None
+    if guarantee is not None and candidates:
+        kind = "agreement" if table.reference_kind == "base" else "drop"
+        promise = Promise(kind, max_drop, (1 - guarantee) / len(candidates), test)  # type: ignore[arg-type]
+    asked = _Asked(cost, score, parts, path_method(method), method, budget, seed, promise, guarantee or 0.0)
+    results = [_judge(table, name, asked) for name in candidates]
     results.sort(key=lambda s: (s.delta_cost is None, s.delta_cost or 0.0, -s.exit_ratio, s.saver))
     saving = [s for s in results if s.delta_cost is not None and s.delta_cost < 0]
     return SaverRanking(
@@ -127,11 +150,14 @@ def rank_savers(
         max_drop=max_drop,
         holdout=holdout,
         reference=table.reference_kind,
-        notes=(*notes, *table.notes),
+        notes=(*notes, *table.notes, *_other_costs(table.meta, base, results, cost)),
+        guarantee=None
+        if promise is None
+        else {"confidence": guarantee, "savers": len(candidates), "n": len(parts.certify), "test": test},
     )
 
 
-def _candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[str], list[str]]:
+def find_candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[str], list[str]]:
     metas = {meta.model: meta for meta in run.metas(split)}
     if base not in metas:
         run.read(base, split)  # raises the error that lists what there is
@@ -155,48 +181,80 @@ def _candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[str], 
     return kept, notes
 
 
-def _judge(
-    table: Table,
-    saver: str,
-    cost: str,
-    score_name: str,
-    parts: Holdout,
-    find: PathMethod,
-    method: str,
-    max_drop: float,
-) -> SaverResult:
-    scored = score(score_name, table.outputs[saver])
-    path = _path(table, saver, scored, parts.fit, find, max_drop)
-    point = chosen_saver_point(method, path, max_drop)
+@dataclass(frozen=True)
+class _Asked:
+    cost: str
+    score: str
+    parts: Holdout
+    find: PathMethod
+    method: str
+    budget: Budget
+    seed: int
+    promise: Promise | None
+    confidence: float
+
+
+def _judge(table: Table, saver: str, asked: _Asked) -> SaverResult:
+    parts, max_drop = asked.parts, asked.budget.value
+    fitted = stage_scores(table, (saver, table.base), asked.score, parts.fit, asked.budget, asked.seed)
+    score, scored = fitted.scores[0], fitted.scored[0]
+    path = asked.find(scored, table.correct(saver)[parts.fit], table.correct(table.base)[parts.fit], max_drop)
+    point = chosen_saver_point(asked.method, path, max_drop)
     threshold, r = float(path.thresholds[point]), float(path.exited[point] / path.n)
-    c_s, c_b = table.meta[saver].costs.get(cost), table.meta[table.base].costs.get(cost)
-    ratio = None if c_s is None or not c_b else c_s / c_b
+    c_s, c_b = (table.meta[name].costs.get(asked.cost) for name in (saver, table.base))
     return SaverResult(
         saver=saver,
         exit_ratio=r,
         threshold=float(to_shown(scored.scale, threshold)),
-        cost_ratio=ratio,
-        delta_cost=None if ratio is None else ratio - r,
+        cost_ratio=None if c_s is None or not c_b else c_s / c_b,
+        delta_cost=delta_cost(table.meta, saver, table.base, asked.cost, r),
         accuracy=float(table.correct(saver)[parts.fit].mean()),
-        held_out=_held_out(table, saver, scored, parts.evaluation, threshold, ratio),
+        held_out=_held_out(table, saver, score, asked, threshold),
+        certified=_certified(table, saver, score, asked),
     )
 
 
-def _path(table: Table, saver: str, scored: Scored, rows: Rows, find: PathMethod, max_drop: float) -> PairPath:
-    part = Scored(scored.values[rows], scored.scale)
-    return find(part, table.correct(saver)[rows], table.correct(table.base)[rows], max_drop)
-
-
-def _held_out(
-    table: Table, saver: str, scored: Scored, rows: Rows, threshold: float, ratio: float | None
-) -> dict[str, float | None] | None:
+def _held_out(table: Table, saver: str, score: ExitScore, asked: _Asked, threshold: float) -> dict[str, Any] | None:
+    rows = asked.parts.evaluation
     if not len(rows):
         return None
-    exits = scored.values[rows] >= threshold
+    exits = compute(score, table.outputs[saver].take(rows)).values >= threshold
     s, b = table.correct(saver)[rows], table.correct(table.base)[rows]
     r = float(exits.mean())
-    drop = float((b & exits).sum() - (s & exits).sum()) / len(rows)
-    return {"exit_ratio": r, "delta_cost": None if ratio is None else ratio - r, "drop": drop}
+    lost, won = int((b & ~s & exits).sum()), int((s & ~b & exits).sum())
+    return {
+        "exit_ratio": r,
+        "delta_cost": delta_cost(table.meta, saver, table.base, asked.cost, r),
+        "drop": (lost - won) / len(rows),
+        "drop_interval": list(paired_interval(lost, won, len(rows))),
+    }
+
+
+def _certified(table: Table, saver: str, score: ExitScore, asked: _Asked) -> dict[str, Any] | None:
+    if asked.promise is None:
+        return None
+    trace = make_trace(table, (saver, table.base), Rule(), (score,), None, None, asked.parts.certify)
+    path = threshold_path(sweep(trace.values[0], trace.right[0], trace.right[1]).thresholds[:, None])
+    certificate = certify(trace, path, asked.promise, asked.confidence)
+    threshold = float(path.thresholds[certificate.index, 0])
+    r = float((trace.values[0] >= threshold).mean())
+    return {
+        "exit_ratio": r,
+        "delta_cost": delta_cost(table.meta, saver, table.base, asked.cost, r),
+        "threshold": to_json(float(to_shown(score.scale, threshold))),
+        "bound": certificate.bound,
+    }
+
+
+def _other_costs(metas: Mapping[str, RecordsMeta], base: str, results: Sequence[SaverResult], cost: str) -> list[str]:
+    """Where another cost would choose another saver."""
+    best = min((s for s in results if s.delta_cost is not None), key=lambda s: s.delta_cost or 0.0, default=None)
+    notes = []
+    for key in common_keys(metas, tuple(metas)) if best is not None else ():
+        ranked = sorted((delta_cost(metas, s.saver, base, key, s.exit_ratio) or 0.0, s.saver) for s in results)
+        if key != cost and best is not None and ranked[0][1] != best.saver:
+            notes.append(f"by {key} the best saver would be {ranked[0][1]} (ΔC {100 * ranked[0][0]:.1f}%)")
+    return notes
 
 
 def r_match(score: Any, saver_correct: Any, base_correct: Any) -> tuple[float, float]:
@@ -205,8 +263,6 @@ def r_match(score: Any, saver_correct: Any, base_correct: Any) -> tuple[float, f
     score (M,), larger exits first; saver_correct, base_correct bool (M,). t = +inf with r = 0 when there is none,
     -inf with r = 1 when all can exit.
     """
-    from pilotfish.plan.sweep import sweep
-
     path = sweep(np.asarray(score, np.float64), np.asarray(saver_correct, bool), np.asarray(base_correct, bool))
     point = path.last_feasible()
     return float(path.exited[point] / path.n), (float(path.thresholds[point]) if point else math.inf)

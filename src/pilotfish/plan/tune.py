@@ -1,76 +1,31 @@
-"""Thresholds of a cascade for a budget."""
+"""Tuning: from records and a budget to a cascade. One flow for every method, score and guarantee.
+
+split rows -> scores (fitted on fit rows) -> trace -> method's path -> choose, or certify -> judge on held-out rows
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import (
-    Artefact,
-    Budget,
-    OperatingPoint,
-    Performance,
-    Stage,
-    choose,
-    make_budget,
-    save_artefact,
-    to_json,
-)
+from pilotfish.cascade import Artefact, Budget, OperatingPoint, Performance, Rule, Stage, choose, make_budget
 from pilotfish.errors import UsageError
-from pilotfish.plan.evaluate import Rows, evaluate, route, stage_costs
-from pilotfish.plan.holdout import split_rows
-from pilotfish.plan.methods import TAKES_LAST, path_method
+from pilotfish.plan.certificate import Promise, certify
+from pilotfish.plan.costs import base_cost, common_keys, stage_costs
+from pilotfish.plan.densify import densify
+from pilotfish.plan.evaluate import evaluate
+from pilotfish.plan.fit import Fitted, fit
+from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
+from pilotfish.plan.job import Job
+from pilotfish.plan.methods import Method, find_method, read_options
+from pilotfish.plan.path import PolicyPath, measure
+from pilotfish.plan.trace import Trace
+from pilotfish.plan.tuning import Tuning, notes_on
 from pilotfish.records import Run, Table, read_table
-from pilotfish.scores import Scored, score
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """The result of :func:`tune`.
-
-    calibration   the chosen thresholds on the samples they were chosen on
-    evaluation    the same on held-out samples; None at holdout 0
-    saves         whether the cascade costs less than the base alone; when not, "no saver" is the answer.
-                  None where costs are unknown
-    """
-
-    artefact: Artefact
-    calibration: Performance
-    evaluation: Performance | None
-    split: dict[str, int]
-    saves: bool | None
-    reference: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        """As people read them: probabilities for max_prob."""
-        return self.artefact.shown_thresholds
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the cascade folder."""
-        return save_artefact(self.artefact, folder)
-
-    def to_json(self) -> dict[str, Any]:
-        """The document of ``pilotfish tune --json``."""
-        return {
-            "stages": [stage.name for stage in self.artefact.stages],
-            "method": self.artefact.method,
-            "score": self.artefact.score,
-            "thresholds": [to_json(t) for t in self.thresholds],
-            "policy": "thresholds",
-            "split": self.split,
-            "calibration": self.calibration.to_json(),
-            "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
-            "guarantee": None,
-            "saves": self.saves,
-            "reference": self.reference,
-            "notes": list(self.notes),
-        }
+from pilotfish.scores import needs_fit
 
 
 def tune(
@@ -86,112 +41,151 @@ def tune(
     split: str = "val",
     holdout: float = 0.5,
     seed: int = 0,
+    guarantee: float | None = None,
+    test: str = "exact",
+    savers_tried: int = 1,
+    options: Mapping[str, Any] | None = None,
 ) -> Tuning:
-    """Choose the threshold of a pair (saver, base) for one budget.
+    """Choose the policy of a cascade (savers, then the base) for one budget.
 
-    The samples are split at random by *seed*: the threshold is chosen on one part and judged on the other. With
-    ``holdout=0`` it is judged on the samples it was chosen on, as both papers do; such a figure is optimistic.
+    The samples are split at random by *seed*: the policy is chosen on one part and judged on the other. With
+    ``holdout=0`` it is judged on the samples it was chosen on, as the papers do; such a figure is optimistic.
 
-    Raises BudgetError, with the best that can be reached, when the budget cannot be met.
+    method        a key of METHODS; *options* are its further choices, such as ``{"diagram": "survivors"}``
+    score         a plain score, a fitted one, or ``auto``
+    guarantee     confidence, such as 0.9: the budget then holds on all data of this kind but for a chance of 0.1.
+                  What is fitted is fitted on half of the calibration part and certified on the other half
+    test          of a guaranteed drop: ``exact``, ``paired_cp`` or ``wsr``
+    savers_tried  how many savers competed on these samples: the chance of error is divided by it
+
+    Raises BudgetError, with the best that can be reached, when the budget cannot be met or certified.
     """
-    saver, base = _pair(stages)
-    table = read_table(run, [saver], base, split)
-    costs = stage_costs(table, (saver, base), cost)
-    budget = make_budget(max_drop, max_cost, min_accuracy, None if costs is None else costs[-1])
-    if budget.kind != "max_drop" and method in TAKES_LAST:
+    names = _stages(stages)
+    found = find_method(method, len(names))
+    chosen: Any = read_options(found.options, options or {}, method)
+    if score != "max_prob" and not Rule(found.rule, 1.0).scores:
+        raise UsageError(f"method {method} counts votes and compares no score; leave --score out")
+    if found.rule == "average" and needs_fit(score):
+        raise UsageError(f"method average mixes probabilities, and {score} is fitted to one model's; use max_prob")
+    table = read_table(run, names[:-1], names[-1], split)
+    budget = make_budget(max_drop, max_cost, min_accuracy, _full_cost(table, names, cost))
+    if budget.kind != "max_drop" and found.takes_last:
         raise UsageError(f"method {method} stops at a drop; give max_drop, or use method sweep")
-    parts = split_rows(len(table), holdout, seed)
-    scored = _scored(table, saver, score)
-    path = path_method(method)(
-        Scored(scored.values[parts.fit], scored.scale),
-        table.correct(saver)[parts.fit],
-        table.correct(base)[parts.fit],
-        budget.value if budget.kind == "max_drop" else 0.0,
-    )
-    base_correct = int(table.correct(base)[parts.fit].sum())
-    frontier = path.frontier(base_correct, *(costs or (None, None)))
-    chosen = len(frontier) - 1 if method in TAKES_LAST else choose(frontier, budget)
-    thresholds = tuple(frontier.thresholds[chosen].tolist())
+    parts = _split(len(table), holdout, seed, guarantee, found, score, test, len(names))
+    job = Job(table, run.path.name, names, method, found, chosen, score, cost, budget, parts, holdout, seed)
+    promise = None if guarantee is None else _promise(budget, table, guarantee, test, savers_tried)
+    return _result(job, fit(job), promise, guarantee or 0.0)
 
-    def judged(rows: Rows) -> Performance:
-        return evaluate(table, (saver, base), route([scored.values[rows]], thresholds), rows, cost)
 
-    calibration = judged(parts.fit)
-    evaluation = judged(parts.evaluation) if len(parts.evaluation) else None
+def _result(job: Job, fitted: Fitted, promise: Promise | None, confidence: float) -> Tuning:
+    """Choose or certify a policy of the fitted path, judge it, and make the cascade of it."""
+    parts, scores = job.parts, fitted.scores
+    trace, path = _to_choose_from(job, fitted, promise)
+    frontier = measure(trace, path)
+    certificate = None if promise is None else certify(trace, path, promise, confidence)
+    if certificate is not None:
+        index = certificate.index
+    else:
+        index = len(frontier) - 1 if job.method.takes_last else choose(frontier, job.budget)
+    policy = path.policy(index)
+    calibration = evaluate(trace, policy)
+    evaluation = None
+    if len(parts.evaluation):
+        evaluation = evaluate(job.trace(fitted.rule, scores.scores, parts.evaluation), policy)
     artefact = Artefact(
-        stages=tuple(Stage.from_meta(table.meta[name]) for name in (saver, base)),
-        score=score,
-        scale=scored.scale,
-        method=method,
-        cost_key=None if costs is None else cost,
+        stages=tuple(Stage.from_meta(job.table.meta[name]) for name in job.stages),
+        score=job.score,
+        scores=scores.scores,
+        method=job.name,
+        cost_key=None if trace.costs is None else job.cost,
         frontier=frontier.pareto(),
-        operating_point=OperatingPoint(thresholds, budget),
+        operating_point=OperatingPoint(
+            tuple(path.thresholds[index].tolist()), job.budget, None if path.exit_sets is None else policy
+        ),
         calibration=calibration,
         evaluation=evaluation,
-        origin=_origin(table, run, split, holdout, seed),
+        origin={**job.origin, "options": dataclasses.asdict(job.options), "parameter": _parameter(path, index)},
+        guarantee=None if certificate is None else certificate.to_json(),
+        rule=fitted.rule,
     )
-    saves = (
-        None
-        if calibration.cost is None or calibration.base_cost is None
-        else (calibration.cost < calibration.base_cost)
-    )
+    costs = _all_costs(job, evaluation or calibration)
     return Tuning(
         artefact=artefact,
         calibration=calibration,
         evaluation=evaluation,
-        split={"fit": len(parts.fit), "certify": 0, "evaluation": len(parts.evaluation)},
-        saves=saves,
-        reference=table.reference_kind,
-        notes=(*table.notes, *_advice(calibration, budget, saves, costs, cost, holdout, table)),
+        split={"fit": len(parts.fit), "certify": len(parts.certify), "evaluation": len(parts.evaluation)},
+        saves=_saves(calibration),
+        reference=job.table.reference_kind,
+        notes=notes_on(job, scores, calibration, evaluation, costs, promise),
+        costs=costs,
+        choices=scores.choices,
     )
 
 
-def _pair(stages: Sequence[str]) -> tuple[str, str]:
-    if len(stages) != 2 or len(set(stages)) != 2:
+def _to_choose_from(job: Job, fitted: Fitted, promise: Promise | None) -> tuple[Trace, PolicyPath]:
+    """The samples that choose, and the path: the fitted one, in finer steps for a certificate; where nothing was
+    fitted, that of the certified samples themselves."""
+    if promise is None:
+        return fitted.trace, fitted.path
+    if not len(job.parts.fit):
+        return fitted.trace, fitted.path
+    return job.trace(fitted.rule, fitted.scores.scores, job.parts.certify), densify(fitted.path, fitted.trace)
+
+
+def _stages(stages: Sequence[str]) -> tuple[str, ...]:
+    if len(stages) < 2 or len(set(stages)) != len(stages):
         raise UsageError(
-            f"two different stages are needed, the saver and the base; found {', '.join(stages) or 'none'}"
+            "at least two different stages are needed, savers first and the base last; "
+            f"found {', '.join(stages) or 'none'}"
         )
-    return stages[0], stages[1]
+    return tuple(stages)
 
 
-def _scored(table: Table, saver: str, name: str) -> Scored:
-    return score(name, table.outputs[saver])
+def _split(
+    n: int, holdout: float, seed: int, guarantee: float | None, method: Method, score: str, test: str, stages: int
+) -> Holdout:
+    if guarantee is None:
+        return split_rows(n, holdout, seed)
+    if not 0 < guarantee < 1:
+        raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
+    # the thresholds of one score may be cut at any of the certified scores; whatever else is fitted needs other samples
+    counts_only = method.rule in ("patience", "agreement")
+    fitted = method.fitted or needs_fit(score) or test == "wsr" or (stages > 2 and not counts_only)
+    return split_for_certificate(n, holdout, seed, fitted)
 
 
-def _origin(table: Table, run: Run, split: str, holdout: float, seed: int) -> dict[str, Any]:
-    meta = table.meta[table.base]
-    return {
-        "data": meta.data.get("spec"),
-        "fingerprint": meta.fingerprint,
-        "split": split,
-        "n": len(table),
-        "holdout": holdout,
-        "seed": seed,
-        "reference": table.reference_kind,
-        "run": run.path.name,
-    }
+def _promise(budget: Budget, table: Table, guarantee: float, test: str, savers_tried: int) -> Promise:
+    if savers_tried < 1:
+        raise UsageError(f"savers_tried is a whole number of at least 1, found {savers_tried}")
+    delta = (1 - guarantee) / savers_tried
+    if budget.kind == "max_cost":
+        return Promise("cost", budget.value, delta, test)  # type: ignore[arg-type]
+    if budget.kind == "min_accuracy":
+        return Promise("accuracy", budget.value, delta, test)  # type: ignore[arg-type]
+    kind = "agreement" if table.reference_kind == "base" else "drop"
+    return Promise(kind, budget.value, delta, test)  # type: ignore[arg-type]
 
 
-def _advice(
-    calibration: Performance,
-    budget: Budget,
-    saves: bool | None,
-    costs: list[float] | None,
-    cost: str,
-    holdout: float,
-    table: Table,
-) -> list[str]:
-    notes = []
-    if saves is False:
-        notes.append("no saver: at this budget the cascade costs as much as the base alone or more; run the base alone")
-    if costs is None:
-        notes.append(f"no cost {cost!r} in the records: the cheapest point is the one with the largest exit ratio")
-    if holdout == 0:
-        notes.append("judged on the samples the threshold was chosen on (holdout 0): the drop is optimistic")
-    if table.reference_kind == "base":
-        notes.append("no labels: the base's own answers are the reference, so accuracy means agreement with the base")
-    if len(np.unique(table.reference)) == 1:
-        notes.append("all samples have one class: these thresholds say little about other classes")
-    if calibration.n < 500:
-        notes.append(f"chosen on {calibration.n} samples only: expect the drop on new data to differ by points")
-    return notes
+def _full_cost(table: Table, stages: Sequence[str], cost: str) -> float | None:
+    return None if stage_costs(table, stages, cost) is None else base_cost(table, stages[-1], cost)
+
+
+def _all_costs(job: Job, judged: Performance) -> dict[str, tuple[float, float]]:
+    found = {}
+    for key in common_keys(job.table.meta, job.stages):
+        costs, base = stage_costs(job.table, job.stages, key), base_cost(job.table, job.stages[-1], key)
+        if costs is not None and base is not None:
+            found[key] = (float(np.dot(judged.exit_ratio, np.cumsum(costs))), base)
+    return found
+
+
+def _saves(found: Performance) -> bool | None:
+    return None if found.cost is None or found.base_cost is None else found.cost < found.base_cost
+
+
+def _parameter(path: PolicyPath, index: int) -> dict[str, float | None] | None:
+    """What runs along the path, at the policy that was chosen: {"delta": 0.93}, say."""
+    if path.at is None:
+        return None
+    value = float(path.at[index])
+    return {path.parameter: value if np.isfinite(value) else None}

@@ -39,7 +39,7 @@ def first_violation_path(scored: Scored, saver_correct: Mask, base_correct: Mask
 
 
 PathMethod = Callable[[Scored, Mask, Mask, float], PairPath]
-METHODS: dict[str, PathMethod] = {
+PAIR_METHODS: dict[str, PathMethod] = {
     "sweep": sweep_path,
     "first_violation": first_violation_path,
     "grid50": grid50_path,
@@ -49,9 +49,9 @@ TAKES_LAST = frozenset({"first_violation"})  # the rule picks the point where it
 
 def path_method(name: str) -> PathMethod:
     """The method called *name*; UsageError lists the names."""
-    if name not in METHODS:
-        raise UsageError(f"unknown method {name!r}; {nearest(name, METHODS)}")
-    return METHODS[name]
+    if name not in PAIR_METHODS:
+        raise UsageError(f"unknown method {name!r}; {nearest(name, PAIR_METHODS)}")
+    return PAIR_METHODS[name]
 
 
 def chosen_saver_point(name: str, path: PairPath, max_drop: float) -> int:

@@ -1,0 +1,188 @@
+"""Certificates: how far along a policy path a promise can be given.
+
+Fixed-sequence testing (Learn then Test, Angelopoulos et al. 2021): policies are tested in the path's order at the full
+level and the last one before the first failure is used; the promise then fails with chance delta at most. The path must
+have been fixed without these samples, but for the thresholds of one score: there the policy is constant between scores,
+and every score of the certified samples may be a threshold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import BudgetError, UsageError, nearest
+from pilotfish.plan.certificate import exact, wsr
+from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
+from pilotfish.plan.path import Counts, PolicyPath, count, outcomes
+from pilotfish.plan.trace import Trace
+
+F64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Kind = Literal["drop", "accuracy", "agreement", "cost"]
+Test = Literal["exact", "paired_cp", "wsr"]
+TESTS: tuple[Test, ...] = get_args(Test)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What is to hold on all data, with confidence 1 - delta.
+
+    kind    ``drop``: base minus cascade accuracy <= target; ``agreement``: share that differs from the base <= target;
+            ``accuracy`` >= target; ``cost`` <= target
+    delta   the chance of being wrong, already divided by the number of savers that compete
+    test    for drop: ``exact`` (default), ``paired_cp`` or ``wsr``; the other kinds use Clopper-Pearson, and wsr for
+            the cost of more than two stages
+    """
+
+    kind: Kind
+    target: float
+    delta: float
+    test: Test = "exact"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A promise that was kept by the tests.
+
+    index  the policy of the path that it holds for
+    bound  confidence bound of the promised quantity at that policy: at or within the target
+    n      samples it was certified on
+    """
+
+    promise: Promise
+    index: int
+    bound: float
+    n: int
+    confidence: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``guarantee`` of ``pilotfish tune --json``."""
+        return {
+            "kind": self.promise.kind,
+            "target": self.promise.target,
+            "confidence": self.confidence,
+            "bound": self.bound,
+            "n": self.n,
+            "test": self.promise.test,
+        }
+
+
+def certify(trace: Trace, path: PolicyPath, promise: Promise, confidence: float) -> Certificate:
+    """The last policy of *path* before the first that fails its test on *trace*.
+
+    For ``cost`` the path is tested from its cheapest end. BudgetError, with what could be promised, when the first
+    policy fails; for a drop with too few samples it names the smallest n that could do.
+    """
+    if promise.test not in TESTS:
+        raise UsageError(f"unknown test {promise.test!r}; {nearest(promise.test, TESTS)}")
+    n = len(trace)
+    _check_samples(promise, n)
+    order = np.arange(len(path))[::-1] if promise.kind == "cost" else np.arange(len(path))
+    tried = path.take(order)
+    counts = count(trace, tried)
+    passed = _passes(trace, tried, counts, promise)
+    run = int(np.argmin(passed)) if not passed.all() else len(passed)
+    if run == 0:
+        best = _bound(trace, tried, counts, promise, 0)
+        raise BudgetError(_refusal(promise, n, best, confidence))
+    i = run - 1
+    return Certificate(promise, int(order[i]), _bound(trace, tried, counts, promise, i), n, confidence)
+
+
+def _passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> Mask:
+    n, target, delta = counts.n, promise.target, promise.delta
+    if promise.kind == "agreement":
+        return np.asarray(upper(counts.lost + counts.won, n, delta) <= target)
+    if promise.kind == "accuracy":
+        right = int(trace.base_right.sum()) - counts.lost + counts.won
+        return np.asarray(lower(right, n, delta) >= target)
+    if promise.kind == "cost":
+        return _cost_bound(trace, counts, path, delta) <= target * (1 + 1e-12)
+    certain = _never_differs(path, counts)
+    if promise.test == "paired_cp":
+        return np.asarray((paired_upper(counts.lost, counts.won, n, delta) <= target) | certain)
+    if promise.test == "wsr":
+        return _wsr_passes(trace, path, promise, certain)
+    return exact.rejects(counts.lost, counts.won, n, target, delta) | certain
+
+
+def _never_differs(path: PolicyPath, counts: Counts) -> Mask:
+    """Policies that exit nobody and answer with the base: their drop is 0 whatever the data."""
+    nobody = np.isposinf(path.thresholds).all(axis=1)
+    if path.exit_sets is not None:
+        nobody &= np.array([all(len(b) == 1 for b in sets) for sets in path.exit_sets])
+    return np.asarray(nobody & (counts.lost + counts.won == 0))
+
+
+def _wsr_passes(trace: Trace, path: PolicyPath, promise: Promise, certain: Mask) -> Mask:
+    passed = np.zeros(len(path), bool)
+    for i in range(len(path)):
+        _, gap = outcomes(trace, path.policy(i))
+        passed[i] = certain[i] or wsr.gap_rejects(gap, promise.target, promise.delta)
+        if not passed[i]:
+            break
+    return passed
+
+
+def _cost_bound(trace: Trace, counts: Counts, path: PolicyPath, delta: float) -> F64:
+    if trace.costs is None:
+        raise BudgetError("a cost cannot be promised: the records hold no such cost for every stage")
+    through = trace.through
+    if trace.stages == 2:
+        return np.asarray(through[0] + upper(counts.answered[:, 1], counts.n, delta) * (through[1] - through[0]))
+    bounds = np.empty(len(path))
+    for i in range(len(path)):
+        answered_by, _ = outcomes(trace, path.policy(i))
+        bounds[i] = through[-1] * wsr.upper_bound(through[answered_by] / through[-1], delta)
+    return bounds
+
+
+def _bound(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise, i: int) -> float:
+    n, delta = counts.n, promise.delta
+    lost, won = int(counts.lost[i]), int(counts.won[i])
+    if promise.kind == "agreement":
+        return float(upper(lost + won, n, delta))
+    if promise.kind == "accuracy":
+        return float(lower(int(trace.base_right.sum()) - lost + won, n, delta))
+    one = np.array([i])
+    if promise.kind == "cost":
+        picked = Counts(counts.answered[one], counts.lost[one], counts.won[one], n)
+        return float(_cost_bound(trace, picked, path.take(one), delta)[0])
+    if _never_differs(path, counts)[i]:
+        return 0.0
+    if promise.test == "paired_cp":
+        return float(paired_upper(lost, won, n, delta))
+    if promise.test == "wsr":
+        _, gap = outcomes(trace, path.policy(i))
+        return 2 * wsr.upper_bound((gap + 1) / 2, delta) - 1
+    return exact.upper_bound(lost, won, n, delta)
+
+
+def _check_samples(promise: Promise, n: int) -> None:
+    if promise.kind not in ("drop", "agreement"):
+        return
+    test = promise.test if promise.kind == "drop" else "exact"
+    needed = fewest_samples(promise.target, promise.delta, test)
+    if n < needed:
+        could = 1 - promise.delta ** (1 / max(n, 1))
+        more = "no number of samples can certify a drop of 0" if needed >= 2**62 else f"at least {needed:,} are needed"
+        raise BudgetError(
+            f"{n:,} samples cannot certify a drop of {100 * promise.target:g} points at {100 * (1 - promise.delta):g}% "
+            f"confidence: {more}; with {n:,} the smallest that could be is {100 * could:.2f} points"
+        )
+
+
+def _refusal(promise: Promise, n: int, best: float, confidence: float) -> str:
+    sure = f"with {100 * confidence:g}% confidence on {n:,} samples"
+    if promise.kind == "cost":
+        return f"no operating point costs at most {promise.target:,.6g} {sure}; the cheapest is bounded by {best:,.6g}"
+    if promise.kind == "accuracy":
+        return f"not even the base reaches {100 * promise.target:g}% {sure}; its lower bound is {100 * best:.2f}%"
+    return (
+        f"the first policy already may lose more than {100 * promise.target:g} points {sure}: its bound is "
+        f"{100 * best:.2f} points"
+    )

@@ -1,0 +1,131 @@
+"""Scores of a cascade's stages: plain, fitted on the calibration part alone, or the best by cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.cascade import Budget
+from pilotfish.plan.sweep import sorted_groups
+from pilotfish.records import Table
+from pilotfish.scores import (
+    Evidence,
+    ExitScore,
+    FittedScore,
+    Scored,
+    can_fit,
+    check_name,
+    cross_fit,
+    join,
+    plain_score,
+    truth_probability,
+)
+
+F64 = NDArray[np.float64]
+Rows = NDArray[np.intp]
+CANDIDATES = ("margin", "entropy", "temperature", "per_class", "learned_right", "learned_gain", "dirichlet", "learned")
+RESAMPLES = 40
+CERTAIN = 1.0  # standard errors by which a score must beat max_prob to be taken for it
+USUAL_DROP = 0.005
+
+
+@dataclass(frozen=True)
+class ScoreChoice:
+    """What ``auto`` found at one stage: the share that exits beyond max_prob's, by cross-validation, and its standard
+    error; ``chosen`` is max_prob unless a score is better by more than that."""
+
+    chosen: str
+    advantage: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class StageScores:
+    """scores: one per stage but the last; scored: their values on the rows they were fitted on, each by a model that
+    did not see the sample; choices: per stage, for ``auto`` alone."""
+
+    scores: tuple[ExitScore, ...]
+    scored: tuple[Scored, ...]
+    choices: tuple[ScoreChoice, ...] = ()
+
+
+def stage_scores(
+    table: Table, stages: Sequence[str], name: str, rows: Rows, budget: Budget | None = None, seed: int = 0
+) -> StageScores:
+    """The score *name* for every stage but the last, fitted on *rows* where it needs that."""
+    check_name(name)
+    found, choices = [], []
+    for stage in stages[:-1]:
+        if name == "auto":
+            fitted, choice = auto_score(evidence(table, stage, stages[-1], rows), budget, seed)
+            choices.append(choice)
+        else:
+            fitted = cross_fit(name, evidence(table, stage, stages[-1], rows), seed)
+        found.append(fitted)
+    return StageScores(tuple(f.score for f in found), tuple(f.scored for f in found), tuple(choices))
+
+
+def plain_stage_scores(table: Table, stages: Sequence[str], name: str) -> tuple[ExitScore, ...]:
+    """Unfitted scores of every stage but the last."""
+    return tuple(plain_score(name, table.outputs[stage]) for stage in stages[:-1])
+
+
+def evidence(table: Table, saver: str, base: str, rows: Rows) -> Evidence:
+    """What the score of *saver* is fitted on."""
+    own, theirs, reference = table.outputs[saver].take(rows), table.outputs[base].take(rows), table.reference[rows]
+    known = [m.n_classes for m in (table.meta[saver], table.meta[base]) if m.n_classes is not None]
+    seen = max(int(reference.max(initial=0)), int(own.prediction.max(initial=0))) + 1
+    return Evidence(
+        outputs=own,
+        reference=reference,
+        right=own.prediction == reference,
+        base_right=theirs.prediction == reference,
+        base_truth=truth_probability(theirs, reference),
+        n_classes=max([*known, seen, 2]),
+    )
+
+
+def auto_score(found: Evidence, budget: Budget | None, seed: int = 0) -> tuple[FittedScore, ScoreChoice]:
+    """The score whose cross-validated exit ratio at the budget's drop is best.
+
+    Exit ratios are averaged over half, once and twice the drop: less noisy than at one. A score replaces max_prob
+    only where its advantage exceeds one standard error over resamples of the samples.
+    """
+    drop = budget.value if budget is not None and budget.kind == "max_drop" else USUAL_DROP
+    plain = cross_fit("max_prob", found, seed)
+    change = found.right.astype(np.int64) - found.base_right.astype(np.int64)
+    draws = np.random.default_rng([seed, 2]).multinomial(len(found), np.full(len(found), 1 / len(found)), RESAMPLES)
+    weights = np.concatenate([np.ones((1, len(found)), np.int64), draws])  # the samples themselves, then resamples
+    best, best_lead, fitted = "max_prob", 0.0, plain
+    reference = _exits(plain.scored.values, change, weights, drop)
+    advantage: dict[str, tuple[float, float]] = {}
+    tried: dict[str, FittedScore] = {}
+    for name in CANDIDATES:
+        if not can_fit(name, found):
+            continue
+        parts = [tried[part] for part in ("learned_right", "dirichlet") if part in tried]
+        one = join(*parts) if name == "learned" and len(parts) == 2 else cross_fit(name, found, seed)
+        tried[name] = one
+        difference = _exits(one.scored.values, change, weights, drop) - reference
+        lead, error = float(difference[0]), float(difference[1:].std())
+        advantage[name] = (lead, error)
+        if lead > max(best_lead, CERTAIN * error):
+            best, best_lead, fitted = name, lead, one
+    return fitted, ScoreChoice(best, advantage)
+
+
+def _exits(values: F64, change: NDArray[np.int64], weights: NDArray[np.int64], drop: float) -> F64:
+    """(draws,): share that exits within the drop, the mean over half, once and twice of it, for each weighting."""
+    order, ends = sorted_groups(values)
+    total = weights.sum(axis=1)
+    exited = np.cumsum(weights[:, order], axis=1)[:, ends]
+    gain = np.cumsum(weights[:, order] * change[order], axis=1)[:, ends]
+    shares = []
+    for limit in (drop / 2, drop, 2 * drop):
+        feasible = gain >= -limit * total[:, None] - 1e-9
+        last = feasible.shape[1] - 1 - feasible[:, ::-1].argmax(axis=1)
+        share = np.take_along_axis(exited, last[:, None], axis=1)[:, 0] / total
+        shares.append(np.where(feasible.any(axis=1), share, 0.0))
+    return np.asarray(np.mean(shares, axis=0))

@@ -1,0 +1,100 @@
+"""What every stage would say of every sample: the one input of all ways to choose thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.cascade import Rule, decide
+from pilotfish.plan.costs import base_cost, stage_costs
+from pilotfish.records import Table
+from pilotfish.scores import ExitScore, Scale, Scored
+
+F64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """K stages on N samples.
+
+    values      float64 (K-1, N), what each stage but the last compares with its threshold; NaN never exits
+    scales      the unit of each row of values
+    right       bool (K, N), whether the answer of each stage, if it answers, is right
+    base_right  bool (N,), whether the last model alone is right; differs from right[-1] where the last stage's
+                answer is a mixture
+    costs       what running each stage adds, float per stage, or None when unknown
+    base_cost   of the last model alone
+    """
+
+    values: F64
+    scales: tuple[Scale, ...]
+    right: Mask
+    base_right: Mask
+    costs: tuple[float, ...] | None = None
+    base_cost: float | None = None
+
+    def __len__(self) -> int:
+        return int(self.right.shape[1])
+
+    @property
+    def stages(self) -> int:
+        """K."""
+        return int(self.right.shape[0])
+
+    def take(self, rows: Rows) -> Trace:
+        """The same stages on some rows."""
+        return Trace(
+            self.values[:, rows], self.scales, self.right[:, rows], self.base_right[rows], self.costs, self.base_cost
+        )
+
+    @property
+    def through(self) -> F64:
+        """float64 (K,): what a sample has cost that leaves at each stage; without costs, 1 for the last stage alone."""
+        costs = self.costs if self.costs is not None else (*(0.0,) * (self.stages - 1), 1.0)
+        return np.cumsum(costs)
+
+    @property
+    def whole(self) -> float:
+        """Cost of the last model alone; 1 where costs are unknown."""
+        return self.base_cost if self.base_cost is not None else 1.0
+
+
+def make_trace(
+    table: Table,
+    stages: Sequence[str],
+    rule: Rule,
+    scores: Sequence[ExitScore],
+    scored: Sequence[Scored] | None,
+    cost_key: str | None,
+    rows: Rows | None = None,
+) -> Trace:
+    """The trace of *stages* on the rows of a table.
+
+    scored  values of these rows to use instead of what *scores* give: of cross-fitted scores, say
+    """
+    picked = [table.outputs[name] if rows is None else table.outputs[name].take(rows) for name in stages]
+    reference = table.reference if rows is None else table.reference[rows]
+    values, right, scales = [], [], []
+    for k in range(len(stages)):
+        if scored is not None and k + 1 < len(stages):
+            decided_values, scale, prediction = scored[k].values, scored[k].scale, picked[k].prediction
+        else:
+            decision = decide(rule, scores, k, picked[: k + 1], len(stages))
+            decided_values, scale, prediction = decision.values, decision.scale, decision.prediction
+        values.append(decided_values)
+        scales.append(scale)
+        right.append(prediction == reference)
+    costs = stage_costs(table, stages, cost_key)
+    return Trace(
+        values=np.stack(values[:-1]),
+        scales=tuple(scales[:-1]),
+        right=np.stack(right),
+        base_right=np.asarray(picked[-1].prediction == reference),
+        costs=None if costs is None else tuple(costs),
+        base_cost=base_cost(table, stages[-1], cost_key),
+    )

@@ -1,0 +1,153 @@
+"""What tuning found: the cascade, how it did, and what its reader should know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pilotfish.cascade import Artefact, Budget, Performance, save_artefact, to_json
+from pilotfish.plan.certificate import Promise
+from pilotfish.plan.evidence import ScoreChoice, StageScores
+from pilotfish.plan.job import Job
+from pilotfish.scores import needs_fit
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The result of :func:`pilotfish.plan.tune`.
+
+    calibration   the chosen policy on the samples it was chosen (with a guarantee: certified) on
+    evaluation    the same on held-out samples; None at holdout 0
+    saves         whether the cascade costs less than the base alone; when not, "no saver" is the answer.
+                  None where costs are unknown
+    costs         mean cost and base cost by every cost key that all stages have, on the samples judged
+    choices       what ``--score auto`` weighed, per stage
+    """
+
+    artefact: Artefact
+    calibration: Performance
+    evaluation: Performance | None
+    split: dict[str, int]
+    saves: bool | None
+    reference: str
+    notes: tuple[str, ...] = ()
+    costs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    choices: tuple[ScoreChoice, ...] = ()
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """As people read them: probabilities for max_prob."""
+        return self.artefact.shown_thresholds
+
+    @property
+    def guarantee(self) -> Mapping[str, Any] | None:
+        """What was certified, or None."""
+        return self.artefact.guarantee
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the cascade folder."""
+        return save_artefact(self.artefact, folder)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``pilotfish tune --json``."""
+        artefact = self.artefact
+        return {
+            "stages": [stage.name for stage in artefact.stages],
+            "method": artefact.method,
+            "score": artefact.score,
+            "scores": [s.name for s in artefact.scores],
+            "thresholds": [to_json(t) for t in self.thresholds] if artefact.is_threshold_vector else None,
+            "policy": artefact.policy,
+            "split": self.split,
+            "calibration": self.calibration.to_json(),
+            "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
+            "guarantee": None if artefact.guarantee is None else dict(artefact.guarantee),
+            "costs": {key: {"cost": cost, "base_cost": base} for key, (cost, base) in self.costs.items()},
+            "saves": self.saves,
+            "reference": self.reference,
+            "notes": list(self.notes),
+        }
+
+
+def notes_on(
+    job: Job,
+    scores: StageScores,
+    calibration: Performance,
+    evaluation: Performance | None,
+    costs: Mapping[str, tuple[float, float]],
+    promise: Promise | None,
+) -> tuple[str, ...]:
+    """Notes for whoever reads the figures."""
+    table, judged = job.table, evaluation or calibration
+    saves = None
+    if calibration.cost is not None and calibration.base_cost is not None:
+        saves = calibration.cost < calibration.base_cost
+    notes = [*table.notes, *_choice_notes(scores, job.stages)]
+    if saves is False:
+        notes.append("no saver: at this budget the cascade costs as much as the base alone or more; run the base alone")
+    if judged.base_cost is None:
+        notes.append(f"no cost {job.cost!r} in the records: the cheapest point is the one with the largest exit ratio")
+    if job.holdout == 0:
+        notes.append("judged on the samples the threshold was chosen on (holdout 0): the drop is optimistic")
+    if table.reference_kind == "base":
+        notes.append("no labels: the base's own answers are the reference, so accuracy means agreement with the base")
+    if (table.reference == table.reference[0]).all():
+        notes.append("all samples have one class: these thresholds say little about other classes")
+    if needs_fit(job.score) and len(job.parts.fit) < 500:
+        notes.append(
+            f"the score {job.score} was fitted on {len(job.parts.fit)} samples only; max_prob needs no fitting"
+        )
+    if (unresolved := resolution(judged, job.budget)) is not None:
+        notes.append(unresolved)
+    if saves:
+        notes += [
+            f"by {key} the cascade costs {cost / base:.0%} of the base: it saves by {job.cost} and not by {key}"
+            for key, (cost, base) in costs.items()
+            if base > 0 and cost >= base
+        ]
+    if calibration.n < 500 and promise is None:
+        notes.append(f"chosen on {calibration.n} samples only: expect the drop on new data to differ by points")
+    if promise is not None:
+        notes.append(_terms(promise))
+    return tuple(notes)
+
+
+def resolution(judged: Performance, budget: Budget) -> str | None:
+    """A warning where so few samples cannot tell the drop that was asked for from none."""
+    low, high = judged.drop_interval
+    half = (high - low) / 2
+    if budget.kind != "max_drop" or half <= budget.value:
+        return None
+    return (
+        f"{judged.n:,} samples resolve a drop to about ±{100 * half:.2f} points, the {100 * budget.value:g} points "
+        "asked for lie within that: read the interval, or use --guarantee"
+    )
+
+
+def _choice_notes(fitted: StageScores, stages: Sequence[str]) -> list[str]:
+    notes = []
+    for stage, choice in zip(stages, fitted.choices, strict=False):
+        if choice.chosen == "max_prob":
+            notes.append(f"{stage}: no score is better than max_prob by more than its noise")
+            continue
+        lead, error = choice.advantage[choice.chosen]
+        notes.append(
+            f"{stage}: score {choice.chosen} exits {100 * lead:.1f} ± {100 * error:.1f} points more than max_prob in "
+            "cross-validation"
+        )
+    return notes
+
+
+def _terms(promise: Promise) -> str:
+    what = {
+        "drop": f"the drop is at most {100 * promise.target:g} points",
+        "agreement": f"at most {100 * promise.target:g}% of the answers differ from the base's",
+        "accuracy": f"the accuracy is at least {100 * promise.target:g}%",
+        "cost": f"the mean cost is at most {promise.target:,.6g}",
+    }[promise.kind]
+    return (
+        f"guarantee: {what} on data like these, unless a chance of {100 * promise.delta:.3g}% struck when they were "
+        "drawn; it holds for stages that were chosen without these samples (else give --savers-tried)"
+    )
