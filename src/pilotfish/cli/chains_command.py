@@ -1,0 +1,107 @@
+"""``pilotfish chains``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def chains(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
+    base: Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper; the last stage.")],
+    max_drop: Annotated[
+        str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")
+    ] = None,
+    max_cost: Annotated[
+        str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
+    ] = None,
+    max_stages: Annotated[int, typer.Option(metavar="K", help="Most stages, the base included.")] = 3,
+    top: Annotated[int, typer.Option(metavar="N", help="How many chains to show.")] = 10,
+    cost: Annotated[
+        str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
+    ] = "macs",
+    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")] = "max_prob",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Split to search on.")] = "val",
+    holdout: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the samples to judge on; 0 judges where it searched.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Search all chains of savers to a base, and say what each further stage buys.
+
+    Example: pilotfish chains run --base timm:resnet152 --max-drop 0.5%
+    """
+    from pilotfish.cli.output import console, notes, print_json, say, table
+    from pilotfish.cli.parse import cost_limit, fraction
+    from pilotfish.plan import find_chains
+    from pilotfish.records import open_run
+    from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
+
+    if (max_drop is None) == (max_cost is None):
+        raise typer.BadParameter("give exactly one of --max-drop, --max-cost")
+    found = find_chains(
+        open_run(run),
+        base,
+        max_drop=fraction(max_drop, "--max-drop"),
+        max_cost=cost_limit(max_cost),
+        max_stages=max_stages,
+        top=top,
+        cost=cost,
+        score=score,
+        split=split,
+        holdout=holdout,
+        seed=seed,
+    )
+    search = found.search
+    unit = cost_unit(cost, search.base_cost)
+    rows = []
+    for i, chain in enumerate(search.chains):
+        bought = chain.over_shorter
+        row = [
+            " → ".join(chain.stages),
+            " / ".join(format_threshold(t) for t in chain.thresholds) or "–",
+            " / ".join(percent(r, 1) for r in chain.exit_ratio),
+            f"{format_cost(cost, chain.cost, unit)} ({percent(chain.cost / search.base_cost, 1)})",
+            plain_points(chain.drop),
+            "–" if bought is None else percent(bought.saving, 1),
+        ]
+        if found.held_out:
+            held = found.held_out[i]
+            low, high = held.drop_interval
+            row += [percent((held.cost or 0.0) / search.base_cost, 1)]
+            row += [f"{plain_points(held.drop)} [{plain_points(low)}, {plain_points(high)}]"]
+        rows.append(row)
+    columns = [("chain", "left"), ("thresholds", "right"), ("exit ratio", "right"), ("cost (of base)", "right")]
+    columns += [("drop", "right"), ("last stage saves", "right")]
+    if found.held_out:
+        columns += [("held out: cost", "right"), ("drop [95 %]", "right")]
+    target = console(as_json)
+    table(target, columns, rows, title=f"Chains to {base} ({found.budget}, n = {search.n:,})", strong=0)
+    say(target, *_summary(found.best, run, base, max_drop, max_cost))
+    notes(found.notes)
+    if as_json:
+        print_json(found.to_json())
+
+
+def _summary(best: object, run: Path, base: str, max_drop: str | None, max_cost: str | None) -> list[str]:
+    import shlex
+
+    from pilotfish.plan.chains import FoundChain
+    from pilotfish.report.format import percent
+
+    assert isinstance(best, FoundChain)
+    if len(best.stages) == 1:
+        return ["No chain saves anything: run the base alone."]
+    budget = ["--max-drop", max_drop] if max_drop is not None else ["--max-cost", str(max_cost)]
+    command = ["pilotfish", "tune", str(run), "--stages", ",".join(best.stages), *budget]
+    lines = [f"Best: {' → '.join(best.stages)}. Next: {shlex.join(command)}"]
+    if len(best.stages) > 2 and best.over_pair is not None:
+        pair = best.over_pair
+        lines.append(
+            f"Beside the best pair ({' → '.join(pair.stages)}) it costs {percent(pair.saving, 1)} less "
+            "on the samples searched."
+        )
+    return lines

@@ -1,0 +1,117 @@
+"""Which chain: all chains of a run's models to a base, each at its best thresholds, and what the third stage buys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pilotfish.cascade import Performance, Rule, make_budget
+from pilotfish.errors import RecordsError
+from pilotfish.plan.chains import ChainSearch, FoundChain, search_chains
+from pilotfish.plan.evaluate import evaluate
+from pilotfish.plan.evidence import StageScores, stage_scores
+from pilotfish.plan.holdout import split_rows
+from pilotfish.plan.savers import find_candidates
+from pilotfish.plan.trace import make_trace
+from pilotfish.records import Run, align
+from pilotfish.scores import check_name, to_shown
+
+
+@dataclass(frozen=True)
+class ChainRanking:
+    """Chains for one base, best first; the base alone is among them.
+
+    search    thresholds as people read them, costs and comparisons on the samples that the search used
+    held_out  how each chain of ``search.chains`` did on the held-out samples; empty at holdout 0
+    """
+
+    search: ChainSearch
+    held_out: tuple[Performance, ...]
+    budget: str
+    cost: str
+    score: str
+    split: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> FoundChain:
+        """The best chain."""
+        return self.search.best
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``pilotfish chains --json``."""
+        document = self.search.to_json()
+        for i, entry in enumerate(document["chains"]):
+            entry["held_out"] = self.held_out[i].to_json() if self.held_out else None
+        settings = {"budget": self.budget, "cost": self.cost, "score": self.score, "split": self.split}
+        return {**document, **settings, "notes": list(self.notes)}
+
+
+def find_chains(
+    run: Run,
+    base: str,
+    *,
+    max_drop: float | None = None,
+    max_cost: float | str | None = None,
+    max_stages: int = 3,
+    top: int = 10,
+    cost: str = "macs",
+    score: str = "max_prob",
+    split: str = "val",
+    holdout: float = 0.5,
+    seed: int = 0,
+) -> ChainRanking:
+    """Search all chains of rising cost to *base* under one budget; up to three stages exhaustively, beyond by a beam.
+
+    Thresholds are chosen on one part of the samples and judged on the other. RecordsError without costs.
+    """
+    check_name(score)
+    names, notes = find_candidates(run, base, split, cost)
+    table = align([run.read(name, split) for name in names], run.read(base, split))
+    base_cost = table.meta[base].costs.get(cost)
+    if base_cost is None:
+        raise RecordsError(f"{base} has no cost {cost!r} in its records; chains are compared by cost: add it")
+    names = [name for name in names if cost in table.meta[name].costs]
+    if not names:
+        raise RecordsError(f"no model of {run.path} on split {split!r} costs less than {base} and has a confidence")
+    budget = make_budget(max_drop, max_cost, None, base_cost)
+    parts = split_rows(len(table), holdout, seed)
+    fitted = {name: stage_scores(table, (name, base), score, parts.fit, budget, seed) for name in names}
+    found = search_chains(
+        np.stack([fitted[name].scored[0].values for name in names]),
+        np.stack([table.correct(name)[parts.fit] for name in names]),
+        table.correct(base)[parts.fit],
+        [table.meta[name].costs[cost] for name in names],
+        base_cost,
+        max_drop=budget.value if budget.kind == "max_drop" else None,
+        max_cost=budget.value if budget.kind == "max_cost" else None,
+        max_stages=max_stages,
+        names=names,
+        base=base,
+        top=top,
+    )
+    held_out = []
+    for chain in found.chains if len(parts.evaluation) else ():
+        scores = [fitted[name].scores[0] for name in chain.stages[:-1]]
+        if not scores:
+            right = float(table.correct(base)[parts.evaluation].mean())
+            held_out.append(
+                Performance(len(parts.evaluation), right, right, 0.0, (0.0, 0.0), base_cost, base_cost, (1.0,))
+            )
+            continue
+        trace = make_trace(table, chain.stages, Rule(), scores, None, cost, parts.evaluation)
+        held_out.append(evaluate(trace, tuple((t,) for t in chain.thresholds)))
+    shown = tuple(
+        replace(
+            chain, thresholds=tuple(_shown(fitted[s], t) for s, t in zip(chain.stages, chain.thresholds, strict=False))
+        )
+        for chain in found.chains
+    )
+    found = replace(found, chains=shown)
+    return ChainRanking(found, tuple(held_out), str(budget), cost, score, split, (*notes, *table.notes))
+
+
+def _shown(fitted: StageScores, threshold: float) -> float:
+    return float(to_shown(fitted.scores[0].scale, threshold))

@@ -1,0 +1,136 @@
+"""All pairs of a pool at once, against the sweep of each pair."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pilotfish.errors import PilotfishError, RecordsError, UsageError
+from pilotfish.plan import rank_savers, sweep
+from pilotfish.plan.pool import PoolMatch, pool_r_match
+from pilotfish.plan.rank_pool import rank_pool
+from pilotfish.records import Run
+from support.pairs import TIED, WILD
+from support.runs import records
+
+
+def check(found: PoolMatch, scores: np.ndarray, right: np.ndarray, costs: np.ndarray, drop: float) -> None:
+    for s in range(len(costs)):
+        for b in range(len(costs)):
+            if costs[s] < costs[b]:
+                path = sweep(scores[s].astype(np.float64), right[s], right[b])
+                at = path.last_feasible(drop)
+                assert (found.exited[s, b], found.thresholds[s, b]) == (path.exited[at], path.thresholds[at])
+            else:
+                assert (found.pair[s, b], found.exited[s, b], found.thresholds[s, b]) == (False, 0, math.inf)
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_each_pair_is_its_sweep(data: st.DataObject) -> None:
+    m, n = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 20))
+    one = data.draw(st.sampled_from([TIED, WILD, TIED | st.just(math.nan), st.just(0.5), st.just(math.nan)]))
+    scores = np.array([data.draw(st.lists(one, min_size=n, max_size=n)) for _ in range(m)])
+    right = np.array([data.draw(st.lists(st.booleans(), min_size=n, max_size=n)) for _ in range(m)])
+    costs = np.array(data.draw(st.lists(st.integers(0, 3), min_size=m, max_size=m)), np.float64)
+    drop = data.draw(st.sampled_from([0.0, 0.001, 0.05, 0.3, -0.1]))
+    check(pool_r_match(scores, right, costs, drop), scores, right, costs, drop)
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 7, 300, 10**6])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("drop", [0.0, 0.01])
+def test_many_blocks_and_heavy_ties(distinct: int, dtype: type, drop: float) -> None:
+    rng = np.random.default_rng(distinct)
+    m, n = 4, 20_000
+    scores = rng.integers(0, distinct, (m, n)).astype(dtype)
+    scores[rng.random((m, n)) < 0.01] = np.nan
+    right = rng.random((m, n)) < np.array([[0.7], [0.7], [0.702], [0.9]])  # near-equals cross zero again and again
+    costs = np.arange(m, dtype=np.float64)
+    check(pool_r_match(scores, right, costs, drop), scores, right, costs, drop)
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    scores, right = rng.normal(size=(6, 3000)), rng.random((6, 3000)) < 0.8
+    one, three = (pool_r_match(scores, right, np.arange(6.0), threads=k) for k in (1, 3))
+    assert np.array_equal(one.exited, three.exited)
+    assert np.array_equal(one.thresholds, three.thresholds)
+
+
+@pytest.mark.parametrize(
+    ("scores", "right", "costs", "drop", "message"),
+    [
+        (np.zeros(3), np.zeros(3, bool), np.zeros(3), 0.0, r"found \(3,\)"),
+        (np.zeros((2, 3)), np.zeros((2, 4), bool), np.zeros(2), 0.0, r"found \(2, 3\), \(2, 4\)"),
+        (np.zeros((2, 3)), np.zeros((2, 3), bool), np.zeros(3), 0.0, "costs"),
+        (np.zeros((2, 3)), np.zeros((2, 3), bool), np.array([1.0, math.nan]), 0.0, "not a finite number"),
+        (np.zeros((2, 3)), np.zeros((2, 3), bool), np.zeros(2), 2.0, "fraction"),
+    ],
+)
+def test_arrays_that_make_no_pool_are_refused(
+    scores: np.ndarray, right: np.ndarray, costs: np.ndarray, drop: float, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        pool_r_match(scores, right, costs, drop)
+
+
+def a_run(folder: Path, n: int = 300, shuffled: bool = False) -> Run:
+    """Four models with a confidence, one of classes alone, one without a cost."""
+    rng, run = np.random.default_rng(3), Run(folder)
+    label = np.zeros(n, np.int64)
+    hard = rng.random(n)
+    for k, name in enumerate(["tiny", "small", "middle", "large", "classes", "unpriced"]):
+        wrong = (hard > 0.5 + 0.1 * k).astype(int)
+        outputs = None if name == "classes" else {"log_odds": np.round(1 - hard + 0.2 * rng.normal(size=n), 1)}
+        order = rng.permutation(n) if shuffled and k == 1 else np.arange(n)
+        kept = {key: value[order] for key, value in (outputs or {}).items()}
+        costs = {} if name == "unpriced" else {"macs": 10.0**k}
+        ids = [f"i{i}" for i in order]
+        run.write(records(name, wrong[order], ids=ids, label=label[order], outputs=kept, costs=costs))
+    return run
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("drop", [0.0, 0.02])
+def test_a_run_ranked_at_once_is_each_base_ranked_alone(tmp_path: Path, shuffled: bool, drop: float) -> None:
+    run = a_run(tmp_path, shuffled=shuffled)
+    found = rank_pool(run, max_drop=drop)
+    assert found.models == ("tiny", "small", "middle", "large", "classes")
+    for column, base in enumerate(found.models[1:], start=1):
+        alone = rank_savers(run, base, max_drop=drop)
+        assert found.best[base] == alone.best
+        for saver in alone.savers:
+            if saver.delta_cost is None:
+                continue
+            row = found.models.index(saver.saver)
+            assert found.exit_ratio[row, column] == saver.exit_ratio
+            assert found.thresholds[row, column] == saver.threshold
+            assert found.delta_cost[row, column] == pytest.approx(saver.delta_cost, abs=1e-15)
+    assert any("unpriced" in note for note in found.notes)
+    assert any("classes" in note for note in found.notes)
+    document = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert document["exit_ratio"][0][0] is None
+    assert document["best"]["tiny"] is None
+
+
+def test_without_labels_there_is_no_common_truth(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for k, name in enumerate("ab"):
+        run.write(records(name, outputs={"log_odds": [0.1, 0.2, 0.3]}, costs={"macs": 1.0 + k}))
+    with pytest.raises(RecordsError, match="labels"):
+        rank_pool(run)
+
+
+def test_an_unknown_cost_or_score_is_told(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    with pytest.raises(PilotfishError, match=r"have a cost 'joules'.*macs"):
+        rank_pool(run, cost="joules")
+    with pytest.raises(UsageError, match="max_prob"):
+        rank_pool(run, score="maxprob")
