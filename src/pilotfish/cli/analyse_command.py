@@ -1,0 +1,69 @@
+"""``pilotfish analyse``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def analyse(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
+    base: Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper.")],
+    saver: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Saver to analyse; repeat or separate by commas. All that can be by default."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Split to judge on.")] = "val",
+    train: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Split to choose savers on; train if there is one, else half of --split."),
+    ] = None,
+    cost: Annotated[
+        str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
+    ] = "macs",
+    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
+    max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0.5%",
+    draws: Annotated[int, typer.Option(metavar="N", help="Bootstrap draws per saver.")] = 200,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the halves and the draws.")] = 0,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG or SVG to draw.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Why a saver saves or does not: failure ranking, mistakes, break-even, noise, selection, transfer.
+
+    Example: pilotfish analyse run --base timm:resnet152 --plot analysis.png
+    """
+    from pilotfish.cli.output import console, notes, print_json, say, table
+    from pilotfish.cli.parse import fraction, name_list
+    from pilotfish.plan.analysis import analyse as analyse_run
+    from pilotfish.records import open_run
+    from pilotfish.report.analysis_plot import plot_format, write_plot
+    from pilotfish.report.analysis_tables import analysis_tables
+
+    if plot is not None:
+        plot_format(plot)  # a name that cannot be drawn is refused before the work
+    found = analyse_run(
+        open_run(run),
+        base,
+        savers=name_list(saver) if saver else None,
+        split=split,
+        train=train,
+        cost=cost,
+        score=score,
+        max_drop=fraction(max_drop, "--max-drop") or 0.0,
+        draws=draws,
+        seed=seed,
+    )
+    target = console(as_json)
+    for made in analysis_tables(found):
+        table(target, made.columns, made.rows, title=made.title)
+        say(target, *made.after)
+    if plot is not None:
+        write_plot(found, plot)
+        say(target, f"Plot: {plot}")
+    notes(found.notes)
+    if as_json:
+        print_json(found.to_json())

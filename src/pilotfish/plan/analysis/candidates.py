@@ -1,0 +1,68 @@
+"""Which models of a run can be savers of a base, and the tables of their records per split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pilotfish.errors import RecordsError, UsageError, nearest
+from pilotfish.records import RecordsMeta, Run, Table, read_table
+from pilotfish.scores import score
+
+
+def candidates(
+    run: Run, base: str, split: str, cost: str, score_name: str, wanted: Sequence[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """(names, notes): the *wanted* savers, or all that cost less than the base and have the score."""
+    metas = {meta.model: meta for meta in run.metas(split)}
+    if base not in metas:
+        run.read(base, split)  # raises the error that lists what there is
+    base_cost = metas[base].costs.get(cost)
+    if base_cost is None and cost != "macs":
+        known = sorted({key for meta in metas.values() for key in meta.costs})
+        raise RecordsError(f"{base} has no cost {cost!r} in its records; {nearest(cost, known)}")
+    if wanted is not None:
+        return _given(run, base, split, score_name, wanted), []
+    names = [name for name, meta in metas.items() if name != base and _cheaper(meta, cost, base_cost)]
+    kept = [name for name in names if _has_score(run, name, split, score_name)]
+    notes = []
+    if left_out := [name for name in names if name not in kept]:
+        notes.append(f"without a score {score_name}, and so left out: {', '.join(left_out)}")
+    if not kept:
+        raise RecordsError(
+            f"no model of {run.path} on split {split!r} can be a saver for {base}; "
+            "a saver costs less and has a confidence: record or import one"
+        )
+    return kept, notes
+
+
+def _given(run: Run, base: str, split: str, score_name: str, wanted: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(wanted))
+    if base in names:
+        raise UsageError(f"{base} is the base; name other models as savers")
+    for name in names:
+        score(score_name, run.read(name, split).outputs)  # raises the error that says what it lacks
+    return names
+
+
+def _cheaper(meta: RecordsMeta, cost: str, base_cost: float | None) -> bool:
+    its_cost = meta.costs.get(cost)
+    return base_cost is None or its_cost is None or its_cost < base_cost
+
+
+def _has_score(run: Run, name: str, split: str, score_name: str) -> bool:
+    try:
+        score(score_name, run.read(name, split).outputs)
+    except RecordsError:
+        return False
+    return True
+
+
+def split_tables(run: Run, base: str, savers: Sequence[str], splits: Sequence[str]) -> dict[str, Table]:
+    """The aligned records per split of those *savers* that are recorded there; only splits with the base and one."""
+    tables = {}
+    for split in splits:
+        here = run.models(split)
+        names = [name for name in savers if name in here]
+        if base in here and names:
+            tables[split] = read_table(run, names, base, split)
+    return tables
