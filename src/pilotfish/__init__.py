@@ -18,50 +18,78 @@ from typing import TYPE_CHECKING, Any
 from pilotfish._version import __version__
 
 if TYPE_CHECKING:
-    from pilotfish.api import bench, import_predictions, open_run, record, savers, tune, write_report
+    from pilotfish.api import (
+        analyse,
+        bench,
+        chains,
+        import_predictions,
+        open_run,
+        record,
+        savers,
+        shortlist,
+        tune,
+        write_report,
+    )
     from pilotfish.cascade import Artefact
     from pilotfish.data import load_data
     from pilotfish.errors import PilotfishError
     from pilotfish.flow import build
     from pilotfish.models import Model, Preprocessing, load_model
-    from pilotfish.plan import SaverRanking, Tuning
+    from pilotfish.plan import Analysis, ChainRanking, SaverRanking, Shortlist, Tuning
     from pilotfish.records import Records, Run
     from pilotfish.runtime import Answer, BenchResult, Cascade
 
 _HOMES = {
-    "pilotfish.api": ("bench", "import_predictions", "open_run", "record", "savers", "tune", "write_report"),
+    "pilotfish.api": (
+        "analyse",
+        "bench",
+        "chains",
+        "import_predictions",
+        "open_run",
+        "record",
+        "savers",
+        "shortlist",
+        "tune",
+        "write_report",
+    ),
     "pilotfish.cascade": ("Artefact",),
     "pilotfish.data": ("load_data",),
     "pilotfish.errors": ("PilotfishError",),
     "pilotfish.flow": ("build",),
     "pilotfish.models": ("Model", "Preprocessing", "load_model"),
-    "pilotfish.plan": ("SaverRanking", "Tuning"),
+    "pilotfish.plan": ("Analysis", "ChainRanking", "SaverRanking", "Shortlist", "Tuning"),
     "pilotfish.records": ("Records", "Run"),
     "pilotfish.runtime": ("Answer", "BenchResult", "Cascade"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Analysis",
     "Answer",
     "Artefact",
     "BenchResult",
     "Cascade",
+    "ChainRanking",
     "Model",
     "PilotfishError",
     "Preprocessing",
     "Records",
     "Run",
     "SaverRanking",
+    "Shortlist",
     "Tuning",
     "__version__",
+    "analyse",
     "bench",
     "build",
+    "chains",
     "import_predictions",
     "load_data",
     "load_model",
     "open_run",
     "record",
     "savers",
+    "shortlist",
     "tune",
     "write_report",
 ]

@@ -6,9 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pilotfish.plan.analysis import Analysis
+from pilotfish.plan.analysis import analyse as _analyse
+from pilotfish.plan.find_chains import ChainRanking, find_chains
 from pilotfish.plan.savers import SaverRanking, rank_savers
-from pilotfish.plan.tune import Tuning
+from pilotfish.plan.shortlist import Shortlist
+from pilotfish.plan.shortlist import shortlist as _shortlist
 from pilotfish.plan.tune import tune as _tune
+from pilotfish.plan.tuning import Tuning
 from pilotfish.records import Run, import_file
 from pilotfish.records import open_run as _open_run
 
@@ -38,6 +43,7 @@ def record(
     augment: int | None = None,
     timing: bool = True,
     overwrite: bool = False,
+    costs: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> list[RecordResult]:
     """Record what models say about data, one Parquet file each; goes on where an interrupted call stopped.
@@ -48,6 +54,7 @@ def record(
     batch_size  None: the fastest measured
     store       ``full`` keeps all logits, ``topK`` the K best; None: full up to 128 classes, else top10
     augment     seed of augmented views, the same for every model
+    costs       further costs per sample of one model, such as ``{"joules": 0.8}``
     progress    called with (model, samples done, samples in all)
     """
     from pilotfish.recording import RecordOptions
@@ -62,6 +69,7 @@ def record(
         augment=augment,
         timing=timing,
         overwrite=overwrite,
+        costs=costs or {},
     )
     return record_all(data, models, run, alias=alias, options=options, progress=progress)
 
@@ -92,8 +100,13 @@ def savers(
     seed: int = 0,
     method: str = "sweep",
     max_drop: float = 0.0,
+    guarantee: float | None = None,
+    test: str = "exact",
 ) -> SaverRanking:
-    """Rank the models of a run as savers for *base* by ΔC (TinySaver Eq. 6, 7, 10)."""
+    """Rank the models of a run as savers for *base* by ΔC (TinySaver Eq. 6, 7, 10).
+
+    guarantee  confidence that all savers' certified drops hold at once; they are ranked on other samples
+    """
     return rank_savers(
         _opened(run),
         base,
@@ -104,6 +117,80 @@ def savers(
         seed=seed,
         method=method,
         max_drop=max_drop,
+        guarantee=guarantee,
+        test=test,
+    )
+
+
+def shortlist(
+    base: str,
+    *,
+    size: str = "native",
+    cost: str | None = None,
+    device: str | None = None,
+    max_drop: float = 0.0,
+    top: int = 10,
+    per_family: int = 2,
+) -> Shortlist:
+    """Which of timm's models are worth recording as savers for *base*, from published accuracy and speed alone."""
+    return _shortlist(base, size=size, cost=cost, device=device, max_drop=max_drop, top=top, per_family=per_family)
+
+
+def chains(
+    run: str | Path | Run,
+    base: str,
+    *,
+    max_drop: float | None = None,
+    max_cost: float | str | None = None,
+    max_stages: int = 3,
+    top: int = 10,
+    cost: str = "macs",
+    score: str = "max_prob",
+    split: str = "val",
+    holdout: float = 0.5,
+    seed: int = 0,
+) -> ChainRanking:
+    """Search all chains of savers to *base* under one budget, and what each further stage buys."""
+    return find_chains(
+        _opened(run),
+        base,
+        max_drop=max_drop,
+        max_cost=max_cost,
+        max_stages=max_stages,
+        top=top,
+        cost=cost,
+        score=score,
+        split=split,
+        holdout=holdout,
+        seed=seed,
+    )
+
+
+def analyse(
+    run: str | Path | Run,
+    base: str,
+    *,
+    savers: Sequence[str] | None = None,
+    split: str = "val",
+    train: str | None = None,
+    cost: str = "macs",
+    score: str = "max_prob",
+    max_drop: float = 0.0,
+    draws: int = 200,
+    seed: int = 0,
+) -> Analysis:
+    """Why savers save or do not: failure ranking, mistakes, break-even, noise, selection, transfer."""
+    return _analyse(
+        _opened(run),
+        base,
+        savers=savers,
+        split=split,
+        train=train,
+        cost=cost,
+        score=score,
+        max_drop=max_drop,
+        draws=draws,
+        seed=seed,
     )
 
 
@@ -120,8 +207,15 @@ def tune(
     split: str = "val",
     holdout: float = 0.5,
     seed: int = 0,
+    guarantee: float | None = None,
+    test: str = "exact",
+    savers_tried: int = 1,
+    options: Mapping[str, Any] | None = None,
 ) -> Tuning:
-    """Choose the exit threshold of (saver, base) for one budget; ``.save(folder)`` writes the cascade."""
+    """Choose the exits of (savers…, base) for one budget; ``.save(folder)`` writes the cascade.
+
+    See :func:`pilotfish.plan.tune` for methods, scores and guarantees.
+    """
     return _tune(
         _opened(run),
         stages,
@@ -134,6 +228,10 @@ def tune(
         split=split,
         holdout=holdout,
         seed=seed,
+        guarantee=guarantee,
+        test=test,
+        savers_tried=savers_tried,
+        options=options,
     )
 
 

@@ -15,7 +15,9 @@ import pilotfish
 from pilotfish.cli.main import app
 from support.process import command, environment
 
-COMMANDS = ["bench", "build", "demo", "import", "inspect", "models", "predict", "record", "report", "savers", "tune"]
+COMMANDS = sorted(
+    "analyse bench build chains demo import inspect models predict record report savers shortlist tune".split()
+)
 HEAVY = ["torch", "timm", "torchvision", "numpy", "pyarrow", "PIL", "matplotlib", "sklearn", "onnxruntime", "pandas"]
 
 

@@ -75,9 +75,13 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
     from pilotfish.cascade.folder import to_document
     from pilotfish.cli.output import console, print_json, say, table
     from pilotfish.report.format import format_cost, format_threshold, percent, plain_points
+    from pilotfish.report.policy import describe_guarantee, describe_policy
 
     target = console(as_json)
-    shown = [*(format_threshold(t) for t in artefact.shown_thresholds), "answers the rest"]
+    thresholds = [format_threshold(t) for t in artefact.shown_thresholds]
+    names = [s.name for s in artefact.scores] or [artefact.rule.kind] * len(thresholds)
+    exits = [f"{name} >= {t}" for name, t in zip(names, thresholds, strict=True)]
+    shown = [*(exits if artefact.is_threshold_vector else names), "answers the rest"]
     rows = [
         [
             str(k),
@@ -89,15 +93,18 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
         ]
         for k, s in enumerate(artefact.stages)
     ]
-    columns = [("stage", "right"), ("model", "left"), (f"exits at {artefact.score} >=", "right"), ("MACs", "right")]
+    columns = [("stage", "right"), ("model", "left"), ("exits at", "right"), ("MACs", "right")]
     table(target, [*columns, ("weights", "left"), ("", "left")], rows, title=f"Cascade {path}")
     for what, p in (("calibration", artefact.calibration), ("held out", artefact.evaluation)):
         if p is not None:
             cost = format_cost(artefact.cost_key, p.cost)
-            exits = " / ".join(percent(r, 1) for r in p.exit_ratio)
-            numbers = f"accuracy {percent(p.accuracy)}, drop {plain_points(p.drop)} points, cost {cost}, exits {exits}"
+            ratio = " / ".join(percent(r, 1) for r in p.exit_ratio)
+            numbers = f"accuracy {percent(p.accuracy)}, drop {plain_points(p.drop)} points, cost {cost}, exits {ratio}"
             say(target, f"{what:>11}: n {p.n:,}, {numbers}")
     budget = artefact.operating_point.budget
     say(target, f"   frontier: {len(artefact.frontier)} operating points; in force: {budget or 'thresholds as given'}")
+    say(target, f"     policy: method {artefact.method}, {describe_policy(artefact)}")
+    if artefact.guarantee is not None:
+        say(target, describe_guarantee(artefact.guarantee, artefact.cost_key))
     if as_json:
         print_json(to_document(artefact))

@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from pilotfish.cli import (
+    analyse_command,
     bench_command,
     build_command,
+    chains_command,
     demo_command,
     import_command,
     inspect_command,
@@ -20,6 +22,7 @@ from pilotfish.cli import (
     record_command,
     report_command,
     savers_command,
+    shortlist_command,
     tune_command,
 )
 from pilotfish.errors import PilotfishError
@@ -46,8 +49,11 @@ for command in (
     build_command.build,
     record_command.record,
     import_command.import_predictions,
+    shortlist_command.shortlist,
     savers_command.savers,
+    chains_command.chains,
     tune_command.tune,
+    analyse_command.analyse,
     report_command.report,
     bench_command.bench,
     predict_command.predict,

@@ -30,6 +30,14 @@ def share(text: str | None, option: str) -> float | None:
     return value / 100 if text.strip().endswith("%") else value
 
 
+def confidence(text: str | None, option: str) -> float | None:
+    """``90%`` or ``0.9`` as 0.9; strictly between 0 and 1."""
+    value = share(text, option)
+    if value is not None and not 0 < value < 1:
+        raise typer.BadParameter(f"{text!r} is not a confidence, such as 90%", param_hint=option)
+    return value
+
+
 def cost_limit(text: str | None) -> str | None:
     """A number in the cost's unit, or a share such as ``40%`` of the base's."""
     if text is not None:
@@ -50,6 +58,19 @@ def key_values(given: list[str], option: str) -> dict[str, float]:
         if not equals or not key:
             raise typer.BadParameter(f"expected KEY=NUMBER, such as usd=0.0004, found {entry!r}", param_hint=option)
         found[key] = _number(value, option, entry)
+    return found
+
+
+def choices(given: list[str], option: str) -> dict[str, str]:
+    """``KEY=VALUE`` pairs as text."""
+    found = {}
+    for entry in given:
+        key, equals, value = entry.partition("=")
+        if not equals or not key or not value:
+            raise typer.BadParameter(
+                f"expected KEY=VALUE, such as diagram=survivors, found {entry!r}", param_hint=option
+            )
+        found[key] = value
     return found
 
 

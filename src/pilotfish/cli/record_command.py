@@ -36,6 +36,10 @@ def record(
         typer.Option(metavar="SEED", help="Seed of augmented views; every model sees the same view of an image."),
     ] = None,
     timing: Annotated[bool, typer.Option(help="Measure time per sample at several batch sizes first.")] = True,
+    cost: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=X", help="A further cost per sample, such as joules=0.8 or usd=4e-6; one model."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -44,7 +48,7 @@ def record(
     Example: pilotfish record --data folder:photos --model timm:resnet18,timm:resnet152 --run run
     """
     from pilotfish.cli.output import console, notes, print_json, progress_bars, table
-    from pilotfish.cli.parse import name_list
+    from pilotfish.cli.parse import key_values, name_list
     from pilotfish.recording import RecordOptions
     from pilotfish.recording import record as run_record
     from pilotfish.report.format import format_cost, format_count
@@ -58,6 +62,7 @@ def record(
         augment=augment,
         timing=timing,
         overwrite=overwrite,
+        costs=key_values(cost or [], "--cost"),
     )
     with progress_bars() as progress:
         results = run_record(data, name_list(model), run, alias=alias, options=options, progress=progress)

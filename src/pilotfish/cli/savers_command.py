@@ -10,11 +10,12 @@ import typer
 
 def savers(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
-    base: Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper.")],
+    base: Annotated[str | None, typer.Option(metavar="NAME", help="The model to make cheaper; or --all-bases.")] = None,
+    all_bases: Annotated[bool, typer.Option("--all-bases", help="The best saver of every model of the run.")] = False,
     cost: Annotated[
         str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
     ] = "macs",
-    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
+    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")] = "max_prob",
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to judge on.")] = "val",
     holdout: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the samples kept to check the drop on.")
@@ -22,6 +23,12 @@ def savers(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
     method: Annotated[str, typer.Option(metavar="NAME", help="sweep, first_violation or grid50.")] = "sweep",
     max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0",
+    guarantee: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONF", help="Certify every saver's drop with this confidence for all at once, such as 90%."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Rank the models of a run as savers for a base, by the cost they would save.
@@ -29,11 +36,20 @@ def savers(
     Example: pilotfish savers run --base timm:resnet152
     """
     from pilotfish.cli.output import console, notes, print_json, say, table
-    from pilotfish.cli.parse import fraction
+    from pilotfish.cli.parse import confidence, fraction
     from pilotfish.plan import rank_savers
     from pilotfish.records import open_run
     from pilotfish.report.format import format_threshold, percent, plain_points, signed_percent
 
+    if (base is None) is not all_bases:
+        raise typer.BadParameter(
+            "Missing option '--base' (or --all-bases)" if base is None else "--all-bases takes no --base"
+        )
+    if base is None:
+        if holdout or guarantee is not None or method != "sweep":
+            raise typer.BadParameter("--holdout, --guarantee and --method need one base: give --base")
+        _pool(run, cost, score, split, fraction(max_drop, "--max-drop") or 0.0, as_json)
+        return
     found = rank_savers(
         open_run(run),
         base,
@@ -44,6 +60,7 @@ def savers(
         seed=seed,
         method=method,
         max_drop=fraction(max_drop, "--max-drop") or 0.0,
+        guarantee=confidence(guarantee, "--guarantee"),
     )
     rows = []
     for s in found.savers:
@@ -51,12 +68,18 @@ def savers(
         row = [s.saver, percent(s.accuracy), ratio, percent(s.exit_ratio, 1), format_threshold(s.threshold)]
         row.append(signed_percent(s.delta_cost, 1))
         if s.held_out is not None:
-            row += [percent(s.held_out["exit_ratio"], 1), plain_points(s.held_out["drop"] or 0.0)]
+            low, high = s.held_out["drop_interval"]
+            interval = f"[{plain_points(low)}, {plain_points(high)}]"
+            row += [percent(s.held_out["exit_ratio"], 1), f"{plain_points(s.held_out['drop'])} {interval}"]
+        if s.certified is not None:
+            row += [percent(s.certified["exit_ratio"], 1), signed_percent(s.certified["delta_cost"], 1)]
         rows.append(row)
     columns = [("saver", "left"), ("accuracy", "right"), ("C_S/C_B", "right"), ("exit ratio", "right")]
     columns += [("threshold", "right"), ("ΔC", "right")]
     if found.holdout > 0:
-        columns += [("held out: exit ratio", "right"), ("drop (points)", "right")]
+        columns += [("held out: exit ratio", "right"), ("drop in points [95 %]", "right")]
+    if found.guarantee is not None:
+        columns += [("certified: exit ratio", "right"), ("ΔC", "right")]
     what = "agreement" if found.reference == "base" else "accuracy"
     title = f"Savers for {base} ({what} {percent(found.base_accuracy)}, n = {found.n:,})"
     target = console(as_json)
@@ -79,3 +102,26 @@ def _next_command(run: Path, saver: str, base: str) -> str:
     import shlex
 
     return shlex.join(["pilotfish", "tune", str(run), "--stages", f"{saver},{base}", "--max-drop", "0.5%"])
+
+
+def _pool(run: Path, cost: str, score: str, split: str, max_drop: float, as_json: bool) -> None:
+    from pilotfish.cli.output import console, notes, print_json, table
+    from pilotfish.plan import rank_pool
+    from pilotfish.records import open_run
+    from pilotfish.report.format import cost_unit, format_cost, percent, signed_percent
+
+    found = rank_pool(open_run(run), split=split, cost=cost, score=score, max_drop=max_drop)
+    unit = cost_unit(cost, float(found.costs.max()))
+    rows = []
+    for b, name in enumerate(found.models):
+        saver = found.best[name]
+        s = None if saver is None else found.models.index(saver)
+        row = [name, format_cost(cost, float(found.costs[b]), unit), saver or "none saves"]
+        row += [percent(None if s is None else float(found.exit_ratio[s, b]), 1)]
+        rows.append([*row, signed_percent(None if s is None else float(found.delta_cost[s, b]), 1)])
+    columns = [("base", "left"), ("cost", "right"), ("best saver", "left"), ("exit ratio", "right"), ("ΔC", "right")]
+    title = f"Best savers of every base (drop at most {percent(max_drop)}, n = {found.n:,})"
+    table(console(as_json), columns, rows, title=title)
+    notes(found.notes)
+    if as_json:
+        print_json(found.to_json())

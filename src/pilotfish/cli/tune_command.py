@@ -10,9 +10,29 @@ import typer
 
 def tune(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
-    stages: Annotated[list[str], typer.Option(metavar="S,B", help="Saver and base, separated by a comma.")],
-    method: Annotated[str, typer.Option(metavar="NAME", help="sweep, first_violation or grid50.")] = "sweep",
-    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
+    stages: Annotated[
+        list[str], typer.Option(metavar="S,B", help="Savers and last the base, separated by commas, cheapest first.")
+    ],
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="sweep, pcee, pcee-ws, dyce, msdnet, ensemble, average, agreement, patience, first_violation or "
+            "grid50.",
+        ),
+    ] = "sweep",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Choice of the method, such as diagram=survivors; repeat for more."),
+    ] = None,
+    score: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="max_prob, margin, entropy, energy; fitted: temperature, per_class, learned_right, learned_gain, "
+            "learned_base_gain, dirichlet, learned; auto chooses by cross-validation.",
+        ),
+    ] = "max_prob",
     max_drop: Annotated[
         str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")
     ] = None,
@@ -23,6 +43,16 @@ def tune(
     cost: Annotated[
         str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
     ] = "macs",
+    guarantee: Annotated[
+        str | None,
+        typer.Option(metavar="CONF", help="Keep the budget on all data with this confidence, such as 90%."),
+    ] = None,
+    test: Annotated[
+        str, typer.Option(metavar="NAME", help="Test of a guaranteed drop: exact, paired_cp or wsr.")
+    ] = "exact",
+    savers_tried: Annotated[
+        int, typer.Option(metavar="K", help="Savers that competed on these samples; divides the chance of error.")
+    ] = 1,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to tune on.")] = "val",
     holdout: Annotated[
         float,
@@ -35,15 +65,16 @@ def tune(
     embed: Annotated[bool, typer.Option("--embed", help="Copy the models' weights into the cascade folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Set the exit threshold of a saver and a base for one budget.
+    """Set the exits of a cascade (savers, then the base) for one budget.
 
-    Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --out cascade
+    Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --guarantee 90% --out cascade
     """
     from pilotfish.cli.output import console, notes, print_json, say, table
-    from pilotfish.cli.parse import cost_limit, fraction, name_list, share
+    from pilotfish.cli.parse import choices, confidence, cost_limit, fraction, name_list, share
     from pilotfish.plan import tune as run_tune
     from pilotfish.records import open_run
-    from pilotfish.report.format import cost_unit, format_cost, format_count, format_threshold, percent, plain_points
+    from pilotfish.report.format import cost_unit, format_cost, format_count, percent, plain_points
+    from pilotfish.report.policy import describe_guarantee, describe_policy
 
     budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_accuracy, "--min-accuracy"))
     if sum(b is not None for b in budget) != 1:
@@ -62,6 +93,10 @@ def tune(
         split=split,
         holdout=holdout,
         seed=seed,
+        guarantee=confidence(guarantee, "--guarantee"),
+        test=test,
+        savers_tried=savers_tried,
+        options=choices(option or [], "--option"),
     )
     if out is not None and embed:
         from pilotfish.runtime import save_with_weights
@@ -82,8 +117,10 @@ def tune(
         rows.append([*cells, format_cost(key, p.cost, unit) + of_base, " / ".join(percent(r, 1) for r in p.exit_ratio)])
     columns = [("part", "left"), ("n", "right"), ("accuracy", "right"), ("base", "right"), ("drop [95 %]", "right")]
     target = console(as_json)
-    title = f"{' → '.join(s.name for s in result.artefact.stages)}, threshold {format_threshold(result.thresholds[0])}"
+    title = f"{' → '.join(s.name for s in result.artefact.stages)}, {describe_policy(result.artefact)}"
     table(target, [*columns, ("cost per sample", "right"), ("exit ratio", "right")], rows, title=title)
+    if result.guarantee is not None:
+        say(target, describe_guarantee(result.guarantee, key))
     if out is not None:
         say(target, f"Cascade written to {out}")
     notes(result.notes)

@@ -1,8 +1,31 @@
-"""Planning from records alone: savers, thresholds, frontiers."""
+"""Planning from records alone: savers, chains, policy paths, thresholds, certificates."""
 
+from pilotfish.plan.analysis import Analysis, analyse
+from pilotfish.plan.find_chains import ChainRanking, find_chains
 from pilotfish.plan.methods import METHODS
+from pilotfish.plan.rank_pool import PoolRanking, rank_pool
 from pilotfish.plan.savers import SaverRanking, SaverResult, r_match, rank_savers
+from pilotfish.plan.shortlist import Shortlist, shortlist
 from pilotfish.plan.sweep import PairPath, sweep
-from pilotfish.plan.tune import Tuning, tune
+from pilotfish.plan.tune import tune
+from pilotfish.plan.tuning import Tuning
 
-__all__ = ["METHODS", "PairPath", "SaverRanking", "SaverResult", "Tuning", "r_match", "rank_savers", "sweep", "tune"]
+__all__ = [
+    "METHODS",
+    "Analysis",
+    "ChainRanking",
+    "PairPath",
+    "PoolRanking",
+    "SaverRanking",
+    "SaverResult",
+    "Shortlist",
+    "Tuning",
+    "analyse",
+    "find_chains",
+    "r_match",
+    "rank_pool",
+    "rank_savers",
+    "shortlist",
+    "sweep",
+    "tune",
+]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pilotfish.errors import UsageError
 from pilotfish.records import Failure
+from pilotfish.records.importers import checked_costs
 
 Progress = Callable[[str, int, int], None]
 
@@ -61,6 +62,7 @@ class RecordOptions:
     augment     seed of the augmented views; None records the images as they are
     timing      measure time per sample at several batch sizes first
     overwrite   replace records of other weights, data or settings
+    costs       further costs per sample that you know, such as ``{"joules": 0.8, "usd": 4e-6}``; for one model
     """
 
     split: str = "val"
@@ -71,6 +73,7 @@ class RecordOptions:
     augment: int | None = None
     timing: bool = True
     overwrite: bool = False
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_options(options: RecordOptions, names: Sequence[str], alias: str | None) -> None:
@@ -81,6 +84,9 @@ def check_options(options: RecordOptions, names: Sequence[str], alias: str | Non
         raise UsageError(f"a model is named twice: {', '.join(names)}")
     if alias is not None and len(names) > 1:
         raise UsageError(f"--as names one model's records, but {len(names)} models were given")
+    if options.costs and len(names) > 1:
+        raise UsageError(f"a cost belongs to one model, but {len(names)} models were given; record them one at a time")
+    checked_costs(options.costs)
     if options.store is not None and not re.fullmatch(r"full|top[1-9]\d{0,4}", options.store):
         raise UsageError(f"store is full or topK, such as top5; found {options.store!r}")
     for what, value in (("batch size", options.batch_size), ("workers", options.workers)):

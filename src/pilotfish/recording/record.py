@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import sys
@@ -21,7 +22,7 @@ from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import identity_of, planned
 from pilotfish.recording.run_parts import record_parts
 from pilotfish.records import RecordsMeta, Run
-from pilotfish.records.parquet import read_meta
+from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
 from pilotfish.records.run import PARTS_SUFFIX
 
 
@@ -108,6 +109,10 @@ def _existing(path: Path, identity: dict[str, Any], run: Run, name: str, options
             f"{path} holds records of other {', '.join(differ)}; replace them with --overwrite, or choose another "
             "name (--as), split or run"
         )
+    if any(meta.costs.get(key) != cost for key, cost in options.costs.items()):
+        everything = run.read(name, options.split, (*PLANNING_COLUMNS, "logits"))
+        meta = dataclasses.replace(everything.meta, costs={**meta.costs, **options.costs})
+        run.write(dataclasses.replace(everything, meta=meta))
     rows = int(meta.data.get("n", 0)) - len(meta.failures)
     return RecordResult(
         run=str(run.path),
@@ -141,7 +146,7 @@ def _meta(
         spec=model.spec,
         n_classes=model.n_classes or (len(names) if names else None),
         class_names=names if names and (model.n_classes in (None, len(names))) else None,
-        costs=plan["costs"],
+        costs={**plan["costs"], **options.costs},
         weights_hash=model.weights_hash,
         preprocessing=model.preprocessing.to_json(),
         preprocessing_hash=model.preprocessing.hash,
