@@ -17,6 +17,7 @@ from pilotfish import tune
 from pilotfish.cascade import Artefact, OperatingPoint, Stage, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.folder import from_document, to_document
 from pilotfish.errors import ArtefactError, PilotfishError
+from pilotfish.scores import ExitScore
 from support.errors import assert_one_line
 from support.pairs import Pair
 from support.runs import write_pair
@@ -70,7 +71,8 @@ def test_saving_again_replaces(tmp_path: Path, artefact: Artefact) -> None:
 
 
 def test_thresholds_are_shown_as_people_read_them(artefact: Artefact) -> None:
-    made = dataclasses.replace(artefact, scale="log_odds", operating_point=OperatingPoint((math.log(9),)))
+    score = ExitScore("max_prob", "log_odds")
+    made = dataclasses.replace(artefact, scores=(score,), operating_point=OperatingPoint((math.log(9),)))
     assert made.shown_thresholds == pytest.approx((0.9,))
 
 
@@ -132,8 +134,9 @@ def write(folder: Path, text: str | bytes) -> Path:
         (b"\xff\xfe\x00", "not valid JSON"),
         ("[]", "expected a JSON object, found list"),
         ('"x"', "expected a JSON object, found str"),
-        ("{}", "schema version None, this Pilotfish reads version 1"),
-        ('{"schema_version": 2}', "schema version 2"),
+        ("{}", "schema version None, this Pilotfish reads version 2"),
+        ('{"schema_version": 3}', "schema version 3"),
+        ('{"schema_version": 2}', "damaged or incomplete"),
         ('{"schema_version": "1"}', "schema version '1'"),
         ('{"schema_version": 1}', "damaged or incomplete"),
         ('{"schema_version": 1, "schema_version": 1}', "a key stands twice"),

@@ -15,9 +15,10 @@ import pilotfish
 from pilotfish.cli.main import app
 from support.process import command, environment
 
-COMMANDS = sorted(
-    "analyse bench build chains demo import inspect models predict record report savers shortlist tune".split()
-)
+COMMANDS = [
+    *("analyse", "bench", "build", "chains", "demo", "import", "inspect", "models"),
+    *("predict", "record", "report", "savers", "shortlist", "tune"),
+]
 HEAVY = ["torch", "timm", "torchvision", "numpy", "pyarrow", "PIL", "matplotlib", "sklearn", "onnxruntime", "pandas"]
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotfish.errors import UsageError
-from pilotfish.plan import METHODS
-from pilotfish.plan.methods import chosen_saver_point, first_violation_path, grid50_path, path_method
+from pilotfish.plan.methods import PAIR_METHODS, chosen_saver_point, path_method
+from pilotfish.plan.methods.pair import first_violation_path, grid50_path
 from pilotfish.records import from_probabilities
 from pilotfish.scores import Scored, to_shown
 from support import brute
@@ -51,7 +51,7 @@ def test_first_violation_returns_the_violating_point_and_not_the_last_good_one()
     point = chosen_saver_point("first_violation", path, 0.0)
     assert (path.exited[point], path.gain[point]) == (2, -1)
     assert path.thresholds[point] == pytest.approx(0.799)  # 0.8 > 0.800 does not exit, 0.8 > 0.799 does
-    swept = METHODS["sweep"](Scored(scores, "identity"), saver_ok, base_ok, 0.0)
+    swept = PAIR_METHODS["sweep"](Scored(scores, "identity"), saver_ok, base_ok, 0.0)
     assert swept.exited[swept.last_feasible()] == 3  # Eq. 7 looks further: the third sample makes up for it
 
 
@@ -70,7 +70,7 @@ def test_probabilities_on_the_grid_fall_on_the_right_side(method: str, steps: in
     p = np.column_stack([k / steps, *[(steps - k) / steps / (classes - 1)] * (classes - 1)])
     scored = Scored(np.asarray(from_probabilities(p).log_odds), "log_odds")
     right = np.ones(len(k), bool)
-    path = METHODS[method](scored, right, right, 0.0)
+    path = PAIR_METHODS[method](scored, right, right, 0.0)
     finite = np.isfinite(path.thresholds)
     assert finite.sum() >= steps - 1
     for t, exited in zip(to_shown("log_odds", path.thresholds[finite]), path.exited[finite], strict=True):
@@ -81,7 +81,7 @@ def test_probabilities_on_the_grid_fall_on_the_right_side(method: str, steps: in
 @given(pairs())
 def test_no_method_exits_a_sample_without_a_score(pair: Pair) -> None:
     known = int(np.count_nonzero(~np.isnan(pair.arrays[0])))
-    for find in METHODS.values():
+    for find in PAIR_METHODS.values():
         path = find(identity(pair), *pair.arrays[1:], 0.0)
         assert (path.exited <= known).all()
         assert path.thresholds[0] == math.inf

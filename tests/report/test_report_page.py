@@ -196,29 +196,29 @@ def test_records_of_other_weights_are_noted(artefact: Artefact, pair_run: Run, t
 
 
 def test_cascade_of_three_stages(make_run, tmp_path: Path) -> None:
-    """The page of K stages: built from a pair's artefact and one more stage that always passes on."""
     run = make_run({"a": (1.5, {"macs": 1e8}), "b": (2.5, {"macs": 5e8}), "c": (3.5, {"macs": 5e9})})
-    two = tune(run, ["a", "c"], max_drop=0.01).artefact
-    middle = tune(run, ["b", "c"], max_drop=0.01).artefact.stages[0]
-    frontier, point = two.frontier, two.operating_point
-    never = np.full((len(frontier), 1), np.inf)
-    nobody = np.zeros((len(frontier), 1))
-    three = dataclasses.replace(
-        two,
-        stages=(two.stages[0], middle, two.stages[1]),
-        frontier=dataclasses.replace(
-            frontier,
-            thresholds=np.hstack([frontier.thresholds, never]),
-            exit_ratio=np.hstack([frontier.exit_ratio[:, :1], nobody, frontier.exit_ratio[:, 1:]]),
-        ),
-        operating_point=dataclasses.replace(point, thresholds=(*point.thresholds, np.inf)),
-        calibration=dataclasses.replace(two.calibration, exit_ratio=(0.3, 0.0, 0.7)),
-        evaluation=None,
-    )
+    three = tune(run, ["a", "b", "c"], max_drop=0.01).artefact
     for arguments in ({}, {"run": run}):
         page = Page(write_report(tmp_path / "r.html", artefact=three, **arguments))
         assert "a → b → c" in page.text
         assert "Thresholds" in tiles(page)
+
+
+@pytest.mark.parametrize("method", ["pcee-ws", "patience", "agreement", "average", "ensemble", "dyce"])
+def test_cascades_of_every_rule_have_a_page(method: str, make_run, tmp_path: Path) -> None:
+    run = make_run({"a": (1.5, {"macs": 1e8}), "b": (2.5, {"macs": 5e8}), "c": (3.5, {"macs": 5e9})})
+    artefact = tune(run, ["a", "b", "c"], max_drop=0.3, method=method).artefact
+    for arguments in ({}, {"run": run}):
+        page = Page(write_report(tmp_path / "r.html", artefact=artefact, **arguments))
+        assert "a → b → c" in page.text
+
+
+def test_a_fitted_score_and_a_guarantee_have_a_page(make_run, tmp_path: Path) -> None:
+    run = make_run({"a": (1.5, {"macs": 1e8}), "c": (3.5, {"macs": 5e9})})
+    artefact = tune(run, ["a", "c"], max_drop=0.1, score="learned", guarantee=0.9).artefact
+    for arguments in ({}, {"run": run}):
+        page = Page(write_report(tmp_path / "r.html", artefact=artefact, **arguments))
+        assert "guarantee" in page.text.lower()
 
 
 def test_no_saver_saves(make_run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pilotfish.records import from_logits
 from pilotfish.runtime import Engine, EngineStage
 from pilotfish.runtime.engine import Answers
 from pilotfish.runtime.supply import TensorSupply
-from support.engine import Lookup, plain_cascade, stages_of
+from support.engine import Lookup, by_max_prob, plain_cascade, stages_of
 
 THRESHOLDS = st.one_of(st.sampled_from([math.inf, -math.inf, 0.0]), st.floats(-8, 8))
 
@@ -27,7 +27,7 @@ def tensors(n: int, stages: int) -> TensorSupply:
 
 def run(logits: list[np.ndarray], sizes: list[int], thresholds: list[float]) -> tuple[Answers, list[Lookup]]:
     stages = stages_of(logits, sizes)
-    answers = Engine(stages, "max_prob", thresholds).run(tensors(len(logits[0]), len(logits)))
+    answers = Engine(stages, by_max_prob(thresholds)).run(tensors(len(logits[0]), len(logits)))
     return answers, [stage.backend for stage in stages]
 
 
@@ -106,7 +106,7 @@ def test_a_mask_decides_whatever_the_scores_say(mask: list[int], thresholds: lis
     n = len(mask)
     logits = [np.random.default_rng(k).standard_normal((n, 4)).astype(np.float32) for k in range(3)]
     stages = stages_of(logits, [size, size + 1, 2])
-    answers = Engine(stages, "max_prob", thresholds, np.array(mask, np.int64)).run(tensors(n, 3))
+    answers = Engine(stages, by_max_prob(thresholds), np.array(mask, np.int64)).run(tensors(n, 3))
     assert answers.stage.tolist() == mask
     assert answers.prediction.tolist() == [int(logits[k][i].argmax()) for i, k in enumerate(mask)]
     assert answers.errors == {}
@@ -114,7 +114,7 @@ def test_a_mask_decides_whatever_the_scores_say(mask: list[int], thresholds: lis
 
 def test_one_stage_alone_answers_everything() -> None:
     logits = np.random.default_rng(0).standard_normal((11, 3)).astype(np.float32)
-    answers = Engine(stages_of([logits], [4]), "max_prob", []).run(tensors(11, 1))
+    answers = Engine(stages_of([logits], [4]), by_max_prob([])).run(tensors(11, 1))
     assert (answers.stage == 0).all()
     assert np.array_equal(answers.prediction, logits.argmax(1))
     assert answers.exit_ratio(1) == [1.0]
@@ -136,4 +136,4 @@ def test_a_stage_that_loses_a_row_is_named() -> None:
     with pytest.raises(
         ModelError, match=r"base: expected floating-point logits of shape \(4, C\).*found float32 \(3, 3\)"
     ):
-        Engine(stages, "max_prob", [math.inf]).run(tensors(8, 2))
+        Engine(stages, by_max_prob([math.inf])).run(tensors(8, 2))

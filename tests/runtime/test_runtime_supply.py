@@ -16,7 +16,7 @@ from pilotfish.errors import UnreadableSample, UsageError
 from pilotfish.models import Preprocessing
 from pilotfish.runtime import Answers, Engine
 from pilotfish.runtime.supply import DecodingSupply
-from support.engine import Lookup, plain_cascade, stages_of
+from support.engine import Lookup, by_max_prob, plain_cascade, stages_of
 
 TENSOR = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
 
@@ -53,7 +53,7 @@ def test_a_bad_sample_fails_alone_and_nothing_stays_held(
 
     chains = [TENSOR, second, TENSOR][:k]
     with DecodingSupply(read, n, chains, workers) as supply:  # type: ignore[arg-type]
-        answers = Engine(stages_of(logits, sizes[:k]), "max_prob", [threshold] * (k - 1)).run(supply)
+        answers = Engine(stages_of(logits, sizes[:k]), by_max_prob([threshold] * (k - 1))).run(supply)
     assert supply.held == {}
     assert supply.coming == {}
     for i in range(n):
@@ -78,7 +78,7 @@ def test_answers_keep_their_place_however_long_samples_take() -> None:
     logits = [np.eye(n, dtype=np.float32) * scale for scale in (9.0, 8.0)]
     forced = np.arange(n) % 2
     with DecodingSupply(read, n, [TENSOR, TENSOR], 8) as supply:
-        answers = Engine(stages_of(logits, [5, 3]), "max_prob", [0.0], forced).run(supply)
+        answers = Engine(stages_of(logits, [5, 3]), by_max_prob([0.0]), forced).run(supply)
     assert answers.prediction.tolist() == list(range(n))
     assert np.array_equal(answers.stage, forced)
 
@@ -106,7 +106,7 @@ def test_reading_runs_only_a_little_ahead() -> None:
     stages = stages_of([np.zeros((n, 2), np.float32)], [size])
     stages = [type(stages[0])("slow", Slow(np.zeros((n, 2), np.float32)), size)]
     with DecodingSupply(read, n, [TENSOR], 4, ahead=3) as supply:
-        answers: Answers = Engine(stages, "max_prob", []).run(supply)
+        answers: Answers = Engine(stages, by_max_prob([])).run(supply)
     assert len(done) == n == (answers.stage == 0).sum()
     assert most <= 4 * size
 
@@ -116,4 +116,4 @@ def test_inputs_of_different_shapes_are_one_clear_error() -> None:
         pytest.raises(UsageError, match=r"inputs of different shapes cannot share a batch: \(1,\), \(2,\)"),
         DecodingSupply(lambda i: np.zeros(1 + i % 2), 4, [TENSOR], 2) as supply,
     ):
-        Engine(stages_of([np.zeros((4, 2), np.float32)], [4]), "max_prob", []).run(supply)
+        Engine(stages_of([np.zeros((4, 2), np.float32)], [4]), by_max_prob([])).run(supply)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pilotfish.cascade import InForce, OperatingPoint, Rule
 from pilotfish.records import from_logits
 from pilotfish.runtime import EngineStage
-from pilotfish.scores import score, to_shown
+from pilotfish.scores import ExitScore, score, to_shown
 
 
 @dataclass
@@ -37,6 +38,12 @@ class Plain:
 
 def stages_of(logits: Sequence[np.ndarray], sizes: Sequence[int]) -> list[EngineStage]:
     return [EngineStage(f"s{k}", Lookup(z), size) for k, (z, size) in enumerate(zip(logits, sizes, strict=True))]
+
+
+def by_max_prob(thresholds: Sequence[float]) -> InForce:
+    """Exit iff the log-odds of the largest probability are at least the threshold."""
+    scores = tuple(ExitScore("max_prob", "log_odds") for _ in thresholds)
+    return InForce(Rule(), scores, OperatingPoint(tuple(thresholds)))
 
 
 def plain_cascade(logits: Sequence[np.ndarray], thresholds: Sequence[float], i: int) -> Plain | None:
