@@ -14,7 +14,7 @@ from pilotfish.plan.trace import Trace
 
 F64 = NDArray[np.float64]
 STEP = 0.005  # share of the samples by which a threshold moves at most from one policy to the next
-MOST = 2000
+MOST = 400  # policies; each costs a pass over the samples
 
 
 def densify(path: PolicyPath, trace: Trace) -> PolicyPath:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from pilotfish.scores import (
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
 CANDIDATES = ("margin", "entropy", "temperature", "per_class", "learned_right", "learned_gain", "dirichlet", "learned")
+BASE_FREE = frozenset({"margin", "entropy", "temperature", "learned_right", "dirichlet", "learned"})  # fit no base
 RESAMPLES = 40
 CERTAIN = 1.0  # standard errors by which a score must beat max_prob to be taken for it
 USUAL_DROP = 0.005
@@ -87,11 +88,15 @@ def evidence(table: Table, saver: str, base: str, rows: Rows) -> Evidence:
     )
 
 
-def auto_score(found: Evidence, budget: Budget | None, seed: int = 0) -> tuple[FittedScore, ScoreChoice]:
+def auto_score(
+    found: Evidence, budget: Budget | None, seed: int = 0, known: Mapping[str, FittedScore] | None = None
+) -> tuple[FittedScore, ScoreChoice]:
     """The score whose cross-validated exit ratio at the budget's drop is best.
 
     Exit ratios are averaged over half, once and twice the drop: less noisy than at one. A score replaces max_prob
     only where its advantage exceeds one standard error over resamples of the samples.
+
+    known  scores of BASE_FREE that were cross-fitted on these very samples for another base
     """
     drop = budget.value if budget is not None and budget.kind == "max_drop" else USUAL_DROP
     plain = cross_fit("max_prob", found, seed)
@@ -101,13 +106,15 @@ def auto_score(found: Evidence, budget: Budget | None, seed: int = 0) -> tuple[F
     best, best_lead, fitted = "max_prob", 0.0, plain
     reference = _exits(plain.scored.values, change, weights, drop)
     advantage: dict[str, tuple[float, float]] = {}
-    tried: dict[str, FittedScore] = {}
+    tried = dict(known or {})
     for name in CANDIDATES:
         if not can_fit(name, found):
             continue
         parts = [tried[part] for part in ("learned_right", "dirichlet") if part in tried]
-        one = join(*parts) if name == "learned" and len(parts) == 2 else cross_fit(name, found, seed)
-        tried[name] = one
+        if name not in tried:
+            joined = name == "learned" and len(parts) == 2
+            tried[name] = join(*parts) if joined else cross_fit(name, found, seed)
+        one = tried[name]
         difference = _exits(one.scored.values, change, weights, drop) - reference
         lead, error = float(difference[0]), float(difference[1:].std())
         advantage[name] = (lead, error)

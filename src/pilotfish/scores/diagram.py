@@ -24,15 +24,36 @@ FEWEST = 5  # samples that a bin needs; a sparser one never exits
 
 @dataclass(frozen=True)
 class Diagram:
-    """edges float64 (B-1,) rising, in the score's own unit; accuracy float64 (B,), -inf where nothing is known."""
+    """edges float64 (B-1,) rising, in the score's own unit; accuracy float64 (B,), -inf where nothing is known; count
+    float64 (B,), samples per bin."""
 
     edges: F64
     accuracy: F64
+    count: F64
 
     def at(self, values: F64) -> F64:
         """float64 (N,): the height at each value; NaN for NaN."""
         height = self.accuracy[np.searchsorted(self.edges, values, side="right")]
         return np.where(np.isnan(values), np.nan, height)
+
+    def at_least(self, delta: float) -> Mask:
+        """bool (B,): bins whose height is at least *delta*."""
+        return self.accuracy >= delta
+
+    def at_least_on_average(self, delta: float) -> Mask:
+        """bool (B,): the highest bins, as many as keep the mean height of their samples at *delta* or more."""
+        order = np.argsort(-self.accuracy, kind="stable")
+        order = order[np.isfinite(self.accuracy[order])]
+        total = np.cumsum(self.count[order])
+        mean = np.cumsum(self.accuracy[order] * self.count[order]) / np.maximum(total, 1.0)
+        taken = np.zeros(len(self.accuracy), bool)
+        kept = np.flatnonzero(mean >= delta - 1e-12)
+        if len(kept):
+            taken[order[: kept[-1] + 1]] = True
+        return taken
+
+
+NOTHING = Diagram(np.empty(0), np.full(1, -np.inf), np.zeros(1))
 
 
 def binned(values: F64, right: Mask, scale: Scale, bins: int, binning: Binning, bound: float | None) -> Diagram:
@@ -43,12 +64,13 @@ def binned(values: F64, right: Mask, scale: Scale, bins: int, binning: Binning, 
     known = ~np.isnan(values)
     v, hit = values[known], right[known].astype(np.float64)
     if not len(v):
-        return Diagram(np.empty(0), np.full(1, -np.inf))
+        return NOTHING
     edges = _edges(v, scale, bins, binning)
     where = np.searchsorted(edges, v, side="right")
     n = np.bincount(where, minlength=len(edges) + 1) * 1.0
     k = np.bincount(where, weights=hit, minlength=len(edges) + 1)
-    return Diagram(edges, np.where(n >= FEWEST, _height(k, np.asarray(n, np.float64), bound), -np.inf))
+    count = np.asarray(n, np.float64)
+    return Diagram(edges, np.where(count >= FEWEST, _height(k, count, bound), -np.inf), count)
 
 
 def smoothed(
@@ -65,7 +87,7 @@ def smoothed(
     order = np.argsort(values[known], kind="stable")
     v, hit = values[known][order], right[known][order].astype(np.float64)
     if not len(v):
-        return Diagram(np.empty(0), np.full(1, -np.inf))
+        return NOTHING
     starts = np.unique(np.searchsorted(v, v[np.unique(np.arange(STEPS) * len(v) // STEPS)], side="left"))
     ends = np.append(starts[1:], len(v))
     sums = np.concatenate([[0.0], np.cumsum(hit)])
@@ -81,7 +103,7 @@ def smoothed(
         from scipy.optimize import isotonic_regression
 
         height = np.asarray(isotonic_regression(k / n, weights=n).x)
-    return Diagram(v[starts[1:]], height)
+    return Diagram(v[starts[1:]], height, n)
 
 
 def _height(k: Any, n: Any, bound: float | None) -> F64:

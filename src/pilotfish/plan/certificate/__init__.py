@@ -1,6 +1,17 @@
 """Certificates: bounds, tests and how far along a path a promise can be given."""
 
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
-from pilotfish.plan.certificate.certify import TESTS, Certificate, Promise, certify
+from pilotfish.plan.certificate.certify import TESTS, Certificate, Promise, certify, check_promise, last_kept
 
-__all__ = ["TESTS", "Certificate", "Promise", "certify", "fewest_samples", "lower", "paired_upper", "upper"]
+__all__ = [
+    "TESTS",
+    "Certificate",
+    "Promise",
+    "certify",
+    "check_promise",
+    "fewest_samples",
+    "last_kept",
+    "lower",
+    "paired_upper",
+    "upper",
+]

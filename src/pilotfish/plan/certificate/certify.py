@@ -77,20 +77,27 @@ def certify(trace: Trace, path: PolicyPath, promise: Promise, confidence: float)
     For ``cost`` the path is tested from its cheapest end. BudgetError, with what could be promised, when the first
     policy fails; for a drop with too few samples it names the smallest n that could do.
     """
-    if promise.test not in TESTS:
-        raise UsageError(f"unknown test {promise.test!r}; {nearest(promise.test, TESTS)}")
     n = len(trace)
-    _check_samples(promise, n)
+    check_promise(promise, n)
+    index = last_kept(trace, path, promise)
+    at = path.take(np.array([index if index is not None else _first(path, promise)]))
+    bound = _bound(trace, at, count(trace, at), promise)
+    if index is None:
+        raise BudgetError(_refusal(promise, n, bound, confidence))
+    return Certificate(promise, index, bound, n, confidence)
+
+
+def last_kept(trace: Trace, path: PolicyPath, promise: Promise) -> int | None:
+    """Index of the last policy before the first that fails its test; None when the first fails."""
     order = np.arange(len(path))[::-1] if promise.kind == "cost" else np.arange(len(path))
     tried = path.take(order)
-    counts = count(trace, tried)
-    passed = _passes(trace, tried, counts, promise)
+    passed = _passes(trace, tried, count(trace, tried), promise)
     run = int(np.argmin(passed)) if not passed.all() else len(passed)
-    if run == 0:
-        best = _bound(trace, tried, counts, promise, 0)
-        raise BudgetError(_refusal(promise, n, best, confidence))
-    i = run - 1
-    return Certificate(promise, int(order[i]), _bound(trace, tried, counts, promise, i), n, confidence)
+    return int(order[run - 1]) if run else None
+
+
+def _first(path: PolicyPath, promise: Promise) -> int:
+    return len(path) - 1 if promise.kind == "cost" else 0
 
 
 def _passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> Mask:
@@ -141,28 +148,30 @@ def _cost_bound(trace: Trace, counts: Counts, path: PolicyPath, delta: float) ->
     return bounds
 
 
-def _bound(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise, i: int) -> float:
+def _bound(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> float:
+    """The confidence bound of the one policy of *path*."""
     n, delta = counts.n, promise.delta
-    lost, won = int(counts.lost[i]), int(counts.won[i])
+    lost, won = int(counts.lost[0]), int(counts.won[0])
     if promise.kind == "agreement":
         return float(upper(lost + won, n, delta))
     if promise.kind == "accuracy":
         return float(lower(int(trace.base_right.sum()) - lost + won, n, delta))
-    one = np.array([i])
     if promise.kind == "cost":
-        picked = Counts(counts.answered[one], counts.lost[one], counts.won[one], n)
-        return float(_cost_bound(trace, picked, path.take(one), delta)[0])
-    if _never_differs(path, counts)[i]:
+        return float(_cost_bound(trace, counts, path, delta)[0])
+    if _never_differs(path, counts)[0]:
         return 0.0
     if promise.test == "paired_cp":
         return float(paired_upper(lost, won, n, delta))
     if promise.test == "wsr":
-        _, gap = outcomes(trace, path.policy(i))
+        _, gap = outcomes(trace, path.policy(0))
         return 2 * wsr.upper_bound((gap + 1) / 2, delta) - 1
     return exact.upper_bound(lost, won, n, delta)
 
 
-def _check_samples(promise: Promise, n: int) -> None:
+def check_promise(promise: Promise, n: int) -> None:
+    """UsageError for an unknown test; BudgetError, with the smallest n that could do, for too few samples."""
+    if promise.test not in TESTS:
+        raise UsageError(f"unknown test {promise.test!r}; {nearest(promise.test, TESTS)}")
     if promise.kind not in ("drop", "agreement"):
         return
     test = promise.test if promise.kind == "drop" else "exact"

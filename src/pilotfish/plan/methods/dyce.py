@@ -22,6 +22,7 @@ from pilotfish.plan.trace import Trace
 F64 = NDArray[np.float64]
 WEIGHTS = np.concatenate([np.arange(100) / 100, 1 - np.geomspace(0.009, 1e-4, 12), [1.0]])
 MOST_ROUNDS = 1000
+RELATIVE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _iterative(search: _Search) -> F64:
             changes.append((total - float(onward[k][here].sum()), k, t))
             here = here & ~(trace.values[k] >= thresholds[k])
         gain, k, t = min(changes)
-        if gain > -1e-9:
+        if gain >= -RELATIVE * abs(float(onward[0].sum())):  # what is left is rounding
             break
         thresholds[k] = t
     return thresholds

@@ -4,6 +4,9 @@ A sample exits at the first stage whose diagram, at the sample's score, is at le
 PCEE as in its abstract; bins, smoothing and the fallback (the last stage) are our choices. The diagrams are of
 everybody, or of the samples that earlier exits left (``survivors``): those are harder at equal confidence, so
 everybody's diagram promises them too much (methods 3.3).
+
+Exiting where the diagram is at least delta leaves the exits' mean accuracy above delta. ``control=mean``, which is
+ours, lets the highest part of each diagram exit whose mean is delta.
 """
 
 from __future__ import annotations
@@ -23,14 +26,17 @@ from pilotfish.scores.diagram import Binning, Diagram, binned, smoothed
 
 F64 = NDArray[np.float64]
 Population = Literal["everybody", "survivors"]
+Control = Literal["each", "mean"]
 MOST_DELTAS = 200
 
 
 @dataclass(frozen=True)
 class PceeOptions:
-    """diagram: whose accuracy; bins, binning: of it; lower_bound: confidence of a bound to use instead of the share."""
+    """diagram: whose accuracy; control: what delta bounds, each exit or their mean; bins, binning: of the diagram;
+    lower_bound: confidence of a bound to use instead of the share."""
 
     diagram: Population = "everybody"
+    control: Control = "each"
     bins: int = 50
     binning: Binning = "width"
     lower_bound: float | None = None
@@ -41,6 +47,7 @@ class PceeWsOptions:
     """smoothing: by so many ``neighbours`` on each side, a ``kernel`` of this ``width``, or ``isotonic``."""
 
     diagram: Population = "everybody"
+    control: Control = "each"
     smoothing: Literal["neighbours", "kernel", "isotonic"] = "neighbours"
     neighbours: int = 150
     width: float = 0.02
@@ -61,7 +68,7 @@ def pcee_path(trace: Trace, budget: Budget, options: Options) -> PolicyPath:
     everybody = diagrams(trace, options)
     heights = np.unique(np.concatenate([d.accuracy for d in everybody]))
     heights = heights[np.isfinite(heights)]
-    if options.diagram == "survivors":
+    if options.diagram == "survivors" or options.control == "mean":
         heights = np.union1d(heights, np.arange(1, 200) / 200)
     if len(heights) > MOST_DELTAS:
         heights = heights[np.unique(np.linspace(0, len(heights) - 1, MOST_DELTAS).round().astype(int))]
@@ -79,18 +86,19 @@ def exit_sets(trace: Trace, delta: float, options: Options, everybody: Sequence[
     """The scores that exit at each stage for one delta; *trace* is what the diagrams are fitted on."""
     if options.diagram == "everybody":
         drawn = everybody if everybody is not None else diagrams(trace, options)
-        return tuple(_accepted(d, delta) for d in drawn)
+        return tuple(_accepted(d, delta, options) for d in drawn)
     sets, rows = [], np.arange(len(trace))
     for k in range(trace.stages - 1):
         first = everybody[0] if k == 0 and everybody is not None else None
-        accepted = _accepted(first or _diagram(trace, k, rows, options), delta)
+        accepted = _accepted(first or _diagram(trace, k, rows, options), delta, options)
         sets.append(accepted)
         rows = rows[~leaves(trace.values[k][rows], accepted)]
     return tuple(sets)
 
 
-def _accepted(diagram: Diagram, delta: float) -> tuple[float, ...]:
-    return tuple(from_bins(diagram.edges, diagram.accuracy >= delta).tolist())
+def _accepted(diagram: Diagram, delta: float, options: Options) -> tuple[float, ...]:
+    bins = diagram.at_least(delta) if options.control == "each" else diagram.at_least_on_average(delta)
+    return tuple(from_bins(diagram.edges, bins).tolist())
 
 
 def _diagram(trace: Trace, k: int, rows: NDArray[np.intp], options: Options) -> Diagram:
