@@ -55,18 +55,20 @@ def critical_value(n: int, drop: float, delta: float) -> float:
 
 def size(n: int, drop: float, critical: float) -> float:
     """The largest chance of rejection where the gap equals *drop*, over the nuisance p01."""
-    from scipy.special import bdtr
-    from scipy.stats import binom
+    from scipy.special import bdtr, gammaln
 
-    most = _most_lost(np.arange(n + 1), n, drop, critical)
+    everything = np.arange(n + 1)
+    most = _most_lost(everything, n, drop, critical)
+    log_ways = gammaln(n + 1) - gammaln(everything + 1) - gammaln(n - everything + 1)
     largest = 0.0
     for p01 in np.concatenate([[0.0], np.geomspace(1e-3 / n, (1 - drop) / 2, NUISANCE)]).tolist():
         differ = 2 * p01 + drop  # chance that the two answers differ
         middle, spread = n * differ, SPREAD * np.sqrt(n * differ * (1 - differ)) + SPREAD
         m = np.arange(max(0, int(middle - spread)), min(n, int(middle + spread)) + 1)
         m = m[most[m] >= 0]
-        tail = bdtr(most[m].astype(np.float64), m, (p01 + drop) / differ)
-        largest = max(largest, float(binom.pmf(m, n, differ) @ tail))
+        tail = bdtr(most[m].astype(np.float64), m, min((p01 + drop) / differ, 1.0))
+        chance = np.exp(log_ways[m] + m * np.log(differ) + (n - m) * np.log1p(-differ)) if differ < 1 else m == n
+        largest = max(largest, float(chance @ tail))
     return largest
 
 
