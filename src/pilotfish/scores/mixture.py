@@ -36,7 +36,7 @@ def mix(outputs: Sequence[Outputs], weights: Sequence[float]) -> Outputs:
     bad = np.any([np.isnan(np.asarray(one.log_odds)) for one in outputs], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_odds = np.log(sorted_total[:, 0]) - np.log(others)
-        top_logits = np.log(sorted_total[:, :k]).astype(np.float32)
+        top_logits = np.log(np.maximum(sorted_total[:, :k], 0.0)).astype(np.float32)  # repeats come last, as nothing
     return Outputs(
         prediction=ranked[:, 0],
         log_odds=np.where(bad, np.nan, np.minimum(log_odds, np.finfo(np.float64).max)),
