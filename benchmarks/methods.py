@@ -46,10 +46,13 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", help="part of a task's name, such as CIFAR")
+    parser.add_argument("--most", type=int, default=1_000_000, help="samples per task; more are sampled down to it")
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE as well")
     options = parser.parse_args()
     tasks = [t for t in (cifar(options.data, 10), *frugalml(options.data)) if options.only in t.name]
-    jobs = [(task, saver, split) for task in tasks for saver in task.savers for split in range(options.splits)]
+    jobs = [
+        (task, saver, split, options.most) for task in tasks for saver in task.savers for split in range(options.splits)
+    ]
     with ProcessPoolExecutor(options.workers) as workers:
         rows = [row for found in workers.map(_one_split, jobs) for row in found]
     better = {(t.name, s, b) for t in tasks for s, b in t.pairs() if t.accuracy(b) > t.accuracy(s)}
@@ -60,11 +63,13 @@ def main() -> None:
         Path(options.json).write_text(json.dumps(rows))
 
 
-def _one_split(job: tuple[Task, str, int]) -> list[dict[str, Any]]:
-    task, saver, split = job
+def _one_split(job: tuple[Task, str, int, int]) -> list[dict[str, Any]]:
+    task, saver, split, most = job
     bases = [base for s, base in task.pairs() if s == saver]
     n = len(task.records[saver])
     fit, judge = halves(n, split)
+    if n > most:
+        fit, judge = fit[: most // 2], judge[: most // 2]
     known: dict[str, FittedScore] = {}
     rows: list[dict[str, Any]] = []
     for base in bases:

@@ -89,6 +89,6 @@ def _records(
 
 
 def halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(fit, judge): a random split in two."""
+    """(fit, judge): a random split in two, each in random order."""
     order = np.random.default_rng(seed).permutation(n)
-    return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    return order[: n // 2], order[n // 2 :]

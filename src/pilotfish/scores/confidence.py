@@ -86,7 +86,8 @@ def score(name: str, outputs: Outputs) -> Scored:
     """The score *name* of each sample. UsageError for an unknown name, RecordsError where it cannot be had."""
     if name not in SCORES:
         raise UsageError(f"unknown score {name!r}; {nearest(name, SCORES)}")
-    return SCORES[name](outputs)
+    with np.errstate(invalid="ignore"):  # outputs that are not finite become NaN, and NaN never exits
+        return SCORES[name](outputs)
 
 
 def can_score(outputs: Outputs) -> bool:

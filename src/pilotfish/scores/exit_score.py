@@ -60,7 +60,8 @@ def fitted_scale(name: str) -> Scale:
 def compute(exit_score: ExitScore, outputs: Outputs) -> Scored:
     """The score of N samples. NaN where the outputs were not finite."""
     if exit_score.name in FITTED:
-        values = FITTED[exit_score.name](outputs, exit_score.parameters)
+        with np.errstate(invalid="ignore"):
+            values = FITTED[exit_score.name](outputs, exit_score.parameters)
         if outputs.log_odds is not None:
             values = np.where(np.isnan(outputs.log_odds), np.nan, values)
         return Scored(values, exit_score.scale)
