@@ -126,6 +126,8 @@ def auto_score(
 def _exits(values: F64, change: NDArray[np.int64], weights: NDArray[np.int64], drop: float) -> F64:
     """(draws,): share that exits within the drop, the mean over half, once and twice of it, for each weighting."""
     order, ends = sorted_groups(values)
+    if not len(order):  # no sample has a score: nobody exits
+        return np.zeros(len(weights))
     total = weights.sum(axis=1)
     exited = np.cumsum(weights[:, order], axis=1)[:, ends]
     gain = np.cumsum(weights[:, order] * change[order], axis=1)[:, ends]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.records.outputs import Outputs
-from pilotfish.scores.confidence import entropy, margin, max_prob
+from pilotfish.scores.confidence import max_prob, score
 from pilotfish.scores.top import available, has_top, top_log_probs
 
 F64 = NDArray[np.float64]
@@ -23,8 +23,8 @@ def features(outputs: Outputs, knots: F64 | None = None) -> tuple[F64, tuple[I64
     if has_top(outputs, 2):
         logp = np.maximum(top_log_probs(outputs, min(DEPTH, available(outputs)), "a learned score"), LOWEST)
         log_odds = np.clip(np.asarray(outputs.log_odds), LOWEST, HIGHEST)
-        lead = -np.expm1(-np.maximum(margin(outputs).values, 0.0))
-        nats = np.exp(-entropy(outputs).values)
+        lead = -np.expm1(-np.maximum(score("margin", outputs).values, 0.0))
+        nats = np.exp(-score("entropy", outputs).values)
         dense = np.column_stack([log_odds, logp, lead, nats])
         groups: tuple[I64, ...] = (outputs.prediction, np.asarray(outputs.top_classes)[:, 1].astype(np.int64))
     else:

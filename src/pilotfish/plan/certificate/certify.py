@@ -141,8 +141,8 @@ def _cost_bound(trace: Trace, counts: Counts, path: PolicyPath, delta: float) ->
     through = trace.through
     if trace.stages == 2:
         return np.asarray(through[0] + upper(counts.answered[:, 1], counts.n, delta) * (through[1] - through[0]))
-    bounds = np.empty(len(path))
-    for i in range(len(path)):
+    bounds = np.zeros(len(path))
+    for i in range(len(path) if through[-1] > 0 else 0):
         answered_by, _ = outcomes(trace, path.policy(i))
         bounds[i] = through[-1] * wsr.upper_bound(through[answered_by] / through[-1], delta)
     return bounds
