@@ -56,7 +56,7 @@ def world(kind: str, n: int, folder: Path) -> Run:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("n", [1, 3, 60])
+@pytest.mark.parametrize("n", [1, 60])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_but_our_errors(kind: str, n: int, tmp_path: Path) -> None:
     run = world(kind, n, tmp_path)
@@ -64,7 +64,7 @@ def test_nothing_but_our_errors(kind: str, n: int, tmp_path: Path) -> None:
     calls = [
         *(
             lambda m=m, s=s, b=b, g=g: tune(run, s, method=m, guarantee=g, holdout=0, **b).to_json()  # type: ignore[misc]
-            for m, s, b, g in itertools.product(METHODS, ("ac", "abc"), budgets, (None, 0.9))
+            for m, (s, g), b in itertools.product(METHODS, (("ac", None), ("abc", 0.9)), budgets)
         ),
         *(lambda s=s: tune(run, "abc", score=s, max_drop=0.05).to_json() for s in (*SCORES, *FITTED, "auto")),  # type: ignore[misc]
         *(lambda s=s: rank_savers(run, "c", score=s).to_json() for s in ("entropy", "learned", "auto")),  # type: ignore[misc]
