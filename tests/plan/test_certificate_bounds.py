@@ -118,27 +118,49 @@ def test_the_statistic_is_standardised_by_the_likeliest_nuisance(lost: int, won:
     assert float(exact.statistic(lost, won, n, drop)) == pytest.approx(expected, rel=2e-2, abs=1e-6)
 
 
-def rejection_chance(n: int, drop: float, critical: float, p10: float, p01: float) -> float:
-    """The trinomial summed over every outcome that is rejected."""
-    total = 0.0
-    for lost, won in itertools.product(range(n + 1), repeat=2):
-        if lost + won <= n and float(exact.statistic(lost, won, n, drop)) >= critical:
-            same = n - lost - won
-            ways = math.comb(n, lost) * math.comb(n - lost, won)
-            total += ways * p10**lost * p01**won * (1 - p10 - p01) ** same
-    return total
+class Trinomial:
+    """Every outcome (lost, won) of n samples, and which the test rejects; chances are plain sums over them."""
+
+    def __init__(self, n: int, drop: float, critical: float) -> None:
+        outcomes = [(b, c) for b, c in itertools.product(range(n + 1), repeat=2) if b + c <= n]
+        kept = [(b, c) for b, c in outcomes if float(exact.statistic(b, c, n, drop)) >= critical]
+        self.lost, self.won = np.array(kept).T
+        self.same = n - self.lost - self.won
+        self.ways = np.array([float(math.comb(n, b) * math.comb(n - b, c)) for b, c in kept])
+
+    def rejected(self, p10: float, p01: float) -> float:
+        same = max(1 - p10 - p01, 0.0)
+        return float((self.ways * p10**self.lost * p01**self.won * same**self.same).sum())
 
 
-@pytest.mark.parametrize(("n", "drop"), [(20, 0.1), (30, 0.2), (25, 0.3)])
-def test_what_is_false_is_rejected_with_chance_delta_at_most(n: int, drop: float) -> None:
-    """On the edge of the hypothesis, between the nuisances that were tried, and inside it."""
-    critical = exact.critical_value(n, drop, DELTA)
-    edge = [rejection_chance(n, drop, critical, q + drop, q) for q in np.linspace(0, (1 - drop) / 2, 14)]
-    assert max(edge) <= DELTA
-    assert exact.size(n, drop, critical) == pytest.approx(max(edge), abs=0.02)
-    assert exact.size(n, drop, critical) >= max(edge) - 1e-4
-    for more in (drop + 0.02, drop + 0.1):
-        assert max(rejection_chance(n, drop, critical, q + more, q) for q in np.linspace(0, (1 - more) / 2, 6)) <= DELTA
+@pytest.mark.parametrize(("n", "drop", "delta"), [(20, 0.1, 0.1), (30, 0.2, 0.1), (45, 0.3, 0.05), (60, 0.05, 0.1)])
+def test_what_is_false_is_rejected_with_chance_delta_at_most(n: int, drop: float, delta: float) -> None:
+    """On the edge of the hypothesis, also between the nuisances that were tried, and on a grid inside it."""
+    critical = exact.critical_value(n, drop, delta)
+    every = Trinomial(n, drop, critical)
+    between = np.random.default_rng(0).uniform(0, (1 - drop) / 2, 100)
+    edge = [every.rejected(q + drop, q) for q in [*np.linspace(0, (1 - drop) / 2, 301), *between]]
+    assert max(edge) <= delta
+    assert exact.size(n, drop, critical) == pytest.approx(max(edge), abs=exact.SAFETY)
+    tried = exact.nuisances(n, drop)
+    assert exact.chances(n, drop, critical, tried) == pytest.approx([every.rejected(q + drop, q) for q in tried])
+    for gap in np.linspace(drop, 1, 25):
+        assert max(every.rejected(q + gap, q) for q in np.linspace(0, (1 - gap) / 2, 25)) <= delta
+
+
+@pytest.mark.parametrize(("n", "drop", "delta"), [(300, 0.1, 0.05), (1000, 0.01, 0.1), (2000, 0.01, 0.1)])
+def test_no_nuisance_between_those_tried_exceeds_delta(n: int, drop: float, delta: float) -> None:
+    """Near its end the chance moves fast with the nuisance: too coarse a grid lets some exceed delta there."""
+    critical = exact.critical_value(n, drop, delta)
+    fine = np.concatenate([np.linspace(0, (1 - drop) / 2, 700), np.linspace(0.48 - drop / 2, (1 - drop) / 2, 300)])
+    assert exact.chances(n, drop, critical, fine).max() <= delta
+
+
+def test_the_critical_value_is_no_larger_than_it_must_be() -> None:
+    for n, drop in ((50, 0.3), (300, 0.1), (1000, 0.01)):
+        critical = exact.critical_value(n, drop, DELTA)
+        assert exact.size(n, drop, critical) <= DELTA - exact.SAFETY
+        assert exact.size(n, drop, critical - 2e-3) > DELTA - exact.SAFETY
 
 
 @pytest.mark.parametrize(("n", "drop"), [(460, 0.005), (1000, 0.005), (2000, 0.01), (50, 0.1)])
@@ -155,6 +177,16 @@ def test_fewer_lost_or_more_won_is_never_worse(lost: int, won: int, setting: tup
     if exact.rejects(lost, won, n, drop, DELTA):
         assert exact.rejects(max(lost - 1, 0), won, n, drop, DELTA)
         assert exact.rejects(lost, won + 1, n, drop, DELTA)
+
+
+@pytest.mark.parametrize(("n", "drop"), [(40, 0.2), (400, 0.02)])
+def test_what_is_rejected_has_no_holes(n: int, drop: float) -> None:
+    lost, won = np.meshgrid(np.arange(41), np.arange(41), indexing="ij")
+    possible = lost + won <= n
+    rejected = exact.rejects(lost, won, n, drop, DELTA) & possible
+    for i, j in np.argwhere(rejected):
+        assert rejected[: i + 1, j].all()
+        assert rejected[i, j:][possible[i, j:]].all()
 
 
 @pytest.mark.parametrize(("lost", "won", "n"), [(0, 0, 500), (5, 3, 1000), (40, 35, 2000), (12, 3, 800)])

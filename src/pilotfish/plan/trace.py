@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class Trace:
                 answer is a mixture
     costs       what running each stage adds, float per stage, or None when unknown
     base_cost   of the last model alone
+    mixed       whether the last stage answers with a mixture: then "exit nobody" is not the base
     """
 
     values: F64
@@ -37,6 +38,7 @@ class Trace:
     base_right: Mask
     costs: tuple[float, ...] | None = None
     base_cost: float | None = None
+    mixed: bool = False
 
     def __len__(self) -> int:
         return int(self.right.shape[1])
@@ -48,9 +50,7 @@ class Trace:
 
     def take(self, rows: Rows) -> Trace:
         """The same stages on some rows."""
-        return Trace(
-            self.values[:, rows], self.scales, self.right[:, rows], self.base_right[rows], self.costs, self.base_cost
-        )
+        return replace(self, values=self.values[:, rows], right=self.right[:, rows], base_right=self.base_right[rows])
 
     @property
     def through(self) -> F64:
@@ -97,4 +97,5 @@ def make_trace(
         base_right=np.asarray(picked[-1].prediction == reference),
         costs=None if costs is None else tuple(costs),
         base_cost=base_cost(table, stages[-1], cost_key),
+        mixed=rule.kind in ("ensemble", "average"),
     )

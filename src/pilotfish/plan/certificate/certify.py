@@ -84,6 +84,8 @@ def certify(trace: Trace, path: PolicyPath, promise: Promise, confidence: float)
     bound = _bound(trace, at, count(trace, at), promise)
     if index is None:
         raise BudgetError(_refusal(promise, n, bound, confidence))
+    # the test was passed, so the target itself is a bound: searched ones may be larger by their last digit
+    bound = max(bound, promise.target) if promise.kind == "accuracy" else min(bound, promise.target)
     return Certificate(promise, index, bound, n, confidence)
 
 
@@ -109,7 +111,7 @@ def _passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) ->
         return np.asarray(lower(right, n, delta) >= target)
     if promise.kind == "cost":
         return _cost_bound(trace, counts, path, delta) <= target * (1 + 1e-12)
-    certain = _never_differs(path, counts)
+    certain = _never_differs(trace, path, counts)
     if promise.test == "paired_cp":
         return np.asarray((paired_upper(counts.lost, counts.won, n, delta) <= target) | certain)
     if promise.test == "wsr":
@@ -117,8 +119,10 @@ def _passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) ->
     return exact.rejects(counts.lost, counts.won, n, target, delta) | certain
 
 
-def _never_differs(path: PolicyPath, counts: Counts) -> Mask:
+def _never_differs(trace: Trace, path: PolicyPath, counts: Counts) -> Mask:
     """Policies that exit nobody and answer with the base: their drop is 0 whatever the data."""
+    if trace.mixed:  # a mixture may differ from the base on other samples
+        return np.zeros(len(path), bool)
     nobody = np.isposinf(path.thresholds).all(axis=1)
     if path.exit_sets is not None:
         nobody &= np.array([all(len(b) == 1 for b in sets) for sets in path.exit_sets])
@@ -158,7 +162,7 @@ def _bound(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> 
         return float(lower(int(trace.base_right.sum()) - lost + won, n, delta))
     if promise.kind == "cost":
         return float(_cost_bound(trace, counts, path, delta)[0])
-    if _never_differs(path, counts)[0]:
+    if _never_differs(trace, path, counts)[0]:
         return 0.0
     if promise.test == "paired_cp":
         return float(paired_upper(lost, won, n, delta))
