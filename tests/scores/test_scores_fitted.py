@@ -183,3 +183,16 @@ def test_neighbours_are_counted_on_both_sides() -> None:
         assert found.at(values[i : i + 1])[0] == pytest.approx(window.mean())
     isotonic = smoothed(values, right, "identity", "isotonic", 7, 0.1, None)
     assert (np.diff(isotonic.accuracy) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("name", ["dirichlet", "learned"])
+def test_records_of_more_classes_than_the_engine_keeps_score_as_it_does(name: str) -> None:
+    rng = np.random.default_rng(11)
+    label = rng.integers(0, 15, 400)
+    z = rng.normal(size=(400, 15)).astype(np.float32)
+    z[np.arange(400), label] += 2
+    kept = from_logits(z, top_k=15)
+    base = np.ones(400, bool)
+    found = fit_score(name, Evidence(kept, label, kept.prediction == label, base, base * 1.0, 15))
+    running = compute(found, from_logits(z, top_k=found.top_k)).values
+    assert (running == compute(found, kept).values).all()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
 from pilotfish.records.outputs import Outputs
+from pilotfish.scores.confidence import TOP_K
 from pilotfish.scores.evidence import Evidence
 from pilotfish.scores.top import FLOOR, available, log_rest, top_log_probs
 
@@ -73,7 +74,7 @@ def value(outputs: Outputs, parameters: Mapping[str, F64]) -> F64:
 
 def _scattered(outputs: Outputs, n_classes: int) -> F64:
     """float64 (N, C): log-probabilities in class order; classes beyond the stored ones share the rest evenly."""
-    k = min(available(outputs), n_classes)
+    k = min(available(outputs), n_classes, TOP_K)  # the engine keeps no more
     logp = top_log_probs(outputs, k, "dirichlet")
     classes = np.asarray(outputs.top_classes)[:, :k].astype(np.int64)
     fill = np.full(len(logp), FLOOR)
