@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pilotfish.cascade import Artefact, load_artefact, save_artefact
+from pilotfish.cascade.score_file import MAX_BYTES
 from pilotfish.errors import ArtefactError
 from pilotfish.plan import tune
 from pilotfish.records import Records, RecordsMeta, Run, from_logits
@@ -79,6 +80,31 @@ def test_parameters_that_are_missing_or_damaged_are_refused(folder: Path, tmp_pa
     refused(folder, "leads outside the cascade folder")
 
 
+def test_a_file_that_is_too_large_is_not_opened(folder: Path) -> None:
+    path = folder / "scores.safetensors"
+    with path.open("r+b") as file:
+        file.truncate(MAX_BYTES + 1)  # sparse: it takes no room
+    refused(folder, rf"has {MAX_BYTES + 1} bytes, {MAX_BYTES} at most; refused")
+    path.unlink()
+    path.mkdir()
+    refused(folder, "is not there; copy the whole folder")
+
+
+def test_parameters_of_another_shape_of_document_are_refused(folder: Path) -> None:
+    path = folder / "cascade.json"
+    document = json.loads(path.read_text())
+    for scores in (None, 3, ["learned"], [{"name": "learned"}], [], document["scores"] * 2):
+        path.write_text(json.dumps({**document, "scores": scores}))
+        refused(folder, "damaged or incomplete|need 1 scores|of stage 1; tune again")
+
+
+def test_a_folder_saved_again_without_fitted_scores_keeps_no_parameters(folder: Path, run: Run) -> None:
+    assert (folder / "scores.safetensors").exists()
+    save_artefact(tune(run, ["a", "c"], max_drop=0.1).artefact, folder)
+    assert not (folder / "scores.safetensors").exists()
+    assert load_artefact(folder).scores[0].name == "max_prob"
+
+
 def test_parameters_that_are_no_numbers_are_refused(folder: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
@@ -132,9 +158,34 @@ def test_folders_of_version_1_are_read(run: Run, tmp_path: Path) -> None:
     assert [(s.name, s.scale) for s in back.scores] == [("max_prob", "log_odds")]
 
 
-def test_a_guarantee_does_not_move_with_the_operating_point(run: Run) -> None:
+def test_a_guarantee_does_not_move_with_the_operating_point(run: Run, tmp_path: Path) -> None:
     made: Artefact = tune(run, ["a", "c"], max_drop=0.15, guarantee=0.9).artefact
     assert made.guarantee is not None
-    moved = made.at(max_cost="100%")
-    same = moved.operating_point.thresholds == made.operating_point.thresholds
-    assert (moved.guarantee is None) != same
+    made = load_artefact(save_artefact(made, tmp_path / "cascade"))
+    frontier = made.frontier.thresholds[:, 0].tolist()
+    kept = moved = 0
+    for drop in made.frontier.drop.tolist():
+        other = made.at(max_drop=drop)
+        assert other.operating_point.thresholds[0] in frontier
+        if other.operating_point.thresholds == made.operating_point.thresholds:
+            assert other.guarantee == made.guarantee
+            kept += 1
+        else:
+            assert other.guarantee is None
+            moved += 1
+    assert moved > 0
+    assert kept <= 1
+    assert load_artefact(save_artefact(made.at(max_cost="1000%"), tmp_path / "moved")).guarantee is None
+
+
+def test_moving_to_the_same_threshold_of_other_exit_sets_is_moving(run: Run) -> None:
+    made = tune(run, ["a", "b", "c"], max_drop=0.4, method="pcee", holdout=0).artefact
+    made = dataclasses.replace(made, guarantee={"confidence": 0.9})
+    sets = made.operating_point.exit_sets
+    if sets is None:
+        pytest.skip("this run's diagrams rise: exit sets are thresholds")
+    same = made.at(max_drop=0.4)
+    assert (same.guarantee is not None) == (same.operating_point.exit_sets == sets)
+    widened = dataclasses.replace(made.operating_point, exit_sets=tuple((b[0],) for b in sets))
+    other = dataclasses.replace(made, operating_point=widened).at(max_drop=0.4)
+    assert other.guarantee is None

@@ -10,10 +10,11 @@ import pytest
 from pilotfish.cascade import Budget
 from pilotfish.errors import RecordsError
 from pilotfish.plan.evidence import auto_score
-from pilotfish.records import Outputs, Records, RecordsMeta, Run, from_logits
+from pilotfish.records import Outputs, Records, RecordsMeta, Run, from_logits, from_probabilities
 from pilotfish.records.records import string_ids
-from pilotfish.scores import FITTED, Evidence, can_fit, compute, cross_fit, fit_score, score
-from pilotfish.scores.diagram import binned, smoothed
+from pilotfish.scores import FITTED, Evidence, can_fit, compute, cross_fit, dirichlet, fit_score, score
+from pilotfish.scores.deferral import RIDGE
+from pilotfish.scores.features import features
 from pilotfish.scores.linear import Design, fit_linear, predict_linear
 
 CLASSES = 6
@@ -83,6 +84,61 @@ def test_the_solver_is_ridge_logistic_regression() -> None:
     assert predict_linear(dense, (group,), fitted) == pytest.approx(expected, abs=2e-3)
 
 
+def test_learned_right_is_ridge_logistic_regression_on_its_features() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    found = evidence_of(*world(11, n=500))
+    ours = compute(fit_score("learned_right", found), found.outputs).values
+    dense, groups = features(found.outputs)
+    std = dense.std(axis=0)
+    z = (dense - dense.mean(axis=0)) / np.where(std > 1e-12, std, 1.0)
+    design = np.hstack([z, *(np.eye(CLASSES)[g] for g in groups)])
+    theirs = linear_model.LogisticRegression(C=1 / RIDGE, tol=1e-10, max_iter=10000).fit(design, found.right)
+    chance = 1 / (1 + np.exp(-ours))
+    assert chance == pytest.approx(theirs.predict_proba(design)[:, 1], abs=1e-3)
+
+
+def test_dirichlet_is_the_optimum_of_its_penalised_likelihood() -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    z, label = world(12, n=600)
+    found = evidence_of(z, label)
+    fitted = fit_score("dirichlet", found).parameters
+    logits = z.astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert log_p.min() > dirichlet.FLOOR
+
+    def objective(matrix: np.ndarray, bias: np.ndarray) -> float:
+        u = log_p @ matrix + bias
+        log_q = u - np.logaddexp.reduce(u, axis=1)[:, None]
+        nll = -float(log_q[np.arange(len(label)), label].sum())
+        free = np.trace(matrix) / CLASSES  # the best multiple of the identity is not penalised
+        off = matrix - free * np.eye(CLASSES)
+        return nll + dirichlet.RIDGE / 2 * float((off**2).sum()) + dirichlet.RIDGE_BIAS / 2 * float(bias @ bias)
+
+    def of(theta: np.ndarray) -> float:
+        return objective(theta[:-CLASSES].reshape(CLASSES, CLASSES), theta[-CLASSES:])
+
+    start = np.concatenate([np.eye(CLASSES).ravel(), np.zeros(CLASSES)])
+    direct = optimize.minimize(of, start, method="BFGS", options={"gtol": 1e-2})  # slopes by differences
+    best = objective(fitted["matrix"], fitted["bias"])
+    assert best < of(start)
+    assert best == pytest.approx(direct.fun, rel=1e-5)
+    expected = log_p @ direct.x[:-CLASSES].reshape(CLASSES, CLASSES) + direct.x[-CLASSES:]
+    q = np.exp(expected - np.logaddexp.reduce(expected, axis=1)[:, None])
+    chance = 1 / (1 + np.exp(-compute(fit_score("dirichlet", found), found.outputs).values))
+    assert chance == pytest.approx(q[np.arange(len(label)), found.outputs.prediction], abs=3e-3)
+
+
+def test_per_class_gives_the_class_that_lies_a_higher_threshold() -> None:
+    found = evidence_of(*world(13, n=3000), base_skill=1.0)
+    fitted = fit_score("per_class", found)
+    assert fitted.parameters["offsets0"][:CLASSES].argmin() == 2
+    assert fitted.parameters["weights"][0] > 0
+    # where the base is no better there is nothing to learn: all classes are alike
+    z, label = world(14, n=3000, liar=None)
+    offsets = fit_score("per_class", evidence_of(z, label, base_skill=1.0)).parameters["offsets0"][:CLASSES]
+    assert np.ptp(offsets) < 1.0
+
+
 @pytest.mark.parametrize("name", sorted(FITTED))
 def test_no_sample_is_scored_by_a_model_that_saw_its_label(name: str) -> None:
     z, label = world(4, n=400)
@@ -121,6 +177,53 @@ def test_a_bare_confidence_will_do(name: str) -> None:
     assert not can_fit("dirichlet", found)
 
 
+def test_energy_is_no_score_of_imported_probabilities() -> None:
+    p = np.random.default_rng(0).dirichlet(np.ones(CLASSES), 80)
+    outputs = from_probabilities(p, top_k=CLASSES)
+    ones = np.ones(80, bool)
+    found = Evidence(outputs, outputs.prediction, ones, ones, ones * 1.0, CLASSES)
+    assert not can_fit("energy", found)
+    with pytest.raises(RecordsError, match="energy needs the log-sum-exp of logits"):
+        cross_fit("energy", found)
+
+
+@pytest.mark.parametrize("name", ["temperature", "dirichlet"])
+def test_what_needs_probabilities_says_so(name: str) -> None:
+    outputs = Outputs(np.zeros(80, np.int64), confidence=np.linspace(0, 1, 80))
+    ones = np.ones(80, bool)
+    found = Evidence(outputs, outputs.prediction, ones, ones, ones * 1.0, 3)
+    assert not can_fit(name, found)
+    with pytest.raises(RecordsError, match=rf"{name} needs (log-)?(probabilities|logits)"):
+        fit_score(name, found)
+
+
+@pytest.mark.parametrize("name", sorted(FITTED))
+def test_nothing_reaches_a_threshold_of_infinity(name: str) -> None:
+    """Certain, masked and broken outputs after a fit on usual ones; a temperature below 1 only makes them larger."""
+    z, label = world(15, n=400, liar=None, heat=0.3)
+    fitted = fit_score(name, evidence_of(z, label))
+    odd = np.zeros((5, CLASSES), np.float32)
+    odd[0, 1:], odd[1, 0], odd[2, 0], odd[3, 1], odd[4] = -np.inf, 3e38, 800.0, np.nan, -np.inf
+    values = compute(fitted, from_logits(odd, top_k=CLASSES)).values
+    assert not (values >= np.inf).any()
+    assert np.isnan(values).tolist() == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("name", ["dirichlet", "learned", "learned_right", "temperature", "entropy"])
+@pytest.mark.parametrize("top_k", [2, 5, 20])
+def test_records_may_hold_more_classes_or_fewer_than_the_engine_keeps(name: str, top_k: int) -> None:
+    rng = np.random.default_rng(16)
+    label = rng.integers(0, 25, 300)
+    z = rng.normal(size=(300, 25)).astype(np.float32)
+    z[np.arange(300), label] += 2
+    kept = from_logits(z, top_k=top_k)
+    ones = np.ones(300, bool)
+    fitted = fit_score(name, Evidence(kept, label, kept.prediction == label, ones, ones * 1.0, 25))
+    assert fitted.top_k == min(top_k, 10)
+    running = compute(fitted, from_logits(z, top_k=fitted.top_k)).values
+    assert (running == compute(fitted, kept).values).all()
+
+
 def test_too_few_samples_are_refused() -> None:
     z, label = world(7, n=30)
     with pytest.raises(RecordsError, match="30 samples are too few to fit the score learned"):
@@ -148,41 +251,6 @@ def test_auto_stays_with_max_prob_where_nothing_is_to_be_learned() -> None:
             - exits(score("max_prob", new.outputs).values, new.right, new.base_right)
         )
     assert np.mean(chosen) > -0.02
-
-
-# --- reliability diagrams
-
-
-def test_a_diagram_is_the_share_of_right_answers_per_bin() -> None:
-    rng = np.random.default_rng(0)
-    values, right = rng.uniform(size=500), rng.uniform(size=500) < 0.7
-    found = binned(values, right, "identity", 10, "width", None)
-    for b in range(10):
-        inside = [bool(r) for v, r in zip(values, right, strict=True) if b / 10 <= v < (b + 1) / 10]
-        assert found.accuracy[b] == pytest.approx(sum(inside) / len(inside))
-    assert found.at(np.array([0.25, np.nan]))[0] == found.accuracy[2]
-    sparse = binned(np.array([0.05] * 4 + [0.95] * 9), np.ones(13, bool), "identity", 10, "width", None)
-    assert np.isneginf(sparse.accuracy[:9]).all()
-    assert sparse.accuracy[9] == 1.0
-
-
-def test_the_lower_bound_is_clopper_pearsons() -> None:
-    beta = pytest.importorskip("scipy.stats").beta
-    values = np.repeat([0.1, 0.6], 20)
-    right = np.array([True] * 5 + [False] * 15 + [True] * 19 + [False])
-    found = binned(values, right, "identity", 2, "width", 0.9)
-    assert found.accuracy == pytest.approx([beta.ppf(0.1, 5, 16), beta.ppf(0.1, 19, 2)])
-
-
-def test_neighbours_are_counted_on_both_sides() -> None:
-    rng = np.random.default_rng(1)
-    values, right = np.sort(rng.uniform(size=60)), rng.uniform(size=60) < 0.5
-    found = smoothed(values, right, "identity", "neighbours", 7, 0.1, None)
-    for i in range(60):
-        window = right[max(0, i - 7) : i + 8]
-        assert found.at(values[i : i + 1])[0] == pytest.approx(window.mean())
-    isotonic = smoothed(values, right, "identity", "isotonic", 7, 0.1, None)
-    assert (np.diff(isotonic.accuracy) >= -1e-12).all()
 
 
 @pytest.mark.parametrize("name", ["dirichlet", "learned"])

@@ -74,10 +74,17 @@ class Decision:
 
 
 def decide(rule: Rule, scores: Sequence[ExitScore], k: int, outputs: Sequence[Outputs], stages: int) -> Decision:
-    """The decision of stage *k* of *stages*.
+    """The decision of stage *k* of *stages*; NaN where the stage's own outputs are not finite, whatever the rule.
 
     outputs  of stages 0 … k on the same N samples; those before k may be absent where the rule does not remember
     """
+    found, log_odds = _decide(rule, scores, k, outputs, stages), outputs[-1].log_odds
+    if log_odds is None:
+        return found
+    return Decision(np.where(np.isnan(log_odds), np.nan, found.values), found.prediction, found.scale)
+
+
+def _decide(rule: Rule, scores: Sequence[ExitScore], k: int, outputs: Sequence[Outputs], stages: int) -> Decision:
     own, last = outputs[-1], k + 1 == stages
     if rule.kind == "patience":
         return Decision(_streak([o.prediction for o in outputs]), own.prediction, "identity")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import RecordsError, UsageError, nearest
 from pilotfish.records.outputs import LARGEST, Outputs
 from pilotfish.scores.scale import Scale
-from pilotfish.scores.top import log_rest, top_log_probs
+from pilotfish.scores.top import available, log_rest, top_log_probs
 
 TOP_K = 10  # classes that the entropy looks at one by one; records keep as many
 
@@ -41,6 +41,8 @@ def max_prob(outputs: Outputs) -> Scored:
 
 def margin(outputs: Outputs) -> Scored:
     """p(1) - p(2), the lead over the runner-up, compared as -log(1 - margin)."""
+    if available(outputs) == 1:
+        raise RecordsError("margin needs the two best classes, and these records hold one; use max_prob or record more")
     logp = top_log_probs(outputs, 2, "margin")
     others = -np.logaddexp(0.0, np.asarray(outputs.log_odds))
     return Scored(below_infinity(-np.logaddexp(others, logp[:, 1])), "margin")
@@ -53,10 +55,13 @@ def entropy(outputs: Outputs) -> Scored:
     """
     logp = top_log_probs(outputs, TOP_K, "entropy")
     rest = log_rest(outputs, logp)
+    lead = np.asarray(outputs.log_odds)
     with np.errstate(invalid="ignore", divide="ignore"):
         terms = np.concatenate([logp, rest[:, None]], axis=1)
-        nats = -np.where(np.isneginf(terms), 0.0, np.exp(terms) * terms).sum(axis=1)
-        return Scored(below_infinity(-np.log(nats)), "entropy")
+        log_minus = np.log(-terms)
+        log_minus[:, 0] = np.where(lead > 30, -lead, log_minus[:, 0])  # -log p1 itself is 0 from a lead of 745 on
+        logs = np.where(np.isneginf(terms), -np.inf, terms + log_minus)
+        return Scored(below_infinity(-np.logaddexp.reduce(logs, axis=1)), "entropy")
 
 
 def energy(outputs: Outputs) -> Scored:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import UsageError, nearest
 from pilotfish.records.outputs import Outputs
 from pilotfish.scores import blend, deferral, dirichlet, per_class, temperature
-from pilotfish.scores.confidence import SCORES, TOP_K, Scored, score
+from pilotfish.scores.confidence import SCORES, TOP_K, Scored, below_infinity, score
 from pilotfish.scores.scale import Scale
 from pilotfish.scores.top import available
 
@@ -60,13 +60,13 @@ def fitted_scale(name: str) -> Scale:
 def compute(exit_score: ExitScore, outputs: Outputs) -> Scored:
     """The score of N samples. NaN where the outputs were not finite."""
     if exit_score.name in FITTED:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             values = FITTED[exit_score.name](outputs, exit_score.parameters)
         if outputs.log_odds is not None:
             values = np.where(np.isnan(outputs.log_odds), np.nan, values)
-        return Scored(values, exit_score.scale)
+        return Scored(below_infinity(values), exit_score.scale)
     if exit_score.name == "max_prob" and exit_score.scale == "identity" and outputs.confidence is not None:
-        return Scored(outputs.confidence, "identity")
+        return Scored(below_infinity(outputs.confidence), "identity")
     return score(exit_score.name, outputs)
 
 

@@ -25,15 +25,16 @@ def mix(outputs: Sequence[Outputs], weights: Sequence[float]) -> Outputs:
         k = min(TOP_K, max(available(one), 1))
         logp = top_log_probs(one, k, "an ensemble")
         columns.append(np.asarray(one.top_classes)[:, :k].astype(np.int64))
-        masses.append(weight * np.exp(logp))
-        outside += weight * np.exp(log_rest(one, logp))
+        good = ~np.isnan(np.asarray(one.log_odds))  # a model whose outputs are not finite has no say
+        masses.append(np.where(good[:, None], weight * np.exp(logp), 0.0))
+        outside += np.where(good, weight * np.exp(log_rest(one, logp)), 0.0)
     classes, mass = np.concatenate(columns, axis=1), np.concatenate(masses, axis=1)
     total, first = _joined(classes, mass)
     order = np.lexsort((classes, -total), axis=1)  # ties by the lower class, as argmax has it
     k = min(TOP_K, classes.shape[1])
     ranked, sorted_total = np.take_along_axis(classes, order, axis=1), np.take_along_axis(total, order, axis=1)
     others = np.take_along_axis(np.where(first, total, 0.0), order, axis=1)[:, 1:].sum(axis=1) + outside
-    bad = np.any([np.isnan(np.asarray(one.log_odds)) for one in outputs], axis=0)
+    bad = np.all([np.isnan(np.asarray(one.log_odds)) for one in outputs], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_odds = np.log(sorted_total[:, 0]) - np.log(others)
         top_logits = np.log(np.maximum(sorted_total[:, :k], 0.0)).astype(np.float32)  # repeats come last, as nothing
