@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pilotfish.cascade import Artefact, InForce, OperatingPoint, Rule, decide
+from pilotfish.cascade import Artefact, InForce, OperatingPoint, Rule, decide, load_artefact, save_artefact
 from pilotfish.errors import UnreadableSample
 from pilotfish.models import Preprocessing
 from pilotfish.plan import tune
@@ -212,9 +212,19 @@ def test_an_engine_runs_twice_and_forgets_between(logits: list[np.ndarray]) -> N
 
 
 @pytest.mark.parametrize(
-    ("method", "score", "top_k"), [("sweep", "dirichlet", 20), ("sweep", "learned", 20), ("average", "max_prob", 20)]
+    ("method", "score", "top_k"),
+    [
+        ("sweep", "dirichlet", 20),
+        ("sweep", "learned", 20),
+        ("sweep", "entropy", 3),
+        ("ensemble", "learned_right", 3),
+        ("ensemble", "margin", 2),
+        *(("average", "max_prob", k) for k in (1, 2, 3, 20)),
+    ],
 )
-def test_records_of_more_classes_than_the_engine_keeps(method: str, score: str, top_k: int, tmp_path: Path) -> None:
+def test_records_of_more_classes_or_fewer_than_the_engine_would_keep(
+    method: str, score: str, top_k: int, tmp_path: Path
+) -> None:
     rng, made = np.random.default_rng(5), Run(tmp_path)
     label = rng.integers(0, 25, N)
     wide = [rng.normal(size=(N, 25)).astype(np.float32) for _ in NAMES]
@@ -222,7 +232,9 @@ def test_records_of_more_classes_than_the_engine_keeps(method: str, score: str, 
         z[np.arange(N), label] += 1.0 + 1.2 * k
         meta = RecordsMeta(NAMES[k], "val", n_classes=25, costs={"macs": 10.0**k})
         made.write(Records(string_ids(np.arange(N)), label, from_logits(z, top_k=top_k), meta))
-    artefact = tune(made, NAMES, max_drop=0.2, method=method, score=score).artefact
+    options = {"weight": 0.6} if method == "ensemble" else {}
+    tuned = tune(made, NAMES, max_drop=0.2, method=method, score=score, options=options).artefact
+    artefact = load_artefact(save_artefact(tuned, tmp_path / "cascade"))
     trace = make_trace(read_table(made, NAMES[:-1], NAMES[-1]), NAMES, artefact.rule, artefact.scores, None, None)
     point = artefact.operating_point
     stage = route(trace, point.exit_sets or tuple((t,) for t in point.thresholds))

@@ -84,6 +84,14 @@ def test_a_model_whose_outputs_are_not_finite_has_no_say() -> None:
     assert (found.prediction[other] == logits[0][other].argmax(axis=1)).all()
 
 
+def test_the_one_that_is_left_answers_even_where_its_weight_is_nothing() -> None:
+    logits = models(4, 2, 5)
+    logits[0][:7] = np.nan
+    found = mix(stored(logits, 5), [1.0, 0.0])
+    assert (found.prediction[:7] == logits[1][:7].argmax(axis=1)).all()
+    assert np.isfinite(np.asarray(found.log_odds)).all()
+
+
 def test_records_without_probabilities_cannot_be_averaged() -> None:
     classes = np.zeros(3, np.int64)
     for bare in (Outputs(classes), Outputs(classes, confidence=np.ones(3))):

@@ -18,7 +18,6 @@ from pilotfish.cascade.rule import Rule
 from pilotfish.errors import ArtefactError
 from pilotfish.records import RecordsMeta
 from pilotfish.scores import ExitScore, Scale, to_shown
-from pilotfish.scores.confidence import TOP_K
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,8 @@ class InForce:
 
     def top_k(self, k: int) -> int:
         """How many of the best classes the outputs of stage *k* must keep."""
-        if self.rule.kind in ("ensemble", "average"):
-            return TOP_K
-        return self.scores[k].top_k if k < len(self.scores) else 1
+        own = self.scores[k].top_k if k < len(self.scores) else 1
+        return max(own, self.rule.top_k) if self.rule.mixes else own
 
 
 ALONE = InForce(Rule(), (), OperatingPoint(()))  # one model that answers everything

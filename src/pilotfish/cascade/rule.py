@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import UsageError
 from pilotfish.records import Outputs
 from pilotfish.scores import ExitScore, Scale, Scored, compute, plain_score, to_shown
+from pilotfish.scores.confidence import TOP_K
 from pilotfish.scores.mixture import mix
 
 F64 = NDArray[np.float64]
@@ -32,21 +33,34 @@ KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 
 @dataclass(frozen=True)
 class Rule:
-    """kind: see the module; weight: w of ``ensemble``, the share of the last model; 1 is the plain cascade."""
+    """How stages decide.
+
+    kind    see the module
+    weight  w of ``ensemble``, the share of the last model; 1 is the plain cascade
+    top_k   how many of a model's best classes a mixture looks at: as many as its records held
+    """
 
     kind: RuleKind = "score"
     weight: float | None = None
+    top_k: int = TOP_K
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(f"unknown rule {self.kind!r}; expected one of {', '.join(KINDS)}")
         if self.kind == "ensemble" and not (self.weight is not None and 0 <= self.weight <= 1):
             raise UsageError(f"the weight of an ensemble is a number from 0 to 1, found {self.weight}")
+        if not 1 <= self.top_k <= TOP_K:
+            raise UsageError(f"a mixture looks at 1 to {TOP_K} of the best classes, found {self.top_k}")
 
     @property
     def remembers(self) -> bool:
         """Whether a stage needs the outputs of stages before it."""
         return self.kind != "score"
+
+    @property
+    def mixes(self) -> bool:
+        """Whether some answer is a mixture of several models' probabilities."""
+        return self.kind in ("ensemble", "average")
 
     @property
     def scores(self) -> bool:
@@ -91,10 +105,11 @@ def _decide(rule: Rule, scores: Sequence[ExitScore], k: int, outputs: Sequence[O
     if rule.kind == "agreement":
         return _vote(outputs, own, k, stages)
     if rule.kind == "average":
-        own = mix(outputs, [1 / len(outputs)] * len(outputs)) if len(outputs) > 1 else own
+        mixed = [o.best(rule.top_k) for o in outputs]
+        own = mix(mixed, [1 / len(mixed)] * len(mixed)) if len(mixed) > 1 else own
     elif rule.kind == "ensemble" and last:
         w = float(rule.weight or 0.0)
-        own = mix(outputs[-2:], [1 - w, w])
+        own = mix([o.best(rule.top_k) for o in outputs[-2:]], [1 - w, w])
     scored = last_score(own) if last else compute(scores[k], own)
     return Decision(scored.values, own.prediction, scored.scale)
 
@@ -117,7 +132,8 @@ def _vote(outputs: Sequence[Outputs], own: Outputs, k: int, stages: int) -> Deci
     if k + 1 == stages:
         return Decision(np.zeros(len(own)), own.prediction, "identity")
     votes = np.stack([o.prediction for o in outputs])  # (k + 1, N)
-    counts = (votes[:, None] == votes[None, :]).sum(axis=0)
+    valid = np.stack([~np.isnan(o.log_odds) if o.log_odds is not None else np.ones(len(o), bool) for o in outputs])
+    counts = ((votes[:, None] == votes[None, :]) & valid[:, None]).sum(axis=0) * valid  # not finite: no vote
     chosen = len(votes) - 1 - counts[::-1].argmax(axis=0)  # of equals the later, costlier saver
     columns = np.arange(votes.shape[1])
     share = counts[chosen, columns] / len(votes) if k + 2 == stages else np.full(votes.shape[1], -np.inf)
@@ -126,12 +142,15 @@ def _vote(outputs: Sequence[Outputs], own: Outputs, k: int, stages: int) -> Deci
 
 def rule_from_json(document: Any) -> Rule:
     """A rule of ``cascade.json``; TypeError when it is none."""
-    if not isinstance(document, dict) or not set(document) <= {"kind", "weight"}:
+    if not isinstance(document, dict) or not set(document) <= {"kind", "weight", "top_k"}:
         raise TypeError(f"rule is {str(document)[:60]!r}")
     weight = document.get("weight")
     if isinstance(weight, bool) or not isinstance(weight, int | float | None):
         raise TypeError(f"the rule's weight is {str(weight)[:60]!r}")
+    top_k = document.get("top_k", TOP_K)
+    if isinstance(top_k, bool) or not isinstance(top_k, int):
+        raise TypeError(f"the rule's top_k is {str(top_k)[:60]!r}")
     try:
-        return Rule(document["kind"], None if weight is None else float(weight))
+        return Rule(document["kind"], None if weight is None else float(weight), top_k)
     except UsageError as error:
         raise TypeError(str(error)) from error

@@ -9,7 +9,8 @@ import numpy as np
 
 from pilotfish.errors import ArtefactError
 from pilotfish.files import atomic_path
-from pilotfish.scores import FITTED, SCALES, SCORES, ExitScore
+from pilotfish.records import from_logits
+from pilotfish.scores import FITTED, SCALES, SCORES, ExitScore, compute
 from pilotfish.scores.confidence import TOP_K
 
 FILE_NAME = "scores.safetensors"
@@ -35,7 +36,8 @@ def save_parameters(scores: tuple[ExitScore, ...], folder: Path) -> None:
 
 
 def read_scores(document: Any, folder: Path | None, where: str) -> tuple[ExitScore, ...]:
-    """The scores of ``cascade.json``, with their parameters. ArtefactError when they are not all there and finite."""
+    """The scores of ``cascade.json``, with their parameters. ArtefactError when they are not all there, finite, and
+    of shapes that give a number per sample."""
     entries = [_entry(one, where) for one in document]
     arrays = _arrays(folder, where) if any(parameters for _, _, parameters, _ in entries) else {}
     scores = []
@@ -44,7 +46,23 @@ def read_scores(document: Any, folder: Path | None, where: str) -> tuple[ExitSco
         if missing:
             raise ArtefactError(f"{where}: {FILE_NAME} has no {missing[0]!r} of stage {k}; tune again")
         scores.append(ExitScore(name, scale, {key: arrays[f"{k}.{key}"] for key in parameters}, top_k))
+        _try(scores[k], k, where)
     return tuple(scores)
+
+
+def _try(score: ExitScore, k: int, where: str) -> None:
+    """Score two samples, so that parameters which do not fit together are found now and not by the first input."""
+    if not score.parameters:
+        return
+    samples = from_logits(np.array([[2.0, 1.0, *[0.0] * TOP_K], [0.0, 3.0, *[1.0] * TOP_K]]), top_k=score.top_k)
+    try:
+        values = compute(score, samples).values
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise ArtefactError(
+            f"{where}: the parameters of score {score.name} of stage {k} do not fit; tune again"
+        ) from error
+    if values.shape != (2,) or not np.isfinite(values).all():
+        raise ArtefactError(f"{where}: the parameters of score {score.name} of stage {k} give no scores; tune again")
 
 
 def _entry(document: Any, where: str) -> tuple[str, Any, list[str], int]:

@@ -12,6 +12,8 @@ from pilotfish.plan.job import Job
 from pilotfish.plan.methods import WEIGHTS, EnsembleOptions
 from pilotfish.plan.path import PolicyPath, measure
 from pilotfish.plan.trace import Trace
+from pilotfish.scores.confidence import TOP_K
+from pilotfish.scores.top import available
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def fit(job: Job) -> Fitted:
         scores = stage_scores(job.table, job.stages, job.score, rows, job.budget, job.seed)
     if kind == "ensemble":
         return _ensemble(job, scores, rows)
-    rule = Rule(kind)
+    rule = Rule(kind, top_k=_classes(job)) if kind == "average" else Rule(kind)
     trace = job.trace(rule, scores.scores, rows, scores)
     return Fitted(rule, scores, job.method.path(trace, job.budget, job.options), trace)
 
@@ -50,7 +52,7 @@ def _ensemble(job: Job, scores: StageScores, rows: Rows) -> Fitted:
     found: list[tuple[tuple[float, float], Fitted]] = []
     refusals = []
     for weight in WEIGHTS if options.weight is None else (options.weight,):
-        rule = Rule("ensemble", weight)
+        rule = Rule("ensemble", weight, _classes(job))
         trace = job.trace(rule, scores.scores, rows, scores)
         path = job.method.path(trace, job.budget, job.options)
         frontier = measure(trace, path)
@@ -65,3 +67,8 @@ def _ensemble(job: Job, scores: StageScores, rows: Rows) -> Fitted:
     if not found:
         raise min(refusals, key=lambda refusal: refusal[0])[1]
     return min(found, key=lambda one: one[0])[1]
+
+
+def _classes(job: Job) -> int:
+    """How many of the best classes all stages' records hold, as far as a mixture looks."""
+    return min(TOP_K, *(max(1, available(job.table.outputs[name])) for name in job.stages))

@@ -97,5 +97,5 @@ def make_trace(
         base_right=np.asarray(picked[-1].prediction == reference),
         costs=None if costs is None else tuple(costs),
         base_cost=base_cost(table, stages[-1], cost_key),
-        mixed=rule.kind in ("ensemble", "average"),
+        mixed=rule.mixes,
     )

@@ -59,6 +59,12 @@ class Outputs:
         }
         return Outputs(**picked)
 
+    def best(self, k: int) -> Outputs:
+        """The same outputs with no more than the *k* best classes: what records of the k best would hold."""
+        if self.top_classes is None or self.top_logits is None or self.top_classes.shape[1] <= k:
+            return self
+        return dataclasses.replace(self, top_classes=self.top_classes[:, :k], top_logits=self.top_logits[:, :k])
+
 
 def from_logits(logits: FloatArray, top_k: int = 1, keep_all: bool = False) -> Outputs:
     """Reduce logits (N, C) of any float dtype; sums run in float64.

@@ -58,7 +58,8 @@ def fitted_scale(name: str) -> Scale:
 
 
 def compute(exit_score: ExitScore, outputs: Outputs) -> Scored:
-    """The score of N samples. NaN where the outputs were not finite."""
+    """The score of N samples, the same number however many classes were stored. NaN where outputs are not finite."""
+    outputs = outputs.best(exit_score.top_k)
     if exit_score.name in FITTED:
         with np.errstate(invalid="ignore", over="ignore"):
             values = FITTED[exit_score.name](outputs, exit_score.parameters)

@@ -80,7 +80,7 @@ def cross_fit(name: str, evidence: Evidence, seed: int = 0) -> FittedScore:
     values = np.empty(len(evidence))
     for f in range(FOLDS):
         inside, held = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
-        part = ExitScore(name, score.scale, FITS[name](evidence.take(inside)))
+        part = ExitScore(name, score.scale, FITS[name](evidence.take(inside)), score.top_k)
         values[held] = compute(part, evidence.outputs.take(held)).values
     return FittedScore(score, Scored(values, score.scale))
 

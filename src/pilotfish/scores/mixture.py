@@ -17,17 +17,17 @@ F64 = NDArray[np.float64]
 def mix(outputs: Sequence[Outputs], weights: Sequence[float]) -> Outputs:
     """Outputs of sum_i w_i p_i, from the stored best classes of each model; exact where all classes are stored.
 
-    A class that a model did not store counts as 0 for it: it is less likely than all that it stored.
+    A class that a model did not store counts as 0 for it: it is less likely than all that it stored. A model whose
+    outputs are not finite has no say, and the others share its weight.
     RecordsError for records without probabilities.
     """
     columns, masses, outside = [], [], np.zeros(len(outputs[0]))
-    for one, weight in zip(outputs, weights, strict=True):
-        k = min(TOP_K, max(available(one), 1))
-        logp = top_log_probs(one, k, "an ensemble")
+    known = [top_log_probs(one, min(TOP_K, max(available(one), 1)), "an ensemble") for one in outputs]
+    for one, logp, weight in zip(outputs, known, _shares(outputs, weights), strict=True):
+        k = logp.shape[1]
         columns.append(np.asarray(one.top_classes)[:, :k].astype(np.int64))
-        good = ~np.isnan(np.asarray(one.log_odds))  # a model whose outputs are not finite has no say
-        masses.append(np.where(good[:, None], weight * np.exp(logp), 0.0))
-        outside += np.where(good, weight * np.exp(log_rest(one, logp)), 0.0)
+        masses.append(np.where(weight[:, None] > 0, weight[:, None] * np.exp(logp), 0.0))
+        outside += np.where(weight > 0, weight * np.exp(log_rest(one, logp)), 0.0)
     classes, mass = np.concatenate(columns, axis=1), np.concatenate(masses, axis=1)
     total, first = _joined(classes, mass)
     order = np.lexsort((classes, -total), axis=1)  # ties by the lower class, as argmax has it
@@ -45,6 +45,14 @@ def mix(outputs: Sequence[Outputs], weights: Sequence[float]) -> Outputs:
         top_classes=ranked[:, :k].astype(np.int32),
         top_logits=top_logits,
     )
+
+
+def _shares(outputs: Sequence[Outputs], weights: Sequence[float]) -> F64:
+    """float64 (models, N): the weights among the models that are finite; equal where those have none."""
+    good = np.stack([~np.isnan(np.asarray(one.log_odds)) for one in outputs])
+    shares = good * np.asarray(weights, np.float64)[:, None]
+    shares = np.where(shares.sum(axis=0) > 0, shares, good)
+    return np.asarray(shares / np.maximum(shares.sum(axis=0), 1e-300))
 
 
 def _joined(classes: NDArray[np.int64], mass: F64) -> tuple[F64, NDArray[np.bool_]]:
