@@ -5,10 +5,12 @@
     ├── DataError             samples: a folder, an array file, one image
     │   └── UnreadableSample  one sample cannot be read; it costs its own row, not the run
     ├── ModelError            a model's name, weights or outputs
+    │   └── ModelMemoryError  a batch that the device has no memory for
     ├── RecordsError          a records file or a run folder
     │   └── AlignmentError    records that do not belong together
     ├── BudgetError           a budget that no operating point meets
     ├── ArtefactError         a cascade folder that cannot be trusted or does not fit its models
+    ├── UnwritableError       a file that cannot be written: a full disk, a read-only folder
     └── MissingExtraError     an optional dependency that is not installed
 
 Messages say what was found, what was expected and what to do, in one line.
@@ -40,6 +42,10 @@ class ModelError(PilotfishError):
     """A model's name, weights or outputs are not usable."""
 
 
+class ModelMemoryError(ModelError):
+    """A batch that the device, or the machine, has no memory for."""
+
+
 class RecordsError(PilotfishError):
     """A records file or run folder that cannot be used."""
 
@@ -54,6 +60,10 @@ class BudgetError(PilotfishError):
 
 class ArtefactError(PilotfishError):
     """A cascade folder that cannot be trusted, or does not fit the models at hand."""
+
+
+class UnwritableError(PilotfishError):
+    """A file that cannot be written."""
 
 
 class MissingExtraError(PilotfishError):

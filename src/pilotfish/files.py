@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from pilotfish.errors import PilotfishError, UsageError
+from pilotfish.errors import PilotfishError, UnwritableError, UsageError
 
 MAX_JSON_BYTES = 256 * 2**20
 
@@ -72,7 +72,7 @@ def read_json(path: Path, error_type: type[PilotfishError]) -> dict[str, Any]:
     return document
 
 
-def unwritable(path: Path, error: OSError) -> PilotfishError:
+def unwritable(path: Path, error: OSError) -> UnwritableError:
     """The one-line error for a file that cannot be written."""
     reason = {
         errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -83,7 +83,7 @@ def unwritable(path: Path, error: OSError) -> PilotfishError:
         errno.ENOTDIR: "a part of the path is a file, not a folder",
         errno.EEXIST: "a file stands where a folder is needed",
     }.get(error.errno or 0, error.strerror or str(error))
-    return PilotfishError(f"cannot write {path}: {reason}")
+    return UnwritableError(f"cannot write {path}: {reason}")
 
 
 def encode_name(name: str) -> str:

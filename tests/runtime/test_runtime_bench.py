@@ -59,7 +59,7 @@ def test_a_share_is_forced_by_a_mask(share: float, pair: Pair, cascade: Cascade)
     assert result.exit_ratio == (share, 1 - share)
     assert result.to_json()["forced_exit_ratio"] == share
     assert all(0 <= done <= total for _, done, total in calls)
-    assert ("end to end", 2, 2) in calls
+    assert ("file to answer", 3, 3) in calls
 
 
 def test_samples_that_cannot_be_read_are_left_out(pair: Pair, cascade: Cascade) -> None:

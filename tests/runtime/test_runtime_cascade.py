@@ -17,7 +17,7 @@ from pilotfish.plan import tune
 from pilotfish.plan.evaluate import route
 from pilotfish.records import Run, import_file
 from pilotfish.runtime import Cascade
-from pilotfish.runtime.cascade import best_batch
+from pilotfish.runtime.choice import best_batch
 from pilotfish.scores import score
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from pilotfish.errors import ModelError
 from pilotfish.records import from_logits
-from pilotfish.runtime import Engine, EngineStage
-from pilotfish.runtime.engine import Answers
+from pilotfish.runtime import Answers, Engine, EngineStage
 from pilotfish.runtime.supply import TensorSupply
 from support.engine import Lookup, by_max_prob, plain_cascade, stages_of
 

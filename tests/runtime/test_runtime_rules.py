@@ -16,7 +16,7 @@ from pilotfish.plan.path import route
 from pilotfish.plan.trace import make_trace
 from pilotfish.records import Records, RecordsMeta, Run, from_logits, read_table
 from pilotfish.records.records import string_ids
-from pilotfish.runtime.engine import Answers, Engine
+from pilotfish.runtime import Answers, Engine
 from pilotfish.runtime.supply import DecodingSupply, TensorSupply
 from pilotfish.scores import ExitScore
 from support.engine import stages_of
@@ -151,8 +151,8 @@ def test_odd_batches_and_bad_samples_change_no_other_answer(
         return prepare
 
     chains = [TENSOR, chain(1), chain(2)]
-    with DecodingSupply(read, n, chains, 2) as supply:  # type: ignore[arg-type]
-        answers = Engine(stages_of(logits[:3], sizes), rules).run(supply)
+    supply = DecodingSupply(read, n, chains, 2)  # type: ignore[arg-type]
+    answers = Engine(stages_of(logits[:3], sizes), rules).run(supply)
     for i in range(n):
         expected = plain(logits, rules, i)
         assert expected is not None

@@ -10,23 +10,46 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import ModelError, PilotfishError
+from pilotfish.errors import ModelError, ModelMemoryError, PilotfishError
 from pilotfish.models.mac_count import MacCount
 from pilotfish.models.preprocessing import Preprocessing
 
 F32 = NDArray[np.float32]
+Carry = tuple[Any, ...]
+"""Features of n samples, arrays or tensors (n, …), that a later stage of the same network goes on from."""
 
 
 class Backend(Protocol):
-    """What runs a model."""
+    """What runs a model. Calls from several threads may run side by side.
+
+    Two more methods may be there: ``with_threads(n)``, the same model on n cores, and ``reduce(batch, top_k)``, the
+    outputs reduced where they were computed (see :mod:`pilotfish.models.torch_outputs`).
+    """
 
     @property
     def name(self) -> str:
-        """``torch``, ``onnxruntime`` or ``python``."""
+        """One of ``pilotfish.models.backends.NAMES``."""
         ...
 
     def run(self, batch: F32) -> F32:
         """Logits float32 (N, C) of a batch float32 (N, …)."""
+        ...
+
+
+class Segment(Protocol):
+    """What runs a part of a network with exits: from the features of the part before to those of the next."""
+
+    @property
+    def name(self) -> str:
+        """As a backend's."""
+        ...
+
+    def step(self, inputs: F32 | None, carry: Carry | None) -> tuple[F32, Carry | None]:
+        """(logits float32 (N, C) of this exit, features for the next part).
+
+        The first part takes inputs float32 (N, …) and no carry; the others take the carry of the part before, of the
+        samples that are left, and no inputs.
+        """
         ...
 
 
@@ -48,6 +71,10 @@ class Model:
     class_ids      further names of the classes, such as ImageNet's wnids
     count          multiply-adds and parameters of one sample
     weights        how to write the weights to a file, for ``--embed``; None when they cannot be
+    weights_suffix of that file
+    again          the model anew as a torch module in memory, for another backend; None where there is no such module
+    passing        whether its weights are drawn anew at every loading, so that nothing of it is worth keeping
+    details        what else there is to know, such as how well an export agrees with its source
     """
 
     spec: str
@@ -60,6 +87,9 @@ class Model:
     class_ids: tuple[str, ...] | None = None
     count: Callable[[], Counted] = Counted
     weights: Callable[[Any], None] | None = None
+    weights_suffix: str = ".safetensors"
+    again: Callable[[], Model] | None = None
+    passing: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -68,11 +98,20 @@ def blamed(name: str, batch: F32) -> Iterator[None]:
     """Inside, whatever the model *name* raises on *batch* becomes a ModelError of one line."""
     try:
         yield
-    except (PilotfishError, MemoryError):
+    except PilotfishError:
         raise
     except Exception as error:  # a model's code may raise anything
         said = " ".join(str(error).split())[:300]
-        raise ModelError(f"{name} failed on a batch of shape {batch.shape}: {type(error).__name__}: {said}") from error
+        kind = ModelMemoryError if _is_memory(error) else ModelError
+        raise kind(f"{name} failed on a batch of shape {batch.shape}: {type(error).__name__}: {said}") from error
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether a device or an allocator ran out of memory, however its library says it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error).lower()
+    return any(text in said for text in ("out of memory", "failed to allocate", "bad_alloc", "not enough memory"))
 
 
 def check_logits(logits: Any, rows: int, name: str) -> F32:

@@ -7,6 +7,7 @@ records cuts the same numbers when the cascade runs.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,12 +91,12 @@ def from_logits(logits: FloatArray, top_k: int = 1, keep_all: bool = False) -> O
         log_odds = np.minimum(log_odds, LARGEST)  # keeps NaN; +inf would meet a threshold of +inf
         log_sum_exp = top + np.log1p(np.exp(-log_odds))
     log_odds[~np.isfinite(top)] = np.nan
-    if top_k <= 1:
-        classes = best[:, None]
-    else:
-        classes = _best_k(z, min(top_k, z.shape[1]))
     with np.errstate(over="ignore"):  # float64 logits beyond float32 are kept as infinities
-        top_logits = np.take_along_axis(z, classes, axis=1).astype(np.float32)
+        if top_k <= 1:  # a call for one sample spends most of its time in here
+            classes, top_logits = best[:, None], z[rows, best].astype(np.float32)[:, None]
+        else:
+            classes = _best_k(z, min(top_k, z.shape[1]))
+            top_logits = np.take_along_axis(z, classes, axis=1).astype(np.float32)
         kept = z.astype(np.float32) if keep_all else None
     return Outputs(
         prediction=best.astype(np.int64),
@@ -105,6 +106,21 @@ def from_logits(logits: FloatArray, top_k: int = 1, keep_all: bool = False) -> O
         top_logits=top_logits,
         logits=kept,
     )
+
+
+def log_odds_of_one(row: F32) -> tuple[int, float] | None:
+    """(prediction, log_odds) of one sample's logits (C,), to the bit what :func:`from_logits` gives, in a third of its
+    time. None where outputs are not finite or a single class is possible: ask :func:`from_logits`."""
+    best = int(row.argmax())
+    others = row.astype(np.float64)
+    top = float(others[best])
+    others[best] = -np.inf
+    second = float(np.maximum.reduce(others))  # reduce: max and sum take a detour through Python
+    if not (math.isfinite(top) and math.isfinite(second)):
+        return None
+    np.subtract(others, second, out=others)
+    np.exp(others, out=others)
+    return best, float((top - second) - np.log(np.add.reduce(others)))
 
 
 def from_probabilities(probabilities: FloatArray, top_k: int = 1, keep_all: bool = False) -> Outputs:

@@ -14,28 +14,31 @@ Rows = NDArray[np.intp]
 
 
 class Memory:
-    """Reduced outputs by stage and sample: arrays of n samples that are made when a stage first speaks."""
+    """Reduced outputs by stage and sample: arrays that are made when a stage first speaks.
 
-    def __init__(self, n: int, stages: int) -> None:
-        self.n = n
+    size  at most so many samples are under way: a sample's place is its number modulo it
+    """
+
+    def __init__(self, size: int, stages: int) -> None:
+        self.size = size
         self.kept: list[Outputs | None] = [None] * stages
 
     def write(self, stage: int, rows: Rows, outputs: Outputs) -> None:
         """Keep the outputs of *rows*; outputs hold as many samples."""
         if self.kept[stage] is None:
-            empty: dict[str, Any] = {name: _like(value, self.n) for name, value in vars(outputs).items()}
+            empty: dict[str, Any] = {name: _like(value, self.size) for name, value in vars(outputs).items()}
             self.kept[stage] = Outputs(**empty)
         for name, array in vars(self.kept[stage]).items():
             value = getattr(outputs, name)
             if array is not None and value is not None:
-                array[rows] = value
+                array[rows % self.size] = value
 
     def read(self, stage: int, rows: Rows) -> Outputs:
         """The outputs of *rows* at an earlier stage."""
         kept = self.kept[stage]
         if kept is None:
             raise ModelError(f"stage {stage} has not spoken of these samples; this is a fault of Pilotfish, report it")
-        return kept.take(rows)
+        return kept.take(rows % self.size)
 
 
 def _like(value: NDArray[np.generic] | None, n: int) -> NDArray[np.generic] | None:

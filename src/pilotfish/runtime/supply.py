@@ -1,71 +1,76 @@
-"""Where stages get their inputs from: decoded in threads as they are needed, or prepared beforehand."""
+"""Where stages get their inputs from: read, decoded and preprocessed in threads, or prepared beforehand."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import UnreadableSample, UsageError
+from pilotfish.errors import PilotfishError
 from pilotfish.models import Preprocessing
 from pilotfish.models.preprocessing import Sample
 
 F32 = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Supplied:
-    """inputs float32 (n, …) of the samples *rows*; errors by sample for those that could not be prepared."""
-
-    rows: list[int]
-    inputs: F32
-    errors: dict[int, str]
-
-
 class Supply(Protocol):
-    """The inputs of N samples for every stage."""
+    """Inputs of samples that are numbered from 0 in their order, for every stage."""
 
-    def __len__(self) -> int: ...
-
-    def first(self, batch_size: int) -> Iterator[Supplied]:
-        """Batches for the first stage, in order."""
+    @property
+    def workers(self) -> int:
+        """Threads that call :meth:`prepare`; 0 when nothing needs to be prepared."""
         ...
 
-    def keep(self, stage: int, rows: Sequence[int]) -> None:
-        """These samples will be asked for at *stage*; all others of their batch are done with."""
+    def take(self, n: int) -> int:
+        """Begin with up to *n* more samples; fewer than *n* are the last."""
         ...
 
-    def later(self, stage: int, rows: Sequence[int]) -> Supplied:
-        """Inputs of kept samples for *stage*."""
+    def prepare(self, stage: int, row: int) -> Any:
+        """What :meth:`batch` needs of a sample. Called in threads; an exception costs this sample alone."""
+        ...
+
+    def batch(self, stage: int, rows: Sequence[int], prepared: Sequence[Any]) -> F32:
+        """Inputs float32 (n, …) of samples that were prepared and have one shape."""
+        ...
+
+    def drop(self, rows: Iterable[int]) -> None:
+        """These samples are answered."""
         ...
 
 
 class TensorSupply:
     """Tensors made beforehand: one array (N, …) per stage. For timing the models alone."""
 
+    workers = 0
+
     def __init__(self, tensors: Sequence[F32]) -> None:
         self.tensors = tensors
+        self.read = 0
 
     def __len__(self) -> int:
         return len(self.tensors[0])
 
-    def first(self, batch_size: int) -> Iterator[Supplied]:
-        """Slices of the first array."""
-        for start in range(0, len(self), batch_size):
-            part = self.tensors[0][start : start + batch_size]
-            yield Supplied(list(range(start, start + len(part))), part, {})
+    def take(self, n: int) -> int:
+        """The next rows of the arrays."""
+        n = min(n, len(self) - self.read)
+        self.read += n
+        return n
 
-    def keep(self, stage: int, rows: Sequence[int]) -> None:
+    def prepare(self, stage: int, row: int) -> None:
         """Nothing to do."""
 
-    def later(self, stage: int, rows: Sequence[int]) -> Supplied:
-        """Survivors gathered once."""
-        return Supplied(list(rows), self.tensors[stage][list(rows)], {})
+    def batch(self, stage: int, rows: Sequence[int], prepared: Sequence[Any]) -> F32:
+        """A slice where the rows follow each other, else gathered."""
+        first, last = rows[0], rows[-1]
+        if last - first + 1 == len(rows):
+            return self.tensors[stage][first : last + 1]
+        return self.tensors[stage][list(rows)]
+
+    def drop(self, rows: Iterable[int]) -> None:
+        """Nothing to do."""
 
 
 class DecodingSupply:
@@ -73,103 +78,61 @@ class DecodingSupply:
 
     A sample is decoded once. It is held only while a later stage may want it: that stage's tensor is made for
     survivors alone, while the models work on.
+
+    read    a sample from an item; an item is its number when *n* is given
+    items   what there is to read: a number of samples, or anything that can be iterated, of any length
     """
 
     def __init__(
         self,
-        read: Callable[[int], Sample],
-        n: int,
+        read: Callable[[Any], Sample],
+        items: int | Iterable[Any],
         preprocessing: Sequence[Preprocessing],
         workers: int,
-        ahead: int = 3,
     ) -> None:
-        self.read, self.n, self.preprocessing, self.ahead = read, n, preprocessing, ahead
-        self.pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="pilotfish-decode")
+        self.read, self.preprocessing, self.workers = read, preprocessing, max(1, workers)
+        self.length = items if isinstance(items, int) else None
+        self.items: Iterator[Any] = iter(range(items) if isinstance(items, int) else items)
+        self.coming: dict[int, Any] = {}
         self.held: dict[int, Sample] = {}
-        self.coming: dict[int, Future[F32]] = {}
-        self.batch: list[int] = []
+        self.taken = 0
 
     def __len__(self) -> int:
-        return self.n
+        if self.length is None:
+            raise TypeError("the number of inputs is not known")
+        return self.length
 
-    def __enter__(self) -> DecodingSupply:
-        return self
+    def take(self, n: int) -> int:
+        """Take the next items, and read none of them yet."""
+        found = list(islice(self.items, n))  # what an iterable of the caller's raises ends the run
+        self.coming.update(enumerate(found, self.taken))
+        self.taken += len(found)
+        return len(found)
 
-    def __exit__(self, *_: object) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
+    def prepare(self, stage: int, row: int) -> F32:
+        """The tensor of a sample for *stage*; reads it when it is the first to ask."""
+        if row in self.coming:
+            self.held[row] = self.read(self.coming.pop(row))
+        tensor = self.preprocessing[stage](self.held[row])
+        if stage + 1 == len(self.preprocessing):
+            del self.held[row]
+        return tensor
 
-    def first(self, batch_size: int) -> Iterator[Supplied]:
-        """Batches for the first stage; a few are in preparation at any time."""
-        pending: deque[list[tuple[int, Future[tuple[Sample, F32]]]]] = deque()
-        starts = iter(range(0, self.n, batch_size))
+    def batch(self, stage: int, rows: Sequence[int], prepared: Sequence[Any]) -> F32:
+        """The tensors as one."""
+        return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
 
-        def submit() -> None:
-            start = next(starts, None)
-            if start is not None:
-                rows = range(start, min(start + batch_size, self.n))
-                pending.append([(row, self.pool.submit(self._open, row)) for row in rows])
-
-        for _ in range(max(self.ahead, -(-8 // batch_size))):
-            submit()
-        while pending:
-            yield self._collect(pending.popleft())
-            submit()
-
-    def keep(self, stage: int, rows: Sequence[int]) -> None:
-        """Begin the survivors' tensors for *stage*, and let go of every other sample of the batch at hand."""
-        kept = set(rows)
-        for row in self.batch:
-            if row not in kept:
-                self.held.pop(row, None)
-        self.batch = []
+    def drop(self, rows: Iterable[int]) -> None:
+        """Let go of the samples."""
         for row in rows:
-            self.coming[row] = self.pool.submit(self.preprocessing[stage], self.held[row])
-
-    def later(self, stage: int, rows: Sequence[int]) -> Supplied:
-        """Wait for the survivors' tensors."""
-        last = stage == len(self.preprocessing) - 1
-        kept: list[int] = []
-        inputs: list[F32] = []
-        errors: dict[int, str] = {}
-        for row in rows:
-            try:
-                inputs.append(self.coming.pop(row).result())
-                kept.append(row)
-            except UnreadableSample as error:
-                errors[row] = str(error)
-                self.held.pop(row, None)
-            if last:
-                self.held.pop(row, None)
-        self.batch = kept
-        return Supplied(kept, _stack(inputs), errors)
-
-    def _open(self, row: int) -> tuple[Sample, F32]:
-        sample = self.read(row)
-        return sample, self.preprocessing[0](sample)
-
-    def _collect(self, batch: list[tuple[int, Future[tuple[Sample, F32]]]]) -> Supplied:
-        kept: list[int] = []
-        inputs: list[F32] = []
-        errors: dict[int, str] = {}
-        for row, future in batch:
-            try:
-                sample, tensor = future.result()
-            except UnreadableSample as error:
-                errors[row] = str(error)
-                continue
-            if len(self.preprocessing) > 1:
-                self.held[row] = sample
-            kept.append(row)
-            inputs.append(tensor)
-        self.batch = kept
-        return Supplied(kept, _stack(inputs), errors)
+            self.held.pop(row, None)
+            self.coming.pop(row, None)
 
 
-def _stack(inputs: list[F32]) -> F32:
-    shapes = {x.shape for x in inputs}
-    if len(shapes) > 1:
-        raise UsageError(
-            f"inputs of different shapes cannot share a batch: {', '.join(map(str, sorted(shapes)[:3]))}; "
-            "give them one at a time, or use models with a fixed input size"
-        )
-    return np.stack(inputs) if inputs else np.zeros((0,), np.float32)
+def why(error: Exception) -> str:
+    """One line about a sample that could not be prepared: reading it and the user's own code may raise anything."""
+    if isinstance(error, PilotfishError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to prepare it"
+    return f"preparing it failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,0 +1,103 @@
+"""Answers as arrays, and the window in which they are put back into the order of their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers to N samples.
+
+    prediction  int64 (N,), -1 where there is an error
+    confidence  float64 (N,), the score of the stage that answered, as people read it (a probability for max_prob)
+    stage       int64 (N,), the stage that answered; -1 where there is an error
+    errors      by sample: why there is no answer. A bad sample fails alone
+    """
+
+    prediction: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    stage: NDArray[np.int64]
+    errors: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.prediction)
+
+    def exit_ratio(self, stages: int) -> list[float]:
+        """Share of the answered samples that each stage answered."""
+        counts = np.bincount(self.stage[self.stage >= 0], minlength=stages)
+        return [float(x) for x in counts / max(1, counts.sum())]
+
+    @classmethod
+    def join(cls, parts: Sequence[Answers]) -> Answers:
+        """Consecutive answers as one; errors keep the numbers they have."""
+        if not parts:
+            return cls(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), {})
+        return cls(
+            np.concatenate([p.prediction for p in parts]),
+            np.concatenate([p.confidence for p in parts]),
+            np.concatenate([p.stage for p in parts]),
+            {row: text for p in parts for row, text in p.errors.items()},
+        )
+
+
+class Window:
+    """The samples between the oldest that is not answered and the newest that was read: at most *size* of them.
+
+    Rows are numbered from 0 in the order of the inputs; a row's place is its number modulo the size.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.first = self.end = 0  # rows first … end - 1 are under way
+        self.prediction = np.full(size, -1, np.int64)
+        self.confidence = np.full(size, np.nan)
+        self.stage = np.full(size, -1, np.int64)
+        self.done = np.zeros(size, bool)
+        self.errors: dict[int, str] = {}
+
+    @property
+    def room(self) -> int:
+        """How many more samples may be read."""
+        return self.size - (self.end - self.first)
+
+    def read(self, n: int) -> None:
+        """*n* more samples are under way."""
+        self.end += n
+
+    def answer(
+        self, rows: NDArray[np.intp], prediction: NDArray[np.int64], confidence: NDArray[np.float64], stage: int
+    ) -> None:
+        """Note the answers of *rows*."""
+        place = rows % self.size
+        self.prediction[place], self.confidence[place], self.stage[place] = prediction, confidence, stage
+        self.done[place] = True
+
+    def fail(self, row: int, reason: str) -> None:
+        """Note that *row* has no answer."""
+        self.errors[row] = reason
+        self.done[row % self.size] = True
+
+    def ready(self) -> Answers | None:
+        """The answers that are next in order, if there are any; their places are free again."""
+        start, under_way = self.first % self.size, self.end - self.first
+        stretch = self.done[start : start + under_way]  # up to the end of the arrays; the rest comes next time
+        n = int(stretch.argmin()) if not stretch.all() else len(stretch)
+        if not n:
+            return None
+        part = slice(start, start + n)
+        failed = [row for row in self.errors if row < self.first + n] if self.errors else []
+        found = Answers(
+            self.prediction[part].copy(),
+            self.confidence[part].copy(),
+            self.stage[part].copy(),
+            {row: self.errors.pop(row) for row in failed},
+        )
+        self.prediction[part], self.confidence[part], self.stage[part] = -1, np.nan, -1
+        self.done[part] = False
+        self.first += n
+        return found

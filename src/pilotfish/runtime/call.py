@@ -1,0 +1,127 @@
+"""One batch through one stage, in a thread: what fails is found out and fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import ModelError, ModelMemoryError
+from pilotfish.models.model import F32, Carry, check_logits
+from pilotfish.records import Outputs, from_logits
+from pilotfish.runtime.stage import EngineStage, join, step, take
+from pilotfish.runtime.supply import Supply, why
+
+Rows = NDArray[np.intp]
+
+
+@dataclass
+class Item:
+    """A sample in a stage's queue.
+
+    ready  what the supply prepared of it, in the future's list at *place*; None where nothing is prepared
+    carry  features of this sample alone, for a stage that shares its backbone
+    """
+
+    row: int
+    ready: Future[list[Any]] | None = None
+    place: int = 0
+    carry: Carry | None = None
+
+
+@dataclass
+class Called:
+    """What came of a batch: the outputs of *rows*, their features, and the samples that failed.
+
+    shrink  the batch size that the device had memory for, where it had too little for the whole
+    fault   the error of a batch in which no sample could be computed
+    """
+
+    rows: Rows
+    outputs: Outputs | None = None
+    carry: Carry | None = None
+    errors: dict[int, str] = field(default_factory=dict)
+    shrink: int | None = None
+    fault: ModelError | None = None
+
+
+def call(stage: EngineStage, index: int, items: Sequence[Item], supply: Supply, top_k: int) -> Called:
+    """Run *stage* on the samples of its queue."""
+    found = Called(np.empty(0, np.intp))
+    fit: list[Item] = []
+    prepared: list[Any] = []
+    for item in items:
+        one = None if item.ready is None else item.ready.result()[item.place]
+        if isinstance(one, Exception):
+            found.errors[item.row] = why(one)
+        else:
+            fit.append(item)
+            prepared.append(one)
+    parts: list[tuple[Rows, F32, Carry | None]] = []
+    for group in _groups(stage, prepared):
+        rows = np.array([fit[i].row for i in group], np.intp)
+        inputs = None if stage.shares else supply.batch(index, rows.tolist(), [prepared[i] for i in group])
+        carries = [fit[i].carry for i in group] if stage.shares else []
+        carry = join([c for c in carries if c is not None]) if carries else None
+        _run(stage, rows, inputs, carry, found, parts)
+    if parts:
+        found.rows = np.concatenate([rows for rows, _, _ in parts])
+        found.outputs = from_logits(np.concatenate([z for _, z, _ in parts]), top_k=top_k)
+        kept = [c for _, _, c in parts if c is not None]
+        found.carry = join(kept) if kept else None
+        found.fault = None
+    return found
+
+
+def _groups(stage: EngineStage, prepared: Sequence[Any]) -> list[list[int]]:
+    """Samples that can share a batch: those of one shape."""
+    if not prepared:
+        return []
+    if stage.shares or prepared[0] is None:
+        return [list(range(len(prepared)))]
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for i, one in enumerate(prepared):
+        by_shape.setdefault(one.shape, []).append(i)
+    return list(by_shape.values())
+
+
+def _run(
+    stage: EngineStage,
+    rows: Rows,
+    inputs: F32 | None,
+    carry: Carry | None,
+    found: Called,
+    parts: list[tuple[Rows, F32, Carry | None]],
+    halved: bool = False,
+) -> None:
+    """One call, or several where it fails: halves, down to the sample at fault. Too little memory halves once."""
+    try:
+        logits, out = step(stage, inputs, carry)
+        parts.append((rows, check_logits(logits, len(rows), stage.name), out))
+        return
+    except ModelMemoryError as error:
+        out_of_memory: ModelError | None = error
+        fault: ModelError = error
+    except ModelError as error:
+        out_of_memory, fault = None, error
+    found.fault = found.fault or fault
+    if len(rows) == 1 or (out_of_memory is not None and halved):
+        found.errors.update(dict.fromkeys(rows.tolist(), str(fault)))
+        return
+    middle = (len(rows) + 1) // 2
+    if out_of_memory is not None:
+        found.shrink = middle
+    for part in (np.arange(middle), np.arange(middle, len(rows))):
+        _run(
+            stage,
+            rows[part],
+            None if inputs is None else inputs[part],
+            None if carry is None else take(carry, part),
+            found,
+            parts,
+            out_of_memory is not None,
+        )

@@ -1,0 +1,60 @@
+"""A stage as the engine runs it, and what passes between stages that share a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.models.model import F32, Backend, Carry, Segment
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class EngineStage:
+    """A model as the engine runs it.
+
+    backend     what runs it; a :class:`Segment` where stages share a backbone
+    batch_size  how many samples its queue waits for
+    lanes       how many batches may be computed at the same time: on a CPU, as many single-threaded calls as there are
+                cores beat one call of many threads
+    shares      whether it goes on from the features of the stage before instead of taking inputs of its own
+    """
+
+    name: str
+    backend: Backend | Segment
+    batch_size: int
+    lanes: int = 1
+    shares: bool = False
+
+
+def step(stage: EngineStage, inputs: F32 | None, carry: Carry | None) -> tuple[F32, Carry | None]:
+    """Logits (n, C) of a batch, and the features that the next stage of the same network goes on from."""
+    whole = getattr(stage.backend, "run", None)  # isinstance with a Protocol would take 25 microseconds
+    if whole is None:
+        return cast(Segment, stage.backend).step(inputs, carry)
+    return whole(inputs), None
+
+
+def take(carry: Carry, rows: Rows) -> Carry:
+    """The features of some samples, gathered once: arrays or tensors (n, …), on the device where they are."""
+    return tuple(part[rows] for part in carry)
+
+
+def join(carries: Sequence[Carry]) -> Carry:
+    """Features of several groups of samples as one batch."""
+    if len(carries) == 1:
+        return carries[0]
+    return tuple(_concatenate(parts) for parts in zip(*carries, strict=True))
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    import torch
+
+    return torch.cat(list(parts))
