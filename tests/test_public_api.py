@@ -30,6 +30,7 @@ NAMES = [
     "Preprocessing",
     "Records",
     "Run",
+    "RuntimeTuning",
     "SaverRanking",
     "Shortlist",
     "Tuning",
@@ -46,6 +47,7 @@ NAMES = [
     "savers",
     "shortlist",
     "tune",
+    "tune_runtime",
     "write_report",
 ]
 
@@ -132,7 +134,8 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "options": None,
         },
     ),
-    "bench": ("cascade data", {"exit_ratio": None, "runs": 5, "samples": 500, "workers": None}),
+    "bench": ("cascade data", {"exit_ratio": None, "runs": 5, "samples": 500, "workers": None, "peers": True}),
+    "tune_runtime": ("cascade data", {"device": "cpu", "backends": None, "seconds": 20.0, "progress": None}),
     "write_report": (
         "out",
         {
@@ -157,7 +160,11 @@ FIELDS = {
     pilotfish.Tuning: "artefact calibration evaluation split saves reference notes costs choices",
     Performance: "n accuracy base_accuracy drop drop_interval cost base_cost exit_ratio",
     pilotfish.Answer: "input prediction name confidence stage error",
-    pilotfish.BenchResult: "machine stages batch_sizes n runs forced exit_ratio model_only end_to_end speedup",
+    pilotfish.BenchResult: (
+        "machine stages batch_sizes n runs forced exit_ratio model_only end_to_end speedup choices decode_ms "
+        "decoded_once single peers peer_n energy"
+    ),
+    pilotfish.RuntimeTuning: "device stages path",
 }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         savers,
         shortlist,
         tune,
+        tune_runtime,
         write_report,
     )
     from pilotfish.cascade import Artefact
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pilotfish.models import Model, Preprocessing, load_model
     from pilotfish.plan import Analysis, ChainRanking, SaverRanking, Shortlist, Tuning
     from pilotfish.records import Records, Run
-    from pilotfish.runtime import Answer, BenchResult, Cascade
+    from pilotfish.runtime import Answer, BenchResult, Cascade, RuntimeTuning
 
 _HOMES = {
     "pilotfish.api": (
@@ -50,6 +51,7 @@ _HOMES = {
         "savers",
         "shortlist",
         "tune",
+        "tune_runtime",
         "write_report",
     ),
     "pilotfish.cascade": ("Artefact",),
@@ -59,7 +61,7 @@ _HOMES = {
     "pilotfish.models": ("Model", "Preprocessing", "load_model"),
     "pilotfish.plan": ("Analysis", "ChainRanking", "SaverRanking", "Shortlist", "Tuning"),
     "pilotfish.records": ("Records", "Run"),
-    "pilotfish.runtime": ("Answer", "BenchResult", "Cascade"),
+    "pilotfish.runtime": ("Answer", "BenchResult", "Cascade", "RuntimeTuning"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -75,6 +77,7 @@ __all__ = [
     "Preprocessing",
     "Records",
     "Run",
+    "RuntimeTuning",
     "SaverRanking",
     "Shortlist",
     "Tuning",
@@ -91,6 +94,7 @@ __all__ = [
     "savers",
     "shortlist",
     "tune",
+    "tune_runtime",
     "write_report",
 ]
 

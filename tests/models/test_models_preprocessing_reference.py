@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from torchvision import transforms  # noqa: E402
 from torchvision.models import get_model_weights  # noqa: E402
 
 from pilotfish.models import Preprocessing, load_model  # noqa: E402
+
+load_torch = functools.partial(load_model, backend="torch")
 
 ROUNDINGS = 2.001  # an 8-bit picture is rounded after each axis
 SIZES = [(500, 375), (375, 500), (224, 224), (100, 80), (37, 211), (640, 479), (1000, 31), (256, 300), (3, 2), (1, 1)]
@@ -56,7 +59,7 @@ def test_resize_and_centre_crop_equal_torchvision_s(
 )
 def test_timm_models_get_timm_s_own_pipeline(name: str) -> None:
     """The last one squeezes the image and crops the middle of that."""
-    chain = load_model(f"timm:{name}?weights=random").preprocessing
+    chain = load_torch(f"timm:{name}?weights=random").preprocessing
     config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     reference = timm.data.create_transform(**config, is_training=False)
     for size in SIZES[:4]:
@@ -66,7 +69,7 @@ def test_timm_models_get_timm_s_own_pipeline(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small"])
 def test_torchvision_models_get_torchvision_s_own_pipeline(name: str) -> None:
-    chain = load_model(f"torchvision:{name}?weights=random").preprocessing
+    chain = load_torch(f"torchvision:{name}?weights=random").preprocessing
     reference = get_model_weights(name)["DEFAULT"].transforms()
     for size in SIZES[:4]:
         image = noise(size)
@@ -74,8 +77,8 @@ def test_torchvision_models_get_torchvision_s_own_pipeline(name: str) -> None:
 
 
 def test_another_size_keeps_the_share_of_the_image_that_is_seen() -> None:
-    own = load_model("timm:test_resnet?weights=random").preprocessing
-    larger = load_model("timm:test_resnet@224?weights=random")
+    own = load_torch("timm:test_resnet?weights=random").preprocessing
+    larger = load_torch("timm:test_resnet@224?weights=random")
     assert own.size == (160, 160)
     assert larger.input_shape == (3, 224, 224)
     assert isinstance(own.resize, int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from pilotfish.errors import ModelError  # noqa: E402
 from pilotfish.models import Model, load_model  # noqa: E402
 from pilotfish.models.hub import cache_alone_if_unreachable  # noqa: E402
 
+load_torch = functools.partial(load_model, backend="torch")
+
 NAME = "timm:test_vit"
 BATCH = np.random.default_rng(0).standard_normal((2, 3, 160, 160), dtype=np.float32)
 
@@ -29,12 +32,12 @@ def module_of(model: Model) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def random_model() -> Model:
-    return load_model(f"{NAME}?weights=random")
+    return load_torch(f"{NAME}?weights=random")
 
 
 def refusal(name: str) -> str:
     with pytest.raises(ModelError) as caught:
-        load_model(name)
+        load_torch(name)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -59,7 +62,7 @@ def test_weights_come_from_files_of_either_kind(random_model: Model, tmp_path: P
     torch.save(state, tmp_path / "plain.pth")
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, tmp_path / "trained.pt")
     for file in ("w.safetensors", "plain.pth", "trained.pt"):
-        model = load_model(f"{NAME}?weights={tmp_path / file}")
+        model = load_torch(f"{NAME}?weights={tmp_path / file}")
         assert model.weights_hash == random_model.weights_hash
         assert np.array_equal(model.backend.run(BATCH), random_model.backend.run(BATCH))
 
@@ -68,17 +71,17 @@ def test_one_changed_weight_is_another_hash(random_model: Model, tmp_path: Path)
     state = {k: v.clone() for k, v in module_of(random_model).state_dict().items()}
     state["head.bias"][7] += 1e-6
     save_file(state, tmp_path / "w.safetensors")
-    assert load_model(f"{NAME}?weights={tmp_path}/w.safetensors").weights_hash != random_model.weights_hash
+    assert load_torch(f"{NAME}?weights={tmp_path}/w.safetensors").weights_hash != random_model.weights_hash
 
 
 def test_another_number_of_classes_must_be_said(tmp_path: Path) -> None:
-    seven = load_model(f"{NAME}?weights=random&num_classes=7")
+    seven = load_torch(f"{NAME}?weights=random&num_classes=7")
     assert (seven.n_classes, seven.class_names) == (7, None)
     save_file(module_of(seven).state_dict(), tmp_path / "seven.safetensors")
     said = refusal(f"{NAME}?weights={tmp_path}/seven.safetensors")
     assert "head" in said
     assert "say ?num_classes=" in said
-    again = load_model(f"{NAME}?weights={tmp_path}/seven.safetensors&num_classes=7")
+    again = load_torch(f"{NAME}?weights={tmp_path}/seven.safetensors&num_classes=7")
     assert again.weights_hash == seven.weights_hash
 
 
@@ -126,7 +129,7 @@ def test_wrong_names_and_options(name: str, said: str) -> None:
 
 
 def test_a_size_that_the_architecture_was_not_made_for_is_built_in() -> None:
-    model = load_model(f"{NAME}@192?weights=random")
+    model = load_torch(f"{NAME}@192?weights=random")
     assert model.input_shape == (3, 192, 192)
     assert model.backend.run(np.zeros((1, 3, 192, 192), np.float32)).shape == (1, 1000)
 

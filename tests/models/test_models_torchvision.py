@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -17,11 +18,13 @@ from safetensors.torch import save_file  # noqa: E402
 from pilotfish.errors import ModelError  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
 
+load_torch = functools.partial(load_model, backend="torch")
+
 NAME = "torchvision:squeezenet1_1"
 
 
 def test_random_weights_are_a_whole_model() -> None:
-    model = load_model(f"{NAME}@64?weights=random")
+    model = load_torch(f"{NAME}@64?weights=random")
     assert model.n_classes == 1000
     assert model.class_names is not None
     assert model.class_names[0] == "tench"
@@ -31,10 +34,10 @@ def test_random_weights_are_a_whole_model() -> None:
 
 
 def test_weights_come_from_a_file(tmp_path: Path) -> None:
-    made = load_model(f"{NAME}?weights=random&num_classes=7")
+    made = load_torch(f"{NAME}?weights=random&num_classes=7")
     assert (made.n_classes, made.class_names) == (7, None)
     save_file(made.backend.module.state_dict(), tmp_path / "w.safetensors")
-    again = load_model(f"{NAME}?weights={tmp_path}/w.safetensors&num_classes=7")
+    again = load_torch(f"{NAME}?weights={tmp_path}/w.safetensors&num_classes=7")
     assert again.weights_hash == made.weights_hash
 
 
@@ -51,7 +54,7 @@ def test_weights_come_from_a_file(tmp_path: Path) -> None:
 )
 def test_wrong_names_and_options(name: str, said: str) -> None:
     with pytest.raises(ModelError) as caught:
-        load_model(name)
+        load_torch(name)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -66,6 +69,6 @@ def test_a_download_that_fails_is_one_line_and_leaves_stdout_alone(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(ModelError) as caught:
-        load_model(NAME)
+        load_torch(NAME)
     assert "cannot be had (<urlopen error no route>); use ?weights=FILE" in str(caught.value)
     assert capsys.readouterr().out == ""

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pilotfish.runtime import BenchResult
+    from pilotfish.runtime.spread import Spread
+
+COLUMNS = [("milliseconds per sample", "left"), ("backend", "left"), ("batch", "right"), ("lanes", "right")]
+COLUMNS += [("models only", "right"), ("[min, max]", "right"), ("file to answer", "right"), ("[min, max]", "right")]
+COLUMNS += [("to ours", "right")]
 
 
 def bench(
@@ -22,23 +30,33 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
     ] = None,
+    peers: Annotated[bool, typer.Option(help="Also time other ways to run the same cascade.")] = True,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Also write the JSON document to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PATH", help="Also draw the times, as .png or .svg.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Time a cascade beside its stages alone, and beside what arithmetic allows.
+    """Time a cascade beside its stages alone, beside what arithmetic allows, and beside other ways to run it.
 
-    Example: pilotfish bench cascade --data folder:photos --exit-ratio 0.5
+    Runs take turns, the first turn is not counted; figures are medians with their range. A stage alone is the same
+    engine with that one stage, run as tune-runtime found best.
+
+    Example: pilotfish bench cascade --data folder:photos --exit-ratio 0.5 --plot bench.png
     """
     from pilotfish.cli.output import console, print_json, progress_bars, say, table
     from pilotfish.cli.parse import share
     from pilotfish.data import load_data
     from pilotfish.files import write_json
+    from pilotfish.report.analysis_plot import plot_format
+    from pilotfish.report.bench_plot import write_bench_plot
+    from pilotfish.report.bench_table import brief_machine
     from pilotfish.report.format import percent
     from pilotfish.runtime import Cascade
     from pilotfish.runtime import bench as run_bench
 
     forced = share(exit_ratio, "--exit-ratio")
+    if plot is not None:
+        plot_format(plot)  # refused before minutes of work
     with progress_bars() as progress:
         loaded = Cascade.load(cascade, device)
         result = run_bench(
@@ -48,41 +66,79 @@ def bench(
             runs=runs,
             samples=samples,
             workers=workers,
+            peers=peers,
             progress=progress,
         )
     target = console(as_json)
-    columns = [
-        ("milliseconds per sample", "left"),
-        ("batch", "right"),
-        ("models only", "right"),
-        ("[min, max]", "right"),
-    ]
-    columns += [("file to answer", "right"), ("[min, max]", "right")]
-    alone, whole = result.model_only, result.end_to_end
-    lines = [
-        (f"{name} alone", str(size), alone.stages_ms[k], whole.stages_ms[k])
-        for k, (name, size) in enumerate(zip(result.stages, result.batch_sizes, strict=True))
-    ]
-    lines += [
-        ("ideal", "", alone.ideal_ms, whole.ideal_ms),
-        ("realised", "", alone.realised_ms, whole.realised_ms),
-        ("efficiency (ideal ÷ realised)", "", alone.efficiency, whole.efficiency),
-    ]
-    rows = []
-    for name, size, a, b in lines:
-        cells = [[f"{s.median:.3f}", f"[{s.low:.3f}, {s.high:.3f}]"] for s in (a, b)]
-        rows.append([name, size, *cells[0], *cells[1]])
     ratio = " / ".join(percent(r, 1) for r in result.exit_ratio)
     title = f"{result.n} samples, exit ratio {ratio}{' (forced)' if forced is not None else ''}, {runs} runs"
-    table(target, columns, rows, title=title, strong=len(rows) - 1)
-    speed = result.speedup
-    where = f"{result.machine['processor']}, {result.machine['cores']} cores"
-    say(
-        target,
+    table(target, COLUMNS, _rows(result), title=title, strong=len(result.stages) + 1)
+    speed, single, choice = result.speedup, result.single, result.choices[0]
+    lines = [
         f"Speed-up over the base alone, file to answer: {speed.median:.2f}x [{speed.low:.2f}, {speed.high:.2f}]",
-        f"Machine: {where}",
-    )
+        f"Efficiency (ideal ÷ realised): {_shown(result.model_only.efficiency)} models only, "
+        f"{_shown(result.end_to_end.efficiency)} file to answer, {_shown(result.decoded_once)} with decoding counted "
+        f"once ({result.decode_ms.median:.2f} ms)",
+        f"One input that exits at once: {single.cascade_ms.median:.3f} ms, its saver's own call "
+        f"{single.saver_ms.median:.3f} ms, overhead {_shown(single.overhead_ms)} ms",
+    ]
+    if result.energy is not None:
+        energy = result.energy
+        lines.append(
+            f"Energy ({', '.join(energy.meters)}): {energy.cascade_joules.median:.3f} J per input, the base alone "
+            f"{energy.base_joules.median:.3f} J"
+        )
+    measured = "" if choice.max_difference is not None else "; pilotfish tune-runtime has not run here"
+    say(target, *lines, f"Machine: {brief_machine(result.machine)}{measured}")
+    if plot is not None:
+        write_bench_plot(result.to_json(), plot)
     if out is not None:
         write_json(out, result.to_json())
     if as_json:
         print_json(result.to_json())
+
+
+def _rows(result: BenchResult) -> list[list[str]]:
+    """Stages alone, ideal, realised, peers."""
+    alone, whole = result.model_only, result.end_to_end
+    ours = whole.realised_ms.median
+    rows = [
+        _row(
+            f"{name} alone",
+            alone.stages_ms[k],
+            whole.stages_ms[k],
+            ours,
+            choice.backend,
+            choice.batch_size,
+            choice.lanes,
+        )
+        for k, (name, choice) in enumerate(zip(result.stages, result.choices, strict=True))
+    ]
+    rows.append(_row("ideal", alone.ideal_ms, whole.ideal_ms, ours))
+    rows.append(_row("cascade", alone.realised_ms, whole.realised_ms, ours))
+    rows += [_row(p.name, p.model_only, p.end_to_end, None, ratio=p.end_to_end_ratio.median) for p in result.peers]
+    return rows
+
+
+def _row(
+    name: str,
+    alone: Spread | None,
+    whole: Spread,
+    ours: float | None,
+    backend: str | None = None,
+    size: int | None = None,
+    lanes: int | None = None,
+    ratio: float | None = None,
+) -> list[str]:
+    cells = [cell for s in (alone, whole) for cell in (["", ""] if s is None else [f"{s.median:.3f}", _range(s)])]
+    times = ratio if ratio is not None else whole.median / ours if ours else None
+    plain = ["" if value is None else str(value) for value in (backend, size, lanes)]
+    return [name, *plain, *cells, "" if times is None else f"{times:.2f}x"]
+
+
+def _range(spread: Spread) -> str:
+    return f"[{spread.low:.3f}, {spread.high:.3f}]"
+
+
+def _shown(spread: Spread) -> str:
+    return f"{spread.median:.3f} {_range(spread)}"

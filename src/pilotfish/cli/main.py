@@ -24,6 +24,7 @@ from pilotfish.cli import (
     savers_command,
     shortlist_command,
     tune_command,
+    tune_runtime_command,
 )
 from pilotfish.errors import PilotfishError
 
@@ -53,6 +54,7 @@ for command in (
     savers_command.savers,
     chains_command.chains,
     tune_command.tune,
+    tune_runtime_command.tune_runtime,
     analyse_command.analyse,
     report_command.report,
     bench_command.bench,
@@ -60,7 +62,7 @@ for command in (
     inspect_command.inspect,
     models_command.models,
 ):
-    name = "import" if command is import_command.import_predictions else command.__name__
+    name = "import" if command is import_command.import_predictions else command.__name__.replace("_", "-")
     app.command(name)(command)
 
 

@@ -17,16 +17,18 @@ def models(
     """
     from pilotfish.cli.output import console, print_json, say, table
     from pilotfish.errors import UsageError, nearest
-    from pilotfish.models import FORMS, list_models
+    from pilotfish.models import FORMS, VARIANTS, list_models
 
     names = list_models(pattern)
     if pattern and not names:
         raise UsageError(f"no model matches {pattern!r}; {nearest(pattern, list_models())}")
     target = console(as_json)
     if not pattern:
-        table(target, [("form", "left"), ("what it is", "left")], list(FORMS))
+        table(target, [("form", "left"), ("what it is", "left")], [*FORMS, *VARIANTS])
         say(target, f"{len(names):,} models by name; `pilotfish models resnet` lists those with resnet in the name.")
     else:
         say(target, *names)
     if as_json:
-        print_json({"forms": [{"form": form, "meaning": meaning} for form, meaning in FORMS], "models": names})
+        print_json(
+            {"forms": [{"form": form, "meaning": meaning} for form, meaning in (*FORMS, *VARIANTS)], "models": names}
+        )

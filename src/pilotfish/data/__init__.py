@@ -3,6 +3,7 @@
 from pilotfish.data.arrays import ArrayDataset, load_arrays
 from pilotfish.data.dataset import UNLABELLED, Dataset
 from pilotfish.data.digits import load_digits
+from pilotfish.data.encoded import Encoded, path_reader, read_encoded, sample_reader
 from pilotfish.data.folder import FolderDataset, image_paths, load_folder
 from pilotfish.data.images import IMAGE_FORMATS, IMAGE_SUFFIXES, open_image
 from pilotfish.data.load import DATA_FORMS, load_data
@@ -14,6 +15,7 @@ __all__ = [
     "UNLABELLED",
     "ArrayDataset",
     "Dataset",
+    "Encoded",
     "FolderDataset",
     "image_paths",
     "load_arrays",
@@ -21,4 +23,7 @@ __all__ = [
     "load_digits",
     "load_folder",
     "open_image",
+    "path_reader",
+    "read_encoded",
+    "sample_reader",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pilotfish.data.dataset import Labels, digest
+from pilotfish.data.encoded import Encoded, read_encoded
 from pilotfish.data.images import IMAGE_SUFFIXES, one_line, open_image
 from pilotfish.data.labels_csv import read_labels_csv
 from pilotfish.errors import DataError
@@ -38,6 +39,10 @@ class FolderDataset:
 
     def read(self, i: int) -> Image.Image:
         return open_image(os.path.join(self.root, self.ids[i]))
+
+    def encoded(self, i: int) -> Encoded:
+        """Sample *i*, not decoded."""
+        return read_encoded(os.path.join(self.root, self.ids[i]))
 
 
 def load_folder(path: str | Path) -> FolderDataset:

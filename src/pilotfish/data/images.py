@@ -1,8 +1,9 @@
 """An image file as a person would see it: RGB, upright, transparency on white, the first frame.
 
 The formats are an allow-list, found by the file's first bytes and never by its name, and each goes to its own
-decoder: nothing else of Pillow's dozens of parsers ever sees the bytes. Every pixel is decoded at full size, because
-a decoder's shortcuts change the pixels and the decoder is part of a model's preprocessing.
+decoder: nothing else of Pillow's dozens of parsers ever sees the bytes. Every pixel is decoded at full size unless
+something else is asked for, because a decoder's shortcuts change the pixels and the decoder is part of a model's
+preprocessing.
 """
 
 from __future__ import annotations
@@ -69,8 +70,13 @@ _PILLOW = re.compile(r"PIL\.")
 _LARGE = threading.Lock()
 
 
-def open_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None) -> Image.Image:
+def open_image(
+    source: str | Path | bytes | BinaryIO, *, name: str | None = None, at_least: tuple[int, int] | None = None
+) -> Image.Image:
     """Decode one image, given as a path, as bytes or as an open binary file, to mode RGB.
+
+    at_least  (width, height) that are enough: a JPEG is then decoded at the smallest scale of 1, 1/2, 1/4 and 1/8 that
+              holds them, with other pixels than scaling down would give
 
     The EXIF orientation is applied, transparency is composited on white, 16-bit greys are scaled by 1/257, CMYK is
     converted, and of an animation the first frame is taken. The result has no metadata left. Thread-safe.
@@ -79,10 +85,17 @@ def open_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None
     missing, empty or truncated file, a format that is not on the list, a decompression bomb (Pillow's limit).
     """
     try:
-        return _decode(_read(source))
+        return _decode(_read(source), at_least)
     except Exception as error:  # broken files make Pillow raise nearly any exception, SyntaxError included
-        shown = name if name is not None else _name(source)
-        raise UnreadableSample(f"{one_line(shown)} cannot be read: {_reason(error)}") from error
+        raise _unreadable(name if name is not None else _name(source), error) from error
+
+
+def read_image_file(path: str | Path) -> bytes:
+    """The bytes of a file that is to be decoded later. ``UnreadableSample`` for a missing file, a folder, a pipe."""
+    try:
+        return _read(path)
+    except (OSError, ValueError, MemoryError, _Unfit) as error:
+        raise _unreadable(str(path), error) from error
 
 
 def one_line(text: str) -> str:
@@ -92,6 +105,10 @@ def one_line(text: str) -> str:
 
 class _Unfit(Exception):  # noqa: N818 - never leaves this file
     """A reason found here, whose text is meant for the user as it stands."""
+
+
+def _unreadable(name: str, error: Exception) -> UnreadableSample:
+    return UnreadableSample(f"{one_line(name)} cannot be read: {_reason(error)}")
 
 
 def _name(source: str | Path | bytes | BinaryIO) -> str:
@@ -128,7 +145,7 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
         return file.read()
 
 
-def _decode(data: bytes) -> Image.Image:
+def _decode(data: bytes, at_least: tuple[int, int] | None) -> Image.Image:
     if not data:
         raise _Unfit("it is empty (0 bytes)")
     decoder = next((decoder for _, magic, decoder in _DECODERS if magic.match(data)), None)
@@ -139,7 +156,10 @@ def _decode(data: bytes) -> Image.Image:
         raise _Unfit("it is cut short: a PNG without its end")
     _hush_metadata_warnings()
     image = decoder(io.BytesIO(data))
-    if not _is_large(image):
+    large = _is_large(image)
+    if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+        image.draft(image.mode, at_least)
+    if not large:
         return _to_rgb(image)
     # catch_warnings isn't thread-safe, so it is kept for images so large that Pillow would warn.
     with _LARGE, warnings.catch_warnings():

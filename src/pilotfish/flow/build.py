@@ -1,4 +1,4 @@
-"""The whole job in one call: record → savers → tune → bench → report."""
+"""The whole job in one call: record → savers → tune → tune-runtime → bench → report."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pilotfish.plan import Tuning, rank_savers, tune
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.records import Run, read_table
 from pilotfish.report import write_report
-from pilotfish.runtime import BenchResult, Cascade, bench, save_with_weights
+from pilotfish.runtime import BenchResult, Cascade, bench, save_with_weights, tune_runtime
 
+RUNTIME_SECONDS = 6.0  # per stage, to find how it runs fastest here
 Tell = Callable[[str, int, int], None]
 
 
@@ -106,7 +107,8 @@ def build(
         save_with_weights(tuning.artefact, target)
     else:
         tuning.save(target)
-    timed = bench(Cascade.load(target, settings.device), samples, runs=runs, progress=progress)
+    tune_runtime(target, samples, device=settings.device, seconds=RUNTIME_SECONDS, progress=progress)
+    timed = bench(Cascade.load(target, settings.device), samples, runs=runs, peers=False, progress=progress)
     write_json(target / "bench.json", timed.to_json())
     page = write_report(
         target / "report.html",

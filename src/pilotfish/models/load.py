@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from pilotfish.models.backends import with_backend
 from pilotfish.models.model import Model
 from pilotfish.models.spec import ModelSpec, parse_spec
+from pilotfish.models.variant import take_variant
 
 Loader = Callable[[ModelSpec, str, Path | None], Model]
 
 
-def load_model(name: str, device: str = "cpu", weights: Path | None = None) -> Model:
+def load_model(name: str, device: str = "cpu", weights: Path | None = None, backend: str | None = None) -> Model:
     """The model called *name* (see ``spec.FORMS``), on *device*.
 
     weights  a file that replaces the weights the name would bring: how an embedded cascade loads its own
+    backend  what runs it (see ``backends.NAMES``); by default ONNX Runtime on the CPU, torch on CUDA
 
     Raises ModelError for a wrong name (with the nearest right ones) or weights that do not fit.
     """
-    spec = parse_spec(name)
-    return _loader(spec.kind)(spec, device, weights)
+    plain, variant = take_variant(parse_spec(name))
+
+    def load() -> Model:
+        return variant.applied(_loader(plain.kind)(plain, device, weights), name, device)
+
+    model = load()
+    if getattr(model.backend, "module", None) is None:
+        return with_backend(model, device, backend)
+    passing = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory
+    again = (lambda: model) if passing else load
+    return with_backend(dataclasses.replace(model, again=again, passing=passing), device, backend)
 
 
 def list_models(pattern: str = "") -> list[str]:

@@ -22,7 +22,19 @@ def describe_machine() -> dict[str, Any]:
             found[name] = str(sys.modules[name].__version__)
     if torch := sys.modules.get("torch"):
         found["torch_threads"] = torch.get_num_threads()
+        if torch.cuda.is_initialized():
+            found["gpu"] = torch.cuda.get_device_name()
     return found
+
+
+def device_name(device: str) -> str:
+    """What figures on *device* belong to: "cpu, AMD EPYC, 2 cores" or "cuda, NVIDIA H100 80GB HBM3"."""
+    if device == "cpu":
+        return f"cpu, {_processor()}, {cpu_count()} cores"
+    torch = sys.modules.get("torch")
+    if torch is not None and device.startswith("cuda") and torch.cuda.is_available():
+        return f"cuda, {torch.cuda.get_device_name(device)}"
+    return device
 
 
 def _processor() -> str:

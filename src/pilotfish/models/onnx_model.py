@@ -10,67 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pilotfish.errors import MissingExtraError, ModelError
 from pilotfish.files import sha256_file, sha256_json
-from pilotfish.models.machine import cpu_count
-from pilotfish.models.model import F32, Counted, Model, blamed, counted
+from pilotfish.models.model import Counted, Model, counted
+from pilotfish.models.onnx_backend import OnnxBackend
 from pilotfish.models.preprocessing import RESAMPLING, Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options, parse_numbers
 
 META_KEY = "pilotfish.preprocessing"
-INPUT_DTYPES: Mapping[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class OnnxBackend:
-    """An ONNX Runtime session on the CPU."""
-
-    name = "onnxruntime"
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise MissingExtraError("onnxruntime", "onnx", f"running {path}") from error
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = cpu_count()
-        options.log_severity_level = 3
-        try:
-            self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own exception types are not public
-            raise ModelError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0][:200]})") from error
-        found = [i.type for i in self.session.get_inputs()]
-        if len(found) != 1 or found[0] not in INPUT_DTYPES:
-            raise ModelError(
-                f"{path}: its inputs are {', '.join(found) or 'none'}; "
-                f"expected a single one, of type {', '.join(INPUT_DTYPES)}"
-            )
-        self.path, self.input = path, self.session.get_inputs()[0]
-        size = self.input.shape[0] if self.input.shape else None
-        self.fixed_batch = size if isinstance(size, int) and size > 0 else None
-
-    def run(self, batch: F32) -> F32:
-        """The first output, float32 (N, C). A file of a fixed batch size is fed in pieces, the last one padded."""
-        inputs = np.ascontiguousarray(batch, INPUT_DTYPES[self.input.type])
-        size = self.fixed_batch or len(inputs)
-        with blamed(str(self.path), batch):
-            if len(inputs) == size:
-                return self._run(inputs)
-            pieces = [inputs[start : start + size] for start in range(0, len(inputs), size)]
-            return np.concatenate([self._run(_padded(piece, size))[: len(piece)] for piece in pieces])
-
-    def _run(self, inputs: NDArray[Any]) -> F32:
-        return np.asarray(self.session.run(None, {self.input.name: inputs})[0], np.float32)
-
-
-def _padded(piece: NDArray[Any], size: int) -> NDArray[Any]:
-    return np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])
 
 
 def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -97,6 +46,7 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         n_classes=classes[1] if len(classes) == 2 and isinstance(classes[1], int) else None,
         count=lambda: _count(path, backend.input.name, shape),
         weights=lambda target: _copy(path, target),
+        weights_suffix=".onnx",
     )
 
 

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pilotfish.data.encoded import Encoded
 from pilotfish.errors import ArtefactError, UnreadableSample
 from pilotfish.files import sha256_json
 from pilotfish.models.augmentation import View
 
 F32 = NDArray[np.float32]
-Sample = Image.Image | NDArray[Any]
+Sample = Image.Image | NDArray[Any] | Encoded
+DECODERS = ("pillow", "pillow-draft")
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -36,7 +38,9 @@ class Preprocessing:
                    squeezed to before it; None squeezes the whole image to size
     interpolation  nearest, bilinear, bicubic, lanczos (Pillow's, antialiased)
     mean, std      per channel, on the 0..1 scale; as many as channels (1 or 3)
-    decoder        what decodes image files; another decoder is another preprocessing
+    dtype          what the model computes in
+    decoder        what decodes image files; another decoder is another preprocessing. ``pillow-draft`` decodes JPEGs at
+                   the smallest scale (1, 1/2, 1/4, 1/8) that covers the resized image
     """
 
     kind: Literal["image", "tensor"] = "image"
@@ -78,13 +82,25 @@ class Preprocessing:
     def __call__(self, sample: Sample, view: View | None = None) -> F32:
         """float32 (C, H, W) for images, the array's own shape for tensors.
 
-        sample  a PIL image, or an array: uint8 (H, W) or (H, W, 3) is an image, anything else a tensor
+        sample  a PIL image, an image file not yet decoded, or an array: uint8 (H, W) or (H, W, 3) is an image, anything
+                else a tensor
         view    the augmented part of the image to look at; None is the whole
         """
+        if isinstance(sample, Encoded):
+            sample = sample.decode(self._covering if self.decoder == "pillow-draft" else None)
         if self.kind == "tensor":
             return _as_tensor(sample)
         image = _as_image(sample, self.channels)
         return self._normalise(np.asarray(self._resized(image, view)))
+
+    @property
+    def _covering(self) -> tuple[int, int] | None:
+        """(width, height) that a decoded image must have for the resize to make it no larger."""
+        if self.size is None:
+            return None
+        asked = self.resize if isinstance(self.resize, tuple) else (self.resize,) if self.resize is not None else ()
+        side = max(*self.size, *asked)
+        return side, side
 
     def _resized(self, image: Image.Image, view: View | None) -> Image.Image:
         if view is not None:
@@ -113,6 +129,7 @@ def _can_run(chain: Preprocessing) -> bool:
     return (
         chain.kind == "image"
         and chain.interpolation in RESAMPLING
+        and chain.decoder in DECODERS
         and chain.channels in (1, 3)
         and len(chain.std) == chain.channels
         and (chain.size is None or len(chain.size) == 2)
@@ -139,7 +156,7 @@ def _crop_box(
     return (left * x, top * y, min(width, (left + crop[0]) * x), min(height, (top + crop[1]) * y))
 
 
-def _as_image(sample: Sample, channels: int) -> Image.Image:
+def _as_image(sample: Image.Image | NDArray[Any], channels: int) -> Image.Image:
     if isinstance(sample, np.ndarray):
         image_like = sample.ndim == 2 or (sample.ndim == 3 and sample.shape[2] in (1, 3))
         if sample.dtype != np.uint8 or not image_like or not sample.size:
@@ -151,7 +168,7 @@ def _as_image(sample: Sample, channels: int) -> Image.Image:
     return sample if sample.mode == mode else sample.convert(mode)
 
 
-def _as_tensor(sample: Sample) -> F32:
+def _as_tensor(sample: Image.Image | NDArray[Any]) -> F32:
     array = np.asarray(sample)
     if array.dtype.kind not in "fiub":
         raise UnreadableSample(f"an array of {array.dtype} cannot be a model's input; expected numbers")

@@ -16,6 +16,10 @@ FORMS = (
     ("checkpoint:FILE", "a .safetensors or .pt file that names its own architecture"),
     ("python:MODULE:FUNCTION", "any callable on a batch, or a function without arguments that returns one"),
 )
+VARIANTS = (
+    ("?dtype=bfloat16|float16", "computed in another precision; for torch models"),
+    ("?decoder=pillow-draft", "JPEGs decoded at the smallest scale that covers the input: faster, other pixels"),
+)
 KINDS = ("timm", "torchvision", "lite", "onnx", "checkpoint", "python")
 MAX_SIZE = 4096
 

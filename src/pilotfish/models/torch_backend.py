@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pilotfish.errors import MissingExtraError, ModelError
 from pilotfish.models.model import F32, Counted, Model, blamed, counted
 from pilotfish.models.preprocessing import Preprocessing
+from pilotfish.records import Outputs
 
 if TYPE_CHECKING:
     import torch
@@ -27,27 +31,75 @@ def import_torch(purpose: str) -> Any:
 
 
 class TorchBackend:
-    """A module in evaluation mode on one device."""
+    """A module in evaluation mode on one device, run as it is.
 
-    name = "torch"
+    dtype          what it computes in; another than float32 is a variant with records of its own
+    channels_last  whether feature maps lie in memory with their channels innermost
+    """
 
-    def __init__(self, module: torch.nn.Module, device: str = "cpu") -> None:
+    def __init__(
+        self, module: torch.nn.Module, device: str = "cpu", *, dtype: str = "float32", channels_last: bool = False
+    ) -> None:
         torch = import_torch("running a torch model")
+        self._torch, self.dtype, self.channels_last = torch, getattr(torch, dtype), channels_last
+        memory = torch.channels_last if channels_last else torch.preserve_format
         try:
             self.device = torch.device(device)
-            self.module = module.eval().to(self.device)
+            self.module = module.eval().to(self.device, self.dtype)
+            if channels_last:
+                self.module = self.module.to(memory_format=memory)
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-        self._torch = torch
 
-    def run(self, batch: F32) -> F32:
-        """Logits float32 (N, C)."""
-        torch = self._torch
-        with torch.inference_mode(), warnings.catch_warnings(), blamed("the torch model", batch):
-            warnings.simplefilter("ignore", UserWarning)  # read-only arrays are never written to
-            out = self.module(torch.from_numpy(batch).to(self.device))
-            logits: F32 = out.float().cpu().numpy()
+    @property
+    def name(self) -> str:
+        """``torch``, or ``torch-channels-last``."""
+        return "torch-channels-last" if self.channels_last else "torch"
+
+    def run(self, batch: F32 | torch.Tensor) -> F32:
+        """Logits float32 (N, C). The batch may be on the device already."""
+        with self._computing(batch):
+            logits: F32 = self._logits(batch).float().cpu().numpy()
         return logits
+
+    def reduce(self, batch: F32 | torch.Tensor, top_k: int) -> Outputs:
+        """The outputs of a batch, reduced on the device: the host waits once, for what decides."""
+        from pilotfish.models.torch_outputs import reduce_logits, to_outputs
+
+        with self._computing(batch):
+            reduced = reduce_logits(checked_tensor(self._logits(batch), len(batch), self.name), top_k)
+            return to_outputs(tuple(part.cpu() for part in reduced), len(batch))
+
+    def _logits(self, batch: F32 | torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.module(self._on_device(batch))
+        return found
+
+    def _on_device(self, batch: F32 | torch.Tensor) -> torch.Tensor:
+        if isinstance(batch, np.ndarray):  # torch warns of an array that it may not write to
+            tensor: torch.Tensor = self._torch.from_numpy(batch if batch.flags.writeable else batch.copy())
+        else:
+            tensor = batch
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()
+        tensor = tensor.to(self.device, self.dtype, non_blocking=True)
+        if self.channels_last and tensor.ndim == 4:
+            tensor = tensor.contiguous(memory_format=self._torch.channels_last)
+        return tensor
+
+    @contextlib.contextmanager
+    def _computing(self, batch: Any) -> Iterator[None]:
+        with self._torch.inference_mode(), blamed("the torch model", batch):
+            yield
+
+
+def checked_tensor(logits: Any, rows: int, name: str) -> Any:
+    """*logits* where they are; ModelError when a model returns something else than (rows, C)."""
+    shape = tuple(getattr(logits, "shape", ()))
+    if len(shape) != 2 or shape[0] != rows or shape[1] < 2 or not logits.is_floating_point():
+        raise ModelError(
+            f"{name}: expected logits of shape ({rows}, C) with C >= 2 for a batch of {rows}, found {shape}"
+        )
+    return logits
 
 
 def torch_model(

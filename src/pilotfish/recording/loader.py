@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pilotfish.data import Dataset
+from pilotfish.data import Dataset, sample_reader
 from pilotfish.errors import UnreadableSample, UsageError
 from pilotfish.models.augmentation import draw_view
 from pilotfish.models.preprocessing import Preprocessing
@@ -88,11 +88,13 @@ def _read(data: Dataset, preprocessing: Preprocessing, rows: range, augment: int
 
 
 def _one(data: Dataset, preprocessing: Preprocessing, row: int, augment: int | None) -> F32:
-    sample = data.read(row)
     if augment is None:
-        return preprocessing(sample)
+        return preprocessing(sample_reader(data, preprocessing.decoder != "pillow")(row))
     if preprocessing.kind != "image":
         raise UsageError("--augment cuts views out of images; this model takes its inputs as they are")
+    if preprocessing.decoder != "pillow":
+        raise UsageError("--augment cuts views out of images at full size; leave ?decoder out")
+    sample = data.read(row)
     if not isinstance(sample, Image.Image):
         size = (sample.shape[1], sample.shape[0])
     else:

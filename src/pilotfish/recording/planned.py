@@ -9,7 +9,7 @@ from pilotfish.data import Dataset
 from pilotfish.errors import PilotfishError, RecordsError, UnreadableSample
 from pilotfish.models import Model
 from pilotfish.models.machine import cpu_count
-from pilotfish.models.timing import time_batches
+from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, time_batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
 
@@ -48,8 +48,8 @@ def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, 
     timing: dict[str, Any] = {}
     batch_size = options.batch_size or DEFAULT_BATCH
     if options.timing and (shape := model.input_shape or _sample_shape(data, model)):
-        measured = time_batches(model.backend, shape)
         device = re.sub(r":.*", "", options.device)
+        measured = time_batches(model.backend, shape, BATCH_SIZES if device == "cpu" else CUDA_BATCH_SIZES)
         costs |= measured.costs(device)
         batch_size = options.batch_size or measured.best
         timing = {"backend": model.backend.name, "device": options.device, "best_batch_size": measured.best}

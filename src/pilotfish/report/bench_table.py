@@ -34,6 +34,13 @@ def bench_section(bench: Mapping[str, Any], stages: Sequence[str]) -> Markup:
     )
 
 
+def brief_machine(machine: Mapping[str, Any]) -> str:
+    """Device, cores and versions in a line."""
+    where = machine.get("gpu") or f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores"
+    versions = [f"{name} {machine[name]}" for name in ("onnxruntime", "torch") if machine.get(name)]
+    return ", ".join([str(where), *versions])
+
+
 def number(value: object) -> float | None:
     """A finite number, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

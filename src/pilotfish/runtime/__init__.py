@@ -1,8 +1,25 @@
-"""Running cascades: the engine, the loaded cascade, and the bench that holds it against the ideal."""
+"""Running cascades: the engine, the loaded cascade, how it is best run here, and the bench against the ideal."""
 
-from pilotfish.runtime.bench import BenchResult, bench
+from pilotfish.runtime.answers import Answers
+from pilotfish.runtime.bench import bench
 from pilotfish.runtime.cascade import Answer, Cascade
+from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.embed import save_with_weights
-from pilotfish.runtime.engine import Answers, Engine, EngineStage
+from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.stage import EngineStage
+from pilotfish.runtime.times import BenchResult
+from pilotfish.runtime.tune_runtime import RuntimeTuning, tune_runtime
 
-__all__ = ["Answer", "Answers", "BenchResult", "Cascade", "Engine", "EngineStage", "bench", "save_with_weights"]
+__all__ = [
+    "Answer",
+    "Answers",
+    "BenchResult",
+    "Cascade",
+    "Engine",
+    "EngineStage",
+    "RuntimeTuning",
+    "StageRuntime",
+    "bench",
+    "save_with_weights",
+    "tune_runtime",
+]

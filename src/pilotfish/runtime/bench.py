@@ -1,17 +1,18 @@
-"""What the cascade costs in time, beside what arithmetic allows.
+"""What the cascade costs in time, beside what arithmetic allows and beside other ways to run it.
 
 Ideal time per sample = sum over stages of (share of samples that reach the stage) x (time of the stage alone), for a
-pair t_S + (1 - r) t_B. A stage alone is the same engine with that one stage, at its own best batch size. Every
-measurement is repeated in turn (stage, stage, cascade, stage, …), so that a noisy machine harms them alike; the
-efficiency of a run is its own ideal divided by its own realised time.
+pair t_S + (1 - r) t_B. A stage alone is the same engine with that one stage, at its own best backend and batch size.
+Every measurement is repeated in turn (stage, stage, cascade, peers, stage, …), so that a noisy machine harms them
+alike; the efficiency of a run is its own ideal divided by its own realised time. The first turn is not counted.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,86 +21,57 @@ from numpy.typing import NDArray
 from pilotfish.cascade import ALONE
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError, UnreadableSample, UsageError
+from pilotfish.models.energy import Meter, find_meters, total_joules
 from pilotfish.models.machine import cpu_count, describe_machine
-from pilotfish.models.timing import time_batches
+from pilotfish.models.model import F32
 from pilotfish.runtime.cascade import Cascade
-from pilotfish.runtime.engine import Answers, Engine, EngineStage
+from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.measure import fastest
+from pilotfish.runtime.peers import Inputs, Peer, PeerTimes, decoding, find_peers, prepared
+from pilotfish.runtime.single import answer_one
+from pilotfish.runtime.spread import Spread
+from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import DecodingSupply, Supply, TensorSupply
+from pilotfish.runtime.times import BenchResult, Energy, SingleTimes, Times
 
 DEFAULT_SAMPLES = 500
+PEER_SAMPLES = 100  # one image at a time in torch takes a while
+SINGLE_CALLS = 60
 MAX_TENSOR_BYTES = 4 * 2**30
 Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Median, least and largest of several runs, in milliseconds per sample (or a ratio)."""
+class _Subject:
+    """What is timed. rows: the readable samples; tensors: their inputs, one array (N, …) per stage;
+    forced: the stage that answers each sample, or None where scores decide."""
 
-    median: float
-    low: float
-    high: float
+    cascade: Cascade
+    data: Dataset
+    rows: list[int]
+    tensors: list[F32]
+    forced: NDArray[np.int64] | None
+    workers: int
 
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """The spread of *values*."""
-        return cls(statistics.median(values), min(values), max(values))
+    def tensor_supply(self, which: slice) -> Supply:
+        return TensorSupply(self.tensors[which])
 
+    def decoding_supply(self, which: slice) -> Supply:
+        preprocessing = [model.preprocessing for model in self.cascade.models[which]]
+        return DecodingSupply(self.read, len(self.rows), preprocessing, self.workers)
 
-@dataclass(frozen=True)
-class Times:
-    """One kind of measurement: the models alone, or from file to answer."""
-
-    stages_ms: tuple[Spread, ...]
-    ideal_ms: Spread
-    realised_ms: Spread
-    efficiency: Spread
-
-    def to_json(self) -> dict[str, Any]:
-        """Medians under the documented keys, spreads beside them."""
-        return {
-            "stages_ms": [s.median for s in self.stages_ms],
-            "ideal_ms": self.ideal_ms.median,
-            "realised_ms": self.realised_ms.median,
-            "efficiency": self.efficiency.median,
-            "spread": {
-                "stages_ms": [[s.low, s.high] for s in self.stages_ms],
-                "ideal_ms": [self.ideal_ms.low, self.ideal_ms.high],
-                "realised_ms": [self.realised_ms.low, self.realised_ms.high],
-                "efficiency": [self.efficiency.low, self.efficiency.high],
-            },
-        }
+    def read(self, i: int) -> Any:
+        return self.cascade.reader(self.data)(self.rows[i])
 
 
-@dataclass(frozen=True)
-class BenchResult:
-    """The outcome of :func:`bench`. speedup: the base alone ÷ the cascade, end to end, median of the runs' ratios."""
+@dataclass
+class _Found:
+    """Milliseconds per sample, turn by turn: stages alone, the cascade, peers by name; joules of base and cascade."""
 
-    machine: dict[str, Any]
-    stages: tuple[str, ...]
-    batch_sizes: tuple[int, ...]
-    n: int
-    runs: int
-    forced: float | None
-    exit_ratio: tuple[float, ...]
-    model_only: Times
-    end_to_end: Times
-    speedup: Spread
-
-    def to_json(self) -> dict[str, Any]:
-        """The document of ``pilotfish bench --json``."""
-        return {
-            "machine": self.machine,
-            "stages": list(self.stages),
-            "batch_sizes": list(self.batch_sizes),
-            "n": self.n,
-            "runs": self.runs,
-            "forced_exit_ratio": self.forced,
-            "exit_ratio": list(self.exit_ratio),
-            "model_only": self.model_only.to_json(),
-            "end_to_end": self.end_to_end.to_json(),
-            "speedup": self.speedup.median,
-            "speedup_spread": [self.speedup.low, self.speedup.high],
-        }
+    stages: list[list[float]] = field(default_factory=list)
+    cascade: list[float] = field(default_factory=list)
+    peers: dict[str, list[float]] = field(default_factory=dict)
+    joules: list[tuple[float, float]] = field(default_factory=list)
 
 
 def bench(
@@ -110,12 +82,16 @@ def bench(
     runs: int = 5,
     samples: int = DEFAULT_SAMPLES,
     workers: int | None = None,
+    peers: bool = True,
     progress: Tell | None = None,
 ) -> BenchResult:
     """Time *cascade* on up to *samples* samples of *data*.
 
     exit_ratio  forces this share of the samples (chosen at random, the same in every run) to exit at the first stage
+    peers       also time other ways to run the same cascade
     progress    called with (what, runs done, runs in all)
+
+    Stages that ``tune-runtime`` has not seen on this device are measured first, with the backend they have.
     """
     if exit_ratio is not None and not 0 <= exit_ratio <= 1:
         raise UsageError(f"exit_ratio is a share from 0 to 1, found {exit_ratio}")
@@ -123,42 +99,56 @@ def bench(
         raise UsageError(f"runs and samples must be at least 1, found {runs} and {samples}")
     tell = progress or (lambda *_: None)
     rows, tensors = _prepare(cascade, data, samples, tell)
-    stages = _tuned(cascade, tensors, tell)
-    forced = None if exit_ratio is None else _forced(len(rows), exit_ratio, len(stages))
-    pool = workers or cpu_count()
-
-    def decoding(which: slice) -> Supply:
-        preprocessing = [model.preprocessing for model in cascade.models[which]]
-        return DecodingSupply(lambda i: data.read(rows[i]), len(rows), preprocessing, pool)
-
-    alone, answers = _timed(cascade, stages, lambda which: TensorSupply(tensors[which]), forced, runs, tell, "models")
-    whole, _ = _timed(cascade, stages, decoding, forced, runs, tell, "end to end")
-    share = tuple(answers.exit_ratio(len(stages)))
+    cascade = _tuned(cascade, tensors, tell)
+    k = len(tensors)
+    forced = None if exit_ratio is None else _forced(len(rows), exit_ratio, k)
+    subject = _Subject(cascade, data, rows, tensors, forced, workers or cpu_count())
+    answers = Engine(cascade.engine_stages(), cascade.artefact.in_force, forced).run(TensorSupply(tensors))
+    share = tuple(answers.exit_ratio(k))
+    meters = find_meters(cascade.device)
+    others = find_peers(cascade.models, cascade.device, cascade.choices[0].batch_size) if peers else []
+    few = _few(answers.stage, PEER_SAMPLES)
+    stops = np.maximum(answers.stage[few], 0)
+    made = Inputs(prepared([tensor[few] for tensor in tensors]), stops, subject.workers)
+    filed = Inputs(
+        decoding(lambda i: subject.read(int(few[i])), [m.preprocessing for m in cascade.models]), stops, subject.workers
+    )
+    alone = _timed(subject, subject.tensor_supply, made, others, runs, (), tell, "models alone")
+    whole = _timed(subject, subject.decoding_supply, filed, others, runs, meters, tell, "file to answer")
+    decode = [_decoding_ms(subject) for _ in range(runs)]
     return BenchResult(
         machine=describe_machine(),
-        stages=tuple(stage.name for stage in stages),
-        batch_sizes=tuple(stage.batch_size for stage in stages),
+        stages=tuple(stage.name for stage in cascade.artefact.stages),
+        batch_sizes=tuple(choice.batch_size for choice in cascade.choices),
         n=len(rows),
         runs=runs,
         forced=exit_ratio,
         exit_ratio=share,
         model_only=_times(alone, share),
         end_to_end=_times(whole, share),
-        speedup=Spread.of([run[len(stages) - 1] / run[-1] for run in whole]),
+        speedup=Spread.of([ms[-1] / c for ms, c in zip(whole.stages, whole.cascade, strict=True)]),
+        choices=cascade.choices,
+        decode_ms=Spread.of(decode),
+        decoded_once=_decoded_once(whole, share, decode),
+        single=_single(cascade, tensors, runs),
+        peers=tuple(_peer(peer.name, alone, whole) for peer in others),
+        peer_n=len(few) if others else 0,
+        energy=_energy(whole, meters),
     )
 
 
-def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple[list[int], list[NDArray[np.float32]]]:
+def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple[list[int], list[F32]]:
     """Readable samples, and their tensors for every stage."""
     rows: list[int] = []
-    tensors: list[list[NDArray[np.float32]]] = [[] for _ in cascade.models]
+    tensors: list[list[F32]] = [[] for _ in cascade.models]
     size = 0
     limit = min(samples, len(data))
+    read = cascade.reader(data)
     for row in range(len(data)):
         if len(rows) == limit or size > MAX_TENSOR_BYTES:
             break
         try:
-            sample = data.read(row)
+            sample = read(row)
             made = [model.preprocessing(sample) for model in cascade.models]
         except UnreadableSample:
             continue
@@ -172,15 +162,22 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
     return rows, [np.stack(held) for held in tensors]
 
 
-def _tuned(cascade: Cascade, tensors: Sequence[NDArray[np.float32]], tell: Tell) -> list[EngineStage]:
-    """Each stage at the batch size that is fastest here and now."""
-    stages = []
-    for k, (stage, tensor) in enumerate(zip(cascade.engine_stages(), tensors, strict=True)):
-        tell("finding batch sizes", k, len(tensors))
-        best = time_batches(stage.backend, tensor.shape[1:], seconds=6.0).best
-        stages.append(EngineStage(stage.name, stage.backend, min(best, len(tensor))))
-    tell("finding batch sizes", len(tensors), len(tensors))
-    return stages
+def _tuned(cascade: Cascade, tensors: Sequence[F32], tell: Tell) -> Cascade:
+    """The cascade with every stage run in the way that is fastest here and now, on the backend it has."""
+    choices = []
+    for stage, model, choice, tensor in zip(
+        cascade.artefact.stages, cascade.models, cascade.choices, tensors, strict=True
+    ):
+        if choice.ms is None:
+            choice, _ = fastest(
+                {model.backend.name: model.backend},
+                tensor.shape[1:],
+                cascade.device,
+                6.0,
+                lambda done, of, name=stage.name: tell(f"timing {name}", done, of),  # type: ignore[misc]
+            )
+        choices.append(choice)
+    return Cascade(cascade.artefact, cascade.models, choices, cascade.device)
 
 
 def _forced(n: int, exit_ratio: float, stages: int) -> NDArray[np.int64]:
@@ -190,46 +187,128 @@ def _forced(n: int, exit_ratio: float, stages: int) -> NDArray[np.int64]:
     return forced
 
 
+def _few(stops: NDArray[np.int64], most: int) -> NDArray[np.intp]:
+    """Up to *most* samples with the same exit ratios as all, in their order."""
+    if len(stops) <= most:
+        return np.arange(len(stops))
+    by_stage = np.argsort(stops, kind="stable")
+    return np.sort(by_stage[np.linspace(0, len(stops) - 1, most).round().astype(int)])
+
+
 def _timed(
-    cascade: Cascade,
-    stages: Sequence[EngineStage],
+    subject: _Subject,
     supply: Callable[[slice], Supply],
-    forced: NDArray[np.int64] | None,
+    inputs: Inputs,
+    peers: Sequence[Peer],
     runs: int,
+    meters: Sequence[Meter],
     tell: Tell,
     what: str,
-) -> tuple[list[list[float]], Answers]:
-    """Milliseconds per sample of each stage alone and of the cascade, run by run; one run first is not counted."""
+) -> _Found:
+    """Everything in turn, *runs* times; one turn before that is not counted."""
+    stages = subject.cascade.engine_stages()
     single = [Engine([stage], ALONE) for stage in stages]
-    full = Engine(stages, cascade.artefact.in_force, forced)
-    found: list[list[float]] = []
+    full = Engine(stages, subject.cascade.artefact.in_force, subject.forced)
+    n, found = len(subject.rows), _Found(peers={peer.name: [] for peer in peers})
     for turn in range(runs + 1):
-        times = [_milliseconds(engine, supply(slice(k, k + 1)))[0] for k, engine in enumerate(single)]
-        ms, answers = _milliseconds(full, supply(slice(None)))
-        if turn:
-            found.append([*times, ms])
-        tell(what, turn, runs)
-    return found, answers
+        kept = found if turn else _Found(peers={peer.name: [] for peer in peers})
+        tell(what, turn, runs + 1)
+        alone = []
+        for k, engine in enumerate(single):
+            source, before = supply(slice(k, k + 1)), total_joules(meters)
+            alone.append(_milliseconds(lambda e=engine, s=source: e.run(s), n))  # type: ignore[misc]
+            base = total_joules(meters) - before
+        kept.stages.append(alone)
+        source, before = supply(slice(None)), total_joules(meters)
+        kept.cascade.append(_milliseconds(lambda s=source: full.run(s), n))  # type: ignore[misc]
+        kept.joules.append((base / n, (total_joules(meters) - before) / n))
+        for peer in peers:
+            kept.peers[peer.name].append(_milliseconds(lambda p=peer: p.run(inputs), len(inputs)))  # type: ignore[misc]
+    tell(what, runs + 1, runs + 1)
+    return found
 
 
-def _milliseconds(engine: Engine, supply: Supply) -> tuple[float, Answers]:
-    n = len(supply)
+def _milliseconds(run: Callable[[], Any], n: int) -> float:
     start = time.perf_counter()
-    if isinstance(supply, DecodingSupply):
-        with supply:
-            answers = engine.run(supply)
-    else:
-        answers = engine.run(supply)
-    return 1000 * (time.perf_counter() - start) / n, answers
+    run()
+    return 1000 * (time.perf_counter() - start) / n
 
 
-def _times(runs: Sequence[Sequence[float]], exit_ratio: Sequence[float]) -> Times:
-    reached = 1.0 - np.concatenate([[0.0], np.cumsum(exit_ratio)[:-1]])
-    ideal = [float(reached @ np.array(run[:-1])) for run in runs]
-    realised = [run[-1] for run in runs]
+def _decoding_ms(subject: _Subject) -> float:
+    """Reading and decoding every sample, in as many threads as the engine has."""
+
+    def decode(i: int) -> None:
+        sample = subject.read(i)
+        if hasattr(sample, "decode"):
+            sample.decode()
+
+    with ThreadPoolExecutor(subject.workers) as pool:
+        return _milliseconds(lambda: deque(pool.map(decode, range(len(subject.rows))), maxlen=0), len(subject.rows))
+
+
+class _Clocked:
+    """A backend whose last call's duration is known."""
+
+    name = "clocked"
+
+    def __init__(self, backend: Any) -> None:
+        self.backend, self.ms = backend, 0.0
+
+    def run(self, batch: F32) -> F32:
+        start = time.perf_counter()
+        found: F32 = self.backend.run(batch)
+        self.ms = 1000 * (time.perf_counter() - start)
+        return found
+
+
+def _single(cascade: Cascade, tensors: Sequence[F32], runs: int) -> SingleTimes:
+    """One input that exits at the first stage: the whole call, and the stage's own call inside it. What the first
+    takes beyond the second is far less than what either varies by, so it is taken call by call."""
+    stages, in_force = cascade.single_stages(), cascade.artefact.in_force
+    clocked = _Clocked(stages[0].backend)
+    stages = [EngineStage(stages[0].name, clocked, 1), *stages[1:]]
+    found = []
+    for _ in range(runs + 1):
+        turn = []
+        for i in range(SINGLE_CALLS):
+            one = tensors[0][i % len(tensors[0])]
+            ms = _milliseconds(lambda x=one: answer_one(stages, in_force, lambda _: x, forced=0), 1)  # type: ignore[misc]
+            turn.append((clocked.ms, ms, ms - clocked.ms))
+        found.append(np.median(np.array(turn), axis=0).tolist())
+    saver, cascade_ms, overhead = zip(*found[1:], strict=True)
+    return SingleTimes(Spread.of(saver), Spread.of(cascade_ms), Spread.of(overhead))
+
+
+def _reached(exit_ratio: Sequence[float]) -> NDArray[np.float64]:
+    """Share of the samples that reach each stage."""
+    return 1.0 - np.concatenate([[0.0], np.cumsum(exit_ratio)[:-1]])
+
+
+def _times(found: _Found, exit_ratio: Sequence[float]) -> Times:
+    ideal = [float(_reached(exit_ratio) @ np.array(stages)) for stages in found.stages]
     return Times(
-        stages_ms=tuple(Spread.of(list(column)) for column in list(zip(*runs, strict=True))[:-1]),
+        stages_ms=tuple(Spread.of(list(column)) for column in zip(*found.stages, strict=True)),
         ideal_ms=Spread.of(ideal),
-        realised_ms=Spread.of(realised),
-        efficiency=Spread.of([i / r for i, r in zip(ideal, realised, strict=True)]),
+        realised_ms=Spread.of(found.cascade),
+        efficiency=Spread.of([i / r for i, r in zip(ideal, found.cascade, strict=True)]),
     )
+
+
+def _decoded_once(found: _Found, exit_ratio: Sequence[float], decode: Sequence[float]) -> Spread:
+    reached = _reached(exit_ratio)
+    ideal = [float(reached @ np.array(ms) - reached[1:].sum() * d) for ms, d in zip(found.stages, decode, strict=True)]
+    return Spread.of([i / r for i, r in zip(ideal, found.cascade, strict=True)])
+
+
+def _peer(name: str, alone: _Found, whole: _Found) -> PeerTimes:
+    def ratio(found: _Found) -> Spread:
+        return Spread.of([p / c for p, c in zip(found.peers[name], found.cascade, strict=True)])
+
+    return PeerTimes(name, Spread.of(alone.peers[name]), Spread.of(whole.peers[name]), ratio(alone), ratio(whole))
+
+
+def _energy(found: _Found, meters: Sequence[Meter]) -> Energy | None:
+    if not meters:
+        return None
+    base, ours = zip(*found.joules, strict=True)
+    return Energy(tuple(meter.name for meter in meters), Spread.of(base), Spread.of(ours))

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from pilotfish.cascade import Artefact, Stage, load_artefact, weights_path
-from pilotfish.data import Dataset, image_paths, open_image
-from pilotfish.errors import ArtefactError, UsageError
-from pilotfish.models import Model, load_model
+from pilotfish.cascade import Artefact, load_artefact
+from pilotfish.data import Dataset, Encoded, image_paths, open_image, path_reader, read_encoded, sample_reader
+from pilotfish.errors import UnreadableSample, UsageError
+from pilotfish.models import Model
 from pilotfish.models.machine import cpu_count
-from pilotfish.runtime.engine import Answers, Engine, EngineStage
+from pilotfish.runtime.answers import Answers
+from pilotfish.runtime.choice import StageRuntime, default_runtime, read_choices
+from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.load_stage import engine_stage, load_stage, with_threads
+from pilotfish.runtime.single import answer_one
+from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import DecodingSupply
 
-DEFAULT_BATCH = 8
+Input = str | Path | bytes | Image.Image | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -56,21 +61,32 @@ class Cascade:
     began with.
     """
 
-    def __init__(self, artefact: Artefact, models: Sequence[Model], batch_sizes: Sequence[int] | None = None) -> None:
-        self.artefact = artefact
-        self.models = tuple(models)
-        self.batch_sizes = tuple(batch_sizes or (best_batch(stage) for stage in artefact.stages))
+    def __init__(
+        self,
+        artefact: Artefact,
+        models: Sequence[Model],
+        choices: Sequence[StageRuntime] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.artefact, self.device = artefact, device
+        self.choices = tuple(
+            choices or (default_runtime(s, m.backend.name) for s, m in zip(artefact.stages, models, strict=True))
+        )
+        self.models = tuple(with_threads(m, c.threads) for m, c in zip(models, self.choices, strict=True))
+        self._at_once: list[EngineStage] | None = None
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Cascade:
-        """Load a cascade folder and its models.
+        """Load a cascade folder and its models, run as ``pilotfish tune-runtime`` found best on this device.
 
         Raises ArtefactError when a model is not the one that was recorded: other weights or other preprocessing.
         """
         path = Path(folder)
         artefact = load_artefact(path)
-        models = [load_stage(stage, path, device) for stage in artefact.stages]
-        return cls(artefact, models)
+        choices = read_choices(path, artefact, device)
+        backends = [choice.backend for choice in choices] if choices else [None] * len(artefact.stages)
+        models = [load_stage(s, path, device, b) for s, b in zip(artefact.stages, backends, strict=True)]
+        return cls(artefact, models, choices, device)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -102,63 +118,110 @@ class Cascade:
         if isinstance(inputs, str | Path):
             raise UsageError(f"predict takes a list of inputs; write predict([{str(inputs)!r}])")
         if not isinstance(inputs, Sequence):
-            return self._answers(list(inputs.ids), inputs.read, workers)
+            return self._answers(list(inputs.ids), self.reader(inputs), workers)
         paths = image_paths([Path(p) for p in inputs], keep_missing=True)
-        return self._answers([str(p) for p in paths], lambda i: open_image(paths[i]), workers)
+        return self._answers([str(p) for p in paths], path_reader(paths, self.decodes_itself), workers)
+
+    def stream(self, inputs: Iterable[Input], workers: int | None = None) -> Iterator[Answer]:
+        """Answers to inputs as they come, in their order and in constant memory: any iterable, of any length.
+
+        inputs  image files by path or as bytes, PIL images, or arrays of one sample each
+        """
+        artefact, names = self.artefact, _Names(inputs)
+        supply = DecodingSupply(self._opened, names, self._preprocessing(), workers or cpu_count())
+        row = 0
+        for found in Engine(self.engine_stages(), artefact.in_force).stream(supply):
+            for i in range(len(found)):
+                yield _answer(names.pop(row), i, row, found, artefact)
+                row += 1
+
+    @property
+    def decodes_itself(self) -> bool:
+        """Whether some stage decodes image files in its own way, and so wants them as they are."""
+        return any(model.preprocessing.decoder != "pillow" for model in self.models)
+
+    def reader(self, data: Dataset) -> Callable[[int], Any]:
+        """How the stages want the samples of *data* to be read."""
+        return sample_reader(data, self.decodes_itself)
+
+    def run(
+        self, read: Callable[[int], Any], n: int, artefact: Artefact | None = None, workers: int | None = None
+    ) -> Answers:
+        """Answers to the *n* samples that ``read(i)`` gives, as arrays. A single one is answered at once, with every
+        core at work on it."""
+        point = artefact or self.artefact
+        if n == 1:
+            return self._one(read, point)
+        supply = DecodingSupply(read, n, self._preprocessing(), workers or cpu_count())
+        return Engine(self.engine_stages(), point.in_force).run(supply)
+
+    def engine_stages(self) -> list[EngineStage]:
+        """The stages as the engine runs them: for the most samples per second."""
+        found = zip(self.artefact.stages, self.models, self.choices, strict=True)
+        return [engine_stage(stage.name, model, choice) for stage, model, choice in found]
+
+    def single_stages(self) -> list[EngineStage]:
+        """The stages as a single sample is run: with all cores for one call. Made when they are first asked for."""
+        if self._at_once is None:
+            models = [
+                with_threads(m, None if c.threads is None else cpu_count())
+                for m, c in zip(self.models, self.choices, strict=True)
+            ]
+            names = [stage.name for stage in self.artefact.stages]
+            self._at_once = [EngineStage(name, model.backend, 1) for name, model in zip(names, models, strict=True)]
+        return self._at_once
+
+    def _one(self, read: Callable[[int], Any], point: Artefact) -> Answers:
+        held: list[Any] = []
+
+        def prepare(stage: int) -> NDArray[np.float32]:
+            if not held:
+                held.append(read(0))
+            return self.models[stage].preprocessing(held[0])
+
+        found = answer_one(self.single_stages(), point.in_force, prepare)
+        errors = {} if found.error is None else {0: found.error}
+        return Answers(np.array([found.prediction]), np.array([found.confidence]), np.array([found.stage]), errors)
+
+    def _preprocessing(self) -> list[Any]:
+        return [model.preprocessing for model in self.models]
 
     def _answers(self, names: list[str], read: Any, workers: int | None) -> list[Answer]:
         artefact = self.artefact
         found = self.run(read, len(names), artefact, workers)
-        return [_answer(name, i, found, artefact) for i, name in enumerate(names)]
+        return [_answer(name, i, i, found, artefact) for i, name in enumerate(names)]
 
-    def run(self, read: Any, n: int, artefact: Artefact | None = None, workers: int | None = None) -> Answers:
-        """Answers to the *n* samples that ``read(i)`` gives, as arrays."""
-        point = artefact or self.artefact
-        preprocessing = [model.preprocessing for model in self.models]
-        with DecodingSupply(read, n, preprocessing, workers or cpu_count()) as supply:
-            return Engine(self.engine_stages(), point.in_force).run(supply)
-
-    def engine_stages(self) -> list[EngineStage]:
-        """The stages as the engine runs them."""
-        return [
-            EngineStage(stage.name, model.backend, size)
-            for stage, model, size in zip(self.artefact.stages, self.models, self.batch_sizes, strict=True)
-        ]
+    def _opened(self, item: Input) -> Any:
+        if isinstance(item, Image.Image | np.ndarray):
+            return item
+        if isinstance(item, bytes):
+            return Encoded(item, "the image") if self.decodes_itself else open_image(item)
+        if isinstance(item, str | Path):
+            return read_encoded(item) if self.decodes_itself else open_image(item)
+        raise UnreadableSample(f"expected a path, bytes, an image or an array, found {type(item).__name__}")
 
 
-def load_stage(stage: Stage, folder: Path, device: str) -> Model:
-    """The model of one stage, held against its records: same weights, same preprocessing."""
-    if stage.spec is None:
-        raise ArtefactError(
-            f"stage {stage.name} was planned from imported predictions and names no model that could be run; "
-            "record the model with `pilotfish record` and tune again"
-        )
-    model = load_model(stage.spec, device, weights_path(folder, stage))
-    if stage.weights_hash and model.weights_hash != stage.weights_hash:
-        raise ArtefactError(
-            f"stage {stage.name}: the thresholds were made for weights {stage.weights_hash[:12]}, {stage.spec} has "
-            f"{model.weights_hash[:12]}; record the model again and tune again"
-        )
-    if stage.preprocessing_hash and model.preprocessing.hash != stage.preprocessing_hash:
-        recorded, found = dict(stage.preprocessing or {}), model.preprocessing.to_json()
-        differ = [k for k in found if recorded.get(k) != found[k]] or ["details"]
-        raise ArtefactError(
-            f"stage {stage.name}: the thresholds were made for other preprocessing ({', '.join(differ)} differ); "
-            "record the model again and tune again"
-        )
-    return model
+class _Names:
+    """Inputs as they pass, and what they are called until they are answered: a path, or their number."""
+
+    def __init__(self, inputs: Iterable[Input]) -> None:
+        self.inputs = inputs
+        self.paths: dict[int, str] = {}
+
+    def __iter__(self) -> Iterator[Input]:
+        for row, item in enumerate(self.inputs):
+            if isinstance(item, str | Path):
+                self.paths[row] = str(item)
+            yield item
+
+    def pop(self, row: int) -> str:
+        return self.paths.pop(row, str(row))
 
 
-def best_batch(stage: Stage) -> int:
-    """The batch size with the least recorded time per sample; 8 where no time is known."""
-    found = ((re.fullmatch(r"ms@\w+-b(\d+)", key), ms) for key, ms in stage.costs.items())
-    timed = [(ms, int(match[1])) for match, ms in found if match]
-    return min(timed)[1] if timed else DEFAULT_BATCH
-
-
-def _answer(name: str, i: int, found: Answers, artefact: Artefact) -> Answer:
-    if i in found.errors:
-        return Answer(name, None, None, None, None, found.errors[i])
+def _answer(name: str, i: int, row: int, found: Answers, artefact: Artefact) -> Answer:
+    """The answer at place *i* of *found*, which is that of sample *row*."""
+    if row in found.errors:
+        return Answer(name, None, None, None, None, found.errors[row])
     stage, prediction = int(found.stage[i]), int(found.prediction[i])
     names = artefact.stages[stage].class_names
     return Answer(

@@ -8,9 +8,7 @@ from pathlib import Path
 from pilotfish.cascade import Artefact, save_artefact
 from pilotfish.errors import ArtefactError
 from pilotfish.files import atomic_path
-from pilotfish.runtime.cascade import load_stage
-
-SUFFIX = {"torch": ".safetensors", "onnxruntime": ".onnx"}
+from pilotfish.runtime.load_stage import load_stage
 
 
 def save_with_weights(artefact: Artefact, folder: str | Path) -> Path:
@@ -21,12 +19,12 @@ def save_with_weights(artefact: Artefact, folder: str | Path) -> Path:
     target = Path(folder)
     stages = []
     for index, stage in enumerate(artefact.stages):
-        model = load_stage(stage, target, "cpu")
+        model = load_stage(stage, target, "cpu", "torch")
         if model.weights is None:
             raise ArtefactError(
                 f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out"
             )
-        name = f"weights/{index}{SUFFIX[model.backend.name]}"
+        name = f"weights/{index}{model.weights_suffix}"
         with atomic_path(target / name) as temporary:
             model.weights(temporary)
         stages.append(dataclasses.replace(stage, weights_file=name))

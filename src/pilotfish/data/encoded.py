@@ -1,0 +1,49 @@
+"""An image file that has been read and not yet decoded, for models that decode it in their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pilotfish.data.dataset import Dataset
+from pilotfish.data.images import open_image, read_image_file
+
+
+@dataclass
+class Encoded:
+    """The bytes of one image file. Decoded at full size it is kept, so that several stages decode it once."""
+
+    content: bytes
+    name: str
+    _full: Image.Image | None = field(default=None, repr=False)
+
+    def decode(self, at_least: tuple[int, int] | None = None) -> Image.Image:
+        """The image in mode RGB, see ``open_image``.
+
+        at_least  (width, height): a JPEG may be decoded at a scale of 1/2, 1/4 or 1/8 that is no smaller than this
+        """
+        if at_least is not None:
+            return open_image(self.content, name=self.name, at_least=at_least)
+        if self._full is None:
+            self._full = open_image(self.content, name=self.name)
+        return self._full
+
+
+def read_encoded(path: str | Path) -> Encoded:
+    """The file *path*, not decoded. ``UnreadableSample`` when it cannot be read."""
+    return Encoded(read_image_file(path), str(path))
+
+
+def path_reader(paths: Sequence[Path], encoded: bool) -> Callable[[int], Any]:
+    """How to read the i-th of some image files: decoded, or as they are for stages that decode in their own way."""
+    return (lambda i: read_encoded(paths[i])) if encoded else (lambda i: open_image(paths[i]))
+
+
+def sample_reader(data: Dataset, encoded: bool) -> Callable[[int], Any]:
+    """How to read the i-th sample of *data*; what is no image file comes as ``read`` gives it."""
+    own = getattr(data, "encoded", None)
+    return own if encoded and own is not None else data.read

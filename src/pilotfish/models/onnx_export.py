@@ -1,0 +1,128 @@
+"""From a torch module to an ONNX file that is known to say the same."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pilotfish.errors import ModelError
+from pilotfish.models.model import F32
+from pilotfish.models.onnx_backend import OnnxBackend
+from pilotfish.models.torch_backend import import_torch
+
+if TYPE_CHECKING:
+    import torch
+
+TOLERANCE = 1e-3  # largest difference of a probability
+OPSET = 18
+PROBES = (1, 3)  # batch sizes of the check: an exporter may bake the one it saw into the graph
+INPUT, OUTPUT = "input", "logits"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """exporter: which of torch's wrote the file; the largest differences from torch on random inputs."""
+
+    exporter: str
+    logit_difference: float
+    probability_difference: float
+
+
+def export_onnx(module: torch.nn.Module, shape: tuple[int, ...], target: Path) -> Exported:
+    """Write *module*, in evaluation mode on the CPU, as an ONNX file with a dynamic batch, and check it against torch.
+
+    shape  of one sample
+
+    The tracing exporter is tried first (seconds), torch.export's next (tens of seconds). ModelError when neither
+    yields a file whose probabilities agree within 1e-3.
+    """
+    reasons = []
+    for name, export in (("trace", _by_trace), ("torch.export", _by_torch_export)):
+        try:
+            with _quiet():
+                export(module, shape, target)
+            return _checked(module, shape, target, name)
+        except Exception as error:  # exporters raise errors of many libraries
+            text = " ".join(str(error).split())
+            reasons.append(f"{name}: {text[:160] or type(error).__name__}")
+    raise ModelError(f"the model cannot be exported to ONNX ({'; '.join(reasons)}); run it with backend torch")
+
+
+def _by_trace(module: torch.nn.Module, shape: tuple[int, ...], target: Path) -> None:
+    torch = import_torch("exporting to ONNX")
+    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}
+    torch.onnx.export(
+        module,
+        (torch.zeros(2, *shape),),
+        str(target),
+        dynamo=False,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_axes=axes,
+        opset_version=OPSET,
+    )
+
+
+def _by_torch_export(module: torch.nn.Module, shape: tuple[int, ...], target: Path) -> None:
+    torch = import_torch("exporting to ONNX")
+    torch.onnx.export(
+        module,
+        (torch.zeros(2, *shape),),
+        str(target),
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        opset_version=OPSET,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _checked(module: torch.nn.Module, shape: tuple[int, ...], target: Path, exporter: str) -> Exported:
+    backend = OnnxBackend(target)
+    rng = np.random.default_rng(0)
+    logits = probabilities = 0.0
+    for size in PROBES:
+        batch = rng.standard_normal((size, *shape), dtype=np.float32)
+        expected, found = _torch_logits(module, batch), backend.run(batch)
+        if found.shape != expected.shape:
+            raise ModelError(f"found outputs {found.shape} for a batch of {size}, expected {expected.shape}")
+        logits = max(logits, float(np.abs(found - expected).max()))
+        probabilities = max(probabilities, float(np.abs(_softmax(found) - _softmax(expected)).max()))
+    if not probabilities <= TOLERANCE:
+        raise ModelError(f"its probabilities differ from torch's by {probabilities:.2g}, {TOLERANCE:g} is allowed")
+    return Exported(exporter, logits, probabilities)
+
+
+def _torch_logits(module: torch.nn.Module, batch: F32) -> F32:
+    torch = import_torch("checking an export")
+    with torch.inference_mode():
+        found: F32 = module(torch.from_numpy(batch)).float().numpy()
+    return found
+
+
+def _softmax(z: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
+    e = np.exp(z.astype(np.float64) - z.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters talk on stdout, in warnings and through loggers; their errors are raised all the same."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

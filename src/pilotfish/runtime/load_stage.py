@@ -1,0 +1,57 @@
+"""The models of a cascade, held against their records."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, cast
+
+from pilotfish.cascade import Stage, weights_path
+from pilotfish.errors import ArtefactError, MissingExtraError, ModelError
+from pilotfish.models import Model, load_model
+from pilotfish.runtime.choice import StageRuntime
+from pilotfish.runtime.stage import EngineStage
+
+
+def load_stage(stage: Stage, folder: Path, device: str, backend: str | None = None) -> Model:
+    """The model of one stage; ArtefactError when its weights or its preprocessing are not those of its records.
+
+    backend  what runs it; where that cannot be had, the device's default does
+    """
+    if stage.spec is None:
+        raise ArtefactError(
+            f"stage {stage.name} was planned from imported predictions and names no model that could be run; "
+            "record the model with `pilotfish record` and tune again"
+        )
+    weights = weights_path(folder, stage)
+    try:
+        model = load_model(stage.spec, device, weights, backend)
+    except (ModelError, MissingExtraError):
+        if backend is None:
+            raise
+        model = load_model(stage.spec, device, weights)
+    if stage.weights_hash and model.weights_hash != stage.weights_hash:
+        raise ArtefactError(
+            f"stage {stage.name}: the thresholds were made for weights {stage.weights_hash[:12]}, {stage.spec} has "
+            f"{model.weights_hash[:12]}; record the model again and tune again"
+        )
+    if stage.preprocessing_hash and model.preprocessing.hash != stage.preprocessing_hash:
+        recorded, found = dict(stage.preprocessing or {}), model.preprocessing.to_json()
+        differ = [k for k in found if recorded.get(k) != found[k]] or ["details"]
+        raise ArtefactError(
+            f"stage {stage.name}: the thresholds were made for other preprocessing ({', '.join(differ)} differ); "
+            "record the model again and tune again"
+        )
+    return model
+
+
+def with_threads(model: Model, threads: int | None) -> Model:
+    """*model* with calls of so many threads, where its backend can do so."""
+    if threads is None or not hasattr(model.backend, "with_threads"):
+        return model
+    return dataclasses.replace(model, backend=cast(Any, model.backend).with_threads(threads))
+
+
+def engine_stage(name: str, model: Model, choice: StageRuntime) -> EngineStage:
+    """A stage as the engine runs it."""
+    return EngineStage(name, model.backend, choice.batch_size, choice.lanes)

@@ -1,0 +1,115 @@
+"""Which backend, batch size, threads and lanes are fastest for one stage, by running it in the engine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.cascade import ALONE
+from pilotfish.models.machine import cpu_count
+from pilotfish.models.model import Backend
+from pilotfish.runtime.choice import StageRuntime
+from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.stage import EngineStage
+from pilotfish.runtime.supply import TensorSupply
+
+F32 = NDArray[np.float32]
+CPU_SIZES = (1, 2, 4, 8, 16, 32)
+CUDA_SIZES = (1, 8, 32, 64, 128, 256, 512)
+FIRST_LOOK = 8  # batch size at which backends are compared before sizes are
+CLOSE = 1.25  # a backend this much slower than the best at first look is not looked at again
+SAME = 1.015  # of two sizes this close the smaller is taken
+ROUNDS = 3
+LEAST = 16  # samples of one measurement, at least
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way to run a stage. ms: medians of milliseconds per sample."""
+
+    backend: str
+    batch_size: int
+    threads: int | None
+    lanes: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class _Way:
+    name: str
+    backend: Backend
+    threads: int | None
+    lanes: int
+
+
+def fastest(
+    backends: Mapping[str, Backend],
+    shape: Sequence[int],
+    device: str,
+    seconds: float,
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> tuple[StageRuntime, tuple[Measured, ...]]:
+    """The fastest way to run a stage, and everything that was measured, fastest first.
+
+    backends  the stage's model on each backend that may be chosen
+    shape     of one input
+    seconds   about how long this may take, beyond two calls of each way
+
+    Ways are measured in turn, round by round, so that a busy moment harms them alike.
+    """
+    ways = [way for name, backend in backends.items() for way in _ways(name, backend, device)]
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((max(LEAST, 2 * FIRST_LOOK * cpu_count()), *shape), dtype=np.float32)
+    look = {}
+    for way in ways:
+        _run(way, FIRST_LOOK, inputs[:1])  # whatever happens once
+        look[way] = _run(way, FIRST_LOOK, inputs)
+    least = min(look.values())
+    kept = [way for way in ways if look[way] <= CLOSE * least]
+    sizes = CUDA_SIZES if device.startswith("cuda") else CPU_SIZES
+    options = [(way, size) for way in kept for size in sizes]
+    times: dict[tuple[_Way, int], list[float]] = {option: [] for option in options}
+    end = time.perf_counter() + seconds
+    for turn in range(ROUNDS):
+        for i, (way, size) in enumerate(options):
+            tell(turn * len(options) + i, ROUNDS * len(options))
+            if turn and time.perf_counter() > end:
+                break
+            n = max(LEAST, 2 * size * way.lanes)
+            batch = np.resize(inputs, (n, *shape))
+            times[way, size].append(_run(way, size, batch))
+    tell(1, 1)
+    found = [
+        Measured(way.name, size, way.threads, way.lanes, statistics.median(ms))
+        for (way, size), ms in times.items()
+        if ms
+    ]
+    found += [Measured(w.name, FIRST_LOOK, w.threads, w.lanes, ms) for w, ms in look.items() if w not in kept]
+    ranked = tuple(sorted(found, key=lambda m: m.ms))
+    best = min((m for m in ranked if m.ms <= SAME * ranked[0].ms), key=lambda m: m.batch_size * m.lanes)
+    return StageRuntime(best.backend, best.batch_size, best.threads, best.lanes, best.ms), ranked
+
+
+def _ways(name: str, backend: Any, device: str) -> list[_Way]:
+    """Threads and lanes that are worth trying."""
+    if device.startswith("cuda"):  # while one lane waits for the device, the other prepares its batch
+        return [_Way(name, backend, None, 1), _Way(name, backend, None, 2)]
+    cores = cpu_count()
+    if not hasattr(backend, "with_threads"):
+        return [_Way(name, backend, None, 1)]
+    ways = [_Way(name, backend.with_threads(cores), cores, 1)]
+    return ways if cores == 1 else [*ways, _Way(name, backend.with_threads(1), 1, cores)]
+
+
+def _run(way: _Way, size: int, inputs: F32) -> float:
+    """Milliseconds per sample of the engine with this stage alone."""
+    engine = Engine([EngineStage(way.name, way.backend, size, way.lanes)], ALONE)
+    start = time.perf_counter()
+    engine.run(TensorSupply([inputs]))
+    return 1000 * (time.perf_counter() - start) / len(inputs)

@@ -1,0 +1,158 @@
+"""``pilotfish tune-runtime``: the fastest way to run each stage on this device, measured and kept in the cascade."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pilotfish.cascade import Artefact, Stage, load_artefact
+from pilotfish.data import Dataset, sample_reader
+from pilotfish.errors import MissingExtraError, ModelError, UnreadableSample, UsageError, nearest
+from pilotfish.models import Model
+from pilotfish.models.backends import NAMES, offered
+from pilotfish.models.machine import describe_machine, device_name
+from pilotfish.models.model import F32, Backend
+from pilotfish.runtime.choice import StageRuntime, write_choices
+from pilotfish.runtime.load_stage import load_stage
+from pilotfish.runtime.measure import Measured, fastest
+
+Tell = Callable[[str, int, int], None]
+NOT_ASKED = ("torch-compiled",)  # half a minute of compilation per batch size: only where it is named
+PROBES = 16
+
+
+@dataclass(frozen=True)
+class StageTuning:
+    """stage: its name; chosen: how it is run from now on; measured: everything that was tried, fastest first;
+    notes: backends that were asked for and could not be had, and why."""
+
+    stage: str
+    chosen: StageRuntime
+    measured: tuple[Measured, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RuntimeTuning:
+    """The outcome of :func:`tune_runtime`. device: its name; path: the file that keeps the choices."""
+
+    device: str
+    stages: tuple[StageTuning, ...]
+    path: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``pilotfish tune-runtime --json``."""
+        stages = [
+            {
+                "stage": stage.stage,
+                **dataclasses.asdict(stage.chosen),
+                "measured": [dataclasses.asdict(m) for m in stage.measured],
+                "notes": list(stage.notes),
+            }
+            for stage in self.stages
+        ]
+        return {"device": self.device, "path": str(self.path), "stages": stages, "machine": describe_machine()}
+
+
+def tune_runtime(
+    folder: str | Path,
+    data: Dataset | None = None,
+    *,
+    device: str = "cpu",
+    backends: Sequence[str] | None = None,
+    seconds: float = 20.0,
+    progress: Tell | None = None,
+) -> RuntimeTuning:
+    """Measure each stage of the cascade in *folder* on *device* and keep the fastest way to run it there.
+
+    data      samples whose inputs are used to compare the backends' answers; needed where a model does not say what
+              its inputs look like. Random numbers of its shape otherwise
+    backends  names to try; by default all that give the same answers within rounding and need no compilation
+    seconds   about how long each stage may take
+
+    UsageError for an unknown backend, or when none of those named can run a stage.
+    """
+    if wrong := [name for name in backends or () if name not in NAMES]:
+        raise UsageError(f"no backend {wrong[0]!r}; {nearest(wrong[0], NAMES)}")
+    path, tell = Path(folder), progress or (lambda *_: None)
+    artefact = load_artefact(path)
+    stages = tuple(
+        _tuned(artefact, k, path, data, device, backends, seconds, tell) for k in range(len(artefact.stages))
+    )
+    facts = {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+        "measured": [[dataclasses.asdict(m) for m in stage.measured] for stage in stages],
+    }
+    written = write_choices(path, artefact, device, [stage.chosen for stage in stages], facts)
+    return RuntimeTuning(device_name(device), stages, written)
+
+
+def _tuned(
+    artefact: Artefact,
+    k: int,
+    folder: Path,
+    data: Dataset | None,
+    device: str,
+    names: Sequence[str] | None,
+    seconds: float,
+    tell: Tell,
+) -> StageTuning:
+    stage = artefact.stages[k]
+    plain = load_stage(stage, folder, device, "torch")
+    candidates = [name for name in offered(plain, device) if (name in names if names else name not in NOT_ASKED)]
+    inputs = _inputs(plain, stage, data)
+    found: dict[str, Backend] = {}
+    notes = []
+    for name in candidates:
+        try:
+            found[name] = load_stage(stage, folder, device, name).backend
+            if found[name].name != name:  # it was replaced by the default
+                raise ModelError(f"{name} cannot run {stage.name}")
+            found[name].run(inputs[:1])
+        except (ModelError, MissingExtraError) as error:
+            found.pop(name, None)
+            notes.append(f"{stage.name}: {name} left out: {error}")
+    if not found:
+        given = ", ".join(names or offered(plain, device))
+        raise UsageError(f"none of the backends {given} can run {stage.name}; {'; '.join(notes) or 'name others'}")
+    chosen, measured = fastest(
+        found, inputs.shape[1:], device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of)
+    )
+    difference = _difference(found[str(chosen.backend)].run(inputs), plain.backend.run(inputs))
+    return StageTuning(stage.name, dataclasses.replace(chosen, max_difference=difference), measured, tuple(notes))
+
+
+def _inputs(model: Model, stage: Stage, data: Dataset | None) -> F32:
+    """Inputs of up to 16 samples; random ones without data."""
+    found = []
+    if data is not None:
+        read = sample_reader(data, model.preprocessing.decoder != "pillow")
+        for row in range(len(data)):
+            try:
+                found.append(model.preprocessing(read(row)))
+            except UnreadableSample:
+                continue
+            if len(found) == PROBES:
+                break
+    if found:
+        return np.stack([one for one in found if one.shape == found[0].shape])
+    if model.input_shape is None:
+        raise UsageError(f"{stage.name} does not say what its inputs look like; name data that it takes (--data)")
+    return np.random.default_rng(0).standard_normal((PROBES, *model.input_shape), dtype=np.float32)
+
+
+def _difference(a: F32, b: F32) -> float:
+    """The largest difference of a probability."""
+    return float(np.abs(_probabilities(a) - _probabilities(b)).max())
+
+
+def _probabilities(logits: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
+    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
