@@ -76,11 +76,15 @@ def bench(
     speed, single, choice = result.speedup, result.single, result.choices[0]
     lines = [
         f"Speed-up over the base alone, file to answer: {speed.median:.2f}x [{speed.low:.2f}, {speed.high:.2f}]",
-        f"Efficiency (ideal ÷ realised): {_shown(result.model_only.efficiency)} models only, "
-        f"{_shown(result.end_to_end.efficiency)} file to answer, {_shown(result.decoded_once)} with decoding counted "
-        f"once ({result.decode_ms.median:.2f} ms)",
-        f"One input that exits at once: {single.cascade_ms.median:.3f} ms, its saver's own call "
-        f"{single.saver_ms.median:.3f} ms, overhead {_shown(single.overhead_ms)} ms",
+        (
+            f"Efficiency (ideal ÷ realised): {_shown(result.model_only.efficiency)} models only, "
+            f"{_shown(result.end_to_end.efficiency)} file to answer, {_shown(result.decoded_once)} with decoding counted "
+            f"once ({result.decode_ms.median:.2f} ms)"
+        ),
+        (
+            f"One input that exits at once: {single.cascade_ms.median:.3f} ms, its saver's own call "
+            f"{single.saver_ms.median:.3f} ms, overhead {_shown(single.overhead_ms)} ms"
+        ),
     ]
     if result.energy is not None:
         energy = result.energy
