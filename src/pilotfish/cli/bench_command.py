@@ -78,8 +78,8 @@ def bench(
         f"Speed-up over the base alone, file to answer: {speed.median:.2f}x [{speed.low:.2f}, {speed.high:.2f}]",
         (
             f"Efficiency (ideal ÷ realised): {_shown(result.model_only.efficiency)} models only, "
-            f"{_shown(result.end_to_end.efficiency)} file to answer, {_shown(result.decoded_once)} with decoding counted "
-            f"once ({result.decode_ms.median:.2f} ms)"
+            f"{_shown(result.end_to_end.efficiency)} file to answer, {_shown(result.decoded_once)} with decoding "
+            f"counted once ({result.decode_ms.median:.2f} ms)"
         ),
         (
             f"One input that exits at once: {single.cascade_ms.median:.3f} ms, its saver's own call "

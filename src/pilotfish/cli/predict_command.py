@@ -19,27 +19,49 @@ def predict(
     max_cost: Annotated[
         str | None, typer.Option(metavar="COST", help="Another operating point, by cost or share of the base's.")
     ] = None,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="One model in memory at a time: each over all inputs that reach it.")
+    ] = False,
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --low-memory: keep what is known here; a killed run goes on from it."),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Answer inputs with a cascade. A broken input has an error of its own and harms no other.
 
     Example: pilotfish predict cascade cat.jpg photos/
+
+    Example: pilotfish predict cascade photos/ --low-memory --state photos.state
     """
-    from pilotfish.cli.output import console, print_json, table
+    from pilotfish.cascade import load_artefact
+    from pilotfish.cli.output import console, print_json, progress_bars, table
     from pilotfish.cli.parse import cost_limit, fraction
     from pilotfish.data import load_data
     from pilotfish.errors import DataError
-    from pilotfish.runtime import Cascade
+    from pilotfish.runtime import Cascade, predict_sequentially
 
+    if state is not None and not low_memory:
+        raise typer.BadParameter("--state belongs to --low-memory; without it there is nothing to go on from")
     drop, limit = fraction(max_drop, "--max-drop"), cost_limit(max_cost)
-    loaded = Cascade.load(cascade, device)
-    if drop is not None or limit is not None:
-        loaded.set_operating_point(max_drop=drop, max_cost=limit)
     arrays = [path for path in inputs if path.suffix == ".npz"]
     if arrays and len(inputs) > 1:
         raise DataError(f"{arrays[0]} holds many samples; give one .npz file alone, or image files")
-    answers = loaded.predict(load_data(f"arrays:{arrays[0]}") if arrays else inputs)
+    given = load_data(f"arrays:{arrays[0]}") if arrays else inputs
+    moved = drop is not None or limit is not None
+    if low_memory:
+        artefact = load_artefact(cascade)
+        artefact = artefact.at(max_drop=drop, max_cost=limit) if moved else artefact
+        with progress_bars() as progress:
+            answers = predict_sequentially(
+                cascade, given, artefact=artefact, device=device, state=state, progress=progress
+            )
+    else:
+        loaded = Cascade.load(cascade, device)
+        if moved:
+            loaded.set_operating_point(max_drop=drop, max_cost=limit)
+        answers = loaded.predict(given)
     rows = [
         [a.input, "", "", "", a.error]
         if a.error is not None

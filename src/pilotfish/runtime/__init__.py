@@ -2,7 +2,7 @@
 
 from pilotfish.runtime.answers import Answers
 from pilotfish.runtime.bench import bench
-from pilotfish.runtime.cascade import Answer, Cascade
+from pilotfish.runtime.cascade import Answer, Cascade, predict_sequentially
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.embed import save_with_weights
 from pilotfish.runtime.engine import Engine
@@ -20,6 +20,7 @@ __all__ = [
     "RuntimeTuning",
     "StageRuntime",
     "bench",
+    "predict_sequentially",
     "save_with_weights",
     "tune_runtime",
 ]

@@ -21,6 +21,7 @@ from pilotfish.runtime.answers import Answers
 from pilotfish.runtime.choice import StageRuntime, default_runtime, read_choices
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.load_stage import engine_stage, load_stage, with_threads
+from pilotfish.runtime.sequential import run_sequentially
 from pilotfish.runtime.single import answer_one
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import DecodingSupply
@@ -216,6 +217,35 @@ class _Names:
 
     def pop(self, row: int) -> str:
         return self.paths.pop(row, str(row))
+
+
+def predict_sequentially(
+    folder: str | Path,
+    inputs: Sequence[str | Path] | Dataset,
+    *,
+    artefact: Artefact | None = None,
+    device: str = "cpu",
+    state: str | Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Answer]:
+    """As :meth:`Cascade.predict`, with one model in memory at a time: each stage over everything that reaches it.
+
+    artefact  the cascade at another operating point than the folder's own
+    state     a file that keeps what is known after every few thousand samples; a killed run goes on from it
+    """
+    point = artefact or load_artefact(folder)
+    if isinstance(inputs, Sequence):
+        paths = image_paths([Path(p) for p in inputs], keep_missing=True)
+        names = [str(p) for p in paths]
+        reader: Callable[[bool], Callable[[int], Any]] = lambda encoded: path_reader(paths, encoded)  # noqa: E731
+    else:
+        data, names = inputs, list(inputs.ids)
+        reader = lambda encoded: sample_reader(data, encoded)  # noqa: E731
+    found = run_sequentially(
+        folder, point, reader, names, device=device, state=state, workers=workers, progress=progress
+    )
+    return [_answer(name, i, i, found, point) for i, name in enumerate(names)]
 
 
 def _answer(name: str, i: int, row: int, found: Answers, artefact: Artefact) -> Answer:

@@ -8,7 +8,7 @@ what depends on the inputs alone and not on how fast anything was.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import InForce, decide
+from pilotfish.records import Outputs
 from pilotfish.runtime.answers import Answers, Window
 from pilotfish.runtime.call import Called, Item, call
 from pilotfish.runtime.memory import Memory
@@ -24,6 +25,7 @@ from pilotfish.runtime.supply import Supply
 
 WINDOW = 8192
 Rows = NDArray[np.intp]
+Witness = Callable[[int, Rows, Outputs], None]
 
 
 class Engine:
@@ -33,6 +35,8 @@ class Engine:
     forced    int64 (N,), the stage that answers each sample whatever its score: for measuring speed at an exit ratio
     window    at most so many samples are under way; a batch that waits for company while the window is full goes
               without it
+    witness   told (stage, rows, their outputs) of every batch, in the order they were begun; *top_k* is how many of the
+              best classes those outputs hold at least
     """
 
     def __init__(
@@ -41,8 +45,11 @@ class Engine:
         in_force: InForce,
         forced: NDArray[np.int64] | None = None,
         window: int = WINDOW,
+        witness: Witness | None = None,
+        top_k: int = 1,
     ) -> None:
         self.stages, self.in_force, self.forced, self.window = stages, in_force, forced, max(1, window)
+        self.witness, self.top_k = witness, top_k
 
     def run(self, supply: Supply) -> Answers:
         """Answer every sample of *supply*, in its order."""
@@ -73,6 +80,7 @@ class _Run:
         lanes: int,
     ) -> None:
         self.stages, self.in_force, self.forced = engine.stages, engine.in_force, engine.forced
+        self.witness, self.top_k = engine.witness, engine.top_k
         self.supply, self.workers, self.runners = supply, workers, runners
         self.most = lanes + 1  # one more than can run, so that no lane waits for the next batch to be begun
         self.sizes = [stage.batch_size for stage in self.stages]
@@ -165,6 +173,8 @@ class _Run:
         if called.outputs is None:
             return
         self.proved[k] = True
+        if self.witness is not None:
+            self.witness(k, called.rows, called.outputs)
         stays = self._decide(k, called)
         survivors = called.rows[stays].tolist()
         self.supply.drop(called.rows[~stays].tolist())

@@ -1,0 +1,158 @@
+"""One model in memory at a time: each stage over everything that reaches it, then the next (Little-Big, Table 9).
+
+The peak is that of the largest model alone. What is known so far can be kept in a file after every stretch of samples.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.cascade import ALONE, Artefact, decide
+from pilotfish.errors import ModelError
+from pilotfish.files import sha256_file, sha256_json
+from pilotfish.models.machine import cpu_count
+from pilotfish.records import Outputs
+from pilotfish.runtime.answers import Answers
+from pilotfish.runtime.choice import StageRuntime, default_runtime, read_choices
+from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.load_stage import engine_stage, load_stage, with_threads
+from pilotfish.runtime.sequential_state import State
+from pilotfish.runtime.supply import DecodingSupply
+
+STRETCH = 4096  # samples between two times that the state may be written
+SECONDS = 10.0
+Tell = Callable[[str, int, int], None]
+Reader = Callable[[bool], Callable[[int], Any]]
+
+
+def run_sequentially(
+    folder: str | Path,
+    artefact: Artefact,
+    reader: Reader,
+    names: Sequence[str],
+    *,
+    device: str = "cpu",
+    state: str | Path | None = None,
+    workers: int | None = None,
+    progress: Tell | None = None,
+) -> Answers:
+    """Answers to the samples *names*, as the engine gives them, with one model in memory at a time.
+
+    reader    from whether a stage decodes files in its own way to what reads the i-th sample
+    state     a file that keeps what is known; a run that was killed goes on from it. It is left when all is answered
+    progress  called with (stage, samples done, samples that reach it)
+
+    Raises ModelError when a stage cannot be run at all, ArtefactError for a state of another cascade or other inputs.
+    """
+    path, kept = Path(folder), None if state is None else Path(state)
+    stand = State(_identity(path, artefact, names), len(names), len(artefact.stages))
+    if kept is not None and kept.is_file():
+        stand.read(kept)
+    choices = read_choices(path, artefact, device)
+    while stand.current < len(artefact.stages):
+        if len(stand.reached):
+            choice = choices[stand.current] if choices else None
+            _one_stage(stand, artefact, path, choice, reader, device, workers or cpu_count(), kept, progress)
+        if stand.current + 1 == len(artefact.stages):
+            name = artefact.stages[-1].name
+            stand.errors |= dict.fromkeys(stand.survivors().tolist(), f"the outputs of {name} are not finite")
+        stand.current, stand.done, stand.reached = stand.current + 1, 0, stand.survivors()
+        if kept is not None:
+            stand.write(kept)
+        _give_back_memory()
+    return Answers(stand.prediction, stand.confidence, stand.stage, stand.errors)
+
+
+def _one_stage(
+    stand: State,
+    artefact: Artefact,
+    folder: Path,
+    choice: StageRuntime | None,
+    reader: Reader,
+    device: str,
+    workers: int,
+    kept: Path | None,
+    progress: Tell | None,
+) -> None:
+    """Load the current stage's model, run it over what is left of the samples that reach it, and let go of it."""
+    k, stage = stand.current, artefact.stages[stand.current]
+    model = load_stage(stage, folder, device, choice.backend if choice else None)
+    chosen = choice or default_runtime(stage, model.backend.name)
+    model = with_threads(model, chosen.threads)
+    read = reader(model.preprocessing.decoder != "pillow")
+    written = time.monotonic()
+    while stand.done < len(stand.reached):
+        if progress is not None:
+            progress(stage.name, stand.done, len(stand.reached))
+        rows = stand.reached[stand.done : stand.done + STRETCH]
+        seen = _Seen()
+        engine = Engine(
+            [engine_stage(stage.name, model, chosen)], ALONE, witness=seen, top_k=artefact.in_force.top_k(k)
+        )
+        supply = DecodingSupply(read, rows.tolist(), [model.preprocessing], workers)
+        try:
+            errors = engine.run(supply).errors
+        except ModelError as error:
+            if not stand.done:  # the model is at fault and not a sample
+                raise
+            errors = dict.fromkeys(range(len(rows)), str(error))
+        for places, outputs in seen.batches:
+            _note(stand, artefact, rows[places], outputs)
+        stand.errors |= {int(rows[i]): text for i, text in errors.items() if i not in seen.rows}
+        stand.done += len(rows)
+        if kept is not None and (time.monotonic() - written > SECONDS or stand.done == len(stand.reached)):
+            stand.write(kept)
+            written = time.monotonic()
+    if progress is not None:
+        progress(stage.name, stand.done, len(stand.reached))
+
+
+class _Seen:
+    """What an engine of one stage said of each sample; its own answers do not count."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[NDArray[np.intp], Outputs]] = []
+        self.rows: set[int] = set()
+
+    def __call__(self, stage: int, rows: NDArray[np.intp], outputs: Outputs) -> None:
+        self.batches.append((rows, outputs))
+        self.rows.update(rows.tolist())
+
+
+def _note(stand: State, artefact: Artefact, rows: NDArray[np.intp], outputs: Outputs) -> None:
+    """Who of *rows* exits at the current stage with what, by the same rule as in the engine."""
+    k, in_force = stand.current, artefact.in_force
+    so_far = [*(stand.memory.read(j, rows) for j in range(k)), outputs] if in_force.rule.remembers else [outputs]
+    decision = decide(in_force.rule, in_force.scores, k, so_far, len(artefact.stages))
+    exits = in_force.point.leaves(k, decision.values)
+    stand.prediction[rows[exits]] = decision.prediction[exits]
+    stand.confidence[rows[exits]] = decision.shown[exits]
+    stand.stage[rows[exits]] = k
+    if in_force.rule.remembers and k + 1 < len(artefact.stages):
+        stand.memory.write(k, rows[~exits], outputs.take(~exits))
+
+
+def _identity(folder: Path, artefact: Artefact, names: Sequence[str]) -> str:
+    point = artefact.operating_point
+    return sha256_json(
+        [sha256_file(folder / "cascade.json"), [repr(t) for t in point.thresholds], repr(point.exit_sets), list(names)]
+    )
+
+
+def _give_back_memory() -> None:
+    """Freed memory stays with the process unless the allocator is asked to hand it back."""
+    gc.collect()
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        except (OSError, AttributeError):  # another C library
+            return

@@ -1,0 +1,86 @@
+"""Where a run of one model at a time stands: kept in one file, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import ArtefactError
+from pilotfish.files import atomic_path
+from pilotfish.records import Outputs
+from pilotfish.runtime.memory import Memory
+
+COLUMNS = ("prediction", "confidence", "stage")
+
+
+@dataclass
+class State:
+    """identity: of the cascade and the inputs; current: the stage that is running; done: how many of the samples that
+    reach it have been through it. The arrays are those of :class:`Answers`, with -1 where nothing was answered yet."""
+
+    identity: str
+    n: int
+    stages: int
+    current: int = 0
+    done: int = 0
+    errors: dict[int, str] = field(default_factory=dict)
+    prediction: NDArray[np.int64] = field(init=False)
+    confidence: NDArray[np.float64] = field(init=False)
+    stage: NDArray[np.int64] = field(init=False)
+    reached: NDArray[np.int64] = field(init=False)
+    memory: Memory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prediction = np.full(self.n, -1, np.int64)
+        self.confidence = np.full(self.n, np.nan)
+        self.stage = np.full(self.n, -1, np.int64)
+        self.reached = np.arange(self.n)  # samples that reach the current stage
+        self.memory = Memory(self.n, self.stages)
+
+    def survivors(self) -> NDArray[np.int64]:
+        """Samples with neither an answer nor an error."""
+        open_ = self.stage < 0
+        open_[list(self.errors)] = False
+        return np.flatnonzero(open_)
+
+    def write(self, path: Path) -> None:
+        """Keep the state in *path*, atomically."""
+        facts = {
+            "identity": self.identity,
+            "current": self.current,
+            "done": self.done,
+            "errors": {str(row): text for row, text in self.errors.items()},
+        }
+        columns: dict[str, Any] = {name: getattr(self, name) for name in (*COLUMNS, "reached")}
+        for k, outputs in enumerate(self.memory.kept):
+            for name, array in vars(outputs).items() if outputs is not None else ():
+                if array is not None:
+                    columns[f"{k}.{name}"] = array
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, facts=np.array(json.dumps(facts)), **columns)
+
+    def read(self, path: Path) -> None:
+        """Take over what *path* holds; ArtefactError when it is of another cascade, other inputs, or damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                facts = json.loads(str(file["facts"]))
+                if facts["identity"] != self.identity:
+                    raise ArtefactError(
+                        f"{path} is the state of another cascade, operating point or list of inputs; name another file"
+                    )
+                self.current, self.done = int(facts["current"]), int(facts["done"])
+                self.errors = {int(row): str(text) for row, text in facts["errors"].items()}
+                for name in (*COLUMNS, "reached"):
+                    setattr(self, name, file[name])
+                self.memory.kept = [self._outputs(file, k) for k in range(self.stages)]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+            raise ArtefactError(f"{path}: not a state that can be gone on with ({error}); delete it") from error
+
+    def _outputs(self, file: Any, k: int) -> Outputs | None:
+        found = {name.partition(".")[2]: file[name] for name in file.files if name.startswith(f"{k}.")}
+        return Outputs(**found) if found else None
