@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,9 @@ class State:
                 for name in (*COLUMNS, "reached"):
                     setattr(self, name, file[name])
                 self.memory.kept = [self._outputs(file, k) for k in range(self.stages)]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+            if any(getattr(self, name).shape != (self.n,) for name in COLUMNS) or self.done > len(self.reached):
+                raise ValueError(f"it is not of {self.n} samples")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise ArtefactError(f"{path}: not a state that can be gone on with ({error}); delete it") from error
 
     def _outputs(self, file: Any, k: int) -> Outputs | None:
