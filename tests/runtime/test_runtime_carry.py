@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -45,7 +46,7 @@ def network(exits: int = 3) -> list[Part]:
     channels = [3, 8, 12, 16][: exits + 1]
     trunks = [
         torch.nn.Sequential(torch.nn.Conv2d(a, b, 3, padding=1), torch.nn.BatchNorm2d(b), torch.nn.ReLU())
-        for a, b in zip(channels, channels[1:], strict=False)
+        for a, b in itertools.pairwise(channels)
     ]
     return [Part(trunk, torch.nn.Linear(b, 5)) for trunk, b in zip(trunks, channels[1:], strict=True)]
 
