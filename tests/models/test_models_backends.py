@@ -132,7 +132,7 @@ def test_what_is_offered(net: str) -> None:
 
 
 def test_backends_that_cannot_be_had(net: str) -> None:
-    with pytest.raises(UsageError, match="no backend 'onnx'; nearest names: .*onnxruntime"):
+    with pytest.raises(UsageError, match=r"no backend 'onnx'; nearest names: .*onnxruntime"):
         load_model(net, backend="onnx")
     with pytest.raises(ModelError, match="CUDA graphs need a CUDA device"):
         load_model(net, backend="torch-cuda-graphs")
