@@ -23,7 +23,10 @@ def analyse(
         typer.Option(metavar="NAME", help="Split to choose savers on; train if there is one, else half of --split."),
     ] = None,
     cost: Annotated[
-        str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
+        str,
+        typer.Option(
+            metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
+        ),
     ] = "macs",
     score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
     max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0.5%",

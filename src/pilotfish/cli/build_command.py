@@ -26,7 +26,9 @@ def build(
         str | None, typer.Option(metavar="NAME", help="The model to make cheaper; the most accurate by default.")
     ] = None,
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the records; OUT-run by default.")] = None,
-    cost: Annotated[str, typer.Option(metavar="KEY", help="Cost key to save: macs, ms, ms@cpu-b8, …")] = "macs",
+    cost: Annotated[
+        str, typer.Option(metavar="KEY", help="Cost key to save: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, …")
+    ] = "macs",
     holdout: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the samples the cascade is judged on.")
     ] = 0.5,

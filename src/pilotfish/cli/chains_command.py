@@ -20,7 +20,10 @@ def chains(
     max_stages: Annotated[int, typer.Option(metavar="K", help="Most stages, the base included.")] = 3,
     top: Annotated[int, typer.Option(metavar="N", help="How many chains to show.")] = 10,
     cost: Annotated[
-        str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
+        str,
+        typer.Option(
+            metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
+        ),
     ] = "macs",
     score: Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")] = "max_prob",
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to search on.")] = "val",

@@ -13,7 +13,10 @@ def savers(
     base: Annotated[str | None, typer.Option(metavar="NAME", help="The model to make cheaper; or --all-bases.")] = None,
     all_bases: Annotated[bool, typer.Option("--all-bases", help="The best saver of every model of the run.")] = False,
     cost: Annotated[
-        str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
+        str,
+        typer.Option(
+            metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
+        ),
     ] = "macs",
     score: Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")] = "max_prob",
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to judge on.")] = "val",

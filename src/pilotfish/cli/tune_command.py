@@ -41,7 +41,10 @@ def tune(
     ] = None,
     min_accuracy: Annotated[str | None, typer.Option(metavar="ACC", help="Accuracy to keep, such as 95%.")] = None,
     cost: Annotated[
-        str, typer.Option(metavar="KEY", help="Cost key: macs, ms, ms@cpu-b8, or one of your own.")
+        str,
+        typer.Option(
+            metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
+        ),
     ] = "macs",
     guarantee: Annotated[
         str | None,

@@ -9,7 +9,7 @@ from pilotfish.data import Dataset
 from pilotfish.errors import PilotfishError, RecordsError, UnreadableSample
 from pilotfish.models import Model
 from pilotfish.models.machine import cpu_count
-from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, time_batches
+from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
 
@@ -47,14 +47,25 @@ def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, 
         costs, notes = {}, [str(error)]
     timing: dict[str, Any] = {}
     batch_size = options.batch_size or DEFAULT_BATCH
-    if options.timing and (shape := model.input_shape or _sample_shape(data, model)):
-        device = re.sub(r":.*", "", options.device)
-        measured = time_batches(model.backend, shape, BATCH_SIZES if device == "cpu" else CUDA_BATCH_SIZES)
-        costs |= measured.costs(device)
+    if options.timing and (measured := measured_times(data, model, options)) is not None:
+        costs |= measured.costs(device_kind(options.device))
         batch_size = options.batch_size or measured.best
         timing = {"backend": model.backend.name, "device": options.device, "best_batch_size": measured.best}
         timing |= {"cores": cpu_count(), "unit": "milliseconds per sample"}
     return {"batch_size": batch_size, "costs": costs, "timing": timing, "cost_notes": notes}
+
+
+def measured_times(data: Dataset, model: Model, options: RecordOptions) -> Timing | None:
+    """Time per sample by scenario: a call of each batch size, and all cores at work. None when no input can be made."""
+    shape = model.input_shape or _sample_shape(data, model)
+    if shape is None:
+        return None
+    return time_batches(model.backend, shape, BATCH_SIZES if options.device == "cpu" else CUDA_BATCH_SIZES)
+
+
+def device_kind(device: str) -> str:
+    """``cuda`` for ``cuda:1``: what costs are filed under."""
+    return re.sub(r":.*", "", device)
 
 
 def _sample_shape(data: Dataset, model: Model) -> tuple[int, ...] | None:

@@ -19,7 +19,7 @@ from pilotfish.models.augmentation import RECIPE
 from pilotfish.recording.labels import model_labels
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
-from pilotfish.recording.planned import identity_of, planned
+from pilotfish.recording.planned import device_kind, identity_of, measured_times, planned
 from pilotfish.recording.run_parts import record_parts
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
@@ -62,7 +62,7 @@ def record_model(
     identity = identity_of(data, model, options)
     parts = Parts(path.with_suffix(PARTS_SUFFIX))
     if path.is_file() and not options.overwrite:
-        found = _existing(path, identity, run, name, options)
+        found = _existing(path, identity, run, name, data, model, options)
         _remove_leftovers(parts, identity)
         return found
     labels = model_labels(data, model)
@@ -93,7 +93,10 @@ def record_model(
     )
 
 
-def _existing(path: Path, identity: dict[str, Any], run: Run, name: str, options: RecordOptions) -> RecordResult:
+def _existing(
+    path: Path, identity: dict[str, Any], run: Run, name: str, data: Dataset, model: Model, options: RecordOptions
+) -> RecordResult:
+    """The records that are there already; costs that were not known yet are added, times on another device too."""
     meta = read_meta(path)
     found = {
         "weights": meta.weights_hash,
@@ -109,9 +112,10 @@ def _existing(path: Path, identity: dict[str, Any], run: Run, name: str, options
             f"{path} holds records of other {', '.join(differ)}; replace them with --overwrite, or choose another "
             "name (--as), split or run"
         )
-    if any(meta.costs.get(key) != cost for key, cost in options.costs.items()):
+    costs = {**meta.costs, **_new_times(meta, data, model, options), **options.costs}
+    if costs != dict(meta.costs):
         everything = run.read(name, options.split, (*PLANNING_COLUMNS, "logits"))
-        meta = dataclasses.replace(everything.meta, costs={**meta.costs, **options.costs})
+        meta = dataclasses.replace(everything.meta, costs=costs)
         run.write(dataclasses.replace(everything, meta=meta))
     rows = int(meta.data.get("n", 0)) - len(meta.failures)
     return RecordResult(
@@ -125,6 +129,14 @@ def _existing(path: Path, identity: dict[str, Any], run: Run, name: str, options
         started=int(meta.data.get("n", 0)),
         skipped=True,
     )
+
+
+def _new_times(meta: RecordsMeta, data: Dataset, model: Model, options: RecordOptions) -> dict[str, float]:
+    """Time per sample on a device that the records know no times of."""
+    if not options.timing or any(key.startswith(f"ms@{device_kind(options.device)}") for key in meta.costs):
+        return {}
+    times = measured_times(data, model, options)
+    return {} if times is None else {"ms": times.throughput, **times.costs(device_kind(options.device)), **meta.costs}
 
 
 def _remove_leftovers(parts: Parts, identity: dict[str, Any]) -> None:
