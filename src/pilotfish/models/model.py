@@ -23,7 +23,8 @@ class Backend(Protocol):
     """What runs a model. Calls from several threads may run side by side.
 
     Two more methods may be there: ``with_threads(n)``, the same model on n cores, and ``reduce(batch, top_k)``, the
-    outputs reduced where they were computed (see :mod:`pilotfish.models.torch_outputs`).
+    outputs reduced where they were computed (see :mod:`pilotfish.models.torch_outputs`), which is used where the
+    attribute ``reduces`` is true.
     """
 
     @property

@@ -52,6 +52,11 @@ class TorchBackend:
             raise ModelError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
     @property
+    def reduces(self) -> bool:
+        """Whether :meth:`reduce` saves copies: on any device but the host's own."""
+        return str(self.device.type) != "cpu"
+
+    @property
     def name(self) -> str:
         """``torch``, or ``torch-channels-last``."""
         return "torch-channels-last" if self.channels_last else "torch"

@@ -16,7 +16,7 @@ from pilotfish.recording.loader import Batch, batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
 from pilotfish.records import Failure, Outputs, Records, RecordsMeta, from_logits
-from pilotfish.records.outputs import I64, bad_rows
+from pilotfish.records.outputs import I64, bad_rows, join_outputs
 from pilotfish.records.records import string_ids
 
 PART_ROWS = 4096
@@ -75,7 +75,7 @@ class _Pending:
         if self.outputs:
             rows = np.concatenate(self.kept)
             ids = string_ids([data.ids[row] for row in rows.tolist()])
-            records = Records(ids, labels[rows], _concatenate(self.outputs), RecordsMeta("part", "part"))
+            records = Records(ids, labels[rows], join_outputs(self.outputs), RecordsMeta("part", "part"))
         parts.write(self.start, self.end, records, self.failures)
         return _Pending(self.end)
 
@@ -94,14 +94,6 @@ def _judge(model: Model, batch: Batch, store: str, data: Dataset) -> tuple[Outpu
             return None, rows, failures
     keep_all, top_k = _resolve_store(store, logits.shape[1])
     return from_logits(logits, top_k=top_k, keep_all=keep_all), rows, failures
-
-
-def _concatenate(outputs: Sequence[Outputs]) -> Outputs:
-    columns: dict[str, Any] = {}
-    for name in Outputs.__dataclass_fields__:
-        values = [getattr(o, name) for o in outputs]
-        columns[name] = None if values[0] is None else np.concatenate(values)
-    return Outputs(**columns)
 
 
 def _resolve_store(store: str, n_classes: int) -> tuple[bool, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,6 +142,17 @@ def from_probabilities(probabilities: FloatArray, top_k: int = 1, keep_all: bool
     with np.errstate(divide="ignore"):
         outputs = from_logits(np.log(p), top_k=top_k, keep_all=keep_all)
     return outputs
+
+
+def join_outputs(parts: Sequence[Outputs]) -> Outputs:
+    """Outputs of consecutive samples as one; all parts have the same columns."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {}
+    for name in Outputs.__dataclass_fields__:
+        values = [getattr(part, name) for part in parts]
+        columns[name] = None if values[0] is None else np.concatenate(values)
+    return Outputs(**columns)
 
 
 def bad_rows(logits: FloatArray) -> NDArray[np.intp]:

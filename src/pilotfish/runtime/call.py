@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import ModelError, ModelMemoryError
-from pilotfish.models.model import F32, Carry, check_logits
-from pilotfish.records import Outputs, from_logits
-from pilotfish.runtime.stage import EngineStage, join, step, take
+from pilotfish.models.model import F32, Carry
+from pilotfish.records import Outputs
+from pilotfish.records.outputs import join_outputs
+from pilotfish.runtime.stage import EngineStage, join, speak, take
 from pilotfish.runtime.supply import Supply, why
 
 Rows = NDArray[np.intp]
+Part = tuple[Rows, Outputs, Carry | None]
 
 
 @dataclass
@@ -61,16 +63,16 @@ def call(stage: EngineStage, index: int, items: Sequence[Item], supply: Supply, 
         else:
             fit.append(item)
             prepared.append(one)
-    parts: list[tuple[Rows, F32, Carry | None]] = []
+    parts: list[Part] = []
     for group in _groups(stage, prepared):
         rows = np.array([fit[i].row for i in group], np.intp)
         inputs = None if stage.shares else supply.batch(index, rows.tolist(), [prepared[i] for i in group])
         carries = [fit[i].carry for i in group] if stage.shares else []
         carry = join([c for c in carries if c is not None]) if carries else None
-        _run(stage, rows, inputs, carry, found, parts)
+        _run(stage, rows, inputs, carry, top_k, found, parts)
     if parts:
         found.rows = np.concatenate([rows for rows, _, _ in parts])
-        found.outputs = from_logits(np.concatenate([z for _, z, _ in parts]), top_k=top_k)
+        found.outputs = join_outputs([outputs for _, outputs, _ in parts])
         kept = [c for _, _, c in parts if c is not None]
         found.carry = join(kept) if kept else None
         found.fault = None
@@ -94,14 +96,14 @@ def _run(
     rows: Rows,
     inputs: F32 | None,
     carry: Carry | None,
+    top_k: int,
     found: Called,
-    parts: list[tuple[Rows, F32, Carry | None]],
+    parts: list[Part],
     halved: bool = False,
 ) -> None:
     """One call, or several where it fails: halves, down to the sample at fault. Too little memory halves once."""
     try:
-        logits, out = step(stage, inputs, carry)
-        parts.append((rows, check_logits(logits, len(rows), stage.name), out))
+        parts.append((rows, *speak(stage, inputs, carry, top_k)))
         return
     except ModelMemoryError as error:
         out_of_memory: ModelError | None = error
@@ -121,6 +123,7 @@ def _run(
             rows[part],
             None if inputs is None else inputs[part],
             None if carry is None else take(carry, part),
+            top_k,
             found,
             parts,
             out_of_memory is not None,

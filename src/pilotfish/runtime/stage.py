@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.models.model import F32, Backend, Carry, Segment
+from pilotfish.models.model import F32, Backend, Carry, Segment, check_logits
+from pilotfish.records import Outputs, from_logits
 
 Rows = NDArray[np.intp]
 
@@ -38,6 +39,19 @@ def step(stage: EngineStage, inputs: F32 | None, carry: Carry | None) -> tuple[F
     if whole is None:
         return cast(Segment, stage.backend).step(inputs, carry)
     return whole(inputs), None
+
+
+def speak(stage: EngineStage, inputs: F32 | None, carry: Carry | None, top_k: int) -> tuple[Outputs, Carry | None]:
+    """Reduced outputs of a batch, and the features for the next stage.
+
+    A backend on another device than the host's reduces there, so that only what decides is copied and waited for.
+    ModelError when the stage returns something else than logits (n, C).
+    """
+    if getattr(stage.backend, "reduces", False):
+        return cast(Any, stage.backend).reduce(inputs, top_k), None
+    logits, out = step(stage, inputs, carry)
+    rows = len(inputs) if inputs is not None else len((carry or ((),))[0])
+    return from_logits(check_logits(logits, rows, stage.name), top_k=top_k), out
 
 
 def take(carry: Carry, rows: Rows) -> Carry:

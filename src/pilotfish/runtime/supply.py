@@ -42,11 +42,11 @@ class Supply(Protocol):
 
 
 class TensorSupply:
-    """Tensors made beforehand: one array (N, …) per stage. For timing the models alone."""
+    """Inputs made beforehand: one array (N, …) per stage, or a torch tensor that may lie on a device."""
 
     workers = 0
 
-    def __init__(self, tensors: Sequence[F32]) -> None:
+    def __init__(self, tensors: Sequence[Any]) -> None:
         self.tensors = tensors
         self.read = 0
 
@@ -66,8 +66,10 @@ class TensorSupply:
         """A slice where the rows follow each other, else gathered."""
         first, last = rows[0], rows[-1]
         if last - first + 1 == len(rows):
-            return self.tensors[stage][first : last + 1]
-        return self.tensors[stage][list(rows)]
+            found: F32 = self.tensors[stage][first : last + 1]
+        else:
+            found = self.tensors[stage][np.asarray(rows)]
+        return found
 
     def drop(self, rows: Iterable[int]) -> None:
         """Nothing to do."""
