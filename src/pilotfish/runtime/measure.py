@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +24,13 @@ CUDA_SIZES = (1, 8, 32, 64, 128, 256, 512)
 FIRST_LOOK = 8  # batch size at which backends are compared before sizes are
 CLOSE = 1.25  # a backend this much slower than the best at first look is not looked at again
 SAME = 1.015  # of two sizes this close the smaller is taken
-ROUNDS = 3
+CONTENDERS = (1.3, 1.2, 1.12, 1.08, 1.06, 1.05, 1.05, 1.05)  # after each round, who is that close goes on
 LEAST = 16  # samples of one measurement, at least
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One way to run a stage. ms: medians of milliseconds per sample."""
+    """One way to run a stage. ms: the least milliseconds per sample."""
 
     backend: str
     batch_size: int
@@ -61,7 +60,8 @@ def fastest(
     shape     of one input
     seconds   about how long this may take, beyond two calls of each way
 
-    Ways are measured in turn, round by round, so that a busy moment harms them alike.
+    Ways are measured in turn, round by round, so that a busy moment harms them alike, and the slow ones drop out. What
+    counts is the least time of each: other work on the machine only ever adds.
     """
     ways = [way for name, backend in backends.items() for way in _ways(name, backend, device)]
     rng = np.random.default_rng(0)
@@ -73,23 +73,19 @@ def fastest(
     least = min(look.values())
     kept = [way for way in ways if look[way] <= CLOSE * least]
     sizes = CUDA_SIZES if device.startswith("cuda") else CPU_SIZES
-    options = [(way, size) for way in kept for size in sizes]
-    times: dict[tuple[_Way, int], list[float]] = {option: [] for option in options}
-    end = time.perf_counter() + seconds
-    for turn in range(ROUNDS):
+    times: dict[tuple[_Way, int], list[float]] = {(way, size): [] for way in kept for size in sizes}
+    options, end = list(times), time.perf_counter() + seconds
+    for turn, close in enumerate(CONTENDERS):
         for i, (way, size) in enumerate(options):
-            tell(turn * len(options) + i, ROUNDS * len(options))
+            tell(turn * len(options) + i, len(CONTENDERS) * len(options))
             if turn and time.perf_counter() > end:
                 break
-            n = max(LEAST, 2 * size * way.lanes)
-            batch = np.resize(inputs, (n, *shape))
+            batch = np.resize(inputs, (max(LEAST, 2 * size * way.lanes), *shape))
             times[way, size].append(_run(way, size, batch))
+        best_so_far = min(map(min, (times[option] for option in options)))
+        options = [option for option in options if min(times[option]) <= close * best_so_far]
     tell(1, 1)
-    found = [
-        Measured(way.name, size, way.threads, way.lanes, statistics.median(ms))
-        for (way, size), ms in times.items()
-        if ms
-    ]
+    found = [Measured(way.name, size, way.threads, way.lanes, min(ms)) for (way, size), ms in times.items()]
     found += [Measured(w.name, FIRST_LOOK, w.threads, w.lanes, ms) for w, ms in look.items() if w not in kept]
     ranked = tuple(sorted(found, key=lambda m: m.ms))
     best = min((m for m in ranked if m.ms <= SAME * ranked[0].ms), key=lambda m: m.batch_size * m.lanes)
