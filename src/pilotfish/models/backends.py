@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 from collections.abc import Mapping
@@ -98,7 +99,9 @@ def _torch_backend(model: Model, device: str, name: str) -> Backend:
         return CompiledBackend(module, device, dtype=dtype)
     if name == "torch-cuda-graphs":
         return CudaGraphBackend(module, device, dtype=dtype)
-    return TorchBackend(module, device, dtype=dtype, channels_last=name == "torch-channels-last")
+    if name == "torch-channels-last":
+        return TorchBackend(copy.deepcopy(module), device, dtype=dtype, channels_last=True)  # it is laid out anew
+    return TorchBackend(module, device, dtype=dtype)
 
 
 def _module(model: Model) -> Any:
