@@ -71,7 +71,7 @@ def open_session(path: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     # waiting threads that spin take the cores from those that decode the next images
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors are raised as well
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exception types are not public

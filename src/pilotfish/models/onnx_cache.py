@@ -21,7 +21,7 @@ from pilotfish.models.onnx_export import Exported, export_onnx
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 1
+FORMAT = 2
 _temporary: list[tempfile.TemporaryDirectory[str]] = []  # for exports that could not be kept; removed at the end
 
 
