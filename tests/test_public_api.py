@@ -43,6 +43,7 @@ NAMES = [
     "load_data",
     "load_model",
     "open_run",
+    "quantise",
     "record",
     "savers",
     "shortlist",
@@ -136,6 +137,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bench": ("cascade data", {"exit_ratio": None, "runs": 5, "samples": 500, "workers": None, "peers": True}),
     "tune_runtime": ("cascade data", {"device": "cpu", "backends": None, "seconds": 20.0, "progress": None}),
+    "quantise": ("model data out", {"samples": 128, "calibration": "minmax", "progress": None}),
     "write_report": (
         "out",
         {

@@ -19,6 +19,7 @@ from pilotfish.records import open_run as _open_run
 
 if TYPE_CHECKING:
     from pilotfish.data import Dataset
+    from pilotfish.models.quantise import Quantised
     from pilotfish.recording import RecordResult
     from pilotfish.recording.options import Progress
     from pilotfish.runtime import BenchResult, Cascade, RuntimeTuning
@@ -278,6 +279,26 @@ def tune_runtime(
 
     samples_of = load_data(data) if isinstance(data, str) else data
     return run_tune(cascade, samples_of, device=device, backends=backends, seconds=seconds, progress=progress)
+
+
+def quantise(
+    model: str,
+    data: str | Dataset,
+    out: str | Path,
+    *,
+    samples: int = 128,
+    calibration: str = "minmax",
+    progress: Progress | None = None,
+) -> Quantised:
+    """Write *model* in int8 to the .onnx file *out*, calibrated on samples of *data*; record it as ``onnx:FILE``.
+
+    calibration  how the range of each tensor is found: minmax, entropy or percentile
+    """
+    from pilotfish.data import load_data
+    from pilotfish.models.quantise import quantise as run_quantise
+
+    samples_of = load_data(data) if isinstance(data, str) else data
+    return run_quantise(model, samples_of, out, samples=samples, calibration=calibration, progress=progress)
 
 
 def write_report(

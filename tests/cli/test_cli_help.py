@@ -17,7 +17,7 @@ from support.process import command, environment
 
 COMMANDS = [
     *("analyse", "bench", "build", "chains", "demo", "import", "inspect", "models"),
-    *("predict", "record", "report", "savers", "shortlist", "tune", "tune-runtime"),
+    *("predict", "quantise", "record", "report", "savers", "shortlist", "tune", "tune-runtime"),
 ]
 HEAVY = ["torch", "timm", "torchvision", "numpy", "pyarrow", "PIL", "matplotlib", "sklearn", "onnxruntime", "pandas"]
 

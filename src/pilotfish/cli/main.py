@@ -19,6 +19,7 @@ from pilotfish.cli import (
     inspect_command,
     models_command,
     predict_command,
+    quantise_command,
     record_command,
     report_command,
     savers_command,
@@ -59,6 +60,7 @@ for command in (
     report_command.report,
     bench_command.bench,
     predict_command.predict,
+    quantise_command.quantise,
     inspect_command.inspect,
     models_command.models,
 ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,10 +14,10 @@ from pilotfish.errors import MissingExtraError, ModelError
 from pilotfish.files import sha256_file, sha256_json
 from pilotfish.models.model import Counted, Model, counted
 from pilotfish.models.onnx_backend import OnnxBackend
+from pilotfish.models.onnx_metadata import PREPROCESSING, class_lists, read_document
 from pilotfish.models.preprocessing import RESAMPLING, Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options, parse_numbers
 
-META_KEY = "pilotfish.preprocessing"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -35,15 +34,20 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     check_onnx_file(path)
     backend = OnnxBackend(path)
     shape = _input_shape(spec, backend.input.shape)
-    preprocessing = _preprocessing(spec, backend.session.get_modelmeta().custom_metadata_map, shape)
+    metadata = backend.session.get_modelmeta().custom_metadata_map
+    preprocessing = _preprocessing(spec, metadata, shape)
     classes = backend.session.get_outputs()[0].shape
+    n_classes = classes[1] if len(classes) == 2 and isinstance(classes[1], int) else None
+    names, ids = class_lists(metadata, n_classes, spec.text)
     return Model(
         spec=spec.text,
         backend=backend,
         preprocessing=preprocessing,
         weights_hash=_weights_hash(path),
         input_shape=shape,
-        n_classes=classes[1] if len(classes) == 2 and isinstance(classes[1], int) else None,
+        n_classes=n_classes,
+        class_names=names,
+        class_ids=ids,
         count=lambda: _count(path, backend.input.name, shape),
         weights=lambda target: _copy(path, target),
         weights_suffix=".onnx",
@@ -111,11 +115,9 @@ def _input_shape(spec: ModelSpec, declared: list[Any]) -> tuple[int, ...]:
 
 
 def _preprocessing(spec: ModelSpec, metadata: Mapping[str, str], shape: tuple[int, ...]) -> Preprocessing:
-    if META_KEY in metadata and not spec.options:
-        try:
-            return Preprocessing.from_json(json.loads(metadata[META_KEY]))
-        except ValueError as error:
-            raise ModelError(f"{spec.text}: its metadata {META_KEY} is not valid JSON ({error})") from error
+    own = None if spec.options else read_document(metadata, PREPROCESSING, spec.text)
+    if own is not None:
+        return Preprocessing.from_json(own)
     if len(shape) != 3 or shape[0] not in (1, 3):
         return Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
     channels, height, width = shape
@@ -143,7 +145,9 @@ def _count(path: Path, name: str, shape: tuple[int, ...]) -> Counted:
     from pilotfish.models.onnx_macs import count_onnx_macs
 
     graph = _read_graph(path)
-    parameters = sum(int(np.prod(t.dims)) for t in graph.graph.initializer)
+    steps = ("QuantizeLinear", "DequantizeLinear")
+    scales = {name for node in graph.graph.node if node.op_type in steps for name in node.input[1:]}
+    parameters = sum(int(np.prod(t.dims)) for t in graph.graph.initializer if t.name not in scales)
     return counted(count_onnx_macs(graph, shapes={name: (1, *shape)}), parameters)
 
 

@@ -1,0 +1,48 @@
+"""``pilotfish quantise``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def quantise(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model name (see pilotfish models).")],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="Samples to calibrate on; not those it is recorded on.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file to write.")],
+    samples: Annotated[int, typer.Option(metavar="N", help="Samples to calibrate on, at most.")] = 128,
+    calibration: Annotated[
+        str, typer.Option(metavar="NAME", help="How ranges are found: minmax, entropy or percentile.")
+    ] = "minmax",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Write a model in int8 for ONNX Runtime. It is a model of its own: record it, and planning sees what it is worth.
+
+    Example: pilotfish quantise lite:efficientnet_lite0@224 --data folder:train --out lite0-int8.onnx
+    """
+    from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
+    from pilotfish.data import load_data
+    from pilotfish.models.quantise import quantise as run_quantise
+    from pilotfish.report.format import milliseconds, percent
+
+    with progress_bars() as progress:
+        found = run_quantise(model, load_data(data), out, samples=samples, calibration=calibration, progress=progress)
+    target = console(as_json)
+    columns = [("", "left"), ("size", "right"), ("ms per sample", "right"), ("agreement", "right")]
+    rows = [
+        [model, f"{found.float_bytes / 1e6:,.1f} MB", milliseconds(found.float_ms), ""],
+        [f"onnx:{found.path}", f"{found.bytes / 1e6:,.1f} MB", milliseconds(found.ms), percent(found.agreement, 1)],
+    ]
+    table(target, columns, rows)
+    say(
+        target,
+        f"Calibrated on {found.samples} samples; agreement with the float model on {found.compared} others, whose "
+        f"probabilities differ by {found.max_difference:.3f} at most",
+        f"Next: pilotfish record --data SPEC --model onnx:{found.path} --run RUN",
+    )
+    if found.ms > found.float_ms:
+        notes([f"int8 is no faster on this processor ({found.float_ms / found.ms:.2f}x)"])
+    if as_json:
+        print_json(found.to_json())

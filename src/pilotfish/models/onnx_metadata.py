@@ -1,0 +1,49 @@
+"""What Pilotfish writes into an ONNX file beside the graph, and reads back: preprocessing, class names, source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pilotfish.errors import ModelError
+
+PREPROCESSING = "pilotfish.preprocessing"
+CLASSES = "pilotfish.classes"
+SOURCE = "pilotfish.source"
+
+
+def write_metadata(graph: Any, **documents: Mapping[str, Any] | None) -> None:
+    """Put JSON documents into the metadata of an ``onnx.ModelProto``; keys are ``pilotfish.NAME``."""
+    for name, document in documents.items():
+        if document is not None:
+            entry = graph.metadata_props.add()
+            entry.key, entry.value = f"pilotfish.{name}", json.dumps(document)
+
+
+def read_document(metadata: Mapping[str, str], key: str, where: str) -> dict[str, Any] | None:
+    """The JSON object under *key*; None when there is none. ModelError for anything else."""
+    if key not in metadata:
+        return None
+    try:
+        document = json.loads(metadata[key])
+    except ValueError as error:
+        raise ModelError(f"{where}: its metadata {key} is not valid JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise ModelError(f"{where}: its metadata {key} is no JSON object")
+    return document
+
+
+def class_lists(
+    metadata: Mapping[str, str], n_classes: int | None, where: str
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """(names, further ids) of the classes; ModelError when they are no lists of as many strings as classes."""
+    document = read_document(metadata, CLASSES, where) or {}
+    found = []
+    for key in ("names", "ids"):
+        value = document.get(key)
+        fits = isinstance(value, list) and all(isinstance(v, str) for v in value) and n_classes in (None, len(value))
+        if value is not None and not fits:
+            raise ModelError(f"{where}: its metadata {CLASSES} do not name {n_classes or 'its'} classes")
+        found.append(None if value is None else tuple(value))
+    return found[0], found[1]

@@ -1,0 +1,231 @@
+"""int8 models: static quantisation of an ONNX model on samples of your own (TinySaver 4.4).
+
+The result is a model like any other, ``onnx:FILE``, with preprocessing of its own (dtype int8), so it has records, an
+accuracy and costs of its own, and planning sees what it is really worth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pilotfish.data import Dataset, sample_reader
+from pilotfish.errors import DataError, MissingExtraError, ModelError, UnreadableSample, UsageError
+from pilotfish.files import atomic_path
+from pilotfish.models.load import load_model
+from pilotfish.models.model import F32, Model
+from pilotfish.models.onnx_backend import OnnxBackend
+from pilotfish.models.onnx_metadata import write_metadata
+from pilotfish.models.timing import time_batches
+
+LEAST = 8  # samples to calibrate on
+HELD_OUT = 4  # every fourth sample is kept for comparing
+CALIBRATIONS = ("minmax", "entropy", "percentile")
+VNNI = ("avx512_vnni", "avx_vnni")
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """An int8 model and how it compares with its source, on samples that it was not calibrated on.
+
+    agreement        share of equal predictions
+    max_difference   largest difference of a probability; mean_difference of the winner's
+    float_bytes, bytes, float_ms, ms  size, and milliseconds per sample with all cores at work, before and after
+    reduced_range    whether weights were kept to 7 bits, for processors whose 8-bit products saturate
+    """
+
+    path: Path
+    source: str
+    samples: int
+    compared: int
+    agreement: float
+    max_difference: float
+    mean_difference: float
+    float_bytes: int
+    bytes: int
+    float_ms: float
+    ms: float
+    calibration: str
+    reduced_range: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``pilotfish quantise --json``."""
+        return {**dataclasses.asdict(self), "path": str(self.path), "model": f"onnx:{self.path}"}
+
+
+def quantise(
+    name: str,
+    data: Dataset,
+    target: str | Path,
+    *,
+    samples: int = 128,
+    calibration: str = "minmax",
+    progress: Tell | None = None,
+) -> Quantised:
+    """Write the model *name* in int8 to *target*, calibrated on up to *samples* samples spread over *data*.
+
+    calibration  how the range of each tensor is found: minmax, entropy or percentile
+
+    ModelError for a model that has no float32 ONNX form, DataError when too few samples can be read.
+    """
+    if calibration not in CALIBRATIONS:
+        raise UsageError(f"calibration is one of {', '.join(CALIBRATIONS)}; found {calibration!r}")
+    if samples < LEAST:
+        raise UsageError(f"at least {LEAST} samples are needed to calibrate, found {samples}")
+    tell, path = progress or (lambda *_: None), Path(target)
+    if path.suffix != ".onnx":
+        raise UsageError(f"an int8 model is written as .onnx, found {path.name!r}")
+    model = load_model(name, backend=None)
+    if not isinstance(model.backend, OnnxBackend) or model.preprocessing.dtype != "float32":
+        reason = model.details.get("backend", f"it is run by {model.backend.name} in {model.preprocessing.dtype}")
+        raise ModelError(f"{name} cannot be quantised: {reason}; expected a float32 model that ONNX Runtime can run")
+    inputs = _inputs(model, data, samples, tell)
+    held = np.arange(len(inputs)) % HELD_OUT == HELD_OUT - 1
+    reduced = not _has_vnni()
+    with atomic_path(path) as temporary:
+        tell("quantising", 0, 1)
+        _write(model, model.backend, inputs[~held], temporary, calibration, reduced)
+        after = OnnxBackend(temporary)
+        p, q = _probabilities(model.backend.run(inputs[held])), _probabilities(after.run(inputs[held]))
+        shape = inputs.shape[1:]
+        before_ms, after_ms = (time_batches(b, shape, seconds=1.5).throughput for b in (model.backend, after))
+        size = temporary.stat().st_size
+        tell("quantising", 1, 1)
+    top = p.argmax(axis=1)
+    rows = np.arange(len(p))
+    return Quantised(
+        path=path,
+        source=name,
+        samples=int((~held).sum()),
+        compared=len(p),
+        agreement=float((top == q.argmax(axis=1)).mean()),
+        max_difference=float(np.abs(p - q).max()),
+        mean_difference=float(np.abs(p[rows, top] - q[rows, top]).mean()),
+        float_bytes=model.backend.path.stat().st_size,
+        bytes=size,
+        float_ms=before_ms,
+        ms=after_ms,
+        calibration=calibration,
+        reduced_range=reduced,
+    )
+
+
+def _inputs(model: Model, data: Dataset, samples: int, tell: Tell) -> F32:
+    """Inputs float32 (n, …) of readable samples spread over the data."""
+    wanted = min(len(data), samples + samples // (HELD_OUT - 1))
+    read = sample_reader(data, model.preprocessing.decoder != "pillow")
+    found: list[F32] = []
+    for row in np.linspace(0, len(data) - 1, wanted).round().astype(int).tolist():
+        try:
+            found.append(model.preprocessing(read(row)))
+        except UnreadableSample:
+            continue
+        tell("reading samples", len(found), wanted)
+    alike = [one for one in found if one.shape == found[0].shape]
+    if len(alike) < LEAST + LEAST // (HELD_OUT - 1):
+        raise DataError(
+            f"{len(alike)} samples of {data.spec} can be read; at least {LEAST + 2} are needed to calibrate"
+        )
+    return np.stack(alike)
+
+
+def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibration: str, reduced: bool) -> None:
+    """Quantise into *target*: one file, with what is needed to run it as ``onnx:FILE``."""
+    try:
+        import onnx
+        from onnxruntime import quantization as ortq
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+    except ImportError as error:
+        raise MissingExtraError("onnx and onnxruntime", "onnx", "quantising") from error
+    method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[calibration]
+    with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        try:
+            with _quiet():
+                quant_pre_process(str(backend.path), str(prepared), skip_symbolic_shape=True)
+                graph = onnx.load(str(prepared)).graph
+                ortq.quantize_static(
+                    str(prepared),
+                    str(target),
+                    _Reader(backend.input.name, inputs),
+                    nodes_to_exclude=_of_shapes(graph),
+                    quant_format=ortq.QuantFormat.QDQ,
+                    per_channel=True,
+                    reduce_range=reduced,
+                    activation_type=ortq.QuantType.QUInt8,
+                    weight_type=ortq.QuantType.QInt8,
+                    calibrate_method=getattr(ortq.CalibrationMethod, method),
+                )
+        except Exception as error:  # the quantiser raises errors of many libraries
+            said = " ".join(str(error).split())[:200]
+            raise ModelError(f"{model.spec} cannot be quantised ({type(error).__name__}: {said})") from error
+    written = onnx.load(str(target))
+    preprocessing = dataclasses.replace(model.preprocessing, dtype="int8")
+    names, ids = model.class_names, model.class_ids
+    write_metadata(
+        written,
+        preprocessing=preprocessing.to_json(),
+        classes={"names": list(names), "ids": None if ids is None else list(ids)} if names else None,
+        source={"spec": model.spec, "weights_hash": model.weights_hash, "samples": len(inputs), "method": calibration},
+    )
+    onnx.save(written, str(target))
+
+
+def _of_shapes(graph: Any) -> list[str]:
+    """Nodes that compute with shapes and not with data, such as padding from a height: in 8 bits they would be wrong."""
+    known = {tensor.name for tensor in graph.initializer} | {""}
+    shapes: set[str] = set()
+    found = []
+    for node in graph.node:  # in the order of computation
+        from_data = any(name not in shapes and name not in known for name in node.input)
+        if node.op_type in ("Shape", "Size") or not from_data:
+            shapes.update(node.output)
+            found.append(node.name)
+    return found
+
+
+class _Reader:
+    """What the quantiser draws its samples from, one by one."""
+
+    def __init__(self, name: str, inputs: F32) -> None:
+        self.name, self.left = name, iter(inputs)
+
+    def get_next(self) -> dict[str, F32] | None:
+        one = next(self.left, None)
+        return None if one is None else {self.name: one[None]}
+
+
+def _has_vnni() -> bool:
+    """Whether the processor multiplies 8-bit numbers without saturating their 16-bit sums (AVX2 does not)."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text(errors="replace").split() if info.is_file() else []
+    return any(flag in flags for flag in VNNI)
+
+
+def _probabilities(logits: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
+    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser advises and reports on stdout and through loggers; its errors are raised all the same."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
