@@ -39,6 +39,7 @@ NAMES = [
     "bench",
     "build",
     "chains",
+    "export",
     "import_predictions",
     "load_data",
     "load_model",
@@ -137,6 +138,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bench": ("cascade data", {"exit_ratio": None, "runs": 5, "samples": 500, "workers": None, "peers": True}),
     "tune_runtime": ("cascade data", {"device": "cpu", "backends": None, "seconds": 20.0, "progress": None}),
+    "export": ("cascade out", {"batched": False, "data": None, "samples": 64, "progress": None}),
     "quantise": ("model data out", {"samples": 128, "calibration": "minmax", "progress": None}),
     "write_report": (
         "out",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pilotfish.recording import RecordResult
     from pilotfish.recording.options import Progress
     from pilotfish.runtime import BenchResult, Cascade, RuntimeTuning
+    from pilotfish.runtime.export import ExportedCascade
 
 
 def open_run(path: str | Path) -> Run:
@@ -299,6 +300,27 @@ def quantise(
 
     samples_of = load_data(data) if isinstance(data, str) else data
     return run_quantise(model, samples_of, out, samples=samples, calibration=calibration, progress=progress)
+
+
+def export(
+    cascade: str | Path,
+    out: str | Path,
+    *,
+    batched: bool = False,
+    data: str | Dataset | None = None,
+    samples: int = 64,
+    progress: Progress | None = None,
+) -> ExportedCascade:
+    """Write the cascade in folder *cascade* as the single ONNX file *out*, checked against the engine.
+
+    batched  for any number of samples at a time, instead of exactly one
+    data     samples to compare and time on; random inputs otherwise
+    """
+    from pilotfish.data import load_data
+    from pilotfish.runtime.export import export as run_export
+
+    samples_of = load_data(data) if isinstance(data, str) else data
+    return run_export(cascade, out, batched=batched, data=samples_of, samples=samples, progress=progress)
 
 
 def write_report(

@@ -97,7 +97,9 @@ def test_numbers_that_are_shapes_stay_as_they_are(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "f.onnx")
     images = np.random.default_rng(1).standard_normal((40, 2, 77, 77)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=images)
-    found = quantise(f"onnx:{tmp_path}/f.onnx@77", load_data(f"arrays:{tmp_path}/data.npz"), tmp_path / "q.onnx", samples=16)
+    found = quantise(
+        f"onnx:{tmp_path}/f.onnx@77", load_data(f"arrays:{tmp_path}/data.npz"), tmp_path / "q.onnx", samples=16
+    )
     assert found.agreement > 0.8
 
 

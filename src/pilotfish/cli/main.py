@@ -15,6 +15,7 @@ from pilotfish.cli import (
     build_command,
     chains_command,
     demo_command,
+    export_command,
     import_command,
     inspect_command,
     models_command,
@@ -61,6 +62,7 @@ for command in (
     bench_command.bench,
     predict_command.predict,
     quantise_command.quantise,
+    export_command.export,
     inspect_command.inspect,
     models_command.models,
 ):

@@ -183,7 +183,7 @@ def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibr
 
 
 def _of_shapes(graph: Any) -> list[str]:
-    """Nodes that compute with shapes and not with data, such as padding from a height: in 8 bits they would be wrong."""
+    """Nodes that compute with shapes and not with data, such as padding from a height: 8 bits would falsify them."""
     known = {tensor.name for tensor in graph.initializer} | {""}
     shapes: set[str] = set()
     found = []

@@ -1,0 +1,65 @@
+"""``pilotfish export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file to write.")],
+    batched: Annotated[
+        bool, typer.Option("--batched", help="For any number of samples at a time, instead of exactly one.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Samples to compare and time on; random inputs otherwise.")
+    ] = None,
+    samples: Annotated[int, typer.Option(metavar="N", min=1, help="Samples to compare on, at most.")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Write a cascade as one ONNX graph, checked against the engine, for programs that know nothing of Pilotfish.
+
+    Later stages lie in branches that run only when they are needed. Each preprocessing is an input of its own.
+
+    Example: pilotfish export cascade --out cascade.onnx --data folder:photos
+    """
+    from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
+    from pilotfish.data import load_data
+    from pilotfish.runtime.export import export as run_export
+
+    with progress_bars() as progress:
+        found = run_export(
+            cascade,
+            out,
+            batched=batched,
+            data=load_data(data) if data else None,
+            samples=samples,
+            progress=progress,
+        )
+    target = console(as_json)
+    columns = [("milliseconds per sample", "left"), ("one file", "right"), ("engine", "right"), ("", "right")]
+    rows = [
+        [
+            "the cascade's own exits" if cost.stage is None else f"{found.stages[cost.stage]} answers",
+            f"{cost.graph_ms:.3f}",
+            f"{cost.engine_ms:.3f}",
+            f"{cost.graph_ms / cost.engine_ms:.2f}x",
+        ]
+        for cost in found.costs
+    ]
+    table(target, columns, rows, title="in batches of 32" if batched else "one sample at a time, inputs ready")
+    given = "; ".join(f"{i.name} float32 {i.shape} for {', '.join(i.stages)}" for i in found.inputs)
+    say(
+        target,
+        f"{found.path}: {found.bytes / 1e6:.1f} MB; inputs: {given}",
+        f"Checked on {found.samples} samples: {found.flips} exits differ, confidences by {found.max_difference:.1g} at "
+        "most",
+    )
+    if len(found.inputs) > 1:
+        cost = "" if found.prepare_ms is None else f", {found.prepare_ms:.2f} ms per sample here"
+        notes([f"every input must be prepared beforehand, also where the first stage answers{cost}"])
+    if as_json:
+        print_json(found.to_json())
