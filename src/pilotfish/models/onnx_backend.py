@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,17 +32,43 @@ class OnnxBackend:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path, self.threads = path, threads or cpu_count()
-        self.session = open_session(path, self.threads)
-        found = [i.type for i in self.session.get_inputs()]
-        if len(found) != 1 or found[0] not in INPUT_DTYPES:
+        self._session: Any = None
+        self._opening = threading.Lock()
+
+    @property
+    def session(self) -> Any:
+        """Opened when it is first needed, so that a model which is to run on other threads is in memory once."""
+        if self._session is None:
+            with self._opening:
+                if self._session is None:
+                    self._session = self._open()
+        return self._session
+
+    def _open(self) -> Any:
+        found = open_session(self.path, self.threads)
+        types = [i.type for i in found.get_inputs()]
+        if len(types) != 1 or types[0] not in INPUT_DTYPES:
             raise ModelError(
-                f"{path}: its inputs are {', '.join(found) or 'none'}; "
+                f"{self.path}: its inputs are {', '.join(types) or 'none'}; "
                 f"expected a single one, of type {', '.join(INPUT_DTYPES)}"
             )
-        self.input = self.session.get_inputs()[0]
-        self.output = self.session.get_outputs()[0].name
+        return found
+
+    @functools.cached_property
+    def input(self) -> Any:
+        """Name, shape and type of the input."""
+        return self.session.get_inputs()[0]
+
+    @functools.cached_property
+    def output(self) -> str:
+        """The name of the first output."""
+        return str(self.session.get_outputs()[0].name)
+
+    @functools.cached_property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the file insists on; None where it is free."""
         size = self.input.shape[0] if self.input.shape else None
-        self.fixed_batch = size if isinstance(size, int) and size > 0 else None
+        return size if isinstance(size, int) and size > 0 else None
 
     def with_threads(self, threads: int) -> OnnxBackend:
         """The same model with other threads; this one when it has as many."""

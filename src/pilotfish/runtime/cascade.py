@@ -74,6 +74,8 @@ class Cascade:
             choices or (default_runtime(s, m.backend.name) for s, m in zip(artefact.stages, models, strict=True))
         )
         self.models = tuple(with_threads(m, c.threads) for m, c in zip(models, self.choices, strict=True))
+        for model in self.models:
+            getattr(model.backend, "session", None)  # is opened now, and not when the first input waits
         self._at_once: list[EngineStage] | None = None
 
     @classmethod

@@ -30,6 +30,8 @@ from pilotfish.runtime.supply import DecodingSupply
 
 STRETCH = 4096  # samples between two times that the state may be written
 SECONDS = 10.0
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+LARGE_BLOCK = 65536
 Tell = Callable[[str, int, int], None]
 Reader = Callable[[bool], Callable[[int], Any]]
 
@@ -58,6 +60,7 @@ def run_sequentially(
     if kept is not None and kept.is_file():
         stand.read(kept)
     choices = read_choices(path, artefact, device)
+    _hold_little_memory()
     while stand.current < len(artefact.stages):
         if len(stand.reached):
             choice = choices[stand.current] if choices else None
@@ -148,11 +151,22 @@ def _identity(folder: Path, artefact: Artefact, names: Sequence[str]) -> str:
     )
 
 
+def _hold_little_memory() -> None:
+    """Ask the allocator, for the rest of the process, to map large blocks one by one and to return them when they are
+    freed: kept for later, those of one model would still be there when the next one runs."""
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        _libc("mallopt", option, LARGE_BLOCK)
+
+
 def _give_back_memory() -> None:
     """Freed memory stays with the process unless the allocator is asked to hand it back."""
     gc.collect()
+    _libc("malloc_trim", 0)
+
+
+def _libc(function: str, *arguments: int) -> None:
     if sys.platform == "linux":
         try:
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            getattr(ctypes.CDLL("libc.so.6"), function)(*arguments)
         except (OSError, AttributeError):  # another C library
             return
