@@ -23,6 +23,7 @@ ROOMS = [
     "models",
     "recording",
     "runtime",
+    "train",
     "report",
     "flow",
     "api",

@@ -25,6 +25,7 @@ from pilotfish.cli import (
     report_command,
     savers_command,
     shortlist_command,
+    train_command,
     tune_command,
     tune_runtime_command,
 )
@@ -68,6 +69,7 @@ for command in (
 ):
     name = "import" if command is import_command.import_predictions else command.__name__.replace("_", "-")
     app.command(name)(command)
+app.add_typer(train_command.app)
 
 
 def _version(wanted: bool) -> None:

@@ -75,6 +75,11 @@ def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model
     )
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of its architecture."""
+    return _read(path)[0]
+
+
 def _copy(path: Path, target: Path) -> None:
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: only .safetensors checkpoints can be embedded; save it as one")

@@ -69,6 +69,10 @@ def _loader(kind: str) -> Loader:
         from pilotfish.models.checkpoint import load_checkpoint
 
         return load_checkpoint
+    if kind == "exits":
+        from pilotfish.models.exits.load import load_exit
+
+        return load_exit
     from pilotfish.models.python_model import load_python
 
     return load_python

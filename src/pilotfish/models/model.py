@@ -63,6 +63,21 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class ExitOf:
+    """Whose exit a model is.
+
+    network   identity of the network, its weights' hash: exits of one network may share its work
+    position  of the exit, from 1; exits: how many the network has
+    segment   what runs the network from one exit to another (0: from the inputs), on a backend by name
+    """
+
+    network: str
+    position: int
+    exits: int
+    segment: Callable[[int, int, str | None], Segment]
+
+
+@dataclass(frozen=True)
 class Model:
     """A loaded model.
 
@@ -76,6 +91,7 @@ class Model:
     again          the model anew as a torch module in memory, for another backend; None where there is no such module
     passing        whether its weights are drawn anew at every loading, so that nothing of it is worth keeping
     details        what else there is to know, such as how well an export agrees with its source
+    exit_of        the network that it is an exit of, where it is one
     """
 
     spec: str
@@ -92,6 +108,7 @@ class Model:
     again: Callable[[], Model] | None = None
     passing: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
+    exit_of: ExitOf | None = None
 
 
 @contextlib.contextmanager

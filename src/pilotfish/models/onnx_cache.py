@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from pilotfish.errors import ModelError, UnwritableError
 from pilotfish.files import atomic_path, read_json, sha256_file, sha256_json, write_json
-from pilotfish.models.onnx_export import Exported, export_onnx
+from pilotfish.models.onnx_export import Exported, Shapes, export_onnx
 
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 2
+FORMAT = 3
 _temporary: list[tempfile.TemporaryDirectory[str]] = []  # for exports that could not be kept; removed at the end
 
 
@@ -42,20 +42,29 @@ def cached_onnx(
 
     ModelError when it cannot be exported.
     """
-    name = _key(module, shape, weights_hash)
+    return _cached(module, [shape], weights_hash, keep)
+
+
+def cached_span(module: torch.nn.Module, shapes: Shapes, weights_hash: str) -> tuple[Path, Exported]:
+    """As :func:`cached_onnx`, for a part of a network: inputs of *shapes*, logits and features for outputs."""
+    return _cached(module, shapes, weights_hash, keep=True)
+
+
+def _cached(module: torch.nn.Module, shapes: Shapes, weights_hash: str, keep: bool) -> tuple[Path, Exported]:
+    name = _key(module, shapes, weights_hash)
     if keep:
         with contextlib.suppress(UnwritableError):  # a home that cannot be written, a full disk
-            return _in(cache_folder() / "onnx", name, module, shape)
+            return _in(cache_folder() / "onnx", name, module, shapes)
     _temporary.append(tempfile.TemporaryDirectory(prefix="pilotfish-"))
-    return _in(Path(_temporary[-1].name), name, module, shape)
+    return _in(Path(_temporary[-1].name), name, module, shapes)
 
 
-def _in(folder: Path, name: str, module: torch.nn.Module, shape: tuple[int, ...]) -> tuple[Path, Exported]:
+def _in(folder: Path, name: str, module: torch.nn.Module, shapes: Shapes) -> tuple[Path, Exported]:
     path, note = folder / f"{name}.onnx", folder / f"{name}.json"
     if (kept := _kept(path, note)) is not None:
         return path, kept
     with atomic_path(path) as temporary:
-        exported = export_onnx(module, shape, temporary)
+        exported = export_onnx(module, shapes, temporary)
         digest = sha256_file(temporary)
     write_json(note, {"sha256": digest, **dataclasses.asdict(exported)})
     return path, exported
@@ -73,7 +82,7 @@ def _kept(path: Path, note: Path) -> Exported | None:
         return None
 
 
-def _key(module: torch.nn.Module, shape: tuple[int, ...], weights_hash: str) -> str:
+def _key(module: torch.nn.Module, shapes: Shapes, weights_hash: str) -> str:
     versions = {}
     for package in ("torch", "timm", "torchvision", "onnxruntime"):
         try:
@@ -81,4 +90,4 @@ def _key(module: torch.nn.Module, shape: tuple[int, ...], weights_hash: str) -> 
         except importlib.metadata.PackageNotFoundError:
             continue
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
-    return sha256_json([FORMAT, weights_hash, kind, repr(module), list(shape), versions])[:32]
+    return sha256_json([FORMAT, weights_hash, kind, repr(module), [list(shape) for shape in shapes], versions])[:32]

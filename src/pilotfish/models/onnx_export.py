@@ -9,7 +9,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from pilotfish.errors import ModelError
 from pilotfish.models.model import F32
-from pilotfish.models.onnx_backend import OnnxBackend
+from pilotfish.models.onnx_backend import open_session
 from pilotfish.models.torch_backend import import_torch
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ OPSET = 18
 PROBES = (1, 3)  # batch sizes of the check: an exporter may bake the one it saw into the graph
 FOLD_BATCH = 7  # none of them
 INPUT, OUTPUT = "input", "logits"
+Shapes = Sequence[tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Exported:
     folded: bool = False
 
 
-def export_onnx(module: torch.nn.Module, shape: tuple[int, ...], target: Path) -> Exported:
+def export_onnx(module: torch.nn.Module, shapes: Shapes, target: Path) -> Exported:
     """Write *module*, in evaluation mode on the CPU, as an ONNX file with a dynamic batch, and check it against torch.
 
-    shape  of one sample
+    shapes  of one sample of each input; the first output is logits, others are features
 
     The tracing exporter is tried first (seconds), torch.export's next (tens of seconds). What a graph computes from the
     inputs' height and width alone is folded where the batch size stays free. ModelError when neither exporter yields a
@@ -55,54 +56,64 @@ def export_onnx(module: torch.nn.Module, shape: tuple[int, ...], target: Path) -
     for name, export in (("trace", _by_trace), ("torch.export", _by_torch_export)):
         try:
             with _quiet():
-                export(module, shape, target)
-            found = _checked(module, shape, target, name)
-            return _folded(module, shape, target, found) or found
+                export(module, shapes, target)
+            found = _checked(module, shapes, target, name)
+            return _folded(module, shapes, target, found) or found
         except Exception as error:  # exporters raise errors of many libraries
             text = " ".join(str(error).split())
             reasons.append(f"{name}: {text[:160] or type(error).__name__}")
     raise ModelError(f"the model cannot be exported to ONNX ({'; '.join(reasons)}); run it with backend torch")
 
 
-def _by_trace(module: torch.nn.Module, shape: tuple[int, ...], target: Path) -> None:
+def _by_trace(module: torch.nn.Module, shapes: Shapes, target: Path) -> None:
     torch = import_torch("exporting to ONNX")
-    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}
+    given = tuple(torch.zeros(2, *shape) for shape in shapes)
+    inputs, outputs = _names(module, given)
     torch.onnx.export(
         module,
-        (torch.zeros(2, *shape),),
+        given,
         str(target),
         dynamo=False,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_axes=axes,
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
         opset_version=OPSET,
     )
 
 
-def _by_torch_export(module: torch.nn.Module, shape: tuple[int, ...], target: Path) -> None:
+def _by_torch_export(module: torch.nn.Module, shapes: Shapes, target: Path) -> None:
     torch = import_torch("exporting to ONNX")
+    given = tuple(torch.zeros(2, *shape) for shape in shapes)
+    inputs, outputs = _names(module, given)
+    batch = torch.export.Dim("batch")
     torch.onnx.export(
         module,
-        (torch.zeros(2, *shape),),
+        given,
         str(target),
         dynamo=True,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_shapes=tuple({0: batch} for _ in given),
         opset_version=OPSET,
         external_data=False,
         verbose=False,
     )
 
 
-def _folded(module: torch.nn.Module, shape: tuple[int, ...], target: Path, plain: Exported) -> Exported | None:
+def _names(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[list[str], list[str]]:
+    """Names of the inputs and of the outputs."""
+    inputs = [INPUT] if len(given) == 1 else [f"{INPUT}_{i}" for i in range(len(given))]
+    return inputs, [OUTPUT, *(f"feature_{i}" for i in range(len(_run_torch(module, given)) - 1))]
+
+
+def _folded(module: torch.nn.Module, shapes: Shapes, target: Path, plain: Exported) -> Exported | None:
     """Replace *target* by itself with what depends on shapes alone computed beforehand, such as TensorFlow's "same"
     padding (an eighth of a small model's time). None, and nothing replaced, where the batch size would be fixed."""
     with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder:
         folded = Path(folder) / "folded.onnx"
         try:
             fold_shapes(target, folded, FOLD_BATCH)
-            found = _checked(module, shape, folded, plain.exporter)
+            found = _checked(module, shapes, folded, plain.exporter)
         except Exception:  # an optimizer's errors are as many as an exporter's; the plain file is as right
             return None
         shutil.copyfile(folded, target)
@@ -127,27 +138,34 @@ def fold_shapes(source: Path, target: Path, batch: int) -> None:
     onnx.save(graph, str(target))
 
 
-def _checked(module: torch.nn.Module, shape: tuple[int, ...], target: Path, exporter: str) -> Exported:
-    backend = OnnxBackend(target)
+def _checked(module: torch.nn.Module, shapes: Shapes, target: Path, exporter: str) -> Exported:
+    torch, session = import_torch("checking an export"), open_session(target, 1)
+    names = [entry.name for entry in session.get_inputs()]
     rng = np.random.default_rng(0)
     logits = probabilities = 0.0
     for size in PROBES:
-        batch = rng.standard_normal((size, *shape), dtype=np.float32)
-        expected, found = _torch_logits(module, batch), backend.run(batch)
-        if found.shape != expected.shape:
-            raise ModelError(f"found outputs {found.shape} for a batch of {size}, expected {expected.shape}")
-        logits = max(logits, float(np.abs(found - expected).max()))
-        probabilities = max(probabilities, float(np.abs(_softmax(found) - _softmax(expected)).max()))
+        given = [rng.standard_normal((size, *shape), dtype=np.float32) for shape in shapes]
+        expected = [part.float().numpy() for part in _run_torch(module, tuple(map(torch.from_numpy, given)))]
+        found = session.run(None, dict(zip(names, given, strict=True)))
+        shapes_found, shapes_expected = [f.shape for f in found], [e.shape for e in expected]
+        if shapes_found != shapes_expected:
+            raise ModelError(f"found outputs {shapes_found} for a batch of {size}, expected {shapes_expected}")
+        logits = max(logits, float(np.abs(found[0] - expected[0]).max()))
+        probabilities = max(probabilities, float(np.abs(_softmax(found[0]) - _softmax(expected[0])).max()))
+        for a, b in zip(found[1:], expected[1:], strict=True):
+            gap, most = float(np.abs(a - b).max(initial=0.0)), float(np.abs(b).max(initial=0.0))
+            if gap > TOLERANCE * max(1.0, most):
+                raise ModelError(f"its features differ from torch's by {gap:.2g} of {most:.2g}")
     if not probabilities <= TOLERANCE:
         raise ModelError(f"its probabilities differ from torch's by {probabilities:.2g}, {TOLERANCE:g} is allowed")
     return Exported(exporter, logits, probabilities)
 
 
-def _torch_logits(module: torch.nn.Module, batch: F32) -> F32:
+def _run_torch(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     torch = import_torch("checking an export")
     with torch.inference_mode():
-        found: F32 = module(torch.from_numpy(batch)).float().numpy()
-    return found
+        found = module(*given)
+    return tuple(found) if isinstance(found, tuple | list) else (found,)
 
 
 def _softmax(z: F32) -> np.ndarray[Any, np.dtype[np.float64]]:

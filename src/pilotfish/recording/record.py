@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -49,9 +50,19 @@ def record(
     samples = load_data(data) if isinstance(data, str) else data
     target = run if isinstance(run, Run) else Run(Path(run))
     return [
-        record_model(samples, load_model(name, settings.device), target, alias or name, settings, progress)
-        for name in names
+        record_model(samples, load_model(name, settings.device), target, written, settings, progress)
+        for whole in names
+        for name, written in _exits(whole, alias or whole)
     ]
+
+
+def _exits(name: str, alias: str) -> list[tuple[str, str]]:
+    """(model, name of its records): a network with exits is recorded exit by exit, as NAME#1 … NAME#K."""
+    if not name.startswith("exits:") or re.search(r"#\d+$", name):
+        return [(name, alias)]
+    from pilotfish.models.exits.load import exit_names
+
+    return [(one, f"{alias}#{k}") for k, one in enumerate(exit_names(name), 1)]
 
 
 def record_model(
@@ -174,6 +185,8 @@ def _meta(
         versions=library_versions(),
         failures=parts.failures(),
         store=options.store or "auto",
+        backbone=None if model.exit_of is None else name.rpartition("#")[0] or name,
+        position=None if model.exit_of is None else model.exit_of.position,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 

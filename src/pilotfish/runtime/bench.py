@@ -26,8 +26,9 @@ from pilotfish.models.machine import cpu_count, describe_machine
 from pilotfish.models.model import F32
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.engine import Engine
-from pilotfish.runtime.measure import fastest
+from pilotfish.runtime.measure import agreed, fastest
 from pilotfish.runtime.peers import Inputs, Peer, PeerTimes, decoding, find_peers, prepared
+from pilotfish.runtime.shared import alone
 from pilotfish.runtime.single import answer_one
 from pilotfish.runtime.spread import Spread
 from pilotfish.runtime.stage import EngineStage
@@ -37,6 +38,7 @@ from pilotfish.runtime.times import BenchResult, Energy, SingleTimes, Times
 DEFAULT_SAMPLES = 500
 PEER_SAMPLES = 100  # one image at a time in torch takes a while
 SINGLE_CALLS = 60
+PART_SAMPLES = 64  # whose features are enough to time a part of a network
 MAX_TENSOR_BYTES = 4 * 2**30
 Tell = Callable[[str, int, int], None]
 
@@ -62,6 +64,16 @@ class _Subject:
 
     def read(self, i: int) -> Any:
         return self.cascade.reader(self.data)(self.rows[i])
+
+    @property
+    def numbers(self) -> F32:
+        """Instead of inputs, for a stage whose features were computed beforehand."""
+        return np.arange(len(self.rows), dtype=np.float32)[:, None]
+
+    def alone(self, k: int) -> EngineStage:
+        """Stage *k* by itself, run as in the cascade."""
+        stage = self.cascade.engine_stages()[k]
+        return EngineStage(stage.name, alone(self.cascade.runners, k, self.tensors[k]), stage.batch_size, stage.lanes)
 
 
 @dataclass
@@ -106,14 +118,15 @@ def bench(
     answers = Engine(cascade.engine_stages(), cascade.artefact.in_force, forced).run(TensorSupply(tensors))
     share = tuple(answers.exit_ratio(k))
     meters = find_meters(cascade.device)
-    others = find_peers(cascade.models, cascade.device, cascade.choices[0].batch_size) if peers else []
+    shared = any(shares for _, shares in cascade.runners)  # whole models, one after the other, would be no rival
+    others = find_peers(cascade.models, cascade.device, cascade.choices[0].batch_size) if peers and not shared else []
     few = _few(answers.stage, PEER_SAMPLES)
     stops = np.maximum(answers.stage[few], 0)
     made = Inputs(prepared([tensor[few] for tensor in tensors]), stops, subject.workers)
     filed = Inputs(
         decoding(lambda i: subject.read(int(few[i])), [m.preprocessing for m in cascade.models]), stops, subject.workers
     )
-    alone = _timed(subject, subject.tensor_supply, made, others, runs, (), tell, "models alone")
+    models_only = _timed(subject, subject.tensor_supply, made, others, runs, (), tell, "models alone")
     whole = _timed(subject, subject.decoding_supply, filed, others, runs, meters, tell, "file to answer")
     decode = [_decoding_ms(subject) for _ in range(runs)]
     return BenchResult(
@@ -124,14 +137,14 @@ def bench(
         runs=runs,
         forced=exit_ratio,
         exit_ratio=share,
-        model_only=_times(alone, share),
+        model_only=_times(models_only, share),
         end_to_end=_times(whole, share),
         speedup=Spread.of([ms[-1] / c for ms, c in zip(whole.stages, whole.cascade, strict=True)]),
         choices=cascade.choices,
         decode_ms=Spread.of(decode),
-        decoded_once=_decoded_once(whole, share, decode),
+        decoded_once=_decoded_once(whole, share, decode, [shares for _, shares in cascade.runners]),
         single=_single(cascade, tensors, runs),
-        peers=tuple(_peer(peer.name, alone, whole) for peer in others),
+        peers=tuple(_peer(peer.name, models_only, whole) for peer in others),
         peer_n=len(few) if others else 0,
         energy=_energy(whole, meters),
     )
@@ -164,19 +177,23 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
 
 def _tuned(cascade: Cascade, tensors: Sequence[F32], tell: Tell) -> Cascade:
     """The cascade with every stage run in the way that is fastest here and now, on the backend it has."""
-    choices = []
-    for stage, model, choice, tensor in zip(
-        cascade.artefact.stages, cascade.models, cascade.choices, tensors, strict=True
-    ):
+    choices, measured = [], []
+    for k, (stage, choice, tensor) in enumerate(zip(cascade.artefact.stages, cascade.choices, tensors, strict=True)):
         if choice.ms is None:
-            choice, _ = fastest(
-                {model.backend.name: model.backend},
-                tensor.shape[1:],
+            backend = alone(cascade.runners, k, tensor[:PART_SAMPLES])
+            choice, ranked = fastest(
+                {backend.name: backend},
+                (1,) if cascade.runners[k][1] else tensor.shape[1:],
                 cascade.device,
                 6.0,
                 lambda done, of, name=stage.name: tell(f"timing {name}", done, of),  # type: ignore[misc]
             )
+            measured.append(ranked)
         choices.append(choice)
+    if len(measured) == len(choices):
+        choices = agreed(
+            measured, [1.0 - sum(cascade.artefact.calibration.exit_ratio[:k]) for k in range(len(choices))]
+        )
     return Cascade(cascade.artefact, cascade.models, choices, cascade.device)
 
 
@@ -207,18 +224,19 @@ def _timed(
 ) -> _Found:
     """Everything in turn, *runs* times; one turn before that is not counted."""
     stages = subject.cascade.engine_stages()
-    single = [Engine([stage], ALONE) for stage in stages]
+    single = [Engine([subject.alone(k)], ALONE) for k in range(len(stages))]
     full = Engine(stages, subject.cascade.artefact.in_force, subject.forced)
     n, found = len(subject.rows), _Found(peers={peer.name: [] for peer in peers})
     for turn in range(runs + 1):
         kept = found if turn else _Found(peers={peer.name: [] for peer in peers})
         tell(what, turn, runs + 1)
-        alone = []
+        times = []
         for k, engine in enumerate(single):
-            source, before = supply(slice(k, k + 1)), total_joules(meters)
-            alone.append(_milliseconds(lambda e=engine, s=source: e.run(s), n))  # type: ignore[misc]
+            own = TensorSupply([subject.numbers]) if stages[k].shares else supply(slice(k, k + 1))
+            source, before = own, total_joules(meters)
+            times.append(_milliseconds(lambda e=engine, s=source: e.run(s), n))  # type: ignore[misc]
             base = total_joules(meters) - before
-        kept.stages.append(alone)
+        kept.stages.append(times)
         source, before = supply(slice(None)), total_joules(meters)
         kept.cascade.append(_milliseconds(lambda s=source: full.run(s), n))  # type: ignore[misc]
         kept.joules.append((base / n, (total_joules(meters) - before) / n))
@@ -256,7 +274,7 @@ class _Clocked:
 
     def run(self, batch: F32) -> F32:
         start = time.perf_counter()
-        found: F32 = self.backend.run(batch)
+        found: F32 = self.backend.run(batch) if hasattr(self.backend, "run") else self.backend.step(batch, None)[0]
         self.ms = 1000 * (time.perf_counter() - start)
         return found
 
@@ -294,9 +312,13 @@ def _times(found: _Found, exit_ratio: Sequence[float]) -> Times:
     )
 
 
-def _decoded_once(found: _Found, exit_ratio: Sequence[float], decode: Sequence[float]) -> Spread:
+def _decoded_once(
+    found: _Found, exit_ratio: Sequence[float], decode: Sequence[float], shares: Sequence[bool]
+) -> Spread:
+    """Stages that share a backbone do not decode, so nothing is taken off theirs."""
     reached = _reached(exit_ratio)
-    ideal = [float(reached @ np.array(ms) - reached[1:].sum() * d) for ms, d in zip(found.stages, decode, strict=True)]
+    again = float(reached[1:] @ ~np.array(shares[1:], bool))
+    ideal = [float(reached @ np.array(ms)) - again * d for ms, d in zip(found.stages, decode, strict=True)]
     return Spread.of([i / r for i, r in zip(ideal, found.cascade, strict=True)])
 
 

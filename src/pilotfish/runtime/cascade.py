@@ -20,8 +20,9 @@ from pilotfish.models.machine import cpu_count
 from pilotfish.runtime.answers import Answers
 from pilotfish.runtime.choice import StageRuntime, default_runtime, read_choices
 from pilotfish.runtime.engine import Engine
-from pilotfish.runtime.load_stage import engine_stage, load_stage, with_threads
+from pilotfish.runtime.load_stage import load_stage, with_threads
 from pilotfish.runtime.sequential import run_sequentially
+from pilotfish.runtime.shared import linked, threaded
 from pilotfish.runtime.single import answer_one
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import DecodingSupply
@@ -74,8 +75,14 @@ class Cascade:
             choices or (default_runtime(s, m.backend.name) for s, m in zip(artefact.stages, models, strict=True))
         )
         self.models = tuple(with_threads(m, c.threads) for m, c in zip(models, self.choices, strict=True))
-        for model in self.models:
-            getattr(model.backend, "session", None)  # is opened now, and not when the first input waits
+        self.runners = [
+            (threaded(runner, choice.threads), shares)
+            for (runner, shares), choice in zip(
+                linked(self.models, [c.backend for c in self.choices]), self.choices, strict=True
+            )
+        ]
+        for runner, _ in self.runners:
+            getattr(runner, "session", None)  # is opened now, and not when the first input waits
         self._at_once: list[EngineStage] | None = None
 
     @classmethod
@@ -160,18 +167,20 @@ class Cascade:
 
     def engine_stages(self) -> list[EngineStage]:
         """The stages as the engine runs them: for the most samples per second."""
-        found = zip(self.artefact.stages, self.models, self.choices, strict=True)
-        return [engine_stage(stage.name, model, choice) for stage, model, choice in found]
+        found = zip(self.artefact.stages, self.runners, self.choices, strict=True)
+        return [
+            EngineStage(stage.name, runner, choice.batch_size, choice.lanes, shares)
+            for stage, (runner, shares), choice in found
+        ]
 
     def single_stages(self) -> list[EngineStage]:
         """The stages as a single sample is run: with all cores for one call. Made when they are first asked for."""
         if self._at_once is None:
-            models = [
-                with_threads(m, None if c.threads is None else cpu_count())
-                for m, c in zip(self.models, self.choices, strict=True)
+            found = zip(self.artefact.stages, self.runners, self.choices, strict=True)
+            self._at_once = [
+                EngineStage(stage.name, threaded(runner, choice.threads and cpu_count()), 1, shares=shares)
+                for stage, (runner, shares), choice in found
             ]
-            names = [stage.name for stage in self.artefact.stages]
-            self._at_once = [EngineStage(name, model.backend, 1) for name, model in zip(names, models, strict=True)]
         return self._at_once
 
     def _one(self, read: Callable[[int], Any], point: Artefact) -> Answers:

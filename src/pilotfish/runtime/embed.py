@@ -18,14 +18,18 @@ def save_with_weights(artefact: Artefact, folder: str | Path) -> Path:
     """
     target = Path(folder)
     stages = []
+    networks: dict[str, str] = {}  # exits of one network share a file
     for index, stage in enumerate(artefact.stages):
         model = load_stage(stage, target, "cpu", "torch")
         if model.weights is None:
             raise ArtefactError(
                 f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out"
             )
-        name = f"weights/{index}{model.weights_suffix}"
-        with atomic_path(target / name) as temporary:
-            model.weights(temporary)
+        name = networks.get(model.weights_hash, f"weights/{index}{model.weights_suffix}")
+        if name not in networks.values():
+            with atomic_path(target / name) as temporary:
+                model.weights(temporary)
+        if model.exit_of is not None:
+            networks[model.weights_hash] = name
         stages.append(dataclasses.replace(stage, weights_file=name))
     return save_artefact(dataclasses.replace(artefact, stages=tuple(stages)), target)

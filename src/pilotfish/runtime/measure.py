@@ -88,8 +88,30 @@ def fastest(
     found = [Measured(way.name, size, way.threads, way.lanes, min(ms)) for (way, size), ms in times.items()]
     found += [Measured(w.name, FIRST_LOOK, w.threads, w.lanes, ms) for w, ms in look.items() if w not in kept]
     ranked = tuple(sorted(found, key=lambda m: m.ms))
+    return best_of(ranked), ranked
+
+
+def best_of(ranked: Sequence[Measured]) -> StageRuntime:
+    """The fastest of *ranked* (fastest first); of those that are as good as equal the one of least samples."""
     best = min((m for m in ranked if m.ms <= SAME * ranked[0].ms), key=lambda m: m.batch_size * m.lanes)
-    return StageRuntime(best.backend, best.batch_size, best.threads, best.lanes, best.ms), ranked
+    return StageRuntime(best.backend, best.batch_size, best.threads, best.lanes, best.ms)
+
+
+def agreed(measured: Sequence[Sequence[Measured]], reached: Sequence[float]) -> list[StageRuntime]:
+    """One way for each stage, all with as many lanes: a call on all cores beside calls on one each would wait for them.
+
+    measured  what was measured of each stage, fastest first
+    reached   share of the samples that reach each stage
+    """
+    best: tuple[float, list[StageRuntime]] | None = None
+    for lanes in sorted({m.lanes for ranked in measured for m in ranked}):
+        kept = [[m for m in ranked if m.lanes == lanes] for ranked in measured]
+        if all(kept):
+            chosen = [best_of(ranked) for ranked in kept]
+            spent = sum(share * (one.ms or 0.0) for share, one in zip(reached, chosen, strict=True))
+            if best is None or spent < best[0]:
+                best = (spent, chosen)
+    return best[1] if best is not None else [best_of(ranked) for ranked in measured]
 
 
 def _ways(name: str, backend: Any, device: str) -> list[_Way]:

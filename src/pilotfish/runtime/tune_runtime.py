@@ -20,10 +20,12 @@ from pilotfish.models.machine import describe_machine, device_name
 from pilotfish.models.model import F32, Backend
 from pilotfish.runtime.choice import StageRuntime, write_choices
 from pilotfish.runtime.load_stage import load_stage
-from pilotfish.runtime.measure import Measured, fastest
+from pilotfish.runtime.measure import Measured, agreed, fastest
+from pilotfish.runtime.shared import alone, linked, shares_with
 
 Tell = Callable[[str, int, int], None]
 NOT_ASKED = ("torch-compiled",)  # half a minute of compilation per batch size: only where it is named
+PARTS = ("onnxruntime", "torch")  # what runs a part of a network
 PROBES = 16
 
 
@@ -85,6 +87,7 @@ def tune_runtime(
     stages = tuple(
         _tuned(artefact, k, path, data, device, backends, seconds, tell) for k in range(len(artefact.stages))
     )
+    stages = _agreed(stages, artefact.calibration.exit_ratio)
     facts = {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
@@ -92,6 +95,19 @@ def tune_runtime(
     }
     written = write_choices(path, artefact, device, [stage.chosen for stage in stages], facts)
     return RuntimeTuning(device_name(device), stages, written)
+
+
+def _agreed(stages: Sequence[StageTuning], exit_ratio: Sequence[float]) -> tuple[StageTuning, ...]:
+    """The stages with ways to run that go together; the difference from torch stays that of the backend, where it is
+    the one that was measured."""
+    reached = [1.0 - sum(exit_ratio[:k]) for k in range(len(stages))]
+    chosen = agreed([stage.measured for stage in stages], reached)
+    return tuple(
+        stage
+        if one.backend != stage.chosen.backend
+        else dataclasses.replace(stage, chosen=dataclasses.replace(one, max_difference=stage.chosen.max_difference))
+        for stage, one in zip(stages, chosen, strict=True)
+    )
 
 
 def _tuned(
@@ -106,6 +122,8 @@ def _tuned(
 ) -> StageTuning:
     stage = artefact.stages[k]
     plain = load_stage(stage, folder, device, "torch")
+    if k and shares_with(load_stage(artefact.stages[k - 1], folder, device, "torch"), plain):
+        return _tuned_part(artefact, k, folder, data, device, names, seconds, tell)
     candidates = [name for name in offered(plain, device) if (name in names if names else name not in NOT_ASKED)]
     inputs = _inputs(plain, stage, data)
     found: dict[str, Backend] = {}
@@ -126,6 +144,36 @@ def _tuned(
         found, inputs.shape[1:], device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of)
     )
     difference = _difference(found[str(chosen.backend)].run(inputs), plain.backend.run(inputs))
+    return StageTuning(stage.name, dataclasses.replace(chosen, max_difference=difference), measured, tuple(notes))
+
+
+def _tuned_part(
+    artefact: Artefact,
+    k: int,
+    folder: Path,
+    data: Dataset | None,
+    device: str,
+    names: Sequence[str] | None,
+    seconds: float,
+    tell: Tell,
+) -> StageTuning:
+    """A stage that goes on from the features of the stage before it."""
+    stage = artefact.stages[k]
+    models = [load_stage(one, folder, device, "torch") for one in artefact.stages[: k + 1]]
+    inputs = _inputs(models[k], stage, data)
+    found: dict[str, Backend] = {}
+    notes = []
+    for name in PARTS if device == "cpu" else PARTS[-1:]:
+        try:
+            found[name] = alone(linked(models, [name] * (k + 1)), k, inputs)
+        except (ModelError, MissingExtraError) as error:
+            notes.append(f"{stage.name}: {name} left out: {error}")
+    kept = {name: backend for name, backend in found.items() if not names or name in names}
+    if not kept:
+        raise UsageError(f"none of the backends {', '.join(names or PARTS)} can run {stage.name} from features")
+    chosen, measured = fastest(kept, (1,), device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of))
+    rows = np.arange(len(inputs), dtype=np.float32)[:, None]
+    difference = _difference(kept[str(chosen.backend)].run(rows), found["torch"].run(rows))
     return StageTuning(stage.name, dataclasses.replace(chosen, max_difference=difference), measured, tuple(notes))
 
 

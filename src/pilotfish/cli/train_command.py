@@ -1,0 +1,171 @@
+"""``pilotfish train exits`` and ``pilotfish train msdnet``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pilotfish.train import Trained
+
+app = typer.Typer(
+    name="train",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Train networks with exits; every exit is recorded as NAME#1 … NAME#K, ready for tune.",
+)
+
+Data = Annotated[str, typer.Option(metavar="SPEC", help="Labelled samples to train on.")]
+Val = Annotated[
+    str | None,
+    typer.Option("--val", metavar="SPEC", help="Samples to judge and record on; a tenth of --data otherwise."),
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the network, its report and its checkpoint.")]
+RunFolder = Annotated[
+    Path, typer.Option("--run", metavar="RUN", help="Folder of records; each exit is recorded there.")
+]
+Name = Annotated[str | None, typer.Option("--as", metavar="NAME", help="What the records are called.")]
+RecipeFile = Annotated[
+    str | None, typer.Option("--recipe", metavar="FILE", help="A .toml file, or the name of a shipped one.")
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value for the recipe; repeatable.")
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of weights, order and variations.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@app.command("exits")
+def exits(
+    model: Annotated[str, typer.Option(metavar="NAME", help="timm:NAME, torchvision:NAME or checkpoint:FILE.")],
+    data: Data,
+    out: Out,
+    run: RunFolder,
+    layer: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A layer that an exit reads, such as layer2; repeatable.")
+    ] = None,
+    exits: Annotated[int, typer.Option(metavar="N", min=1, help="Exits, spread by MACs, where no layer is named.")] = 3,
+    head: Annotated[str, typer.Option(metavar="KIND", help="linear, norm, mlp or conv.")] = "linear",
+    width: Annotated[int, typer.Option(metavar="N", min=1, help="Hidden units or channels of mlp and conv.")] = 128,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="For the network's constructor, such as in_chans=1; it is then built anew with fresh weights.",
+        ),
+    ] = None,
+    val: Val = None,
+    alias: Name = None,
+    recipe: RecipeFile = None,
+    changes: Changes = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Attach exits to a network and train them, with the network as it is or jointly.
+
+    Example: pilotfish train exits --model timm:resnet18 --data folder:train --run run --out resnet18-exits
+    """
+    from pilotfish.cli.output import progress_bars
+    from pilotfish.data import load_data
+    from pilotfish.train import load_recipe, train_exits
+    from pilotfish.train.recipe import parse_changes
+
+    with progress_bars() as progress:
+        found = train_exits(
+            model,
+            load_data(data),
+            out,
+            layers=layer or (),
+            exits=exits,
+            head=head,
+            width=width,
+            arguments=parse_changes(argument),
+            recipe=load_recipe(recipe or "exits", parse_changes(changes)),
+            held_out=load_data(val) if val else None,
+            run=run,
+            name=alias,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+    _show(found, run, as_json)
+
+
+@app.command("msdnet")
+def msdnet(
+    data: Data,
+    out: Out,
+    run: RunFolder,
+    blocks: Annotated[int, typer.Option(metavar="N", min=1, help="Exits.")] = 5,
+    channels: Annotated[int, typer.Option(metavar="N", min=1, help="Channels of the finest scale at first.")] = 16,
+    growth: Annotated[int, typer.Option(metavar="N", min=2, help="New channels per layer.")] = 6,
+    base: Annotated[int, typer.Option(metavar="N", min=1, help="Layers before the first exit.")] = 1,
+    step: Annotated[int, typer.Option(metavar="N", min=1, help="Layers between exits.")] = 1,
+    growing: Annotated[bool, typer.Option(help="Whether the steps grow with depth, or are all alike.")] = True,
+    size: Annotated[int | None, typer.Option(metavar="N", min=8, help="Pixels; the pictures' own otherwise.")] = None,
+    val: Val = None,
+    alias: Name = None,
+    recipe: RecipeFile = None,
+    changes: Changes = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train an MSDNet for small pictures from scratch.
+
+    Example: pilotfish train msdnet --data arrays:train.npz --run run --out msdnet --set epochs=20
+    """
+    from pilotfish.cli.output import progress_bars
+    from pilotfish.data import load_data
+    from pilotfish.models.exits.msdnet import MSDNetConfig
+    from pilotfish.train import load_recipe, train_msdnet
+    from pilotfish.train.backbone import classes_of, preprocessing_for
+    from pilotfish.train.recipe import parse_changes
+
+    samples = load_data(data)
+    chain, shape = preprocessing_for(samples, size)
+    config = MSDNetConfig(classes_of(samples), blocks, channels, base, step, growing, growth, colours=shape[0])
+    with progress_bars() as progress:
+        found = train_msdnet(
+            config,
+            samples,
+            out,
+            input_shape=shape,
+            preprocessing=chain,
+            recipe=load_recipe(recipe or "msdnet", parse_changes(changes)),
+            held_out=load_data(val) if val else None,
+            run=run,
+            name=alias or "msdnet",
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+    _show(found, run, as_json)
+
+
+def _show(found: Trained, run: Path, as_json: bool) -> None:
+    """Exits with accuracy and cost, the curves' file, and what to do next."""
+    from pilotfish.cli.output import console, print_json, say, table
+    from pilotfish.report.format import format_cost, percent
+    from pilotfish.report.training_plot import write_training_plot
+
+    target = console(as_json)
+    rows = [
+        [r.model, percent(accuracy, 2), format_cost("macs", r.cost.get("macs"))]
+        for r, accuracy in zip(found.records, found.accuracy, strict=True)
+    ]
+    table(target, [("exit", "left"), ("held-out accuracy", "right"), ("cost", "right")], rows)
+    plot = write_training_plot(found.to_json(), found.file.with_name("training.png"))
+    names = ",".join(r.model for r in found.records)
+    went_on = f" (went on from epoch {found.resumed})" if found.resumed else ""
+    say(
+        target,
+        f"{len(found.history)} epochs{went_on}; network {found.file}, curves {plot}",
+        f"Next: pilotfish tune {run} --stages {names} --max-drop 0.5% --out cascade",
+    )
+    if as_json:
+        print_json(found.to_json())

@@ -1,0 +1,61 @@
+"""Some samples of a data set, as a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pilotfish.data.dataset import Dataset, Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """The samples *rows* of *data*, in that order."""
+
+    data: Dataset
+    rows: npt.NDArray[np.intp]
+
+    @property
+    def spec(self) -> str:
+        """The form of the whole, and how many of it these are."""
+        return f"{self.data.spec} ({len(self.rows)} of {len(self.data)})"
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The names that these samples have in the whole."""
+        return [self.data.ids[i] for i in self.rows.tolist()]
+
+    @property
+    def labels(self) -> Labels | None:
+        """Class indices, or None where the whole has none."""
+        return None if self.data.labels is None else np.asarray(self.data.labels)[self.rows]
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names by class index."""
+        return self.data.class_names
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the whole's fingerprint and the rows."""
+        return hashlib.sha256(self.data.fingerprint.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, i: int) -> Image.Image | npt.NDArray[Any]:
+        """Sample *i* of these."""
+        return self.data.read(int(self.rows[i]))
+
+
+def hold_out(data: Dataset, share: float, seed: int) -> tuple[Subset, Subset]:
+    """(the rest, a random *share*), the same for the same seed; both in the order of the whole."""
+    order = np.random.default_rng(seed).permutation(len(data))
+    held = round(share * len(data))
+    return Subset(data, np.sort(order[held:])), Subset(data, np.sort(order[:held]))

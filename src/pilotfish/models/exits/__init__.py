@@ -1,0 +1,1 @@
+"""Networks with exits inside: a cascade whose stages share a backbone (``design``: the carry)."""

@@ -1,0 +1,56 @@
+"""Networks with exits in one .safetensors file, which says in its metadata how it is built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilotfish.errors import ModelError
+from pilotfish.files import atomic_path
+from pilotfish.models.exits.describe import Description, build
+from pilotfish.models.torch_backend import load_state, read_state
+
+if TYPE_CHECKING:
+    from pilotfish.models.exits.network import ExitNetwork
+
+META_KEY = "pilotfish.exits"
+LARGEST_DOCUMENT = 2**20
+
+
+def save_network(network: ExitNetwork, description: Description, path: Path) -> None:
+    """Write weights and description, atomically."""
+    from safetensors.torch import save_file
+
+    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata={META_KEY: json.dumps(description.to_json())})
+
+
+def read_network(path: Path) -> tuple[ExitNetwork, Description]:
+    """The network in *path*, in evaluation mode. ModelError for anything else; no code of the file's is run."""
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path}: networks with exits are kept as .safetensors")
+    description, state = read_description(path), read_state(path)
+    network = build(description)
+    load_state(network, state, str(path))
+    return network.eval(), description
+
+
+def read_description(path: Path) -> Description:
+    """What the network in *path* is, without its weights."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(META_KEY)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    if text is None or len(text) > LARGEST_DOCUMENT:
+        raise ModelError(f"{path}: says nothing of exits; expected a file that `pilotfish train` wrote")
+    try:
+        return Description.from_json(json.loads(text), str(path))
+    except ValueError as error:
+        raise ModelError(f"{path}: its metadata {META_KEY} is not valid JSON ({error})") from error

@@ -1,0 +1,74 @@
+"""Heads that turn features into logits, from linear to small.
+
+linear  pooling, a linear layer
+norm    pooling, a layer norm, a linear layer
+mlp     pooling, a hidden layer of *width* with ReLU, a linear layer
+conv    3x3 convolution to *width* channels with batch norm and ReLU, pooling, a linear layer; for feature maps
+
+Feature maps (N, C, H, W), or (N, H, W, C) of networks that keep channels last, are averaged over their places. Tokens
+(N, T, C) give their class token where there is one, else their mean.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pilotfish.errors import ModelError, nearest
+
+HEADS = ("linear", "norm", "mlp", "conv")
+LAYOUTS = ("maps", "maps_last", "token", "tokens", "flat")
+
+
+class Pool(nn.Module):
+    """Features to one vector (N, C) per sample. layout: one of LAYOUTS."""
+
+    def __init__(self, layout: str) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, C)."""
+        if self.layout == "maps":
+            return features.mean(dim=(2, 3))
+        if self.layout == "maps_last":
+            return features.mean(dim=(1, 2))
+        if self.layout == "token":
+            return features[:, 0]
+        return features.mean(dim=1) if self.layout == "tokens" else features
+
+    def extra_repr(self) -> str:
+        """The layout."""
+        return self.layout
+
+
+def layout_of(shape: torch.Size, backbone: nn.Module) -> str:
+    """How features of *shape* are laid out, by the number of axes and what the backbone says of itself."""
+    if len(shape) == 4:
+        return "maps_last" if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else "maps"
+    if len(shape) == 3:
+        return "token" if getattr(backbone, "cls_token", None) is not None else "tokens"
+    if len(shape) == 2:
+        return "flat"
+    raise ModelError(f"features of shape {tuple(shape)} cannot be pooled; expected 2 to 4 axes")
+
+
+def channels_of(shape: torch.Size, layout: str) -> int:
+    """How many channels features have."""
+    return int(shape[1] if layout == "maps" else shape[-1])
+
+
+def make_head(kind: str, layout: str, channels: int, classes: int, width: int = 128) -> nn.Module:
+    """A head of *kind* for features of so many channels."""
+    if kind == "linear":
+        return nn.Sequential(Pool(layout), nn.Linear(channels, classes))
+    if kind == "norm":
+        return nn.Sequential(Pool(layout), nn.LayerNorm(channels), nn.Linear(channels, classes))
+    if kind == "mlp":
+        return nn.Sequential(Pool(layout), nn.Linear(channels, width), nn.ReLU(), nn.Linear(width, classes))
+    if kind == "conv":
+        if layout != "maps":
+            raise ModelError(f"a conv head needs feature maps (N, C, H, W), found {layout}; use linear, norm or mlp")
+        first = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        return nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(), Pool(layout), nn.Linear(width, classes))
+    raise ModelError(f"unknown head {kind!r}; {nearest(kind, HEADS)}")

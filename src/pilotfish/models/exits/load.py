@@ -1,0 +1,101 @@
+"""``exits:FILE#k``: exit k of a network, as a model of its own that knows whose exit it is."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilotfish.errors import ModelError
+from pilotfish.models.exits.file import read_description, read_network
+from pilotfish.models.exits.onnx_span import span_files
+from pilotfish.models.exits.spans import OnnxSpan, TorchSpan
+from pilotfish.models.model import Counted, ExitOf, Model, Segment, counted
+from pilotfish.models.spec import ModelSpec, allow_options
+from pilotfish.models.torch_backend import TorchBackend, state_hash
+
+if TYPE_CHECKING:
+    from pilotfish.models.exits.network import ExitNetwork
+
+
+def load_exit(spec: ModelSpec, device: str, weights: Path | None) -> Model:
+    """Exit *k* of the network in a file that ``pilotfish train`` wrote."""
+    from pilotfish.models.exits.network import Whole
+
+    allow_options(spec)
+    name, mark, number = spec.name.rpartition("#")
+    if not mark or not number.isdecimal():
+        raise ModelError(f"{spec.text}: which exit? Write {spec.text}#1, or record {spec.text} to have them all")
+    path = weights or Path(name)
+    network, description = read_network(path)
+    k = int(number)
+    if not 1 <= k <= network.exits:
+        raise ModelError(f"{spec.text}: the network has exits 1 to {network.exits}")
+    digest = state_hash(network.state_dict())
+    return Model(
+        spec=spec.text,
+        backend=TorchBackend(Whole(network, k - 1), device),
+        preprocessing=description.preprocessing,
+        weights_hash=digest,
+        input_shape=description.input_shape,
+        n_classes=description.classes,
+        class_names=description.class_names,
+        count=functools.cache(lambda: count_exit(network, k - 1, description.input_shape)),
+        weights=lambda target: _copy(path, target),
+        exit_of=ExitOf(digest, k, network.exits, _segments(path, digest, description.input_shape, device)),
+    )
+
+
+def exit_names(text: str) -> list[str]:
+    """``exits:FILE`` as the names of all its exits."""
+    path = Path(text.partition(":")[2])
+    description = read_description(path)
+    last = len(description.exits) + 1 if description.kind == "attached" else int(description.arguments["blocks"])
+    return [f"{text}#{k}" for k in range(1, last + 1)]
+
+
+def count_exit(network: ExitNetwork, k: int, shape: tuple[int, ...]) -> Counted:
+    """``macs`` of everything through exit *k* (from 0) with its own head alone, ``head_macs``, ``params``."""
+    import torch
+
+    from pilotfish.models.exits.network import Whole
+    from pilotfish.models.macs import count_macs, count_parameters
+
+    inputs = (torch.zeros(1, *shape),)
+    whole = Whole(network, k)
+    found = counted(count_macs(whole, inputs), 0)
+    head, head_macs = network.head(k), 0.0
+    if head is not None:
+        seen: list[tuple[torch.Tensor, ...]] = []
+        handle = head.register_forward_pre_hook(lambda _, given: seen.append(given))
+        with torch.inference_mode():
+            whole(*inputs)
+        handle.remove()
+        head_macs = float(count_macs(head, tuple(x.clone() for x in seen[0])).total)
+    parameters = sum(count_parameters(m) for m in network.trunk(k)) + (count_parameters(head) if head else 0)
+    return Counted({**found.costs, "params": float(parameters), "head_macs": head_macs}, found.notes)
+
+
+def _segments(
+    path: Path, digest: str, shape: tuple[int, ...], device: str
+) -> Callable[[int, int, str | None], Segment]:
+    """What runs the network from one exit to another, loaded when it is asked for."""
+
+    @functools.cache
+    def network() -> ExitNetwork:
+        return read_network(path)[0]
+
+    def make(first: int, last: int, backend: str | None) -> Segment:
+        """From exit *first* (0: the inputs) to exit *last*, counting from 1."""
+        if device == "cpu" and backend in (None, "onnxruntime"):
+            file, outputs = span_files(network, digest, shape, first, last - 1)
+            return OnnxSpan(file, outputs)
+        return TorchSpan(network(), first, last - 1, device)
+
+    return make
+
+
+def _copy(path: Path, target: Path) -> None:
+    shutil.copyfile(path, target)

@@ -1,0 +1,78 @@
+"""What runs a span of a network in the engine: torch, or ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pilotfish.models.machine import cpu_count
+from pilotfish.models.model import F32, Carry, blamed
+from pilotfish.models.onnx_backend import open_session
+
+if TYPE_CHECKING:
+    from pilotfish.models.exits.network import ExitNetwork
+
+
+class TorchSpan:
+    """Parts *first* … *last* (from 0) of a network and exit *last*; features stay on the device."""
+
+    name = "torch"
+
+    def __init__(self, network: ExitNetwork, first: int, last: int, device: str = "cpu") -> None:
+        import torch
+
+        from pilotfish.models.exits.network import Span
+
+        self._torch, self.device = torch, torch.device(device)
+        self.span = Span(network, first, last).eval().to(self.device)
+
+    def step(self, inputs: F32 | None, carry: Carry | None) -> tuple[F32, Carry]:
+        """Logits float32 (N, C), and the features after the last part."""
+        torch = self._torch
+        with torch.inference_mode(), blamed("the network", _first(inputs, carry)):
+            given = (carry or ()) if inputs is None else (np.ascontiguousarray(inputs),)
+            logits, *features = self.span(*(torch.as_tensor(part).to(self.device) for part in given))
+            return logits.float().cpu().numpy(), tuple(features)
+
+
+class OnnxSpan:
+    """The same from an ONNX file; features are arrays."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: Path, outputs: int, threads: int | None = None) -> None:
+        self.path, self.outputs, self.threads = path, outputs, threads or cpu_count()
+        self._session: Any = None
+        self._opening = threading.Lock()
+
+    def with_threads(self, threads: int) -> OnnxSpan:
+        """The same with other threads."""
+        return self if threads == self.threads else OnnxSpan(self.path, self.outputs, threads)
+
+    @property
+    def session(self) -> Any:
+        """Opened when it is first needed."""
+        with self._opening:
+            if self._session is None:
+                self._session = open_session(self.path, self.threads)
+                self._inputs = [entry.name for entry in self._session.get_inputs()]
+        return self._session
+
+    def step(self, inputs: F32 | None, carry: Carry | None) -> tuple[F32, Carry]:
+        """Logits float32 (N, C), and the features after the last part."""
+        session = self.session
+        given = [np.asarray(part) for part in ((carry or ()) if inputs is None else (inputs,))]
+        with blamed(str(self.path), _first(inputs, carry)):
+            logits, *features = session.run(None, dict(zip(self._inputs, given, strict=True)))
+        return logits, tuple(features)
+
+
+Network = Callable[[], "ExitNetwork"]
+
+
+def _first(inputs: F32 | None, carry: Carry | None) -> Any:
+    return inputs if inputs is not None else (carry or (np.empty(0),))[0]

@@ -1,0 +1,94 @@
+"""Stages that are exits of one network: each goes on from the features of the stage before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from pilotfish.models import Model
+from pilotfish.models.model import F32, Backend, Carry, Segment
+from pilotfish.runtime.stage import join, take
+
+Runner = Backend | Segment
+
+
+def shares_with(before: Model | None, model: Model) -> bool:
+    """Whether *model* is a later exit of the network that *before* is an exit of."""
+    a, b = before.exit_of if before else None, model.exit_of
+    return a is not None and b is not None and a.network == b.network and a.position < b.position
+
+
+def linked(models: Sequence[Model], backends: Sequence[str | None]) -> list[tuple[Runner, bool]]:
+    """What runs each stage, and whether it goes on from the features of the stage before.
+
+    backends  names; None for the device's default
+    """
+    found: list[tuple[Runner, bool]] = []
+    for k, model in enumerate(models):
+        before = models[k - 1] if k else None
+        goes_on = k + 1 < len(models) and shares_with(model, models[k + 1])
+        shares = shares_with(before, model)
+        own = model.exit_of
+        if own is None or not (shares or goes_on):
+            found.append((model.backend, False))
+            continue
+        start = before.exit_of.position if shares and before is not None and before.exit_of is not None else 0
+        found.append((own.segment(start, own.position, backends[k]), shares))
+    return found
+
+
+def threaded(runner: Runner, threads: int | None) -> Runner:
+    """*runner* with calls of so many threads, where it can do so."""
+    if threads is None or not hasattr(runner, "with_threads"):
+        return runner
+    return cast(Runner, cast(Any, runner).with_threads(threads))
+
+
+def alone(runners: Sequence[tuple[Runner, bool]], k: int, inputs: F32) -> Backend:
+    """Stage *k* as a model of its own, for timing it alone. A stage that shares its backbone goes on from the features
+    of *inputs*, computed beforehand, and takes numbers of samples (n, 1) instead of inputs."""
+    runner, shares = runners[k]
+    if not shares:
+        return cast(Backend, runner) if hasattr(runner, "run") else _Part(cast(Any, runner), None)
+    return _Part(cast(Any, runner), features_before(runners, k, inputs))
+
+
+class _Part:
+    """A segment that forgets its features."""
+
+    def __init__(self, segment: Segment, features: Carry | None) -> None:
+        self.segment, self.features = segment, features
+        if hasattr(segment, "with_threads"):
+            self.with_threads = lambda threads: _Part(cast(Any, segment).with_threads(threads), features)
+
+    @property
+    def name(self) -> str:
+        """The segment's backend."""
+        return str(getattr(self.segment, "name", "torch"))
+
+    def run(self, batch: F32) -> F32:
+        """Logits float32 (n, C)."""
+        if self.features is None:
+            return self.segment.step(batch, None)[0]
+        rows = np.abs(batch[:, 0]).astype(np.intp) % len(self.features[0])
+        if len(rows) and rows[-1] - rows[0] + 1 == len(rows):  # as a batch is that was cut from one before it
+            return self.segment.step(None, tuple(part[rows[0] : rows[-1] + 1] for part in self.features))[0]
+        return self.segment.step(None, take(self.features, rows))[0]
+
+
+def features_before(runners: Sequence[tuple[Runner, bool]], k: int, inputs: F32, size: int = 32) -> Carry:
+    """The features that stage *k* goes on from, of samples whose *inputs* are those of the network's first stage."""
+    first = k
+    while runners[first][1]:
+        first -= 1
+    parts = []
+    for start in range(0, len(inputs), size):
+        carry: Carry | None = None
+        for runner, shares in runners[first:k]:
+            given = None if shares else inputs[start : start + size]
+            _, carry = cast(Segment, runner).step(given, carry)
+        if carry is not None:
+            parts.append(carry)
+    return join(parts)

@@ -1,0 +1,8 @@
+"""Training networks with exits; every training ends in a file that ``record`` takes."""
+
+from pilotfish.train.exits import train_exits
+from pilotfish.train.loop import Trained
+from pilotfish.train.msdnet import train_msdnet
+from pilotfish.train.recipe import Recipe, load_recipe
+
+__all__ = ["Recipe", "Trained", "load_recipe", "train_exits", "train_msdnet"]

@@ -1,0 +1,127 @@
+"""A network to attach exits to, by a model's name, and how to build it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pilotfish.data import Dataset
+from pilotfish.errors import DataError, ModelError
+from pilotfish.models import Model, Preprocessing, load_model
+from pilotfish.models.checkpoint import read_document
+from pilotfish.models.exits.describe import build_backbone, checked_arguments
+from pilotfish.models.preprocessing import Sample
+from pilotfish.models.spec import parse_spec
+
+KINDS = ("timm", "torchvision", "checkpoint")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """module: the network; name, arguments: how it is built again; random: whether its weights are fresh."""
+
+    module: nn.Module
+    name: str
+    arguments: Mapping[str, Any]
+    classes: int
+    input_shape: tuple[int, ...]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None = None
+    random: bool = False
+
+
+def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None = None, seed: int = 0) -> Backbone:
+    """The network called *model*: ``timm:NAME``, ``torchvision:NAME`` or ``checkpoint:FILE``, with its weights.
+
+    arguments  numbers for its constructor; it is then built anew, with fresh weights, for the size, the colours and the
+               classes of *data*
+
+    ModelError for a model that is no torch network.
+    """
+    spec = parse_spec(model)
+    if spec.kind not in KINDS:
+        raise ModelError(f"{model}: exits are attached to {', '.join(f'{kind}:…' for kind in KINDS)}")
+    if arguments:
+        return _fresh(f"{spec.kind}:{spec.name}", data, checked_arguments(arguments), seed)
+    loaded = load_model(model, backend="torch")
+    module = getattr(loaded.backend, "module", None)
+    if module is None or loaded.input_shape is None or loaded.n_classes is None:
+        raise ModelError(f"{model}: exits are attached to torch networks that classify pictures")
+    name, built = _how(spec.kind, spec.name, loaded, spec.size)
+    return Backbone(
+        module=module,
+        name=name,
+        arguments=built,
+        classes=loaded.n_classes,
+        input_shape=loaded.input_shape,
+        preprocessing=loaded.preprocessing,
+        class_names=loaded.class_names,
+        random=spec.options.get("weights") == "random",
+    )
+
+
+def preprocessing_for(data: Dataset, size: int | None = None) -> tuple[Preprocessing, tuple[int, ...]]:
+    """The preprocessing for a network that is trained from scratch on *data*: the pictures' own size, or *size*, and
+    their own mean and deviation, from up to 500 of them. Also the shape of one input."""
+    first = data.read(0)
+    channels, side = _channels(first), size or _side(first)
+    plain = Preprocessing(
+        size=(side, side), resize=None, interpolation="bilinear", mean=(0.0,) * channels, std=(1.0,) * channels
+    )
+    step = max(1, len(data) // 500)
+    pixels = torch.stack([torch.from_numpy(plain(data.read(i))) for i in range(0, len(data), step)])
+    mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)
+    chain = Preprocessing(
+        size=(side, side),
+        resize=None,
+        interpolation="bilinear",
+        mean=tuple(round(float(m), 4) for m in mean),
+        std=tuple(round(float(s), 4) for s in std),
+    )
+    return chain, (channels, side, side)
+
+
+def classes_of(data: Dataset) -> int:
+    """How many classes *data* has; DataError without labels."""
+    if data.labels is None:
+        raise DataError(f"{data.spec} has no labels to train on")
+    return len(data.class_names) if data.class_names else int(data.labels.max()) + 1
+
+
+def _fresh(name: str, data: Dataset, arguments: dict[str, Any], seed: int) -> Backbone:
+    size = arguments.get("img_size")
+    chain, shape = preprocessing_for(data, int(size) if size is not None else None)
+    classes = classes_of(data)
+    torch.manual_seed(seed)
+    module = build_backbone(name, arguments, classes)
+    return Backbone(module, name, arguments, classes, shape, chain, data.class_names, random=True)
+
+
+def _how(kind: str, name: str, loaded: Model, size: int | None) -> tuple[str, dict[str, Any]]:
+    """(backbone, arguments) that build a loaded model's network again."""
+    if kind == "checkpoint":
+        document = read_document(Path(name))
+        given = {k: v for k, v in dict(document.get("arguments") or {}).items() if k != "num_classes"}
+        return str(document["architecture"]), checked_arguments(given)
+    module: Any = getattr(loaded.backend, "module", None)
+    fixed = size is not None and getattr(module, "pretrained_cfg", {}).get("fixed_input_size")
+    return f"{kind}:{name}", {"img_size": size} if fixed else {}
+
+
+def _channels(sample: Sample) -> int:
+    mode = getattr(sample, "mode", None)
+    if mode is not None:
+        return 1 if mode in ("L", "1", "I", "F") else 3
+    shape: tuple[int, ...] = getattr(sample, "shape", ())
+    if len(shape) not in (2, 3):
+        raise DataError(f"samples of shape {tuple(shape)} are no pictures; expected (H, W) or (H, W, 3)")
+    return 3 if len(shape) == 3 and shape[2] == 3 else 1
+
+
+def _side(sample: Any) -> int:
+    return int(min(sample.size)) if hasattr(sample, "mode") else int(min(sample.shape[:2]))

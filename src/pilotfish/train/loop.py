@@ -1,0 +1,202 @@
+"""The training loop of networks with exits: resumable, and the same from the same seed however often it was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pilotfish.errors import ModelError
+from pilotfish.files import atomic_path, sha256_json
+from pilotfish.models.exits.network import ExitNetwork
+from pilotfish.train.losses import exit_losses, exit_weights
+from pilotfish.train.recipe import Recipe
+from pilotfish.train.samples import Samples, varied
+
+Tell = Callable[[str, int, int], None]
+Loss = Callable[[Sequence[torch.Tensor], torch.Tensor], list[torch.Tensor]]
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """losses: mean training loss per exit; accuracy: per exit on the held-out samples, at evaluation's transform."""
+
+    epoch: int
+    learning_rate: float
+    losses: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of a training.
+
+    file      the network, ``exits:FILE``
+    history   epoch by epoch
+    resumed   the epoch it went on from; 0 from the beginning
+    records   what recording the exits came to
+    """
+
+    file: Path
+    history: tuple[Epoch, ...]
+    resumed: int = 0
+    records: tuple[Any, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``pilotfish train --json``."""
+        return {
+            "network": str(self.file),
+            "resumed": self.resumed,
+            "accuracy": list(self.accuracy),
+            "epochs": [dataclasses.asdict(epoch) for epoch in self.history],
+            "records": [record.to_json() for record in self.records],
+        }
+
+    @property
+    def accuracy(self) -> tuple[float, ...]:
+        """Held-out accuracy of each exit at the end."""
+        return self.history[-1].accuracy
+
+
+def fit(
+    network: ExitNetwork,
+    training: Samples,
+    held_out: Samples,
+    recipe: Recipe,
+    checkpoint: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    identity: Any = None,
+    trunk: Sequence[nn.Module] = (),
+    tell: Tell | None = None,
+) -> tuple[tuple[Epoch, ...], int]:
+    """Train *network* in place; returns the history and the epoch that it went on from.
+
+    checkpoint  kept after every epoch, and gone on from when it is of this very training
+    identity    what else makes it this training (data, architecture)
+    trunk       modules that stay as they are and in evaluation mode, where the recipe freezes them
+
+    Each epoch draws from a generator of its own, so a training that was killed ends as one that was not (on the CPU).
+    """
+    target, progress = torch.device(device), tell or (lambda *_: None)
+    network.to(target)
+    frozen = list(trunk) if recipe.freeze else []
+    for module in frozen:
+        module.requires_grad_(False)
+    learned = [p for p in network.parameters() if p.requires_grad]
+    if not learned:
+        raise ModelError("nothing of the network is left to train: the backbone is frozen and there are no heads")
+    optimiser = _optimiser(learned, recipe)
+    batches = max(1, len(training) // recipe.batch_size)
+    mark = sha256_json([recipe.to_json(), seed, identity, len(training)])
+    history = _resume(checkpoint, mark, network, optimiser)
+    begun = len(history)
+    weights = exit_weights(network.exits, recipe)
+    for epoch in range(begun, recipe.epochs):
+        generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+        torch.manual_seed(1_000_003 * seed + epoch)  # dropout's own draws
+        network.train()
+        for module in frozen:
+            module.eval()
+        sums = torch.zeros(network.exits)
+        order = torch.randperm(len(training), generator=generator)
+        for i in range(batches):
+            rows = order[i * recipe.batch_size : (i + 1) * recipe.batch_size]
+            rate = learning_rate(recipe, epoch + i / batches)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            inputs = varied(training.inputs[rows], recipe.crop, recipe.flip, generator).to(target)
+            labels = training.labels[rows].to(target)
+            with torch.autocast(target.type, torch.bfloat16, enabled=recipe.amp):
+                losses = exit_losses(network(inputs), labels, recipe)
+            optimiser.zero_grad()
+            sum(w * loss for w, loss in zip(weights, losses, strict=True)).backward()  # type: ignore[union-attr]
+            optimiser.step()
+            sums += torch.stack([loss.detach().float().cpu() for loss in losses])
+            progress(f"epoch {epoch + 1} of {recipe.epochs}", i + 1, batches)
+        found = tuple(accuracy(network, held_out, target)) if len(held_out) else ()
+        history = (*history, Epoch(epoch + 1, rate, tuple((sums / batches).tolist()), found))
+        _keep(checkpoint, mark, network, optimiser, history)
+    network.eval()
+    return history, begun
+
+
+def accuracy(network: ExitNetwork, samples: Samples, device: torch.device) -> list[float]:
+    """Share of right answers per exit, in evaluation mode."""
+    was = network.training
+    network.eval()
+    right = torch.zeros(network.exits)
+    with torch.inference_mode():
+        for start in range(0, len(samples), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            labels = samples.labels[part].to(device)
+            for k, logits in enumerate(network.outputs(samples.inputs[part].to(device))):
+                right[k] += (logits.argmax(1) == labels).sum().cpu()
+    network.train(was)
+    return [float(r) / max(1, len(samples)) for r in right]
+
+
+def learning_rate(recipe: Recipe, epoch: float) -> float:
+    """The rate at a fraction of an epoch from 0."""
+    if epoch < recipe.warm_up_epochs:
+        return recipe.learning_rate * (0.01 + 0.99 * epoch / recipe.warm_up_epochs)
+    share = epoch / recipe.epochs
+    if recipe.schedule == "cosine":
+        begun = recipe.warm_up_epochs / recipe.epochs
+        left = (share - begun) / max(1e-9, 1 - begun)
+        return recipe.learning_rate * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * left)))
+    if recipe.schedule == "steps":
+        return float(recipe.learning_rate * 0.1 ** sum(share >= step for step in recipe.steps))
+    return recipe.learning_rate
+
+
+def _optimiser(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay)
+
+
+def _keep(
+    path: Path, mark: str, network: nn.Module, optimiser: torch.optim.Optimizer, history: Sequence[Epoch]
+) -> None:
+    document = {
+        "mark": mark,
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "history": [[e.epoch, e.learning_rate, list(e.losses), list(e.accuracy)] for e in history],
+    }
+    with atomic_path(path) as temporary:
+        torch.save(document, temporary)
+
+
+def _resume(path: Path, mark: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Epoch, ...]:
+    """The epochs that *path* holds of this training, their weights put into *network*; none where it is of another.
+
+    ModelError for a damaged file: an hour's work is not begun anew unasked.
+    """
+    if not path.is_file():
+        return ()
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+        if document["mark"] != mark:
+            raise ModelError(
+                f"{path} is of another training (data, recipe, architecture or seed differ); go on with the command "
+                "that began it, delete the file, or name another folder"
+            )
+        network.load_state_dict(document["network"])
+        optimiser.load_state_dict(document["optimiser"])
+        return tuple(Epoch(int(n), float(r), tuple(ls), tuple(a)) for n, r, ls, a in document["history"])
+    except ModelError:
+        raise
+    except Exception as error:  # torch raises many kinds for a file that is damaged or not its own
+        said = " ".join(str(error).split())[:120]
+        raise ModelError(f"{path}: not a checkpoint that can be gone on from ({said}); delete it") from error

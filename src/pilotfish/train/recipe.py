@@ -1,0 +1,128 @@
+"""How a network is trained: a small file that one can read and change."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pilotfish.errors import UsageError, nearest
+
+OPTIMISERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "steps", "constant")
+LOSSES = ("sum", "distill", "self_distill")
+WEIGHTS = ("equal", "linear")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training.
+
+    epochs, batch_size, optimiser, learning_rate, weight_decay, momentum (of sgd)
+    schedule        of the rate: ``cosine`` to a thousandth, ``steps`` (a tenth after each share of *steps*) or
+                    ``constant``
+    warm_up_epochs  over which the rate rises to its full
+    loss            ``sum`` of the exits' cross-entropies; ``distill`` adds the divergence from the last exit, which is
+                    detached; ``self_distill`` from the next exit (Zhang et al., "Be your own teacher", ICCV 2019)
+    weights         of the exits in the sum: ``equal``, or ``linear``, growing with depth
+    temperature, distillation  of the soft targets, and their share of the loss
+    label_smoothing as in torch
+    crop, flip      how pictures are varied: moved by up to so many pixels, mirrored
+    freeze          whether the backbone stays as it is
+    amp             mixed precision: bfloat16 where the device has it
+    holdout         share of the samples that is never trained on
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimiser: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warm_up_epochs: float = 0.0
+    steps: tuple[float, ...] = (0.5, 0.75)
+    loss: str = "sum"
+    weights: str = "equal"
+    temperature: float = 3.0
+    distillation: float = 0.5
+    label_smoothing: float = 0.0
+    crop: int = 0
+    flip: bool = False
+    freeze: bool = True
+    amp: bool = False
+    holdout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("optimiser", self.optimiser, OPTIMISERS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("loss", self.loss, LOSSES),
+            ("weights", self.weights, WEIGHTS),
+        ):
+            if value not in known:
+                raise UsageError(f"unknown {what} {value!r} in a recipe; {nearest(value, known)}")
+        if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0 or not 0 <= self.holdout < 1:
+            raise UsageError(
+                "a recipe has epochs >= 1, batch_size >= 2, learning_rate > 0 and 0 <= holdout < 1; found "
+                f"{self.epochs}, {self.batch_size}, {self.learning_rate:g} and {self.holdout:g}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {**dataclasses.asdict(self), "steps": list(self.steps)}
+
+
+def load_recipe(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by the name of one that is shipped (``exits``, ``msdnet``) or from a .toml file; *changes* replace
+    values of it. UsageError for unknown names and values of another type."""
+    if isinstance(source, str) and not source.endswith(".toml"):
+        shipped = resources.files("pilotfish.train") / "recipes" / f"{source}.toml"
+        if not shipped.is_file():
+            raise UsageError(f"no recipe {source!r}; expected exits, msdnet, or a .toml file")
+        text = shipped.read_text(encoding="utf-8")
+    else:
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{source}: the recipe cannot be read ({error})") from error
+    try:
+        values = {**tomllib.loads(text), **(changes or {})}
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source}: not a TOML file ({error})") from error
+    return Recipe(**{key: _value(key, value, str(source)) for key, value in values.items()})
+
+
+def parse_changes(pairs: list[str] | None) -> dict[str, Any]:
+    """``epochs=3``, ``freeze=false`` as values; UsageError for anything else."""
+    found = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        try:
+            found[key.strip()] = tomllib.loads(f"x = {text}" if equals else "")["x"]
+        except (tomllib.TOMLDecodeError, KeyError):
+            found[key.strip()] = text.strip()
+            if not equals:
+                raise UsageError(f"--set takes KEY=VALUE, such as epochs=3; found {pair!r}") from None
+    return found
+
+
+def _value(key: str, value: Any, where: str) -> Any:
+    kinds = {field.name: field.type for field in dataclasses.fields(Recipe)}
+    if key not in kinds:
+        raise UsageError(f"{where}: a recipe has no {key!r}; {nearest(key, kinds)}")
+    kind = str(kinds[key])
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "int" and number and float(value).is_integer():
+        return int(value)
+    if kind == "float" and number:
+        return float(value)
+    if (kind == "bool" and isinstance(value, bool)) or (kind == "str" and isinstance(value, str)):
+        return value
+    if kind.startswith("tuple") and isinstance(value, list) and all(isinstance(v, int | float) for v in value):
+        return tuple(float(v) for v in value)
+    raise UsageError(f"{where}: {key} takes {kind}, found {value!r}")
