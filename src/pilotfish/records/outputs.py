@@ -24,6 +24,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+UNDERFLOWN = 1e-280  # a sum of exponentials below it has lost terms
 LARGEST = float(np.finfo(np.float64).max)
 
 
@@ -83,12 +84,13 @@ def from_logits(logits: FloatArray, top_k: int = 1, keep_all: bool = False) -> O
     top = z[rows, best].astype(np.float64)
     others = z.astype(np.float64)
     others[rows, best] = -np.inf
-    second = others.max(axis=1)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        # relative to the runner-up: relative to the top, sums underflow where it leads by more than 745
-        others -= np.where(np.isfinite(second), second, 0.0)[:, None]
-        lead = top - np.where(np.isfinite(second), second, 0.0)
-        log_odds = lead - np.log(np.exp(others, out=others).sum(axis=1))
+        others -= top[:, None]
+        sums = np.exp(others, out=others).sum(axis=1)
+        log_odds = -np.log(sums)
+        far = np.flatnonzero(~(sums > UNDERFLOWN))
+        if len(far):
+            log_odds[far] = _far_log_odds(z[far], best[far])
         log_odds = np.minimum(log_odds, LARGEST)  # keeps NaN; +inf would meet a threshold of +inf
         log_sum_exp = top + np.log1p(np.exp(-log_odds))
     log_odds[~np.isfinite(top)] = np.nan
@@ -109,19 +111,31 @@ def from_logits(logits: FloatArray, top_k: int = 1, keep_all: bool = False) -> O
     )
 
 
+def _far_log_odds(z: FloatArray, best: NDArray[np.intp]) -> F64:
+    """The log-odds of rows whose sums underflow relative to the top: relative to the runner-up they do not."""
+    rows = np.arange(len(z))
+    others = z.astype(np.float64)
+    top = others[rows, best]
+    others[rows, best] = -np.inf
+    second = others.max(axis=1)
+    second = np.where(np.isfinite(second), second, 0.0)
+    found: F64 = (top - second) - np.log(np.exp(others - second[:, None]).sum(axis=1))
+    return found
+
+
 def log_odds_of_one(row: F32) -> tuple[int, float] | None:
     """(prediction, log_odds) of one sample's logits (C,), to the bit what :func:`from_logits` gives, in a third of its
-    time. None where outputs are not finite or a single class is possible: ask :func:`from_logits`."""
+    time. None where outputs are not finite or one class is all but certain: ask :func:`from_logits`."""
     best = int(row.argmax())
     others = row.astype(np.float64)
     top = float(others[best])
     others[best] = -np.inf
-    second = float(np.maximum.reduce(others))  # reduce: max and sum take a detour through Python
-    if not (math.isfinite(top) and math.isfinite(second)):
+    if not math.isfinite(top):
         return None
-    np.subtract(others, second, out=others)
+    np.subtract(others, top, out=others)
     np.exp(others, out=others)
-    return best, float((top - second) - np.log(np.add.reduce(others)))
+    total = np.add.reduce(others)  # reduce: sum takes a detour through Python
+    return (best, -float(np.log(total))) if total > UNDERFLOWN else None
 
 
 def from_probabilities(probabilities: FloatArray, top_k: int = 1, keep_all: bool = False) -> Outputs:
