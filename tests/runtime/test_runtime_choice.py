@@ -18,7 +18,7 @@ from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions, record
 from pilotfish.runtime import Cascade, StageRuntime, tune_runtime
 from pilotfish.runtime.choice import FILE, default_runtime, read_choices, write_choices
-from pilotfish.runtime.measure import fastest
+from pilotfish.runtime.measure import Measured, agreed, fastest
 from support.process import command, refusal
 
 if TYPE_CHECKING:
@@ -202,3 +202,19 @@ def test_a_backend_that_is_gone_is_replaced(tmp_path: Path) -> None:
     cascade = Cascade.load(folder)
     assert [m.backend.name for m in cascade.models] == ["onnxruntime", "torch"]
     assert len(cascade.predict(data)) == 60
+
+
+def test_stages_run_in_ways_that_go_together() -> None:
+    def measured(*found: tuple[int, int, float]) -> tuple[Measured, ...]:
+        return tuple(
+            sorted((Measured("onnxruntime", 4, threads, lanes, ms) for threads, lanes, ms in found), key=lambda m: m.ms)
+        )
+
+    saver = measured((1, 2, 10.0), (2, 1, 12.0))
+    base = measured((2, 1, 35.0), (1, 2, 36.0))
+    assert [c.lanes for c in agreed([saver, base], [1.0, 1.0])] == [2, 2]  # 46 against 47
+    assert [c.lanes for c in agreed([saver, base], [0.1, 1.0])] == [1, 1]  # 37 against 36.2
+    only = measured((2, 1, 35.0))
+    assert [c.lanes for c in agreed([saver, only], [1.0, 0.1])] == [1, 1]
+    alone = measured((1, 2, 10.0))
+    assert [c.lanes for c in agreed([alone, only], [1.0, 0.1])] == [2, 1]  # there is no way that both have
