@@ -55,7 +55,7 @@ def export_onnx(module: torch.nn.Module, shapes: Shapes, target: Path) -> Export
     reasons = []
     for name, export in (("trace", _by_trace), ("torch.export", _by_torch_export)):
         try:
-            with _quiet():
+            with quiet():
                 export(module, shapes, target)
             found = _checked(module, shapes, target, name)
             return _folded(module, shapes, target, found) or found
@@ -151,7 +151,7 @@ def _checked(module: torch.nn.Module, shapes: Shapes, target: Path, exporter: st
         if shapes_found != shapes_expected:
             raise ModelError(f"found outputs {shapes_found} for a batch of {size}, expected {shapes_expected}")
         logits = max(logits, float(np.abs(found[0] - expected[0]).max()))
-        probabilities = max(probabilities, float(np.abs(_softmax(found[0]) - _softmax(expected[0])).max()))
+        probabilities = max(probabilities, float(np.abs(softmax(found[0]) - softmax(expected[0])).max()))
         for a, b in zip(found[1:], expected[1:], strict=True):
             gap, most = float(np.abs(a - b).max(initial=0.0)), float(np.abs(b).max(initial=0.0))
             if gap > TOLERANCE * max(1.0, most):
@@ -168,13 +168,14 @@ def _run_torch(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tupl
     return tuple(found) if isinstance(found, tuple | list) else (found,)
 
 
-def _softmax(z: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
+def softmax(z: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Probabilities float64 (N, C) of logits."""
     e = np.exp(z.astype(np.float64) - z.max(axis=1, keepdims=True))
     return np.asarray(e / e.sum(axis=1, keepdims=True))
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Exporters talk on stdout, in warnings and through loggers; their errors are raised all the same."""
     previous = logging.root.manager.disable
     logging.disable(logging.ERROR)

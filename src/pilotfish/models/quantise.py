@@ -6,13 +6,9 @@ accuracy and costs of its own, and planning sees what it is really worth.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +21,7 @@ from pilotfish.files import atomic_path
 from pilotfish.models.load import load_model
 from pilotfish.models.model import F32, Model
 from pilotfish.models.onnx_backend import OnnxBackend
+from pilotfish.models.onnx_export import quiet, softmax
 from pilotfish.models.onnx_metadata import write_metadata
 from pilotfish.models.timing import time_batches
 
@@ -97,7 +94,7 @@ def quantise(
         tell("quantising", 0, 1)
         _write(model, model.backend, inputs[~held], temporary, calibration, reduced)
         after = OnnxBackend(temporary)
-        p, q = _probabilities(model.backend.run(inputs[held])), _probabilities(after.run(inputs[held]))
+        p, q = softmax(model.backend.run(inputs[held])), softmax(after.run(inputs[held]))
         shape = inputs.shape[1:]
         before_ms, after_ms = (time_batches(b, shape, seconds=1.5).throughput for b in (model.backend, after))
         size = temporary.stat().st_size
@@ -152,7 +149,7 @@ def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibr
     with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder:
         prepared = Path(folder) / "prepared.onnx"
         try:
-            with _quiet():
+            with quiet():
                 quant_pre_process(str(backend.path), str(prepared), skip_symbolic_shape=True)
                 graph = onnx.load(str(prepared)).graph
                 ortq.quantize_static(
@@ -211,21 +208,3 @@ def _has_vnni() -> bool:
     info = Path("/proc/cpuinfo")
     flags = info.read_text(errors="replace").split() if info.is_file() else []
     return any(flag in flags for flag in VNNI)
-
-
-def _probabilities(logits: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
-    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantiser advises and reports on stdout and through loggers; its errors are raised all the same."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -18,6 +18,7 @@ from pilotfish.models import Model
 from pilotfish.models.backends import NAMES, offered
 from pilotfish.models.machine import describe_machine, device_name
 from pilotfish.models.model import F32, Backend
+from pilotfish.models.onnx_export import softmax
 from pilotfish.runtime.choice import StageRuntime, write_choices
 from pilotfish.runtime.load_stage import load_stage
 from pilotfish.runtime.measure import Measured, agreed, fastest
@@ -198,9 +199,4 @@ def _inputs(model: Model, stage: Stage, data: Dataset | None) -> F32:
 
 def _difference(a: F32, b: F32) -> float:
     """The largest difference of a probability."""
-    return float(np.abs(_probabilities(a) - _probabilities(b)).max())
-
-
-def _probabilities(logits: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
-    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))
+    return float(np.abs(softmax(a) - softmax(b)).max())
