@@ -122,6 +122,7 @@ def test_exits_are_spread_by_macs() -> None:
         for k in range(3)
     ]
     np.testing.assert_allclose(shares, [0.25, 0.5, 0.75], atol=0.08)
+    assert spread_layers(small.build("convnet", 5, 8, 8), (1, 8, 8), 2) == ["5", "8"]  # after activations, never twice
     with pytest.raises(ModelError, match=r"40 exits were asked for; the backbone has places for \d+"):
         spread_layers(backbone, (3, 64, 64), 40)
 

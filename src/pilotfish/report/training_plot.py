@@ -17,6 +17,7 @@ def write_training_plot(document: Mapping[str, Any], path: Path) -> Path:
     import matplotlib
     import matplotlib.style
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     ending, epochs = plot_format(path), document["epochs"]
     exits = len(epochs[-1]["losses"])
@@ -40,6 +41,7 @@ def write_training_plot(document: Mapping[str, Any], path: Path) -> Path:
         loss.set_title("training loss", loc="left")
         for ax in (accuracy, loss):
             ax.set_xlabel("epoch", color=MUTED)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         loss.legend(frameon=False, fontsize=9)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format=ending, dpi=144, metadata={"Date": None} if ending == "svg" else None)

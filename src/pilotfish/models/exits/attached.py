@@ -14,6 +14,8 @@ from pilotfish.models.exits.heads import channels_of, layout_of, make_head
 from pilotfish.models.exits.network import ExitNetwork, Features
 from pilotfish.models.macs import count_macs
 
+LATEST = 0.95  # share of the MACs beyond which an exit saves nothing
+
 
 @dataclass(frozen=True)
 class Attachment:
@@ -85,7 +87,8 @@ def spread_layers(backbone: nn.Module, shape: tuple[int, ...], exits: int) -> li
             spent.append(total)
             features = part(*features)
     backbone.train(was)
-    inside = [(macs, name) for macs, name in zip(spent, names, strict=False) if 0 < macs < total]
+    places = dict(zip(spent, names, strict=False))  # of places with the same MACs the last: after norm and activation
+    inside = [(macs, name) for macs, name in places.items() if 0 < macs <= LATEST * total]
     chosen: list[str] = []
     for i in range(1, exits + 1):
         left = [
