@@ -28,7 +28,6 @@ from pilotfish.models.exits.msdnet import MSDNetConfig  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_exits, train_msdnet  # noqa: E402
 from pilotfish.train.backbone import preprocessing_for  # noqa: E402
 from pilotfish.train.losses import exit_losses, exit_weights  # noqa: E402
-from pilotfish.train.samples import varied  # noqa: E402
 from support.process import command, environment  # noqa: E402
 
 DIGITS = load_data("digits:train")
@@ -265,19 +264,17 @@ def test_losses_by_name(loss: str) -> None:
     assert sum(exit_weights(4, dataclasses.replace(recipe, weights="linear"))) == pytest.approx(4)
 
 
-def test_variations_move_and_mirror_each_picture_by_itself() -> None:
-    pictures = torch.arange(2 * 16, dtype=torch.float32).reshape(2, 1, 4, 4) + 1
-    seen = set()
-    for seed in range(60):
-        moved = varied(pictures, 1, True, torch.Generator().manual_seed(seed))
-        for one, of in zip(moved, pictures, strict=True):
-            options = []
-            padded = torch.nn.functional.pad(of, (1,) * 4)
-            for dy in range(3):
-                for dx in range(3):
-                    cut = padded[:, dy : dy + 4, dx : dx + 4]
-                    options += [cut, cut.flip(2)]
-            place = [torch.equal(one, option) for option in options]
-            assert any(place)
-            seen.add(place.index(True))
-    assert len(seen) > 12
+def test_a_plain_network_is_trained_alike_and_exits_can_be_attached_to_it(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, batch_size=64, learning_rate=5e-3, freeze=False)
+    plain = train_exits(
+        "small:convnet", DIGITS, tmp_path / "plain", exits=0, recipe=recipe, held_out=VAL, run=tmp_path / "run"
+    )
+    assert [r.model for r in plain.records] == ["small:convnet"], "a network of one exit keeps its name"
+    assert pilotfish.open_run(tmp_path / "run").read("small:convnet").meta.backbone is None
+    model = load_model(f"exits:{plain.file}")
+    assert model.exit_of is None
+    later = train_exits(f"exits:{plain.file}", DIGITS, tmp_path / "exits", layers=["5"], recipe=SHORT, held_out=VAL)
+    assert later.accuracy[-1] == plain.accuracy[-1], "the backbone stays as it is"
+    x = np.stack([model.preprocessing(VAL.read(i)) for i in range(20)])
+    last = load_model(f"exits:{later.file}#2", backend="torch").backend.run(x)
+    assert np.array_equal(last, load_model(f"exits:{plain.file}", backend="torch").backend.run(x))

@@ -18,7 +18,7 @@ COLUMNS += [("to ours", "right")]
 
 def bench(
     cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
-    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, or digits.")],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")],
     exit_ratio: Annotated[
         str | None,
         typer.Option(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build(
-    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, or digits.")],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")],
     model: Annotated[list[str], typer.Option(metavar="NAME", help="Base and savers; repeat or separate by commas.")],
     out: Annotated[Path, typer.Option(metavar="PATH", help="Cascade folder to write.")],
     max_drop: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 
 def record(
-    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, or digits.")],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")],
     model: Annotated[
         list[str], typer.Option(metavar="NAME", help="Model name; repeat or separate by commas (see pilotfish models).")
     ],

@@ -1,4 +1,4 @@
-"""``pilotfish train exits`` and ``pilotfish train msdnet``."""
+"""``pilotfish train exits``, ``msdnet``, ``esn`` and ``router``."""
 
 from __future__ import annotations
 
@@ -40,14 +40,22 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 
 @app.command("exits")
 def exits(
-    model: Annotated[str, typer.Option(metavar="NAME", help="timm:NAME, torchvision:NAME or checkpoint:FILE.")],
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="timm:NAME, torchvision:NAME, checkpoint:FILE or exits:FILE (its backbone)."),
+    ],
     data: Data,
     out: Out,
     run: RunFolder,
     layer: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A layer that an exit reads, such as layer2; repeatable.")
     ] = None,
-    exits: Annotated[int, typer.Option(metavar="N", min=1, help="Exits, spread by MACs, where no layer is named.")] = 3,
+    exits: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Exits, spread by MACs, where no layer is named; 0 trains the plain network."
+        ),
+    ] = 3,
     head: Annotated[str, typer.Option(metavar="KIND", help="linear, norm, mlp or conv.")] = "linear",
     width: Annotated[int, typer.Option(metavar="N", min=1, help="Hidden units or channels of mlp and conv.")] = 128,
     argument: Annotated[
@@ -140,6 +148,115 @@ def msdnet(
             held_out=load_data(val) if val else None,
             run=run,
             name=alias or "msdnet",
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+    _show(found, run, as_json)
+
+
+@app.command("esn")
+def esn(
+    saver: Annotated[str, typer.Option(metavar="NAME", help="The small model, trained; as for train exits --model.")],
+    base: Annotated[str, typer.Option(metavar="NAME", help="The big one, with the same classes and inputs.")],
+    data: Data,
+    out: Out,
+    run: RunFolder,
+    layer: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A layer of the base that an exit reads; repeatable.")
+    ] = None,
+    exits: Annotated[int, typer.Option(metavar="N", min=1, help="Exits, spread by MACs, where no layer is named.")] = 3,
+    dim: Annotated[str, typer.Option(metavar="N,…", help="Dimension of the tokens; several make a grid.")] = "32",
+    attention: Annotated[str, typer.Option(metavar="N,…", help="Attention layers; several make a grid.")] = "1",
+    val: Val = None,
+    alias: Name = None,
+    recipe: RecipeFile = None,
+    changes: Changes = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train TinySaver's Exit Sequence Network: exits between a saver and a base, both left as they are.
+
+    Example: pilotfish train esn --saver timm:resnet18 --base timm:resnet50 --data folder:train --run run --out esn
+    """
+    from pilotfish.cli.output import progress_bars
+    from pilotfish.data import load_data
+    from pilotfish.train import load_recipe, train_esn
+    from pilotfish.train.recipe import parse_changes, parse_counts
+
+    with progress_bars() as progress:
+        found = train_esn(
+            saver,
+            base,
+            load_data(data),
+            out,
+            layers=layer or (),
+            exits=exits,
+            dims=parse_counts("--dim", dim),
+            attention=parse_counts("--attention", attention),
+            recipe=load_recipe(recipe or "esn", parse_changes(changes)),
+            held_out=load_data(val) if val else None,
+            run=run,
+            name=alias or "esn",
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+    _show(found, run, as_json)
+
+
+@app.command("router")
+def router(
+    saver: Annotated[str, typer.Option(metavar="NAME", help="The small model, trained; as for train exits --model.")],
+    base: Annotated[str, typer.Option(metavar="NAME", help="The big one, any model.")],
+    data: Data,
+    out: Out,
+    run: RunFolder,
+    kind: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="evaluator sees the saver's last features, prior has its own encoder."),
+    ] = "evaluator",
+    encoder: Annotated[
+        str, typer.Option(metavar="NAME", help="A prior router's network: small:convnet, timm:NAME, torchvision:NAME.")
+    ] = "small:convnet",
+    argument: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For the encoder's constructor, such as width=8.")
+    ] = None,
+    width: Annotated[int, typer.Option(metavar="N", min=1, help="Hidden units of an evaluator.")] = 64,
+    val: Val = None,
+    alias: Name = None,
+    recipe: RecipeFile = None,
+    changes: Changes = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train a network that foretells whether the saver suffices; recorded as the saver with that confidence.
+
+    Train it on samples that the saver was not trained on. tune it like any saver: --stages router,BASE.
+
+    Example: pilotfish train router --saver timm:resnet18 --base timm:resnet50 --data folder:val --run run --out router
+    """
+    from pilotfish.cli.output import progress_bars
+    from pilotfish.data import load_data
+    from pilotfish.train import load_recipe, train_router
+    from pilotfish.train.recipe import parse_changes
+
+    with progress_bars() as progress:
+        found = train_router(
+            saver,
+            base,
+            load_data(data),
+            out,
+            kind=kind,
+            encoder=encoder,
+            arguments=parse_changes(argument),
+            width=width,
+            recipe=load_recipe(recipe or "router", parse_changes(changes)),
+            held_out=load_data(val) if val else None,
+            run=run,
+            name=alias or "router",
             seed=seed,
             device=device,
             progress=progress,

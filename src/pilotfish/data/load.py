@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from pilotfish.data.arrays import load_arrays
 from pilotfish.data.dataset import Dataset
 from pilotfish.data.digits import SPLITS, load_digits
 from pilotfish.data.folder import load_folder
+from pilotfish.data.idx import load_idx
 from pilotfish.data.images import one_line
 from pilotfish.errors import DataError, nearest
 
 DATA_FORMS: tuple[tuple[str, str], ...] = (
     ("folder:PATH", "images in class sub-folders, or listed in PATH/labels.csv (file,label), or unlabelled"),
     ("arrays:FILE.npz", "x (N, …), with label (N), id (N) and class_names where there are any"),
+    ("idx:FILE", "MNIST's own form, such as train-images-idx3-ubyte.gz, with the labels' file beside it"),
     ("digits", "scikit-learn's 1,797 hand-written digits, 8 by 8 pixels"),
     ("digits:train", "half of the digits"),
     ("digits:val", "the other half"),
@@ -29,8 +32,9 @@ def load_data(spec: str) -> Dataset:
     kind, _, rest = spec.partition(":")
     if kind == "digits" and (rest in SPLITS or spec == "digits"):
         return load_digits(rest or None)
-    if kind in ("folder", "arrays") and rest:
-        return load_folder(rest) if kind == "folder" else load_arrays(rest)
+    loaders: dict[str, Callable[[str], Dataset]] = {"folder": load_folder, "arrays": load_arrays, "idx": load_idx}
+    if kind in loaders and rest:
+        return loaders[kind](rest)
     path = os.path.expanduser(spec)
     if os.path.isdir(path):
         return load_folder(spec)

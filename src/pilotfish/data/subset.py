@@ -59,3 +59,39 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Subset, Subset]:
     order = np.random.default_rng(seed).permutation(len(data))
     held = round(share * len(data))
     return Subset(data, np.sort(order[held:])), Subset(data, np.sort(order[:held]))
+
+
+@dataclass(frozen=True, eq=False)
+class Relabelled:
+    """The samples of *data* with other labels, int64 (N,), -1 for none."""
+
+    data: Dataset
+    labels: Labels
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def spec(self) -> str:
+        """The form of the data."""
+        return self.data.spec
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The samples' own."""
+        return self.data.ids
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the data's fingerprint and the labels."""
+        return hashlib.sha256(self.data.fingerprint.encode() + self.labels.astype("<i8").tobytes()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def read(self, i: int) -> Image.Image | npt.NDArray[Any]:
+        """Sample *i*."""
+        return self.data.read(i)
+
+
+def relabelled(data: Dataset, labels: Labels) -> Relabelled:
+    """*data* with other labels."""
+    return Relabelled(data, labels)

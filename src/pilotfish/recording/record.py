@@ -62,7 +62,8 @@ def _exits(name: str, alias: str) -> list[tuple[str, str]]:
         return [(name, alias)]
     from pilotfish.models.exits.load import exit_names
 
-    return [(one, f"{alias}#{k}") for k, one in enumerate(exit_names(name), 1)]
+    exits = exit_names(name)
+    return [(one, f"{alias}#{k}" if len(exits) > 1 else alias) for k, one in enumerate(exits, 1)]
 
 
 def record_model(

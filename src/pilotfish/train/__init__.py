@@ -1,8 +1,10 @@
 """Training networks with exits; every training ends in a file that ``record`` takes."""
 
+from pilotfish.train.esn import train_esn
 from pilotfish.train.exits import train_exits
 from pilotfish.train.loop import Trained
 from pilotfish.train.msdnet import train_msdnet
 from pilotfish.train.recipe import Recipe, load_recipe
+from pilotfish.train.router import train_router
 
-__all__ = ["Recipe", "Trained", "load_recipe", "train_exits", "train_msdnet"]
+__all__ = ["Recipe", "Trained", "load_recipe", "train_esn", "train_exits", "train_msdnet", "train_router"]

@@ -14,11 +14,14 @@ from pilotfish.data import Dataset
 from pilotfish.errors import DataError, ModelError
 from pilotfish.models import Model, Preprocessing, load_model
 from pilotfish.models.checkpoint import read_document
+from pilotfish.models.exits.attached import AttachedExits
 from pilotfish.models.exits.describe import build_backbone, checked_arguments
+from pilotfish.models.exits.file import read_network
 from pilotfish.models.preprocessing import Sample
 from pilotfish.models.spec import parse_spec
+from pilotfish.models.torch_backend import load_state
 
-KINDS = ("timm", "torchvision", "checkpoint")
+KINDS = ("timm", "torchvision", "checkpoint", "exits", "small")
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,23 @@ class Backbone:
 
 
 def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None = None, seed: int = 0) -> Backbone:
-    """The network called *model*: ``timm:NAME``, ``torchvision:NAME`` or ``checkpoint:FILE``, with its weights.
+    """The network called *model*, with its weights: ``timm:NAME``, ``torchvision:NAME``, ``checkpoint:FILE``, or
+    ``exits:FILE``, a network with attached exits whose backbone is taken without them.
 
     arguments  numbers for its constructor; it is then built anew, with fresh weights, for the size, the colours and the
-               classes of *data*
+               classes of *data*; ``small:convnet`` and ``small:mlp`` are built so alone
 
     ModelError for a model that is no torch network.
     """
+    if model.startswith("small:"):
+        return _fresh(model, data, {"side": 8, **checked_arguments(arguments or {})}, seed)
     spec = parse_spec(model)
     if spec.kind not in KINDS:
         raise ModelError(f"{model}: exits are attached to {', '.join(f'{kind}:…' for kind in KINDS)}")
+    if spec.kind == "exits":
+        return _without_exits(Path(spec.name))
+    if arguments and spec.kind == "checkpoint":
+        raise ModelError(f"{model}: its arguments are those it was trained with; give none")
     if arguments:
         return _fresh(f"{spec.kind}:{spec.name}", data, checked_arguments(arguments), seed)
     loaded = load_model(model, backend="torch")
@@ -93,8 +103,25 @@ def classes_of(data: Dataset) -> int:
     return len(data.class_names) if data.class_names else int(data.labels.max()) + 1
 
 
+def _without_exits(path: Path) -> Backbone:
+    network, description = read_network(path)
+    if not isinstance(network, AttachedExits):
+        raise ModelError(f"{path} is of the kind {description.kind}; a backbone is taken from attached exits only")
+    module = build_backbone(str(description.backbone), description.arguments, description.classes)
+    load_state(module, network.backbone_state(), str(path))
+    return Backbone(
+        module=module.eval(),
+        name=str(description.backbone),
+        arguments=description.arguments,
+        classes=description.classes,
+        input_shape=description.input_shape,
+        preprocessing=description.preprocessing,
+        class_names=description.class_names,
+    )
+
+
 def _fresh(name: str, data: Dataset, arguments: dict[str, Any], seed: int) -> Backbone:
-    size = arguments.get("img_size")
+    size = arguments.get("img_size", arguments.get("side"))
     chain, shape = preprocessing_for(data, int(size) if size is not None else None)
     classes = classes_of(data)
     torch.manual_seed(seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,21 @@ class Job:
 
 
 def train_network(
-    job: Job, network: ExitNetwork, description: Description, trunk: Sequence[nn.Module], identity: Any
+    job: Job,
+    network: ExitNetwork,
+    description: Description,
+    trunk: Sequence[nn.Module],
+    identity: Any,
+    kept: ExitNetwork | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Train, and write network, history and checkpoint into the job's folder."""
+    """Train, and write network, history and checkpoint into the job's folder.
+
+    trunk     what a recipe that freezes leaves as it is
+    identity  what else makes it this training
+    kept      the network that *description* describes, where it is a part of the one that is trained
+    more      further facts for the file and the history
+    """
     training, held_out = job.parts()
     chain, classes = description.preprocessing, description.classes
     history, resumed = fit(
@@ -56,6 +68,8 @@ def train_network(
         read_samples(held_out, chain, classes),
         job.recipe,
         job.out / CHECKPOINT,
+        chain=chain,
+        classes=classes,
         seed=job.seed,
         device=job.device,
         identity=[identity, training.fingerprint, held_out.fingerprint],
@@ -71,8 +85,9 @@ def train_network(
         "held_out": len(held_out),
         "accuracy": list(history[-1].accuracy),
         "torch": torch.__version__,
+        **(more or {}),
     }
-    save_network(network, dataclasses.replace(description, trained=facts), job.out / FILE)
+    save_network(kept or network, dataclasses.replace(description, trained=facts), job.out / FILE)
     epochs = [dataclasses.asdict(epoch) for epoch in history]
     write_json(job.out / HISTORY, {"trained": facts, "description": description.to_json(), "epochs": epochs})
     return Trained(job.out / FILE, history, resumed)

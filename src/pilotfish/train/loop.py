@@ -14,13 +14,14 @@ from torch import nn
 
 from pilotfish.errors import ModelError
 from pilotfish.files import atomic_path, sha256_json
+from pilotfish.models import Preprocessing
 from pilotfish.models.exits.network import ExitNetwork
+from pilotfish.train.augment import mixed, varied
 from pilotfish.train.losses import exit_losses, exit_weights
 from pilotfish.train.recipe import Recipe
-from pilotfish.train.samples import Samples, varied
+from pilotfish.train.samples import Samples
 
 Tell = Callable[[str, int, int], None]
-Loss = Callable[[Sequence[torch.Tensor], torch.Tensor], list[torch.Tensor]]
 EVALUATION_BATCH = 256
 
 
@@ -72,6 +73,8 @@ def fit(
     recipe: Recipe,
     checkpoint: Path,
     *,
+    chain: Preprocessing,
+    classes: int,
     seed: int = 0,
     device: str = "cpu",
     identity: Any = None,
@@ -81,6 +84,7 @@ def fit(
     """Train *network* in place; returns the history and the epoch that it went on from.
 
     checkpoint  kept after every epoch, and gone on from when it is of this very training
+    chain       what made the inputs of the pictures
     identity    what else makes it this training (data, architecture)
     trunk       modules that stay as they are and in evaluation mode, where the recipe freezes them
 
@@ -113,8 +117,14 @@ def fit(
             rate = learning_rate(recipe, epoch + i / batches)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            inputs = varied(training.inputs[rows], recipe.crop, recipe.flip, generator).to(target)
-            labels = training.labels[rows].to(target)
+            inputs, labels = mixed(
+                varied(training.inputs[rows], recipe, chain, generator),
+                training.labels[rows],
+                classes,
+                recipe,
+                generator,
+            )
+            inputs, labels = inputs.to(target), labels.to(target)
             with torch.autocast(target.type, torch.bfloat16, enabled=recipe.amp):
                 losses = exit_losses(network(inputs), labels, recipe)
             optimiser.zero_grad()

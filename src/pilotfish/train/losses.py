@@ -11,7 +11,10 @@ from pilotfish.train.recipe import Recipe
 
 
 def exit_losses(outputs: Sequence[torch.Tensor], labels: torch.Tensor, recipe: Recipe) -> list[torch.Tensor]:
-    """One loss per exit, means over the batch. outputs: logits (N, C) of each; labels int64 (N,)."""
+    """One loss per exit, means over the batch. outputs: logits (N, C) of each; labels int64 (N,), or probabilities
+    (N, C) of mixed samples."""
+    if recipe.loss == "saver_weighted":
+        return saver_weighted(outputs, labels, recipe.label_smoothing)
     found = [functional.cross_entropy(z, labels, label_smoothing=recipe.label_smoothing) for z in outputs]
     if recipe.loss == "sum" or len(outputs) == 1:
         return found
@@ -21,6 +24,18 @@ def exit_losses(outputs: Sequence[torch.Tensor], labels: torch.Tensor, recipe: R
         soft = soft_targets(outputs[k], teacher.detach(), recipe.temperature)
         found[k] = (1 - share) * found[k] + share * soft
     return found
+
+
+def saver_weighted(outputs: Sequence[torch.Tensor], labels: torch.Tensor, smoothing: float) -> list[torch.Tensor]:
+    """TinySaver's Eq. 11: 2 (1 - max softmax(y_S)) of each sample weighs its cross-entropy at the exits between; 0 for
+    the saver, ``outputs[0]``, and for the last exit, the base's own."""
+    weight = 2 * (1 - outputs[0].detach().softmax(dim=1).amax(dim=1))
+    nothing = outputs[0].new_zeros(())
+    between = [
+        (weight * functional.cross_entropy(z, labels, reduction="none", label_smoothing=smoothing)).mean()
+        for z in outputs[1:-1]
+    ]
+    return [nothing, *between, nothing]
 
 
 def soft_targets(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:

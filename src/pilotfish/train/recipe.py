@@ -14,7 +14,7 @@ from pilotfish.errors import UsageError, nearest
 
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "steps", "constant")
-LOSSES = ("sum", "distill", "self_distill")
+LOSSES = ("sum", "distill", "self_distill", "saver_weighted")
 WEIGHTS = ("equal", "linear")
 
 
@@ -27,11 +27,15 @@ class Recipe:
                     ``constant``
     warm_up_epochs  over which the rate rises to its full
     loss            ``sum`` of the exits' cross-entropies; ``distill`` adds the divergence from the last exit, which is
-                    detached; ``self_distill`` from the next exit (Zhang et al., "Be your own teacher", ICCV 2019)
+                    detached; ``self_distill`` from the next exit (Zhang et al., "Be your own teacher", ICCV 2019);
+                    ``saver_weighted`` is TinySaver's Eq. 11, of exit sequences: samples weigh 2 (1 - the saver's
+                    confidence), and neither the saver nor the last exit is trained
     weights         of the exits in the sum: ``equal``, or ``linear``, growing with depth
     temperature, distillation  of the soft targets, and their share of the loss
     label_smoothing as in torch
     crop, flip      how pictures are varied: moved by up to so many pixels, mirrored
+    auto_augment    AutoAugment's ImageNet policy, before that
+    mixup, cutmix   alpha of either; 0 is without; with both, one of them by a coin for each batch
     freeze          whether the backbone stays as it is
     amp             mixed precision: bfloat16 where the device has it
     holdout         share of the samples that is never trained on
@@ -53,6 +57,9 @@ class Recipe:
     label_smoothing: float = 0.0
     crop: int = 0
     flip: bool = False
+    auto_augment: bool = False
+    mixup: float = 0.0
+    cutmix: float = 0.0
     freeze: bool = True
     amp: bool = False
     holdout: float = 0.1
@@ -78,12 +85,12 @@ class Recipe:
 
 
 def load_recipe(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """A recipe by the name of one that is shipped (``exits``, ``msdnet``) or from a .toml file; *changes* replace
-    values of it. UsageError for unknown names and values of another type."""
+    """A recipe by the name of one that is shipped (``exits``, ``msdnet``, ``esn``, ``router``) or from a .toml file;
+    *changes* replace values of it. UsageError for unknown names and values of another type."""
     if isinstance(source, str) and not source.endswith(".toml"):
         shipped = resources.files("pilotfish.train") / "recipes" / f"{source}.toml"
         if not shipped.is_file():
-            raise UsageError(f"no recipe {source!r}; expected exits, msdnet, or a .toml file")
+            raise UsageError(f"no recipe {source!r}; expected exits, msdnet, esn, router, or a .toml file")
         text = shipped.read_text(encoding="utf-8")
     else:
         try:
@@ -109,6 +116,14 @@ def parse_changes(pairs: list[str] | None) -> dict[str, Any]:
             if not equals:
                 raise UsageError(f"--set takes KEY=VALUE, such as epochs=3; found {pair!r}") from None
     return found
+
+
+def parse_counts(option: str, text: str) -> list[int]:
+    """``8,32`` as whole numbers; UsageError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and part.isascii() and len(part) < 6 for part in parts):
+        raise UsageError(f"{option} takes whole numbers separated by commas, such as 8,32; found {text!r}")
+    return [int(part) for part in parts]
 
 
 def _value(key: str, value: Any, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""Samples in memory as a network takes them, and the variations that it is trained on."""
+"""Samples in memory, as a network takes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError, UnreadableSample
@@ -61,21 +60,3 @@ def read_samples(data: Dataset, preprocessing: Preprocessing, classes: int) -> S
         raise DataError(f"none of the {len(rows)} samples of {data.spec} could be read")
     kept = inputs if good.all() else inputs[good]
     return Samples(torch.from_numpy(kept), torch.from_numpy(labels[rows[good]].astype(np.int64)))
-
-
-def varied(inputs: torch.Tensor, crop: int, flip: bool, generator: torch.Generator) -> torch.Tensor:
-    """Pictures (N, C, H, W) moved by up to *crop* pixels each way and mirrored, each by its own draw."""
-    if inputs.ndim != 4 or not (crop or flip):
-        return inputs
-    n, _, height, width = inputs.shape
-    if crop:
-        padded = functional.pad(inputs, (crop,) * 4)
-        dy, dx = torch.randint(0, 2 * crop + 1, (2, n), generator=generator)
-        ys = dy[:, None] + torch.arange(height)
-        xs = dx[:, None] + torch.arange(width)
-        inputs = padded.permute(0, 2, 3, 1)[torch.arange(n)[:, None, None], ys[:, :, None], xs[:, None, :]]
-        inputs = inputs.permute(0, 3, 1, 2).contiguous()
-    if flip:
-        mirrored = torch.rand(n, generator=generator) < 0.5
-        inputs = torch.where(mirrored[:, None, None, None], inputs.flip(3), inputs)
-    return inputs

@@ -54,19 +54,21 @@ class AttachedExits(ExitNetwork):
         """The backbone's parts up to *k*."""
         return list(self.parts)[: k + 1]
 
+    def backbone_state(self) -> dict[str, torch.Tensor]:
+        """The backbone's own weights, by the names that they have in it."""
+        return {name: value for part in self.parts for name, value in part.state_dict().items()}
+
 
 def attach_exits(
     backbone: nn.Module, attachments: Sequence[Attachment], shape: tuple[int, ...], classes: int
 ) -> AttachedExits:
-    """*backbone* with exits. Its modules are used as they are, not copied.
+    """*backbone* with exits; with no attachments its own end is the only one. Its modules are used, not copied.
 
     shape    of one input
     classes  of the heads
 
     ModelError when the backbone cannot be cut there, with the nearest names for a layer that it lacks.
     """
-    if not attachments:
-        raise ModelError("no exits were given; name the layers that they read")
     found = cut(trace(backbone), [one.after for one in attachments])
     return AttachedExits(found.parts, found.taps, _heads(found, backbone, attachments, shape, classes))
 
@@ -74,6 +76,8 @@ def attach_exits(
 def spread_layers(backbone: nn.Module, shape: tuple[int, ...], exits: int) -> list[str]:
     """Layers after which the shares 1/(exits + 1), 2/(exits + 1), … of the backbone's MACs are spent, as nearly as
     places allow where a single tensor passes."""
+    if not exits:
+        return []
     traced = trace(backbone)
     names = single_cuts(traced)
     parts = cut(traced, names).parts if names else ()

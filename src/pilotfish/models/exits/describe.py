@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
     from pilotfish.models.exits.network import ExitNetwork
 
-KINDS = ("attached", "msdnet")
+KINDS = ("attached", "msdnet", "esn", "router")
 FORBIDDEN = ("pretrained", "checkpoint", "cache", "scriptable", "exportable")  # what could load or change code
 
 
 @dataclass(frozen=True)
 class Description:
-    """kind: ``attached`` or ``msdnet``.
+    """kind: one of KINDS.
 
-    backbone    of attached exits: ``timm:NAME``, ``torchvision:NAME`` or ``small:NAME``
-    arguments   numbers for the constructor
-    exits       of attached exits: ``after``, ``head``, ``width`` of each
+    backbone    of attached exits and of an exit sequence's base: ``timm:NAME``, ``torchvision:NAME`` or ``small:NAME``
+    arguments   numbers for the constructor; of an exit sequence and a router, for the backbone's
+    exits       of attached exits: ``after``, ``head``, ``width`` of each; of an exit sequence: ``after``
+    saver       of an exit sequence and a router: its ``backbone`` and ``arguments``
+    joint       of an exit sequence: ``dim``, ``layers``, ``attention_heads``; of a router: its ``width``, where it
+                evaluates the saver's features; else *backbone* is its encoder
     trained     how: method, epochs, seed, final accuracy per exit; for reading only
     """
 
@@ -39,6 +42,17 @@ class Description:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     exits: tuple[Mapping[str, Any], ...] = ()
     trained: Mapping[str, Any] = field(default_factory=dict)
+    saver: Mapping[str, Any] | None = None
+    joint: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many exits the network has."""
+        if self.kind == "router":
+            return 1
+        if self.kind == "msdnet":
+            return int(self.arguments["blocks"])
+        return len(self.exits) + (2 if self.kind == "esn" else 1)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -65,7 +79,11 @@ class Description:
                 arguments=checked_arguments(document.get("arguments", {})),
                 exits=tuple(dict(one) for one in document.get("exits", ())),
                 trained=dict(document.get("trained", {})),
+                saver=_part(document.get("saver")),
+                joint=checked_arguments(document.get("joint", {})),
             )
+            if (found.kind in ("esn", "router")) != (found.saver is not None):
+                raise ValueError(f"{'a saver is missing' if found.saver is None else 'nothing has a saver'}")
             if found.kind not in KINDS:
                 raise ValueError(f"kind is {found.kind!r}, expected one of {', '.join(KINDS)}")
             return found
@@ -86,14 +104,34 @@ def build(description: Description, weights: str | None = None) -> ExitNetwork:
             return MSDNet(MSDNetConfig(factors=factors, **{**values, "classes": description.classes}))
         except TypeError as error:
             raise ModelError(f"an MSDNet cannot be built: {error}") from error
+    if description.kind == "router":
+        return _router(description)
     from pilotfish.models.exits.attached import Attachment, attach_exits
 
     backbone = build_backbone(str(description.backbone), description.arguments, description.classes, weights)
+    shape, classes = description.input_shape, description.classes
     try:
         exits = [Attachment(**one) for one in description.exits]
+        if description.kind == "attached":
+            return attach_exits(backbone, exits, shape, classes)
+        from pilotfish.models.exits.esn import Bus, join_exits
+
+        return join_exits(_saver(description), backbone, exits, shape, Bus(**description.joint), classes)
     except TypeError as error:
         raise ModelError(f"exits cannot be attached: {error}") from error
-    return attach_exits(backbone, exits, description.input_shape, description.classes)
+
+
+def _saver(description: Description) -> nn.Module:
+    part = description.saver or {}
+    return build_backbone(str(part.get("backbone")), part.get("arguments", {}), description.classes)
+
+
+def _router(description: Description) -> ExitNetwork:
+    from pilotfish.models.exits.router import PriorRouter, evaluator
+
+    if description.backbone is not None:
+        return PriorRouter(_saver(description), build_backbone(description.backbone, description.arguments, 2))
+    return evaluator(_saver(description), description.input_shape, int(description.joint.get("width", 64)))
 
 
 def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weights: str | None = None) -> nn.Module:
@@ -139,6 +177,13 @@ def checked_arguments(arguments: Any) -> dict[str, Any]:
         if not re.fullmatch(r"[a-z_]\w{0,40}", str(key)) or str(key).startswith(FORBIDDEN) or not (plain or named):
             raise ModelError(f"argument {str(key)[:40]!r} = {str(value)[:60]!r} is not allowed; expected numbers")
     return dict(arguments)
+
+
+def _part(document: Any) -> dict[str, Any] | None:
+    """A saver's backbone and arguments."""
+    if document is None:
+        return None
+    return {"backbone": str(document["backbone"]), "arguments": checked_arguments(document.get("arguments", {}))}
 
 
 def _whole(value: Any, low: int, high: int) -> int:

@@ -27,10 +27,12 @@ def load_exit(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     allow_options(spec)
     name, mark, number = spec.name.rpartition("#")
     if not mark or not number.isdecimal():
-        raise ModelError(f"{spec.text}: which exit? Write {spec.text}#1, or record {spec.text} to have them all")
+        name, number = spec.name, ""
     path = weights or Path(name)
     network, description = read_network(path)
-    k = int(number)
+    if not number and network.exits > 1:
+        raise ModelError(f"{spec.text}: which exit? Write {spec.text}#1, or record {spec.text} to have them all")
+    k = int(number or 1)
     if not 1 <= k <= network.exits:
         raise ModelError(f"{spec.text}: the network has exits 1 to {network.exits}")
     digest = state_hash(network.state_dict())
@@ -44,16 +46,16 @@ def load_exit(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         class_names=description.class_names,
         count=functools.cache(lambda: count_exit(network, k - 1, description.input_shape)),
         weights=lambda target: _copy(path, target),
-        exit_of=ExitOf(digest, k, network.exits, _segments(path, digest, description.input_shape, device)),
+        exit_of=None
+        if network.exits == 1
+        else ExitOf(digest, k, network.exits, _segments(path, digest, description.input_shape, device)),
     )
 
 
 def exit_names(text: str) -> list[str]:
-    """``exits:FILE`` as the names of all its exits."""
-    path = Path(text.partition(":")[2])
-    description = read_description(path)
-    last = len(description.exits) + 1 if description.kind == "attached" else int(description.arguments["blocks"])
-    return [f"{text}#{k}" for k in range(1, last + 1)]
+    """``exits:FILE`` as the names of all its exits; a network of one exit keeps its name."""
+    count = read_description(Path(text.partition(":")[2])).count
+    return [f"{text}#{k}" for k in range(1, count + 1)] if count > 1 else [text]
 
 
 def count_exit(network: ExitNetwork, k: int, shape: tuple[int, ...]) -> Counted:

@@ -28,6 +28,10 @@ class ExitNetwork(nn.Module):
         """Logits (N, C) of exit *k*, from what its part returned."""
         raise NotImplementedError
 
+    def carry(self, k: int, features: Features) -> Features:
+        """What part *k* + 1 takes of what part *k* returned: all of it, where a network does not say otherwise."""
+        return features
+
     def head(self, k: int) -> nn.Module | None:
         """The module that exit *k* adds to the trunk; None where the exit is the trunk's own end."""
         raise NotImplementedError
@@ -40,8 +44,9 @@ class ExitNetwork(nn.Module):
         """Logits of every exit in turn; what is not asked for is not computed."""
         features: Features = (x,)
         for k in range(self.exits):
-            features = self.advance(k, features)
-            yield self.speak(k, features)
+            found = self.advance(k, features)
+            yield self.speak(k, found)
+            features = self.carry(k, found)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Logits (N, C) of all exits, the first one first."""
@@ -53,7 +58,7 @@ class Span(nn.Module):
 
     first, last  parts *first* … *last* are run, and exit *last* speaks
 
-    Takes the features of exit *first* - 1 (the inputs for *first* = 0) and returns (logits, *features of exit last).
+    Takes what exit *first* - 1 carries on (the inputs for *first* = 0) and returns (logits, *what exit last carries on).
     """
 
     def __init__(self, network: ExitNetwork, first: int, last: int) -> None:
@@ -66,10 +71,10 @@ class Span(nn.Module):
 
     def forward(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(logits, *features)."""
-        carried: Features = features
-        for k in range(self.first, self.last + 1):
-            carried = self.network.advance(k, carried)
-        return (self.network.speak(self.last, carried), *carried)
+        for k in range(self.first, self.last):
+            features = self.network.carry(k, self.network.advance(k, features))
+        found = self.network.advance(self.last, features)
+        return (self.network.speak(self.last, found), *self.network.carry(self.last, found))
 
 
 class Whole(nn.Module):
@@ -91,6 +96,6 @@ def carried_shapes(network: ExitNetwork, x: torch.Tensor) -> list[Sequence[torch
     features: Features = (x,)
     with torch.inference_mode():
         for k in range(network.exits):
-            features = network.advance(k, features)
+            features = network.carry(k, network.advance(k, features))
             found.append([part.shape for part in features])
     return found

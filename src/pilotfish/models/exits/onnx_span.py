@@ -22,7 +22,9 @@ def span_files(network: Network, digest: str, shape: tuple[int, ...], first: int
 
     loaded = network()
     x = torch.zeros(2, *shape)
-    given = [tuple(x.shape[1:])] if first == 0 else [tuple(s[1:]) for s in carried_shapes(loaded, x)[first - 1]]
+    shapes = carried_shapes(loaded, x)
+    given = [tuple(x.shape[1:])] if first == 0 else [tuple(s[1:]) for s in shapes[first - 1]]
+    made = [tuple(s[1:]) for s in shapes[last]]
     span = Span(loaded, first, last).eval()  # an exporter gives a module back in the mode that it found it in
-    path, _ = cached_span(span, given, f"{digest}:{first}-{last}")
-    return path, 1 + len(carried_shapes(loaded, x)[last])
+    path, _ = cached_span(span, given, f"{digest}:{first}-{last}:{made}")
+    return path, 1 + len(made)

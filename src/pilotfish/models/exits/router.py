@@ -1,0 +1,143 @@
+"""Learned routers (TinySaver, section 3.1, Eq. 2-5): a saver whose confidence comes from a network trained to foretell
+that the saver suffices.
+
+Both are networks of one exit whose logits are the saver's with another top: the argmax and the order of the other
+classes stay, and the top probability becomes (1 + e) / 2 of the router's estimate e. So thresholds, certificates and
+the engine treat a router as any saver.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pilotfish.models.exits.cut import Cut
+from pilotfish.models.exits.esn import cut_at_features
+from pilotfish.models.exits.heads import Pool, channels_of, layout_of
+from pilotfish.models.exits.network import ExitNetwork, Features
+
+KINDS = ("prior", "evaluator")
+
+
+class Router(ExitNetwork):
+    """A saver with a judge. Subclasses write :meth:`advance`, which returns (y_S, u), u (N,) the judge's log-odds of
+    "the saver suffices"."""
+
+    exits = 1
+    judge: nn.Module
+
+    def speak(self, k: int, features: Features) -> torch.Tensor:
+        """The saver's logits (N, C) with the judge's confidence."""
+        return with_confidence(features[0], features[1])
+
+    def head(self, k: int) -> nn.Module | None:
+        """The judge: its MACs are what the routing costs."""
+        return self.judge
+
+    def saver(self) -> Sequence[nn.Module]:
+        """The saver's modules, which stay as they are."""
+        raise NotImplementedError
+
+    def trunk(self, k: int) -> Sequence[nn.Module]:
+        """The saver."""
+        return self.saver()
+
+
+class PriorRouter(Router):
+    """An encoder of its own looks at the inputs, before the saver does (Eq. 2: C_Rt is its cost).
+
+    saver    with logits (N, C)
+    encoder  with two outputs, for "the base is needed" and "the saver suffices"
+    """
+
+    def __init__(self, saver: nn.Module, encoder: nn.Module) -> None:
+        super().__init__()
+        self.model, self.judge = saver, encoder
+
+    def advance(self, k: int, features: Features) -> Features:
+        """(y_S, u)."""
+        odds = self.judge(*features)
+        return (self.model(*features), odds[:, 1] - odds[:, 0])
+
+    def saver(self) -> Sequence[nn.Module]:
+        """The saver."""
+        return [self.model]
+
+
+class PostEvaluator(Router):
+    """A small head looks at the saver's last features (Eq. 4: C_E is its cost).
+
+    saver     in two parts, cut at those features
+    channels  of them
+    width     hidden units
+    """
+
+    def __init__(self, saver: Cut, channels: int, layout: str, width: int) -> None:
+        super().__init__()
+        self.parts, self.tap = nn.ModuleList(saver.parts), saver.taps[0]
+        self.judge = nn.Sequential(
+            Pool(layout), nn.LayerNorm(channels), nn.Linear(channels, width), nn.ReLU(), nn.Linear(width, 2)
+        )
+
+    def advance(self, k: int, features: Features) -> Features:
+        """(y_S, u)."""
+        inner: Features = self.parts[0](*features)
+        odds = self.judge(inner[self.tap])
+        (logits,) = self.parts[1](*inner)
+        return (logits, odds[:, 1] - odds[:, 0])
+
+    def saver(self) -> Sequence[nn.Module]:
+        """The saver's two parts."""
+        return list(self.parts)
+
+
+def evaluator(saver: nn.Module, shape: tuple[int, ...], width: int) -> PostEvaluator:
+    """A post-evaluator for *saver*. ModelError where it cannot be cut before its answer."""
+    found = cut_at_features(saver, shape)
+    was = saver.training
+    saver.eval()
+    with torch.no_grad():
+        features = found.parts[0](torch.zeros(2, *shape))[found.taps[0]]
+    saver.train(was)
+    layout = layout_of(features.shape, saver)
+    return PostEvaluator(found, channels_of(features.shape, layout), layout, width)
+
+
+def with_confidence(logits: torch.Tensor, odds: torch.Tensor) -> torch.Tensor:
+    """Logits (N, C) with the same argmax whose softmax gives it (1 + e) / 2, e = sigmoid(odds): log-odds of the top
+    against the rest log((1 + e) / (1 - e)) = log(1 + 2 exp(odds)). odds: (N,)."""
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    top = classes[None] == logits.argmax(dim=1, keepdim=True)
+    rest = torch.logsumexp(logits.masked_fill(top, -torch.inf), dim=1, keepdim=True)
+    return torch.where(top, functional.softplus(odds + math.log(2))[:, None], logits - rest)
+
+
+class Judging(ExitNetwork):
+    """A router as it is trained: two logits, "the base is needed" and "the saver suffices"."""
+
+    exits = 1
+
+    def __init__(self, router: Router) -> None:
+        super().__init__()
+        self.router = router
+
+    def advance(self, k: int, features: Features) -> Features:
+        """The router's."""
+        return self.router.advance(k, features)
+
+    def speak(self, k: int, features: Features) -> torch.Tensor:
+        """(N, 2)."""
+        odds = features[1]
+        return torch.stack([torch.zeros_like(odds), odds], dim=1)
+
+    def head(self, k: int) -> nn.Module | None:
+        """The judge."""
+        return self.router.judge
+
+    def trunk(self, k: int) -> Sequence[nn.Module]:
+        """The saver."""
+        return self.router.saver()

@@ -1,0 +1,83 @@
+"""``pilotfish train esn``: the exit sequence network of a saver and a base (TinySaver, sections 3.4, 6.3, 6.4)."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pilotfish.data import Dataset
+from pilotfish.errors import UsageError
+from pilotfish.models.exits.attached import Attachment, spread_layers
+from pilotfish.models.exits.esn import Bus, join_exits
+from pilotfish.models.torch_backend import state_hash
+from pilotfish.records import Run
+from pilotfish.train.finish import Job, record_exits, train_network
+from pilotfish.train.loop import Tell, Trained
+from pilotfish.train.pair import described, find_pair, saver_part
+from pilotfish.train.recipe import Recipe, load_recipe
+
+
+def train_esn(
+    saver: str,
+    base: str,
+    data: Dataset,
+    out: str | Path,
+    *,
+    layers: Sequence[str] = (),
+    exits: int = 3,
+    dims: Sequence[int] = (32,),
+    attention: Sequence[int] = (1,),
+    attention_heads: int = 8,
+    recipe: Recipe | None = None,
+    held_out: Dataset | None = None,
+    run: str | Path | Run | None = None,
+    name: str = "esn",
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Tell | None = None,
+) -> Trained:
+    """Train the exits between *saver* (exit 1) and *base* (the last exit); both stay as they are.
+
+    layers           of the base, after which exits read; else *exits* of them, spread by share of MACs
+    dims, attention  dimensions of the tokens and numbers of attention layers. With several, each pair of them is
+                     trained (the paper: 8, 32, 128, 512 and 0 to 3), and the one is kept whose exits between have the
+                     best mean accuracy on the held-out samples; the others' folders stay inside *out*
+
+    Thresholds come afterwards from ``tune --method dyce``, as in the paper, or any other method. The rest as in
+    :func:`train_exits`. ModelError for a saver and a base whose classes or inputs differ.
+    """
+    settings = recipe or load_recipe("esn")
+    if settings.loss != "saver_weighted" or not settings.freeze:
+        raise UsageError('an exit sequence is trained with loss = "saver_weighted" and freeze = true (Eq. 11)')
+    first, second = find_pair(saver, base, data)
+    places = list(layers) or spread_layers(second.module, second.input_shape, exits)
+    attachments = [Attachment(layer) for layer in places]
+    identity = [state_hash(one.module.state_dict()) for one in (first, second)]
+    grid = [Bus(dim, n, attention_heads) for dim, n in itertools.product(dims, attention)]
+    found = []
+    for bus in grid:
+        torch.manual_seed(seed)
+        network = join_exits(first.module, second.module, attachments, second.input_shape, bus, second.classes)
+        description = described(
+            "esn",
+            second,
+            backbone=second.name,
+            arguments=second.arguments,
+            exits=tuple({"after": layer} for layer in places),
+            saver=saver_part(first),
+            joint=dataclasses.asdict(bus),
+        )
+        own = Path(out) if len(grid) == 1 else Path(out) / f"dim{bus.dim}-layers{bus.layers}"
+        job = Job(data, held_out, own, settings, seed, device, progress)
+        found.append(
+            (job, train_network(job, network, description, network.frozen(), [description.to_json(), identity]))
+        )
+    job, best = max(found, key=lambda one: float(np.mean(one[1].accuracy[1:-1])))
+    if run is None:
+        return best
+    return dataclasses.replace(best, records=record_exits(job, best, run, name))

@@ -1,0 +1,123 @@
+"""``pilotfish train router``: a network that foretells whether the saver suffices (TinySaver, section 3.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pilotfish.data import Dataset
+from pilotfish.data.subset import relabelled
+from pilotfish.errors import DataError, UsageError, nearest
+from pilotfish.models.exits.describe import build_backbone, checked_arguments
+from pilotfish.models.exits.router import KINDS, Judging, PriorRouter, Router, evaluator
+from pilotfish.models.torch_backend import state_hash
+from pilotfish.recording import RecordOptions, record
+from pilotfish.records import Run, read_table
+from pilotfish.train.backbone import find_backbone
+from pilotfish.train.finish import Job, record_exits, train_network
+from pilotfish.train.loop import Tell, Trained
+from pilotfish.train.pair import described, saver_part
+from pilotfish.train.recipe import Recipe, load_recipe
+
+ANSWERS = "answers"  # folder of what saver and base say of the training samples
+ENCODER = "small:convnet"
+
+
+def train_router(
+    saver: str,
+    base: str,
+    data: Dataset,
+    out: str | Path,
+    *,
+    kind: str = "evaluator",
+    encoder: str = ENCODER,
+    arguments: Mapping[str, Any] | None = None,
+    width: int = 64,
+    recipe: Recipe | None = None,
+    held_out: Dataset | None = None,
+    run: str | Path | Run | None = None,
+    name: str = "router",
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Tell | None = None,
+) -> Trained:
+    """Train a router for *saver* and *base*, and record the saver with the router's confidence.
+
+    kind       ``prior``: an *encoder* of its own, built fresh with *arguments*, sees the inputs; ``evaluator``: a head
+               of *width* hidden units sees the saver's last features
+    base       any model that can be recorded; only its answers matter
+    data       samples that the saver was **not** trained on: of its own training samples it is right almost always,
+               and there is nothing to learn
+
+    The saver suffices where it is right or the base is wrong: then nothing is lost by its answer. Records under *name*
+    hold ``head_macs``, the router's own cost; a prior router that runs *before* the saver spares it where the base is
+    called (Eq. 2), see :func:`pilotfish.plan.analysis.breakeven.router_cost`.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"unknown router {kind!r}; {nearest(kind, KINDS)}")
+    settings = recipe or load_recipe("router")
+    if not settings.freeze or settings.loss != "sum" or settings.mixup or settings.cutmix:
+        raise UsageError('a router is trained with loss = "sum", freeze = true, and without mixup and cutmix')
+    own = find_backbone(saver, data)
+    training, judged = Job(data, held_out, Path(out), settings, seed, device).parts()
+    labels = [
+        _suffices(part, split, saver, base, Path(out) / ANSWERS, device, progress)
+        for part, split in ((training, "train"), (judged, "val"))
+    ]
+    torch.manual_seed(seed)
+    network: Router
+    if kind == "prior":
+        chosen = dict(checked_arguments(arguments or {}))
+        if encoder.startswith("small:"):
+            chosen = {"side": own.input_shape[-1], "width": 8, **chosen}
+        network = PriorRouter(own.module, build_backbone(encoder, chosen, 2))
+        description = described("router", own, backbone=encoder, arguments=chosen, saver=saver_part(own))
+    else:
+        network = evaluator(own.module, own.input_shape, width)
+        description = described("router", own, saver=saver_part(own), joint={"width": width})
+    job = Job(
+        relabelled(training, labels[0]), relabelled(judged, labels[1]), Path(out), settings, seed, device, progress
+    )
+    identity = [description.to_json(), state_hash(own.module.state_dict())]
+    shares = [float((part == 1).sum() / max(1, (part >= 0).sum())) for part in labels]
+    trained = train_network(
+        job, Judging(network), description, list(network.saver()), identity, network, {"saver_suffices": shares}
+    )
+    if run is None:
+        return trained
+    known = dataclasses.replace(job, held_out=judged)
+    return dataclasses.replace(trained, records=record_exits(known, trained, run, name))
+
+
+def _suffices(
+    data: Dataset, split: str, saver: str, base: str, folder: Path, device: str, progress: Tell | None
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """int64 (N,): 1 where the saver suffices, 0 where the base is needed, -1 without a label or an answer."""
+    run, settings = Run(folder), RecordOptions(split=split, device=device, timing=False)
+    for model, alias in ((saver, "saver"), (base, "base")):
+        record(data, _plain(model), run, alias=alias, options=settings, progress=progress)
+    table = read_table(run, ["saver"], "base", split)
+    right = {name: table.outputs[name].prediction == table.reference for name in ("saver", "base")}
+    found = np.full(len(data), -1, np.int64)
+    place = {key: i for i, key in enumerate(data.ids)}
+    found[[place[key] for key in table.ids.to_pylist()]] = (right["saver"] | ~right["base"]).astype(np.int64)
+    if not (found == 0).any():
+        raise DataError(
+            f"the saver suffices for all {len(found)} samples of {data.spec}: nothing to learn; train a router on "
+            "samples that the saver was not trained on"
+        )
+    return found
+
+
+def _plain(model: str) -> str:
+    """The last exit of a network with exits: its backbone's own answer."""
+    if not model.startswith("exits:"):
+        return model
+    from pilotfish.models.exits.load import exit_names
+
+    return exit_names(model)[-1]
