@@ -19,11 +19,14 @@ import pilotfish
 from pilotfish.cli.output import progress_bars
 from pilotfish.data import Dataset, load_data
 from pilotfish.data.subset import Subset
+from pilotfish.errors import ModelError
+from pilotfish.files import read_json
 from pilotfish.models.exits.msdnet import MSDNetConfig
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
 from pilotfish.train import Recipe, Trained, train_exits, train_msdnet
 from pilotfish.train.backbone import preprocessing_for
+from pilotfish.train.loop import Epoch
 
 FOLDERS = ("/usr/share/datasets/fashion-mnist", "FashionMNIST/raw", "~/FashionMNIST/raw")
 TRAIN, CALIBRATE = 20_000, 10_000
@@ -88,11 +91,15 @@ def network(
     head: str = "linear",
 ) -> Trained:
     """A network with exits after *layers* (none: the plain network), trained if it is not there, and recorded."""
+    folder = work / f"seed{seed}" / name
+    if (there := kept(folder, recipe)) is not None:
+        recorded(work, parts, seed, f"exits:{there.file}", name)
+        return there
     with progress_bars() as progress:
         trained = train_exits(
             model,
             parts.train,
-            work / f"seed{seed}" / name,
+            folder,
             layers=layers,
             exits=0,
             head=head,
@@ -108,12 +115,16 @@ def network(
 
 def multi_scale(work: Path, parts: Parts, name: str, seed: int, config: MSDNetConfig, recipe: Recipe) -> Trained:
     """The same for an MSDNet."""
+    folder = work / f"seed{seed}" / name
+    if (there := kept(folder, recipe)) is not None:
+        recorded(work, parts, seed, f"exits:{there.file}", name)
+        return there
     chain, shape = preprocessing_for(parts.train)
     with progress_bars() as progress:
         trained = train_msdnet(
             config,
             parts.train,
-            work / f"seed{seed}" / name,
+            folder,
             input_shape=shape,
             preprocessing=chain,
             recipe=recipe,
@@ -123,6 +134,19 @@ def multi_scale(work: Path, parts: Parts, name: str, seed: int, config: MSDNetCo
         )
     recorded(work, parts, seed, f"exits:{trained.file}", name)
     return trained
+
+
+def kept(folder: Path, recipe: Recipe) -> Trained | None:
+    """A network that was trained by this very recipe before."""
+    file = folder / "network.safetensors"
+    if not file.is_file():
+        return None
+    document = read_json(folder / "training.json", ModelError)
+    asked = recipe.to_json()
+    differ = {key for key, value in document["trained"]["recipe"].items() if asked.get(key) != value}
+    if differ:
+        raise SystemExit(f"{folder} was trained with other values of {', '.join(sorted(differ))}; delete it")
+    return Trained(file, tuple(Epoch(**epoch) for epoch in document["epochs"]))
 
 
 def recorded(work: Path, parts: Parts, seed: int, model: str, name: str) -> None:

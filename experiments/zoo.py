@@ -27,7 +27,6 @@ NARROW = (8, 16, 32, 64)
 MIDDLE = (16, 32, 64, 128)
 
 PLAIN: dict[str, tuple[str, dict[str, Any], Recipe]] = {
-    "vit-2": ("timm:vit_tiny_patch16_224", {**VIT, "depth": 2}, VIT_RECIPE),
     "vit-4": ("timm:vit_tiny_patch16_224", {**VIT, "depth": 4}, VIT_RECIPE),
     "resnet34": ("timm:resnet34", {"in_chans": 1, "channels": MIDDLE}, JOINT),
     "resnet18": ("timm:resnet18", {"in_chans": 1, "channels": MIDDLE}, JOINT),

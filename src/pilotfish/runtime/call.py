@@ -14,7 +14,7 @@ from pilotfish.errors import ModelError, ModelMemoryError
 from pilotfish.models.model import F32, Carry
 from pilotfish.records import Outputs
 from pilotfish.records.outputs import join_outputs
-from pilotfish.runtime.stage import EngineStage, join, speak, take
+from pilotfish.runtime.stage import EngineStage, Place, gather, join, speak, take
 from pilotfish.runtime.supply import Supply, why
 
 Rows = NDArray[np.intp]
@@ -26,13 +26,13 @@ class Item:
     """A sample in a stage's queue.
 
     ready  what the supply prepared of it, in the future's list at *place*; None where nothing is prepared
-    carry  features of this sample alone, for a stage that shares its backbone
+    carry  where its features are, for a stage that shares its backbone
     """
 
     row: int
     ready: Future[list[Any]] | None = None
     place: int = 0
-    carry: Carry | None = None
+    carry: Place | None = None
 
 
 @dataclass
@@ -67,8 +67,8 @@ def call(stage: EngineStage, index: int, items: Sequence[Item], supply: Supply, 
     for group in _groups(stage, prepared):
         rows = np.array([fit[i].row for i in group], np.intp)
         inputs = None if stage.shares else supply.batch(index, rows.tolist(), [prepared[i] for i in group])
-        carries = [fit[i].carry for i in group] if stage.shares else []
-        carry = join([c for c in carries if c is not None]) if carries else None
+        found_at = [place for i in group if (place := fit[i].carry) is not None] if stage.shares else []
+        carry = gather(found_at) if found_at else None
         _run(stage, rows, inputs, carry, top_k, found, parts)
     if parts:
         found.rows = np.concatenate([rows for rows, _, _ in parts])

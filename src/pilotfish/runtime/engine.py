@@ -20,7 +20,7 @@ from pilotfish.records import Outputs
 from pilotfish.runtime.answers import Answers, Window
 from pilotfish.runtime.call import Called, Item, call
 from pilotfish.runtime.memory import Memory
-from pilotfish.runtime.stage import EngineStage, take
+from pilotfish.runtime.stage import EngineStage, places
 from pilotfish.runtime.supply import Supply
 
 WINDOW = 8192
@@ -185,10 +185,9 @@ class _Run:
             return
         self._prepare(k + 1, survivors)
         if self.stages[k + 1].shares and called.carry is not None:
-            places = np.flatnonzero(stays)
-            gathered = take(called.carry, places)
-            for i in range(len(places)):
-                self.queues[k + 1][i - len(places)].carry = tuple(part[i : i + 1] for part in gathered)
+            queue = self.queues[k + 1]
+            for i, place in enumerate(places(called.carry, stays), len(queue) - len(survivors)):
+                queue[i].carry = place
 
     def _decide(self, k: int, called: Called) -> NDArray[np.bool_]:
         """Note who exits with what; returns who goes on."""

@@ -59,6 +59,51 @@ def take(carry: Carry, rows: Rows) -> Carry:
     return tuple(part[rows] for part in carry)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the features of one sample are: row *at* of *block*, the features of a batch."""
+
+    block: Carry
+    at: int
+
+
+def places(carry: Carry, stays: NDArray[np.bool_]) -> list[Place]:
+    """A place for each sample that stays, in order. The batch is kept as it is where at least half of it stays, so that
+    features are copied once, into the next batch; else it would be held for a few."""
+    rows = np.flatnonzero(stays)
+    if 2 * len(rows) >= len(stays):
+        return [Place(carry, at) for at in rows.tolist()]
+    block = take(carry, rows)
+    return [Place(block, at) for at in range(len(rows))]
+
+
+def gather(found: Sequence[Place]) -> Carry:
+    """The features of several samples as one batch."""
+    blocks: list[tuple[Carry, list[int]]] = []
+    for place in found:
+        if not blocks or blocks[-1][0] is not place.block:
+            blocks.append((place.block, []))
+        blocks[-1][1].append(place.at)
+    if len(blocks) == 1:
+        block, rows = blocks[0]
+        whole = rows[-1] - rows[0] + 1 == len(rows)  # rows rise
+        return tuple(part[rows[0] : rows[-1] + 1] if whole else part[rows] for part in block)
+    if all(isinstance(part, np.ndarray) for part in blocks[0][0]):
+        return tuple(_filled([(block[i], rows) for block, rows in blocks]) for i in range(len(blocks[0][0])))
+    return join([take(block, np.array(rows)) for block, rows in blocks])
+
+
+def _filled(parts: Sequence[tuple[NDArray[Any], list[int]]]) -> NDArray[Any]:
+    """Rows of several arrays in one, each copied once."""
+    first, _ = parts[0]
+    out = np.empty((sum(len(rows) for _, rows in parts), *first.shape[1:]), first.dtype)
+    start = 0
+    for part, rows in parts:
+        np.take(part, rows, axis=0, out=out[start : start + len(rows)], mode="clip")  # other modes copy twice
+        start += len(rows)
+    return out
+
+
 def join(carries: Sequence[Carry]) -> Carry:
     """Features of several groups of samples as one batch."""
     if len(carries) == 1:

@@ -97,9 +97,9 @@ class ExitSequence(ExitNetwork):
         self.exits = len(base.parts) + 1
 
     def advance(self, k: int, features: Features) -> Features:
-        """Part 0 takes (x,) and runs the saver: (y_S, keys and values of each layer …, x). Part k takes that and runs the
-        base's part k - 1: (y_S, token, keys and values …, features of the base …); the last takes the base's features
-        and gives its logits."""
+        """Part 0 takes (x,) and runs the saver: (y_S, keys and values of each layer …, x). Part k takes that and runs
+        the base's part k - 1: (y_S, token, keys and values …, features of the base …); the last takes the base's
+        features and gives its logits."""
         if k == 0:
             inner: Features = self.saver[0](*features)
             (logits,) = self.saver[1](*inner)

@@ -58,7 +58,7 @@ class Span(nn.Module):
 
     first, last  parts *first* … *last* are run, and exit *last* speaks
 
-    Takes what exit *first* - 1 carries on (the inputs for *first* = 0) and returns (logits, *what exit last carries on).
+    Takes what exit *first* - 1 carries on, the inputs for *first* = 0; returns (logits, *what exit last carries on).
     """
 
     def __init__(self, network: ExitNetwork, first: int, last: int) -> None:

@@ -1,0 +1,179 @@
+"""Beside earlyon: one backbone, the same data, epochs and accuracy budget.
+
+    pip install earlyon
+    python experiments/earlyon_peer.py
+
+Both get the same trained ResNet-34 (narrow), frozen, exits with one hidden layer of 128 after its three inner stages,
+and the same batches for the same epochs, each trained by its own trainer. Each chooses thresholds on val by its own
+method for the same drop, and test judges. Multiply-adds are counted alike for both, heads included. Images per second:
+medians of rounds in which the two take turns, on preprocessed samples for earlyon; Pilotfish's figures include
+preprocessing.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from common import fashion_mnist, options, run_of, say
+from judge import macs, spread
+from zoo import HEADS, STAGES, train
+
+import pilotfish
+from pilotfish.data.subset import Subset
+from pilotfish.train.augment import varied
+from pilotfish.train.backbone import find_backbone
+from pilotfish.train.samples import Samples, read_samples
+
+try:
+    from earlyon.core.thresholds import calibrate_thresholds
+    from earlyon.models import custom_ee
+    from earlyon.training.two_stage_trainer import stage2_train_exits
+except ImportError:
+    raise SystemExit("earlyon is not installed: pip install earlyon") from None
+
+BACKBONE, OURS = "resnet34", "resnet34-mlp-exits"
+DROPS = (0.005, 0.01)
+SINGLES, ROUNDS, BATCH = 500, 5, 32
+
+
+class Batches:
+    """The training samples, varied as ours are, in batches of the recipe's size; a fresh order at each pass."""
+
+    def __init__(self, samples: Samples, chain: Any, seed: int) -> None:
+        self.samples, self.chain, self.generator = samples, chain, torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        order = torch.randperm(len(self.samples), generator=self.generator)
+        for rows in order.split(HEADS.batch_size):
+            inputs = varied(self.samples.inputs[rows], HEADS, self.chain, self.generator)
+            yield inputs, self.samples.labels[rows]
+
+
+def plain(samples: Samples) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Held-out samples in batches."""
+    return list(zip(samples.inputs.split(256), samples.labels.split(256), strict=True))
+
+
+def main() -> None:
+    """Train both, choose, judge, time."""
+    given, rows = options(__doc__).parse_args(), []
+    parts = fashion_mnist(given.data)
+    for seed in given.seeds:
+        ours = train(OURS, given.work, parts, seed)
+        found = find_backbone(f"exits:{train(BACKBONE, given.work, parts, seed).file}", parts.train)
+        training, val, test = (read_samples(d, found.preprocessing, 10) for d in (parts.train, parts.val, parts.test))
+        peer = _peer(
+            given.work / f"seed{seed}" / "earlyon.pt", found.module, Batches(training, found.preprocessing, seed)
+        )
+        run = run_of(given.work, seed)
+        names = [f"{OURS}#{k}" for k in range(1, 5)]
+        costs = np.array([macs(run, name) for name in names])
+        logits = [torch.cat(z) for z in zip(*(peer(x, mode="training") for x, _ in plain(test)), strict=True)]
+        for drop in DROPS:
+            calibrate_thresholds(peer, plain(val), target_accuracy_drop=drop)
+            by = _routed(peer, logits)
+            right = torch.stack([z.argmax(1) for z in logits]).numpy()[by, np.arange(len(by))] == test.labels.numpy()
+            base = float((logits[-1].argmax(1) == test.labels).float().mean())
+            tuned = pilotfish.tune(run, names, max_drop=drop, split="val", holdout=0)
+            folder = tuned.save(given.work / f"seed{seed}" / f"earlyon-{drop:g}")
+            pilotfish.tune_runtime(folder, Subset(parts.val, np.arange(512)), seconds=0.3)
+            cascade = pilotfish.Cascade.load(folder)
+            answers = cascade.predict(parts.test)
+            mine = np.array([a.prediction for a in answers]) == test.labels.numpy()
+            stage = np.array([a.stage for a in answers])
+            rows.append(
+                {
+                    "seed": seed,
+                    "budget": drop,
+                    "base": base,
+                    "heads": {"earlyon": [float((z.argmax(1) == test.labels).float().mean()) for z in logits]},
+                    "accuracy": {"earlyon": float(right.mean()), "pilotfish": float(mine.mean())},
+                    "cost": {w: float(costs[b].mean() / costs[-1]) for w, b in (("earlyon", by), ("pilotfish", stage))},
+                    "images_per_second": _timed(peer, found.module, cascade, parts.test, test),
+                }
+            )
+            say(json.dumps(rows[-1]))
+        say(f"seed {seed}: our heads {ours.accuracy}")
+    _table(rows)
+    if given.out:
+        given.out.write_text(json.dumps(rows, indent=1))
+
+
+def _peer(path: Any, module: Any, batches: Batches) -> Any:
+    """earlyon's network, its heads trained by its own trainer unless they are kept."""
+    torch.manual_seed(0)
+    peer = custom_ee(module, list(STAGES), 10, input_shape=(1, 1, 28, 28))
+    if path.is_file():
+        peer.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        stage2_train_exits(peer, batches, epochs=HEADS.epochs)
+        torch.save(peer.state_dict(), path)
+    return peer.eval()
+
+
+def _routed(peer: Any, logits: list[torch.Tensor]) -> np.ndarray:
+    """The exit that answers each sample under earlyon's calibrated policy."""
+    config, by = peer.config, np.full(len(logits[0]), len(logits) - 1)
+    for k in range(len(logits) - 2, -1, -1):
+        top = torch.softmax(logits[k] / config.temperatures[config.exit_points[k].name], 1).amax(1).numpy()
+        if config.enabled_exits[k]:
+            by[top >= config.confidence_thresholds[k]] = k
+    return by
+
+
+def _timed(peer: Any, module: Any, cascade: Any, data: Any, test: Samples) -> dict[str, float]:
+    """Median images per second of each way over rounds in turn."""
+    few = Subset(data, np.arange(SINGLES))
+    alone = [Subset(data, np.array([i])) for i in range(SINGLES)]
+    inputs = test.inputs
+
+    def singles() -> None:
+        for i in range(SINGLES):
+            peer(inputs[i : i + 1], mode="inference")
+
+    def backbone() -> None:
+        with torch.inference_mode():
+            for i in range(SINGLES):
+                module(inputs[i : i + 1])
+
+    ways: dict[str, tuple[Callable[[], Any], int]] = {
+        "earlyon, one at a time": (singles, SINGLES),
+        "backbone in torch, one at a time": (backbone, SINGLES),
+        "pilotfish, one at a time": (lambda: [cascade.predict(one) for one in alone], SINGLES),
+        f"earlyon, batches of {BATCH}": (
+            lambda: [peer.forward_inference_batched(x) for x in inputs[:5000].split(BATCH)],
+            5000,
+        ),
+        "pilotfish, stream": (lambda: cascade.predict(data), len(data)),
+    }
+    cascade.predict(few)
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(ROUNDS):
+        for way, (run, n) in ways.items():
+            begun = time.perf_counter()
+            run()
+            taken[way].append(n / (time.perf_counter() - begun))
+    return {way: statistics.median(values) for way, values in taken.items()}
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    for drop in DROPS:
+        mine = [r for r in rows if r["budget"] == drop]
+        say(f"\ndrop of at most {drop:.1%} asked on val; backbone {spread([r['base'] for r in mine])} % on test")
+        for way in ("earlyon", "pilotfish"):
+            drops = spread([r["base"] - r["accuracy"][way] for r in mine])
+            cost = spread([r["cost"][way] for r in mine], digits=1)
+            say(f"{way:12} drop on test {drops} points, {cost} % of the backbone's multiply-adds")
+        for way in mine[0]["images_per_second"]:
+            each = [r["images_per_second"][way] for r in mine]
+            say(f"{way:36}{statistics.median(each):10.0f} images/s ({min(each):.0f} … {max(each):.0f})")
+
+
+if __name__ == "__main__":
+    main()
