@@ -34,8 +34,8 @@ $(VENV)-core/.ready: pyproject.toml
 	@touch $@
 
 lint: $(READY)
-	$(BIN)/ruff check src tests examples benchmarks tools
-	$(BIN)/ruff format --check src tests examples benchmarks tools
+	$(BIN)/ruff check src tests examples benchmarks experiments tools
+	$(BIN)/ruff format --check src tests examples benchmarks experiments tools
 	$(BIN)/mypy
 
 bench: $(READY)

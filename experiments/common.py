@@ -25,7 +25,6 @@ from pilotfish.models.exits.msdnet import MSDNetConfig
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
 from pilotfish.train import Recipe, Trained, train_exits, train_msdnet
-from pilotfish.train.backbone import preprocessing_for
 from pilotfish.train.loop import Epoch
 
 FOLDERS = ("/usr/share/datasets/fashion-mnist", "FashionMNIST/raw", "~/FashionMNIST/raw")
@@ -119,14 +118,11 @@ def multi_scale(work: Path, parts: Parts, name: str, seed: int, config: MSDNetCo
     if (there := kept(folder, recipe)) is not None:
         recorded(work, parts, seed, f"exits:{there.file}", name)
         return there
-    chain, shape = preprocessing_for(parts.train)
     with progress_bars() as progress:
         trained = train_msdnet(
             config,
             parts.train,
             folder,
-            input_shape=shape,
-            preprocessing=chain,
             recipe=recipe,
             held_out=parts.val,
             seed=seed,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pilotfish.plan import Analysis, ChainRanking, SaverRanking, Shortlist, Tuning
     from pilotfish.records import Records, Run
     from pilotfish.runtime import Answer, BenchResult, Cascade, RuntimeTuning
+    from pilotfish.train import Recipe, Trained, load_recipe, train_esn, train_exits, train_msdnet, train_router
 
 _HOMES = {
     "pilotfish.api": (
@@ -66,6 +67,15 @@ _HOMES = {
     "pilotfish.plan": ("Analysis", "ChainRanking", "SaverRanking", "Shortlist", "Tuning"),
     "pilotfish.records": ("Records", "Run"),
     "pilotfish.runtime": ("Answer", "BenchResult", "Cascade", "RuntimeTuning"),
+    "pilotfish.train": (
+        "Recipe",
+        "Trained",
+        "load_recipe",
+        "train_esn",
+        "train_exits",
+        "train_msdnet",
+        "train_router",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -79,11 +89,13 @@ __all__ = [
     "Model",
     "PilotfishError",
     "Preprocessing",
+    "Recipe",
     "Records",
     "Run",
     "RuntimeTuning",
     "SaverRanking",
     "Shortlist",
+    "Trained",
     "Tuning",
     "__version__",
     "analyse",
@@ -94,11 +106,16 @@ __all__ = [
     "import_predictions",
     "load_data",
     "load_model",
+    "load_recipe",
     "open_run",
     "quantise",
     "record",
     "savers",
     "shortlist",
+    "train_esn",
+    "train_exits",
+    "train_msdnet",
+    "train_router",
     "tune",
     "tune_runtime",
     "write_report",

@@ -53,7 +53,7 @@ def test_digits(spec: str) -> None:
         ("digit", "nearest names: digits"),
         ("digits:test", "digits:train"),
         ("folder:", "folder:PATH"),
-        ("", "valid names: folder:PATH, arrays:FILE.npz, digits"),
+        ("", "valid names: folder:PATH, arrays:FILE.npz, idx:FILE, digits"),
         ("no/such/path", "no existing path"),
         ("notes.txt", "is a file, but no .npz"),
         ("two\nlines", r"two\nlines"),
@@ -72,6 +72,7 @@ def test_every_form_is_described() -> None:
     assert [form for form, _ in DATA_FORMS] == [
         "folder:PATH",
         "arrays:FILE.npz",
+        "idx:FILE",
         "digits",
         "digits:train",
         "digits:val",

@@ -26,7 +26,6 @@ from pilotfish.models import load_model  # noqa: E402
 from pilotfish.models.exits.file import read_network  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNetConfig  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_exits, train_msdnet  # noqa: E402
-from pilotfish.train.backbone import preprocessing_for  # noqa: E402
 from pilotfish.train.losses import exit_losses, exit_weights  # noqa: E402
 from support.process import command, environment  # noqa: E402
 
@@ -197,12 +196,9 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(backbone: Path, tm
 
 
 def test_msdnet_trains_and_is_recorded(tmp_path: Path) -> None:
-    chain, shape = preprocessing_for(DIGITS, 16)
     config = MSDNetConfig(10, blocks=2, channels=8, factors=(1, 2), colours=1)
     recipe = Recipe(epochs=2, batch_size=64, learning_rate=5e-3, freeze=False)
-    found = train_msdnet(
-        config, DIGITS, tmp_path, input_shape=shape, preprocessing=chain, recipe=recipe, run=tmp_path / "run"
-    )
+    found = train_msdnet(config, "digits:train", tmp_path, size=16, recipe=recipe, run=tmp_path / "run")
     assert [r.model for r in found.records] == ["msdnet#1", "msdnet#2"]
     assert found.accuracy[-1] > 0.3
     tuning = pilotfish.tune(tmp_path / "run", ["msdnet#1", "msdnet#2"], max_drop=0.1, holdout=0)

@@ -78,14 +78,13 @@ def exits(
     Example: pilotfish train exits --model timm:resnet18 --data folder:train --run run --out resnet18-exits
     """
     from pilotfish.cli.output import progress_bars
-    from pilotfish.data import load_data
     from pilotfish.train import load_recipe, train_exits
     from pilotfish.train.recipe import parse_changes
 
     with progress_bars() as progress:
         found = train_exits(
             model,
-            load_data(data),
+            data,
             out,
             layers=layer or (),
             exits=exits,
@@ -93,7 +92,7 @@ def exits(
             width=width,
             arguments=parse_changes(argument),
             recipe=load_recipe(recipe or "exits", parse_changes(changes)),
-            held_out=load_data(val) if val else None,
+            held_out=val,
             run=run,
             name=alias,
             seed=seed,
@@ -135,17 +134,16 @@ def msdnet(
     from pilotfish.train.recipe import parse_changes
 
     samples = load_data(data)
-    chain, shape = preprocessing_for(samples, size)
+    _, shape = preprocessing_for(samples, size)
     config = MSDNetConfig(classes_of(samples), blocks, channels, base, step, growing, growth, colours=shape[0])
     with progress_bars() as progress:
         found = train_msdnet(
             config,
             samples,
             out,
-            input_shape=shape,
-            preprocessing=chain,
+            size=size,
             recipe=load_recipe(recipe or "msdnet", parse_changes(changes)),
-            held_out=load_data(val) if val else None,
+            held_out=val,
             run=run,
             name=alias or "msdnet",
             seed=seed,
@@ -181,7 +179,6 @@ def esn(
     Example: pilotfish train esn --saver timm:resnet18 --base timm:resnet50 --data folder:train --run run --out esn
     """
     from pilotfish.cli.output import progress_bars
-    from pilotfish.data import load_data
     from pilotfish.train import load_recipe, train_esn
     from pilotfish.train.recipe import parse_changes, parse_counts
 
@@ -189,14 +186,14 @@ def esn(
         found = train_esn(
             saver,
             base,
-            load_data(data),
+            data,
             out,
             layers=layer or (),
             exits=exits,
             dims=parse_counts("--dim", dim),
             attention=parse_counts("--attention", attention),
             recipe=load_recipe(recipe or "esn", parse_changes(changes)),
-            held_out=load_data(val) if val else None,
+            held_out=val,
             run=run,
             name=alias or "esn",
             seed=seed,
@@ -239,7 +236,6 @@ def router(
     Example: pilotfish train router --saver timm:resnet18 --base timm:resnet50 --data folder:val --run run --out router
     """
     from pilotfish.cli.output import progress_bars
-    from pilotfish.data import load_data
     from pilotfish.train import load_recipe, train_router
     from pilotfish.train.recipe import parse_changes
 
@@ -247,14 +243,14 @@ def router(
         found = train_router(
             saver,
             base,
-            load_data(data),
+            data,
             out,
             kind=kind,
             encoder=encoder,
             arguments=parse_changes(argument),
             width=width,
             recipe=load_recipe(recipe or "router", parse_changes(changes)),
-            held_out=load_data(val) if val else None,
+            held_out=val,
             run=run,
             name=alias or "router",
             seed=seed,

@@ -6,7 +6,7 @@ from pilotfish.data.digits import load_digits
 from pilotfish.data.encoded import Encoded, path_reader, read_encoded, sample_reader
 from pilotfish.data.folder import FolderDataset, image_paths, load_folder
 from pilotfish.data.images import IMAGE_FORMATS, IMAGE_SUFFIXES, open_image
-from pilotfish.data.load import DATA_FORMS, load_data
+from pilotfish.data.load import DATA_FORMS, load_data, open_data
 
 __all__ = [
     "DATA_FORMS",
@@ -22,6 +22,7 @@ __all__ = [
     "load_data",
     "load_digits",
     "load_folder",
+    "open_data",
     "open_image",
     "path_reader",
     "read_encoded",

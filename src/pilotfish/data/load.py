@@ -45,3 +45,8 @@ def load_data(spec: str) -> Dataset:
     )
     known = nearest(kind if rest else spec, (form for form, _ in DATA_FORMS))
     raise DataError(f"the data '{one_line(spec)}' {what}; {known}")
+
+
+def open_data(data: str | Dataset) -> Dataset:
+    """*data* itself, or what its name opens."""
+    return load_data(data) if isinstance(data, str) else data

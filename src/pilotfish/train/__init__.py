@@ -1,5 +1,12 @@
 """Training networks with exits; every training ends in a file that ``record`` takes."""
 
+from pilotfish.errors import MissingExtraError
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("torch", "torch", "training") from error
+
 from pilotfish.train.esn import train_esn
 from pilotfish.train.exits import train_exits
 from pilotfish.train.loop import Trained

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pilotfish.data import Dataset
+from pilotfish.data import Dataset, open_data
 from pilotfish.errors import UsageError
 from pilotfish.models.exits.attached import Attachment, spread_layers
 from pilotfish.models.exits.esn import Bus, join_exits
@@ -25,7 +25,7 @@ from pilotfish.train.recipe import Recipe, load_recipe
 def train_esn(
     saver: str,
     base: str,
-    data: Dataset,
+    data: str | Dataset,
     out: str | Path,
     *,
     layers: Sequence[str] = (),
@@ -34,7 +34,7 @@ def train_esn(
     attention: Sequence[int] = (1,),
     attention_heads: int = 8,
     recipe: Recipe | None = None,
-    held_out: Dataset | None = None,
+    held_out: str | Dataset | None = None,
     run: str | Path | Run | None = None,
     name: str = "esn",
     seed: int = 0,
@@ -54,7 +54,8 @@ def train_esn(
     settings = recipe or load_recipe("esn")
     if settings.loss != "saver_weighted" or not settings.freeze:
         raise UsageError('an exit sequence is trained with loss = "saver_weighted" and freeze = true (Eq. 11)')
-    first, second = find_pair(saver, base, data)
+    samples, judged = open_data(data), None if held_out is None else open_data(held_out)
+    first, second = find_pair(saver, base, samples)
     places = list(layers) or spread_layers(second.module, second.input_shape, exits)
     attachments = [Attachment(layer) for layer in places]
     identity = [state_hash(one.module.state_dict()) for one in (first, second)]
@@ -73,7 +74,7 @@ def train_esn(
             joint=dataclasses.asdict(bus),
         )
         own = Path(out) if len(grid) == 1 else Path(out) / f"dim{bus.dim}-layers{bus.layers}"
-        job = Job(data, held_out, own, settings, seed, device, progress)
+        job = Job(samples, judged, own, settings, seed, device, progress)
         found.append(
             (job, train_network(job, network, description, network.frozen(), [description.to_json(), identity]))
         )

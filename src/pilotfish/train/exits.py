@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pilotfish.data import Dataset
+from pilotfish.data import Dataset, open_data
 from pilotfish.errors import UsageError
 from pilotfish.models.exits.attached import Attachment, attach_exits, spread_layers
 from pilotfish.models.exits.describe import Description
@@ -23,7 +23,7 @@ from pilotfish.train.recipe import Recipe, load_recipe
 
 def train_exits(
     model: str,
-    data: Dataset,
+    data: str | Dataset,
     out: str | Path,
     *,
     layers: Sequence[str] = (),
@@ -32,7 +32,7 @@ def train_exits(
     width: int = 128,
     arguments: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
-    held_out: Dataset | None = None,
+    held_out: str | Dataset | None = None,
     run: str | Path | Run | None = None,
     name: str | None = None,
     seed: int = 0,
@@ -41,6 +41,7 @@ def train_exits(
 ) -> Trained:
     """Attach exits to *model*, train them, and record each as ``NAME#1`` … ``NAME#K``; the last is the model's own end.
 
+    data       samples with labels, or their name
     model      see :func:`pilotfish.train.backbone.find_backbone`, also for *arguments*
     layers     after which exits read; else *exits* of them, spread by share of MACs
     head       a kind of ``models.exits.heads.HEADS``, with *width* hidden units or channels
@@ -49,8 +50,8 @@ def train_exits(
 
     Writes network.safetensors, training.json and a checkpoint into *out*; a call that was killed goes on from there.
     """
-    settings = recipe or load_recipe("exits")
-    backbone = find_backbone(model, data, arguments, seed)
+    settings, samples = recipe or load_recipe("exits"), open_data(data)
+    backbone = find_backbone(model, samples, arguments, seed)
     if backbone.random and settings.freeze:
         raise UsageError(f"{model} has random weights, which would stay as they are; set freeze=false in the recipe")
     torch.manual_seed(seed)
@@ -67,7 +68,7 @@ def train_exits(
         arguments=backbone.arguments,
         exits=tuple(dataclasses.asdict(one) for one in attachments),
     )
-    job = Job(data, held_out, Path(out), settings, seed, device, progress)
+    job = Job(samples, None if held_out is None else open_data(held_out), Path(out), settings, seed, device, progress)
     identity = [description.to_json(), state_hash(backbone.module.state_dict())]
     trained = train_network(job, network, description, list(network.parts), identity)
     if run is None:

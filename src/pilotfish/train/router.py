@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pilotfish.data import Dataset
+from pilotfish.data import Dataset, open_data
 from pilotfish.data.subset import relabelled
 from pilotfish.errors import DataError, UsageError, nearest
 from pilotfish.models.exits.describe import build_backbone, checked_arguments
@@ -31,7 +31,7 @@ ENCODER = "small:convnet"
 def train_router(
     saver: str,
     base: str,
-    data: Dataset,
+    data: str | Dataset,
     out: str | Path,
     *,
     kind: str = "evaluator",
@@ -39,7 +39,7 @@ def train_router(
     arguments: Mapping[str, Any] | None = None,
     width: int = 64,
     recipe: Recipe | None = None,
-    held_out: Dataset | None = None,
+    held_out: str | Dataset | None = None,
     run: str | Path | Run | None = None,
     name: str = "router",
     seed: int = 0,
@@ -63,8 +63,9 @@ def train_router(
     settings = recipe or load_recipe("router")
     if not settings.freeze or settings.loss != "sum" or settings.mixup or settings.cutmix:
         raise UsageError('a router is trained with loss = "sum", freeze = true, and without mixup and cutmix')
-    own = find_backbone(saver, data)
-    training, judged = Job(data, held_out, Path(out), settings, seed, device).parts()
+    samples, kept_out = open_data(data), None if held_out is None else open_data(held_out)
+    own = find_backbone(saver, samples)
+    training, judged = Job(samples, kept_out, Path(out), settings, seed, device).parts()
     labels = [
         _suffices(part, split, saver, base, Path(out) / ANSWERS, device, progress)
         for part, split in ((training, "train"), (judged, "val"))
