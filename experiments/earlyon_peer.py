@@ -28,7 +28,7 @@ import pilotfish
 from pilotfish.data.subset import Subset
 from pilotfish.train.augment import varied
 from pilotfish.train.backbone import find_backbone
-from pilotfish.train.samples import Samples, read_samples
+from pilotfish.train.samples import Held, read_samples
 
 try:
     from earlyon.core.thresholds import calibrate_thresholds
@@ -45,7 +45,7 @@ SINGLES, ROUNDS, BATCH = 500, 5, 32
 class Batches:
     """The training samples, varied as ours are, in batches of the recipe's size; a fresh order at each pass."""
 
-    def __init__(self, samples: Samples, chain: Any, seed: int) -> None:
+    def __init__(self, samples: Held, chain: Any, seed: int) -> None:
         self.samples, self.chain, self.generator = samples, chain, torch.Generator().manual_seed(seed)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -55,7 +55,7 @@ class Batches:
             yield inputs, self.samples.labels[rows]
 
 
-def plain(samples: Samples) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def plain(samples: Held) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Held-out samples in batches."""
     return list(zip(samples.inputs.split(256), samples.labels.split(256), strict=True))
 
@@ -127,7 +127,7 @@ def _routed(peer: Any, logits: list[torch.Tensor]) -> np.ndarray:
     return by
 
 
-def _timed(peer: Any, module: Any, cascade: Any, data: Any, test: Samples) -> dict[str, float]:
+def _timed(peer: Any, module: Any, cascade: Any, data: Any, test: Held) -> dict[str, float]:
     """Median images per second of each way over rounds in turn."""
     few = Subset(data, np.arange(SINGLES))
     alone = [Subset(data, np.array([i])) for i in range(SINGLES)]

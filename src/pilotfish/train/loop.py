@@ -99,44 +99,54 @@ def fit(
     if not learned:
         raise ModelError("nothing of the network is left to train: the backbone is frozen and there are no heads")
     optimiser = _optimiser(learned, recipe)
-    batches = max(1, len(training) // recipe.batch_size)
     mark = sha256_json([recipe.to_json(), seed, identity, len(training)])
     history = _resume(checkpoint, mark, network, optimiser)
     begun = len(history)
-    weights = exit_weights(network.exits, recipe)
     for epoch in range(begun, recipe.epochs):
-        generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
-        torch.manual_seed(1_000_003 * seed + epoch)  # dropout's own draws
         network.train()
         for module in frozen:
             module.eval()
-        sums = torch.zeros(network.exits)
-        order = torch.randperm(len(training), generator=generator)
-        for i in range(batches):
-            rows = order[i * recipe.batch_size : (i + 1) * recipe.batch_size]
-            rate = learning_rate(recipe, epoch + i / batches)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            inputs, labels = mixed(
-                varied(training.inputs[rows], recipe, chain, generator),
-                training.labels[rows],
-                classes,
-                recipe,
-                generator,
-            )
-            inputs, labels = inputs.to(target), labels.to(target)
-            with torch.autocast(target.type, torch.bfloat16, enabled=recipe.amp):
-                losses = exit_losses(network(inputs), labels, recipe)
-            optimiser.zero_grad()
-            sum(w * loss for w, loss in zip(weights, losses, strict=True)).backward()  # type: ignore[union-attr]
-            optimiser.step()
-            sums += torch.stack([loss.detach().float().cpu() for loss in losses])
-            progress(f"epoch {epoch + 1} of {recipe.epochs}", i + 1, batches)
+        losses, rate = _one_epoch(network, training, recipe, optimiser, epoch, seed, (chain, classes), target, progress)
         found = tuple(accuracy(network, held_out, target)) if len(held_out) else ()
-        history = (*history, Epoch(epoch + 1, rate, tuple((sums / batches).tolist()), found))
+        history = (*history, Epoch(epoch + 1, rate, losses, found))
         _keep(checkpoint, mark, network, optimiser, history)
     network.eval()
     return history, begun
+
+
+def _one_epoch(
+    network: ExitNetwork,
+    training: Samples,
+    recipe: Recipe,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    seed: int,
+    pictures: tuple[Preprocessing, int],
+    target: torch.device,
+    progress: Tell,
+) -> tuple[tuple[float, ...], float]:
+    """(mean loss per exit, last learning rate). pictures: what made the inputs, and how many classes they have."""
+    chain, classes = pictures
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    torch.manual_seed(1_000_003 * seed + epoch)  # dropout's own draws
+    batches = max(1, len(training) // recipe.batch_size)
+    weights, sums = exit_weights(network.exits, recipe), torch.zeros(network.exits)
+    order = torch.randperm(len(training), generator=generator)[: batches * recipe.batch_size]
+    for i, (inputs, labels) in enumerate(training.batches(order, recipe.batch_size)):
+        rate = learning_rate(recipe, epoch + i / batches)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        inputs, labels = mixed(varied(inputs, recipe, chain, generator), labels, classes, recipe, generator)
+        inputs, labels = inputs.to(target), labels.to(target)
+        with torch.autocast(target.type, torch.bfloat16, enabled=recipe.amp):
+            losses = exit_losses(network(inputs), labels, recipe)
+        optimiser.zero_grad()
+        total = torch.stack([w * loss for w, loss in zip(weights, losses, strict=True)]).sum()
+        torch.autograd.backward(total)
+        optimiser.step()
+        sums += torch.stack([loss.detach().float().cpu() for loss in losses])
+        progress(f"epoch {epoch + 1} of {recipe.epochs}", i + 1, batches)
+    return tuple((sums / batches).tolist()), rate
 
 
 def accuracy(network: ExitNetwork, samples: Samples, device: torch.device) -> list[float]:
@@ -145,11 +155,9 @@ def accuracy(network: ExitNetwork, samples: Samples, device: torch.device) -> li
     network.eval()
     right = torch.zeros(network.exits)
     with torch.inference_mode():
-        for start in range(0, len(samples), EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
-            labels = samples.labels[part].to(device)
-            for k, logits in enumerate(network.outputs(samples.inputs[part].to(device))):
-                right[k] += (logits.argmax(1) == labels).sum().cpu()
+        for inputs, labels in samples.batches(torch.arange(len(samples)), EVALUATION_BATCH):
+            for k, logits in enumerate(network.outputs(inputs.to(device))):
+                right[k] += (logits.argmax(1) == labels.to(device)).sum().cpu()
     network.train(was)
     return [float(r) / max(1, len(samples)) for r in right]
 
