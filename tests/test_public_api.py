@@ -43,6 +43,7 @@ NAMES = [
     "build",
     "chains",
     "export",
+    "export_stages",
     "import_predictions",
     "load_data",
     "load_model",
@@ -214,6 +215,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "export": ("cascade out", {"batched": False, "data": None, "samples": 64, "progress": None}),
+    "export_stages": ("cascade out", {"data": None}),
     "quantise": ("model data out", {"samples": 128, "calibration": "minmax", "progress": None}),
     "write_report": (
         "out",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pilotfish.recording import RecordResult
     from pilotfish.recording.options import Progress
     from pilotfish.runtime import BenchResult, Cascade, RuntimeTuning
-    from pilotfish.runtime.export import ExportedCascade
+    from pilotfish.runtime.export import ExportedCascade, ExportedStages
 
 
 def open_run(path: str | Path) -> Run:
@@ -321,6 +321,15 @@ def export(
 
     samples_of = load_data(data) if isinstance(data, str) else data
     return run_export(cascade, out, batched=batched, data=samples_of, samples=samples, progress=progress)
+
+
+def export_stages(cascade: str | Path, out: str | Path, *, data: str | Dataset | None = None) -> ExportedStages:
+    """Write every stage of the cascade in folder *cascade* as an ONNX file of its own into the folder *out*, with
+    ``stages.json``; exits of one network become its parts. *data*: samples to compare on; random inputs otherwise."""
+    from pilotfish.data import load_data
+    from pilotfish.runtime.export import export_stages as run_export
+
+    return run_export(cascade, out, data=load_data(data) if isinstance(data, str) else data)
 
 
 def write_report(

@@ -200,6 +200,19 @@ def test_the_command(pool: Pool, tmp_path: Path) -> None:
     assert "every input must be prepared beforehand" in done.stderr
 
 
+def test_a_file_for_each_stage(pool: Pool, tmp_path: Path) -> None:
+    done = command(tmp_path, "export", str(pool.cascade(0, 2)), "--out", "stages", "--by-stage", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [(s["file"], s["continues"]) for s in document["stages"]] == [
+        ("stage1.onnx", False),
+        ("stage2.onnx", False),
+    ]
+    assert (tmp_path / "stages" / "stages.json").is_file()
+    wrong = command(tmp_path, "export", str(pool.cascade(0, 2)), "--out", "stages", "--by-stage", "--batched")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+
+
 # scores as nodes, against the functions that planning uses
 
 LOGITS = arrays(

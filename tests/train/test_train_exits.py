@@ -22,7 +22,7 @@ from pilotfish.data import load_data  # noqa: E402
 from pilotfish.errors import ModelError, UsageError  # noqa: E402
 from pilotfish.flow.demo_models import Recipe as Net  # noqa: E402
 from pilotfish.flow.demo_models import train_demo_models  # noqa: E402
-from pilotfish.models import load_model  # noqa: E402
+from pilotfish.models import Preprocessing, load_model  # noqa: E402
 from pilotfish.models.exits.file import read_network  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNetConfig  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_exits, train_msdnet  # noqa: E402
@@ -137,6 +137,35 @@ def test_a_cascade_folder_moves_with_its_network(done: Done, tmp_path: Path) -> 
     finally:
         moved.rename(done.file)
     assert found == expected
+
+
+def test_stages_as_onnx_files_answer_as_the_cascade(done: Done, tmp_path: Path) -> None:
+    import onnxruntime
+
+    found = pilotfish.export_stages(done.cascade, tmp_path / "stages", data=VAL)
+    assert [(one.file, one.continues) for one in found.stages] == [
+        ("stage1.onnx", False),
+        ("stage2.onnx", True),
+        ("stage3.onnx", True),
+    ]
+    document = json.loads((tmp_path / "stages" / "stages.json").read_text())
+    thresholds = [float(t) for t in document["operating_point"]["shown"]]  # probabilities: the score is max_prob
+    chain = Preprocessing.from_json(document["stages"][0]["preprocessing"])
+    sessions = [onnxruntime.InferenceSession(tmp_path / "stages" / one["file"]) for one in document["stages"]]
+    answers = pilotfish.Cascade.load(done.cascade).predict(VAL)
+    for i in range(0, 300, 7):  # by hand, as another program would
+        given = [chain(VAL.read(i))[np.newaxis]]
+        for k, session in enumerate(sessions):
+            logits, *given = session.run(None, dict(zip([x.name for x in session.get_inputs()], given, strict=True)))
+            p = np.exp(logits[0] - logits.max()) / np.exp(logits[0] - logits.max()).sum()
+            if k == 2 or p.max() >= thresholds[k]:
+                break
+        assert (k, int(p.argmax())) == (answers[i].stage, answers[i].prediction)
+    again = pilotfish.export_stages(done.cascade, tmp_path / "stages")
+    assert again.stages == found.stages
+    (tmp_path / "stages" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds something else"):
+        pilotfish.export_stages(done.cascade, tmp_path / "stages")
 
 
 def test_bench_and_tune_runtime_know_parts_of_a_network(done: Done, tmp_path: Path) -> None:

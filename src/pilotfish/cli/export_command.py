@@ -10,7 +10,13 @@ import typer
 
 def export(
     cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file to write; a folder with --by-stage.")],
+    by_stage: Annotated[
+        bool,
+        typer.Option(
+            "--by-stage", help="A file for each stage, for programs that route by themselves; any batch size."
+        ),
+    ] = False,
     batched: Annotated[
         bool, typer.Option("--batched", help="For any number of samples at a time, instead of exactly one.")
     ] = False,
@@ -28,8 +34,30 @@ def export(
     """
     from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
     from pilotfish.data import load_data
+    from pilotfish.errors import UsageError
     from pilotfish.runtime.export import export as run_export
+    from pilotfish.runtime.export import export_stages
 
+    target = console(as_json)
+    if by_stage:
+        if batched:
+            raise UsageError("--by-stage writes files for any batch size; leave --batched out")
+        written = export_stages(cascade, out, data=load_data(data) if data else None)
+        columns = [("stage", "left"), ("file", "left"), ("takes", "left"), ("gives", "left")]
+        rows = [
+            [
+                one.name,
+                one.file,
+                " ".join(f"{name}{_sides(shape)}" for name, shape in one.inputs),
+                " ".join(f"{name}{_sides(shape)}" for name, shape in one.outputs),
+            ]
+            for one in written.stages
+        ]
+        table(target, columns, rows)
+        say(target, f"{written.path}: answers as the cascade on {written.samples} samples; policy in stages.json")
+        if as_json:
+            print_json(written.to_json())
+        return
     with progress_bars() as progress:
         found = run_export(
             cascade,
@@ -39,7 +67,6 @@ def export(
             samples=samples,
             progress=progress,
         )
-    target = console(as_json)
     columns = [("milliseconds per sample", "left"), ("one file", "right"), ("engine", "right"), ("", "right")]
     rows = [
         [
@@ -63,3 +90,8 @@ def export(
         notes([f"every input must be prepared beforehand, also where the first stage answers{cost}"])
     if as_json:
         print_json(found.to_json())
+
+
+def _sides(shape: tuple[int | str, ...]) -> str:
+    """A shape without its batch: (64, 7, 7)."""
+    return f"({', '.join(map(str, shape[1:]))})"

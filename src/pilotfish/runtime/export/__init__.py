@@ -1,6 +1,7 @@
-"""A cascade as one ONNX graph, for programs that know nothing of Pilotfish."""
+"""A cascade as one ONNX graph or a file per stage, for programs that know nothing of Pilotfish."""
 
+from pilotfish.runtime.export.by_stage import ExportedStages, export_stages
 from pilotfish.runtime.export.export import export
 from pilotfish.runtime.export.exported import ExportedCascade
 
-__all__ = ["ExportedCascade", "export"]
+__all__ = ["ExportedCascade", "ExportedStages", "export", "export_stages"]
