@@ -88,6 +88,7 @@ def _plot(rows: list[dict[str, float]], path: Path) -> None:
         )
     axes.set(xlabel="million multiply-adds", ylabel="test accuracy, %", xscale="log")
     axes.set_xticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"])
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=110)

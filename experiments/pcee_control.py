@@ -5,8 +5,9 @@
 An MSDNet and a small vision transformer with four exits each, on Fashion-MNIST. One delta for all exits: a sample exits
 where its estimated accuracy is at least delta, by the confidence itself, the temperature-scaled confidence, a
 reliability diagram (PCEE), a smoothed one (PCEE-WS), or a smoothed one of the samples that are left (survivors).
-Fitted on val, judged on test. ``certified`` asks for the same accuracy of the whole cascade, with 90 % certainty: the
-path of PCEE-WS is fitted on one half of val and tested on the other.
+Fitted on val, judged on test. An exit where everybody's estimate is at least delta has a mean above it; with ``mean``,
+which is Pilotfish's own, the exits' mean is delta. ``certified`` asks for the same accuracy of the whole cascade, with
+90 % certainty: the path of PCEE-WS is fitted on one half of val and tested on the other.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ from pilotfish.plan.path import route
 from pilotfish.scores import from_shown
 
 NETWORKS = {"MSDNet": "msdnet", "ViT": "vit-8-exits"}
-DELTAS = np.round(np.arange(0.70, 0.96, 0.01), 2)
+DELTAS = np.round(np.arange(0.70, 0.96, 0.005), 3)
 WAYS: dict[str, Any] = {
     "confidence": "max_prob",
     "temperature": "temperature",
     "PCEE": PceeOptions(),
     "PCEE-WS": PceeWsOptions(),
     "PCEE-WS, survivors": PceeWsOptions(diagram="survivors"),
+    "PCEE-WS, mean": PceeWsOptions(control="mean"),
+    "the same, survivors": PceeWsOptions(control="mean", diagram="survivors"),
 }
 CERTIFIED = "certified, 90 %"
 

@@ -47,7 +47,7 @@ def main() -> None:
                 name = title.replace(", ", "-").replace(" ", "-").lower()
                 found = train_router(
                     *(saver, base, parts.val, given.work / f"seed{seed}" / name),
-                    recipe=load_recipe("router", {"epochs": 15, "flip": True}),
+                    recipe=load_recipe("router", {"epochs": 15}),
                     **{"seed": seed, "progress": progress, **how},
                 )
                 recorded(given.work, parts, seed, f"exits:{found.file}", name)

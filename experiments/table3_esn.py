@@ -4,7 +4,10 @@
 
 Saver ResNet-10 (0.58 MMACs) and base ResNet-34 (5.32 MMACs), both narrow, on Fashion-MNIST. The grid of dimensions and
 attention layers is searched on the first seed with short trainings; the best is trained as Table 7 says, on all seeds.
-Policies are chosen on val and judged on test: for the pair by the exact sweep, for the sequence by DyCE and the sweep.
+Policies are chosen on val and judged on test, by the exact sweep and by DyCE for both.
+
+Recipes: ``own`` moves and mirrors pictures as the saver's and the base's training did, batches of 128; ``table7`` is
+the paper's (AutoAugment, mixup, cutmix, batches of 512), made for ImageNet. The grid is searched with ``own``.
 """
 
 from __future__ import annotations
@@ -17,11 +20,16 @@ from judge import Budget, accuracy, cascade, macs, spread
 from zoo import STAGES, train
 
 from pilotfish.cli.output import progress_bars
+from pilotfish.errors import PilotfishError
 from pilotfish.files import read_json
 from pilotfish.train import load_recipe, train_esn
 
 SAVER, BASE = "resnet10", "resnet34"
 DIMS, ATTENTION = (8, 32, 128), (0, 1, 2)
+RECIPES = {
+    "own": {"batch_size": 128, "auto_augment": False, "mixup": 0.0, "cutmix": 0.0, "crop": 2, "flip": True},
+    "table7": {},
+}
 DROPS = (0.0, 0.001, 0.005, 0.01)
 
 
@@ -29,6 +37,7 @@ def main() -> None:
     """Train, choose, judge."""
     parser = options(__doc__)
     parser.add_argument("--grid-epochs", type=int, default=3)
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     given = parser.parse_args()
     parts, rows = fashion_mnist(given.data), []
     chosen: tuple[int, int] | None = None
@@ -37,7 +46,7 @@ def main() -> None:
         folder = given.work / f"seed{seed}"
         with progress_bars() as progress:
             if chosen is None:
-                short = load_recipe("esn", {"epochs": given.grid_epochs})
+                short = load_recipe("esn", {**RECIPES["own"], "epochs": given.grid_epochs})
                 best = train_esn(
                     *(saver, base, parts.train, folder / "esn-grid"),
                     layers=STAGES,
@@ -48,33 +57,39 @@ def main() -> None:
                     seed=seed,
                     progress=progress,
                 )
-                joint = read_json(best.file.with_name("training.json"), OSError)["description"]["joint"]
+                joint = read_json(best.file.with_name("training.json"), PilotfishError)["description"]["joint"]
                 chosen = joint["dim"], joint["layers"]
                 say(f"grid: dim {chosen[0]}, {chosen[1]} attention layers; accuracy {best.accuracy}")
-            found = train_esn(
-                *(saver, base, parts.train, folder / "esn"),
-                layers=STAGES,
-                dims=(chosen[0],),
-                attention=(chosen[1],),
-                held_out=parts.val,
-                seed=seed,
-                progress=progress,
-            )
-        recorded(given.work, parts, seed, f"exits:{found.file}", "esn")
-        rows.append({"seed": seed, "bus": chosen, **_compare(given.work, seed)})
-    _table(rows)
+            for name in given.recipes:
+                found = train_esn(
+                    *(saver, base, parts.train, folder / f"esn-{name}"),
+                    layers=STAGES,
+                    dims=(chosen[0],),
+                    attention=(chosen[1],),
+                    recipe=load_recipe("esn", RECIPES[name]),
+                    held_out=parts.val,
+                    seed=seed,
+                    progress=progress,
+                )
+                recorded(given.work, parts, seed, f"exits:{found.file}", f"esn-{name}")
+        rows.append({"seed": seed, "bus": chosen, "recipes": {r: _compare(given.work, seed, r) for r in given.recipes}})
+        say(f"seed {seed}: " + json.dumps({r: found["accuracy"] for r, found in rows[-1]["recipes"].items()}))
+    for name in given.recipes:
+        say(f"\nrecipe: {name}")
+        _table([{"seed": r["seed"], **r["recipes"][name]} for r in rows])
     if given.out:
         given.out.write_text(json.dumps(rows, indent=1))
 
 
-def _compare(work, seed):  # type: ignore[no-untyped-def]
+def _compare(work, seed, recipe):  # type: ignore[no-untyped-def]
     run = run_of(work, seed)
-    exits = [f"esn#{k}" for k in range(1, len(STAGES) + 3)]
+    exits = [f"esn-{recipe}#{k}" for k in range(1, len(STAGES) + 3)]
     base = macs(run, BASE)
     ways = {
         "plain pair, sweep": (cascade(run, (SAVER, BASE)), "sweep"),
+        "plain pair, DyCE": (cascade(run, (SAVER, BASE)), "dyce"),
+        "ESN, sweep": (cascade(run, exits), "sweep"),
         "ESN, DyCE": (cascade(run, exits), "dyce"),
-        "ESN, exits 1, 3, 5, sweep": (cascade(run, exits[::2]), "sweep"),
     }
     costs = {
         f"{way}, {drop:.1%}": None

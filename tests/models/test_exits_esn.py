@@ -16,6 +16,7 @@ from pilotfish.models.exits.attached import Attachment  # noqa: E402
 from pilotfish.models.exits.describe import Description, build  # noqa: E402
 from pilotfish.models.exits.esn import Bus, ExitSequence, Layer, cut_at_features, join_exits  # noqa: E402
 from pilotfish.models.exits.load import count_exit  # noqa: E402
+from pilotfish.models.exits.network import Span  # noqa: E402
 from pilotfish.models.exits.router import evaluator, with_confidence  # noqa: E402
 from pilotfish.models.macs import count_macs  # noqa: E402
 
@@ -39,6 +40,45 @@ def test_untrained_exits_equal_the_saver_and_the_last_one_is_the_base(layers: in
         assert torch.equal(last, base(X))
 
 
+@pytest.mark.parametrize("layers", [0, 2])
+def test_exits_read_their_own_and_earlier_features(layers: int) -> None:
+    """Against the whole sequence at once, with a causal mask, as the paper draws it."""
+    saver, _, network = sequence(Bus(16, layers, 4))
+    for head in network.heads:
+        torch.nn.init.normal_(head.weight)
+    with torch.inference_mode():
+        features, x = [], X
+        (inner,) = network.saver[0](X)
+        features.append(inner)
+        carried: Any = (X,)
+        for part in list(network.base)[:-1]:
+            carried = part(*carried)
+            features.append(carried[0])
+        tokens = torch.stack([embed(f) for embed, f in zip(network.embeds, features, strict=True)], dim=1)
+        for layer in network.layers:
+            tokens = masked(layer, tokens, 4)
+        expected = [saver(X) + head(tokens[:, k + 1]) for k, head in enumerate(network.heads)]
+        found = network(X)
+        for one, other in zip(found[1:-1], expected, strict=True):
+            torch.testing.assert_close(one, other)
+        for first in range(1, 4):  # as the engine runs it, from any exit to any other
+            features_before: Any = (x,)
+            for k in range(first):
+                features_before = network.carry(k, network.advance(k, features_before))
+            for last in range(first, 4):
+                torch.testing.assert_close(Span(network, first, last)(*features_before)[0], found[last])
+
+
+def masked(layer: Layer, x: Any, heads: int) -> Any:
+    """A layer over the whole sequence (N, t, dim) at once."""
+    dim = x.shape[2]
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in layer.qkv(layer.norm(x)).split(dim, dim=2))
+    mask = torch.full((x.shape[1], x.shape[1]), -torch.inf).triu(1)
+    weights = torch.softmax(q @ k.transpose(2, 3) / (dim // heads) ** 0.5 + mask, dim=3)
+    x = x + layer.project((weights @ v).transpose(1, 2).flatten(2))
+    return x if layer.mlp is None else x + layer.mlp(x)
+
+
 def test_a_token_sees_those_before_it_and_none_after() -> None:
     """One token at a time gives what the released code computes with a mask over the whole sequence."""
     torch.manual_seed(0)
@@ -53,11 +93,7 @@ def test_a_token_sees_those_before_it_and_none_after() -> None:
         one_by_one.append(token)
     x = tokens
     for layer in layers:
-        q, k, v = (part.unflatten(2, (4, 4)).transpose(1, 2) for part in layer.qkv(layer.norm(x)).split(16, dim=2))
-        mask = torch.full((4, 4), -torch.inf).triu(1)
-        weights = torch.softmax(q @ k.transpose(2, 3) / 2.0 + mask, dim=3)
-        x = x + layer.project((weights @ v).transpose(1, 2).flatten(2))
-        x = x if layer.mlp is None else x + layer.mlp(x)
+        x = masked(layer, x, 4)
     torch.testing.assert_close(torch.stack(one_by_one, dim=1), x)
 
 
@@ -70,10 +106,16 @@ def test_costs_hold_the_saver_the_base_so_far_and_what_was_read() -> None:
     saver, base, network = sequence(Bus(16, 2))
     costs = [count_exit(network, k, (1, 8, 8)).costs for k in range(4)]
     whole = [count_macs(m, (X[:1],)).total for m in (saver, base)]
-    assert costs[0]["macs"] >= whole[0]
-    assert costs[3]["macs"] > sum(whole)
+    read = [  # embedding; two layers' q, k, v and projection; the first layer's MLP; scores and sums over t tokens
+        channels * 16 + 2 * (16 * 48 + 16 * 16) + 2 * 16 * 64 + 2 * 2 * 16 * t
+        for t, channels in enumerate((8, 8, 16), 1)
+    ]
     assert [c["head_macs"] for c in costs] == [0, 160, 160, 0]
+    assert costs[0]["macs"] - whole[0] == pytest.approx(read[0], rel=0.05)
+    assert costs[3]["macs"] - sum(whole) == pytest.approx(sum(read), rel=0.05)
     assert costs[0]["macs"] < costs[1]["macs"] < costs[2]["macs"] < costs[3]["macs"]
+    assert costs[3]["alone_macs"] == whole[1], "a base costs no saver"
+    assert all("alone_macs" not in c for c in costs[:3])
 
 
 @pytest.mark.parametrize(
@@ -120,6 +162,13 @@ def test_descriptions_build_again() -> None:
     made = Description("esn", 10, (1, 8, 8), chain, None, **net, exits=({"after": "2"},), saver=net, joint={"dim": 8})
     again = Description.from_json(made.to_json(), "here")
     assert (again.count, build(again).exits) == (3, 3)
-    for broken in ({"saver": None}, {"kind": "attached"}, {"joint": {"dim": 7}}, {"joint": {"size": 1}}):
+    abuse = [
+        {"saver": {**net, "backbone": name}}
+        for name in ("timm:hf-hub:some/one", "timm:local-dir:/etc", "torchvision:fcn_resnet50", "small:none", "x")
+    ]
+    odd = [{"saver": None}, {"kind": "attached"}, {"joint": {"dim": 7}}, {"joint": {"size": 1}}]
+    big = [{"input_shape": [4096, 4096, 4096]}, {"kind": "msdnet", "saver": None, "arguments": {}}]
+    weights = [{"arguments": {"weights_backbone": "x"}}]
+    for broken in (*abuse, *odd, *big, *weights):
         with pytest.raises(ModelError):
             build(Description.from_json({**made.to_json(), **broken}, "here"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pilotfish.errors import RecordsError
-from pilotfish.plan.costs import common_keys, delta_cost, stage_costs
+from pilotfish.plan.costs import base_cost, common_keys, delta_cost, stage_costs
 from pilotfish.records import Outputs, RecordsMeta, Table
 from pilotfish.records.records import string_ids
 
@@ -50,6 +50,18 @@ def test_a_saver_before_a_network_shares_nothing_with_it() -> None:
     saver = RecordsMeta("saver", "val", costs={"macs": 30.0})
     found = stage_costs(table_of(saver, exit_meta(1), exit_meta(3)), ["saver", "net#1", "net#3"], "macs")
     assert found == [30.0, 105.0, 700.0 + 9.0 - 100.0]
+
+
+@pytest.mark.parametrize("exit_ratio", [0.0, 0.1, 0.9])
+def test_an_exit_sequence_saves_what_its_pair_does(exit_ratio: float) -> None:
+    """TinySaver's Eq. 10 for the saver inside it, C_S / C_B - r, but for the 3 that the base's exits read."""
+    saver = RecordsMeta("esn#1", "val", costs={"macs": 100.0, "head_macs": 0.0}, backbone="esn", position=1)
+    base = RecordsMeta("esn#4", "val", costs={"macs": 803.0, "alone_macs": 700.0}, backbone="esn", position=4)
+    table = table_of(saver, base)
+    assert base_cost(table, "esn#4", "macs") == 700.0
+    assert common_keys(table.meta, ["esn#1", "esn#4"]) == ["macs"]
+    found = delta_cost(table.meta, "esn#1", "esn#4", "macs", exit_ratio)
+    assert found == pytest.approx(100 / 700 - exit_ratio + (1 - exit_ratio) * 3 / 700)
 
 
 def test_a_network_is_named_by_its_metadata_before_its_name() -> None:

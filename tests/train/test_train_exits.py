@@ -186,8 +186,9 @@ SCRIPT = """
 import sys
 from pilotfish.data import load_data
 from pilotfish.train import Recipe, train_exits
-recipe = Recipe(epochs=5, batch_size=64, learning_rate=5e-3, crop=1, freeze=False)
-train_exits("checkpoint:" + sys.argv[1], load_data("digits:train"), sys.argv[2], layers=["2"], recipe=recipe)
+recipe = Recipe(epochs=5, batch_size=64, learning_rate=5e-3, crop=1, freeze=False, mixup=0.5, cutmix=0.5)
+found = train_exits("checkpoint:" + sys.argv[1], load_data("digits:train"), sys.argv[2], layers=["2"], recipe=recipe)
+print(found.resumed)
 """
 
 
@@ -203,7 +204,16 @@ def test_killed_and_gone_on_is_as_straight_through(backbone: Path, tmp_path: Pat
     process.kill()
     process.wait()
     assert not (tmp_path / "killed" / "network.safetensors").exists()
-    assert run("killed").wait() == 0
+    from_epoch = len(torch.load(checkpoint, weights_only=True)["history"])
+    assert 1 <= from_epoch < 5, "it was killed on the way"
+    resumed_run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(backbone), str(tmp_path / "killed")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(resumed_run.stdout) >= from_epoch, "it went on from there"
     straight, resumed = (json.loads((tmp_path / out / "training.json").read_text()) for out in ("straight", "killed"))
     assert straight["epochs"] == resumed["epochs"]
     a, _ = read_network(tmp_path / "straight" / "network.safetensors")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pilotfish.data.dataset import Dataset, Labels
+from pilotfish.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,11 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Subset, Subset]:
     """(the rest, a random *share*), the same for the same seed; both in the order of the whole."""
     order = np.random.default_rng(seed).permutation(len(data))
     held = round(share * len(data))
+    if not 0 < held < len(data):
+        raise DataError(
+            f"a share of {share:g} of the {len(data)} samples of {data.spec} is {held}: nothing to "
+            f"{'train' if held else 'judge'} on; give --val, or another holdout in the recipe"
+        )
     return Subset(data, np.sort(order[held:])), Subset(data, np.sort(order[:held]))
 
 

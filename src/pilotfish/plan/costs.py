@@ -23,14 +23,14 @@ def stage_costs(table: Table, stages: Sequence[str], cost_key: str | None) -> li
 
 
 def base_cost(table: Table, base: str, cost_key: str | None) -> float | None:
-    """Cost of the base run alone."""
-    return None if cost_key is None else table.meta[base].costs.get(cost_key)
+    """Cost of the base run alone: for the last exit of an exit sequence, without the saver."""
+    return None if cost_key is None else _alone(table.meta[base], cost_key)
 
 
 def common_keys(metas: Mapping[str, RecordsMeta], stages: Sequence[str]) -> list[str]:
     """Cost keys that all stages have and that are costs of running (not sizes), sorted."""
     shared = set.intersection(*(set(metas[name].costs) for name in stages))
-    return sorted(key for key in shared if key != "params" and not key.startswith("head_"))
+    return sorted(key for key in shared if key != "params" and not key.startswith(("head_", "alone_")))
 
 
 def backbone_of(meta: RecordsMeta) -> tuple[str, int] | None:
@@ -44,15 +44,20 @@ def backbone_of(meta: RecordsMeta) -> tuple[str, int] | None:
 def delta_cost(metas: Mapping[str, RecordsMeta], saver: str, base: str, key: str, exit_ratio: float) -> float | None:
     """ΔC, the change of the mean cost as a share of the base's: C_S / C_B - r for whole models (TinySaver Eq. 10).
 
-    An exit of the base's own network adds only its head, and saves only what comes after it.
+    An exit of the base's own network adds only its head, and saves only what comes after it. The first exit of an exit
+    sequence is a saver like others, but for what the base's exits read of it.
     """
-    c_s, c_b = metas[saver].costs.get(key), metas[base].costs.get(key)
-    if c_s is None or not c_b:
+    c_s, through, alone = metas[saver].costs.get(key), metas[base].costs.get(key), _alone(metas[base], key)
+    if c_s is None or not through or not alone:
         return None
     own, theirs = backbone_of(metas[saver]), backbone_of(metas[base])
     shared = own is not None and theirs is not None and own[0] == theirs[0]
     trunk = c_s - metas[saver].costs.get(f"head_{key}", 0.0) if shared else 0.0
-    return (c_s - trunk) / c_b - exit_ratio * (c_b - trunk) / c_b
+    return (c_s + (1 - exit_ratio) * (through - trunk)) / alone - 1
+
+
+def _alone(meta: RecordsMeta, key: str) -> float | None:
+    return meta.costs.get(f"alone_{key}", meta.costs.get(key))
 
 
 def _added(before: RecordsMeta | None, meta: RecordsMeta, key: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,23 @@ class Recipe:
         ):
             if value not in known:
                 raise UsageError(f"unknown {what} {value!r} in a recipe; {nearest(value, known)}")
+        for what, number, least in (
+            ("crop", self.crop, 0),
+            ("mixup", self.mixup, 0),
+            ("cutmix", self.cutmix, 0),
+            ("weight_decay", self.weight_decay, 0),
+            ("warm_up_epochs", self.warm_up_epochs, 0),
+            ("temperature", self.temperature, 1e-3),
+        ):
+            if not least <= number < math.inf:
+                raise UsageError(f"a recipe's {what} is a number of at least {least:g}, found {number:g}")
+        if not (0 <= self.distillation <= 1 and 0 <= self.label_smoothing < 1 and 0 <= self.momentum < 1):
+            raise UsageError(
+                "a recipe has distillation from 0 to 1 and label_smoothing and momentum from 0 to below 1; found "
+                f"{self.distillation:g}, {self.label_smoothing:g} and {self.momentum:g}"
+            )
+        if not self.learning_rate < math.inf:
+            raise UsageError(f"a recipe's learning_rate is a number above 0, found {self.learning_rate:g}")
         if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0 or not 0 <= self.holdout < 1:
             raise UsageError(
                 "a recipe has epochs >= 1, batch_size >= 2, learning_rate > 0 and 0 <= holdout < 1; found "

@@ -105,7 +105,7 @@ def read_samples(data: Dataset, preprocessing: Preprocessing, classes: int, larg
         raise DataError(f"{data.spec} has label {labels.max()}, the network knows the classes 0 to {classes - 1}")
     if not len(rows):
         raise DataError(f"{data.spec} has no labels to train on")
-    first = preprocessing(data.read(int(rows[0])))
+    first = _first(data, preprocessing, rows)
     known = torch.from_numpy(labels[rows].astype(np.int64))
     if first.nbytes * len(rows) > largest:
         return Streamed(data, preprocessing, rows, known, first.shape)
@@ -121,7 +121,15 @@ def read_samples(data: Dataset, preprocessing: Preprocessing, classes: int, larg
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(fill, range(0, len(rows), CHUNK)))
-    if not good.any():
-        raise DataError(f"none of the {len(rows)} samples of {data.spec} could be read")
     kept = inputs if good.all() else inputs[good]
     return Held(torch.from_numpy(kept), known if good.all() else known[torch.from_numpy(good)])
+
+
+def _first(data: Dataset, preprocessing: Preprocessing, rows: np.ndarray[Any, np.dtype[np.intp]]) -> Any:
+    """The first input that can be made."""
+    for row in rows.tolist():
+        try:
+            return preprocessing(data.read(row))
+        except (UnreadableSample, ValueError):
+            continue
+    raise DataError(f"none of the {len(rows)} samples of {data.spec} could be read")

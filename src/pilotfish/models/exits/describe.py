@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,16 @@ if TYPE_CHECKING:
 
     from pilotfish.models.exits.network import ExitNetwork
 
+LARGEST_INPUT = 2**26  # numbers in one sample
 KINDS = ("attached", "msdnet", "esn", "router")
-FORBIDDEN = ("pretrained", "checkpoint", "cache", "scriptable", "exportable")  # what could load or change code
+FORBIDDEN = (
+    "pretrained",
+    "weights",
+    "checkpoint",
+    "cache",
+    "scriptable",
+    "exportable",
+)  # what could load or change code
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,12 @@ class Description:
                 raise ValueError(f"{'a saver is missing' if found.saver is None else 'nothing has a saver'}")
             if found.kind not in KINDS:
                 raise ValueError(f"kind is {found.kind!r}, expected one of {', '.join(KINDS)}")
+            if math.prod(found.input_shape) > LARGEST_INPUT:
+                raise ValueError(f"inputs of shape {found.input_shape} are out of range")
+            if found.kind == "msdnet":
+                _whole(found.arguments["blocks"], 1, 100)
+            if found.kind == "router" and found.backbone is None:
+                _whole(found.joint["width"], 1, 100_000)
             return found
         except PilotfishError as error:
             raise ModelError(f"{where}: {error}") from error
@@ -131,7 +146,7 @@ def _router(description: Description) -> ExitNetwork:
 
     if description.backbone is not None:
         return PriorRouter(_saver(description), build_backbone(description.backbone, description.arguments, 2))
-    return evaluator(_saver(description), description.input_shape, int(description.joint.get("width", 64)))
+    return evaluator(_saver(description), description.input_shape, int(description.joint["width"]))
 
 
 def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weights: str | None = None) -> nn.Module:
@@ -142,13 +157,18 @@ def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weight
         if library == "timm":
             from pilotfish.models.timm_models import import_timm
 
-            found: nn.Module = import_timm(f"building {name}").create_model(
-                own, pretrained=weights == "pretrained", **options
-            )
+            timm = import_timm(f"building {name}")
+            if not timm.is_model(own):  # create_model also takes addresses of hubs and folders
+                raise ModelError(f"timm knows no model {own[:80]!r}")
+            found: nn.Module = timm.create_model(own, pretrained=weights == "pretrained", **options)
             return found
         if library == "torchvision":
             from torchvision import models
 
+            from pilotfish.models.torchvision_models import classifiers
+
+            if own not in classifiers():
+                raise ModelError(f"torchvision has no classifier {own[:80]!r}")
             found = models.get_model(own, weights="DEFAULT" if weights == "pretrained" else None, **options)
             return found
         if library == "small":

@@ -64,9 +64,25 @@ class Layer(nn.Module):
         known = own[:, None] if known is None else torch.cat([known, own[:, None]], dim=1)
         keys, values = (part.unflatten(2, (self.heads, -1)) for part in known.split(self.dim, dim=2))  # (N, t, h, d)
         q = q.unflatten(1, (self.heads, -1))  # (N, h, d)
-        weights = torch.softmax((q[:, None] * keys).sum(-1) * (self.dim // self.heads) ** -0.5, dim=1)  # (N, t, h)
-        token = token + self.project((weights[..., None] * values).sum(1).flatten(1))
+        scores = torch.einsum("nhd,nthd->nth", q, keys) * (self.dim // self.heads) ** -0.5
+        read = torch.einsum("nth,nthd->nhd", torch.softmax(scores, dim=1), values)
+        token = token + self.project(read.flatten(1))
         return (token if self.mlp is None else token + self.mlp(token)), known
+
+
+class Chain(nn.Module):
+    """Parts that each take what the one before returned."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, x: torch.Tensor) -> Features:
+        """What the last part returns."""
+        features: Features = (x,)
+        for part in self.parts:
+            features = part(*features)
+        return features
 
 
 class ExitSequence(ExitNetwork):
@@ -145,6 +161,10 @@ class ExitSequence(ExitNetwork):
         """The saver, the base's parts, embeddings and bus."""
         own = [*self.embeds[: min(k + 1, len(self.embeds))], *self.layers]
         return [*self.saver, *list(self.base)[:k], *own]
+
+    def alone(self, k: int) -> nn.Module | None:
+        """The base without the saver, for the last exit."""
+        return Chain(list(self.base)) if k + 1 == self.exits else None
 
     def frozen(self) -> Sequence[nn.Module]:
         """Saver and base, which stay as they are."""

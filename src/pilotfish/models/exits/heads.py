@@ -17,6 +17,7 @@ from torch import nn
 from pilotfish.errors import ModelError, nearest
 
 HEADS = ("linear", "norm", "mlp", "conv")
+CHANNELS_LAST = ("torchvision.models.swin_transformer",)  # timm's say so themselves
 LAYOUTS = ("maps", "maps_last", "token", "tokens", "flat")
 
 
@@ -45,9 +46,11 @@ class Pool(nn.Module):
 def layout_of(shape: torch.Size, backbone: nn.Module) -> str:
     """How features of *shape* are laid out, by the number of axes and what the backbone says of itself."""
     if len(shape) == 4:
-        return "maps_last" if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else "maps"
+        last = getattr(backbone, "output_fmt", "NCHW") == "NHWC" or type(backbone).__module__.startswith(CHANNELS_LAST)
+        return "maps_last" if last else "maps"
     if len(shape) == 3:
-        return "token" if getattr(backbone, "cls_token", None) is not None else "tokens"
+        known = (getattr(backbone, name, None) for name in ("cls_token", "class_token"))  # timm's and torchvision's
+        return "token" if any(token is not None for token in known) else "tokens"
     if len(shape) == 2:
         return "flat"
     raise ModelError(f"features of shape {tuple(shape)} cannot be pooled; expected 2 to 4 axes")

@@ -59,7 +59,8 @@ def exit_names(text: str) -> list[str]:
 
 
 def count_exit(network: ExitNetwork, k: int, shape: tuple[int, ...]) -> Counted:
-    """``macs`` of everything through exit *k* (from 0) with its own head alone, ``head_macs``, ``params``."""
+    """``macs`` of everything through exit *k* (from 0) with its own head alone, ``head_macs``, ``params``; and
+    ``alone_macs`` where the same answer can be had for less (a base's, without the saver before it)."""
     import torch
 
     from pilotfish.models.exits.network import Whole
@@ -77,7 +78,10 @@ def count_exit(network: ExitNetwork, k: int, shape: tuple[int, ...]) -> Counted:
         handle.remove()
         head_macs = float(count_macs(head, tuple(x.clone() for x in seen[0])).total)
     parameters = sum(count_parameters(m) for m in network.trunk(k)) + (count_parameters(head) if head else 0)
-    return Counted({**found.costs, "params": float(parameters), "head_macs": head_macs}, found.notes)
+    costs = {**found.costs, "params": float(parameters), "head_macs": head_macs}
+    if (alone := network.alone(k)) is not None:
+        costs["alone_macs"] = float(count_macs(alone.eval(), inputs).total)
+    return Counted(costs, found.notes)
 
 
 def _segments(

@@ -40,6 +40,11 @@ class ExitNetwork(nn.Module):
         """The modules of the parts up to and with *k*, without heads."""
         raise NotImplementedError
 
+    def alone(self, k: int) -> nn.Module | None:
+        """What answers as exit *k* does and runs less than all parts up to it, taking inputs and returning (logits,);
+        None where there is no such thing."""
+        return None
+
     def outputs(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
         """Logits of every exit in turn; what is not asked for is not computed."""
         features: Features = (x,)

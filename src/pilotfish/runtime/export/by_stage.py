@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pilotfish.cascade import load_artefact
 from pilotfish.cascade.folder import to_document
 from pilotfish.data import Dataset
 from pilotfish.errors import ModelError, UsageError
-from pilotfish.files import atomic_path, write_json
+from pilotfish.files import write_json
 from pilotfish.models.exits.spans import OnnxSpan
 from pilotfish.models.onnx_backend import OnnxBackend, open_session
 from pilotfish.runtime.cascade import Cascade
@@ -72,45 +73,62 @@ def export_stages(folder: str | Path, out: str | Path, *, data: Dataset | None =
     UsageError when *out* holds something else, ModelError for a stage without an ONNX form or when an answer differs.
     """
     target = Path(out)
-    others = target.is_dir() and any(p.name != MANIFEST and p.suffix != ".onnx" for p in target.iterdir())
-    if target.is_file() or others:
+    if target.exists() and not ((target / MANIFEST).is_file() or (target.is_dir() and not any(target.iterdir()))):
         raise UsageError(f"{target} holds something else; name a new folder for the stages")
     artefact = load_artefact(Path(folder))
     models = [load_stage(stage, Path(folder), "cpu", "onnxruntime") for stage in artefact.stages]
     cascade = Cascade(artefact, models, [StageRuntime("onnxruntime", CHECKED)] * len(models))
-    target.mkdir(parents=True, exist_ok=True)
-    written, runners = [], []
-    for k, ((runner, shares), model, stage) in enumerate(zip(cascade.runners, models, artefact.stages, strict=True), 1):
-        if not isinstance(runner, OnnxBackend | OnnxSpan):
-            raise ModelError(f"{stage.name} has no ONNX form: it is run by {runner.name}")
-        path = target / f"stage{k}.onnx"
-        with atomic_path(path) as temporary:
-            shutil.copyfile(runner.path, temporary)
-        session = open_session(path, 1)
-        inputs, outputs = (
-            tuple((entry.name, tuple(entry.shape)) for entry in entries)
-            for entries in (session.get_inputs(), session.get_outputs())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as made:
+        files = [
+            _written(runner, shares, model, stage.name, Path(made) / f"stage{k}.onnx")
+            for k, ((runner, shares), model, stage) in enumerate(
+                zip(cascade.runners, models, artefact.stages, strict=True), 1
+            )
+        ]
+        tensors = _tensors(models, data)
+        _compare(Path(made), files, cascade, tensors)
+        document = to_document(artefact)
+        policy = {key: document[key] for key in ("score", "scores", "rule", "operating_point")}
+        write_json(Path(made) / MANIFEST, {"schema": 1, "stages": [dataclasses.asdict(one) for one in files], **policy})
+        if target.exists():  # an earlier export, or an empty folder
+            shutil.rmtree(target)
+        shutil.copytree(made, target)
+    return ExportedStages(target, tuple(files), len(tensors[0]))
+
+
+def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> StageFile:
+    """A stage's file at *path*, and what it takes and gives."""
+    if not isinstance(runner, OnnxBackend | OnnxSpan):
+        raise ModelError(f"{name} has no ONNX form: it is run by {runner.name}")
+    shutil.copyfile(runner.path, path)
+    session = open_session(path, 1)
+    inputs, outputs = (
+        tuple((entry.name, tuple(entry.shape)) for entry in entries)
+        for entries in (session.get_inputs(), session.get_outputs())
+    )
+    return StageFile(name, path.name, inputs, outputs, shares, None if shares else model.preprocessing.to_json())
+
+
+def _compare(folder: Path, files: list[StageFile], cascade: Cascade, tensors: list[Any]) -> None:
+    """Hold the files against the engine, each stage answering some of the samples. ModelError where they differ."""
+    own = [
+        EngineStage(
+            one.name,
+            OnnxSpan(folder / one.file, len(one.outputs)) if len(one.outputs) > 1 else OnnxBackend(folder / one.file),
+            CHECKED,
+            shares=one.continues,
         )
-        chain = None if shares else model.preprocessing.to_json()
-        written.append(StageFile(stage.name, path.name, inputs, outputs, shares, chain))
-        own = OnnxSpan(path, len(outputs)) if isinstance(runner, OnnxSpan) else OnnxBackend(path)
-        runners.append(EngineStage(stage.name, own, CHECKED, shares=shares))
-    tensors = _tensors(models, data)
+        for one in files
+    ]
+    forced = np.arange(len(tensors[0]), dtype=np.int64) % len(files)
     found, expected = (
-        Engine(stages, artefact.in_force).run(TensorSupply(tensors)) for stages in (runners, cascade.engine_stages())
+        Engine(stages, cascade.artefact.in_force, forced).run(TensorSupply(tensors))
+        for stages in (own, cascade.engine_stages())
     )
-    if not (np.array_equal(found.stage, expected.stage) and np.array_equal(found.prediction, expected.prediction)):
-        raise ModelError(f"the files in {target} do not answer as the cascade does; nothing of them is to be used")
-    document = to_document(artefact)
-    write_json(
-        target / MANIFEST,
-        {
-            "schema": 1,
-            "stages": [dataclasses.asdict(one) for one in written],
-            **{key: document[key] for key in ("score", "scores", "rule", "operating_point")},
-        },
-    )
-    return ExportedStages(target, tuple(written), len(tensors[0]))
+    same = np.array_equal(found.stage, expected.stage) and np.array_equal(found.prediction, expected.prediction)
+    if not same or not np.allclose(found.confidence, expected.confidence, atol=1e-4):
+        raise ModelError("the stages' files do not answer as the cascade does; nothing was written")
 
 
 def _tensors(models: Any, data: Dataset | None) -> list[Any]:
