@@ -91,7 +91,7 @@ def network(
 ) -> Trained:
     """A network with exits after *layers* (none: the plain network), trained if it is not there, and recorded."""
     folder = work / f"seed{seed}" / name
-    if (there := kept(folder, recipe)) is not None:
+    if (there := kept(folder, recipe, parts.train, {"exits": list(layers)})) is not None:
         recorded(work, parts, seed, f"exits:{there.file}", name)
         return there
     with progress_bars() as progress:
@@ -115,7 +115,7 @@ def network(
 def multi_scale(work: Path, parts: Parts, name: str, seed: int, config: MSDNetConfig, recipe: Recipe) -> Trained:
     """The same for an MSDNet."""
     folder = work / f"seed{seed}" / name
-    if (there := kept(folder, recipe)) is not None:
+    if (there := kept(folder, recipe, parts.train, {})) is not None:
         recorded(work, parts, seed, f"exits:{there.file}", name)
         return there
     with progress_bars() as progress:
@@ -132,16 +132,17 @@ def multi_scale(work: Path, parts: Parts, name: str, seed: int, config: MSDNetCo
     return trained
 
 
-def kept(folder: Path, recipe: Recipe) -> Trained | None:
-    """A network that was trained by this very recipe before."""
+def kept(folder: Path, recipe: Recipe, data: Dataset, more: Mapping[str, Any]) -> Trained | None:
+    """A network that was trained by this very recipe on this data before, with exits after the same layers."""
     file = folder / "network.safetensors"
     if not file.is_file():
         return None
     document = read_json(folder / "training.json", ModelError)
-    asked = recipe.to_json()
-    differ = {key for key, value in document["trained"]["recipe"].items() if asked.get(key) != value}
-    if differ:
-        raise SystemExit(f"{folder} was trained with other values of {', '.join(sorted(differ))}; delete it")
+    found = {**document["trained"]["recipe"], "data": document["trained"]["data"]}
+    found |= {"exits": [one["after"] for one in document["description"]["exits"]]} if more else {}
+    asked = {**recipe.to_json(), "data": data.spec, **more}
+    if differ := {key for key, value in found.items() if asked.get(key) != value}:
+        raise SystemExit(f"{folder} was trained with another {', '.join(sorted(differ))}; delete it")
     return Trained(file, tuple(Epoch(**epoch) for epoch in document["epochs"]))
 
 

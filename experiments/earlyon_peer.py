@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import fashion_mnist, options, run_of, say
+from judge import cascade as cascade_of
 from judge import macs, spread
 from zoo import HEADS, STAGES, train
 
@@ -73,7 +74,7 @@ def main() -> None:
         )
         run = run_of(given.work, seed)
         names = [f"{OURS}#{k}" for k in range(1, 5)]
-        costs = np.array([macs(run, name) for name in names])
+        costs = cascade_of(run, names).test.through
         logits = [torch.cat(z) for z in zip(*(peer(x, mode="training") for x, _ in plain(test)), strict=True)]
         for drop in DROPS:
             calibrate_thresholds(peer, plain(val), target_accuracy_drop=drop)
@@ -94,7 +95,10 @@ def main() -> None:
                     "base": base,
                     "heads": {"earlyon": [float((z.argmax(1) == test.labels).float().mean()) for z in logits]},
                     "accuracy": {"earlyon": float(right.mean()), "pilotfish": float(mine.mean())},
-                    "cost": {w: float(costs[b].mean() / costs[-1]) for w, b in (("earlyon", by), ("pilotfish", stage))},
+                    "cost": {
+                        w: float(costs[b].mean() / macs(run, names[-1]))
+                        for w, b in (("earlyon", by), ("pilotfish", stage))
+                    },
                     "images_per_second": _timed(peer, found.module, cascade, parts.test, test),
                 }
             )
@@ -107,7 +111,6 @@ def main() -> None:
 
 def _peer(path: Any, module: Any, batches: Batches) -> Any:
     """earlyon's network, its heads trained by its own trainer unless they are kept."""
-    torch.manual_seed(0)
     peer = custom_ee(module, list(STAGES), 10, input_shape=(1, 1, 28, 28))
     if path.is_file():
         peer.load_state_dict(torch.load(path, weights_only=True))
