@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,13 @@ class Subset:
         """The form of the whole, and how many of it these are."""
         return f"{self.data.spec} ({len(self.rows)} of {len(self.data)})"
 
-    @property
+    @cached_property
     def ids(self) -> Sequence[str]:
         """The names that these samples have in the whole."""
-        return [self.data.ids[i] for i in self.rows.tolist()]
+        names = self.data.ids
+        return [names[i] for i in self.rows.tolist()]
 
-    @property
+    @cached_property
     def labels(self) -> Labels | None:
         """Class indices, or None where the whole has none."""
         return None if self.data.labels is None else np.asarray(self.data.labels)[self.rows]

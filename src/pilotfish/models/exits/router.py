@@ -24,8 +24,8 @@ KINDS = ("prior", "evaluator")
 
 
 class Router(ExitNetwork):
-    """A saver with a judge. Subclasses write :meth:`advance`, which returns (y_S, u), u (N,) the judge's log-odds of
-    "the saver suffices"."""
+    """A saver with a judge. Subclasses write :meth:`foretell`, the judge's log-odds u (N,) of "the saver suffices", and
+    :meth:`advance`, which returns (y_S, u)."""
 
     exits = 1
     judge: nn.Module
@@ -37,6 +37,10 @@ class Router(ExitNetwork):
     def head(self, k: int) -> nn.Module | None:
         """The judge: its MACs are what the routing costs."""
         return self.judge
+
+    def foretell(self, x: torch.Tensor) -> torch.Tensor:
+        """u, without the saver's answer."""
+        raise NotImplementedError
 
     def saver(self) -> Sequence[nn.Module]:
         """The saver's modules, which stay as they are."""
@@ -60,8 +64,11 @@ class PriorRouter(Router):
 
     def advance(self, k: int, features: Features) -> Features:
         """(y_S, u)."""
-        odds = self.judge(*features)
-        return (self.model(*features), odds[:, 1] - odds[:, 0])
+        return (self.model(*features), self.foretell(*features))
+
+    def foretell(self, x: torch.Tensor) -> torch.Tensor:
+        """u, by the encoder alone."""
+        return log_odds(self.judge(x))
 
     def saver(self) -> Sequence[nn.Module]:
         """The saver."""
@@ -86,9 +93,12 @@ class PostEvaluator(Router):
     def advance(self, k: int, features: Features) -> Features:
         """(y_S, u)."""
         inner: Features = self.parts[0](*features)
-        odds = self.judge(inner[self.tap])
         (logits,) = self.parts[1](*inner)
-        return (logits, odds[:, 1] - odds[:, 0])
+        return (logits, log_odds(self.judge(inner[self.tap])))
+
+    def foretell(self, x: torch.Tensor) -> torch.Tensor:
+        """u, by the saver up to its last features."""
+        return log_odds(self.judge(self.parts[0](x)[self.tap]))
 
     def saver(self) -> Sequence[nn.Module]:
         """The saver's two parts."""
@@ -105,6 +115,11 @@ def evaluator(saver: nn.Module, shape: tuple[int, ...], width: int) -> PostEvalu
     saver.train(was)
     layout = layout_of(features.shape, saver)
     return PostEvaluator(found, channels_of(features.shape, layout), layout, width)
+
+
+def log_odds(two: torch.Tensor) -> torch.Tensor:
+    """Of the second class, from logits (N, 2)."""
+    return two[:, 1] - two[:, 0]
 
 
 def with_confidence(logits: torch.Tensor, odds: torch.Tensor) -> torch.Tensor:
@@ -126,12 +141,12 @@ class Judging(ExitNetwork):
         self.router = router
 
     def advance(self, k: int, features: Features) -> Features:
-        """The router's."""
-        return self.router.advance(k, features)
+        """(u,)."""
+        return (self.router.foretell(*features),)
 
     def speak(self, k: int, features: Features) -> torch.Tensor:
         """(N, 2)."""
-        odds = features[1]
+        odds = features[0]
         return torch.stack([torch.zeros_like(odds), odds], dim=1)
 
     def head(self, k: int) -> nn.Module | None:
