@@ -25,9 +25,12 @@ WAYS = ("pcee", "pcee-ws", "dyce")
 
 def main() -> None:
     """Choose for each smaller network's cost, and compare."""
-    given = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--only", default="", help="beginning of the large network's name")
+    given = parser.parse_args()
+    pairs = [pair for pair in PAIRS if pair[0].startswith(given.only)]
     parts, rows = fashion_mnist(given.data), []
-    for large, small in PAIRS:
+    for large, small in pairs:
         for seed in given.seeds:
             for name in (large, small):
                 train(name, given.work, parts, seed)
@@ -48,7 +51,7 @@ def main() -> None:
         f"{'large, with exits':18}{'small, in full':18}{'way':10}{'MMACs':>8}"
         f"{'accuracy, %':>16}{'small, %':>16}{'difference':>16}"
     )
-    for large, small in PAIRS:
+    for large, small in pairs:
         for way in WAYS:
             mine = [r for r in rows if (r["large"], r["small"], r["way"]) == (large, small, way)]
             if mine:

@@ -6,6 +6,7 @@ Exits of one network become its parts: a file takes what the file before it retu
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def export_stages(folder: str | Path, out: str | Path, *, data: Dataset | None =
     UsageError when *out* holds something else, ModelError for a stage without an ONNX form or when an answer differs.
     """
     target = Path(out)
-    if target.exists() and not ((target / MANIFEST).is_file() or (target.is_dir() and not any(target.iterdir()))):
+    if not _may_be_written(target):
         raise UsageError(f"{target} holds something else; name a new folder for the stages")
     artefact = load_artefact(Path(folder))
     models = [load_stage(stage, Path(folder), "cpu", "onnxruntime") for stage in artefact.stages]
@@ -95,6 +96,15 @@ def export_stages(folder: str | Path, out: str | Path, *, data: Dataset | None =
             shutil.rmtree(target)
         shutil.copytree(made, target)
     return ExportedStages(target, tuple(files), len(tensors[0]))
+
+
+def _may_be_written(target: Path) -> bool:
+    """Whether nothing is there, or an empty folder, or an earlier export and nothing else."""
+    if not target.is_dir():
+        return not target.exists()
+    names = {path.name for path in target.iterdir()}
+    others = {name for name in names if name != MANIFEST and not re.fullmatch(r"stage\d+\.onnx", name)}
+    return not names or (MANIFEST in names and not others)
 
 
 def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> StageFile:
