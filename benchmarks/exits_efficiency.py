@@ -1,7 +1,7 @@
 """How close networks with exits come to their ideal in the engine, every stage in batches of 32.
 
-    python benchmarks/exits_efficiency.py --network experiments/work/seed0/resnet34-joint/network.safetensors \\
-        --run experiments/work/seed0/run --name resnet34-joint --data idx:t10k-images-idx3-ubyte.gz
+    python benchmarks/exits_efficiency.py --run experiments/work/seed0/run --name resnet34-joint msdnet \\
+        --data idx:t10k-images-idx3-ubyte.gz
 
 The ideal is each segment's own time at full batches, in the same engine with that segment alone, summed over the
 samples that run it. The first exit answers a forced share of the samples, the last one the rest, so every segment and
