@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,46 +90,39 @@ def network(
     head: str = "linear",
 ) -> Trained:
     """A network with exits after *layers* (none: the plain network), trained if it is not there, and recorded."""
-    folder = work / f"seed{seed}" / name
-    if (there := kept(folder, recipe, parts.train, {"exits": list(layers)})) is not None:
-        recorded(work, parts, seed, f"exits:{there.file}", name)
-        return there
-    with progress_bars() as progress:
-        trained = train_exits(
-            model,
-            parts.train,
-            folder,
-            layers=layers,
-            exits=0,
-            head=head,
-            arguments=arguments,
-            recipe=recipe,
-            held_out=parts.val,
-            seed=seed,
-            progress=progress,
-        )
-    recorded(work, parts, seed, f"exits:{trained.file}", name)
-    return trained
+
+    def train(out: Path, **common: Any) -> Trained:
+        more: dict[str, Any] = {"layers": layers, "exits": 0, "head": head, "arguments": arguments}
+        return train_exits(model, parts.train, out, **more, **common)
+
+    return _once(train, work, parts, name, seed, recipe, {"exits": list(layers)})
 
 
 def multi_scale(work: Path, parts: Parts, name: str, seed: int, config: MSDNetConfig, recipe: Recipe) -> Trained:
     """The same for an MSDNet."""
+
+    def train(out: Path, **common: Any) -> Trained:
+        return train_msdnet(config, parts.train, out, **common)
+
+    return _once(train, work, parts, name, seed, recipe, {})
+
+
+def _once(
+    train: Callable[..., Trained],
+    work: Path,
+    parts: Parts,
+    name: str,
+    seed: int,
+    recipe: Recipe,
+    more: Mapping[str, Any],
+) -> Trained:
     folder = work / f"seed{seed}" / name
-    if (there := kept(folder, recipe, parts.train, {})) is not None:
-        recorded(work, parts, seed, f"exits:{there.file}", name)
-        return there
-    with progress_bars() as progress:
-        trained = train_msdnet(
-            config,
-            parts.train,
-            folder,
-            recipe=recipe,
-            held_out=parts.val,
-            seed=seed,
-            progress=progress,
-        )
-    recorded(work, parts, seed, f"exits:{trained.file}", name)
-    return trained
+    found = kept(folder, recipe, parts.train, more)
+    if found is None:
+        with progress_bars() as progress:
+            found = train(folder, recipe=recipe, held_out=parts.val, seed=seed, progress=progress)
+    recorded(work, parts, seed, f"exits:{found.file}", name)
+    return found
 
 
 def kept(folder: Path, recipe: Recipe, data: Dataset, more: Mapping[str, Any]) -> Trained | None:

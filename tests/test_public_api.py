@@ -215,7 +215,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "export": ("cascade out", {"batched": False, "data": None, "samples": 64, "progress": None}),
-    "export_stages": ("cascade out", {"data": None}),
+    "export_stages": ("cascade out", {"data": None, "samples": 64}),
     "quantise": ("model data out", {"samples": 128, "calibration": "minmax", "progress": None}),
     "write_report": (
         "out",

@@ -249,12 +249,12 @@ def bench(
 ) -> BenchResult:
     """Time a cascade beside its stages alone, and beside other ways to run it (*peers*); see
     :class:`pilotfish.runtime.times.BenchResult`."""
-    from pilotfish.data import load_data
+    from pilotfish.data import open_data
     from pilotfish.runtime import Cascade as Loaded
     from pilotfish.runtime import bench as run_bench
 
     loaded = cascade if isinstance(cascade, Loaded) else Loaded.load(cascade)
-    samples_of = load_data(data) if isinstance(data, str) else data
+    samples_of = open_data(data)
     return run_bench(
         loaded, samples_of, exit_ratio=exit_ratio, runs=runs, samples=samples, workers=workers, peers=peers
     )
@@ -275,10 +275,10 @@ def tune_runtime(
     backends  names to try; all that need no compilation by default
     seconds   about how long each stage may take
     """
-    from pilotfish.data import load_data
+    from pilotfish.data import open_data
     from pilotfish.runtime import tune_runtime as run_tune
 
-    samples_of = load_data(data) if isinstance(data, str) else data
+    samples_of = None if data is None else open_data(data)
     return run_tune(cascade, samples_of, device=device, backends=backends, seconds=seconds, progress=progress)
 
 
@@ -295,10 +295,10 @@ def quantise(
 
     calibration  how the range of each tensor is found: minmax, entropy or percentile
     """
-    from pilotfish.data import load_data
+    from pilotfish.data import open_data
     from pilotfish.models.quantise import quantise as run_quantise
 
-    samples_of = load_data(data) if isinstance(data, str) else data
+    samples_of = open_data(data)
     return run_quantise(model, samples_of, out, samples=samples, calibration=calibration, progress=progress)
 
 
@@ -316,20 +316,22 @@ def export(
     batched  for any number of samples at a time, instead of exactly one
     data     samples to compare and time on; random inputs otherwise
     """
-    from pilotfish.data import load_data
+    from pilotfish.data import open_data
     from pilotfish.runtime.export import export as run_export
 
-    samples_of = load_data(data) if isinstance(data, str) else data
+    samples_of = None if data is None else open_data(data)
     return run_export(cascade, out, batched=batched, data=samples_of, samples=samples, progress=progress)
 
 
-def export_stages(cascade: str | Path, out: str | Path, *, data: str | Dataset | None = None) -> ExportedStages:
+def export_stages(
+    cascade: str | Path, out: str | Path, *, data: str | Dataset | None = None, samples: int = 64
+) -> ExportedStages:
     """Write every stage of the cascade in folder *cascade* as an ONNX file of its own into the folder *out*, with
     ``stages.json``; exits of one network become its parts. *data*: samples to compare on; random inputs otherwise."""
-    from pilotfish.data import load_data
+    from pilotfish.data import open_data
     from pilotfish.runtime.export import export_stages as run_export
 
-    return run_export(cascade, out, data=load_data(data) if isinstance(data, str) else data)
+    return run_export(cascade, out, data=None if data is None else open_data(data), samples=samples)
 
 
 def write_report(

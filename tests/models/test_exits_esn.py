@@ -13,8 +13,9 @@ timm = pytest.importorskip("timm")
 from pilotfish.errors import ModelError  # noqa: E402
 from pilotfish.models import Preprocessing, small  # noqa: E402
 from pilotfish.models.exits.attached import Attachment  # noqa: E402
+from pilotfish.models.exits.cut import cut_at_features  # noqa: E402
 from pilotfish.models.exits.describe import Description, build  # noqa: E402
-from pilotfish.models.exits.esn import Bus, ExitSequence, Layer, cut_at_features, join_exits  # noqa: E402
+from pilotfish.models.exits.esn import Bus, ExitSequence, Layer, join_exits  # noqa: E402
 from pilotfish.models.exits.load import count_exit  # noqa: E402
 from pilotfish.models.exits.network import Span  # noqa: E402
 from pilotfish.models.exits.router import evaluator, with_confidence  # noqa: E402
@@ -98,7 +99,7 @@ def test_a_token_sees_those_before_it_and_none_after() -> None:
 
 
 def test_the_bus_that_is_none() -> None:
-    with pytest.raises(ModelError, match="a dimension that its attention heads divide"):
+    with pytest.raises(ModelError, match="up to 4096 that its attention heads divide"):
         Bus(12, 1, 8)
 
 

@@ -42,7 +42,7 @@ def export(
     if by_stage:
         if batched:
             raise UsageError("--by-stage writes files for any batch size; leave --batched out")
-        written = export_stages(cascade, out, data=load_data(data) if data else None)
+        written = export_stages(cascade, out, data=load_data(data) if data else None, samples=samples)
         columns = [("stage", "left"), ("file", "left"), ("takes", "left"), ("gives", "left")]
         rows = [
             [

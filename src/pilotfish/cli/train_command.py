@@ -33,7 +33,7 @@ RecipeFile = Annotated[
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value for the recipe; repeatable.")
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seed of weights, order and variations.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of weights, order and variations.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -57,7 +57,9 @@ def exits(
         ),
     ] = 3,
     head: Annotated[str, typer.Option(metavar="KIND", help="linear, norm, mlp or conv.")] = "linear",
-    width: Annotated[int, typer.Option(metavar="N", min=1, help="Hidden units or channels of mlp and conv.")] = 128,
+    width: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100_000, help="Hidden units or channels of mlp and conv.")
+    ] = 128,
     argument: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +92,7 @@ def exits(
             exits=exits,
             head=head,
             width=width,
-            arguments=parse_changes(argument),
+            arguments=parse_changes(argument, "--argument"),
             recipe=load_recipe(recipe or "exits", parse_changes(changes)),
             held_out=val,
             run=run,
@@ -107,7 +109,7 @@ def msdnet(
     data: Data,
     out: Out,
     run: RunFolder,
-    blocks: Annotated[int, typer.Option(metavar="N", min=1, help="Exits.")] = 5,
+    blocks: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Exits.")] = 5,
     channels: Annotated[int, typer.Option(metavar="N", min=1, help="Channels of the finest scale at first.")] = 16,
     growth: Annotated[int, typer.Option(metavar="N", min=2, help="New channels per layer.")] = 6,
     base: Annotated[int, typer.Option(metavar="N", min=1, help="Layers before the first exit.")] = 1,
@@ -220,7 +222,7 @@ def router(
     argument: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="For the encoder's constructor, such as width=8.")
     ] = None,
-    width: Annotated[int, typer.Option(metavar="N", min=1, help="Hidden units of an evaluator.")] = 64,
+    width: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Hidden units of an evaluator.")] = 64,
     val: Val = None,
     alias: Name = None,
     recipe: RecipeFile = None,
@@ -247,7 +249,7 @@ def router(
             out,
             kind=kind,
             encoder=encoder,
-            arguments=parse_changes(argument),
+            arguments=parse_changes(argument, "--argument"),
             width=width,
             recipe=load_recipe(recipe or "router", parse_changes(changes)),
             held_out=val,
@@ -257,28 +259,30 @@ def router(
             device=device,
             progress=progress,
         )
-    _show(found, run, as_json)
+    _show(found, run, as_json, "forecast right, held out")
 
 
-def _show(found: Trained, run: Path, as_json: bool) -> None:
+def _show(found: Trained, run: Path, as_json: bool, accuracy: str = "held-out accuracy") -> None:
     """Exits with accuracy and cost, the curves' file, and what to do next."""
     from pilotfish.cli.output import console, print_json, say, table
     from pilotfish.report.format import format_cost, percent
     from pilotfish.report.training_plot import write_training_plot
 
+    plot = write_training_plot(found.to_json(), found.file.with_name("training.png"))  # what may fail comes first
     target = console(as_json)
+    known = [percent(one, 2) for one in found.accuracy] + [""] * len(found.records)
     rows = [
-        [r.model, percent(accuracy, 2), format_cost("macs", r.cost.get("macs"))]
-        for r, accuracy in zip(found.records, found.accuracy, strict=True)
+        [record.model, said, format_cost("macs", record.cost.get("macs"))]
+        for record, said in zip(found.records, known, strict=False)
     ]
-    table(target, [("exit", "left"), ("held-out accuracy", "right"), ("cost", "right")], rows)
-    plot = write_training_plot(found.to_json(), found.file.with_name("training.png"))
+    table(target, [("records", "left"), (accuracy, "right"), ("cost", "right")], rows)
     names = ",".join(r.model for r in found.records)
     went_on = f" (went on from epoch {found.resumed})" if found.resumed else ""
+    tuned = f"Next: pilotfish tune {run} --stages {names} --max-drop 0.5% --out cascade"
     say(
         target,
         f"{len(found.history)} epochs{went_on}; network {found.file}, curves {plot}",
-        f"Next: pilotfish tune {run} --stages {names} --max-drop 0.5% --out cascade",
+        tuned if len(found.records) > 1 else f"Next: pilotfish savers {run} --base {names}",
     )
     if as_json:
         print_json(found.to_json())

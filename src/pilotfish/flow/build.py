@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.cascade import make_budget
-from pilotfish.data import Dataset, load_data
+from pilotfish.data import Dataset, open_data
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.files import write_json
 from pilotfish.plan import Tuning, rank_savers, tune
@@ -90,7 +90,7 @@ def build(
     make_budget(max_drop, max_cost, min_accuracy, base_cost=1.0)  # refused before hours of recording
     target = Path(out)
     settings = options or RecordOptions()
-    samples = load_data(data) if isinstance(data, str) else data
+    samples = open_data(data)
     named = target if target.name else target.absolute()
     folder = Run(Path(run) if run is not None else named.with_name(f"{named.name}-run"))
     aliases = models if isinstance(models, Mapping) else {name: name for name in models}

@@ -4,6 +4,7 @@ weights, and a cascade runs only what its records described."""
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -135,6 +136,7 @@ def _can_run(chain: Preprocessing) -> bool:
         and (chain.size is None or len(chain.size) == 2)
         and (not isinstance(chain.resize, tuple) or len(chain.resize) == 2)
         and all(isinstance(n, int) and n > 0 for n in sizes)
+        and all(isinstance(x, int | float) and math.isfinite(x) for x in (*chain.mean, *chain.std))
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pilotfish.data import Dataset, load_data
+from pilotfish.data import Dataset, open_data
 from pilotfish.errors import RecordsError
 from pilotfish.models import Model, load_model
 from pilotfish.models.augmentation import RECIPE
@@ -47,7 +47,7 @@ def record(
     names = [models] if isinstance(models, str) else list(models)
     settings = options or RecordOptions()
     check_options(settings, names, alias)
-    samples = load_data(data) if isinstance(data, str) else data
+    samples = open_data(data)
     target = run if isinstance(run, Run) else Run(Path(run))
     return [
         record_model(samples, load_model(name, settings.device), target, written, settings, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,14 @@ import torch
 from torch import nn
 
 from pilotfish.data import Dataset
-from pilotfish.errors import DataError, ModelError
+from pilotfish.errors import DataError, ModelError, UnreadableSample, UsageError
 from pilotfish.models import Model, Preprocessing, load_model
 from pilotfish.models.checkpoint import read_document
 from pilotfish.models.exits.attached import AttachedExits
 from pilotfish.models.exits.describe import build_backbone, checked_arguments
 from pilotfish.models.exits.file import read_network
 from pilotfish.models.preprocessing import Sample
-from pilotfish.models.spec import parse_spec
+from pilotfish.models.spec import allow_options, parse_spec
 from pilotfish.models.torch_backend import load_state
 
 KINDS = ("timm", "torchvision", "checkpoint", "exits", "small")
@@ -53,6 +54,9 @@ def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None
     if spec.kind not in KINDS:
         raise ModelError(f"{model}: exits are attached to {', '.join(f'{kind}:…' for kind in KINDS)}")
     if spec.kind == "exits":
+        allow_options(spec)
+        if spec.size is not None or re.search(r"#\d+$", spec.name):
+            raise ModelError(f"{model}: a backbone is taken from the whole network; write exits:FILE alone")
         return _without_exits(Path(spec.name))
     if arguments and spec.kind == "checkpoint":
         raise ModelError(f"{model}: its arguments are those it was trained with; give none")
@@ -78,13 +82,14 @@ def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None
 def preprocessing_for(data: Dataset, size: int | None = None) -> tuple[Preprocessing, tuple[int, ...]]:
     """The preprocessing for a network that is trained from scratch on *data*: the pictures' own size, or *size*, and
     their own mean and deviation, from up to 500 of them. Also the shape of one input."""
-    first = data.read(0)
+    first = _first(data)
     channels, side = _channels(first), size or _side(first)
     plain = Preprocessing(
         size=(side, side), resize=None, interpolation="bilinear", mean=(0.0,) * channels, std=(1.0,) * channels
     )
     step = max(1, len(data) // 500)
-    pixels = torch.stack([torch.from_numpy(plain(data.read(i))) for i in range(0, len(data), step)])
+    read = [one for i in range(0, len(data), step) if (one := _made(plain, data, i)) is not None]
+    pixels = torch.stack([torch.from_numpy(one) for one in read])
     mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)
     chain = Preprocessing(
         size=(side, side),
@@ -120,9 +125,30 @@ def _without_exits(path: Path) -> Backbone:
     )
 
 
+def _first(data: Dataset) -> Sample:
+    """The first sample that can be read."""
+    for i in range(len(data)):
+        try:
+            return data.read(i)
+        except UnreadableSample:
+            continue
+    raise DataError(f"none of the {len(data)} samples of {data.spec} could be read")
+
+
+def _made(chain: Preprocessing, data: Dataset, i: int) -> Any:
+    try:
+        return chain(data.read(i))
+    except (UnreadableSample, ValueError):
+        return None
+
+
 def _fresh(name: str, data: Dataset, arguments: dict[str, Any], seed: int) -> Backbone:
     size = arguments.get("img_size", arguments.get("side"))
-    chain, shape = preprocessing_for(data, int(size) if size is not None else None)
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096):
+        raise UsageError(f"img_size and side are pixels, a whole number from 1 to 4096; found {size!r}")
+    chain, shape = preprocessing_for(data, size)
+    if name.startswith("small:") and shape[0] != 1:
+        raise ModelError(f"{name} takes grey pictures; {data.spec} has {shape[0]} channels: take a timm: network")
     classes = classes_of(data)
     torch.manual_seed(seed)
     module = build_backbone(name, arguments, classes)

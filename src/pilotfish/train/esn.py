@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pilotfish.data import Dataset, open_data
+from pilotfish.data import Dataset
 from pilotfish.errors import UsageError
 from pilotfish.models.exits.attached import Attachment, spread_layers
 from pilotfish.models.exits.esn import Bus, join_exits
 from pilotfish.models.torch_backend import state_hash
 from pilotfish.records import Run
-from pilotfish.train.finish import Job, record_exits, train_network
+from pilotfish.train.checks import check_out
+from pilotfish.train.finish import make_job, train_network, with_records
 from pilotfish.train.loop import Tell, Trained
 from pilotfish.train.pair import described, find_pair, saver_part
 from pilotfish.train.recipe import Recipe, load_recipe
@@ -54,12 +55,17 @@ def train_esn(
     settings = recipe or load_recipe("esn")
     if settings.loss != "saver_weighted" or not settings.freeze:
         raise UsageError('an exit sequence is trained with loss = "saver_weighted" and freeze = true (Eq. 11)')
-    samples, judged = open_data(data), None if held_out is None else open_data(held_out)
-    first, second = find_pair(saver, base, samples)
+    whole = make_job(data, held_out, out, settings, seed, device, progress, run, name)
+    first, second = find_pair(saver, base, whole.data)
     places = list(layers) or spread_layers(second.module, second.input_shape, exits)
     attachments = [Attachment(layer) for layer in places]
     identity = [state_hash(one.module.state_dict()) for one in (first, second)]
     grid = [Bus(dim, n, attention_heads) for dim, n in itertools.product(dims, attention)]
+    folders = (
+        {bus: Path(out) / f"dim{bus.dim}-layers{bus.layers}" for bus in grid} if grid[1:] else {grid[0]: whole.out}
+    )
+    for folder in folders.values():
+        check_out(folder)
     found = []
     for bus in grid:
         torch.manual_seed(seed)
@@ -73,12 +79,9 @@ def train_esn(
             saver=saver_part(first),
             joint=dataclasses.asdict(bus),
         )
-        own = Path(out) if len(grid) == 1 else Path(out) / f"dim{bus.dim}-layers{bus.layers}"
-        job = Job(samples, judged, own, settings, seed, device, progress)
+        job = dataclasses.replace(whole, out=folders[bus])
         found.append(
             (job, train_network(job, network, description, network.frozen(), [description.to_json(), identity]))
         )
     job, best = max(found, key=lambda one: float(np.mean(one[1].accuracy[1:-1])))
-    if run is None:
-        return best
-    return dataclasses.replace(best, records=record_exits(job, best, run, name))
+    return with_records(job, best)

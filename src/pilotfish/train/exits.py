@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from pilotfish.data import Dataset, open_data
+from pilotfish.data import Dataset
 from pilotfish.errors import UsageError
 from pilotfish.models.exits.attached import Attachment, attach_exits, spread_layers
 from pilotfish.models.exits.describe import Description
 from pilotfish.models.torch_backend import state_hash
 from pilotfish.records import Run
 from pilotfish.train.backbone import find_backbone
-from pilotfish.train.finish import Job, record_exits, train_network
+from pilotfish.train.finish import make_job, train_network, with_records
 from pilotfish.train.loop import Tell, Trained
 from pilotfish.train.recipe import Recipe, load_recipe
 
@@ -50,8 +50,9 @@ def train_exits(
 
     Writes network.safetensors, training.json and a checkpoint into *out*; a call that was killed goes on from there.
     """
-    settings, samples = recipe or load_recipe("exits"), open_data(data)
-    backbone = find_backbone(model, samples, arguments, seed)
+    settings = recipe or load_recipe("exits")
+    job = make_job(data, held_out, out, settings, seed, device, progress, run, name or _short(model))
+    backbone = find_backbone(model, job.data, arguments, seed)
     if backbone.random and settings.freeze:
         raise UsageError(f"{model} has random weights, which would stay as they are; set freeze=false in the recipe")
     torch.manual_seed(seed)
@@ -68,12 +69,8 @@ def train_exits(
         arguments=backbone.arguments,
         exits=tuple(dataclasses.asdict(one) for one in attachments),
     )
-    job = Job(samples, None if held_out is None else open_data(held_out), Path(out), settings, seed, device, progress)
     identity = [description.to_json(), state_hash(backbone.module.state_dict())]
-    trained = train_network(job, network, description, list(network.parts), identity)
-    if run is None:
-        return trained
-    return dataclasses.replace(trained, records=record_exits(job, trained, run, name or _short(model)))
+    return with_records(job, train_network(job, network, description, list(network.parts), identity))
 
 
 def _short(model: str) -> str:

@@ -10,24 +10,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from pilotfish.data import Dataset
+from pilotfish.data import Dataset, open_data
 from pilotfish.data.subset import hold_out
+from pilotfish.errors import UsageError
 from pilotfish.files import write_json
 from pilotfish.models.exits.describe import Description
 from pilotfish.models.exits.file import save_network
 from pilotfish.models.exits.network import ExitNetwork
-from pilotfish.recording import RecordOptions, RecordResult, record
+from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
+from pilotfish.train.checks import CHECKPOINT, FILE, HISTORY, check_network, check_out, check_records, check_settings
 from pilotfish.train.loop import Tell, Trained, fit
 from pilotfish.train.recipe import Recipe
 from pilotfish.train.samples import read_samples
 
-FILE, CHECKPOINT, HISTORY = "network.safetensors", "checkpoint.pt", "training.json"
-
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is trained on what. held_out: samples of their own, or None for a share of *data*."""
+    """What is trained on what, and where it goes.
+
+    held_out   samples of their own, or None for a share of *data*
+    run, name  where the exits' records go, and what they are called; None for no records
+    """
 
     data: Dataset
     held_out: Dataset | None
@@ -36,12 +40,35 @@ class Job:
     seed: int
     device: str
     tell: Tell | None = None
+    run: Run | None = None
+    name: str = ""
 
     def parts(self) -> tuple[Dataset, Dataset]:
         """(training samples, held-out samples)."""
         if self.held_out is not None:
             return self.data, self.held_out
         return hold_out(self.data, self.recipe.holdout, self.seed)
+
+
+def make_job(
+    data: str | Dataset,
+    held_out: str | Dataset | None,
+    out: str | Path,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    tell: Tell | None,
+    run: str | Path | Run | None,
+    name: str,
+) -> Job:
+    """A job whose data are open and whose places were looked at: UsageError or UnwritableError before any work."""
+    check_settings(seed, device)
+    records = None if run is None else run if isinstance(run, Run) else Run(Path(run))
+    check_out(Path(out))
+    if records is not None:
+        check_records(records, name, Path(out))
+    opened = None if held_out is None else open_data(held_out)
+    return Job(open_data(data), opened, Path(out), recipe, seed, device, tell, records, name)
 
 
 def train_network(
@@ -60,6 +87,10 @@ def train_network(
     kept      the network that *description* describes, where it is a part of the one that is trained
     more      further facts for the file and the history
     """
+    if job.recipe.loss == "saver_weighted" and description.kind != "esn":
+        raise UsageError("the loss saver_weighted is of exit sequences (train esn); take sum, distill or self_distill")
+    check_out(job.out)
+    check_network(network, description, job.data.spec)
     training, held_out = job.parts()
     chain, classes = description.preprocessing, description.classes
     history, resumed = fit(
@@ -93,9 +124,12 @@ def train_network(
     return Trained(job.out / FILE, history, resumed)
 
 
-def record_exits(
-    job: Job, trained: Trained, run: str | Path | Run, name: str, options: RecordOptions | None = None
-) -> tuple[RecordResult, ...]:
-    """Record every exit on the held-out samples as NAME#1 … NAME#K."""
+def with_records(job: Job, trained: Trained, options: RecordOptions | None = None) -> Trained:
+    """*trained*, every exit recorded on the held-out samples as NAME#1 … NAME#K where the job has a run."""
+    if job.run is None:
+        return trained
     settings = options or RecordOptions(device=job.device)
-    return tuple(record(job.parts()[1], f"exits:{trained.file}", run, alias=name, options=settings, progress=job.tell))
+    found = record(
+        job.parts()[1], f"exits:{trained.file}", job.run, alias=job.name, options=settings, progress=job.tell
+    )
+    return dataclasses.replace(trained, records=tuple(found))

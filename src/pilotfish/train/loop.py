@@ -146,6 +146,11 @@ def _one_epoch(
         optimiser.step()
         sums += torch.stack([loss.detach().float().cpu() for loss in losses])
         progress(f"epoch {epoch + 1} of {recipe.epochs}", i + 1, batches)
+    if not torch.isfinite(sums).all():
+        raise ModelError(
+            f"the loss is not finite in epoch {epoch + 1}, which was not kept; lower learning_rate (found "
+            f"{recipe.learning_rate:g}), or look for inputs and weights that are not numbers"
+        )
     return tuple((sums / batches).tolist()), rate
 
 
@@ -208,13 +213,25 @@ def _resume(path: Path, mark: str, network: nn.Module, optimiser: torch.optim.Op
         if document["mark"] != mark:
             raise ModelError(
                 f"{path} is of another training (data, recipe, architecture or seed differ); go on with the command "
-                "that began it, delete the file, or name another folder"
+                "that began it, or name another folder"
             )
         network.load_state_dict(document["network"])
-        optimiser.load_state_dict(document["optimiser"])
-        return tuple(Epoch(int(n), float(r), tuple(ls), tuple(a)) for n, r, ls, a in document["history"])
+        kept, own = document["optimiser"], optimiser.state_dict()
+        if any(
+            group.keys() != ours.keys() for group, ours in zip(kept["param_groups"], own["param_groups"], strict=True)
+        ):
+            raise ValueError("the optimiser's settings are not whole")
+        if len({tuple(sorted(one)) for one in kept["state"].values()}) > 1:
+            raise ValueError("the optimiser's state is not whole")
+        optimiser.load_state_dict(kept)
+        history = tuple(Epoch(int(n), float(r), tuple(ls), tuple(a)) for n, r, ls, a in document["history"])
+        if not all(math.isfinite(number) for epoch in history for number in (*epoch.losses, *epoch.accuracy)):
+            raise ValueError("its history has numbers that are none")
+        return history
     except ModelError:
         raise
     except Exception as error:  # torch raises many kinds for a file that is damaged or not its own
-        said = " ".join(str(error).split())[:120]
-        raise ModelError(f"{path}: not a checkpoint that can be gone on from ({said}); delete it") from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}".rstrip(": ")
+        raise ModelError(
+            f"{path}: not a checkpoint that can be gone on from ({said}); name another folder with --out, or delete it"
+        ) from error

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from pilotfish.data import Dataset, open_data
+from pilotfish.data import Dataset
 from pilotfish.errors import ModelError
 from pilotfish.models.exits.describe import Description
 from pilotfish.models.exits.msdnet import MSDNet, MSDNetConfig, config_to_json
 from pilotfish.records import Run
 from pilotfish.train.backbone import classes_of, preprocessing_for
-from pilotfish.train.finish import Job, record_exits, train_network
+from pilotfish.train.finish import make_job, train_network, with_records
 from pilotfish.train.loop import Tell, Trained
 from pilotfish.train.recipe import Recipe, load_recipe
 
@@ -36,7 +36,9 @@ def train_msdnet(
 
     size  pixels of the inputs; the pictures' own otherwise
     """
-    samples = open_data(data)
+    settings = dataclasses.replace(recipe or load_recipe("msdnet"), freeze=False)
+    job = make_job(data, held_out, out, settings, seed, device, progress, run, name)
+    samples = job.data
     chain, shape = preprocessing_for(samples, size)
     if (classes := classes_of(samples)) > config.classes or shape[0] != config.colours:
         raise ModelError(
@@ -53,9 +55,4 @@ def train_msdnet(
         class_names=samples.class_names if len(samples.class_names or ()) == config.classes else None,
         arguments={key: value for key, value in config_to_json(config).items() if key != "classes"},
     )
-    settings = dataclasses.replace(recipe or load_recipe("msdnet"), freeze=False)
-    job = Job(samples, None if held_out is None else open_data(held_out), Path(out), settings, seed, device, progress)
-    trained = train_network(job, network, description, (), description.to_json())
-    if run is None:
-        return trained
-    return dataclasses.replace(trained, records=record_exits(job, trained, run, name))
+    return with_records(job, train_network(job, network, description, (), description.to_json()))

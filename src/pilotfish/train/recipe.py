@@ -17,6 +17,16 @@ OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "steps", "constant")
 LOSSES = ("sum", "distill", "self_distill", "saver_weighted")
 WEIGHTS = ("equal", "linear")
+LARGEST = {
+    "epochs": 100_000,
+    "batch_size": 1_000_000,
+    "crop": 1024,
+    "mixup": 100,
+    "cutmix": 100,
+    "weight_decay": 1e6,
+    "warm_up_epochs": 100_000,
+    "temperature": 1e4,
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,8 @@ class Recipe:
             if value not in known:
                 raise UsageError(f"unknown {what} {value!r} in a recipe; {nearest(value, known)}")
         for what, number, least in (
+            ("epochs", self.epochs, 1),
+            ("batch_size", self.batch_size, 2),
             ("crop", self.crop, 0),
             ("mixup", self.mixup, 0),
             ("cutmix", self.cutmix, 0),
@@ -82,19 +94,19 @@ class Recipe:
             ("warm_up_epochs", self.warm_up_epochs, 0),
             ("temperature", self.temperature, 1e-3),
         ):
-            if not least <= number < math.inf:
-                raise UsageError(f"a recipe's {what} is a number of at least {least:g}, found {number:g}")
+            if not least <= number <= LARGEST[what]:
+                raise UsageError(f"a recipe's {what} is a number from {least:g} to {LARGEST[what]:g}, found {number}")
+        if not all(0 < step < 1 for step in self.steps):
+            raise UsageError(f"a recipe's steps are shares of the training between 0 and 1, found {list(self.steps)}")
         if not (0 <= self.distillation <= 1 and 0 <= self.label_smoothing < 1 and 0 <= self.momentum < 1):
             raise UsageError(
                 "a recipe has distillation from 0 to 1 and label_smoothing and momentum from 0 to below 1; found "
                 f"{self.distillation:g}, {self.label_smoothing:g} and {self.momentum:g}"
             )
-        if not self.learning_rate < math.inf:
-            raise UsageError(f"a recipe's learning_rate is a number above 0, found {self.learning_rate:g}")
-        if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0 or not 0 <= self.holdout < 1:
+        if not (0 < self.learning_rate < math.inf and 0 <= self.holdout < 1):
             raise UsageError(
-                "a recipe has epochs >= 1, batch_size >= 2, learning_rate > 0 and 0 <= holdout < 1; found "
-                f"{self.epochs}, {self.batch_size}, {self.learning_rate:g} and {self.holdout:g}"
+                "a recipe has learning_rate > 0 and 0 <= holdout < 1; found "
+                f"{self.learning_rate:g} and {self.holdout:g}"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -117,22 +129,22 @@ def load_recipe(source: str | Path, changes: Mapping[str, Any] | None = None) ->
             raise UsageError(f"{source}: the recipe cannot be read ({error})") from error
     try:
         values = {**tomllib.loads(text), **(changes or {})}
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{source}: not a TOML file ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{source}: not a TOML file ({str(error)[:200]})") from error
     return Recipe(**{key: _value(key, value, str(source)) for key, value in values.items()})
 
 
-def parse_changes(pairs: list[str] | None) -> dict[str, Any]:
+def parse_changes(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
     """``epochs=3``, ``freeze=false`` as values; UsageError for anything else."""
     found = {}
     for pair in pairs or []:
         key, equals, text = pair.partition("=")
+        if not equals or len(pair) > 500:
+            raise UsageError(f"{option} takes KEY=VALUE, such as epochs=3; found {pair[:60]!r}")
         try:
-            found[key.strip()] = tomllib.loads(f"x = {text}" if equals else "")["x"]
-        except (tomllib.TOMLDecodeError, KeyError):
+            found[key.strip()] = tomllib.loads(f"x = {text}")["x"]
+        except (ValueError, KeyError, RecursionError):
             found[key.strip()] = text.strip()
-            if not equals:
-                raise UsageError(f"--set takes KEY=VALUE, such as epochs=3; found {pair!r}") from None
     return found
 
 
@@ -149,13 +161,17 @@ def _value(key: str, value: Any, where: str) -> Any:
     if key not in kinds:
         raise UsageError(f"{where}: a recipe has no {key!r}; {nearest(key, kinds)}")
     kind = str(kinds[key])
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
     if kind == "int" and number and float(value).is_integer():
         return int(value)
     if kind == "float" and number:
         return float(value)
     if (kind == "bool" and isinstance(value, bool)) or (kind == "str" and isinstance(value, str)):
         return value
-    if kind.startswith("tuple") and isinstance(value, list) and all(isinstance(v, int | float) for v in value):
+    if (
+        kind.startswith("tuple")
+        and isinstance(value, list)
+        and all(isinstance(v, int | float) and abs(v) < 1e300 for v in value)
+    ):
         return tuple(float(v) for v in value)
-    raise UsageError(f"{where}: {key} takes {kind}, found {value!r}")
+    raise UsageError(f"{where}: {key} takes {kind}, found {repr(value)[:60]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from pilotfish.data import Dataset, open_data
+from pilotfish.data import Dataset
 from pilotfish.data.subset import relabelled
-from pilotfish.errors import DataError, UsageError, nearest
+from pilotfish.errors import DataError, RecordsError, UsageError, nearest
 from pilotfish.models.exits.describe import build_backbone, checked_arguments
 from pilotfish.models.exits.router import KINDS, Judging, PriorRouter, Router, evaluator
 from pilotfish.models.torch_backend import state_hash
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run, read_table
 from pilotfish.train.backbone import find_backbone
-from pilotfish.train.finish import Job, record_exits, train_network
+from pilotfish.train.checks import check_network
+from pilotfish.train.finish import Job, make_job, train_network, with_records
 from pilotfish.train.loop import Tell, Trained
 from pilotfish.train.pair import described, saver_part
 from pilotfish.train.recipe import Recipe, load_recipe
@@ -55,21 +57,17 @@ def train_router(
                and there is nothing to learn
 
     The saver suffices where it is right or the base is wrong: then nothing is lost by its answer. Records under *name*
-    hold ``head_macs``, the router's own cost; a prior router that runs *before* the saver spares it where the base is
-    called (Eq. 2), see :func:`pilotfish.plan.analysis.breakeven.router_cost`.
+    hold ``head_macs``, the router's own cost; the base's, of the same samples, stand beside them. A prior router that
+    runs *before* the saver spares it where the base is called (Eq. 2), see
+    :func:`pilotfish.plan.analysis.breakeven.router_cost`.
     """
     if kind not in KINDS:
         raise UsageError(f"unknown router {kind!r}; {nearest(kind, KINDS)}")
     settings = recipe or load_recipe("router")
     if not settings.freeze or settings.loss != "sum" or settings.mixup or settings.cutmix:
         raise UsageError('a router is trained with loss = "sum", freeze = true, and without mixup and cutmix')
-    samples, kept_out = open_data(data), None if held_out is None else open_data(held_out)
-    own = find_backbone(saver, samples)
-    training, judged = Job(samples, kept_out, Path(out), settings, seed, device).parts()
-    labels = [
-        _suffices(part, split, saver, base, Path(out) / ANSWERS, device, progress)
-        for part, split in ((training, "train"), (judged, "val"))
-    ]
+    job = make_job(data, held_out, out, settings, seed, device, progress, run, name)
+    own = find_backbone(saver, job.data)
     torch.manual_seed(seed)
     network: Router
     if kind == "prior":
@@ -81,27 +79,32 @@ def train_router(
     else:
         network = evaluator(own.module, own.input_shape, width)
         description = described("router", own, saver=saver_part(own), joint={"width": width})
-    job = Job(
-        relabelled(training, labels[0]), relabelled(judged, labels[1]), Path(out), settings, seed, device, progress
-    )
+    check_network(network, description, job.data.spec)  # before the answers, which take a while
+    training, judged = job.parts()
+    labels = [_suffices(job, part, split, saver, base) for part, split in ((training, "train"), (judged, "val"))]
+    judging = dataclasses.replace(job, data=relabelled(training, labels[0]), held_out=relabelled(judged, labels[1]))
     identity = [description.to_json(), state_hash(own.module.state_dict())]
     shares = [float((part == 1).sum() / max(1, (part >= 0).sum())) for part in labels]
     trained = train_network(
-        job, Judging(network), description, list(network.saver()), identity, network, {"saver_suffices": shares}
+        judging, Judging(network), description, list(network.saver()), identity, network, {"saver_suffices": shares}
     )
-    if run is None:
-        return trained
-    known = dataclasses.replace(job, held_out=judged)
-    return dataclasses.replace(trained, records=record_exits(known, trained, run, name))
+    found = with_records(dataclasses.replace(job, held_out=judged), trained)
+    if job.run is None:
+        return found
+    theirs = record(judged, _plain(base), job.run, options=RecordOptions(device=device), progress=progress)
+    return dataclasses.replace(found, records=(*found.records, *theirs))
 
 
-def _suffices(
-    data: Dataset, split: str, saver: str, base: str, folder: Path, device: str, progress: Tell | None
-) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _suffices(job: Job, data: Dataset, split: str, saver: str, base: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     """int64 (N,): 1 where the saver suffices, 0 where the base is needed, -1 without a label or an answer."""
-    run, settings = Run(folder), RecordOptions(split=split, device=device, timing=False)
+    run = Run(job.out / ANSWERS)
     for model, alias in ((saver, "saver"), (base, "base")):
-        record(data, _plain(model), run, alias=alias, options=settings, progress=progress)
+        settings = RecordOptions(split=split, device=job.device, timing=False)
+        try:
+            record(data, _plain(model), run, alias=alias, options=settings, progress=job.tell)
+        except RecordsError:  # of other data or weights: they are no more than kept answers
+            again = dataclasses.replace(settings, overwrite=True)
+            record(data, _plain(model), run, alias=alias, options=again, progress=job.tell)
     table = read_table(run, ["saver"], "base", split)
     right = {name: table.outputs[name].prediction == table.reference for name in ("saver", "base")}
     found = np.full(len(data), -1, np.int64)
@@ -116,8 +119,8 @@ def _suffices(
 
 
 def _plain(model: str) -> str:
-    """The last exit of a network with exits: its backbone's own answer."""
-    if not model.startswith("exits:"):
+    """The last exit of a network with exits, its backbone's own answer, where none is named."""
+    if not model.startswith("exits:") or re.search(r"#\d+$", model):
         return model
     from pilotfish.models.exits.load import exit_names
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from pilotfish.errors import ModelError, nearest
@@ -104,6 +105,24 @@ def single_cuts(traced: fx.GraphModule) -> list[str]:
         if end is not None and (end not in by_place or name.count(".") < by_place[end].count(".")):
             by_place[end] = name
     return [name for end, name in sorted(by_place.items()) if _needed_after(nodes, place, end + 1) == [nodes[end]]]
+
+
+def cut_at_features(module: nn.Module, shape: tuple[int, ...]) -> Cut:
+    """*module* in two parts, at its last feature map or tokens (its last vector where it has none)."""
+    traced = trace(module)
+    names = single_cuts(traced)[:-1] or single_cuts(traced)
+    parts = cut(traced, names).parts
+    was, best = module.training, (0, "")  # (axes, name): the last of those with most axes
+    module.eval()
+    features: tuple[torch.Tensor, ...] = (torch.zeros(2, *shape),)
+    with torch.no_grad():
+        for part, name in zip(parts, names, strict=False):
+            features = part(*features)
+            best = max((min(features[0].ndim, 3), name), best, key=lambda one: one[0])
+    module.train(was)
+    if not best[1]:
+        raise ModelError(f"{type(module).__name__} has no features before its answer that could be read")
+    return cut(traced, [best[1]])
 
 
 def _last_node(traced: fx.GraphModule, layer: str) -> fx.Node:

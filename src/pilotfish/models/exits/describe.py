@@ -95,6 +95,8 @@ class Description:
                 raise ValueError(f"{'a saver is missing' if found.saver is None else 'nothing has a saver'}")
             if found.kind not in KINDS:
                 raise ValueError(f"kind is {found.kind!r}, expected one of {', '.join(KINDS)}")
+            if found.class_names is not None and (isinstance(names, str) or len(found.class_names) != found.classes):
+                raise ValueError(f"{len(found.class_names)} class names for {found.classes} classes")
             if math.prod(found.input_shape) > LARGEST_INPUT:
                 raise ValueError(f"inputs of shape {found.input_shape} are out of range")
             if found.kind == "msdnet":
@@ -104,7 +106,7 @@ class Description:
             return found
         except PilotfishError as error:
             raise ModelError(f"{where}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ModelError(f"{where}: does not describe a network with exits ({error!r})") from error
 
 

@@ -16,10 +16,11 @@ from torch import nn
 
 from pilotfish.errors import ModelError
 from pilotfish.models.exits.attached import Attachment
-from pilotfish.models.exits.cut import Cut, cut, single_cuts, trace
+from pilotfish.models.exits.cut import Cut, cut, cut_at_features, trace
 from pilotfish.models.exits.heads import Pool, channels_of, layout_of
 from pilotfish.models.exits.network import ExitNetwork, Features
 
+LARGEST, DEEPEST = 4096, 24
 RATIO = 4  # hidden units of a layer's MLP per dimension
 
 
@@ -32,10 +33,16 @@ class Bus:
     attention_heads: int = 8
 
     def __post_init__(self) -> None:
-        if not (1 <= self.attention_heads <= self.dim and self.dim % self.attention_heads == 0 and self.layers >= 0):
+        whole = all(type(n) is int for n in (self.dim, self.layers, self.attention_heads))
+        if not (
+            whole
+            and 1 <= self.attention_heads <= self.dim <= LARGEST
+            and self.dim % self.attention_heads == 0
+            and 0 <= self.layers <= DEEPEST
+        ):
             raise ModelError(
-                "an exit sequence needs a dimension that its attention heads divide, and 0 layers or more; found "
-                f"dim {self.dim}, {self.attention_heads} heads, {self.layers} layers"
+                f"an exit sequence needs a dimension up to {LARGEST} that its attention heads divide, and 0 to "
+                f"{DEEPEST} layers; found dim {self.dim}, {self.attention_heads} heads, {self.layers} layers"
             )
 
 
@@ -190,21 +197,3 @@ def join_exits(
                 read.append((channels_of(features[tap].shape, layout), layout))
             module.train(was)
     return ExitSequence(parts, whole, [n for n, _ in read], [layout for _, layout in read], bus, classes)
-
-
-def cut_at_features(module: nn.Module, shape: tuple[int, ...]) -> Cut:
-    """*module* in two parts, at its last feature map or tokens (its last vector where it has none)."""
-    traced = trace(module)
-    names = single_cuts(traced)[:-1] or single_cuts(traced)
-    parts = cut(traced, names).parts
-    was, best = module.training, (0, "")  # (axes, name): the last of those with most axes
-    module.eval()
-    features: Features = (torch.zeros(2, *shape),)
-    with torch.no_grad():
-        for part, name in zip(parts, names, strict=False):
-            features = part(*features)
-            best = max((min(features[0].ndim, 3), name), best, key=lambda one: one[0])
-    module.train(was)
-    if not best[1]:
-        raise ModelError(f"{type(module).__name__} has no features before its answer that could be read")
-    return cut(traced, [best[1]])

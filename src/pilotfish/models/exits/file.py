@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilotfish.errors import ModelError
+from pilotfish.errors import ModelError, PilotfishError
 from pilotfish.files import atomic_path
 from pilotfish.models.exits.describe import Description, build
 from pilotfish.models.torch_backend import load_state, read_state
@@ -32,7 +32,13 @@ def read_network(path: Path) -> tuple[ExitNetwork, Description]:
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: networks with exits are kept as .safetensors")
     description, state = read_description(path), read_state(path)
-    network = build(description)
+    try:
+        network = build(description)
+    except PilotfishError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except Exception as error:  # what was edited by hand makes layers raise errors of many kinds
+        said = " ".join(str(error).split())[:120]
+        raise ModelError(f"{path}: the network that it describes cannot be built ({said})") from error
     load_state(network, state, str(path))
     return network.eval(), description
 
@@ -52,5 +58,5 @@ def read_description(path: Path) -> Description:
         raise ModelError(f"{path}: says nothing of exits; expected a file that `pilotfish train` wrote")
     try:
         return Description.from_json(json.loads(text), str(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: its metadata {META_KEY} is not valid JSON ({error})") from error

@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pilotfish.models.exits.cut import Cut
-from pilotfish.models.exits.esn import cut_at_features
+from pilotfish.models.exits.cut import Cut, cut_at_features
 from pilotfish.models.exits.heads import Pool, channels_of, layout_of
 from pilotfish.models.exits.network import ExitNetwork, Features
 

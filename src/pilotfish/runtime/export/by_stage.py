@@ -19,19 +19,19 @@ from pilotfish.cascade import load_artefact
 from pilotfish.cascade.folder import to_document
 from pilotfish.data import Dataset
 from pilotfish.errors import ModelError, UsageError
-from pilotfish.files import write_json
+from pilotfish.files import unwritable, write_json
 from pilotfish.models.exits.spans import OnnxSpan
 from pilotfish.models.onnx_backend import OnnxBackend, open_session
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.engine import Engine
-from pilotfish.runtime.export.compare import random_inputs
+from pilotfish.runtime.export.export import example_tensors
 from pilotfish.runtime.load_stage import load_stage
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
 
 MANIFEST = "stages.json"
-CHECKED = 32  # samples
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,14 @@ class ExportedStages:
         return {**dataclasses.asdict(self), "path": str(self.path)}
 
 
-def export_stages(folder: str | Path, out: str | Path, *, data: Dataset | None = None) -> ExportedStages:
+def export_stages(
+    folder: str | Path, out: str | Path, *, data: Dataset | None = None, samples: int = 64
+) -> ExportedStages:
     """Write the stages of the cascade in *folder* into the folder *out*: ``stage1.onnx`` …, and ``stages.json`` with
     what each takes and gives, and the policy in force.
 
-    data  samples on which the files are held against the engine; random inputs otherwise
+    data     samples on which the files are held against the engine; random inputs otherwise
+    samples  how many, at most
 
     UsageError when *out* holds something else, ModelError for a stage without an ONNX form or when an answer differs.
     """
@@ -78,8 +81,11 @@ def export_stages(folder: str | Path, out: str | Path, *, data: Dataset | None =
         raise UsageError(f"{target} holds something else; name a new folder for the stages")
     artefact = load_artefact(Path(folder))
     models = [load_stage(stage, Path(folder), "cpu", "onnxruntime") for stage in artefact.stages]
-    cascade = Cascade(artefact, models, [StageRuntime("onnxruntime", CHECKED)] * len(models))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    cascade = Cascade(artefact, models, [StageRuntime("onnxruntime", BATCH)] * len(models))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(target, error) from error
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as made:
         files = [
             _written(runner, shares, model, stage.name, Path(made) / f"stage{k}.onnx")
@@ -87,7 +93,7 @@ def export_stages(folder: str | Path, out: str | Path, *, data: Dataset | None =
                 zip(cascade.runners, models, artefact.stages, strict=True), 1
             )
         ]
-        tensors = _tensors(models, data)
+        tensors, _ = example_tensors(models, data, samples, lambda *_: None)
         _compare(Path(made), files, cascade, tensors)
         document = to_document(artefact)
         policy = {key: document[key] for key in ("score", "scores", "rule", "operating_point")}
@@ -100,8 +106,8 @@ def export_stages(folder: str | Path, out: str | Path, *, data: Dataset | None =
 
 def _may_be_written(target: Path) -> bool:
     """Whether nothing is there, or an empty folder, or an earlier export and nothing else."""
-    if not target.is_dir():
-        return not target.exists()
+    if target.is_symlink() or not target.is_dir():
+        return not (target.exists() or target.is_symlink())
     names = {path.name for path in target.iterdir()}
     others = {name for name in names if name != MANIFEST and not re.fullmatch(r"stage\d+\.onnx", name)}
     return not names or (MANIFEST in names and not others)
@@ -126,7 +132,7 @@ def _compare(folder: Path, files: list[StageFile], cascade: Cascade, tensors: li
         EngineStage(
             one.name,
             OnnxSpan(folder / one.file, len(one.outputs)) if len(one.outputs) > 1 else OnnxBackend(folder / one.file),
-            CHECKED,
+            BATCH,
             shares=one.continues,
         )
         for one in files
@@ -139,11 +145,3 @@ def _compare(folder: Path, files: list[StageFile], cascade: Cascade, tensors: li
     same = np.array_equal(found.stage, expected.stage) and np.array_equal(found.prediction, expected.prediction)
     if not same or not np.allclose(found.confidence, expected.confidence, atol=1e-4):
         raise ModelError("the stages' files do not answer as the cascade does; nothing was written")
-
-
-def _tensors(models: Any, data: Dataset | None) -> list[Any]:
-    if data is None:
-        return [random_inputs(model.input_shape or (), CHECKED) for model in models]
-    rows = np.linspace(0, len(data) - 1, min(CHECKED, len(data))).astype(int).tolist()
-    samples = [data.read(row) for row in rows]
-    return [np.stack([model.preprocessing(sample) for sample in samples]) for model in models]

@@ -75,7 +75,7 @@ def export(
     inputs, source = _inputs(names, models)
     parts = read_parts(names, models, source)
     _refuse_fixed_batches(models, names, batched)
-    tensors, prepare_ms = _tensors(models, data, samples, tell)
+    tensors, prepare_ms = example_tensors(models, data, samples, tell)
     feeds = {entry.name: tensors[source.index(entry.name)] for entry in inputs}
     engine = Cascade(artefact, models, read_choices(path, artefact, "cpu"))
     stages = engine.engine_stages() if batched else engine.single_stages()
@@ -179,7 +179,9 @@ def _inputs(names: Sequence[str], models: Sequence[Model]) -> tuple[tuple[Export
     return tuple(inputs), source
 
 
-def _tensors(models: Sequence[Model], data: Dataset | None, samples: int, tell: Tell) -> tuple[list[F32], float | None]:
+def example_tensors(
+    models: Sequence[Model], data: Dataset | None, samples: int, tell: Tell
+) -> tuple[list[F32], float | None]:
     """Inputs of the same samples for every stage, and what preparing those of the later stages takes, in ms."""
     if data is None:
         return [random_inputs(model.input_shape or (), min(samples, 16)) for model in models], None
