@@ -143,6 +143,8 @@ def _made(chain: Preprocessing, data: Dataset, i: int) -> Any:
 
 
 def _fresh(name: str, data: Dataset, arguments: dict[str, Any], seed: int) -> Backbone:
+    if "num_classes" in arguments:
+        raise UsageError("num_classes is that of the data; leave the argument out")
     size = arguments.get("img_size", arguments.get("side"))
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096):
         raise UsageError(f"img_size and side are pixels, a whole number from 1 to 4096; found {size!r}")
