@@ -106,7 +106,7 @@ def test_an_interrupt_is_one_line(tmp_path: Path) -> None:
     )
     np.savez(tmp_path / "data.npz", x=np.zeros((50, 3), np.float32))
     said = refusal(tmp_path, "record", "--data", "data.npz", "--model", "python:slow:f", "--run", "run", "--no-timing")
-    assert said.startswith("interrupted; an interrupted recording goes on")
+    assert said.startswith("interrupted; a recording or a training goes on")
 
 
 def test_a_reader_that_leaves_early_is_no_error(imported: Path) -> None:

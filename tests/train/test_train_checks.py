@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 
 import pilotfish  # noqa: E402
 from pilotfish.data import load_data  # noqa: E402
-from pilotfish.errors import ModelError, PilotfishError, UsageError  # noqa: E402
+from pilotfish.errors import DataError, ModelError, PilotfishError, UsageError  # noqa: E402
 from pilotfish.models.exits.file import read_network  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNetConfig  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_esn, train_exits, train_msdnet, train_router  # noqa: E402
@@ -36,12 +36,28 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(plain(tmp_path_factory.mktemp("trained")).file)
 
 
-@pytest.mark.parametrize("name", ["network.safetensors", "training.json"])
+@pytest.mark.parametrize("name", ["network.safetensors", "training.json", "training.png"])
 def test_another_network_is_not_overwritten(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"mine")
     with pytest.raises(UsageError, match=f"holds {name} of another training"):
         plain(tmp_path)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(name, b"mine")]
+
+
+def test_links_are_not_replaced(tmp_path: Path) -> None:
+    for name, said in (("network.safetensors", "another training"), ("checkpoint.pt", "is no file")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).symlink_to("elsewhere")
+        with pytest.raises(UsageError, match=said):
+            plain(folder)
+        assert (folder / name).is_symlink()
+
+
+def test_what_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected small:mlp or small:convnet"):
+        train_exits("small:", DIGITS, tmp_path / "a" / "b", run=tmp_path / "run", name="n", recipe=ONCE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_records_of_that_name_are_found_before_the_training(tmp_path: Path) -> None:
@@ -96,6 +112,35 @@ def test_networks_that_do_not_take_the_pictures(trained: Path, tmp_path: Path) -
     assert [p.name for p in tmp_path.iterdir()] == ["colour.npz"]
 
 
+def test_samples_that_can_judge_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is what is trained on, so it can judge nothing"):
+        plain(tmp_path, held_out="digits:val")
+    np.savez(tmp_path / "one.npz", x=np.zeros((20, 8, 8), np.uint8), y=np.zeros(20, np.int64))
+    with pytest.raises(DataError, match="has one class"):
+        train_exits("small:mlp", f"arrays:{tmp_path / 'one.npz'}", tmp_path / "out", exits=0, recipe=ONCE)
+
+
+def test_a_plain_network_is_never_frozen(tmp_path: Path) -> None:
+    found = plain(tmp_path, recipe=Recipe(epochs=1, freeze=True))
+    assert json.loads((tmp_path / "training.json").read_text())["trained"]["recipe"]["freeze"] is False
+    assert read_network(found.file)[1].input_shape == (1, 8, 8)
+
+
+def test_at_most_half_of_a_training_warms_up() -> None:
+    from pilotfish.train.loop import learning_rate
+
+    recipe = Recipe(epochs=2, warm_up_epochs=100, schedule="constant", learning_rate=1)
+    assert learning_rate(recipe, 0.5) < 0.6
+    assert learning_rate(recipe, 1.0) == learning_rate(recipe, 1.9) == 1
+
+
+def test_small_networks_see_whole_pictures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", x=rng.integers(0, 256, (40, 14, 14), np.uint8), y=np.arange(40) % 2)
+    found = train_exits("small:convnet", f"arrays:{tmp_path / 'x.npz'}", tmp_path / "out", exits=0, recipe=ONCE)
+    assert read_network(found.file)[1].input_shape == (1, 14, 14)
+
+
 def test_a_loss_of_exit_sequences_is_theirs_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="saver_weighted is of exit sequences"):
         plain(tmp_path, recipe=Recipe(epochs=1, freeze=False, loss="saver_weighted"))
@@ -133,7 +178,9 @@ def test_damaged_checkpoints(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pt"
     whole = torch.load(file, weights_only=True)
     for broken in (
-        {**whole, "history": [[1, 0.1, [float("nan")], [0.5]]]},
+        {**whole, "history": [[1, 0.1, [0.1], [0.5]]]},
+        {**whole, "history": []},
+        {**whole, "network": {k: v + 1 for k, v in whole["network"].items()}},
         {**whole, "optimiser": {**whole["optimiser"], "param_groups": [{"params": [0]}]}},
         {**whole, "optimiser": {**whole["optimiser"], "state": {0: {"step": torch.tensor(1.0)}, 1: {}}}},
         {k: v for k, v in whole.items() if k != "network"},
@@ -169,6 +216,35 @@ def test_edited_metadata(change: dict[str, Any], trained: Path, tmp_path: Path) 
         read_network(tmp_path / "edited")
 
 
+def test_the_structure_is_part_of_the_identity(trained: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    from pilotfish.models import load_model
+
+    exits = train_exits(f"exits:{trained}", DIGITS, tmp_path, layers=["1"], recipe=Recipe(epochs=1, batch_size=64)).file
+    with safe_open(exits, framework="pt") as opened:
+        metadata = {k: v.replace('"after": "1"', '"after": "2"') for k, v in opened.metadata().items()}
+    save_file(load_file(exits), tmp_path / "edited.safetensors", metadata)
+    mine, edited = (load_model(f"exits:{file}#1") for file in (exits, tmp_path / "edited.safetensors"))
+    assert mine.weights_hash != edited.weights_hash
+
+
+def test_a_router_overwrites_no_records(trained: Path, tmp_path: Path) -> None:
+    from pilotfish.recording import RecordOptions, record
+    from pilotfish.records import Run
+
+    digits, answers, split = load_data("digits:train"), Run(tmp_path / "out" / "answers"), RecordOptions(split="train")
+    [kept] = record(digits, f"exits:{trained}", answers, alias="saver", options=split)
+    before = kept.path.read_bytes()
+    with pytest.raises(UsageError, match="holds answers of other models or samples"):
+        train_router(f"exits:{trained}", f"exits:{trained}", DIGITS, tmp_path / "out")
+    assert kept.path.read_bytes() == before
+    record(digits, f"exits:{trained}", Run(tmp_path / "run"))
+    with pytest.raises(UsageError, match="of other samples or weights than the router is judged on"):
+        train_router(f"exits:{trained}", f"exits:{trained}", DIGITS, tmp_path / "new", run=tmp_path / "run")
+
+
 def test_a_router_records_its_base_beside_it(trained: Path, tmp_path: Path) -> None:
     better = train_exits(
         "small:convnet", DIGITS, tmp_path / "base", exits=0, recipe=Recipe(epochs=4, batch_size=64, freeze=False)
@@ -186,7 +262,6 @@ def test_a_router_records_its_base_beside_it(trained: Path, tmp_path: Path) -> N
 def test_the_commands_say_what_is_wrong(trained: Path, tmp_path: Path) -> None:
     given = ("--data", "digits:val", "--out", "o", "--run", "r")
     for wrong, said in (
-        (("exits", "--model", "small:mlp", "--argument", "width"), "--argument takes KEY=VALUE"),
         (("exits", "--model", "small:mlp", "--device", "foo"), "the device 'foo' cannot be used here"),
         (("esn", "--saver", f"exits:{trained}", "--base", f"exits:{trained}", "--dim", "100000"), "dim"),
     ):

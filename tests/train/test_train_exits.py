@@ -267,7 +267,7 @@ def test_recipes() -> None:
     assert load_recipe("msdnet", {"epochs": 3}).epochs == 3
     with pytest.raises(UsageError, match=r"a recipe has no 'epoch'; nearest names?: epochs"):
         load_recipe("exits", {"epoch": 3})
-    with pytest.raises(UsageError, match=r"epochs takes int, found 2.5"):
+    with pytest.raises(UsageError, match=r"epochs takes a whole number, found 2.5"):
         load_recipe("exits", {"epochs": 2.5})
     with pytest.raises(UsageError, match="unknown loss 'sun' in a recipe"):
         load_recipe("exits", {"loss": "sun"})

@@ -115,6 +115,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
         f"{base_ms / ideal:.2f}x would be ideal (efficiency {timed.end_to_end.efficiency.median:.2f} end to end, "
         f"{timed.model_only.efficiency.median:.2f} models only).",
         f"Cascade: {result.cascade}",
+        f"Records: {result.run}",
         f"Report:  {result.report}",
     )
     notes(tuning.notes)

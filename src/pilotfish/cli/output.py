@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pilotfish.recording.options import Progress
+
+
+SECONDS_BETWEEN_LINES = 30
 
 
 def print_json(document: Any) -> None:
@@ -65,7 +70,7 @@ def notes(found: Iterable[str]) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A progress bar on stderr per thing in progress, with its rate and the time left."""
+    """A progress bar on stderr for each thing in progress; lines where that is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -81,7 +86,11 @@ def progress_bars() -> Iterator[Progress]:
         Rate(),
         TimeRemainingColumn(),
     )
-    bars = Progress(*columns, console=console(to_stderr=True), transient=False)
+    target = console(to_stderr=True)
+    if not target.is_terminal:
+        yield _lines(target)
+        return
+    bars = Progress(*columns, console=target, transient=False)
     tasks: dict[str, Any] = {}
 
     def tell(what: str, done: int, total: int) -> None:
@@ -95,3 +104,20 @@ def progress_bars() -> Iterator[Progress]:
     finally:
         if tasks:  # bars that never started would still print an empty line
             bars.stop()
+
+
+def _lines(target: Console) -> Progress:
+    """A line per thing when it is done, and every half a minute before."""
+    begun: dict[str, float] = {}
+    said: dict[str, float] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        first = begun.setdefault(what, now)
+        if said.get(what) == math.inf or (done < total and now - said.get(what, first) < SECONDS_BETWEEN_LINES):
+            return
+        said[what] = now if done < total else math.inf
+        rate = f"  {done / (now - first):,.1f}/s" if now > first else ""
+        target.print(f"{what}  {done:,}/{total:,}{rate}", markup=False)
+
+    return tell

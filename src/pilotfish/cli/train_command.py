@@ -115,7 +115,9 @@ def msdnet(
     base: Annotated[int, typer.Option(metavar="N", min=1, help="Layers before the first exit.")] = 1,
     step: Annotated[int, typer.Option(metavar="N", min=1, help="Layers between exits.")] = 1,
     growing: Annotated[bool, typer.Option(help="Whether the steps grow with depth, or are all alike.")] = True,
-    size: Annotated[int | None, typer.Option(metavar="N", min=8, help="Pixels; the pictures' own otherwise.")] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="N", min=17, help="Pixels, 17 or more; the pictures' own otherwise.")
+    ] = None,
     val: Val = None,
     alias: Name = None,
     recipe: RecipeFile = None,
@@ -147,7 +149,7 @@ def msdnet(
             recipe=load_recipe(recipe or "msdnet", parse_changes(changes)),
             held_out=val,
             run=run,
-            name=alias or "msdnet",
+            name="msdnet" if alias is None else alias,
             seed=seed,
             device=device,
             progress=progress,
@@ -197,7 +199,7 @@ def esn(
             recipe=load_recipe(recipe or "esn", parse_changes(changes)),
             held_out=val,
             run=run,
-            name=alias or "esn",
+            name="esn" if alias is None else alias,
             seed=seed,
             device=device,
             progress=progress,
@@ -254,7 +256,7 @@ def router(
             recipe=load_recipe(recipe or "router", parse_changes(changes)),
             held_out=val,
             run=run,
-            name=alias or "router",
+            name="router" if alias is None else alias,
             seed=seed,
             device=device,
             progress=progress,
@@ -264,11 +266,14 @@ def router(
 
 def _show(found: Trained, run: Path, as_json: bool, accuracy: str = "held-out accuracy") -> None:
     """Exits with accuracy and cost, the curves' file, and what to do next."""
+    import shlex
+
     from pilotfish.cli.output import console, print_json, say, table
     from pilotfish.report.format import format_cost, percent
     from pilotfish.report.training_plot import write_training_plot
+    from pilotfish.train.checks import PLOT
 
-    plot = write_training_plot(found.to_json(), found.file.with_name("training.png"))  # what may fail comes first
+    plot = write_training_plot(found.to_json(), found.file.with_name(PLOT))  # what may fail comes first
     target = console(as_json)
     known = [percent(one, 2) for one in found.accuracy] + [""] * len(found.records)
     rows = [
@@ -278,11 +283,13 @@ def _show(found: Trained, run: Path, as_json: bool, accuracy: str = "held-out ac
     table(target, [("records", "left"), (accuracy, "right"), ("cost", "right")], rows)
     names = ",".join(r.model for r in found.records)
     went_on = f" (went on from epoch {found.resumed})" if found.resumed else ""
-    tuned = f"Next: pilotfish tune {run} --stages {names} --max-drop 0.5% --out cascade"
+    tuned = ["tune", str(run), "--stages", names, "--max-drop", "0.5%", "--out", "cascade"]
+    following = tuned if len(found.records) > 1 else ["savers", str(run), "--base", names]
+    epochs = f"{len(found.history)} epoch{'s' if len(found.history) > 1 else ''}"
     say(
         target,
-        f"{len(found.history)} epochs{went_on}; network {found.file}, curves {plot}",
-        tuned if len(found.records) > 1 else f"Next: pilotfish savers {run} --base {names}",
+        f"{epochs}{went_on}; network {found.file}, curves {plot}",
+        f"Next: {shlex.join(['pilotfish', *following])}",
     )
     if as_json:
         print_json(found.to_json())

@@ -44,12 +44,13 @@ def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None
     ``exits:FILE``, a network with attached exits whose backbone is taken without them.
 
     arguments  numbers for its constructor; it is then built anew, with fresh weights, for the size, the colours and the
-               classes of *data*; ``small:convnet`` and ``small:mlp`` are built so alone
+               classes of *data*; ``small:convnet`` and ``small:mlp`` are built so alone, for the pictures' own ``side``
+               unless another is given
 
     ModelError for a model that is no torch network.
     """
     if model.startswith("small:"):
-        return _fresh(model, data, {"side": 8, **checked_arguments(arguments or {})}, seed)
+        return _fresh(model, data, {"side": _side(_first(data)), **checked_arguments(arguments or {})}, seed)
     spec = parse_spec(model)
     if spec.kind not in KINDS:
         raise ModelError(f"{model}: exits are attached to {', '.join(f'{kind}:…' for kind in KINDS)}")
@@ -105,7 +106,10 @@ def classes_of(data: Dataset) -> int:
     """How many classes *data* has; DataError without labels."""
     if data.labels is None:
         raise DataError(f"{data.spec} has no labels to train on")
-    return len(data.class_names) if data.class_names else int(data.labels.max()) + 1
+    classes = len(data.class_names) if data.class_names else int(data.labels.max()) + 1
+    if classes < 2:
+        raise DataError(f"{data.spec} has one class; expected two or more to tell apart")
+    return classes
 
 
 def _without_exits(path: Path) -> Backbone:

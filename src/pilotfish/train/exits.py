@@ -43,7 +43,8 @@ def train_exits(
 
     data       samples with labels, or their name
     model      see :func:`pilotfish.train.backbone.find_backbone`, also for *arguments*
-    layers     after which exits read; else *exits* of them, spread by share of MACs
+    layers     after which exits read; else *exits* of them, spread by share of MACs. With 0 the plain network is
+               trained, and not frozen whatever the recipe says
     head       a kind of ``models.exits.heads.HEADS``, with *width* hidden units or channels
     held_out   samples that are never trained on, and recorded; a share of *data* otherwise
     run, name  where the records go, and what they are called; none are made without
@@ -51,7 +52,9 @@ def train_exits(
     Writes network.safetensors, training.json and a checkpoint into *out*; a call that was killed goes on from there.
     """
     settings = recipe or load_recipe("exits")
-    job = make_job(data, held_out, out, settings, seed, device, progress, run, name or _short(model))
+    if not layers and exits == 0:  # the plain network: all of it is trained, or nothing
+        settings = dataclasses.replace(settings, freeze=False)
+    job = make_job(data, held_out, out, settings, seed, device, progress, run, _short(model) if name is None else name)
     backbone = find_backbone(model, job.data, arguments, seed)
     if backbone.random and settings.freeze:
         raise UsageError(f"{model} has random weights, which would stay as they are; set freeze=false in the recipe")

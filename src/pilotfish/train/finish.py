@@ -61,14 +61,19 @@ def make_job(
     run: str | Path | Run | None,
     name: str,
 ) -> Job:
-    """A job whose data are open and whose places were looked at: UsageError or UnwritableError before any work."""
+    """A job whose data are open and whose places were looked at: UsageError or UnwritableError before any work, also
+    where the held-out samples are those to train on."""
     check_settings(seed, device)
     records = None if run is None else run if isinstance(run, Run) else Run(Path(run))
     check_out(Path(out))
     if records is not None:
         check_records(records, name, Path(out))
-    opened = None if held_out is None else open_data(held_out)
-    return Job(open_data(data), opened, Path(out), recipe, seed, device, tell, records, name)
+    training, kept_out = open_data(data), None if held_out is None else open_data(held_out)
+    if kept_out is not None and kept_out.fingerprint == training.fingerprint:
+        raise UsageError(
+            f"{kept_out.spec} is what is trained on, so it can judge nothing; name other samples, or none for a share"
+        )
+    return Job(training, kept_out, Path(out), recipe, seed, device, tell, records, name)
 
 
 def train_network(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pilotfish.errors import ModelError
 from pilotfish.files import atomic_path, sha256_json
 from pilotfish.models import Preprocessing
 from pilotfish.models.exits.network import ExitNetwork
+from pilotfish.models.torch_backend import state_hash
 from pilotfish.train.augment import mixed, varied
 from pilotfish.train.losses import exit_losses, exit_weights
 from pilotfish.train.recipe import Recipe
@@ -146,9 +147,9 @@ def _one_epoch(
         optimiser.step()
         sums += torch.stack([loss.detach().float().cpu() for loss in losses])
         progress(f"epoch {epoch + 1} of {recipe.epochs}", i + 1, batches)
-    if not torch.isfinite(sums).all():
+    if not (torch.isfinite(sums).all() and all(torch.isfinite(p).all() for p in network.parameters())):
         raise ModelError(
-            f"the loss is not finite in epoch {epoch + 1}, which was not kept; lower learning_rate (found "
+            f"loss or weights are not finite in epoch {epoch + 1}, which was not kept; lower learning_rate (found "
             f"{recipe.learning_rate:g}), or look for inputs and weights that are not numbers"
         )
     return tuple((sums / batches).tolist()), rate
@@ -168,12 +169,13 @@ def accuracy(network: ExitNetwork, samples: Samples, device: torch.device) -> li
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:
-    """The rate at a fraction of an epoch from 0."""
-    if epoch < recipe.warm_up_epochs:
-        return recipe.learning_rate * (0.01 + 0.99 * epoch / recipe.warm_up_epochs)
+    """The rate at a fraction of an epoch from 0. At most half of a training is spent on warming up."""
+    warm_up = min(recipe.warm_up_epochs, recipe.epochs / 2)
+    if epoch < warm_up:
+        return recipe.learning_rate * (0.01 + 0.99 * epoch / warm_up)
     share = epoch / recipe.epochs
     if recipe.schedule == "cosine":
-        begun = recipe.warm_up_epochs / recipe.epochs
+        begun = warm_up / recipe.epochs
         left = (share - begun) / max(1e-9, 1 - begun)
         return recipe.learning_rate * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * left)))
     if recipe.schedule == "steps":
@@ -191,14 +193,34 @@ def _optimiser(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.opti
 def _keep(
     path: Path, mark: str, network: nn.Module, optimiser: torch.optim.Optimizer, history: Sequence[Epoch]
 ) -> None:
-    document = {
+    document: dict[str, Any] = {
         "mark": mark,
         "network": network.state_dict(),
         "optimiser": optimiser.state_dict(),
         "history": [[e.epoch, e.learning_rate, list(e.losses), list(e.accuracy)] for e in history],
     }
+    document["digest"] = _digest(document)
     with atomic_path(path) as temporary:
         torch.save(document, temporary)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """Of weights, optimiser and history, so that what a disk or a hand changed is not gone on from."""
+    state = document["optimiser"]["state"]
+    moments = {
+        f"{i}.{key}": torch.as_tensor(value)
+        for i, each in state.items()
+        for key, value in each.items()
+        if value is not None
+    }
+    return sha256_json(
+        [
+            state_hash(document["network"]),
+            state_hash(moments),
+            document["optimiser"]["param_groups"],
+            document["history"],
+        ]
+    )
 
 
 def _resume(path: Path, mark: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Epoch, ...]:
@@ -215,19 +237,11 @@ def _resume(path: Path, mark: str, network: nn.Module, optimiser: torch.optim.Op
                 f"{path} is of another training (data, recipe, architecture or seed differ); go on with the command "
                 "that began it, or name another folder"
             )
+        if document["digest"] != _digest(document):
+            raise ValueError("its contents are not those that were written")
         network.load_state_dict(document["network"])
-        kept, own = document["optimiser"], optimiser.state_dict()
-        if any(
-            group.keys() != ours.keys() for group, ours in zip(kept["param_groups"], own["param_groups"], strict=True)
-        ):
-            raise ValueError("the optimiser's settings are not whole")
-        if len({tuple(sorted(one)) for one in kept["state"].values()}) > 1:
-            raise ValueError("the optimiser's state is not whole")
-        optimiser.load_state_dict(kept)
-        history = tuple(Epoch(int(n), float(r), tuple(ls), tuple(a)) for n, r, ls, a in document["history"])
-        if not all(math.isfinite(number) for epoch in history for number in (*epoch.losses, *epoch.accuracy)):
-            raise ValueError("its history has numbers that are none")
-        return history
+        optimiser.load_state_dict(document["optimiser"])
+        return tuple(Epoch(int(n), float(r), tuple(ls), tuple(a)) for n, r, ls, a in document["history"])
     except ModelError:
         raise
     except Exception as error:  # torch raises many kinds for a file that is damaged or not its own

@@ -17,6 +17,7 @@ OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "steps", "constant")
 LOSSES = ("sum", "distill", "self_distill", "saver_weighted")
 WEIGHTS = ("equal", "linear")
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "tuple": "[numbers]"}
 LARGEST = {
     "epochs": 100_000,
     "batch_size": 1_000_000,
@@ -76,6 +77,9 @@ class Recipe:
     holdout: float = 0.1
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            found = getattr(self, field.name)
+            object.__setattr__(self, field.name, _value(field.name, found, "a recipe"))
         for what, value, known in (
             ("optimiser", self.optimiser, OPTIMISERS),
             ("schedule", self.schedule, SCHEDULES),
@@ -117,6 +121,10 @@ class Recipe:
 def load_recipe(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe by the name of one that is shipped (``exits``, ``msdnet``, ``esn``, ``router``) or from a .toml file;
     *changes* replace values of it. UsageError for unknown names and values of another type."""
+    if not isinstance(source, str | Path) or not isinstance(changes, Mapping | None):
+        raise UsageError(
+            f"a recipe is a name or a .toml file, and its changes a mapping; found {source!r}, {changes!r}"
+        )
     if isinstance(source, str) and not source.endswith(".toml"):
         shipped = resources.files("pilotfish.train") / "recipes" / f"{source}.toml"
         if not shipped.is_file():
@@ -139,7 +147,7 @@ def parse_changes(pairs: list[str] | None, option: str = "--set") -> dict[str, A
     found = {}
     for pair in pairs or []:
         key, equals, text = pair.partition("=")
-        if not equals or len(pair) > 500:
+        if not equals or len(pair) > 500 or "\n" in pair:
             raise UsageError(f"{option} takes KEY=VALUE, such as epochs=3; found {pair[:60]!r}")
         try:
             found[key.strip()] = tomllib.loads(f"x = {text}")["x"]
@@ -159,6 +167,7 @@ def parse_counts(option: str, text: str) -> list[int]:
 def _value(key: str, value: Any, where: str) -> Any:
     kinds = {field.name: field.type for field in dataclasses.fields(Recipe)}
     if key not in kinds:
+        key = str(key)
         raise UsageError(f"{where}: a recipe has no {key!r}; {nearest(key, kinds)}")
     kind = str(kinds[key])
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
@@ -170,8 +179,8 @@ def _value(key: str, value: Any, where: str) -> Any:
         return value
     if (
         kind.startswith("tuple")
-        and isinstance(value, list)
+        and isinstance(value, list | tuple)
         and all(isinstance(v, int | float) and abs(v) < 1e300 for v in value)
     ):
         return tuple(float(v) for v in value)
-    raise UsageError(f"{where}: {key} takes {kind}, found {repr(value)[:60]}")
+    raise UsageError(f"{where}: {key} takes {KINDS[kind.split('[')[0]]}, found {repr(value)[:60]}")

@@ -17,7 +17,7 @@ from pilotfish.errors import DataError, RecordsError, UsageError, nearest
 from pilotfish.models.exits.describe import build_backbone, checked_arguments
 from pilotfish.models.exits.router import KINDS, Judging, PriorRouter, Router, evaluator
 from pilotfish.models.torch_backend import state_hash
-from pilotfish.recording import RecordOptions, record
+from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.records import Run, read_table
 from pilotfish.train.backbone import find_backbone
 from pilotfish.train.checks import check_network
@@ -81,6 +81,7 @@ def train_router(
         description = described("router", own, saver=saver_part(own), joint={"width": width})
     check_network(network, description, job.data.spec)  # before the answers, which take a while
     training, judged = job.parts()
+    theirs = _recorded(job, judged, _plain(base))
     labels = [_suffices(job, part, split, saver, base) for part, split in ((training, "train"), (judged, "val"))]
     judging = dataclasses.replace(job, data=relabelled(training, labels[0]), held_out=relabelled(judged, labels[1]))
     identity = [description.to_json(), state_hash(own.module.state_dict())]
@@ -89,10 +90,22 @@ def train_router(
         judging, Judging(network), description, list(network.saver()), identity, network, {"saver_suffices": shares}
     )
     found = with_records(dataclasses.replace(job, held_out=judged), trained)
-    if job.run is None:
-        return found
-    theirs = record(judged, _plain(base), job.run, options=RecordOptions(device=device), progress=progress)
     return dataclasses.replace(found, records=(*found.records, *theirs))
+
+
+def _recorded(job: Job, judged: Dataset, base: str) -> list[RecordResult]:
+    """The base's records on the held-out samples, which the router's are compared with; none without a run."""
+    if job.run is None:
+        return []
+    if job.name == base:
+        raise UsageError(f"the router cannot be called {base} like its base; name it with --as")
+    try:
+        return record(judged, base, job.run, options=RecordOptions(device=job.device), progress=job.tell)
+    except RecordsError as error:
+        raise UsageError(
+            f"{job.run.path} holds records of {base} of other samples or weights than the router is judged on "
+            f"({judged.spec}); give its samples as --val, or name another --run"
+        ) from error
 
 
 def _suffices(job: Job, data: Dataset, split: str, saver: str, base: str) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -102,9 +115,10 @@ def _suffices(job: Job, data: Dataset, split: str, saver: str, base: str) -> np.
         settings = RecordOptions(split=split, device=job.device, timing=False)
         try:
             record(data, _plain(model), run, alias=alias, options=settings, progress=job.tell)
-        except RecordsError:  # of other data or weights: they are no more than kept answers
-            again = dataclasses.replace(settings, overwrite=True)
-            record(data, _plain(model), run, alias=alias, options=again, progress=job.tell)
+        except RecordsError as error:
+            raise UsageError(
+                f"{run.path} holds answers of other models or samples; name another folder with --out"
+            ) from error
     table = read_table(run, ["saver"], "base", split)
     right = {name: table.outputs[name].prediction == table.reference for name in ("saver", "base")}
     found = np.full(len(data), -1, np.int64)

@@ -73,6 +73,11 @@ class Description:
             "exits": [dict(one) for one in self.exits],
         }
 
+    def structure(self) -> dict[str, Any]:
+        """What, with the weights, makes the network's answers: all but names, preprocessing and history."""
+        left_out = ("preprocessing", "class_names", "trained")
+        return {key: value for key, value in self.to_json().items() if key not in left_out}
+
     @classmethod
     def from_json(cls, document: Any, where: str) -> Description:
         """The inverse of :meth:`to_json`; ModelError for anything else."""
@@ -177,7 +182,8 @@ def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weight
             from pilotfish.models import small
 
             if own not in small.NETWORKS:
-                raise ModelError(f"no small network {own!r}; expected one of {', '.join(small.NETWORKS)}")
+                expected = " or ".join(f"small:{one}" for one in small.NETWORKS)
+                raise ModelError(f"no small network {own!r}; expected {expected}")
             return small.build(own, **{"width": 16, "side": 8, **options})
     except PilotfishError:
         raise

@@ -30,7 +30,9 @@ def save_network(network: ExitNetwork, description: Description, path: Path) -> 
 def read_network(path: Path) -> tuple[ExitNetwork, Description]:
     """The network in *path*, in evaluation mode. ModelError for anything else; no code of the file's is run."""
     if path.suffix != ".safetensors":
-        raise ModelError(f"{path}: networks with exits are kept as .safetensors")
+        inside = path / "network.safetensors"
+        advice = f"; name {inside}" if inside.is_file() else ""
+        raise ModelError(f"{path}: networks with exits are kept as .safetensors{advice}")
     description, state = read_description(path), read_state(path)
     try:
         network = build(description)

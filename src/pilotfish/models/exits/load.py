@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilotfish.errors import ModelError
+from pilotfish.files import sha256_json
 from pilotfish.models.exits.file import read_description, read_network
 from pilotfish.models.exits.onnx_span import span_files
 from pilotfish.models.exits.spans import OnnxSpan, TorchSpan
@@ -35,7 +36,7 @@ def load_exit(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     k = int(number or 1)
     if not 1 <= k <= network.exits:
         raise ModelError(f"{spec.text}: the network has exits 1 to {network.exits}")
-    digest = state_hash(network.state_dict())
+    digest = sha256_json([state_hash(network.state_dict()), description.structure()])
     return Model(
         spec=spec.text,
         backend=TorchBackend(Whole(network, k - 1), device),
