@@ -40,6 +40,7 @@ def assert_consistent(result: BenchResult, runs: int) -> None:
             assert times.ideal_ms.median == pytest.approx(saver + (1 - result.exit_ratio[0]) * base)
             assert times.efficiency.median == pytest.approx(times.ideal_ms.median / times.realised_ms.median)
         whole = result.end_to_end
+        assert whole.base_ms == whole.stages_ms[1]
         assert result.speedup.median == pytest.approx(whole.stages_ms[1].median / whole.realised_ms.median)
 
 

@@ -178,6 +178,10 @@ def test_bench_and_tune_runtime_know_parts_of_a_network(done: Done, tmp_path: Pa
     assert timed.exit_ratio == (0.5, 0.0, 0.5)
     assert timed.peers == ()
     assert timed.model_only.efficiency.median > 0
+    assert timed.parts == (False, True, True)
+    whole = timed.end_to_end  # the base is all of the network, and not what its last exit adds
+    assert timed.speedup.median == pytest.approx(whole.base_ms.median / whole.realised_ms.median)
+    assert whole.base_ms.median != whole.stages_ms[-1].median
 
 
 # killed and resumed

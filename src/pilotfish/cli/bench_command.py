@@ -72,7 +72,7 @@ def bench(
     target = console(as_json)
     ratio = " / ".join(percent(r, 1) for r in result.exit_ratio)
     title = f"{result.n} samples, exit ratio {ratio}{' (forced)' if forced is not None else ''}, {runs} runs"
-    table(target, COLUMNS, _rows(result), title=title, strong=len(result.stages) + 1)
+    table(target, COLUMNS, _rows(result), title=title, strong=len(result.stages) + 1 + result.parts[-1])
     speed, single, choice = result.speedup, result.single, result.choices[0]
     lines = [
         f"Speed-up over the base alone, file to answer: {speed.median:.2f}x [{speed.low:.2f}, {speed.high:.2f}]",
@@ -108,7 +108,7 @@ def _rows(result: BenchResult) -> list[list[str]]:
     ours = whole.realised_ms.median
     rows = [
         _row(
-            f"{name} alone",
+            f"{name} after the one before" if part else f"{name} alone",
             alone.stages_ms[k],
             whole.stages_ms[k],
             ours,
@@ -116,8 +116,10 @@ def _rows(result: BenchResult) -> list[list[str]]:
             choice.batch_size,
             choice.lanes,
         )
-        for k, (name, choice) in enumerate(zip(result.stages, result.choices, strict=True))
+        for k, (name, choice, part) in enumerate(zip(result.stages, result.choices, result.parts, strict=True))
     ]
+    if result.parts[-1]:
+        rows.append(_row(f"{result.stages[-1]} alone", alone.base_ms, whole.base_ms, ours))
     rows.append(_row("ideal", alone.ideal_ms, whole.ideal_ms, ours))
     rows.append(_row("cascade", alone.realised_ms, whole.realised_ms, ours))
     rows += [_row(p.name, p.model_only, p.end_to_end, None, ratio=p.end_to_end_ratio.median) for p in result.peers]

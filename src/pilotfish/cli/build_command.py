@@ -86,7 +86,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
     unit = cost_unit(key, max(s.cost or 0.0 for s in result.singles)) if key else None
     saver, base = (stage.name for stage in tuning.artefact.stages)
     alone = {name: t.median for name, t in zip(timed.stages, timed.end_to_end.stages_ms, strict=True)}
-    base_ms = alone[base]
+    base_ms = alone[base] = timed.end_to_end.base_ms.median
 
     def row(name: str, accuracy: float, drop: float, cost: float | None, exits: str, ms: float | None) -> list[str]:
         speed = "" if ms is None else f"{base_ms / ms:.2f}x"

@@ -63,7 +63,7 @@ def bars(document: Mapping[str, Any], key: str) -> list[Bar]:
         Bar(f"ideal (efficiency {times['efficiency']:.2f})", times["ideal_ms"], tuple(spread["ideal_ms"]), MUTED),
         Bar("Pilotfish", times["realised_ms"], tuple(spread["realised_ms"]), CASCADE),
         Bar("the saver alone", times["stages_ms"][0], tuple(spread["stages_ms"][0]), SAVER),
-        Bar("the base alone", times["stages_ms"][-1], tuple(spread["stages_ms"][-1]), BASE),
+        Bar("the base alone", times["base_ms"], tuple(spread["base_ms"]), BASE),
     ]
     peers = [peer for peer in document.get("peers", ()) if peer[f"{key}_ms"] is not None]
     return found + [Bar(p["name"], p[f"{key}_ms"], tuple(p[f"{key}_ms_spread"]), OTHER) for p in peers]

@@ -12,7 +12,11 @@ from pilotfish.report.html import Markup, row, table, tag
 
 def bench_section(bench: Mapping[str, Any], stages: Sequence[str]) -> Markup:
     """A table of stage times, ideal, realised and efficiency; what the document lacks shows as a dash."""
-    head = ["", *(f"{shorten(name)} alone" for name in stages), "ideal", "realised", "efficiency"]
+    listed = bench.get("parts")
+    parts = [part is True for part in listed] if isinstance(listed, list | tuple) else []
+    how = ["after the one before" if part else "alone" for part in (parts + [False] * len(stages))[: len(stages)]]
+    named = [f"{shorten(name)} {said}" for name, said in zip(stages, how, strict=True)]
+    head = ["", *named, "ideal", "realised", "efficiency"]
     rows = [
         row(_cells(label, bench[key], len(stages)), first="th")
         for label, key in (("model only", "model_only"), ("end to end", "end_to_end"))

@@ -28,7 +28,7 @@ from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.measure import agreed, fastest
 from pilotfish.runtime.peers import Inputs, Peer, PeerTimes, decoding, find_peers, prepared
-from pilotfish.runtime.shared import alone
+from pilotfish.runtime.shared import alone, whole
 from pilotfish.runtime.single import answer_one
 from pilotfish.runtime.spread import Spread
 from pilotfish.runtime.stage import EngineStage
@@ -75,12 +75,22 @@ class _Subject:
         stage = self.cascade.engine_stages()[k]
         return EngineStage(stage.name, alone(self.cascade.runners, k, self.tensors[k]), stage.batch_size, stage.lanes)
 
+    def base(self) -> EngineStage:
+        """The base from its inputs, also where the last stage goes on from features."""
+        stage, choice = self.cascade.engine_stages()[-1], self.cascade.choices[-1]
+        if not stage.shares:
+            return self.alone(len(self.tensors) - 1)
+        found = whole(self.cascade.models[-1], choice.backend, choice.threads)
+        return EngineStage(stage.name, found, stage.batch_size, stage.lanes)
+
 
 @dataclass
 class _Found:
-    """Milliseconds per sample, turn by turn: stages alone, the cascade, peers by name; joules of base and cascade."""
+    """Milliseconds per sample, turn by turn: stages alone, the base, the cascade, peers by name; joules of base and
+    cascade."""
 
     stages: list[list[float]] = field(default_factory=list)
+    base: list[float] = field(default_factory=list)
     cascade: list[float] = field(default_factory=list)
     peers: dict[str, list[float]] = field(default_factory=dict)
     joules: list[tuple[float, float]] = field(default_factory=list)
@@ -127,7 +137,7 @@ def bench(
         decoding(lambda i: subject.read(int(few[i])), [m.preprocessing for m in cascade.models]), stops, subject.workers
     )
     models_only = _timed(subject, subject.tensor_supply, made, others, runs, (), tell, "models alone")
-    whole = _timed(subject, subject.decoding_supply, filed, others, runs, meters, tell, "file to answer")
+    filing = _timed(subject, subject.decoding_supply, filed, others, runs, meters, tell, "file to answer")
     decode = [_decoding_ms(subject) for _ in range(runs)]
     return BenchResult(
         machine=describe_machine(),
@@ -138,15 +148,16 @@ def bench(
         forced=exit_ratio,
         exit_ratio=share,
         model_only=_times(models_only, share),
-        end_to_end=_times(whole, share),
-        speedup=Spread.of([ms[-1] / c for ms, c in zip(whole.stages, whole.cascade, strict=True)]),
+        end_to_end=_times(filing, share),
+        speedup=Spread.of([b / c for b, c in zip(filing.base, filing.cascade, strict=True)]),
+        parts=tuple(shares for _, shares in cascade.runners),
         choices=cascade.choices,
         decode_ms=Spread.of(decode),
-        decoded_once=_decoded_once(whole, share, decode, [shares for _, shares in cascade.runners]),
+        decoded_once=_decoded_once(filing, share, decode, [shares for _, shares in cascade.runners]),
         single=_single(cascade, tensors, runs),
-        peers=tuple(_peer(peer.name, models_only, whole) for peer in others),
+        peers=tuple(_peer(peer.name, models_only, filing) for peer in others),
         peer_n=len(few) if others else 0,
-        energy=_energy(whole, meters),
+        energy=_energy(filing, meters),
     )
 
 
@@ -225,6 +236,7 @@ def _timed(
     """Everything in turn, *runs* times; one turn before that is not counted."""
     stages = subject.cascade.engine_stages()
     single = [Engine([subject.alone(k)], ALONE) for k in range(len(stages))]
+    base = Engine([subject.base()], ALONE)
     full = Engine(stages, subject.cascade.artefact.in_force, subject.forced)
     n, found = len(subject.rows), _Found(peers={peer.name: [] for peer in peers})
     for turn in range(runs + 1):
@@ -232,14 +244,19 @@ def _timed(
         tell(what, turn, runs + 1)
         times = []
         for k, engine in enumerate(single):
-            own = TensorSupply([subject.numbers]) if stages[k].shares else supply(slice(k, k + 1))
-            source, before = own, total_joules(meters)
+            source = TensorSupply([subject.numbers]) if stages[k].shares else supply(slice(k, k + 1))
+            before = total_joules(meters)
             times.append(_milliseconds(lambda e=engine, s=source: e.run(s), n))  # type: ignore[misc]
-            base = total_joules(meters) - before
+        if stages[-1].shares:
+            source, before = supply(slice(len(stages) - 1, None)), total_joules(meters)
+            kept.base.append(_milliseconds(lambda s=source: base.run(s), n))  # type: ignore[misc]
+        else:
+            kept.base.append(times[-1])
+        joules = total_joules(meters) - before
         kept.stages.append(times)
         source, before = supply(slice(None)), total_joules(meters)
         kept.cascade.append(_milliseconds(lambda s=source: full.run(s), n))  # type: ignore[misc]
-        kept.joules.append((base / n, (total_joules(meters) - before) / n))
+        kept.joules.append((joules / n, (total_joules(meters) - before) / n))
         for peer in peers:
             kept.peers[peer.name].append(_milliseconds(lambda p=peer: p.run(inputs), len(inputs)))  # type: ignore[misc]
     tell(what, runs + 1, runs + 1)
@@ -306,6 +323,7 @@ def _times(found: _Found, exit_ratio: Sequence[float]) -> Times:
     ideal = [float(_reached(exit_ratio) @ np.array(stages)) for stages in found.stages]
     return Times(
         stages_ms=tuple(Spread.of(list(column)) for column in zip(*found.stages, strict=True)),
+        base_ms=Spread.of(found.base),
         ideal_ms=Spread.of(ideal),
         realised_ms=Spread.of(found.cascade),
         efficiency=Spread.of([i / r for i, r in zip(ideal, found.cascade, strict=True)]),

@@ -55,6 +55,14 @@ def alone(runners: Sequence[tuple[Runner, bool]], k: int, inputs: F32) -> Backen
     return _Part(cast(Any, runner), features_before(runners, k, inputs))
 
 
+def whole(model: Model, backend: str | None, threads: int | None) -> Backend:
+    """*model*, from its inputs, run as a stage of that backend would be: what a part of a network is a part of."""
+    own = model.exit_of
+    if own is None:
+        return model.backend
+    return _Part(cast(Any, threaded(own.segment(0, own.position, backend), threads)), None)
+
+
 class _Part:
     """A segment that forgets its features."""
 

@@ -13,9 +13,14 @@ from pilotfish.runtime.spread import Spread
 
 @dataclass(frozen=True)
 class Times:
-    """One kind of measurement: the models alone, or from file to answer."""
+    """One kind of measurement: the models alone, or from file to answer.
+
+    stages_ms  each stage alone; of an exit that goes on from the features of the one before, what it adds
+    base_ms    the base alone, from its inputs
+    """
 
     stages_ms: tuple[Spread, ...]
+    base_ms: Spread
     ideal_ms: Spread
     realised_ms: Spread
     efficiency: Spread
@@ -24,11 +29,13 @@ class Times:
         """Medians under the documented keys, spreads beside them."""
         return {
             "stages_ms": [s.median for s in self.stages_ms],
+            "base_ms": self.base_ms.median,
             "ideal_ms": self.ideal_ms.median,
             "realised_ms": self.realised_ms.median,
             "efficiency": self.efficiency.median,
             "spread": {
                 "stages_ms": [s.limits for s in self.stages_ms],
+                "base_ms": self.base_ms.limits,
                 "ideal_ms": self.ideal_ms.limits,
                 "realised_ms": self.realised_ms.limits,
                 "efficiency": self.efficiency.limits,
@@ -86,6 +93,7 @@ class BenchResult:
     peers             other ways to run the same cascade, on *peer_n* of the samples
     single            one input at a time
     energy            None where no meter can be read
+    parts             whether each stage goes on from the features of the stage before, as exits of one network do
     """
 
     machine: dict[str, Any]
@@ -105,12 +113,14 @@ class BenchResult:
     peers: tuple[PeerTimes, ...] = ()
     peer_n: int = 0
     energy: Energy | None = None
+    parts: tuple[bool, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish bench --json``."""
         return {
             "machine": self.machine,
             "stages": list(self.stages),
+            "parts": list(self.parts),
             "batch_sizes": list(self.batch_sizes),
             "choices": [dataclasses.asdict(choice) for choice in self.choices],
             "n": self.n,
