@@ -11,7 +11,8 @@ import typer
 def predict(
     cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT", help="Image files, folders of them, or one .npz of arrays.")
+        list[Path],
+        typer.Argument(metavar="INPUT", help="Image files, folders of them, one .npz, or data as --data takes."),
     ],
     max_drop: Annotated[
         str | None, typer.Option(metavar="DROP", help="Another operating point, such as 1%; nothing is retuned.")
@@ -45,10 +46,13 @@ def predict(
     if state is not None and not low_memory:
         raise typer.BadParameter("--state belongs to --low-memory; without it there is nothing to go on from")
     drop, limit = fraction(max_drop, "--max-drop"), cost_limit(max_cost)
-    arrays = [path for path in inputs if path.suffix == ".npz"]
+    arrays = [path for path in inputs if path.suffix == ".npz" and not _is_data(path)]
     if arrays and len(inputs) > 1:
         raise DataError(f"{arrays[0]} holds many samples; give one .npz file alone, or image files")
-    given = load_data(f"arrays:{arrays[0]}") if arrays else inputs
+    named = [str(path) for path in inputs if _is_data(path)]
+    if named and len(inputs) > 1:
+        raise DataError(f"{named[0]} names many samples; give it alone, or image files")
+    given = load_data(f"arrays:{arrays[0]}") if arrays else load_data(named[0]) if named else inputs
     moved = drop is not None or limit is not None
     if low_memory:
         artefact = load_artefact(cascade)
@@ -81,3 +85,11 @@ def predict(
     table(console(as_json), columns if failed else columns[:-1], rows if failed else [row[:-1] for row in rows])
     if as_json:
         print_json({"answers": [a.to_json() for a in answers]})
+
+
+def _is_data(path: Path) -> bool:
+    """Whether it is the name of data, such as idx:FILE or digits:val, and no file's."""
+    from pilotfish.data import DATA_FORMS
+
+    kinds = {form.partition(":")[0] for form, _ in DATA_FORMS}
+    return str(path).partition(":")[0] in kinds and not path.exists()
