@@ -23,7 +23,7 @@ demo: $(READY)
 	$(BIN)/pilotfish demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-core: $(VENV)-core/.ready
 	$(VENV)-core/bin/python -m pytest -n auto

@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # exported models are shared by the tests of one user, and are not those of the user's own cache
@@ -11,3 +12,11 @@ os.environ.setdefault("PILOTFISH_CACHE", str(Path(tempfile.gettempdir()) / f"pil
 
 settings.register_profile("pilotfish", deadline=None, max_examples=60)  # a busy machine is no failure
 settings.load_profile("pilotfish")
+
+LONG = ("flow", "train", "runtime")  # folders of tests that take longest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no process is left with them when the others are done."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in LONG)

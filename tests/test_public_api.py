@@ -243,7 +243,7 @@ FIELDS = {
     pilotfish.Answer: "input prediction name confidence stage error",
     pilotfish.BenchResult: (
         "machine stages batch_sizes n runs forced exit_ratio model_only end_to_end speedup choices decode_ms "
-        "decoded_once single peers peer_n energy"
+        "decoded_once single peers peer_n energy parts"
     ),
     pilotfish.RuntimeTuning: "device stages path",
 }

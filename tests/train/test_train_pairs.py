@@ -124,10 +124,6 @@ def test_the_commands(pair: tuple[str, str], tmp_path: Path) -> None:
     esn = command(tmp_path, "train", "esn", *common, "--data", "digits:train", "--out", "esn", "--exits", "1")
     assert esn.returncode == 0, esn.stderr
     assert [r["model"] for r in json.loads(esn.stdout)["records"]] == ["esn#1", "esn#2", "esn#3"]
-    for wrong, said in (
-        (("esn", *common, "--dim", "8;9"), "--dim takes whole numbers separated by commas"),
-        (("router", *common, "--kind", "post"), "unknown router 'post'"),
-    ):
-        done = command(tmp_path, "train", *wrong, "--data", "digits:train", "--out", "other")
-        assert (done.returncode, done.stdout) == (1, "")
-        assert said in done.stderr
+    done = command(tmp_path, "train", "esn", *common, "--dim", "8;9", "--data", "digits:train", "--out", "other")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--dim takes whole numbers separated by commas" in done.stderr
