@@ -90,6 +90,8 @@ def preprocessing_for(data: Dataset, size: int | None = None) -> tuple[Preproces
     )
     step = max(1, len(data) // 500)
     read = [one for i in range(0, len(data), step) if (one := _made(plain, data, i)) is not None]
+    if not read:
+        raise DataError(f"{data.spec}: none of {len(range(0, len(data), step))} samples could be made into an input")
     pixels = torch.stack([torch.from_numpy(one) for one in read])
     mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)
     chain = Preprocessing(

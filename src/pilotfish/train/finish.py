@@ -94,7 +94,6 @@ def train_network(
     """
     if job.recipe.loss == "saver_weighted" and description.kind != "esn":
         raise UsageError("the loss saver_weighted is of exit sequences (train esn); take sum, distill or self_distill")
-    check_out(job.out)
     check_network(network, description, job.data.spec)
     training, held_out = job.parts()
     chain, classes = description.preprocessing, description.classes
