@@ -37,8 +37,10 @@ def _show_run(run: Run, as_json: bool) -> None:
     from pilotfish.report.format import format_cost, format_count, percent
 
     rows, entries = [], []
+    said: list[str] = []
     for meta in run.metas():
         records = run.read(meta.model, meta.split)
+        said += [f"{meta.model}: {note}" for note in meta.notes]
         labelled = records.label >= 0
         right = (records.outputs.prediction == records.label)[labelled]
         accuracy = float(right.mean()) if len(right) else None
@@ -61,14 +63,17 @@ def _show_run(run: Run, as_json: bool) -> None:
                 "data": meta.data.get("spec"),
                 "weights_hash": meta.weights_hash,
                 "path": str(run.find(meta.model, meta.split)),
+                "notes": list(meta.notes),
             }
         )
     columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("classes", "right"), ("accuracy", "right")]
     columns += [("scores", "left"), ("MACs", "right"), ("parameters", "right"), ("time", "right"), ("unread", "right")]
     table(console(as_json), columns, rows, title=f"Run {run.path}")
-    notes(f"unfinished: {path.name}; the record command that began it goes on with it" for path in run.unfinished())
+    unfinished = [path.name for path in run.unfinished()]
+    said += [f"unfinished: {name}; the record command that began it goes on with it" for name in unfinished]
+    notes(said)
     if as_json:
-        print_json({"run": str(run.path), "records": entries, "unfinished": [p.name for p in run.unfinished()]})
+        print_json({"run": str(run.path), "records": entries, "unfinished": unfinished, "notes": said})
 
 
 def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:

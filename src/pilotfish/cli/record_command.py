@@ -79,7 +79,6 @@ def record(
     ]
     columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("MACs", "right"), ("time", "right")]
     table(console(as_json), [*columns, ("recorded at", "right")], rows)
-    notes(f"{r.model}: no row for {f.id}: {f.reason}" for r in results for f in r.failures[:20])
-    notes(f"{r.model}: {len(r.failures)} samples have no row" for r in results if len(r.failures) > 20)
+    notes(f"{r.model}: {note}" for r in results for note in r.all_notes)
     if as_json:
         print_json([r.to_json() for r in results])

@@ -92,6 +92,7 @@ class Model:
     passing        whether its weights are drawn anew at every loading, so that nothing of it is worth keeping
     details        what else there is to know, such as how well an export agrees with its source
     exit_of        the network that it is an exit of, where it is one
+    notes          what was assumed or chosen when it was loaded and shapes its answers, a line each
     """
 
     spec: str
@@ -109,6 +110,7 @@ class Model:
     passing: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
     exit_of: ExitOf | None = None
+    notes: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pilotfish.records import Failure
 from pilotfish.records.importers import checked_costs
 
 Progress = Callable[[str, int, int], None]
+SHOWN_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RecordResult:
     started  the sample it went on from: 0, or more after an interruption
     skipped  whether these very records were there already
     rate     samples per second of this start
+    notes    what the reader of these records should know, a line each
     """
 
     run: str
@@ -35,6 +37,15 @@ class RecordResult:
     started: int = 0
     skipped: bool = False
     rate: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """The notes, and which samples have no row (twenty of them by name)."""
+        unread = [f"no row for {f.id}: {f.reason}" for f in self.failures[:SHOWN_FAILURES]]
+        if len(self.failures) > SHOWN_FAILURES:
+            unread.append(f"{len(self.failures)} samples have no row")
+        return (*self.notes, *unread)
 
     def to_json(self) -> dict[str, Any]:
         """One entry of ``pilotfish record --json``."""
@@ -49,6 +60,7 @@ class RecordResult:
             "started": self.started,
             "skipped": self.skipped,
             "samples_per_second": self.rate,
+            "notes": list(self.all_notes),
         }
 
 

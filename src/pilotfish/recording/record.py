@@ -102,6 +102,7 @@ def record_model(
         failures=written.failures,
         started=started,
         rate=(len(data) - started) / seconds if seconds > 0 else None,
+        notes=written.notes,
     )
 
 
@@ -140,6 +141,7 @@ def _existing(
         failures=meta.failures,
         started=int(meta.data.get("n", 0)),
         skipped=True,
+        notes=meta.notes,
     )
 
 
@@ -189,6 +191,7 @@ def _meta(
         backbone=None if model.exit_of is None else name.rpartition("#")[0] or name,
         position=None if model.exit_of is None else model.exit_of.position,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        notes=(*model.notes, *plan["cost_notes"]),
     )
 
 

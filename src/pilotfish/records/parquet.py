@@ -45,6 +45,8 @@ PLANNING_COLUMNS = (
     "top_class",
     "top_logit",
     "confidence",
+    "content",
+    "group",
 )
 
 
@@ -68,6 +70,8 @@ def to_table(records: Records) -> pa.Table:
         columns["confidence"] = pa.array(out.confidence, pa.float64())
     if out.logits is not None:
         columns["logits"] = _lists(out.logits, pa.float32())
+    texts = {"content": records.content, "group": records.group}
+    columns |= {name: column for name, column in texts.items() if column is not None}
     return pa.table(columns)
 
 
@@ -107,7 +111,8 @@ def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
     labels = np.full(n, NO_LABEL, np.int64)
     if label is not None and label.null_count < n:
         labels[np.asarray(label.is_valid())] = _numbers(label.drop_null(), np.int64, f"{meta.model}: column 'label'")
-    return Records(string_ids(table.column("id")), labels, _with_log_odds(outputs), meta)
+    content, group = (string_ids(table.column(name)) if name in names else None for name in ("content", "group"))
+    return Records(string_ids(table.column("id")), labels, _with_log_odds(outputs), meta, content, group)
 
 
 def write_records(records: Records, path: Path) -> None:
@@ -186,12 +191,19 @@ def decode_meta(text: bytes, fallback: dict[str, str], where: str) -> RecordsMet
         known = {f.name for f in dataclasses.fields(RecordsMeta)}
         values = {**fallback, **{k: v for k, v in document.items() if k in known}}
         values["failures"] = tuple(Failure(**f) for f in values.get("failures", ()))
+        values["notes"] = _texts(values.get("notes", ()))
         if isinstance(names := values.get("class_names"), list):
             values["class_names"] = tuple(str(name) for name in names)
         values["costs"] = {str(k): float(v) for k, v in values.get("costs", {}).items()}
         return _checked(RecordsMeta(**values))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RecordsError(f"{where}: damaged metadata ({_first_line(error)})") from error
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise TypeError(f"notes is {str(value)[:60]!r}")
+    return tuple(value)
 
 
 def _checked(meta: RecordsMeta) -> RecordsMeta:

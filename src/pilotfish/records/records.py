@@ -36,6 +36,7 @@ class RecordsMeta:
     backbone       for an exit ``NAME#k`` of a network: ``NAME``. Its ``macs`` count everything up to and with this
                    exit's own head, ``head_macs`` the head alone
     position       k, from 1
+    notes          what the reader of these records should know: what was assumed, chosen or found odd, a line each
     """
 
     model: str
@@ -56,6 +57,7 @@ class RecordsMeta:
     created: str | None = None
     backbone: str | None = None
     position: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str | None:
@@ -74,12 +76,16 @@ class Records:
     ids     pyarrow string array (N,), unique
     label   int64 (N,), the true class, or -1 where it is unknown
     outputs arrays of N samples
+    content pyarrow string array (N,), a hash of each sample as it was read (equal for copies of one file); or None
+    group   pyarrow string array (N,), what each sample belongs to: a clip, a product, a patient; or None
     """
 
     ids: pa.Array
     label: I64
     outputs: Outputs
     meta: RecordsMeta
+    content: pa.Array | None = None
+    group: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,7 +97,9 @@ class Records:
 
     def take(self, rows: np.ndarray[Any, Any]) -> Records:
         """The records of some rows, in the order given."""
-        return Records(self.ids.take(pa.array(rows)), self.label[rows], self.outputs.take(rows), self.meta)
+        at = pa.array(rows)
+        content, group = (None if column is None else column.take(at) for column in (self.content, self.group))
+        return Records(self.ids.take(at), self.label[rows], self.outputs.take(rows), self.meta, content, group)
 
 
 def string_ids(values: Any) -> pa.Array:
@@ -115,6 +123,9 @@ def check(records: Records) -> Records:
     name, n = records.meta.model, len(records.ids)
     if n == 0:
         raise RecordsError(f"{name}: no rows")
+    for what, column in (("content", records.content), ("group", records.group)):
+        if column is not None and len(column) != n:
+            raise RecordsError(f"{name}: {n} ids and {len(column)} entries in {what!r}; these must be equally many")
     if not len(records.label) == len(records.outputs) == n:
         raise RecordsError(
             f"{name}: {n} ids, {len(records.label)} labels and {len(records.outputs)} predictions; "
