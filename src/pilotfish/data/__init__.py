@@ -1,6 +1,7 @@
 """Data: from a name to labelled samples, and from an image file to pixels."""
 
 from pilotfish.data.arrays import ArrayDataset, load_arrays
+from pilotfish.data.content import content_hash
 from pilotfish.data.dataset import UNLABELLED, Dataset
 from pilotfish.data.digits import load_digits
 from pilotfish.data.encoded import Encoded, path_reader, read_encoded, sample_reader
@@ -17,6 +18,7 @@ __all__ = [
     "Dataset",
     "Encoded",
     "FolderDataset",
+    "content_hash",
     "image_paths",
     "load_arrays",
     "load_data",

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pilotfish.data import Dataset, sample_reader
+from pilotfish.data import Dataset, Encoded, content_hash, sample_reader
 from pilotfish.errors import UnreadableSample, UsageError
 from pilotfish.models.augmentation import draw_view
 from pilotfish.models.preprocessing import Preprocessing
@@ -23,10 +24,12 @@ AHEAD = 3
 
 @dataclass(frozen=True)
 class Batch:
-    """inputs: float32 (n, …) of the samples *rows* of the data set; failures: those that could not be read."""
+    """inputs: float32 (n, …) of the samples *rows* of the data set; content: their hashes as they were read (see
+    ``data.content``); failures: those that could not be read."""
 
     rows: NDArray[np.intp]
     inputs: F32
+    content: tuple[str, ...]
     failures: tuple[Failure, ...]
 
 
@@ -71,35 +74,42 @@ def batches(
 class _Chunk:
     rows: list[int]
     inputs: list[F32]
+    content: list[str]
     failures: list[Failure]
 
 
 def _read(data: Dataset, preprocessing: Preprocessing, rows: range, augment: int | None) -> _Chunk:
     kept: list[int] = []
     inputs: list[F32] = []
+    content: list[str] = []
     failures: list[Failure] = []
     for row in rows:
         try:
-            inputs.append(_one(data, preprocessing, row, augment))
+            sample, digest = _sample(data, preprocessing.decoder, row)
+            inputs.append(_input(data.ids[row], preprocessing, sample, augment))
+            content.append(digest)
             kept.append(row)
         except UnreadableSample as error:
             failures.append(Failure(data.ids[row], str(error)))
-    return _Chunk(kept, inputs, failures)
+    return _Chunk(kept, inputs, content, failures)
 
 
-def _one(data: Dataset, preprocessing: Preprocessing, row: int, augment: int | None) -> F32:
+def _sample(data: Dataset, decoder: str, row: int) -> tuple[Any, str]:
+    """(sample, hash of what was read): a file is read once, hashed, and decoded from the same bytes."""
+    read = sample_reader(data, True)(row)
+    digest = content_hash(read)
+    return (read.decode() if isinstance(read, Encoded) and decoder == "pillow" else read), digest
+
+
+def _input(name: str, preprocessing: Preprocessing, sample: Any, augment: int | None) -> F32:
     if augment is None:
-        return preprocessing(sample_reader(data, preprocessing.decoder != "pillow")(row))
+        return preprocessing(sample)
     if preprocessing.kind != "image":
         raise UsageError("--augment cuts views out of images; this model takes its inputs as they are")
     if preprocessing.decoder != "pillow":
         raise UsageError("--augment cuts views out of images at full size; leave ?decoder out")
-    sample = data.read(row)
-    if not isinstance(sample, Image.Image):
-        size = (sample.shape[1], sample.shape[0])
-    else:
-        size = sample.size
-    return preprocessing(sample, draw_view(augment, data.ids[row], size))
+    size = sample.size if isinstance(sample, Image.Image) else (sample.shape[1], sample.shape[0])
+    return preprocessing(sample, draw_view(augment, name, size))
 
 
 def _join(chunks: list[_Chunk]) -> Batch:
@@ -113,5 +123,6 @@ def _join(chunks: list[_Chunk]) -> Batch:
     return Batch(
         rows=np.array([row for chunk in chunks for row in chunk.rows], np.intp),
         inputs=np.stack(inputs) if inputs else np.zeros((0,), np.float32),
+        content=tuple(digest for chunk in chunks for digest in chunk.content),
         failures=tuple(failure for chunk in chunks for failure in chunk.failures),
     )

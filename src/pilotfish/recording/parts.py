@@ -103,7 +103,8 @@ class Parts:
         files = [path for _, _, path in self._files() if self._footer(path).num_rows]
         try:
             with atomic_path(target) as temporary:
-                write_tables(temporary, pq.read_schema(files[0]), (pq.read_table(path) for path in files), meta)
+                schema = _shared_schema(files)
+                write_tables(temporary, schema, (pq.read_table(path, columns=schema.names) for path in files), meta)
         except pa.ArrowException as error:
             raise self._damaged(error) from error
         self.remove()
@@ -132,3 +133,9 @@ class Parts:
     def _files(self) -> list[tuple[int, int, Path]]:
         found = ((NAME.fullmatch(path.name), path) for path in self.folder.glob("part-*.parquet"))
         return sorted((int(match[1]), int(match[2]), path) for match, path in found if match)
+
+
+def _shared_schema(files: list[Path]) -> pa.Schema:
+    """The columns that all parts have: those of an earlier version may lack some."""
+    first, *others = (pq.read_schema(path) for path in files)
+    return pa.schema([column for column in first if all(column.name in other.names for other in others)])

@@ -12,6 +12,7 @@ from pilotfish.models.machine import cpu_count
 from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
+from pilotfish.recording.repeat import repeat_notes
 
 DEFAULT_BATCH = 32
 
@@ -24,6 +25,7 @@ def planned(
     if plan is None:
         parts.remove_rows()  # of nobody's plan: a removal was cut off
         plan = {"identity": identity, "store": options.store or "auto", **_measured(data, model, options)}
+        plan["notes"] = list(repeat_notes(data, model))
         parts.write_plan(plan)
         return plan
     if differ := [key for key, value in identity.items() if plan["identity"].get(key) != value]:
@@ -31,6 +33,7 @@ def planned(
             f"{parts.folder} holds an unfinished recording of other {', '.join(differ)}; finish it with the command "
             "that began it, delete the folder, or record under another name (--as)"
         )
+    plan.setdefault("notes", [])  # an earlier version set down none
     if options.batch_size is not None and options.batch_size != plan["batch_size"]:
         raise RecordsError(
             f"{parts.folder} was begun with --batch-size {plan['batch_size']}; go on with that, or delete the folder"

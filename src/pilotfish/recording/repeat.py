@@ -1,0 +1,121 @@
+"""Whether a model repeats itself: the same samples twice alike, then in another order and batches of another size.
+
+Dropout that is left on, batch norm in training mode, a batch's mean in the code: records of such a model are of one
+throw of the dice, and the cascade that runs later throws others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.data import Dataset, sample_reader
+from pilotfish.errors import ModelError, UnreadableSample
+from pilotfish.models import Model
+from pilotfish.models.model import F32, blamed, check_logits
+from pilotfish.records import Outputs, from_logits
+
+SAMPLES = 16
+SAMPLES_OF_CALLABLES = 8  # a call may cost money
+TOLERANCE = 1e-2  # of 1 + |log-odds|
+REDUCED = 10.0  # times that where the model computes in fewer bits
+EVALUATE = "is dropout or batch norm in training mode? put the model in evaluation mode and record again"
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Between two runs on the same samples: clear predictions that changed, samples whose log-odds moved by more than
+    the tolerance, and the largest move."""
+
+    n: int
+    changed: int
+    moved: int
+    most: float
+
+    def __bool__(self) -> bool:
+        return self.changed > 0 or self.moved > 0
+
+    def __str__(self) -> str:
+        if self.changed:
+            return f"{self.changed} of {self.n} predictions change, log-odds by up to {self.most:.2g}"
+        return f"the log-odds of {self.moved} of {self.n} samples change, by up to {self.most:.2g}"
+
+
+def draw_rows(n: int, most: int, seed: int = 0) -> NDArray[np.intp]:
+    """*most* of n rows, or all, at random over the data and in random order: class folders come sorted."""
+    return np.random.default_rng(seed).permutation(n)[:most]
+
+
+def read_inputs(data: Dataset, model: Model, rows: NDArray[np.intp]) -> list[F32]:
+    """The inputs of those *rows* that can be read and have the shape of the first."""
+    read = sample_reader(data, model.preprocessing.decoder != "pillow")
+    found: list[F32] = []
+    for row in rows.tolist():
+        try:
+            one = model.preprocessing(read(row))
+        except UnreadableSample:
+            continue
+        if not found or one.shape == found[0].shape:
+            found.append(one)
+    return found
+
+
+def repeat_notes(data: Dataset, model: Model) -> tuple[str, ...]:
+    """A note where answers differ between two equal runs, or with the batch they are in; none where they do not."""
+    most = SAMPLES_OF_CALLABLES if model.backend.name == "python" else SAMPLES
+    inputs = read_inputs(data, model, draw_rows(len(data), most))
+    if len(inputs) < 2:
+        return ()
+    batch = np.stack(inputs)
+    try:
+        first = _outputs(model, batch, len(batch))
+        again = _compare(model, first, _outputs(model, batch, len(batch)))
+        order = np.random.default_rng(1).permutation(len(batch))
+        other = _outputs(model, batch[order], max(1, len(batch) // 2 - 1))
+        shuffled = _compare(model, first.take(order), other)
+    except ModelError:  # of a sample, or a batch too large: the recording finds out which, and says so
+        return ()
+    if again:
+        return (f"it does not repeat itself: run twice on the same {again.n} samples, {again}; {EVALUATE}",)
+    if shuffled and _dynamic_int8(model):
+        return (f"dynamic int8 takes its scales from the whole batch, so that answers depend on it: {shuffled}",)
+    if shuffled:
+        return (f"its answers depend on the rest of the batch: in another order and size {shuffled}; {EVALUATE}",)
+    return ()
+
+
+def _outputs(model: Model, inputs: F32, size: int) -> Outputs:
+    found = []
+    for start in range(0, len(inputs), size):
+        part = np.ascontiguousarray(inputs[start : start + size])
+        with blamed(model.spec, part):
+            found.append(check_logits(model.backend.run(part.copy()), len(part), model.spec))
+    logits = np.concatenate(found)
+    return from_logits(logits, top_k=2)
+
+
+def _compare(model: Model, one: Outputs, other: Outputs) -> Differences:
+    before, after, logits = one.log_odds, other.log_odds, one.top_logits
+    assert before is not None
+    assert after is not None
+    assert logits is not None
+    finite = np.isfinite(before) & np.isfinite(after) & np.isfinite(logits).all(axis=1)  # others are counted elsewhere
+    now, then, lead = after[finite], before[finite], logits[finite, 0].astype(np.float64) - logits[finite, 1]
+    allowed = TOLERANCE * (1 if model.preprocessing.dtype == "float32" else REDUCED) * (1 + np.abs(then))
+    differs = one.prediction[finite] != other.prediction[finite]
+    changed, move = differs & (lead > allowed), np.abs(now - then)
+    moved = changed | (~differs & (move > allowed))
+    return Differences(len(before), int(changed.sum()), int(moved.sum()), float(move[moved].max(initial=0.0)))
+
+
+def _dynamic_int8(model: Model) -> bool:
+    """Whether an ONNX file quantises activations by the range that each batch has."""
+    path = getattr(model.backend, "path", None)
+    if path is None:
+        return False
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return any(node.op_type in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") for node in graph.node)
