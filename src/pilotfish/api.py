@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pilotfish.cascade import given_drop, given_share
 from pilotfish.plan.analysis import Analysis
 from pilotfish.plan.analysis import analyse as _analyse
 from pilotfish.plan.find_chains import ChainRanking, find_chains
@@ -101,13 +102,15 @@ def savers(
     holdout: float = 0.0,
     seed: int = 0,
     method: str = "sweep",
-    max_drop: float = 0.0,
-    guarantee: float | None = None,
+    max_drop: float | str = 0.0,
+    guarantee: float | str | None = None,
     test: str = "exact",
 ) -> SaverRanking:
     """Rank the models of a run as savers for *base* by ΔC (TinySaver Eq. 6, 7, 10).
 
-    guarantee  confidence that all savers' certified drops hold at once; they are ranked on other samples
+    max_drop   accuracy that may be lost: 0.005 or ``"0.5%"`` is half a point
+    guarantee  confidence, 0.9 or ``"90%"``, that all savers' certified drops hold at once; they are ranked on other
+               samples
     """
     return rank_savers(
         _opened(run),
@@ -118,8 +121,8 @@ def savers(
         holdout=holdout,
         seed=seed,
         method=method,
-        max_drop=max_drop,
-        guarantee=guarantee,
+        max_drop=given_drop(max_drop) or 0.0,
+        guarantee=given_share(guarantee, "guarantee"),
         test=test,
     )
 
@@ -130,19 +133,20 @@ def shortlist(
     size: str = "native",
     cost: str | None = None,
     device: str | None = None,
-    max_drop: float = 0.0,
+    max_drop: float | str = 0.0,
     top: int = 10,
     per_family: int = 2,
 ) -> Shortlist:
     """Which of timm's models are worth recording as savers for *base*, from published accuracy and speed alone."""
-    return _shortlist(base, size=size, cost=cost, device=device, max_drop=max_drop, top=top, per_family=per_family)
+    drop = given_drop(max_drop) or 0.0
+    return _shortlist(base, size=size, cost=cost, device=device, max_drop=drop, top=top, per_family=per_family)
 
 
 def chains(
     run: str | Path | Run,
     base: str,
     *,
-    max_drop: float | None = None,
+    max_drop: float | str | None = None,
     max_cost: float | str | None = None,
     max_stages: int = 3,
     top: int = 10,
@@ -156,7 +160,7 @@ def chains(
     return find_chains(
         _opened(run),
         base,
-        max_drop=max_drop,
+        max_drop=given_drop(max_drop),
         max_cost=max_cost,
         max_stages=max_stages,
         top=top,
@@ -177,7 +181,7 @@ def analyse(
     train: str | None = None,
     cost: str = "macs",
     score: str = "max_prob",
-    max_drop: float = 0.0,
+    max_drop: float | str = 0.0,
     draws: int = 200,
     seed: int = 0,
 ) -> Analysis:
@@ -190,7 +194,7 @@ def analyse(
         train=train,
         cost=cost,
         score=score,
-        max_drop=max_drop,
+        max_drop=given_drop(max_drop) or 0.0,
         draws=draws,
         seed=seed,
     )
@@ -200,37 +204,39 @@ def tune(
     run: str | Path | Run,
     stages: Sequence[str],
     *,
-    max_drop: float | None = None,
+    max_drop: float | str | None = None,
     max_cost: float | str | None = None,
-    min_accuracy: float | None = None,
+    min_accuracy: float | str | None = None,
     method: str = "sweep",
     score: str = "max_prob",
     cost: str = "macs",
     split: str = "val",
     holdout: float = 0.5,
     seed: int = 0,
-    guarantee: float | None = None,
+    guarantee: float | str | None = None,
     test: str = "exact",
     savers_tried: int = 1,
     options: Mapping[str, Any] | None = None,
 ) -> Tuning:
     """Choose the exits of (savers…, base) for one budget; ``.save(folder)`` writes the cascade.
 
+    Drops, accuracies and confidences are fractions (0.005) or text (``"0.5%"``); a bare drop of 0.1 or more is refused.
+
     See :func:`pilotfish.plan.tune` for methods, scores and guarantees.
     """
     return _tune(
         _opened(run),
         stages,
-        max_drop=max_drop,
+        max_drop=given_drop(max_drop),
         max_cost=max_cost,
-        min_accuracy=min_accuracy,
+        min_accuracy=given_share(min_accuracy, "min_accuracy"),
         method=method,
         score=score,
         cost=cost,
         split=split,
         holdout=holdout,
         seed=seed,
-        guarantee=guarantee,
+        guarantee=given_share(guarantee, "guarantee"),
         test=test,
         savers_tried=savers_tried,
         options=options,

@@ -143,7 +143,10 @@ def test_the_operating_point_moves_along_the_frontier(pair: Pair) -> None:
         cascade.set_operating_point()
     assert cascade.artefact is tuned  # what failed changed nothing
     ratios = []
-    for max_drop in (0.0, 0.02, 0.05, 0.2, 1.0):
+    for too_large in (1, 0.5, "2"):  # read as fractions, and meant as percent
+        with pytest.raises(UsageError, match="is read as a fraction"):
+            cascade.set_operating_point(max_drop=too_large)
+    for max_drop in (0.0, "2%", 0.05, "20%", "100%"):
         cascade.set_operating_point(max_drop=max_drop)
         ratios.append(np.mean([a.stage == 0 for a in cascade.predict(pair.data)]))
     assert ratios == sorted(ratios)

@@ -5,6 +5,7 @@ from pilotfish.cascade.budget import Budget, choose, make_budget
 from pilotfish.cascade.exits import from_bins, leaves
 from pilotfish.cascade.folder import load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
+from pilotfish.cascade.given import given_drop, given_share
 from pilotfish.cascade.numbers import from_json, to_json
 from pilotfish.cascade.performance import Performance, paired_interval
 from pilotfish.cascade.rule import Decision, Rule, RuleKind, decide
@@ -26,6 +27,8 @@ __all__ = [
     "decide",
     "from_bins",
     "from_json",
+    "given_drop",
+    "given_share",
     "leaves",
     "load_artefact",
     "make_budget",

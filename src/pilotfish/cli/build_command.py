@@ -56,9 +56,9 @@ def build(
             data,
             name_list(model),
             out,
-            max_drop=budget[0],
+            max_drop=max_drop,
             max_cost=budget[1],
-            min_accuracy=budget[2],
+            min_accuracy=min_accuracy,
             base=base,
             run=run,
             cost=cost,
@@ -76,11 +76,12 @@ def build(
 
 def show_build(result: BuildResult, to_stderr: bool) -> None:
     """The table at the end of ``demo`` and ``build``: the models, and the cascade beside its base and its ideal."""
-    from pilotfish.cli.output import console, notes, say, table
+    from pilotfish.cli.output import console, notes, say, table, verdict
     from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
 
     target = console(to_stderr)
     tuning, timed = result.tuning, result.bench
+    left = verdict(target, tuning.missed, tuning.notes)
     key = tuning.artefact.cost_key
     judged = tuning.evaluation or tuning.calibration
     unit = cost_unit(key, max(s.cost or 0.0 for s in result.singles)) if key else None
@@ -118,7 +119,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
         f"Records: {result.run}",
         f"Report:  {result.report}",
     )
-    notes(tuning.notes)
+    notes(left)
 
 
 def _base_accuracy(result: BuildResult, base: str) -> float:

@@ -68,6 +68,19 @@ def notes(found: Iterable[str]) -> None:
         target.print(f"note: {note}", markup=False, style="yellow")
 
 
+def verdict(target: Console, missed: str | None, found: Iterable[str]) -> list[str]:
+    """Say the line *missed* before anything else; returns the notes that are left to say at the end. Where stdout is
+    read by a program, stderr has the line as well."""
+    left = list(found)
+    if missed is None:
+        return left
+    say(target, missed)
+    if target.is_terminal or target.stderr:
+        return [note for note in left if note != missed]
+    notes([missed])
+    return [note for note in left if note != missed]
+
+
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
     """A progress bar on stderr for each thing in progress; lines where that is no terminal."""

@@ -64,7 +64,7 @@ def predict(
     else:
         loaded = Cascade.load(cascade, device)
         if moved:
-            loaded.set_operating_point(max_drop=drop, max_cost=limit)
+            loaded.set_operating_point(max_drop=max_drop, max_cost=limit)
         answers = loaded.predict(given)
     rows = [
         [a.input, "", "", "", a.error]

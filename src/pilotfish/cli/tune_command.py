@@ -72,7 +72,7 @@ def tune(
 
     Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --guarantee 90% --out cascade
     """
-    from pilotfish.cli.output import console, notes, print_json, say, table
+    from pilotfish.cli.output import console, notes, print_json, say, table, verdict
     from pilotfish.cli.parse import choices, confidence, cost_limit, fraction, name_list, share
     from pilotfish.plan import tune as run_tune
     from pilotfish.records import open_run
@@ -120,12 +120,13 @@ def tune(
         rows.append([*cells, format_cost(key, p.cost, unit) + of_base, " / ".join(percent(r, 1) for r in p.exit_ratio)])
     columns = [("part", "left"), ("n", "right"), ("accuracy", "right"), ("base", "right"), ("drop [95 %]", "right")]
     target = console(as_json)
+    left = verdict(target, result.missed, result.notes)
     title = f"{' → '.join(s.name for s in result.artefact.stages)}, {describe_policy(result.artefact)}"
     table(target, [*columns, ("cost per sample", "right"), ("exit ratio", "right")], rows, title=title)
     if result.guarantee is not None:
         say(target, describe_guarantee(result.guarantee, key))
     if out is not None:
         say(target, f"Cascade written to {out}")
-    notes(result.notes)
+    notes(left)
     if as_json:
         print_json(result.to_json())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilotfish.cascade import make_budget
+from pilotfish.cascade import given_drop, given_share, make_budget
 from pilotfish.data import Dataset, open_data
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.files import write_json
@@ -63,9 +63,9 @@ def build(
     models: Sequence[str] | Mapping[str, str],
     out: str | Path,
     *,
-    max_drop: float | None = None,
+    max_drop: float | str | None = None,
     max_cost: float | str | None = None,
-    min_accuracy: float | None = None,
+    min_accuracy: float | str | None = None,
     base: str | None = None,
     run: str | Path | None = None,
     cost: str = "macs",
@@ -79,6 +79,7 @@ def build(
     """Record *models* on *data*, pick the saver and threshold for the budget, time the cascade, write a report.
 
     models  names, or a mapping from the records' names to them
+    max_drop, min_accuracy  fractions (0.005) or text (``"0.5%"``)
     out   the cascade folder; ``report.html`` and ``bench.json`` go into it
     base  the model to make cheaper; by default the most accurate on the data
     run   where the records go; by default ``OUT-run`` beside the cascade
@@ -87,7 +88,8 @@ def build(
     """
     if len(models) < 2:
         raise UsageError(f"a base and at least one saver are needed, found {len(models)} model")
-    make_budget(max_drop, max_cost, min_accuracy, base_cost=1.0)  # refused before hours of recording
+    drop, accuracy = given_drop(max_drop), given_share(min_accuracy, "min_accuracy")
+    make_budget(drop, max_cost, accuracy, base_cost=1.0)  # refused before hours of recording
     target = Path(out)
     settings = options or RecordOptions()
     samples = open_data(data)
@@ -101,7 +103,7 @@ def build(
         recorded += record(samples, name, folder, alias=alias, options=settings, progress=progress)
     names = [r.model for r in recorded]
     chosen_base = base or most_accurate(folder, names, settings.split)
-    budget = {"max_drop": max_drop, "max_cost": max_cost, "min_accuracy": min_accuracy}
+    budget = {"max_drop": drop, "max_cost": max_cost, "min_accuracy": accuracy}
     tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed)
     if embed:
         save_with_weights(tuning.artefact, target)

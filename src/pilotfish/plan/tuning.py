@@ -11,6 +11,7 @@ from pilotfish.cascade import Artefact, Budget, Performance, save_artefact, to_j
 from pilotfish.plan.certificate import Promise
 from pilotfish.plan.evidence import ScoreChoice, StageScores
 from pilotfish.plan.job import Job
+from pilotfish.plan.verdict import answers_alone, budget_missed
 from pilotfish.scores import needs_fit
 
 
@@ -45,6 +46,13 @@ class Tuning:
     def guarantee(self) -> Mapping[str, Any] | None:
         """What was certified, or None."""
         return self.artefact.guarantee
+
+    @property
+    def missed(self) -> str | None:
+        """The line that says that the budget was missed where the cascade was judged, or None. First of the notes."""
+        return _missed(
+            self.artefact.operating_point.budget, self.calibration, self.evaluation, self.guarantee is not None
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write the cascade folder."""
@@ -84,7 +92,11 @@ def notes_on(
     saves = None
     if calibration.cost is not None and calibration.base_cost is not None:
         saves = calibration.cost < calibration.base_cost
-    notes = [*table.notes, *_choice_notes(scores, job.stages)]
+    missed = _missed(job.budget, calibration, evaluation, promise is not None)
+    notes = [*([] if missed is None else [missed]), *table.notes, *_choice_notes(scores, job.stages)]
+    alone = answers_alone(job.stages, calibration, missed is None)
+    if alone is not None and (saves is not False or calibration.exit_ratio[-1] < 1):
+        notes.append(alone)
     if saves is False:
         notes.append("no saver: at this budget the cascade costs as much as the base alone or more; run the base alone")
     if judged.base_cost is None:
@@ -99,7 +111,7 @@ def notes_on(
         notes.append(
             f"the score {job.score} was fitted on {len(job.parts.fit)} samples only; max_prob needs no fitting"
         )
-    if (unresolved := resolution(judged, job.budget)) is not None:
+    if (unresolved := resolution(judged, job.budget, promise is not None)) is not None:
         notes.append(unresolved)
     if saves:
         notes += [
@@ -114,7 +126,12 @@ def notes_on(
     return tuple(notes)
 
 
-def resolution(judged: Performance, budget: Budget) -> str | None:
+def _missed(budget: Budget | None, chosen: Performance, held_out: Performance | None, promised: bool) -> str | None:
+    where = "the samples it was chosen on" if held_out is None else "held-out samples"
+    return budget_missed(held_out or chosen, budget, where, promised)
+
+
+def resolution(judged: Performance, budget: Budget, promised: bool = False) -> str | None:
     """A warning where so few samples cannot tell the drop that was asked for from none."""
     low, high = judged.drop_interval
     half = (high - low) / 2
@@ -122,7 +139,7 @@ def resolution(judged: Performance, budget: Budget) -> str | None:
         return None
     return (
         f"{judged.n:,} samples resolve a drop to about ±{100 * half:.2f} points, the {100 * budget.value:g} points "
-        "asked for lie within that: read the interval, or use --guarantee"
+        f"asked for lie within that: read the interval{'' if promised else ', or use --guarantee'}"
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pilotfish.cascade import Artefact, load_artefact
+from pilotfish.cascade import Artefact, given_drop, given_share, load_artefact
 from pilotfish.data import Dataset, Encoded, image_paths, open_image, path_reader, read_encoded, sample_reader
 from pilotfish.errors import UnreadableSample, UsageError
 from pilotfish.models import Model
@@ -106,12 +106,18 @@ class Cascade:
     def set_operating_point(
         self,
         *,
-        max_drop: float | None = None,
+        max_drop: float | str | None = None,
         max_cost: float | str | None = None,
-        min_accuracy: float | None = None,
+        min_accuracy: float | str | None = None,
     ) -> None:
-        """Move to another point of the recorded frontier; nothing is tuned again. BudgetError when none fits."""
-        self.artefact = self.artefact.at(max_drop=max_drop, max_cost=max_cost, min_accuracy=min_accuracy)
+        """Move to another point of the recorded frontier; nothing is tuned again. BudgetError when none fits.
+
+        max_drop      a fraction (0.005) or text (``"0.5%"``); UsageError for a bare number of 0.1 or more
+        max_cost      in the cost's unit, or text such as ``"40%"``, of the base's
+        min_accuracy  a fraction (0.95) or text (``"95%"``)
+        """
+        accuracy = given_share(min_accuracy, "min_accuracy")
+        self.artefact = self.artefact.at(max_drop=given_drop(max_drop), max_cost=max_cost, min_accuracy=accuracy)
 
     def predict(
         self, inputs: Sequence[str | Path] | NDArray[Any] | Dataset, workers: int | None = None

@@ -1,0 +1,68 @@
+"""What the figures come to, in words: a budget that was missed, and a model that does all the work alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pilotfish.cascade import Budget, Performance
+
+MISSED = "BUDGET MISSED"
+SLACK = 1e-12
+
+
+def budget_missed(judged: Performance, budget: Budget | None, where: str, promised: bool = False) -> str | None:
+    """One line when *judged* does not keep to *budget*, else None.
+
+    where     the samples it was judged on, such as ``held-out samples``
+    promised  whether a guarantee was asked for: then the line does not advise one
+    """
+    if budget is None:
+        return None
+    if budget.kind == "max_cost":
+        if judged.cost is None or judged.cost <= budget.value * (1 + SLACK):
+            return None
+        over = judged.cost / budget.value - 1 if budget.value else float("inf")
+        return (
+            f"{MISSED} on {where}: cost {judged.cost:,.6g} against {budget.value:,.6g} ({100 * over:.1f}% more): "
+            "these samples exit less often than those it was chosen on"
+        )
+    if budget.kind == "min_accuracy":
+        if judged.accuracy >= budget.value - SLACK:
+            return None
+        found, limit = _apart(judged.accuracy, budget.value)
+        return f"{MISSED} on {where}: accuracy {found}% against {limit}% ({judged.n:,} samples)"
+    if judged.drop <= budget.value + SLACK:
+        return None
+    found, limit = _apart(judged.drop, budget.value)
+    low, high = judged.drop_interval
+    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, {judged.n:,} samples"
+    if low > budget.value:
+        why = f"the budget lies outside the {interval}"
+        advice = "" if promised else "; ask for a smaller drop, or for --guarantee 90%"
+    else:
+        why = f"the budget lies inside the {interval}"
+        advice = ": chance may explain it" + ("" if promised else ", and --guarantee 90% would leave room for it")
+    return f"{MISSED} on {where}: {found} points against {limit}; {why}{advice}"
+
+
+def answers_alone(stages: Sequence[str], chosen: Performance, met: bool) -> str | None:
+    """A line when one stage answers every sample, so that no cascade is needed; None otherwise."""
+    whole = [k for k, share in enumerate(chosen.exit_ratio) if share == 1]
+    if not whole:
+        return None
+    name, last = stages[whole[0]], len(stages) - 1
+    if whole[0] == last:
+        return f"nobody exits at this budget: run {name} alone"
+    if not met:
+        return f"{name} answers every sample, and {stages[last]} is never asked: this is {name} alone"
+    what = "the saver alone" if len(stages) == 2 else f"{name} alone"
+    return f"{what} meets it: run {name} alone (every sample exits there, and {stages[last]} is never asked)"
+
+
+def _apart(found: float, limit: float) -> tuple[str, str]:
+    """Two shares in percent, with as many decimals as it takes to tell them apart."""
+    for decimals in (1, 2, 3, 6):
+        texts = f"{100 * found:.{decimals}f}", f"{100 * limit:.{decimals}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts
