@@ -15,6 +15,7 @@ ROOMS = [
     "_version",
     "errors",
     "files",
+    "reading",
     "records",
     "scores",
     "cascade",
@@ -30,7 +31,7 @@ ROOMS = [
     "cli",
     "__init__",
 ]
-TORCH_FREE = ["_version", "errors", "files", "records", "scores", "cascade", "plan", "report"]
+TORCH_FREE = ["_version", "errors", "files", "reading", "records", "scores", "cascade", "plan", "report"]
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "sklearn", "transformers"}
 
 

@@ -75,6 +75,11 @@ class MissingExtraError(PilotfishError):
         )
 
 
+def one_line(text: str) -> str:
+    """*text* with line breaks, other control characters and unpaired surrogates escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(name: str, valid: Iterable[str], most: int = 5) -> str:
     """A clause for error messages: the valid names nearest to *name*, or the first few."""
     names = list(valid)

@@ -52,19 +52,21 @@ def test_the_least_a_table_may_hold(tmp_path: Path, text: str) -> None:
     ("text", "message"),
     [
         ("", "cannot be read"),
-        ("id,prediction\n", "expected whole numbers"),
-        ("prediction\n1\n", "columns prediction; expected id, prediction"),
+        ("id,prediction\n", "no rows"),
+        ("id,answer\na,1\n", "columns id, answer; expected id, prediction"),
         ("filename,index,prob\na,1,0.5\n", "timm's own files are read with --format timm"),
-        ("id;prediction\na;1\n", "columns id;prediction; expected id, prediction"),
+        ("id:prediction\na:1\n", "columns id:prediction; expected id, prediction"),
         ("id,prediction\na,1\na,2\n", "ids are unique"),
         ("id,prediction\na,-1\n", "the prediction of row 0 is -1"),
         ("id,prediction\na,1.5\n", "expected whole numbers"),
-        ("id,prediction\na,cat\n", "expected whole numbers"),
+        ("id,prediction\na,cat\n,1\n", "1 ids are empty, row 1 the first"),
+        ("id,prediction\na,99999999999999999999\n", "expected whole numbers"),
+        ("id,prediction\na,1e400\n", "expected whole numbers"),
         ("id,prediction\na,\nb,1\n", "'prediction' has 1 missing values"),
-        ("id,prediction,confidence\na,1,\nb,1,0.5\n", "'confidence' has 1 missing values"),
+        ("id,prediction,confidence\na,1,\nb,1,0.5\n", "confidence of row 0 is nan"),
         ("id,prediction,confidence\na,1,inf\n", "confidence of row 0 is inf"),
         ("id,prediction,confidence\na,1,high\n", "'confidence' holds"),
-        ("id,prediction,label\na,1,cat\n", "expected class numbers, such as 0 to 999"),
+        ("id,prediction,label\na,1,cat\n", r"'label' holds class names \('cat'\) and 'prediction' numbers"),
         ("id,prediction,label\na,1,-2\n", "the label of row 0 is -2"),
         ("id,prediction,label\na,1,0.5\n", "'label' holds double|expected whole numbers"),
         ("id,id,prediction\na,b,1\n", "column 'id' stands more than once"),
@@ -124,10 +126,12 @@ def test_timm_parquet_with_numbers_or_lists(tmp_path: Path, kind: Any) -> None:
     assert confidence(found) == [0.9, 0.2]
 
 
-def test_timm_logits_are_no_confidence(tmp_path: Path) -> None:
-    found = timm(tmp_path, "filename,index,logit\na.jpg,3,12.5\n")
+@pytest.mark.parametrize("text", ["index,logit\na.jpg,3,12.5", "index_0,index_1,logit_0,logit_1\na.jpg,3,4,12.5,1"])
+def test_timm_logits_are_a_confidence_of_unknown_scale_and_that_is_said(tmp_path: Path, text: str) -> None:
+    found = timm(tmp_path, f"filename,{text}\n")
     assert found.outputs.prediction.tolist() == [3]
-    assert found.outputs.confidence is None
+    assert confidence(found) == [12.5]
+    assert "kept as a confidence of unknown scale" in found.meta.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -155,9 +159,9 @@ def test_samples_without_a_label_have_none(tmp_path: Path) -> None:
         ("filename,label\nx.jpg,1\n", r"names none of the 2 samples \(a\.jpg, …\); its ids are x\.jpg"),
         ("filename,label\nv/a.jpg,1\nw/a.jpg,2\n", "names none of the 2 samples"),  # base names would be ambiguous
         ("filename,label\na.jpg,1\na.jpg,2\n", "1 ids in column 'filename' stand more than once"),
-        ("filename,label\na.jpg,cat\n", "expected class numbers"),
+        ("filename,label\na.jpg,cat\n", "'label' holds class names"),
         ("filename,label\na.jpg,-3\n", "the label of row 0 is -3"),
-        ("filename,truth\na.jpg,1\n", r"columns filename, truth; expected id \(or filename, file\) and label"),
+        ("filename,answer\na.jpg,1\n", r"columns filename, answer; expected id \(or filename, file\) and label"),
         ("label\n1\n", "expected id"),
         ("", "cannot be read"),
     ],

@@ -84,17 +84,16 @@ def test_import_goes_into_the_run_and_comes_back(tmp_path: Path) -> None:
         ({"probs": P * 3}, "not a probability vector"),
         ({"probs": P[0]}, "shape"),
         ({"probs": P[:0]}, "no rows"),
-        ({"probs": P.astype(complex)}, "dtype complex128"),
-        ({"probs": P.astype("U5")}, "dtype <U5"),
+        ({"probs": P.astype(complex)}, "holds complex128"),
+        ({"probs": np.array([["much", "little"]])}, "expected floating-point numbers"),
         ({"logits": P > 0.2}, "dtype bool"),
         ({"logits": np.array([[1, math.inf], [0, 1]])}, "1 rows of logits are not finite, row 0"),
         ({"logits": np.array([[1, 2], [math.nan, 1]])}, "1 rows of logits are not finite, row 1"),
-        ({"logits": np.ones((2, 1))}, r"\(N, C\) with C >= 2"),
         ({"prediction": np.array([1.5])}, "expected whole numbers"),
-        ({"prediction": np.array([math.nan])}, "expected whole numbers"),
+        ({"prediction": np.array([math.nan])}, "has 1 missing values, row 0 the first"),
+        ({"prediction": np.array([1e30])}, "expected whole numbers"),
         ({"prediction": np.array([-1])}, "the prediction of row 0 is -1"),
         ({"prediction": np.array([2**64 - 1], np.uint64)}, "expected whole numbers"),
-        ({"prediction": np.array(["cat"])}, "expected whole numbers"),
         ({"prediction": np.ones((2, 2), int)}, r"shape \(2, 2\)"),
         ({"prediction": np.array(3)}, "not an array whose first axis is the samples"),
         ({"ranked": np.array([1, 2])}, r"'ranked' has shape \(2,\)"),
@@ -103,11 +102,14 @@ def test_import_goes_into_the_run_and_comes_back(tmp_path: Path) -> None:
         ({"prediction": np.array([1, 2]), "confidence": np.array([1, math.nan])}, "confidence of row 1 is nan"),
         ({"prediction": np.array([1, 2]), "confidence": np.array([1, math.inf])}, "confidence of row 1 is inf"),
         ({"prediction": np.array([1, 2]), "confidence": np.array([1.0])}, "confidence has shape"),
-        ({"prediction": np.array([1, 2]), "confidence": np.array(["x", "y"])}, "'confidence' holds <U1"),
+        ({"prediction": np.array([1, 2]), "confidence": np.array(["x", "y"])}, "'confidence' holds text, such as 'x'"),
         ({"probs": P, "label": np.array([0, 1, -2])}, "the label of row 2 is -2"),
         ({"probs": P, "label": np.array([0, 1, 3])}, "the label of row 2 is 3, but the model has 3 classes"),
         ({"probs": P, "label": np.array([0, 1])}, "3 ids, 2 labels and 3 predictions"),
-        ({"probs": P, "label": np.ones((3, 2), int)}, r"label has shape \(3, 2\)"),
+        (
+            {"probs": P, "label": np.ones((3, 2), int)},
+            r"'label' has shape \(3, 2\).* row 0 has 2: several labels for one sample",
+        ),
         ({"probs": P, "label": np.array([0, 1, 0.5])}, "'label' holds float64; expected whole numbers"),
         ({"probs": P, "id": np.array(["a", "b", "a"])}, "1 ids stand more than once, a for one"),
         ({"probs": P, "id": np.array(["a", "b"])}, "2 ids, 3 labels"),
@@ -135,9 +137,8 @@ def test_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", prediction=np.array([0]), label=np.array([Bomb()], dtype=object))
     (tmp_path / "c.npz").write_bytes(pickle.dumps(Bomb()))
     for name in ("a", "b", "c"):
-        assert "pickled objects, which are refused because loading them can run code" in refusal(
-            tmp_path / f"{name}.npz"
-        )
+        said = refusal(tmp_path / f"{name}.npz")
+        assert "as Python objects (pickle), which are never loaded" in said or "is not a whole .npz file" in said
     assert not Bomb.fired
 
 
@@ -147,7 +148,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for end in (0, 4, 50, len(whole) // 2, len(whole) - 5):
         path.write_bytes(whole[:end])
-        assert "not a readable .npz file" in refusal(path)
+        assert "is not a whole .npz file" in refusal(path)
     for place in range(30, len(whole), 97):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         try:
@@ -165,19 +166,19 @@ def zipped(path: Path, name: str, content: bytes) -> Path:
 def test_archives_that_are_no_arrays(tmp_path: Path) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**13, 2)})
-    assert "not an array" in refusal(zipped(tmp_path / "a.npz", "probs.npy", b"garbage"))
-    assert "not an array" in refusal(zipped(tmp_path / "b.npz", "probs", b"garbage"))
-    assert "more than the memory" in refusal(zipped(tmp_path / "c.npz", "probs.npy", header.getvalue() + b"xyz"))
+    assert "damaged: probs cannot be read" in refusal(zipped(tmp_path / "a.npz", "probs.npy", b"garbage"))
+    assert "expected one of probs" in refusal(zipped(tmp_path / "b.npz", "probs", b"garbage"))
+    assert "and holds 3 bytes" in refusal(zipped(tmp_path / "c.npz", "probs.npy", header.getvalue() + b"xyz"))
     np.save(tmp_path / "e.npy", P)
     (tmp_path / "e.npy").rename(tmp_path / "e.npz")
     assert "one array without a name" in refusal(tmp_path / "e.npz")
 
 
 def test_files_that_are_not_there_or_of_another_kind(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("{}")
+    (tmp_path / "x.pkl").write_text("{}")
     assert "no such file" in refusal(tmp_path / "none.npz")
     assert "no such file" in refusal(tmp_path)
-    assert "unknown file type .json" in refusal(tmp_path / "x.json")
+    assert "unknown file type .pkl" in refusal(tmp_path / "x.pkl")
 
 
 @pytest.mark.parametrize("cost", [{"macs": -1.0}, {"macs": math.nan}, {"": 1.0}, {"ms": math.inf}])

@@ -10,7 +10,7 @@ import typer
 
 def import_predictions(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help=".npz, .csv or .parquet with predictions (docs/records.md).")
+        Path, typer.Argument(metavar="FILE", help=".npz, .csv, .parquet or .json with predictions (docs/records.md).")
     ],
     run: Annotated[Path, typer.Option(metavar="DIR", help="Folder the records go into.")],
     model: Annotated[str, typer.Option(metavar="NAME", help="Name of the model that made the predictions.")],
@@ -26,7 +26,8 @@ def import_predictions(
         str, typer.Option(metavar="NAME", help="auto, or timm for files of timm's inference script.")
     ] = "auto",
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=".csv with the truth: id (or filename) and label.")
+        Path | None,
+        typer.Option(metavar="FILE", help=".csv, .parquet or .json with the truth: id (or filename) and label."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -34,7 +35,7 @@ def import_predictions(
 
     Example: pilotfish import resnet152.npz --run run --model resnet152 --macs 11500000000
     """
-    from pilotfish.cli.output import console, print_json, say
+    from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import key_values
     from pilotfish.records import Run, import_file
     from pilotfish.report.format import format_count
@@ -46,6 +47,7 @@ def import_predictions(
     path = Run(run).write(records)
     labelled = "labelled" if records.has_labels else "without labels"
     say(console(as_json), f"{model}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")
+    notes(records.meta.notes)
     if as_json:
         document = {"run": str(run), "model": model, "split": split, "n": len(records)}
-        print_json({**document, "cost": dict(records.meta.costs), "path": str(path)})
+        print_json({**document, "cost": dict(records.meta.costs), "path": str(path), "notes": list(records.meta.notes)})

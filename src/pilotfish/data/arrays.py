@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pilotfish.data.dataset import UNLABELLED, Labels, digest, labels_or_none
-from pilotfish.data.images import one_line
-from pilotfish.data.npz import Npz, load_member, map_member, open_npz
-from pilotfish.errors import DataError
+from pilotfish.errors import DataError, one_line
+from pilotfish.reading.npz import Npz, load_member, map_member, open_npz
 
 SAMPLE_KEYS = ("x", "images", "data", "inputs")
 LABEL_KEYS = ("label", "labels", "y")

@@ -17,7 +17,10 @@ UNLABELLED = -1
 
 
 class Dataset(Protocol):
-    """N samples in a fixed order. Reading one is thread-safe; listing them reads none."""
+    """N samples in a fixed order. Reading one is thread-safe; listing them reads none.
+
+    A data set may also have ``notes``, lines (str, ...) for the reader of its records: what was assumed or left out.
+    """
 
     @property
     def spec(self) -> str:

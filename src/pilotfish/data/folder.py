@@ -12,9 +12,9 @@ from PIL import Image
 
 from pilotfish.data.dataset import Labels, digest
 from pilotfish.data.encoded import Encoded, read_encoded
-from pilotfish.data.images import IMAGE_SUFFIXES, one_line, open_image
+from pilotfish.data.images import IMAGE_SUFFIXES, open_image
 from pilotfish.data.labels_csv import read_labels_csv
-from pilotfish.errors import DataError
+from pilotfish.errors import DataError, one_line
 
 LABELS_FILE = "labels.csv"
 MISSING = -1

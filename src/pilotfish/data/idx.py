@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from pilotfish.data.arrays import ArrayDataset
 from pilotfish.data.dataset import Labels, digest
-from pilotfish.data.images import one_line
-from pilotfish.errors import DataError
+from pilotfish.errors import DataError, one_line
 
 DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}  # by the third byte
 LARGEST = 8 * 2**30  # bytes of an array that a header may claim

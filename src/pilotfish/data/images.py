@@ -33,7 +33,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from pilotfish.errors import UnreadableSample
+from pilotfish.errors import UnreadableSample, one_line
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """The formats that are read. PPM stands for its family: PPM, PGM, PBM, PFM."""
@@ -96,11 +96,6 @@ def read_image_file(path: str | Path) -> bytes:
         return _read(path)
     except (OSError, ValueError, MemoryError, _Unfit) as error:
         raise _unreadable(str(path), error) from error
-
-
-def one_line(text: str) -> str:
-    """*text* with line breaks, other control characters and unpaired surrogates escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Unfit(Exception):  # noqa: N818 - never leaves this file

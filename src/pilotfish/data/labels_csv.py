@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pilotfish.data.dataset import UNLABELLED, Labels, labels_or_none
-from pilotfish.data.images import one_line
-from pilotfish.errors import DataError
+from pilotfish.errors import DataError, one_line
 
 FILE_COLUMNS = ("file", "filename", "path")
 LABEL_COLUMN = "label"

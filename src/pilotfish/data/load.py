@@ -10,8 +10,7 @@ from pilotfish.data.dataset import Dataset
 from pilotfish.data.digits import SPLITS, load_digits
 from pilotfish.data.folder import load_folder
 from pilotfish.data.idx import load_idx
-from pilotfish.data.images import one_line
-from pilotfish.errors import DataError, nearest
+from pilotfish.errors import DataError, nearest, one_line
 
 DATA_FORMS: tuple[tuple[str, str], ...] = (
     ("folder:PATH", "images in class sub-folders, or listed in PATH/labels.csv (file,label), or unlabelled"),

@@ -49,6 +49,11 @@ class Subset:
         """SHA-256 over the whole's fingerprint and the rows."""
         return hashlib.sha256(self.data.fingerprint.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of results should know about the whole."""
+        return getattr(self.data, "notes", ())
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -91,6 +96,11 @@ class Relabelled:
     def fingerprint(self) -> str:
         """SHA-256 over the data's fingerprint and the labels."""
         return hashlib.sha256(self.data.fingerprint.encode() + self.labels.astype("<i8").tobytes()).hexdigest()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The data's."""
+        return getattr(self.data, "notes", ())
 
     def __len__(self) -> int:
         return len(self.data)

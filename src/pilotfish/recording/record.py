@@ -191,7 +191,7 @@ def _meta(
         backbone=None if model.exit_of is None else name.rpartition("#")[0] or name,
         position=None if model.exit_of is None else model.exit_of.position,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        notes=(*model.notes, *plan["cost_notes"], *plan["notes"]),
+        notes=(*getattr(data, "notes", ()), *model.notes, *plan["cost_notes"], *plan["notes"]),
     )
 
 

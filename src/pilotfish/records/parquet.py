@@ -253,6 +253,12 @@ def _numbers(values: pa.ChunkedArray, dtype: Any, where: str) -> Any:
             raise RecordsError(f"{where}: expected whole numbers, found {kind}")
     elif found.dtype.kind not in "iuf":
         raise RecordsError(f"{where}: expected numbers, found {kind}")
+    if np.issubdtype(dtype, np.integer) and len(found):
+        limits = np.iinfo(dtype)
+        low, high = found.min(), found.max()
+        if low < limits.min or high > limits.max or (found.dtype.kind == "f" and high >= float(limits.max)):
+            wrong = low if low < limits.min else high
+            raise RecordsError(f"{where}: {wrong} is beyond {np.dtype(dtype)}; classes are numbered from 0")
     with np.errstate(over="ignore"):  # float64 logits beyond float32
         cast = found.astype(dtype, copy=False)
     return cast if flat is array else cast.reshape(rows, -1)

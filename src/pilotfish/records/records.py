@@ -107,15 +107,21 @@ def string_ids(values: Any) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     try:
-        array = values if isinstance(values, pa.Array) else pa.array(np.asarray(values).tolist())
+        array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _arrow(np.asarray(values))
         text = array if pa.types.is_string(array.type) else array.cast(pa.string())
         text.validate(full=True)
-    except (pa.ArrowException, ValueError) as error:  # lists, bytes that are not UTF-8, lone surrogates
+    except (pa.ArrowException, ValueError, OverflowError) as error:  # lists, bytes that are not UTF-8, lone surrogates
         reason = str(error).splitlines()[0][:200]
         raise RecordsError(f"the ids cannot be read as text ({reason}); expected one text or number per row") from error
     if text.null_count:
         raise RecordsError(f"{text.null_count} of {len(text)} ids are missing; every row needs an id")
     return text
+
+
+def _arrow(values: np.ndarray[Any, Any]) -> pa.Array:
+    if values.dtype.kind in "iu" and values.ndim == 1:  # by type: a list of numbers beyond int64 has none
+        return pa.array(values.astype(values.dtype.newbyteorder("=")))
+    return pa.array(values.tolist())
 
 
 def check(records: Records) -> Records:

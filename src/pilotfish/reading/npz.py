@@ -14,8 +14,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from pilotfish.data.images import one_line
-from pilotfish.errors import DataError
+from pilotfish.errors import DataError, PilotfishError, one_line
+from pilotfish.reading.limits import check_size
 
 _ENCRYPTED = 0x1  # flag bit of a zip member
 _LOCAL_HEADER = 30  # bytes of a member's own header before its name
@@ -27,6 +27,7 @@ class Npz:
 
     path: Path
     members: Mapping[str, zipfile.ZipInfo] = field(repr=False)
+    error: type[PilotfishError] = DataError
 
 
 @dataclass(frozen=True)
@@ -41,35 +42,45 @@ class _Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def open_npz(path: Path) -> Npz:
-    """Read the table of contents. Raises ``DataError`` for what is not a whole ``.npz`` file."""
+def open_npz(path: Path, error_type: type[PilotfishError] = DataError) -> Npz:
+    """Read the table of contents. Raises *error_type*, here and later, for what is not a whole ``.npz`` file."""
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist; expected an .npz file of arrays") from None
+        raise error_type(f"{path} does not exist; expected an .npz file of arrays") from None
     except zipfile.BadZipFile as error:
-        raise DataError(
+        with path.open("rb") as file:
+            if file.read(6) == np.lib.format.MAGIC_PREFIX:
+                raise error_type(
+                    f"{path} holds one array without a name; write it with numpy.savez(file, x=…)"
+                ) from None
+        raise error_type(
             f"{path} is not a whole .npz file ({one_line(str(error))}); write it with numpy.savez"
         ) from None
     except Exception as error:  # a damaged directory makes zipfile raise more than BadZipFile
-        raise DataError(f"{path} cannot be read: {_said(error)}; expected a file that numpy.savez wrote") from None
+        raise error_type(f"{path} cannot be read: {_said(error)}; expected a file that numpy.savez wrote") from None
     members = {info.filename.removesuffix(".npy"): info for info in infos}
     if len(members) < len(infos):
-        raise DataError(f"{path} holds two arrays of the same name; write it again with numpy.savez")
-    return Npz(path, members)
+        raise error_type(f"{path} holds two arrays of the same name; write it again with numpy.savez")
+    return Npz(path, members, error_type)
 
 
 def load_member(npz: Npz, key: str) -> npt.NDArray[Any]:
-    """The array *key*, read whole and checked against its checksum. Raises ``DataError``."""
+    """The array *key*, read whole and checked against its checksum, after its size was compared with the memory.
+
+    Raises the file's error.
+    """
     info = npz.members[key]
     try:
         with zipfile.ZipFile(npz.path) as archive, archive.open(info) as file:
-            _check(npz, key, _read_header(file))
+            header = _read_header(file)
+        _check(npz, key, header)
+        check_size(f"{npz.path}: {key}", header.nbytes, info.compress_size, npz.error)
         with zipfile.ZipFile(npz.path) as archive, archive.open(info) as file:
             array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
             file.read(1)  # the checksum is compared at the end of the member
-    except DataError:
+    except PilotfishError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds between them
         raise _damaged(npz, key, error) from None
@@ -79,7 +90,7 @@ def load_member(npz: Npz, key: str) -> npt.NDArray[Any]:
 def map_member(npz: Npz, key: str) -> npt.NDArray[Any]:
     """The array *key*, memory-mapped read-only when it is stored uncompressed, else read whole.
 
-    A mapped array's checksum is not verified, which would read all of it. Raises ``DataError``.
+    A mapped array's checksum is not verified, which would read all of it. Raises the file's error.
     """
     info = npz.members[key]
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED:
@@ -97,10 +108,20 @@ def map_member(npz: Npz, key: str) -> npt.NDArray[Any]:
             return np.empty(header.shape, header.dtype)
         order = "F" if header.fortran else "C"
         return np.memmap(npz.path, header.dtype, "r", offset, header.shape, order)  # type: ignore[call-overload,no-any-return]
-    except DataError:
+    except PilotfishError:
         raise
     except Exception as error:
         raise _damaged(npz, key, error) from None
+
+
+def array_header(npz: Npz, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """(shape, dtype) of the array *key*, as its header claims; nothing else is read. Raises the file's error."""
+    try:
+        with zipfile.ZipFile(npz.path) as archive, archive.open(npz.members[key]) as file:
+            header = _read_header(file)
+    except Exception as error:
+        raise _damaged(npz, key, error) from None
+    return header.shape, header.dtype
 
 
 def _read_header(file: IO[bytes]) -> _Header:
@@ -118,22 +139,22 @@ def _read_header(file: IO[bytes]) -> _Header:
 def _check(npz: Npz, key: str, header: _Header) -> None:
     """Refuse Python objects, and a header that claims another size than the member has, before any allocation."""
     if header.dtype.hasobject:
-        raise DataError(
+        raise npz.error(
             f"{npz.path} stores {key} as Python objects (pickle), which are never loaded; "
             "save it as an array of numbers or of fixed-length strings"
         )
     held = npz.members[key].file_size - header.size
     if any(n < 0 for n in header.shape) or header.nbytes != held:
-        raise DataError(
+        raise npz.error(
             f"{npz.path} is damaged: {key} claims the shape {header.shape} of {header.dtype} "
             f"and holds {held:,} bytes; write it again with numpy.savez"
         )
 
 
-def _damaged(npz: Npz, key: str, error: Exception) -> DataError:
+def _damaged(npz: Npz, key: str, error: Exception) -> PilotfishError:
     if isinstance(error, MemoryError):
-        return DataError(f"{npz.path}: there is not enough memory for {key}; numpy.savez lets it be mapped instead")
-    return DataError(f"{npz.path} is damaged: {key} cannot be read ({_said(error)}); write it again with numpy.savez")
+        return npz.error(f"{npz.path}: there is not enough memory for {key}; numpy.savez lets it be mapped instead")
+    return npz.error(f"{npz.path} is damaged: {key} cannot be read ({_said(error)}); write it again with numpy.savez")
 
 
 def _said(error: Exception) -> str:

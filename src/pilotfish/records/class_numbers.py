@@ -1,0 +1,139 @@
+"""Labels and predictions of other programs as class numbers: from numbers, truth values, one-hot rows and names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import RecordsError, one_line
+from pilotfish.records.cells import no_missing, nothing_there, whole_numbers
+from pilotfish.records.records import NO_LABEL
+
+I64 = NDArray[np.int64]
+Values = NDArray[Any]  # numbers, or an object array of texts and None
+Column = tuple[str, Values]  # a column's name, for messages, and its values
+
+
+def numbered(
+    path: Path,
+    truth: Column | None,
+    prediction: Column | None,
+    n_classes: int | None,
+    names: Sequence[str] | None,
+) -> tuple[I64 | None, I64 | None, tuple[str, ...] | None, tuple[str, ...]]:
+    """(labels with -1 for none, predictions, class names, notes).
+
+    truth, prediction  columns as ``cells.values_of`` gives them; None where there are none (a prediction may lie in
+                       probabilities instead)
+    n_classes          columns of the probabilities or logits, where there are any
+    names              class names in the order of the class numbers, where the file has them
+
+    Names on both sides are numbered in sorted order, together. Raises RecordsError for names beside numbers.
+    """
+    notes: list[str] = []
+    columns = [column for column in (truth, prediction) if column is not None]
+    texts = [column for column in columns if column[1].dtype == object]
+    if texts and names is None:
+        names = _sorted_names(path, truth, prediction, texts, n_classes)
+        listed = ", ".join(one_line(name)[:30] for name in names[:3]) + (", …" if names[3:] else "")
+        notes.append(f"classes are numbered by their sorted names, {len(names)} in all, from 0: {listed}")
+    label = None
+    if truth is not None:
+        label, said = _labels(path, *truth, n_classes, names)
+        notes += said
+    answer = None
+    if prediction is not None:
+        name, values = prediction
+        values = no_missing(path, name, values)
+        answer = _by_name(path, name, values, names or ()) if values.dtype == object else None
+        if values.dtype.kind == "b":
+            notes.append(f"{name!r} holds true and false: read as the classes 1 and 0")
+            values = values.astype(np.int64)
+        answer = whole_numbers(path, name, values) if answer is None else answer
+    return label, answer, None if names is None else tuple(names), tuple(notes)
+
+
+def _sorted_names(
+    path: Path, truth: Column | None, prediction: Column | None, texts: Sequence[Column], n_classes: int | None
+) -> list[str]:
+    name, values = texts[0]
+    example = one_line(str(next(value for value in values.ravel() if value is not None)))[:40]
+    if truth is not None and prediction is not None and len(texts) == 1 and not _nothing(truth[1]):
+        other = prediction[0] if name == truth[0] else truth[0]
+        raise RecordsError(
+            f"{path}: {name!r} holds class names ({example!r}) and {other!r} numbers; write both as class numbers, or "
+            "give the truth as numbers with --labels FILE"
+        )
+    if n_classes is not None:
+        raise RecordsError(
+            f"{path}: {name!r} holds class names ({example!r}), and in which order the {n_classes} outputs stand is "
+            "not known; add an array class_names, or write class numbers"
+        )
+    return sorted({value for _, column in texts for value in column.ravel().tolist() if value is not None})
+
+
+def _nothing(values: Values) -> bool:
+    return bool(values.dtype.kind == "f" and np.isnan(values).all())
+
+
+def _labels(
+    path: Path, name: str, values: Values, n_classes: int | None, names: Sequence[str] | None
+) -> tuple[I64, list[str]]:
+    notes: list[str] = []
+    if values.ndim == 2:
+        values = _one_hot(path, name, values, n_classes)
+        notes.append(f"{name!r} has one 1 in each row: the place of the 1 is read as the class")
+    if values.dtype == object:
+        missing = nothing_there(values)
+        label = np.full(len(values), NO_LABEL, np.int64)
+        label[~missing] = _by_name(path, name, values[~missing], names or ())
+    elif values.dtype.kind == "b":
+        label, missing = values.astype(np.int64), np.zeros(len(values), bool)
+        notes.append(f"{name!r} holds true and false: read as the classes 1 and 0")
+    else:
+        missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+        label = whole_numbers(path, name, np.where(missing, NO_LABEL, values) if missing.any() else values)
+    if missing.any() and not missing.all():
+        notes.append(f"{name!r} is empty or NaN for {int(missing.sum()):,} of {len(label):,} samples: no label")
+    if names is not None and len(label) and int(label.max()) >= len(names):
+        raise RecordsError(
+            f"{path}: {name!r} goes up to {int(label.max())}, and there are {len(names)} class names; expected a name "
+            "for each class"
+        )
+    return label, notes
+
+
+def _one_hot(path: Path, name: str, values: Values, n_classes: int | None) -> Values:
+    with np.errstate(invalid="ignore"):
+        binary = values.dtype.kind in "biuf" and bool(((values == 0) | (values == 1)).all())
+    if not binary:
+        raise RecordsError(
+            f"{path}: {name!r} has shape {values.shape}; label has shape (N,): one class for each sample"
+        )
+    ones = values.sum(axis=1)
+    if (ones != 1).any():
+        row = int(np.flatnonzero(ones != 1)[0])
+        raise RecordsError(
+            f"{path}: {name!r} has shape {values.shape}; label has shape (N,), or one 1 in each row, and row {row} has "
+            f"{int(ones[row])}: several labels for one sample are another task"
+        )
+    if n_classes is not None and values.shape[1] != n_classes:
+        raise RecordsError(
+            f"{path}: {name!r} has {values.shape[1]} columns, and the model has {n_classes} classes; expected as many"
+        )
+    return np.asarray(values.argmax(axis=1))
+
+
+def _by_name(path: Path, name: str, values: Values, names: Sequence[str]) -> I64:
+    index = {text: number for number, text in reversed(list(enumerate(names)))}
+    distinct, inverse = np.unique(values.astype(str), return_inverse=True)
+    if unknown := [text for text in distinct.tolist() if text not in index]:
+        raise RecordsError(
+            f"{path}: {name!r} holds {one_line(unknown[0])[:40]!r}, which is none of the {len(names)} class names "
+            f"({len(unknown)} such); names and numbers must agree"
+        )
+    return np.array([index[text] for text in distinct.tolist()], np.int64)[inverse]

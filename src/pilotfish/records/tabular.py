@@ -1,0 +1,196 @@
+"""Tables that other programs wrote, .csv, .tsv, .parquet, .json and .jsonl, as a pyarrow table of named columns."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pilotfish.errors import RecordsError, one_line
+from pilotfish.files import MAX_JSON_BYTES
+from pilotfish.reading.columns import ROLES, plain
+from pilotfish.reading.limits import check_size
+from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
+
+TABULAR = (".csv", ".tsv", ".parquet", ".json", ".jsonl")
+DELIMITERS = (",", ";", "\t", "|")
+_KNOWN = {plain(name) for groups in ROLES.values() for group in groups for name in group if name}
+
+
+def read_tabular(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
+    """(the table, notes). Cells of .csv and .tsv stay text, so that the id ``007`` is not 7; see ``cells``."""
+    suffix = path.suffix.lower()
+    notes: tuple[str, ...] = ()
+    try:
+        if suffix == ".parquet":
+            table = _read_parquet(path)
+        elif suffix in (".json", ".jsonl"):
+            table = _read_json(path)
+        else:
+            table, notes = _read_csv(path)
+    except (pa.ArrowException, OSError, UnicodeError, OverflowError) as error:
+        said = one_line((str(error).splitlines() or [""])[0][:200]) or type(error).__name__
+        raise RecordsError(f"{path}: cannot be read ({said})") from error
+    if twice := [name for name in table.column_names if table.column_names.count(name) > 1]:
+        raise RecordsError(f"{path}: column {twice[0]!r} stands more than once; column names are unique")
+    return table, notes
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        check_parquet(str(path), file.metadata, None, RecordsError)
+        dictionaries = texts_as_dictionaries(file)
+    with pq.ParquetFile(path, read_dictionary=dictionaries) as file:
+        return file.read()
+
+
+def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
+    check_size(str(path), 2 * path.stat().st_size, None, RecordsError)
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        head = file.readline(2**20)
+    delimiter = _delimiter(head, path.suffix.lower())
+    quoted_after_space = re.search(rf'(^|{re.escape(delimiter)})[ \t]+"', head) is not None
+    if not quoted_after_space and path.stat().st_size <= MAX_JSON_BYTES:
+        quoted_after_space = re.search(rf'{re.escape(delimiter)} +"'.encode(), path.read_bytes()) is not None
+    if quoted_after_space:
+        table = _with_python(path, delimiter)
+    else:
+        try:
+            names = next(csv.reader([head], delimiter=delimiter), [])
+        except csv.Error:
+            names = []  # pyarrow says what is wrong
+        table = pyarrow.csv.read_csv(
+            path,
+            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(column_types={name: pa.string() for name in names}),
+        )
+    table = pa.Table.from_arrays(
+        [pc.utf8_trim_whitespace(column) for column in table.columns], [name.strip() for name in table.column_names]
+    )
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    if delimiter == usual:
+        return table, ()
+    return table, (f"{path.name}: its columns are separated by {delimiter!r}",)
+
+
+def _delimiter(head: str, suffix: str) -> str:
+    """The delimiter that makes most names of the header known ones; a comma where several do."""
+    order = ("\t", ",", ";", "|") if suffix == ".tsv" else DELIMITERS
+
+    def known(delimiter: str) -> int:
+        return sum(plain(name) in _KNOWN for name in head.strip().replace('"', "").split(delimiter))
+
+    best = max(known(delimiter) for delimiter in order)
+    return next(d for d in order if known(d) == best) if best else order[0]
+
+
+def _with_python(path: Path, delimiter: str) -> pa.Table:
+    """Cells quoted after a space, which pyarrow does not take for quoted."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            names = next(reader, [])
+            rows = [row for row in reader if row]
+    except csv.Error as error:
+        raise RecordsError(f"{path}: cannot be read ({one_line(str(error))})") from error
+    if uneven := [(i, len(row)) for i, row in enumerate(rows) if len(row) != len(names)]:
+        raise RecordsError(
+            f"{path}: cannot be read (row {uneven[0][0]} has {uneven[0][1]} cells for {len(names)} columns)"
+        )
+    columns = zip(*rows, strict=True) if rows else [() for _ in names]
+    return pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], names=names)
+
+
+def _read_json(path: Path) -> pa.Table:
+    size = path.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise RecordsError(f"{path}: {size:,} bytes of JSON, more than the {MAX_JSON_BYTES:,} read; write .parquet")
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        document = _parse(path, text)
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in brackets
+        raise RecordsError(f"{path}: not valid JSON ({one_line(str(error))[:200]})") from error
+    columns = _columns(path, document)
+    arrays = {}
+    for name, values in columns.items():
+        try:
+            arrays[name] = pa.array(values)
+        except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+            said = one_line((str(error).splitlines() or [""])[0][:120])
+            raise RecordsError(
+                f"{path}: column {one_line(name)[:60]!r} holds values of several kinds ({said})"
+            ) from error
+    return pa.table(arrays)
+
+
+def _parse(path: Path, text: str) -> Any:
+    """One JSON document, or one object a line."""
+    try:
+        return json.loads(text, object_pairs_hook=_no_duplicates)
+    except json.JSONDecodeError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2 and path.suffix.lower() != ".jsonl":
+            raise
+        return [json.loads(line, object_pairs_hook=_no_duplicates) for line in lines]
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return document
+
+
+def _columns(path: Path, document: Any) -> dict[str, list[Any]]:
+    """Columns of a list of rows, of lists by column, and of the forms that pandas writes (index, columns, split)."""
+    if isinstance(document, dict) and len(document) == 1:  # {"results": [row, …]}
+        inner = next(iter(document.values()))
+        if isinstance(inner, list) and inner and isinstance(inner[0], dict):
+            document = inner
+    if isinstance(document, list) and document and all(isinstance(row, dict) for row in document):
+        return _of_rows(path, document)
+    if isinstance(document, dict) and document:
+        values = list(document.values())
+        if set(document) >= {"columns", "data"} and all(isinstance(document[key], list) for key in ("columns", "data")):
+            return _of_split(path, document["columns"], document["data"])
+        if all(isinstance(value, list) for value in values):
+            return _even(path, document)
+        if all(isinstance(value, dict) for value in values):
+            if any(plain(name) in _KNOWN for name in document):  # {column: {row: value}}
+                rows = list(dict.fromkeys(itertools.chain.from_iterable(values)))
+                return {name: [column.get(row) for row in rows] for name, column in document.items()}
+            return {"id": list(document), **_of_rows(path, values)}  # {id: {column: value}}
+    raise RecordsError(
+        f"{path}: expected a list of objects, one for each sample, or an object of lists, one for each column; "
+        f"found {type(document).__name__}"
+    )
+
+
+def _of_rows(path: Path, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    if len(names) > 10_000:
+        raise RecordsError(f"{path}: {len(names):,} different keys in its objects; expected the same few in each")
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _of_split(path: Path, names: list[Any], rows: list[Any]) -> dict[str, list[Any]]:
+    if any(not isinstance(row, list) or len(row) != len(names) for row in rows):
+        raise RecordsError(f"{path}: 'data' needs a list of {len(names)} values for each sample, as 'columns' has")
+    return {str(name): list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def _even(path: Path, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        found: Iterable[str] = (f"{one_line(name)[:40]} {n:,}" for name, n in itertools.islice(lengths.items(), 6))
+        raise RecordsError(f"{path}: columns of different lengths ({', '.join(found)}); expected one value per sample")
+    return columns
