@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import pickle
@@ -89,10 +90,38 @@ def test_a_timm_training_checkpoint_names_a_timm_model(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
     module = timm.create_model("test_vit", num_classes=5)
     torch.save({"arch": "test_vit", "state_dict": module.state_dict()}, tmp_path / "plain.pth")
-    assert "say ?num_classes=" in refusal(tmp_path / "plain.pth")
+    assert load_torch(f"checkpoint:{tmp_path}/plain.pth").n_classes == 5
     state = {"arch": "test_vit", "arguments": {"num_classes": 5}, "state_dict": module.state_dict()}
     torch.save(state, tmp_path / "told.pth")
     assert load_torch(f"checkpoint:{tmp_path}/told.pth").n_classes == 5
+
+
+def test_what_a_training_script_writes_is_read(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    state = timm.create_model("test_vit", num_classes=5).state_dict()
+    args = argparse.Namespace(model="test_vit", num_classes=5, gp="token", output=Path("/out"))
+    for content in (
+        {"epoch": 1, "arch": "test_vit", "state_dict": state, "version": 2, "args": args},
+        {"model": state, "args": args, "scaler": {}},  # as DeiT's script has it
+        {"arch": "test_vit", "state_dict": {f"module.{k}": v for k, v in state.items()}, "best_acc1": 0.5},
+    ):
+        torch.save(content, tmp_path / "w.pth.tar")
+        model = load_torch(f"checkpoint:{tmp_path}/w.pth.tar")
+        assert model.n_classes == 5
+        assert model.backend.module.state_dict().keys() == state.keys()
+        assert load_torch(f"checkpoint:{tmp_path}/w.pth.tar?num_classes=5").weights_hash == model.weights_hash
+    assert model.backend.module.global_pool == "token"
+    torch.save({"arch": "test_vit", "state_dict": state, "args": {"num_classes": 0}}, tmp_path / "w.pth")
+    assert "was trained as a headless network (num_classes=0)" in refusal(tmp_path / "w.pth")
+    torch.save({"arch": "test_vit", "state_dict": state, "args": {"model_kwargs": {"a": 1}}}, tmp_path / "w.pth")
+    assert "model_kwargs {'a': 1}, which are not applied" in load_torch(f"checkpoint:{tmp_path}/w.pth").notes[0]
+
+
+def test_an_architecture_that_torchvision_alone_knows_is_torchvisions(tmp_path: Path) -> None:
+    models = pytest.importorskip("torchvision").models
+    state = models.squeezenet1_1(num_classes=4).state_dict()
+    torch.save({"arch": "squeezenet1_1", "state_dict": state}, tmp_path / "w.pth")
+    assert load_torch(f"checkpoint:{tmp_path}/w.pth").n_classes == 4
 
 
 class Payload:

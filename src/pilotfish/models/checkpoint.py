@@ -8,6 +8,7 @@ keys beside ``state_dict``. No code is run for either: an architecture is looked
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import shutil
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from pilotfish.errors import ModelError
 from pilotfish.files import atomic_path
 from pilotfish.models import small
+from pilotfish.models.fit_weights import load_weights
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
-from pilotfish.models.spec import ModelSpec, allow_options, parse_spec
-from pilotfish.models.torch_backend import import_torch, load_state, read_state, torch_model
+from pilotfish.models.spec import MAX_SIZE, ModelSpec, allow_options, parse_spec
+from pilotfish.models.torch_backend import torch_model
+from pilotfish.models.weights_file import WeightsFile, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -54,15 +57,19 @@ def save_checkpoint(
 
 
 def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model:
-    """The model in a checkpoint file. *weights* (embedded in a cascade) carry the same metadata."""
-    allow_options(spec)
+    """The model in a checkpoint file. *weights* (embedded in a cascade) carry the same metadata.
+
+    ``?num_classes=N`` where the file does not say it; by default as many as its head has.
+    """
+    allow_options(spec, "num_classes")
     path = weights or Path(spec.name)
-    document, state = _read(path)
+    file = read_weights(path)
+    document = _document(file)
     kind = str(document["architecture"]).partition(":")[0]
     model = (
-        _library_model(spec, document, device, path)
+        _library_model(spec, document, device, file)
         if kind in LIBRARIES
-        else _small_model(spec, document, device, path, state)
+        else _small_model(spec, document, device, file)
     )
     names = document.get("class_names")
     preprocessing = document.get("preprocessing")
@@ -77,7 +84,7 @@ def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model
 
 def read_document(path: Path) -> dict[str, Any]:
     """What a checkpoint says of its architecture."""
-    return _read(path)[0]
+    return _document(read_weights(path))
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -86,45 +93,83 @@ def _copy(path: Path, target: Path) -> None:
     shutil.copyfile(path, target)
 
 
-def _library_model(spec: ModelSpec, document: Mapping[str, Any], device: str, path: Path) -> Model:
+def _library_model(spec: ModelSpec, document: Mapping[str, Any], device: str, file: WeightsFile) -> Model:
     """timm and torchvision build their own architectures; nothing but names of theirs is looked up."""
     from pilotfish.models.timm_models import load_timm
     from pilotfish.models.torchvision_models import load_torchvision
 
     arguments = document.get("arguments")
-    classes = arguments.get("num_classes") if isinstance(arguments, dict) else None
+    classes = spec.options.get("num_classes") or (arguments.get("num_classes") if isinstance(arguments, dict) else None)
     named = parse_spec(str(document["architecture"]))
-    inner = dataclasses.replace(named, text=spec.text, options={} if classes is None else {"num_classes": str(classes)})
-    return (load_timm if named.kind == "timm" else load_torchvision)(inner, device, path)
+    options = dict(document.get("built_with", {})) if named.kind == "timm" else {}
+    options |= {} if classes is None else {"num_classes": str(classes)}
+    inner = dataclasses.replace(named, text=spec.text, size=named.size or document.get("size"), options=options)
+    model = (load_timm if named.kind == "timm" else load_torchvision)(inner, device, file)
+    return dataclasses.replace(model, notes=(*model.notes, *document.get("notes", ())))
 
 
-def _small_model(spec: ModelSpec, document: Mapping[str, Any], device: str, path: Path, state: dict[str, Any]) -> Model:
+def _small_model(spec: ModelSpec, document: Mapping[str, Any], device: str, file: WeightsFile) -> Model:
     if not document.get("preprocessing"):
-        raise ModelError(f"{path}: its metadata lack preprocessing; write it with save_checkpoint")
-    module, shape = _build(document, path)
-    load_state(module, state, str(path))
+        raise ModelError(f"{file.path}: its metadata lack preprocessing; write it with save_checkpoint")
+    module, shape = _build(document, file.path)
+    load_weights(module, file)
     classes = int(document["arguments"]["num_classes"])
+    if spec.options.get("num_classes") not in (None, str(classes)):
+        raise ModelError(f"{spec.text}: the file has {classes} classes; leave num_classes out")
     return torch_model(spec.text, module, Preprocessing.from_json(document["preprocessing"]), shape, device, classes)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    state = read_state(path)
-    if path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(META_KEY)
-        document = _parse(text, path)
+def _document(file: WeightsFile) -> dict[str, Any]:
+    """What a file says of its architecture: in Pilotfish's own words, or in those of a training script."""
+    path = file.path
+    if path.suffix.lower() == ".safetensors":
+        document = _parse(file.beside.get(META_KEY), path)
     else:
-        loaded = import_torch("reading weights").load(path, map_location="cpu", weights_only=True)
-        document = {k: v for k, v in loaded.items() if k != "state_dict"} if "state_dict" in loaded else {}
-    if "arch" in document:  # timm's own training script
-        document.setdefault("architecture", f"timm:{document['arch']}")
+        document = {**file.beside, "notes": ()}
+        document |= {} if "architecture" in document else _of_training(file)
     if "architecture" not in document:
         raise ModelError(
             f"{path}: does not name its architecture; use timm:NAME?weights={path.name} with the model's name instead"
         )
-    return document, state
+    return document
+
+
+def _of_training(file: WeightsFile) -> dict[str, Any]:
+    """The architecture as timm's and torchvision's training scripts write it: ``arch``, and the ``args`` beside it."""
+    args = file.beside.get("args")
+    said = dict(vars(args)) if isinstance(args, argparse.Namespace) else args if isinstance(args, dict) else {}
+    arch = next((a for a in (file.beside.get("arch"), said.get("model"), said.get("arch")) if isinstance(a, str)), None)
+    if arch is None:
+        return {}
+    found: dict[str, Any] = {"architecture": f"{_library_of(arch, file)}:{arch}", "notes": ()}
+    if said.get("num_classes") == 0:
+        raise ModelError(
+            f"{file.path}: was trained as a headless network (num_classes=0): what it answers are features and not "
+            "classes; use weights that were saved with a classifier"
+        )
+    built = {key: said[key] for key in ("in_chans", "global_pool") if said.get(key)}
+    if said.get("gp"):
+        built["global_pool"] = said["gp"]
+    found["built_with"] = {key: str(value) for key, value in built.items()}
+    if isinstance(size := said.get("img_size"), int) and 0 < size <= MAX_SIZE:
+        found["size"] = size
+    if kwargs := said.get("model_kwargs"):
+        found["notes"] = (f"{file.path}: was trained with model_kwargs {str(kwargs)[:80]}, which are not applied",)
+    return found
+
+
+def _library_of(arch: str, file: WeightsFile) -> str:
+    """timm, but for the names that torchvision alone knows."""
+    from pilotfish.models.timm_models import import_timm
+
+    if import_timm(f"loading {file.path}").is_model(arch):
+        return "timm"
+    try:
+        from pilotfish.models.torchvision_models import classifiers
+
+        return "torchvision" if arch in classifiers() else "timm"
+    except ImportError:
+        return "timm"
 
 
 def _parse(text: str | None, path: Path) -> dict[str, Any]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pilotfish.errors import MissingExtraError, ModelError, nearest
+from pilotfish.models.fit_weights import load_from, load_weights
 from pilotfish.models.hub import cache_alone_if_unreachable
 from pilotfish.models.imagenet import imagenet_classes
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options, parse_count
-from pilotfish.models.torch_backend import load_state, read_state, torch_model
+from pilotfish.models.torch_backend import torch_model
+from pilotfish.models.weights_file import WeightsFile, read_weights
 
 LITE = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+BUILT_WITH: Mapping[str, type[int] | type[str]] = {"in_chans": int, "global_pool": str}  # beside the class count
 LITE_MEAN, LITE_STD = 127 / 255, 128 / 255  # their training's (x - 127) / 128
 
 
@@ -29,20 +33,28 @@ def import_timm(purpose: str) -> Any:
     return timm
 
 
-def load_timm(spec: ModelSpec, device: str, weights: Path | None) -> Model:
-    """A timm model. ``?weights=FILE`` or ``random`` instead of the pretrained ones, ``?num_classes=N``."""
+def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) -> Model:
+    """A timm model. ``?weights=FILE`` or ``random`` instead of the pretrained ones, ``?num_classes=N``; by default as
+    many classes as the head in the file has."""
     timm = import_timm(f"loading {spec.text}")
-    allow_options(spec, "weights", "num_classes")
+    allow_options(spec, "weights", "num_classes", *BUILT_WITH)
     if not timm.is_model(spec.name):
         raise ModelError(f"timm has no model {spec.name!r}; {nearest(spec.name, timm.list_models(pretrained=True))}")
-    source = str(weights) if weights is not None else spec.options.get("weights", "pretrained")
-    options: dict[str, Any] = {}
-    if "num_classes" in spec.options:
-        options["num_classes"] = parse_count(spec, "num_classes", least=2)
-    with cache_alone_if_unreachable() if source == "pretrained" else contextlib.nullcontext():
-        module = _create(timm, spec, source == "pretrained", options)
-    if source not in ("pretrained", "random"):
-        load_state(module, read_state(Path(source)), source)
+    source = weights or spec.options.get("weights", "pretrained")
+    classes = parse_count(spec, "num_classes", least=2) if "num_classes" in spec.options else None
+    headless = timm.get_pretrained_cfg_value(spec.name, "num_classes") == 0 and classes is None
+    if headless and source in ("pretrained", "random"):
+        raise ModelError(
+            f"{spec.text} is a headless network (num_classes=0): what it answers are features and not classes; name "
+            "weights that were saved with a classifier, ?weights=FILE"
+        )
+    notes: tuple[str, ...] = ()
+    if source in ("pretrained", "random"):
+        with cache_alone_if_unreachable() if source == "pretrained" else contextlib.nullcontext():
+            module = _create(timm, spec, source == "pretrained", classes)
+    else:
+        file = source if isinstance(source, WeightsFile) else read_weights(Path(source))
+        module, notes = load_from(file, lambda n: _create(timm, spec, False, n or (2 if headless else None)), classes)
     config = timm.data.resolve_model_data_config(module)
     size = (spec.size, spec.size) if spec.size else tuple(config["input_size"][1:])
     scaled = (int(size[0] / config["crop_pct"]), int(size[1] / config["crop_pct"]))
@@ -55,7 +67,7 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     )
     names, ids = _class_names(module)
     shape = (int(config["input_size"][0]), *size)
-    return torch_model(spec.text, module, preprocessing, shape, device, module.num_classes, names, ids)
+    return torch_model(spec.text, module, preprocessing, shape, device, module.num_classes, names, ids, notes)
 
 
 def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -66,9 +78,9 @@ def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         raise ModelError(f"no lite model {spec.name!r}; {nearest(spec.name, LITE)}")
     module = timm.create_model(f"tf_{spec.name}", pretrained=False)
     if weights is not None:
-        load_state(module, read_state(weights), str(weights))
+        load_weights(module, read_weights(weights))
     else:
-        _load_in_order(module, read_state(_lite_file(spec.name)), spec.text)
+        _load_in_order(module, dict(read_weights(_lite_file(spec.name)).sets[""]), spec.text)
     size = spec.size or LITE[spec.name]
     preprocessing = Preprocessing(
         size=(size, size), resize=size + 32, interpolation="bicubic", mean=(LITE_MEAN,) * 3, std=(LITE_STD,) * 3
@@ -77,8 +89,10 @@ def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     return torch_model(spec.text, module, preprocessing, (3, size, size), device, 1000, names, ids)
 
 
-def _create(timm: Any, spec: ModelSpec, pretrained: bool, options: dict[str, Any]) -> Any:
+def _create(timm: Any, spec: ModelSpec, pretrained: bool, classes: int | None) -> Any:
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     try:
+        options |= {name: BUILT_WITH[name](spec.options[name]) for name in BUILT_WITH if name in spec.options}
         model = timm.create_model(spec.name, pretrained=pretrained, **options)
         native = model.pretrained_cfg.get("input_size", (3, 0, 0))[-1]
         if spec.size and spec.size != native and model.pretrained_cfg.get("fixed_input_size"):

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.errors import MissingExtraError, ModelError, nearest
+from pilotfish.models.fit_weights import load_from
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options, parse_count
-from pilotfish.models.torch_backend import load_state, read_state, torch_model
+from pilotfish.models.torch_backend import torch_model
+from pilotfish.models.weights_file import WeightsFile, read_weights
 
 
 def classifiers() -> list[str]:
@@ -21,8 +23,9 @@ def classifiers() -> list[str]:
     return list(models.list_models(module=models))
 
 
-def load_torchvision(spec: ModelSpec, device: str, weights: Path | None) -> Model:
-    """A torchvision classifier. ``?weights=IMAGENET1K_V1``, a file, or ``random``; the best of torchvision's else."""
+def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) -> Model:
+    """A torchvision classifier. ``?weights=IMAGENET1K_V1``, a file, or ``random``; the best of torchvision's else.
+    With a file, as many classes as its head has unless ``?num_classes=N`` is given."""
     try:
         from torchvision import models
     except ImportError as error:
@@ -31,26 +34,42 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | None) -> Mode
     if spec.name not in (names := classifiers()):
         raise ModelError(f"torchvision has no classifier {spec.name!r}; {nearest(spec.name, names)}")
     known = models.get_model_weights(spec.name)
-    source = str(weights) if weights is not None else spec.options.get("weights", "DEFAULT")
-    entry = known[source] if source in known.__members__ else known["DEFAULT"]
-    own = source in known.__members__
-    options = {"num_classes": parse_count(spec, "num_classes", least=2)} if "num_classes" in spec.options else {}
+    source = weights or spec.options.get("weights", "DEFAULT")
+    own = isinstance(source, str) and source in known.__members__
+    entry = known[str(source)] if own else known["DEFAULT"]
+    classes = parse_count(spec, "num_classes", least=2) if "num_classes" in spec.options else None
+    notes: tuple[str, ...] = ()
+    if own or source == "random":
+        module = _create(models, spec, entry if own else None, classes)
+        found: int | None = None
+    else:
+        file = source if isinstance(source, WeightsFile) else read_weights(Path(source))
+        module, notes = load_from(file, lambda n: _create(models, spec, None, n), classes)
+        found = _outputs(module)
+    preprocessing = _preprocessing(entry.transforms(), spec.size)
+    names_ = tuple(entry.meta["categories"])
+    found = found or classes or len(names_)
+    shape = (3, *(preprocessing.size or (224, 224)))
+    shown = names_ if classes is None and found == len(names_) else None
+    return torch_model(spec.text, module, preprocessing, shape, device, found, shown, notes=notes)
+
+
+def _create(models: Any, spec: ModelSpec, entry: Any, classes: int | None) -> Any:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the downloader talks, and stdout is for answers
-            module = models.get_model(spec.name, weights=entry if own else None, **options)
+            return models.get_model(spec.name, weights=entry, **({} if classes is None else {"num_classes": classes}))
     except Exception as error:  # download errors of many kinds
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"the weights of {spec.text} cannot be had ({reason}); "
             "use ?weights=FILE for a local file or ?weights=random"
         ) from error
-    if not own and source != "random":
-        load_state(module, read_state(Path(source)), source)
-    preprocessing = _preprocessing(entry.transforms(), spec.size)
-    names_ = tuple(entry.meta["categories"])
-    classes = options.get("num_classes", len(names_))
-    shape = (3, *(preprocessing.size or (224, 224)))
-    return torch_model(spec.text, module, preprocessing, shape, device, classes, names_ if not options else None)
+
+
+def _outputs(module: Any) -> int | None:
+    """How many classes a network answers: the outputs of its last layer with weights."""
+    last = [m for m in module.modules() if hasattr(m, "out_features") or hasattr(m, "out_channels")]
+    return int(getattr(last[-1], "out_features", None) or last[-1].out_channels) if last else None
 
 
 def _preprocessing(transforms: Any, size: int | None) -> Preprocessing:

@@ -18,9 +18,9 @@ from pilotfish.models.checkpoint import read_document
 from pilotfish.models.exits.attached import AttachedExits
 from pilotfish.models.exits.describe import build_backbone, checked_arguments
 from pilotfish.models.exits.file import read_network
+from pilotfish.models.fit_weights import load_state
 from pilotfish.models.preprocessing import Sample
 from pilotfish.models.spec import allow_options, parse_spec
-from pilotfish.models.torch_backend import load_state
 
 KINDS = ("timm", "torchvision", "checkpoint", "exits", "small")
 

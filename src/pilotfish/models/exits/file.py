@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from pilotfish.errors import ModelError, PilotfishError
 from pilotfish.files import atomic_path
 from pilotfish.models.exits.describe import Description, build
-from pilotfish.models.torch_backend import load_state, read_state
+from pilotfish.models.fit_weights import load_weights
+from pilotfish.models.weights_file import read_weights
 
 if TYPE_CHECKING:
     from pilotfish.models.exits.network import ExitNetwork
@@ -33,7 +34,7 @@ def read_network(path: Path) -> tuple[ExitNetwork, Description]:
         inside = path / "network.safetensors"
         advice = f"; name {inside}" if inside.is_file() else ""
         raise ModelError(f"{path}: networks with exits are kept as .safetensors{advice}")
-    description, state = read_description(path), read_state(path)
+    description, file = read_description(path), read_weights(path)
     try:
         network = build(description)
     except PilotfishError as error:
@@ -41,7 +42,7 @@ def read_network(path: Path) -> tuple[ExitNetwork, Description]:
     except Exception as error:  # what was edited by hand makes layers raise errors of many kinds
         said = " ".join(str(error).split())[:120]
         raise ModelError(f"{path}: the network that it describes cannot be built ({said})") from error
-    load_state(network, state, str(path))
+    load_weights(network, file)
     return network.eval(), description
 
 
