@@ -29,6 +29,8 @@ class Stage:
     weights_hash        SHA-256 of the weights; a model with other weights is refused
     preprocessing_hash  SHA-256 of the chain from file to tensor; another chain is refused
     weights_file        path inside the cascade folder when the weights were embedded
+    files               where the model's file lay, relative to the cascade folder and absolute; none where there is no
+                        file, or it was embedded
     """
 
     name: str
@@ -41,6 +43,7 @@ class Stage:
     costs: Mapping[str, float] = field(default_factory=dict)
     weights_file: str | None = None
     records_created: str | None = None
+    files: tuple[str, ...] = ()
 
     @classmethod
     def from_meta(cls, meta: RecordsMeta) -> Stage:
@@ -55,6 +58,7 @@ class Stage:
             class_names=meta.class_names,
             costs=meta.costs,
             records_created=meta.created,
+            files=() if meta.file is None else (meta.file,),
         )
 
 

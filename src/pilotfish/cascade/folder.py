@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args, get_type_hints
 
@@ -25,7 +26,8 @@ FILE_NAME = "cascade.json"
 def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
     """Write ``cascade.json`` into *folder*, atomically; returns the folder."""
     target = Path(folder)
-    document = to_document(artefact)
+    stages = tuple(dataclasses.replace(stage, files=_files(stage, target)) for stage in artefact.stages)
+    document = to_document(dataclasses.replace(artefact, stages=stages))
     target.mkdir(parents=True, exist_ok=True)
     save_parameters(artefact.scores, target)
     write_json(target / FILE_NAME, document)
@@ -39,6 +41,14 @@ def load_artefact(folder: str | Path) -> Artefact:
         found = "a file" if path.is_file() else "a folder without cascade.json" if path.is_dir() else "nothing there"
         raise ArtefactError(f"{path}: expected a cascade folder (as `pilotfish tune --out` writes), found {found}")
     return from_document(read_json(path / FILE_NAME, ArtefactError), str(path / FILE_NAME), path)
+
+
+def _files(stage: Stage, folder: Path) -> tuple[str, ...]:
+    """Where the stage's model lies as seen from *folder*, so that both can be moved together, and where it lay."""
+    places = [file for file in stage.files if os.path.isabs(file)]
+    if not places or stage.weights_file is not None:
+        return ()
+    return (Path(os.path.relpath(places[-1], folder.resolve())).as_posix(), places[-1])
 
 
 def to_document(artefact: Artefact) -> dict[str, Any]:
@@ -136,6 +146,8 @@ def _stage(entry: dict[str, Any], where: str) -> Stage:
     for key, cost in stage.costs.items():
         _expect(cost, int | float, f"cost {key!r}")
         float(cost)  # an integer may be beyond it
+    _expect(stage.files, list | tuple, "files")
+    stage = dataclasses.replace(stage, files=tuple(str(file) for file in stage.files if "\0" not in str(file)))
     if stage.class_names is not None:
         stage = dataclasses.replace(stage, class_names=tuple(str(name) for name in stage.class_names))
     if stage.weights_file is not None:

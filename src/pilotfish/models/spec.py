@@ -83,6 +83,18 @@ def parse_count(spec: ModelSpec, option: str, least: int) -> int:
     return int(text)
 
 
+def file_of(spec: ModelSpec) -> str | None:
+    """The file that a name leads to, as it is written; None where there is none."""
+    if spec.kind in ("onnx", "checkpoint"):
+        return spec.name
+    if spec.kind == "exits":
+        return re.sub(r"#\d+$", "", spec.name)
+    weights = spec.options.get("weights")
+    if weights in (None, "random", "pretrained") or (spec.kind == "torchvision" and "." not in str(weights)):
+        return None  # weights that a library names
+    return weights
+
+
 def _options(text: str, query: str) -> dict[str, str]:
     options = {}
     for part in query.split("&"):

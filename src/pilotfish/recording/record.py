@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.data import Dataset, open_data
-from pilotfish.errors import RecordsError
+from pilotfish.errors import ModelError, RecordsError
 from pilotfish.models import Model, load_model
 from pilotfish.models.augmentation import RECIPE
+from pilotfish.models.spec import file_of, parse_spec
 from pilotfish.recording.labels import model_labels
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
@@ -190,9 +191,18 @@ def _meta(
         store=options.store or "auto",
         backbone=None if model.exit_of is None else name.rpartition("#")[0] or name,
         position=None if model.exit_of is None else model.exit_of.position,
+        file=_file(model.spec),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         notes=(*getattr(data, "notes", ()), *model.notes, *plan["cost_notes"], *plan["notes"]),
     )
+
+
+def _file(spec: str) -> str | None:
+    """Where the model's file lies now: a relative name says nothing in another folder."""
+    with contextlib.suppress(ModelError, OSError):  # a model of the user's own making may be called anything
+        name = file_of(parse_spec(spec))
+        return None if name is None or not Path(name).is_file() else str(Path(name).resolve())
+    return None
 
 
 def library_versions() -> dict[str, str]:

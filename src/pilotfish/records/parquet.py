@@ -30,7 +30,7 @@ META_KEY = b"pilotfish"
 MAX_META_BYTES = 64 * 2**20
 _META_TYPES: dict[Any, tuple[str, ...]] = {
     str: ("model", "split", "source"),
-    str | None: ("spec", "weights_hash", "preprocessing_hash", "store", "created", "backbone"),
+    str | None: ("spec", "weights_hash", "preprocessing_hash", "store", "created", "backbone", "file"),
     int | None: ("n_classes", "position"),
     tuple | None: ("class_names",),
     Mapping | None: ("preprocessing",),

@@ -36,6 +36,7 @@ class RecordsMeta:
     backbone       for an exit ``NAME#k`` of a network: ``NAME``. Its ``macs`` count everything up to and with this
                    exit's own head, ``head_macs`` the head alone
     position       k, from 1
+    file           where the model's file lay when it was recorded, an absolute path; None for a model without one
     notes          what the reader of these records should know: what was assumed, chosen or found odd, a line each
     """
 
@@ -57,6 +58,7 @@ class RecordsMeta:
     created: str | None = None
     backbone: str | None = None
     position: int | None = None
+    file: str | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -10,6 +10,7 @@ from pilotfish.cascade import Stage, weights_path
 from pilotfish.errors import ArtefactError, MissingExtraError, ModelError
 from pilotfish.models import Model, load_model
 from pilotfish.runtime.choice import StageRuntime
+from pilotfish.runtime.places import model_files
 from pilotfish.runtime.stage import EngineStage
 
 
@@ -23,13 +24,8 @@ def load_stage(stage: Stage, folder: Path, device: str, backend: str | None = No
             f"stage {stage.name} was planned from imported predictions and names no model that could be run; "
             "record the model with `pilotfish record` and tune again"
         )
-    weights = weights_path(folder, stage)
-    try:
-        model = load_model(stage.spec, device, weights, backend)
-    except (ModelError, MissingExtraError):
-        if backend is None:
-            raise
-        model = load_model(stage.spec, device, weights)
+    embedded = weights_path(folder, stage)
+    model = _found(stage, model_files(stage, folder) if embedded is None else [embedded], device, backend)
     if stage.weights_hash and model.weights_hash != stage.weights_hash:
         raise ArtefactError(
             f"stage {stage.name}: the thresholds were made for weights {stage.weights_hash[:12]}, {stage.spec} has "
@@ -43,6 +39,33 @@ def load_stage(stage: Stage, folder: Path, device: str, backend: str | None = No
             "record the model again and tune again"
         )
     return model
+
+
+def _found(stage: Stage, files: list[Path], device: str, backend: str | None) -> Model:
+    """The model in the first of *files* whose weights are the stage's; where none is, the first that can be loaded."""
+    models: list[Model] = []
+    errors: list[ModelError] = []
+    for file in files or [None]:  # type: ignore[list-item]  # a model that is in no file
+        try:
+            model = _loaded(str(stage.spec), device, file, backend)
+        except ModelError as error:
+            errors.append(error)
+            continue
+        if not stage.weights_hash or model.weights_hash == stage.weights_hash:
+            return model
+        models.append(model)
+    if not models:
+        raise errors[0]
+    return models[0]
+
+
+def _loaded(spec: str, device: str, weights: Path | None, backend: str | None) -> Model:
+    try:
+        return load_model(spec, device, weights, backend)
+    except (ModelError, MissingExtraError):
+        if backend is None:
+            raise
+        return load_model(spec, device, weights)
 
 
 def with_threads(model: Model, threads: int | None) -> Model:

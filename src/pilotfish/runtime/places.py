@@ -1,0 +1,40 @@
+"""Where the models of a cascade lie: folders are moved, and names are relative to where they were typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pilotfish.cascade import Stage
+from pilotfish.errors import ArtefactError
+from pilotfish.models.spec import file_of, parse_spec
+
+
+def model_files(stage: Stage, folder: Path) -> list[Path]:
+    """The files that may be the model of *stage*, likeliest first; none for a model that is not kept in a file.
+
+    As it was typed, from the working directory; where it lay as seen from the cascade folder; where it lay when it was
+    recorded; in the cascade folder or beside it. Files of the same name are told apart by their weights' hash.
+
+    ArtefactError, with the places, when it is in none of them.
+    """
+    name = None if stage.spec is None else file_of(parse_spec(stage.spec))
+    if name is None:
+        return []
+    typed = Path(name)
+    near = [base / part for part in dict.fromkeys((typed, Path(typed.name))) for base in (folder, folder.parent)]
+    places = [typed, *(folder / file for file in stage.files), *near]
+    found = {place.resolve(): place for place in reversed(places) if _is_file(place)}
+    if found:
+        return [place for place in dict.fromkeys(places) if place in found.values()]
+    looked = dict.fromkeys(str(place.resolve().parent) for place in places)
+    raise ArtefactError(
+        f"stage {stage.name}: no such file {typed.name!r} in {', '.join(looked)}; put it beside the cascade folder, or "
+        "write the cascade with --embed, so that it holds its models"
+    )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is no path
+        return False
