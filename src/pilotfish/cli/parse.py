@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 import typer
+
+_LISTED = re.compile(r"[?&](mean|std)=[^&]*$")  # ends in an option that takes a number per channel
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*(&|$)", re.IGNORECASE)
 
 
 def fraction(text: str | None, option: str) -> float | None:
@@ -46,8 +50,18 @@ def cost_limit(text: str | None) -> str | None:
 
 
 def name_list(given: list[str]) -> list[str]:
-    """Options that may be repeated or comma-separated, flattened."""
-    return [part.strip() for entry in given for part in entry.split(",") if part.strip()]
+    """Options that may be repeated or comma-separated, flattened.
+
+    A number that follows ``mean=`` or ``std=`` belongs to the model before it: ``onnx:a?mean=0.5,0.4,0.3,onnx:b``.
+    """
+    names: list[str] = []
+    for entry in given:
+        for k, part in enumerate(entry.split(",")):
+            if k and _LISTED.search(names[-1] if names else "") and _NUMBER.match(part):
+                names[-1] += f",{part.rstrip()}"
+            elif part.strip():
+                names.append(part.strip())
+    return names
 
 
 def key_values(given: list[str], option: str) -> dict[str, float]:

@@ -23,6 +23,7 @@ from pilotfish.models.fit_weights import load_weights
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
 from pilotfish.models.spec import MAX_SIZE, ModelSpec, allow_options, parse_spec
+from pilotfish.models.stated import ASSUMED, at_size
 from pilotfish.models.torch_backend import torch_model
 from pilotfish.models.weights_file import WeightsFile, read_weights
 
@@ -73,11 +74,17 @@ def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model
     )
     names = document.get("class_names")
     preprocessing = document.get("preprocessing")
+    stated = Preprocessing.from_json(preprocessing) if preprocessing else None
     return dataclasses.replace(
         model,
         spec=spec.text,
         class_names=tuple(str(name) for name in names) if names else model.class_names,
-        preprocessing=Preprocessing.from_json(preprocessing) if preprocessing else model.preprocessing,
+        preprocessing=model.preprocessing
+        if stated is None
+        else at_size(stated, spec.pixels)
+        if spec.pixels
+        else stated,
+        assumed=ASSUMED if stated is None else (),
         weights=lambda target: _copy(path, target),
     )
 
@@ -103,7 +110,8 @@ def _library_model(spec: ModelSpec, document: Mapping[str, Any], device: str, fi
     named = parse_spec(str(document["architecture"]))
     options = dict(document.get("built_with", {})) if named.kind == "timm" else {}
     options |= {} if classes is None else {"num_classes": str(classes)}
-    inner = dataclasses.replace(named, text=spec.text, size=named.size or document.get("size"), options=options)
+    size = spec.size or named.size or document.get("size")
+    inner = dataclasses.replace(named, text=spec.text, size=size, options=options)
     model = (load_timm if named.kind == "timm" else load_torchvision)(inner, device, file)
     return dataclasses.replace(model, notes=(*model.notes, *document.get("notes", ())))
 
@@ -113,6 +121,8 @@ def _small_model(spec: ModelSpec, document: Mapping[str, Any], device: str, file
         raise ModelError(f"{file.path}: its metadata lack preprocessing; write it with save_checkpoint")
     module, shape = _build(document, file.path)
     load_weights(module, file)
+    if spec.pixels not in (None, shape[1:]):
+        raise ModelError(f"{spec.text}: its network takes inputs of {shape[1]} pixels only; leave the size out")
     classes = int(document["arguments"]["num_classes"])
     if spec.options.get("num_classes") not in (None, str(classes)):
         raise ModelError(f"{spec.text}: the file has {classes} classes; leave num_classes out")

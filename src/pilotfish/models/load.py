@@ -9,6 +9,7 @@ from pathlib import Path
 from pilotfish.models.backends import with_backend
 from pilotfish.models.model import Model
 from pilotfish.models.spec import ModelSpec, parse_spec
+from pilotfish.models.stated import with_stated
 from pilotfish.models.variant import take_variant
 
 Loader = Callable[[ModelSpec, str, Path | None], Model]
@@ -25,7 +26,8 @@ def load_model(name: str, device: str = "cpu", weights: Path | None = None, back
     plain, variant = take_variant(parse_spec(name))
 
     def load() -> Model:
-        return variant.applied(_loader(plain.kind)(plain, device, weights), name, device)
+        found = with_stated(_loader(plain.kind)(plain, device, weights), plain)
+        return variant.applied(found, name, device)
 
     model = load()
     if getattr(model.backend, "module", None) is None:

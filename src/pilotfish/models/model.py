@@ -93,6 +93,7 @@ class Model:
     details        what else there is to know, such as how well an export agrees with its source
     exit_of        the network that it is an exit of, where it is one
     notes          what was assumed or chosen when it was loaded and shapes its answers, a line each
+    assumed        what of the preprocessing neither the file nor the user stated: of mean, std, crop, channels
     """
 
     spec: str
@@ -111,6 +112,7 @@ class Model:
     details: Mapping[str, Any] = field(default_factory=dict)
     exit_of: ExitOf | None = None
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager

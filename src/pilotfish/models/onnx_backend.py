@@ -19,6 +19,7 @@ INPUT_DTYPES: Mapping[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
 }
 
 
@@ -60,6 +61,16 @@ class OnnxBackend:
         return self.session.get_inputs()[0]
 
     @functools.cached_property
+    def input_dtype(self) -> Any:
+        """What the file computes from: a float type of numpy's, or uint8 for bytes from 0 to 255."""
+        return INPUT_DTYPES[self.input.type]
+
+    def fed(self, batch: F32) -> NDArray[Any]:
+        """*batch* as the file takes it; bytes are rounded and cut off at 0 and 255, never wrapped."""
+        found = np.clip(np.rint(batch), 0, 255) if self.input_dtype is np.uint8 else batch
+        return np.ascontiguousarray(found, self.input_dtype)
+
+    @functools.cached_property
     def output(self) -> str:
         """The name of the first output."""
         return str(self.session.get_outputs()[0].name)
@@ -76,7 +87,7 @@ class OnnxBackend:
 
     def run(self, batch: F32) -> F32:
         """The first output, float32 (N, C). A file of a fixed batch size is fed in pieces, the last one padded."""
-        inputs = np.ascontiguousarray(batch, INPUT_DTYPES[self.input.type])
+        inputs = self.fed(batch)
         size = self.fixed_batch or len(inputs)
         with blamed(str(self.path), batch):
             if len(inputs) == size:

@@ -7,18 +7,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilotfish.errors import ModelError
+from pilotfish.models.model import Model
 
 PREPROCESSING = "pilotfish.preprocessing"
 CLASSES = "pilotfish.classes"
 SOURCE = "pilotfish.source"
+ASSUMED = "pilotfish.assumed"
+CASCADE = "pilotfish.cascade"
+CONTINUES = "pilotfish.continues"
 
 
 def write_metadata(graph: Any, **documents: Mapping[str, Any] | None) -> None:
-    """Put JSON documents into the metadata of an ``onnx.ModelProto``; keys are ``pilotfish.NAME``."""
+    """Put JSON documents into the metadata of an ``onnx.ModelProto``, in place of those that are there; keys are
+    ``pilotfish.NAME``."""
+    kept = [entry for entry in graph.metadata_props if entry.key.partition(".")[2] not in documents]
+    others = [(entry.key, entry.value) for entry in kept]
+    del graph.metadata_props[:]
+    for key, value in others:
+        graph.metadata_props.add(key=key, value=value)
     for name, document in documents.items():
         if document is not None:
             entry = graph.metadata_props.add()
             entry.key, entry.value = f"pilotfish.{name}", json.dumps(document)
+
+
+def described(model: Model) -> dict[str, dict[str, Any] | None]:
+    """What a file of *model* says, for :func:`write_metadata`, so that ``onnx:FILE`` reads it as *model* is read: the
+    preprocessing, what of it was assumed, the classes."""
+    names, ids = model.class_names, model.class_ids
+    return {
+        "preprocessing": model.preprocessing.to_json(),
+        "assumed": {"fields": list(model.assumed)} if model.assumed else None,
+        "classes": {"names": list(names), "ids": None if ids is None else list(ids)} if names else None,
+    }
 
 
 def read_document(metadata: Mapping[str, str], key: str, where: str) -> dict[str, Any] | None:

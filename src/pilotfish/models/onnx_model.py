@@ -14,18 +14,19 @@ from pilotfish.errors import MissingExtraError, ModelError
 from pilotfish.files import sha256_file, sha256_json
 from pilotfish.models.model import Counted, Model, counted
 from pilotfish.models.onnx_backend import OnnxBackend
-from pilotfish.models.onnx_metadata import PREPROCESSING, class_lists, read_document
-from pilotfish.models.preprocessing import RESAMPLING, Preprocessing
-from pilotfish.models.spec import ModelSpec, allow_options, parse_numbers
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from pilotfish.models.onnx_input import input_shape
+from pilotfish.models.onnx_metadata import ASSUMED, CASCADE, CONTINUES, PREPROCESSING, class_lists, read_document
+from pilotfish.models.preprocessing import AS_IT_IS, CENTRE, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from pilotfish.models.spec import ModelSpec, allow_options
+from pilotfish.models.stated import ASSUMED as ASSUMABLE
+from pilotfish.models.stated import BYTE, at_size, layout_of
 
 
 def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
-    """An ONNX classifier. Preprocessing: the file's metadata ``pilotfish.preprocessing``, else ImageNet's with
-    the options ``mean``, ``std`` (``0.5`` or ``0.48:0.46:0.41``), ``crop`` (share of the shorter side kept),
-    ``interpolation``; inputs that are not images of 1 or 3 channels are taken as they are."""
-    allow_options(spec, "mean", "std", "crop", "interpolation")
+    """An ONNX classifier. Preprocessing: the file's metadata ``pilotfish.preprocessing``, else ImageNet's, which is
+    then assumed. Images may have their channels first or last; inputs that are not images of 1 or 3 channels are taken
+    as they are. Bytes (uint8) are pixels from 0 to 255."""
+    allow_options(spec)
     path = weights or Path(spec.name)
     if not path.is_file():
         raise ModelError(f"{path}: no such ONNX file")
@@ -33,9 +34,10 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         raise ModelError(f"{spec.text}: ONNX models run on the CPU here, not on {device!r}; leave --device out")
     check_onnx_file(path)
     backend = OnnxBackend(path)
-    shape = _input_shape(spec, backend.input.shape)
     metadata = backend.session.get_modelmeta().custom_metadata_map
-    preprocessing = _preprocessing(spec, metadata, shape)
+    _refuse_parts(spec, metadata)
+    shape = input_shape(spec, backend.input.shape)
+    preprocessing, assumed, notes = _preprocessing(spec, metadata, shape, backend.input_dtype is np.uint8)
     classes = backend.session.get_outputs()[0].shape
     n_classes = classes[1] if len(classes) == 2 and isinstance(classes[1], int) else None
     names, ids = class_lists(metadata, n_classes, spec.text)
@@ -51,6 +53,8 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         count=lambda: _count(path, backend.input.name, shape),
         weights=lambda target: _copy(path, target),
         weights_suffix=".onnx",
+        notes=notes,
+        assumed=assumed,
     )
 
 
@@ -103,42 +107,43 @@ def _read_graph(path: Path) -> Any:
         raise ModelError(f"{path}: not a readable ONNX file ({type(error).__name__})") from error
 
 
-def _input_shape(spec: ModelSpec, declared: list[Any]) -> tuple[int, ...]:
-    shape = [d if isinstance(d, int) and d > 0 else None for d in declared[1:]]
-    if spec.size is not None and len(shape) == 3:
-        if any(d not in (None, spec.size) for d in shape[1:]):
-            raise ModelError(f"{spec.text}: the file takes inputs of {shape[1]}x{shape[2]} pixels only; leave @ out")
-        shape[1:] = [spec.size, spec.size]
-    if any(d is None for d in shape):
-        raise ModelError(f"{spec.text}: the input's shape {declared} is not fixed; give the size, as in onnx:FILE@224")
-    return tuple(d for d in shape if d is not None)
-
-
-def _preprocessing(spec: ModelSpec, metadata: Mapping[str, str], shape: tuple[int, ...]) -> Preprocessing:
-    own = None if spec.options else read_document(metadata, PREPROCESSING, spec.text)
-    if own is not None:
-        return Preprocessing.from_json(own)
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        return Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
-    channels, height, width = shape
-    try:
-        crop = float(spec.options.get("crop", "0.875"))
-    except ValueError:
-        crop = 0.0
-    interpolation = spec.options.get("interpolation", "bicubic")
-    if not 0 < crop <= 1 or interpolation not in RESAMPLING:
+def _refuse_parts(spec: ModelSpec, metadata: Mapping[str, str]) -> None:
+    """ModelError for what ``pilotfish export`` wrote and is no model of its own."""
+    if CASCADE in metadata:
         raise ModelError(
-            f"{spec.text}: crop is a share from 0 to 1, interpolation one of {', '.join(RESAMPLING)}; "
-            f"found crop={spec.options.get('crop')}, interpolation={interpolation}"
+            f"{spec.text}: is a whole cascade that `pilotfish export` wrote, and no model of its own; record "
+            "the models of its stages"
         )
-    default = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,), (1.0,))
-    return Preprocessing(
-        size=(height, width),
-        resize=int(min(height, width) / crop),
-        interpolation=interpolation,
-        mean=parse_numbers(spec, "mean", channels) or default[0],
-        std=parse_numbers(spec, "std", channels) or default[1],
+    if CONTINUES in metadata:
+        raise ModelError(
+            f"{spec.text}: goes on from the features of the stage before it, and is no model of its own; record the "
+            "network's exits as exits:FILE"
+        )
+
+
+def _preprocessing(
+    spec: ModelSpec, metadata: Mapping[str, str], shape: tuple[int, ...], takes_bytes: bool
+) -> tuple[Preprocessing, tuple[str, ...], tuple[str, ...]]:
+    """How samples become inputs, what of it nobody stated, and notes."""
+    own = read_document(metadata, PREPROCESSING, spec.text)
+    if own is not None:
+        chain = Preprocessing.from_json(own)
+        told = read_document(metadata, ASSUMED, spec.text) or {}
+        assumed = tuple(what for what in ASSUMABLE if what in told.get("fields", ()))
+        return (at_size(chain, spec.pixels) if spec.pixels else chain), assumed, ()
+    layout = layout_of(shape, spec.stated.get("layout"))
+    if layout is None:
+        note = f"its inputs of shape {shape} are no images of 1 or 3 channels: samples are taken as they are"
+        return AS_IT_IS, (), (note,) if len(shape) > 1 and "layout" not in spec.stated else ()
+    height, width, channels = (*shape[1:], shape[0]) if layout == "nchw" else shape
+    mean: tuple[float, ...] = IMAGENET_MEAN if channels == 3 else (0.0,)
+    std: tuple[float, ...] = IMAGENET_STD if channels == 3 else (1.0,)
+    if takes_bytes:
+        mean, std = (0.0,) * channels, (BYTE,) * channels
+    chain = Preprocessing(
+        size=(height, width), resize=int(min(height, width) / CENTRE), mean=mean, std=std, layout=layout
     )
+    return chain, ("crop", "channels") if takes_bytes else ASSUMABLE, ()
 
 
 def _count(path: Path, name: str, shape: tuple[int, ...]) -> Counted:

@@ -21,6 +21,10 @@ from pilotfish.models.augmentation import View
 F32 = NDArray[np.float32]
 Sample = Image.Image | NDArray[Any] | Encoded
 DECODERS = ("pillow", "pillow-draft")
+ORDERS = ("rgb", "bgr")
+LAYOUTS = ("nchw", "nhwc")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CENTRE = 0.875  # share of the shorter side that a centre crop keeps where nobody says otherwise
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -38,20 +42,24 @@ class Preprocessing:
     resize         length the shorter side is resized to before the centre crop, or (height, width) the image is
                    squeezed to before it; None squeezes the whole image to size
     interpolation  nearest, bilinear, bicubic, lanczos (Pillow's, antialiased)
-    mean, std      per channel, on the 0..1 scale; as many as channels (1 or 3)
+    mean, std      per channel of the input, in its order, on the 0..1 scale; as many as channels (1 or 3)
     dtype          what the model computes in
     decoder        what decodes image files; another decoder is another preprocessing. ``pillow-draft`` decodes JPEGs at
                    the smallest scale (1, 1/2, 1/4, 1/8) that covers the resized image
+    order          rgb or bgr: the order of three channels
+    layout         nchw: inputs are (C, H, W); nhwc: (H, W, C)
     """
 
     kind: Literal["image", "tensor"] = "image"
     size: tuple[int, int] | None = (224, 224)
     resize: int | tuple[int, int] | None = 256
     interpolation: str = "bicubic"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     dtype: str = "float32"
     decoder: str = "pillow"
+    order: str = "rgb"
+    layout: str = "nchw"
 
     @property
     def channels(self) -> int:
@@ -59,8 +67,13 @@ class Preprocessing:
         return len(self.mean)
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        """As a JSON object. ``order`` and ``layout`` stand there off their default alone: a chain that was hashed
+        before there were any keeps its hash."""
+        document = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        for key, usual in (("order", "rgb"), ("layout", "nchw")):
+            if document[key] == usual:
+                del document[key]
+        return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Preprocessing:
@@ -81,18 +94,36 @@ class Preprocessing:
         return sha256_json(self.to_json())
 
     def __call__(self, sample: Sample, view: View | None = None) -> F32:
-        """float32 (C, H, W) for images, the array's own shape for tensors.
+        """float32 (C, H, W) for images, (H, W, C) where the layout says so; the array's own shape for tensors.
 
         sample  a PIL image, an image file not yet decoded, or an array: uint8 (H, W) or (H, W, 3) is an image, anything
                 else a tensor
         view    the augmented part of the image to look at; None is the whole
         """
         if isinstance(sample, Encoded):
-            sample = sample.decode(self._covering if self.decoder == "pillow-draft" else None)
-        if self.kind == "tensor":
-            return _as_tensor(sample)
-        image = _as_image(sample, self.channels)
-        return self._normalise(np.asarray(self._resized(image, view)))
+            sample = self._decoded(sample)
+        return _as_tensor(sample) if self.kind == "tensor" else self.normalise(self.pixels(sample, view))
+
+    def pixels(self, sample: Sample, view: View | None = None) -> NDArray[np.uint8]:
+        """A sample decoded, resized and cropped: uint8 (H, W), or (H, W, 3) in the order red, green, blue."""
+        if isinstance(sample, Encoded):
+            sample = self._decoded(sample)
+        return np.asarray(self._resized(_as_image(sample, self.channels), view))
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> F32:
+        """What :meth:`pixels` gives as the model's input, float32."""
+        planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        if self.order == "bgr":
+            planes = planes[::-1]
+        std = np.asarray(self.std, np.float32)[:, None, None]
+        mean = np.asarray(self.mean, np.float32)[:, None, None]
+        out = np.empty(planes.shape, np.float32)
+        np.multiply(planes, 1.0 / (255.0 * std), out=out, casting="unsafe")
+        out -= mean / std
+        return np.ascontiguousarray(out.transpose(1, 2, 0)) if self.layout == "nhwc" else out
+
+    def _decoded(self, sample: Encoded) -> Image.Image:
+        return sample.decode(self._covering if self.decoder == "pillow-draft" else None)
 
     @property
     def _covering(self) -> tuple[int, int] | None:
@@ -114,15 +145,6 @@ class Preprocessing:
         box = None if self.resize is None else _crop_box(image.size, self.resize, (width, height))
         return image.resize((width, height), RESAMPLING[self.interpolation], box=box)
 
-    def _normalise(self, pixels: NDArray[np.uint8]) -> F32:
-        planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        std = np.asarray(self.std, np.float32)[:, None, None]
-        mean = np.asarray(self.mean, np.float32)[:, None, None]
-        out = np.empty(planes.shape, np.float32)
-        np.multiply(planes, 1.0 / (255.0 * std), out=out, casting="unsafe")
-        out -= mean / std
-        return out
-
 
 def _can_run(chain: Preprocessing) -> bool:
     resize = chain.resize if isinstance(chain.resize, tuple) else (chain.resize,) if chain.resize is not None else ()
@@ -131,13 +153,20 @@ def _can_run(chain: Preprocessing) -> bool:
         chain.kind == "image"
         and chain.interpolation in RESAMPLING
         and chain.decoder in DECODERS
+        and chain.order in (ORDERS if chain.channels == 3 else ORDERS[:1])
+        and chain.layout in LAYOUTS
         and chain.channels in (1, 3)
         and len(chain.std) == chain.channels
         and (chain.size is None or len(chain.size) == 2)
         and (not isinstance(chain.resize, tuple) or len(chain.resize) == 2)
         and all(isinstance(n, int) and n > 0 for n in sizes)
         and all(isinstance(x, int | float) and math.isfinite(x) for x in (*chain.mean, *chain.std))
+        and all(chain.std)
     )
+
+
+AS_IT_IS = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
+"""Arrays are the model's inputs."""
 
 
 def _crop_box(
@@ -163,7 +192,8 @@ def _as_image(sample: Image.Image | NDArray[Any], channels: int) -> Image.Image:
         image_like = sample.ndim == 2 or (sample.ndim == 3 and sample.shape[2] in (1, 3))
         if sample.dtype != np.uint8 or not image_like or not sample.size:
             raise UnreadableSample(
-                f"an array of {sample.dtype} {sample.shape} is not an image; expected uint8 (H, W) or (H, W, 3)"
+                f"an array of {sample.dtype} {sample.shape} is not an image; expected uint8 (H, W) or (H, W, 3), or a "
+                "model that takes arrays as they are (?layout=tensor)"
             )
         sample = Image.fromarray(sample[..., 0] if sample.ndim == 3 and sample.shape[2] == 1 else sample)
     mode = "L" if channels == 1 else "RGB"

@@ -14,10 +14,8 @@ import numpy as np
 
 from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Model, blamed
-from pilotfish.models.preprocessing import Preprocessing
+from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options
-
-AS_IT_IS = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
 
 
 class PythonBackend:
@@ -39,7 +37,8 @@ def load_python(spec: ModelSpec, device: str, weights: Path | None) -> Model:
 
     A function without required arguments is called to get the model. A model is a ``torch.nn.Module``, a
     :class:`Model`, or a callable from a batch to logits; its attribute ``preprocessing`` (a
-    :class:`Preprocessing`) says how samples become inputs, else they are taken as they are.
+    :class:`Preprocessing`) says how samples become inputs, or options of the name (``?size=224&mean=0.5&std=0.5``);
+    else they are taken as they are.
     """
     allow_options(spec)
     found = _resolve(spec)

@@ -22,7 +22,7 @@ from pilotfish.models.load import load_model
 from pilotfish.models.model import F32, Model
 from pilotfish.models.onnx_backend import OnnxBackend
 from pilotfish.models.onnx_export import quiet, softmax
-from pilotfish.models.onnx_metadata import write_metadata
+from pilotfish.models.onnx_metadata import described, write_metadata
 from pilotfish.models.timing import time_batches
 
 LEAST = 8  # samples to calibrate on
@@ -155,7 +155,7 @@ def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibr
                 ortq.quantize_static(
                     str(prepared),
                     str(target),
-                    _Reader(backend.input.name, inputs),
+                    _Reader(backend, inputs),
                     nodes_to_exclude=_of_shapes(graph),
                     quant_format=ortq.QuantFormat.QDQ,
                     per_channel=True,
@@ -168,12 +168,10 @@ def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibr
             said = " ".join(str(error).split())[:200]
             raise ModelError(f"{model.spec} cannot be quantised ({type(error).__name__}: {said})") from error
     written = onnx.load(str(target))
-    preprocessing = dataclasses.replace(model.preprocessing, dtype="int8")
-    names, ids = model.class_names, model.class_ids
+    int8 = dataclasses.replace(model, preprocessing=dataclasses.replace(model.preprocessing, dtype="int8"))
     write_metadata(
         written,
-        preprocessing=preprocessing.to_json(),
-        classes={"names": list(names), "ids": None if ids is None else list(ids)} if names else None,
+        **described(int8),
         source={"spec": model.spec, "weights_hash": model.weights_hash, "samples": len(inputs), "method": calibration},
     )
     onnx.save(written, str(target))
@@ -195,12 +193,12 @@ def _of_shapes(graph: Any) -> list[str]:
 class _Reader:
     """What the quantiser draws its samples from, one by one."""
 
-    def __init__(self, name: str, inputs: F32) -> None:
-        self.name, self.left = name, iter(inputs)
+    def __init__(self, backend: OnnxBackend, inputs: F32) -> None:
+        self.backend, self.left = backend, iter(inputs)
 
-    def get_next(self) -> dict[str, F32] | None:
+    def get_next(self) -> dict[str, Any] | None:
         one = next(self.left, None)
-        return None if one is None else {self.name: one[None]}
+        return None if one is None else {self.backend.input.name: self.backend.fed(one[None])}
 
 
 def _has_vnni() -> bool:

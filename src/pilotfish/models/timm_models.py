@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from pilotfish.models.imagenet import imagenet_classes
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options, parse_count
+from pilotfish.models.stated import ASSUMED
 from pilotfish.models.torch_backend import torch_model
 from pilotfish.models.weights_file import WeightsFile, read_weights
 
@@ -56,7 +58,7 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
         file = source if isinstance(source, WeightsFile) else read_weights(Path(source))
         module, notes = load_from(file, lambda n: _create(timm, spec, False, n or (2 if headless else None)), classes)
     config = timm.data.resolve_model_data_config(module)
-    size = (spec.size, spec.size) if spec.size else tuple(config["input_size"][1:])
+    size = spec.pixels or tuple(config["input_size"][1:])
     scaled = (int(size[0] / config["crop_pct"]), int(size[1] / config["crop_pct"]))
     preprocessing = Preprocessing(
         size=size,
@@ -67,7 +69,10 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     )
     names, ids = _class_names(module)
     shape = (int(config["input_size"][0]), *size)
-    return torch_model(spec.text, module, preprocessing, shape, device, module.num_classes, names, ids, notes)
+    model = torch_model(spec.text, module, preprocessing, shape, device, module.num_classes, names, ids, notes)
+    # the name's preprocessing is that of its own weights; a file's may be any
+    own = spec.options.get("weights", "pretrained") in ("pretrained", "random")
+    return model if own else dataclasses.replace(model, assumed=ASSUMED)
 
 
 def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -81,12 +86,12 @@ def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         load_weights(module, read_weights(weights))
     else:
         _load_in_order(module, dict(read_weights(_lite_file(spec.name)).sets[""]), spec.text)
-    size = spec.size or LITE[spec.name]
+    size = spec.pixels or (LITE[spec.name],) * 2
     preprocessing = Preprocessing(
-        size=(size, size), resize=size + 32, interpolation="bicubic", mean=(LITE_MEAN,) * 3, std=(LITE_STD,) * 3
+        size=size, resize=min(size) + 32, interpolation="bicubic", mean=(LITE_MEAN,) * 3, std=(LITE_STD,) * 3
     )
     names, ids = imagenet_classes()
-    return torch_model(spec.text, module, preprocessing, (3, size, size), device, 1000, names, ids)
+    return torch_model(spec.text, module, preprocessing, (3, *size), device, 1000, names, ids)
 
 
 def _create(timm: Any, spec: ModelSpec, pretrained: bool, classes: int | None) -> Any:
@@ -94,8 +99,8 @@ def _create(timm: Any, spec: ModelSpec, pretrained: bool, classes: int | None) -
     try:
         options |= {name: BUILT_WITH[name](spec.options[name]) for name in BUILT_WITH if name in spec.options}
         model = timm.create_model(spec.name, pretrained=pretrained, **options)
-        native = model.pretrained_cfg.get("input_size", (3, 0, 0))[-1]
-        if spec.size and spec.size != native and model.pretrained_cfg.get("fixed_input_size"):
+        native = tuple(model.pretrained_cfg.get("input_size", (3, 0, 0))[1:])
+        if spec.pixels and spec.pixels != native and model.pretrained_cfg.get("fixed_input_size"):
             model = timm.create_model(spec.name, pretrained=pretrained, img_size=spec.size, **options)
         return model
     except Exception as error:  # hub clients raise errors of many libraries

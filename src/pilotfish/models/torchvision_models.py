@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pilotfish.models.fit_weights import load_from
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options, parse_count
+from pilotfish.models.stated import ASSUMED
 from pilotfish.models.torch_backend import torch_model
 from pilotfish.models.weights_file import WeightsFile, read_weights
 
@@ -46,12 +48,15 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
         file = source if isinstance(source, WeightsFile) else read_weights(Path(source))
         module, notes = load_from(file, lambda n: _create(models, spec, None, n), classes)
         found = _outputs(module)
-    preprocessing = _preprocessing(entry.transforms(), spec.size)
+    preprocessing = _preprocessing(entry.transforms(), spec.pixels)
     names_ = tuple(entry.meta["categories"])
     found = found or classes or len(names_)
     shape = (3, *(preprocessing.size or (224, 224)))
     shown = names_ if classes is None and found == len(names_) else None
-    return torch_model(spec.text, module, preprocessing, shape, device, found, shown, notes=notes)
+    model = torch_model(spec.text, module, preprocessing, shape, device, found, shown, notes=notes)
+    # the name's preprocessing is that of its own weights; a file's may be any
+    named = own or spec.options.get("weights", "random") == "random"
+    return model if named else dataclasses.replace(model, assumed=ASSUMED)
 
 
 def _create(models: Any, spec: ModelSpec, entry: Any, classes: int | None) -> Any:
@@ -72,11 +77,12 @@ def _outputs(module: Any) -> int | None:
     return int(getattr(last[-1], "out_features", None) or last[-1].out_channels) if last else None
 
 
-def _preprocessing(transforms: Any, size: int | None) -> Preprocessing:
+def _preprocessing(transforms: Any, pixels: tuple[int, int] | None) -> Preprocessing:
     crop, resize = int(transforms.crop_size[0]), int(transforms.resize_size[0])
+    size = pixels or (crop, crop)
     return Preprocessing(
-        size=(size or crop, size or crop),
-        resize=round((size or crop) * resize / crop),
+        size=size,
+        resize=round(min(size) * resize / crop),
         interpolation=transforms.interpolation.value,
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),

@@ -1,4 +1,5 @@
-"""Options of a model's name that change its numbers: ``?dtype=…`` and ``?decoder=…``.
+"""Options that every form of a model's name takes: ``?dtype=…``, ``?decoder=…``, and what states how a sample becomes
+an input (:mod:`pilotfish.models.stated`).
 
 They are part of the preprocessing, and so of the model's identity: each variant is recorded for itself.
 """
@@ -12,6 +13,7 @@ from pilotfish.errors import ModelError, nearest
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import DECODERS
 from pilotfish.models.spec import ModelSpec
+from pilotfish.models.stated import STATED
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -45,13 +47,14 @@ class Variant:
 
 
 def take_variant(spec: ModelSpec) -> tuple[ModelSpec, Variant]:
-    """The name without its variant, and the variant."""
+    """The name without its variant, its statements on preprocessing apart, and the variant."""
     options = dict(spec.options)
+    stated = {option: options.pop(option) for option in STATED if option in options}
     dtype, decoder = options.pop("dtype", None), options.pop("decoder", None)
     for what, value, known in (("dtype", dtype, DTYPES), ("decoder", decoder, DECODERS)):
         if value is not None and value not in known:
             raise ModelError(f"{spec.text}: unknown {what} {value!r}; {nearest(value, known)}")
-    return dataclasses.replace(spec, options=options), Variant(dtype, decoder)
+    return dataclasses.replace(spec, options=options, stated=stated), Variant(dtype, decoder)
 
 
 def _prepared(model: Model, **changes: object) -> Model:

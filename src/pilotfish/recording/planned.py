@@ -12,20 +12,25 @@ from pilotfish.models.machine import cpu_count
 from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
+from pilotfish.recording.preprocessing_check import preprocessing_notes
 from pilotfish.recording.repeat import repeat_notes
+from pilotfish.records.outputs import I64
 
 DEFAULT_BATCH = 32
 
 
 def planned(
-    parts: Parts, identity: dict[str, Any], data: Dataset, model: Model, options: RecordOptions
+    parts: Parts, identity: dict[str, Any], data: Dataset, model: Model, labels: I64, options: RecordOptions
 ) -> dict[str, Any]:
-    """The plan of an earlier start, when it is of this very recording, or a new one."""
+    """The plan of an earlier start, when it is of this very recording, or a new one.
+
+    labels  int64 (N,), in the model's class order, -1 where unknown
+    """
     plan = parts.plan()
     if plan is None:
         parts.remove_rows()  # of nobody's plan: a removal was cut off
         plan = {"identity": identity, "store": options.store or "auto", **_measured(data, model, options)}
-        plan["notes"] = list(repeat_notes(data, model))
+        plan["notes"] = [*preprocessing_notes(data, model, labels), *repeat_notes(data, model)]
         parts.write_plan(plan)
         return plan
     if differ := [key for key, value in identity.items() if plan["identity"].get(key) != value]:

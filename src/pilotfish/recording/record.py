@@ -80,7 +80,7 @@ def record_model(
         return found
     labels = model_labels(data, model)
     with parts.locked():
-        plan = planned(parts, identity, data, model, options)
+        plan = planned(parts, identity, data, model, labels, options)
         started, begun = parts.done(), time.perf_counter()
         parts.remove_rows(beyond=started)  # behind a gap: they will be made again, perhaps cut otherwise
         tell = progress or (lambda *_: None)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from pilotfish.cascade import Stage, weights_path
 from pilotfish.errors import ArtefactError, MissingExtraError, ModelError
-from pilotfish.models import Model, load_model
+from pilotfish.models import Model, Preprocessing, load_model
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.places import model_files
 from pilotfish.runtime.stage import EngineStage
@@ -32,8 +32,10 @@ def load_stage(stage: Stage, folder: Path, device: str, backend: str | None = No
             f"{model.weights_hash[:12]}; record the model again and tune again"
         )
     if stage.preprocessing_hash and model.preprocessing.hash != stage.preprocessing_hash:
+        if model.assumed and (chain := _recorded(stage, model)) is not None:
+            return dataclasses.replace(model, preprocessing=chain, assumed=())
         recorded, found = dict(stage.preprocessing or {}), model.preprocessing.to_json()
-        differ = [k for k in found if recorded.get(k) != found[k]] or ["details"]
+        differ = sorted(k for k in {*found, *recorded} if recorded.get(k) != found.get(k)) or ["details"]
         raise ArtefactError(
             f"stage {stage.name}: the thresholds were made for other preprocessing ({', '.join(differ)} differ); "
             "record the model again and tune again"
@@ -66,6 +68,18 @@ def _loaded(spec: str, device: str, weights: Path | None, backend: str | None) -
         if backend is None:
             raise
         return load_model(spec, device, weights)
+
+
+def _recorded(stage: Stage, model: Model) -> Preprocessing | None:
+    """What the records say of a model whose preprocessing nobody states: an earlier version may have assumed another.
+    None where it would make other inputs than the model takes."""
+    try:
+        chain = Preprocessing.from_json(stage.preprocessing or {})
+    except ArtefactError:
+        return None
+    own = model.preprocessing
+    same = (chain.size, chain.channels, chain.layout, chain.dtype) == (own.size, own.channels, own.layout, own.dtype)
+    return chain if chain.hash == stage.preprocessing_hash and (chain.kind == "tensor" or same) else None
 
 
 def with_threads(model: Model, threads: int | None) -> Model:

@@ -163,7 +163,7 @@ def _fresh(name: str, data: Dataset, arguments: dict[str, Any], seed: int) -> Ba
     return Backbone(module, name, arguments, classes, shape, chain, data.class_names, random=True)
 
 
-def _how(kind: str, name: str, loaded: Model, size: int | None) -> tuple[str, dict[str, Any]]:
+def _how(kind: str, name: str, loaded: Model, size: int | tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
     """(backbone, arguments) that build a loaded model's network again."""
     if kind == "checkpoint":
         document = read_document(Path(name))

@@ -26,6 +26,11 @@ def load_exit(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     from pilotfish.models.exits.network import Whole
 
     allow_options(spec)
+    if spec.stated or spec.size is not None:
+        raise ModelError(
+            f"{spec.text}: its file says how the network was trained to see its inputs; leave "
+            f"{next(iter(spec.stated), 'the size')} out"
+        )
     name, mark, number = spec.name.rpartition("#")
     if not mark or not number.isdecimal():
         name, number = spec.name, ""

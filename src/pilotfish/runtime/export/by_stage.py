@@ -20,8 +20,10 @@ from pilotfish.cascade.folder import to_document
 from pilotfish.data import Dataset
 from pilotfish.errors import ModelError, UsageError
 from pilotfish.files import unwritable, write_json
+from pilotfish.models import Model
 from pilotfish.models.exits.spans import OnnxSpan
 from pilotfish.models.onnx_backend import OnnxBackend, open_session
+from pilotfish.models.onnx_metadata import described, write_metadata
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.engine import Engine
@@ -117,13 +119,27 @@ def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> St
     """A stage's file at *path*, and what it takes and gives."""
     if not isinstance(runner, OnnxBackend | OnnxSpan):
         raise ModelError(f"{name} has no ONNX form: it is run by {runner.name}")
-    shutil.copyfile(runner.path, path)
+    _copy_described(runner.path, path, model, name, shares)
     session = open_session(path, 1)
     inputs, outputs = (
         tuple((entry.name, tuple(entry.shape)) for entry in entries)
         for entries in (session.get_inputs(), session.get_outputs())
     )
     return StageFile(name, path.name, inputs, outputs, shares, None if shares else model.preprocessing.to_json())
+
+
+def _copy_described(source: Path, target: Path, model: Model, name: str, shares: bool) -> None:
+    """The file with its tensors inside, and what ``onnx:FILE`` needs to read it as the stage was recorded. A file that
+    goes on from another's features says so, and is not read."""
+    import onnx
+
+    try:
+        graph = onnx.load(str(source))
+        own = {"continues": {"stage": name}} if shares else described(model)
+        write_metadata(graph, **own, source={"spec": model.spec, "weights_hash": model.weights_hash})
+        onnx.save(graph, str(target))
+    except ValueError as error:  # a protocol buffer holds 2 GB at most
+        raise ModelError(f"{name} cannot be written as one ONNX file: {str(error).splitlines()[0][:160]}") from error
 
 
 def _compare(folder: Path, files: list[StageFile], cascade: Cascade, tensors: list[Any]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pilotfish.errors import ModelError
 from pilotfish.models import Model
 from pilotfish.models.onnx_backend import OnnxBackend
@@ -62,6 +64,8 @@ def embed(n: Nodes, part: Part, source: str, prefix: str) -> str:
     stored = {tensor.name for tensor in graph.initializer}
     [given] = [entry for entry in graph.input if entry.name not in stored]
     kind = given.type.tensor_type.elem_type
+    if kind == TensorProto.UINT8:  # a bare cast cuts off what rounding left below a whole number
+        source = n.op("Clip", n.op("Round", source), n.constant(0, np.float32), n.constant(255, np.float32))
     feed = source if kind == TensorProto.FLOAT else n.op("Cast", source, to=kind)
     n.nodes.append(n.onnx.helper.make_node("Identity", [feed], [given.name]))
     n.nodes.extend(graph.node)
