@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotfish.errors import AlignmentError
-from pilotfish.records import Run, align, read_table
+from pilotfish.records import Failure, Run, align, read_table
 from support.runs import records
 
 IDS = st.lists(st.integers(0, 15).map(str), min_size=1, max_size=10, unique=True)
@@ -59,9 +59,15 @@ def test_same_samples_in_another_order_are_the_same_samples() -> None:
 
 
 def test_partly_overlapping_samples_are_counted() -> None:
-    table = align([records("s", ids=["a", "b", "c"])], records("b", [0, 1], ids=["b", "c"]))
+    base = records("b", [0, 1], ids=["b", "c"])
+    table = align([records("s", ids=["a", "b", "c"])], base)
     assert len(table) == 2
-    assert table.notes == ("2 samples are in the records of all models; the others were left out",)
+    rest = "these figures are of the 2 that all have, the others were left out"
+    assert table.notes == (f"b has 2 samples, and others up to 3: {rest}",)
+    failed = records("t", [0, 1], ids=["b", "a"], failures=(Failure("c", "unreadable"),))
+    wide = records("w", ids=["a", "b", "c"])
+    told = f"t has 2 of the 3 samples of w (1 could not be read or answered): {rest}"
+    assert align([failed, records("s", ids=["c", "b", "a"])], wide).notes == (told,)
 
 
 def test_half_labelled_samples_are_left_out_and_counted() -> None:

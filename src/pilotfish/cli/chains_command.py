@@ -37,7 +37,7 @@ def chains(
 
     Example: pilotfish chains run --base timm:resnet152 --max-drop 0.5%
     """
-    from pilotfish.cli.output import console, notes, print_json, say, table
+    from pilotfish.cli.output import console, notes, print_json, say, table, verdict
     from pilotfish.cli.parse import cost_limit, fraction
     from pilotfish.plan import find_chains
     from pilotfish.records import open_run
@@ -82,9 +82,11 @@ def chains(
     if found.held_out:
         columns += [("held out: cost", "right"), ("drop [95 %]", "right")]
     target = console(as_json)
+    missed = next((note for note in found.notes if note.startswith("BUDGET MISSED")), None)
+    left = verdict(target, missed, found.notes)
     table(target, columns, rows, title=f"Chains to {base} ({found.budget}, n = {search.n:,})", strong=0)
     say(target, *_summary(found.best, run, base, max_drop, max_cost))
-    notes(found.notes)
+    notes(left)
     if as_json:
         print_json(found.to_json())
 

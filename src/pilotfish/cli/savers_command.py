@@ -38,11 +38,11 @@ def savers(
 
     Example: pilotfish savers run --base timm:resnet152
     """
-    from pilotfish.cli.output import console, notes, print_json, say, table
+    from pilotfish.cli.output import console, notes, print_json, say, table, verdict
     from pilotfish.cli.parse import confidence, fraction
     from pilotfish.plan import rank_savers
     from pilotfish.records import open_run
-    from pilotfish.report.format import format_threshold, percent, plain_points, signed_percent
+    from pilotfish.report.format import format_count, format_threshold, percent, plain_points, signed_percent
 
     if (base is None) is not all_bases:
         raise typer.BadParameter(
@@ -78,6 +78,10 @@ def savers(
             row += [percent(s.certified["exit_ratio"], 1), signed_percent(s.certified["delta_cost"], 1)]
         rows.append(row)
     columns = [("saver", "left"), ("accuracy", "right"), ("C_S/C_B", "right"), ("exit ratio", "right")]
+    if any(s.n != found.n for s in found.savers):
+        columns.insert(1, ("n", "right"))
+        for row, s in zip(rows, found.savers, strict=True):
+            row.insert(1, format_count(s.n or 0))
     columns += [("threshold", "right"), ("ΔC", "right")]
     if found.holdout > 0:
         columns += [("held out: exit ratio", "right"), ("drop in points [95 %]", "right")]
@@ -86,6 +90,8 @@ def savers(
     what = "agreement" if found.reference == "base" else "accuracy"
     title = f"Savers for {base} ({what} {percent(found.base_accuracy)}, n = {found.n:,})"
     target = console(as_json)
+    missed = next((note for note in found.notes if note.startswith("BUDGET MISSED")), None)
+    left = verdict(target, missed, found.notes)
     best = next((i for i, s in enumerate(found.savers) if s.saver == found.best), None)
     table(target, columns, rows, title=title, strong=best)
     if found.best is None:
@@ -96,7 +102,7 @@ def savers(
         say(target, "No saver saves anything: run the base alone." if costs_known else unknown)
     else:
         say(target, f"Best: {found.best}. Next: {_next_command(run, found.best, base)}")
-    notes(found.notes)
+    notes(left)
     if as_json:
         print_json(found.to_json())
 

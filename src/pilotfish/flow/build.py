@@ -13,7 +13,7 @@ from pilotfish.errors import BudgetError, UsageError
 from pilotfish.files import write_json
 from pilotfish.plan import Tuning, rank_savers, tune
 from pilotfish.recording import RecordOptions, RecordResult, record
-from pilotfish.records import Run, read_table
+from pilotfish.records import Run, compare, fair_table
 from pilotfish.report import write_report
 from pilotfish.runtime import BenchResult, Cascade, bench, save_with_weights, tune_runtime
 
@@ -125,11 +125,13 @@ def build(
 
 
 def most_accurate(run: Run, names: Sequence[str], split: str) -> str:
-    """The model that is right most often; without labels, the costliest by MACs."""
-    table = read_table(run, names, names[-1], split)
+    """The model that is right most often, of those that answered (nearly) all samples; without labels, the costliest
+    by MACs."""
+    table, _ = fair_table([run.read(name, split) for name in names])
+    compared = [name for name in names if name in table.meta]
     if table.reference_kind == "base":
-        return max(names, key=lambda name: table.meta[name].costs.get("macs", 0.0))
-    return max(names, key=lambda name: float(table.correct(name).mean()))
+        return max(compared, key=lambda name: table.meta[name].costs.get("macs", 0.0))
+    return max(compared, key=lambda name: float(table.correct(name).mean()))
 
 
 def best_pair(
@@ -145,7 +147,7 @@ def best_pair(
     """Tune every candidate saver for the budget and take the one that does best on the calibration part: the
     cheapest, or the most accurate for a cost. BudgetError when none costs less than the base alone."""
     ranking = rank_savers(run, base, cost=cost, split=split, holdout=holdout, seed=seed)
-    candidates = [s.saver for s in ranking.savers if s.saver in names]
+    candidates = [s.saver for s in ranking.savers if s.saver in names and s.comparable]
     tunings, refusals = [], []
     for saver in candidates:
         try:
@@ -167,8 +169,9 @@ def best_pair(
 
 def single_models(run: Run, names: Sequence[str], base: str, cost: str, split: str) -> tuple[SingleModel, ...]:
     """Every model on its own, cheapest first."""
-    table = read_table(run, names, base, split)
+    rows = compare([run.read(name, split) for name in names if name != base], run.read(base, split))
     singles = [
-        SingleModel(name, float(table.correct(name).mean()), table.meta[name].costs.get(cost)) for name in table.models
+        SingleModel(name, float(table.correct(name).mean()), table.meta[name].costs.get(cost))
+        for name, table in {**rows.tables, base: rows.common}.items()
     ]
     return tuple(sorted(singles, key=lambda s: (s.cost or 0.0, s.accuracy)))

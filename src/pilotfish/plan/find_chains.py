@@ -15,7 +15,8 @@ from pilotfish.plan.evidence import StageScores, stage_scores
 from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.savers import find_candidates
 from pilotfish.plan.trace import make_trace
-from pilotfish.records import Run, align
+from pilotfish.plan.verdict import budget_missed
+from pilotfish.records import Run, compare
 from pilotfish.scores import check_name, to_shown
 
 
@@ -69,11 +70,13 @@ def find_chains(
     """
     check_name(score)
     names, notes = find_candidates(run, base, split, cost)
-    table = align([run.read(name, split) for name in names], run.read(base, split))
+    rows = compare([run.read(name, split) for name in names], run.read(base, split))
+    table = rows.common
     base_cost = table.meta[base].costs.get(cost)
     if base_cost is None:
         raise RecordsError(f"{base} has no cost {cost!r} in its records; chains are compared by cost: add it")
-    names = [name for name in names if cost in table.meta[name].costs]
+    names = [name for name in names if name not in rows.short and cost in table.meta[name].costs]
+    notes += [*rows.short_notes("left out of the chains, which need the same samples of all"), *rows.notes]
     if not names:
         raise RecordsError(f"no model of {run.path} on split {split!r} costs less than {base} and has a confidence")
     budget = make_budget(max_drop, max_cost, None, base_cost)
@@ -110,7 +113,15 @@ def find_chains(
         for chain in found.chains
     )
     found = replace(found, chains=shown)
-    return ChainRanking(found, tuple(held_out), str(budget), cost, score, split, (*notes, *table.notes))
+    missed = budget_missed(held_out[0], budget, "held-out samples") if held_out else None
+    alone = [f"no cascade is needed: {name} alone keeps to the budget" for name in _answering_alone(found.best)]
+    notes = [*([] if missed is None else [f"{missed} (the first chain)"]), *alone, *notes]
+    return ChainRanking(found, tuple(held_out), str(budget), cost, score, split, tuple(notes))
+
+
+def _answering_alone(best: FoundChain) -> list[str]:
+    """The stage that answers every sample, where that is not the base."""
+    return [name for name, share in zip(best.stages[:-1], best.exit_ratio, strict=False) if share == 1]
 
 
 def _shown(fitted: StageScores, threshold: float) -> float:

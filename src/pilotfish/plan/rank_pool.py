@@ -11,7 +11,7 @@ from pilotfish.cascade import to_json
 from pilotfish.errors import RecordsError, nearest
 from pilotfish.plan.pool import pool_r_match
 from pilotfish.plan.sweep import F64, Mask
-from pilotfish.records import Outputs, Records, Run, align
+from pilotfish.records import Outputs, Records, Run, fair_table
 from pilotfish.scores import Scale, can_score, to_shown
 from pilotfish.scores import score as compute_score
 
@@ -76,6 +76,8 @@ def rank_pool(
 ) -> PoolRanking:
     """Rank every model of *run* as a saver for every other, on the samples that all of them have.
 
+    A model with fewer than 90 % of these samples is left out and named.
+
     Models without the cost are left out; those without a confidence can be bases only. RecordsError when fewer than
     two models are left, or the records hold no labels: what is right must be the same for all bases.
     """
@@ -138,17 +140,19 @@ def _read(run: Run, split: str, cost: str, score: str) -> _Pool:
         kept.append(records)
         scales.append(scale)
         notes += note
-    table = align(kept[:-1], kept[-1])
+    table, said = fair_table(kept)
     if table.reference_kind != "label":
         raise RecordsError(
             f"the records in {run.path} on split {split} hold no labels; a pool has many bases and needs one truth: "
             "give --labels when you import, or rank savers for one base"
         )
+    costed = [meta for meta in costed if meta.model in table.outputs]
+    scales = [scale for scale, records in zip(scales, kept, strict=True) if records.meta.model in table.outputs]
     names = tuple(meta.model for meta in costed)
     values = np.stack([np.asarray(table.outputs[name].confidence) for name in names])
     right = np.stack([table.correct(name) for name in names])
     prices = np.array([meta.costs[cost] for meta in costed], np.float64)
-    return _Pool(names, values, tuple(scales), right, prices, (*notes, *table.notes))
+    return _Pool(names, values, tuple(scales), right, prices, (*notes, *said))
 
 
 def _scored(run: Run, model: str, split: str, name: str) -> tuple[Records, Scale, list[str]]:

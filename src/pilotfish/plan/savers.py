@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from pilotfish.errors import RecordsError, UsageError, nearest
 from pilotfish.plan.certificate import Promise, certify
 from pilotfish.plan.costs import common_keys, delta_cost
 from pilotfish.plan.evidence import stage_scores
-from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
+from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_rows
 from pilotfish.plan.methods import PathMethod, chosen_saver_point, path_method
 from pilotfish.plan.path import threshold_path
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
-from pilotfish.records import RecordsMeta, Run, Table, align
+from pilotfish.plan.verdict import MISSED, SLACK
+from pilotfish.records import RecordsMeta, Run, Table, compare
 from pilotfish.scores import ExitScore, can_score, check_name, compute, to_shown
 
 
@@ -34,6 +35,9 @@ class SaverResult:
     accuracy    of the saver alone, on the samples that were used
     held_out    exit ratio, ΔC, drop and its 95 % interval on the held-out samples, when some were held out
     certified   exit ratio, ΔC, threshold and bound that hold for all savers at once with the confidence asked for
+    n           the samples that ``exit_ratio`` and ``accuracy`` are of: those that saver and base share
+    base_accuracy  of the base on the same samples
+    comparable  False where so many of the base's samples are missing that it ranks after the others, and is never best
     """
 
     saver: str
@@ -44,6 +48,9 @@ class SaverResult:
     accuracy: float
     held_out: dict[str, Any] | None = None
     certified: dict[str, Any] | None = None
+    n: int | None = None
+    base_accuracy: float | None = None
+    comparable: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,9 @@ class SaverRanking:
                 "accuracy": s.accuracy,
                 "held_out": s.held_out,
                 "certified": s.certified,
+                "n": s.n,
+                "base_accuracy": s.base_accuracy,
+                "comparable": s.comparable,
             }
             for s in self.savers
         ]
@@ -116,7 +126,8 @@ def rank_savers(
 
     Candidates cost less than the base (all, where costs are unknown) and have a confidence. With costs the smallest
     ΔC ranks first, without them the largest exit ratio. With ``holdout`` > 0 thresholds come from one part and the
-    drop they cause is shown on the other.
+    drop they cause is shown on the other. Each is judged on the rows that it shares with the base; savers that share
+    fewer than 90 % of the most that one of them has rank after the others (see :func:`pilotfish.records.compare`).
 
     guarantee  confidence, such as 0.9. Savers are ranked on half of the samples and certified on the other half, each
                at (1 - guarantee) / K for K savers, so that all K promises hold together
@@ -124,19 +135,31 @@ def rank_savers(
     budget = make_budget(max_drop=max_drop)  # refuses what is no drop
     check_name(score)
     candidates, notes = find_candidates(run, base, split, cost)
-    table = align([run.read(name, split) for name in candidates], run.read(base, split))
+    rows = compare([run.read(name, split) for name in candidates], run.read(base, split))
+    table = rows.common
     if guarantee is not None and not 0 < guarantee < 1:
         raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
-    whole = guarantee is None
-    parts = split_rows(len(table), holdout, seed) if whole else split_for_certificate(len(table), holdout, seed, True)
     promise = None
     if guarantee is not None and candidates:
         kind = "agreement" if table.reference_kind == "base" else "drop"
         promise = Promise(kind, max_drop, (1 - guarantee) / len(candidates), test)  # type: ignore[arg-type]
-    asked = _Asked(cost, score, parts, path_method(method), method, budget, seed, promise, guarantee or 0.0)
-    results = [_judge(table, name, asked) for name in candidates]
-    results.sort(key=lambda s: (s.delta_cost is None, s.delta_cost or 0.0, -s.exit_ratio, s.saver))
-    saving = [s for s in results if s.delta_cost is not None and s.delta_cost < 0]
+    asked = _Asked(cost, score, holdout, path_method(method), method, budget, seed, promise, guarantee or 0.0)
+    parts = asked.split(table)
+    fair = {name: _judge(table, name, asked, parts) for name in candidates if name not in rows.short}
+    results = [
+        replace(_judge(own, name, asked, asked.split(own)), comparable=name in fair) if own is not table else fair[name]
+        for name, own in rows.tables.items()
+    ]
+
+    def place(s: SaverResult) -> tuple[Any, ...]:
+        ranked_by = fair.get(s.saver, s)  # on the same samples for all that can be compared
+        delta = ranked_by.delta_cost
+        return (not s.comparable, delta is None, delta or 0.0, -ranked_by.exit_ratio, s.saver)
+
+    results.sort(key=place)
+    compared = [s for s in results if s.comparable]
+    saving = [s for s in compared if (d := fair[s.saver].delta_cost) is not None and d < 0]
+    metas = {name: one.meta[name] for name, one in rows.tables.items()} | {base: table.meta[base]}
     return SaverRanking(
         base=base,
         cost=cost,
@@ -150,7 +173,13 @@ def rank_savers(
         max_drop=max_drop,
         holdout=holdout,
         reference=table.reference_kind,
-        notes=(*notes, *table.notes, *_other_costs(table.meta, base, results, cost)),
+        notes=(
+            *_verdicts(saving[0] if saving else None, base, budget, guarantee is not None),
+            *notes,
+            *rows.short_notes(),
+            *rows.notes,
+            *_other_costs(metas, base, compared, cost),
+        ),
         guarantee=None
         if promise is None
         else {"confidence": guarantee, "savers": len(candidates), "n": len(parts.certify), "test": test},
@@ -185,7 +214,7 @@ def find_candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[st
 class _Asked:
     cost: str
     score: str
-    parts: Holdout
+    holdout: float
     find: PathMethod
     method: str
     budget: Budget
@@ -193,9 +222,15 @@ class _Asked:
     promise: Promise | None
     confidence: float
 
+    def split(self, table: Table) -> Holdout:
+        """The samples that thresholds are chosen on, and those that certify and judge them."""
+        if self.promise is None:
+            return split_rows(len(table), self.holdout, self.seed)
+        return split_for_certificate(len(table), self.holdout, self.seed, True)
 
-def _judge(table: Table, saver: str, asked: _Asked) -> SaverResult:
-    parts, max_drop = asked.parts, asked.budget.value
+
+def _judge(table: Table, saver: str, asked: _Asked, parts: Holdout) -> SaverResult:
+    max_drop = asked.budget.value
     fitted = stage_scores(table, (saver, table.base), asked.score, parts.fit, asked.budget, asked.seed)
     score, scored = fitted.scores[0], fitted.scored[0]
     path = asked.find(scored, table.correct(saver)[parts.fit], table.correct(table.base)[parts.fit], max_drop)
@@ -209,13 +244,16 @@ def _judge(table: Table, saver: str, asked: _Asked) -> SaverResult:
         cost_ratio=None if c_s is None or not c_b else c_s / c_b,
         delta_cost=delta_cost(table.meta, saver, table.base, asked.cost, r),
         accuracy=float(table.correct(saver)[parts.fit].mean()),
-        held_out=_held_out(table, saver, score, asked, threshold),
-        certified=_certified(table, saver, score, asked),
+        held_out=_held_out(table, saver, score, asked, parts.evaluation, threshold),
+        certified=_certified(table, saver, score, asked, parts.certify),
+        n=len(parts.fit),
+        base_accuracy=float(table.correct(table.base)[parts.fit].mean()),
     )
 
 
-def _held_out(table: Table, saver: str, score: ExitScore, asked: _Asked, threshold: float) -> dict[str, Any] | None:
-    rows = asked.parts.evaluation
+def _held_out(
+    table: Table, saver: str, score: ExitScore, asked: _Asked, rows: Rows, threshold: float
+) -> dict[str, Any] | None:
     if not len(rows):
         return None
     exits = compute(score, table.outputs[saver].take(rows)).values >= threshold
@@ -230,10 +268,10 @@ def _held_out(table: Table, saver: str, score: ExitScore, asked: _Asked, thresho
     }
 
 
-def _certified(table: Table, saver: str, score: ExitScore, asked: _Asked) -> dict[str, Any] | None:
+def _certified(table: Table, saver: str, score: ExitScore, asked: _Asked, rows: Rows) -> dict[str, Any] | None:
     if asked.promise is None:
         return None
-    trace = make_trace(table, (saver, table.base), Rule(), (score,), None, None, asked.parts.certify)
+    trace = make_trace(table, (saver, table.base), Rule(), (score,), None, None, rows)
     path = threshold_path(sweep(trace.values[0], trace.right[0], trace.right[1]).thresholds[:, None])
     certificate = certify(trace, path, asked.promise, asked.confidence)
     threshold = float(path.thresholds[certificate.index, 0])
@@ -244,6 +282,27 @@ def _certified(table: Table, saver: str, score: ExitScore, asked: _Asked) -> dic
         "threshold": to_json(float(to_shown(score.scale, threshold))),
         "bound": certificate.bound,
     }
+
+
+def _verdicts(best: SaverResult | None, base: str, budget: Budget, promised: bool) -> list[str]:
+    """What the best saver comes to: a drop that was missed on held-out samples, or that it needs no base."""
+    if best is None:
+        return []
+    notes = []
+    if best.held_out is not None and best.held_out["drop"] > budget.value + SLACK:
+        low, high = best.held_out["drop_interval"]
+        drop = best.held_out["drop"]
+        notes.append(
+            f"{MISSED} on held-out samples by {best.saver}: {100 * drop:.2f} points against {100 * budget.value:.2f} "
+            f"(95 % interval {100 * low:.2f} to {100 * high:.2f})"
+            + ("" if promised else "; ask for a smaller drop, or for --guarantee 90%")
+        )
+    if best.exit_ratio == 1:
+        notes.append(
+            f"the saver alone keeps within a drop of {100 * budget.value:g} points: run {best.saver} alone "
+            f"(every sample exits there, and {base} is never asked)"
+        )
+    return notes
 
 
 def _other_costs(metas: Mapping[str, RecordsMeta], base: str, results: Sequence[SaverResult], cost: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Records: what each model said about each sample, and what it costs. The one shared type."""
 
 from pilotfish.records.align import Table, align, read_table
+from pilotfish.records.compare import Compared, compare, fair_table
 from pilotfish.records.importers import import_file
 from pilotfish.records.outputs import Outputs, from_logits, from_probabilities
 from pilotfish.records.records import NO_LABEL, Failure, Records, RecordsMeta
@@ -8,6 +9,7 @@ from pilotfish.records.run import Run, open_run
 
 __all__ = [
     "NO_LABEL",
+    "Compared",
     "Failure",
     "Outputs",
     "Records",
@@ -15,6 +17,8 @@ __all__ = [
     "Run",
     "Table",
     "align",
+    "compare",
+    "fair_table",
     "from_logits",
     "from_probabilities",
     "import_file",

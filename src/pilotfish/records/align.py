@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,9 +64,7 @@ def align(others: Sequence[Records], base: Records) -> Table:
     for records in others:
         _check_pair(records, base)
     keep = _shared_rows(others, base)
-    notes = []
-    if len(keep) < max(len(r) for r in everyone):
-        notes.append(f"{len(keep):,} samples are in the records of all models; the others were left out")
+    notes = [] if (left_out := rows_note(others, base, keep)) is None else [left_out]
     label, keep = _labels(everyone, base, keep)
     if label is not None and (label == NO_LABEL).any():
         labelled = label != NO_LABEL
@@ -100,6 +99,32 @@ def _shared_rows(others: Sequence[Records], base: Records) -> np.ndarray[tuple[i
     if not keep.any():
         raise AlignmentError("no sample is in the records of all the models; compare fewer models at a time")
     return np.flatnonzero(keep)
+
+
+def rows_note(others: Sequence[Records], base: Records, rows: np.ndarray[Any, Any]) -> str | None:
+    """Which models lack samples, and how many are left for all: *rows* of the base, by index or as a mask. None where
+    everybody has the same."""
+    kept = int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
+    if kept == max(len(r) for r in (*others, base)):
+        return None
+    lacking = [
+        f"{r.meta.model} has {shared:,} of the {len(base):,} samples of {base.meta.model}{_unread(r)}"
+        for r in others
+        if (
+            shared := len(base)
+            if r.ids.equals(base.ids)
+            else int(pc.sum(pc.is_in(base.ids, value_set=r.ids)).as_py() or 0)
+        )
+        < len(base)
+    ]
+    if (more := max((len(r) for r in others), default=0)) > len(base):
+        lacking.append(f"{base.meta.model} has {len(base):,} samples, and others up to {more:,}{_unread(base)}")
+    shown = "; ".join(lacking[:5]) + (f"; {len(lacking) - 5} more have fewer" if len(lacking) > 5 else "")
+    return f"{shown}: these figures are of the {kept:,} that all have, the others were left out"
+
+
+def _unread(records: Records) -> str:
+    return f" ({len(records.meta.failures):,} could not be read or answered)" if records.meta.failures else ""
 
 
 def _rows(records: Records, ids: pa.Array) -> Outputs:

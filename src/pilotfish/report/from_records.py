@@ -11,6 +11,7 @@ from pilotfish.plan.costs import stage_costs
 from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Records, RecordsMeta, Run, Table, align
+from pilotfish.records.compare import with_labels_of
 from pilotfish.report.from_cascade import cascade_notes, cascade_policy, differences, same_samples
 from pilotfish.report.subject import ModelFacts, ModelPoint, Pair, Policy, Subject
 from pilotfish.scores import FITTED, ExitScore, compute, needs_fit, plain_score, score, to_shown
@@ -84,10 +85,16 @@ def _ranking(
 
 
 def _table(run: Run, stages: Sequence[str], pool: Sequence[str], split: str) -> Table:
-    """Stages and pool on the samples that all have; of the pool only the answers are read."""
+    """The stages on the samples that they share, beside those of the pool that have all the same; of the pool only the
+    answers are read."""
+    base = run.read(stages[-1], split)
     others: list[Records] = [run.read(name, split) for name in stages[:-1]]
-    others += [run.read(name, split, ANSWERS_ONLY) for name in pool if name not in stages]
-    return align(others, run.read(stages[-1], split))
+    ids = others[0].ids if others else base.ids
+    more = [run.read(name, split, ANSWERS_ONLY) for name in pool if name not in stages]
+    base = with_labels_of([*others, *more], base)
+    if all(records.ids.equals(ids) for records in (*others, base)):
+        others += [records for records in more if records.ids.equals(ids)]
+    return align(others, base)
 
 
 def _scores(
@@ -153,6 +160,8 @@ def _points(run: Run, table: Table, cost: str, split: str) -> tuple[tuple[ModelP
     """Every model of the run alone. Those outside the table are joined with the base one by one."""
     points, left_out = [], []
     base = run.read(table.base, split, ANSWERS_ONLY)
+    if table.reference_kind == "label" and not base.has_labels:
+        base = with_labels_of([run.read(name, split, ANSWERS_ONLY) for name in table.meta], base)
     for meta in run.metas(split):
         if meta.model in table.meta:
             here = table

@@ -60,7 +60,9 @@ def _caption(subject: Subject, ranking: SaverRanking, unit: Unit | None) -> Mark
         else "Costs are unknown: the largest r_match comes first. Grey rows can answer nothing. ",
         f"Thresholds were chosen on the {format_count(ranking.n)} samples they are judged on.",
     ]
-    if ranking.n != subject.n:
+    if any(saver.n != ranking.n for saver in ranking.savers):
+        parts.append(" Each saver is judged on the samples that it shares with the base; see the notes.")
+    elif ranking.n != subject.n:
         parts.append(" These are the samples that all the models of the table have.")
     if ranking.reference != subject.reference:
         parts.append(" Only in this table are there labels to judge by." if ranking.reference == "label" else "")

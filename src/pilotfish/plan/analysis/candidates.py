@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pilotfish.errors import RecordsError, UsageError, nearest
-from pilotfish.records import RecordsMeta, Run, Table, read_table
+from pilotfish.records import Compared, RecordsMeta, Run, compare
 from pilotfish.scores import score
 
 
@@ -57,12 +57,13 @@ def _has_score(run: Run, name: str, split: str, score_name: str) -> bool:
     return True
 
 
-def split_tables(run: Run, base: str, savers: Sequence[str], splits: Sequence[str]) -> dict[str, Table]:
-    """The aligned records per split of those *savers* that are recorded there; only splits with the base and one."""
-    tables = {}
+def split_tables(run: Run, base: str, savers: Sequence[str], splits: Sequence[str]) -> dict[str, Compared]:
+    """The records per split of those *savers* that are recorded there, beside the base's (see
+    :func:`pilotfish.records.compare`); only splits with the base and a saver."""
+    found = {}
     for split in splits:
         here = run.models(split)
         names = [name for name in savers if name in here]
         if base in here and names:
-            tables[split] = read_table(run, names, base, split)
-    return tables
+            found[split] = compare([run.read(name, split) for name in names], run.read(base, split))
+    return found

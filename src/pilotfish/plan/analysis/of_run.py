@@ -18,7 +18,7 @@ from pilotfish.plan.analysis.routing import References, references
 from pilotfish.plan.analysis.selection import Selection, selection
 from pilotfish.plan.analysis.transfer import Transfer, transfers
 from pilotfish.plan.holdout import split_rows
-from pilotfish.records import Run, Table
+from pilotfish.records import Compared, Run, Table
 from pilotfish.scores import score as score_of
 from pilotfish.scores import to_shown
 
@@ -120,16 +120,21 @@ def analyse(
     names, notes = candidates(run, base, split, cost, score, savers)
     on = _train_split(run, base, split, train)
     tables = split_tables(run, base, names, [split, *(s for s in run.splits() if s != split)])
-    here = tables[split]
-    pairs = {name: pair_of(here, name, score, cost) for name in names}
-    chosen_on, judged_on = _train_and_judged(pairs, None if on is None else tables[on], score, cost, seed)
+    here = tables[split].common
+    pairs = {name: pair_of(table, name, score, cost) for name, table in tables[split].tables.items()}
+    alike = {  # those that are compared with each other, on the same samples
+        name: pairs[name] if table is here else pair_of(here, name, score, cost)
+        for name, table in tables[split].tables.items()
+        if name not in tables[split].short
+    }
+    chosen_on, judged_on = _train_and_judged(alike, None if on is None else tables[on], score, cost, seed)
     chosen = _selection(chosen_on, judged_on, max_drop, notes)
     ranked = [] if chosen is None else [s.saver for s in chosen.savers]
     found = {}
     for name in [*ranked, *(n for n in names if n not in ranked)]:
-        elsewhere = {s: pair_of(t, name, score, cost) for s, t in tables.items() if name in t.outputs}
+        elsewhere = {s: pair_of(t.tables[name], name, score, cost) for s, t in tables.items() if name in t.tables}
         sides = (chosen_on[name], judged_on[name]) if name in chosen_on else None
-        found[name] = _one(pairs[name], here, sides, elsewhere, max_drop, draws, seed)
+        found[name] = _one(pairs[name], tables[split].tables[name], sides, elsewhere, max_drop, draws, seed)
     return Analysis(
         base=base,
         split=split,
@@ -186,12 +191,13 @@ def _train_split(run: Run, base: str, split: str, train: str | None) -> str | No
 
 
 def _train_and_judged(
-    pairs: Mapping[str, Pair], train: Table | None, score: str, cost: str, seed: int
+    pairs: Mapping[str, Pair], train: Compared | None, score: str, cost: str, seed: int
 ) -> tuple[dict[str, Pair], dict[str, Pair]]:
     """The pairs that savers are chosen by, and the same ones to judge by."""
     if train is not None:
-        shared = [name for name in pairs if name in train.outputs]
-        return {name: pair_of(train, name, score, cost) for name in shared}, {name: pairs[name] for name in shared}
+        shared = [name for name in pairs if name in train.tables and name not in train.short]
+        first = {name: pair_of(train.common, name, score, cost) for name in shared}
+        return first, {name: pairs[name] for name in shared}
     halves = split_rows(len(next(iter(pairs.values()))), 0.5, seed)
     first = {name: pair.take(halves.fit) for name, pair in pairs.items()}
     return first, {name: pair.take(halves.evaluation) for name, pair in pairs.items()}
@@ -210,16 +216,17 @@ def _selection(
     return selection([chosen_on[name] for name in names], [judged_on[name] for name in names], max_drop)
 
 
-def _remarks(tables: Mapping[str, Table], split: str, on: str | None, cost: str, base: str) -> list[str]:
-    here = tables[split]
-    remarks = list(here.notes)
+def _remarks(tables: Mapping[str, Compared], split: str, on: str | None, cost: str, base: str) -> list[str]:
+    here = tables[split].common
+    remarks = [*tables[split].short_notes("judged on those, and not in the selection"), *tables[split].notes]
+    remarks += [f"split {s}: {note}" for s, t in tables.items() if s != split for note in t.short_notes()]
     if here.meta[base].costs.get(cost) is None:
         remarks.append(f"{base} has no cost {cost!r}: no break-even, and savers are ranked by exit ratio")
     if on is None:
         remarks.append(f"one split to choose savers on: split {split} is halved by --seed into train and validation")
     if len(here) < ENOUGH:
         remarks.append(f"{len(here):,} samples: exit ratios at a drop are noisy below {ENOUGH:,}, see the noise table")
-    kinds = {s: t.reference_kind for s, t in tables.items()}
+    kinds = {s: t.common.reference_kind for s, t in tables.items()}
     if len(set(kinds.values())) > 1:
         unlabelled = ", ".join(s for s, kind in kinds.items() if kind == "base")
         remarks.append(f"split {unlabelled} has no labels: there, accuracy is agreement with the base")

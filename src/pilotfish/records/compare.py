@@ -1,0 +1,129 @@
+"""Savers of one base whose records have different rows: each on the rows that it shares with the base, and which of
+them may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pilotfish.records.align import Table, align, rows_note
+from pilotfish.records.outputs import Mask
+from pilotfish.records.records import NO_LABEL, Records
+
+ENOUGH = 0.9
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What :func:`compare` found.
+
+    common  the base and the savers that can be compared, on the rows that all of these have
+    tables  by saver, in the order given: on the rows that it shares with the base (``common``, where these are they)
+    short   by saver that cannot be compared with the others: how many rows it shares with the base
+    n       rows of the base's records
+    notes   what was left out, for the reader of the figures; not what is said of the short ones
+    """
+
+    common: Table
+    tables: Mapping[str, Table]
+    short: Mapping[str, int]
+    n: int
+    notes: tuple[str, ...] = ()
+
+    def short_notes(self, what: str = "judged on those, not comparable with the others") -> list[str]:
+        """A line for the short ones of each size, that ends in *what* was done with them."""
+        sizes: dict[int, list[str]] = {}
+        for name, rows in self.short.items():
+            sizes.setdefault(rows, []).append(name)
+        return [f"{_list(names)}: {rows:,} of the base's {self.n:,} samples; {what}" for rows, names in sizes.items()]
+
+
+def compare(others: Sequence[Records], base: Records) -> Compared:
+    """Align every one of *others* with *base*, on the rows that the two share.
+
+    Savers can be compared where they share their rows: starting from the one with the most, each is added that leaves
+    at least 90 % of those rows to all. The others are *short*. Where all savers have the same rows of the base this is
+    :func:`align` of all at once. Labels that any of the records knows count for all.
+
+    Raises AlignmentError as :func:`align` does.
+    """
+    masks = {r.meta.model: shared_rows(r, base) for r in others}
+    first = next(iter(masks.values()), None)
+    if first is None or all(np.array_equal(mask, first) for mask in masks.values()):
+        table = align(others, base)
+        return Compared(table, dict.fromkeys(masks, table), {}, len(base), table.notes)
+    known = with_labels_of(others, base)
+    fair, rows = comparable(masks)
+    common = align([r for r in others if r.meta.model in fair], known)
+    tables = {}
+    for records in others:
+        name = records.meta.model
+        same = name in fair and np.array_equal(masks[name], rows)
+        tables[name] = common if same else align([records], known)
+    alike = [name for name in fair if tables[name].reference_kind == common.reference_kind]
+    short = {name: int(mask.sum()) for name, mask in masks.items() if name not in alike}
+    of_rows = {rows_note([r], base, masks[r.meta.model]) for r in others}
+    of_rows |= {rows_note([r for r in others if r.meta.model in fair], base, rows)}
+    said = [note for table in (common, *tables.values()) for note in table.notes if note not in of_rows]
+    fewer = [name for name in alike if not masks[name].all()]
+    if fewer:
+        counts = ", ".join(f"{name} {int(masks[name].sum()):,}" for name in fewer[:5]) + (", …" if fewer[5:] else "")
+        said.append(
+            f"of the base's {len(base):,} samples, {counts}: each saver is judged on those that it shares with the "
+            f"base, and they are ranked on the {int(rows.sum()):,} that all of them have"
+        )
+    return Compared(common, tables, short, len(base), tuple(dict.fromkeys(said)))
+
+
+def fair_table(everyone: Sequence[Records]) -> tuple[Table, tuple[str, ...]]:
+    """(the models that can be compared, on the rows that all of these have; notes that name those left out).
+
+    Beside the model with the most rows (of equals the last), as :func:`compare` has it.
+    """
+    most = max(len(r) for r in everyone)
+    widest = next(r for r in reversed(everyone) if len(r) == most)
+    found = compare([r for r in everyone if r is not widest], widest)
+    notes = [note.replace("of the base's", f"of {widest.meta.model}'s") for note in found.short_notes("left out")]
+    return found.common, (*notes, *found.notes)
+
+
+def shared_rows(records: Records, base: Records) -> Mask:
+    """bool (N,): which of the base's samples *records* has."""
+    if records.ids.equals(base.ids):
+        return np.ones(len(base), bool)
+    return np.asarray(pc.is_in(base.ids, value_set=records.ids))
+
+
+def comparable(masks: Mapping[str, Mask]) -> tuple[list[str], Mask]:
+    """(names, rows that all of these have): from the fullest on, each that leaves 90 % of the fullest's rows to all."""
+    order = sorted(masks, key=lambda name: -int(masks[name].sum()))
+    rows = masks[order[0]]
+    least = ENOUGH * rows.sum()
+    fair = []
+    for name in order:
+        if (rows & masks[name]).sum() >= least:
+            rows = rows & masks[name]
+            fair.append(name)
+    return [name for name in masks if name in fair], rows
+
+
+def with_labels_of(others: Sequence[Records], base: Records) -> Records:
+    """*base* with the labels that others know of its samples."""
+    label = base.label.copy()
+    for records in others:
+        if not (label == NO_LABEL).any():
+            return replace(base, label=label)
+        if records.has_labels:
+            at = pc.fill_null(pc.index_in(base.ids, value_set=records.ids), pa.scalar(-1, pa.int32()))
+            rows = np.asarray(at).astype(np.intp)
+            theirs = np.where(rows < 0, NO_LABEL, records.label[rows])
+            label = np.where(label == NO_LABEL, theirs, label)
+    return replace(base, label=label)
+
+
+def _list(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
