@@ -224,20 +224,22 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "base": None,
             "stages": None,
             "cascade": None,
-            "cost": "macs",
-            "score": "max_prob",
-            "split": "val",
+            "cost": None,
+            "score": None,
+            "split": None,
             "bench": None,
         },
     ),
 }
 
 FIELDS = {
-    RecordResult: "run model split n cost path failures started skipped rate",
+    RecordResult: "run model split n cost path failures started skipped rate notes",
     pilotfish.SaverRanking: (
         "base cost n best savers base_accuracy split score method max_drop holdout reference notes guarantee"
     ),
-    SaverResult: "saver exit_ratio threshold cost_ratio delta_cost accuracy held_out certified",
+    SaverResult: (
+        "saver exit_ratio threshold cost_ratio delta_cost accuracy held_out certified n base_accuracy comparable"
+    ),
     pilotfish.Tuning: "artefact calibration evaluation split saves reference notes costs choices",
     Performance: "n accuracy base_accuracy drop drop_interval cost base_cost exit_ratio",
     pilotfish.Answer: "input prediction name confidence stage error",

@@ -347,13 +347,15 @@ def write_report(
     base: str | None = None,
     stages: Sequence[str] | None = None,
     cascade: str | Path | None = None,
-    cost: str = "macs",
-    score: str = "max_prob",
-    split: str = "val",
+    cost: str | None = None,
+    score: str | None = None,
+    split: str | None = None,
     bench: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one offline HTML page about a base's savers, a pair, or a cascade folder.
 
+    split  of the run, whose figures the page shows: ``val`` by default, and what a cascade was tuned on
+    cost, score  ``macs`` and ``max_prob`` by default; a cascade brings its own
     bench  the document of ``BenchResult.to_json()``, shown when given
     """
     from pilotfish.cascade import load_artefact

@@ -78,11 +78,15 @@ def _show_run(run: Run, as_json: bool) -> None:
 
 def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
     from pilotfish.cascade.folder import to_document
-    from pilotfish.cli.output import console, print_json, say, table
+    from pilotfish.cli.output import console, notes, print_json, say, table, verdict
     from pilotfish.report.format import format_cost, format_threshold, percent, plain_points
+    from pilotfish.report.from_cascade import about_cascade, tuned_on
     from pilotfish.report.policy import describe_guarantee, describe_policy
 
     target = console(as_json)
+    about = about_cascade(artefact)
+    missed = None if about.policy is None else about.policy.missed
+    left = verdict(target, missed, [] if missed is None else [missed])
     thresholds = [format_threshold(t) for t in artefact.shown_thresholds]
     names = [s.name for s in artefact.scores] or [artefact.rule.kind] * len(thresholds)
     exits = [f"{name} >= {t}" for name, t in zip(names, thresholds, strict=True)]
@@ -106,10 +110,12 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
             ratio = " / ".join(percent(r, 1) for r in p.exit_ratio)
             numbers = f"accuracy {percent(p.accuracy)}, drop {plain_points(p.drop)} points, cost {cost}, exits {ratio}"
             say(target, f"{what:>11}: n {p.n:,}, {numbers}")
+    say(target, f"   tuned on: {tuned_on(artefact)}")
     budget = artefact.operating_point.budget
     say(target, f"   frontier: {len(artefact.frontier)} operating points; in force: {budget or 'thresholds as given'}")
     say(target, f"     policy: method {artefact.method}, {describe_policy(artefact)}")
     if artefact.guarantee is not None:
         say(target, describe_guarantee(artefact.guarantee, artefact.cost_key))
+    notes(left)
     if as_json:
-        print_json(to_document(artefact))
+        print_json({**to_document(artefact), "notes": [] if missed is None else [missed]})

@@ -18,9 +18,16 @@ def report(
     run: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run of a cascade, for the plots that need records.")
     ] = None,
-    cost: Annotated[str, typer.Option(metavar="KEY", help="Cost key.")] = "macs",
-    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
-    split: Annotated[str, typer.Option(metavar="NAME", help="Split to show.")] = "val",
+    cost: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Cost key; macs by default, and a cascade's own.")
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Exit score; max_prob by default, and a cascade's own.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Split to show; val by default, and what a cascade was tuned on."),
+    ] = None,
     bench: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file of pilotfish bench --json to show.")
     ] = None,
@@ -31,7 +38,7 @@ def report(
     Example: pilotfish report run --base timm:resnet152 --out report.html
     """
     from pilotfish.cascade import load_artefact
-    from pilotfish.cli.output import console, print_json, say
+    from pilotfish.cli.output import console, notes, print_json, say, verdict
     from pilotfish.cli.parse import name_list
     from pilotfish.errors import UsageError
     from pilotfish.files import read_json
@@ -43,6 +50,7 @@ def report(
         raise UsageError(f"{source} is no cascade folder; for a run say --base NAME or --stages SAVER,BASE")
     timed = source / "bench.json" if bench is None and is_cascade and (source / "bench.json").is_file() else bench
     folder = run if is_cascade else source
+    said: list[str] = []
     path = write_report(
         out,
         run=None if folder is None else open_run(folder),
@@ -53,7 +61,12 @@ def report(
         score=score,
         split=split,
         bench=None if timed is None else read_json(timed, UsageError),
+        tell=said.append,
     )
-    say(console(as_json), f"Report: {path}")
+    target = console(as_json)
+    missed = next((note for note in said if note.startswith("BUDGET MISSED")), None)
+    left = verdict(target, missed, said)
+    say(target, f"Report: {path}")
+    notes(left)
     if as_json:
-        print_json({"report": str(path)})
+        print_json({"report": str(path), "notes": said})

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pilotfish.cascade import Artefact, Performance, Stage
+from pilotfish.plan.verdict import budget_missed
+from pilotfish.records import Table
 from pilotfish.report.format import format_count
 from pilotfish.report.subject import ModelFacts, ModelPoint, Policy, Subject
 
@@ -38,7 +40,7 @@ def about_cascade(artefact: Artefact) -> Subject:
         points=tuple(points),
         models=tuple(_facts(stage) for stage in artefact.stages),
         data={key: artefact.origin.get(key) for key in ("data", "fingerprint", "run")},
-        notes=cascade_notes(artefact),
+        notes=(*([] if policy.missed is None else [policy.missed]), *cascade_notes(artefact)),
     )
 
 
@@ -58,18 +60,39 @@ def cascade_policy(artefact: Artefact) -> Policy:
             f"{format_count(found.n)} samples that the frontier was measured on, and so optimistic.",
         )
     judged = artefact.evaluation or artefact.calibration
+    where = "the samples it was chosen on" if artefact.evaluation is None else "held-out samples"
     return Policy(
         shown=artefact.shown_thresholds,
         judged=judged,
         interval=judged.drop_interval,
         protocol=_protocol(artefact),
         drawn=artefact.calibration if artefact.evaluation is not None else None,
+        missed=budget_missed(judged, artefact.operating_point.budget, where, artefact.guarantee is not None),
     )
 
 
-def cascade_notes(artefact: Artefact) -> tuple[str, ...]:
-    """The budget and the guarantee, in words."""
+def tuned_on(artefact: Artefact) -> str:
+    """The samples that the cascade's own figures are of: "split val of run run (data folder:photos)"."""
+    split, run, data = (artefact.origin.get(key) for key in ("split", "run", "data"))
+    return f"split {split or 'unknown'}" + (f" of run {run}" if run else "") + (f" (data {data})" if data else "")
+
+
+def same_records(artefact: Artefact, table: Table) -> bool:
+    """Whether *table* holds the samples that the cascade was tuned on: the same split, as many samples, and the same
+    data; of imported records, which name no data, the very files."""
+    origin, meta = artefact.origin, table.meta[table.base]
+    if (origin.get("split"), origin.get("n")) != (table.split, len(table)):
+        return False
+    if origin.get("fingerprint") is not None or meta.fingerprint is not None:
+        return bool(origin.get("fingerprint") == meta.fingerprint)
+    return all(stage.records_created == table.meta[stage.name].created for stage in artefact.stages)
+
+
+def cascade_notes(artefact: Artefact, elsewhere: bool = False) -> tuple[str, ...]:
+    """The budget and the guarantee, in words; *elsewhere*: on a page about other samples."""
     notes = []
+    if elsewhere:
+        notes.append(f"budget and guarantee are of the samples that the cascade was tuned on: {tuned_on(artefact)}")
     if artefact.operating_point.budget is not None:
         notes.append(f"budget of the operating point: {artefact.operating_point.budget}")
     if artefact.guarantee:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pilotfish.cascade import Artefact, Frontier, Rule
 from pilotfish.errors import AlignmentError, RecordsError, UsageError
 from pilotfish.plan import SaverRanking, rank_savers, sweep
 from pilotfish.plan.costs import stage_costs
 from pilotfish.plan.evaluate import evaluate
+from pilotfish.plan.path import PolicyPath, measure
 from pilotfish.plan.trace import Trace, make_trace
+from pilotfish.plan.verdict import budget_missed
 from pilotfish.records import Records, RecordsMeta, Run, Table, align
 from pilotfish.records.compare import with_labels_of
-from pilotfish.report.from_cascade import cascade_notes, cascade_policy, differences, same_samples
+from pilotfish.report.format import format_count
+from pilotfish.report.from_cascade import (
+    cascade_notes,
+    cascade_policy,
+    differences,
+    same_records,
+    same_samples,
+    tuned_on,
+)
 from pilotfish.report.subject import ModelFacts, ModelPoint, Pair, Policy, Subject
 from pilotfish.scores import FITTED, ExitScore, compute, needs_fit, plain_score, score, to_shown
 
@@ -36,11 +47,13 @@ def about_records(
     pool = [] if artefact is not None or ranking is None else [s.saver for s in ranking.savers]
     table = _table(run, stages, pool, split)
     costs = stage_costs(table, stages, cost)
-    pair, policy = None, None
+    pair, policy, trace, same = None, None, None, True
     if len(stages) > 1:
         rule, scores = _scores(table, stages, score_name, artefact)
         pair = _pair(table, stages, scores, artefact)
-        policy = _policy(make_trace(table, stages, rule, scores, None, cost), pair, artefact)
+        trace = make_trace(table, stages, rule, scores, None, cost)
+        same = artefact is None or same_records(artefact, table)
+        policy = _policy(trace, pair, artefact, same, split)
     facts = tuple(_facts(table.meta[name]) for name in stages)
     points, left_out = _points(run, table, cost, split)
     return Subject(
@@ -56,7 +69,7 @@ def about_records(
         stage_costs=None if costs is None else tuple(costs),
         policy=policy,
         pair=pair,
-        frontier=None if pair is None else _frontier(pair, costs, artefact),
+        frontier=None if pair is None else _frontier(pair, costs, artefact, None if same else trace),
         points=points,
         ranking=ranking,
         models=facts,
@@ -66,8 +79,9 @@ def about_records(
             "run": run.path.name,
         },
         notes=(
+            *([] if policy is None or policy.missed is None else [policy.missed]),
             *dict.fromkeys([*notes, *(ranking.notes if ranking else ()), *table.notes, *left_out]),
-            *(() if artefact is None else (*differences(artefact.stages, facts), *cascade_notes(artefact))),
+            *(() if artefact is None else (*differences(artefact.stages, facts), *cascade_notes(artefact, not same))),
         ),
     )
 
@@ -134,20 +148,31 @@ def _pair(table: Table, stages: Sequence[str], scores: Sequence[ExitScore], arte
     )
 
 
-def _policy(trace: Trace, pair: Pair, artefact: Artefact | None) -> Policy:
+def _policy(trace: Trace, pair: Pair, artefact: Artefact | None, same: bool, split: str) -> Policy:
+    """The figures of the thresholds in force. Those that the cascade's folder holds, where these are the samples that
+    it was tuned on; else those of the samples at hand."""
     if artefact is None:
         here = evaluate(trace, ((pair.threshold,),))
         shown = (float(to_shown(pair.scored.scale, pair.threshold)),)
         return Policy(shown=shown, judged=here, interval=here.drop_interval, protocol=same_samples(here.n))
     point = artefact.operating_point
     here = evaluate(trace, point.exit_sets or tuple((t,) for t in point.thresholds))
-    known = cascade_policy(artefact)
-    return Policy(known.shown, known.judged, known.interval, known.protocol, drawn=here)
+    if not same:
+        protocol = (
+            f"The thresholds were chosen on {tuned_on(artefact)}. All figures here are of the {format_count(here.n)} "
+            f"samples of split {split} of the run at hand, which are other samples."
+        )
+        missed = budget_missed(here, point.budget, f"split {split}", artefact.guarantee is not None)
+        return Policy(artefact.shown_thresholds, here, here.drop_interval, protocol, missed=missed)
+    return replace(cascade_policy(artefact), drawn=here)
 
 
-def _frontier(pair: Pair, costs: Sequence[float] | None, artefact: Artefact | None) -> Frontier:
+def _frontier(pair: Pair, costs: Sequence[float] | None, artefact: Artefact | None, other: Trace | None) -> Frontier:
+    """The curve to draw; *other*: the samples at hand, where the cascade was tuned on others."""
     if artefact is not None and (len(artefact.stages) > 2 or artefact.rule.kind != "score" or not _plain(artefact)):
-        return artefact.frontier
+        if other is None:
+            return artefact.frontier
+        return measure(other, PolicyPath(artefact.frontier.thresholds, artefact.frontier.exit_sets)).pareto()
     saver_cost, base_cost = (costs[0], costs[-1]) if costs else (None, None)
     return pair.path.frontier(int(pair.base_correct.sum()), saver_cost, base_cost).pareto()
 

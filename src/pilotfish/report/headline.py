@@ -36,6 +36,9 @@ def headline(subject: Subject, title: str | None, bench: Mapping[str, Any] | Non
                 tag("h1", title or default_title(subject)),
                 tag("p", _what_counts(subject), class_="small"),
             ),
+            tag("p", subject.policy.missed, class_="verdict lead no")
+            if subject.policy and subject.policy.missed
+            else "",
             _verdict(subject),
             tag("p", f"The nearest pair, {' → '.join(subject.stages)}:") if _nearest(subject) else "",
             tag("ul", *_tiles(subject, bench), class_="tiles"),

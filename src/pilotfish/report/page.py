@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,23 @@ def write_report(
     base: str | None = None,
     stages: Sequence[str] | None = None,
     artefact: Artefact | None = None,
-    cost: str = "macs",
-    score: str = "max_prob",
-    split: str = "val",
+    cost: str | None = None,
+    score: str | None = None,
+    split: str | None = None,
     bench: Mapping[str, Any] | None = None,
     title: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Write one HTML page, which needs nothing else to be read, and return its path.
 
     run, base       the savers of a base, the best one in detail
     run, stages     the pair (saver, base) in detail, beside the pool
     artefact        the cascade's frontier and operating point; with *run*, everything
-    cost, score     by which records are judged; a cascade brings its own
+    cost, score     by which records are judged: ``macs`` and ``max_prob`` by default. A cascade brings its own
+    split           of the run, ``val`` by default; for a cascade the split that it was tuned on. The figures are of this
+                    split; a cascade without a run has those of its own split only
     bench           the document of ``pilotfish bench --json``, shown when given
+    tell            called with each note of the page
 
     Equal input gives equal bytes, and a page that cannot be finished leaves an older one as it is. Raises UsageError
     for arguments that do not fit together, RecordsError for records that are missing or cannot be scored.
@@ -54,7 +58,16 @@ def write_report(
     if bench is not None and not isinstance(bench, Mapping):
         raise UsageError(f"bench is a JSON object as `pilotfish bench --json` writes, found {type(bench).__name__}")
     subject = _subject(run, base, stages, artefact, cost, score, split)
+    timed = None if bench is None else bench.get("stages")
+    if isinstance(timed, list | tuple) and tuple(timed) != subject.stages:
+        raise UsageError(
+            f"the times are of {' → '.join(map(str, timed))}, and the page is about {' → '.join(subject.stages)}; "
+            "give the bench of these stages, or leave it out"
+        )
     write_text(target, document(title or default_title(subject), CSS, _body(subject, title, bench)))
+    if tell is not None:
+        for note in subject.notes:
+            tell(note)
     return target
 
 
@@ -63,18 +76,30 @@ def _subject(
     base: str | None,
     stages: Sequence[str] | None,
     artefact: Artefact | None,
-    cost: str,
-    score: str,
-    split: str,
+    cost: str | None,
+    score: str | None,
+    split: str | None,
 ) -> Subject:
     given = None if stages is None else tuple(stages)
     if artefact is not None:
         own = tuple(stage.name for stage in artefact.stages)
         if (given is not None and given != own) or (base is not None and base != own[-1]):
             raise UsageError(f"the cascade is {' → '.join(own)}; leave out base and stages, or give the same")
+        tuned = artefact.origin.get("split")
+        for what, asked, its in (("score", score, artefact.score), ("cost", cost, artefact.cost_key)):
+            if asked is not None and its is not None and asked != its:
+                raise UsageError(
+                    f"the cascade was tuned by {what} {its}, not {asked}; leave --{what} out, or tune again"
+                )
         if run is None:
+            if split is not None and split != tuned:
+                raise UsageError(
+                    f"the cascade's figures are of split {tuned or 'unknown'}, and split {split} was asked for; "
+                    "give its run (--run) to judge the cascade on that split"
+                )
             return about_cascade(artefact)
-        return about_records(run, own[-1], own, artefact, artefact.cost_key or cost, artefact.score, split)
+        on = split or str(tuned or "val")
+        return about_records(run, own[-1], own, artefact, artefact.cost_key or cost or "macs", artefact.score, on)
     if given is not None and (len(given) != 2 or given[0] == given[1]):
         raise UsageError(f"two different stages are needed, the saver and the base; found {', '.join(given) or 'none'}")
     if given is not None and base is not None and base != given[-1]:
@@ -82,7 +107,7 @@ def _subject(
     last = given[-1] if given is not None else base
     if run is None or last is None:
         raise UsageError("a report needs a run with a base or stages, or a cascade")
-    return about_records(run, last, given, None, cost, score, split)
+    return about_records(run, last, given, None, cost or "macs", score or "max_prob", split or "val")
 
 
 def _body(subject: Subject, title: str | None, bench: Mapping[str, Any] | None) -> Markup:

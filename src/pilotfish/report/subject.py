@@ -46,6 +46,7 @@ class Policy:
     interval  95 % interval of the judged drop; None where the samples are not at hand
     drawn     the same thresholds on the samples that the curves show; None where they are the judged ones
     protocol  which samples chose and which judged, in a sentence
+    missed    a line where the judged figures do not keep to the cascade's budget
     """
 
     shown: tuple[float, ...]
@@ -53,6 +54,7 @@ class Policy:
     interval: tuple[float, float] | None
     protocol: str
     drawn: Performance | None = None
+    missed: str | None = None
 
     @property
     def on_curve(self) -> Performance:
