@@ -44,7 +44,7 @@ def write_report(
     run, stages     the pair (saver, base) in detail, beside the pool
     artefact        the cascade's frontier and operating point; with *run*, everything
     cost, score     by which records are judged: ``macs`` and ``max_prob`` by default. A cascade brings its own
-    split           of the run, ``val`` by default; for a cascade the split that it was tuned on. The figures are of this
+    split           of the run, ``val`` by default; for a cascade what it was tuned on. The figures are of this
                     split; a cascade without a run has those of its own split only
     bench           the document of ``pilotfish bench --json``, shown when given
     tell            called with each note of the page
