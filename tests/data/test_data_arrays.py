@@ -120,8 +120,9 @@ def test_class_names_may_repeat_but_must_suffice(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"pixels": X, "label": np.zeros(6, int)}, "found pixels, label; expected one of x, images, data, inputs"),
-        ({"x": X, "images": X}, "has x and images, which mean the same"),
-        ({"x": X, "y": np.zeros(6, int), "label": np.zeros(6, int)}, "has label and y"),
+        ({"x": X, "images": X}, "x, images mean the same (samples)"),
+        ({"data0": X, "label": np.zeros(6, int)}, "found data0, label; expected one of x, images, data, inputs"),
+        ({"x": X, "y": np.zeros(6, int), "label": np.zeros(6, int)}, "label, y mean the same (label)"),
         ({"x": np.float32(3)}, "shape ()"),
         ({"x": X[:, 0, 0]}, "shape (6,); expected one sample per row"),
         ({"x": X[:0]}, "shape (0, 2, 3), so no samples"),
@@ -129,13 +130,13 @@ def test_class_names_may_repeat_but_must_suffice(tmp_path: Path) -> None:
         ({"x": X.astype(np.complex64)}, "dtype complex64; expected numbers"),
         ({"x": X.astype(str)}, "expected numbers"),
         ({"x": X, "label": np.zeros(5, int)}, "shape (5,) for 6 samples"),
-        ({"x": X, "label": np.zeros((6, 1), int)}, "shape (6, 1) for 6 samples"),
+        ({"x": X, "label": np.zeros((6, 2), int)}, "row 0 is not one 1 among 0s"),
+        ({"x": X, "label": np.eye(3)[[0, 1, 2, 0, 1, 2]] / 2}, "row 0 is not one 1 among 0s"),
         ({"x": X, "label": np.array([0, 1, -2, 0, 0, 0])}, "label[2] is -2"),
         ({"x": X, "label": np.array([0, 1.5, 2, 0, 0, 0])}, "label[1] is 1.5"),
-        ({"x": X, "label": np.array([0, 1, 2, np.nan, 0, 0])}, "label[3] is nan"),
         ({"x": X, "label": np.array([0, 1, 2, 0, np.inf, 0], np.float16)}, "label[4] is inf"),
         ({"x": X, "label": np.array([2**63] * 6, np.uint64)}, "label[0] is 9223372036854775808"),
-        ({"x": X, "label": np.array(["cat"] * 6)}, "names go in class_names"),
+        ({"x": X, "label": np.array(["cat"] * 6), "class_names": ["dog"]}, "label[0] is 'cat', which is none of the 1"),
         ({"x": X, "id": np.arange(5)}, "shape (5,) for 6 samples"),
         ({"x": X, "id": np.arange(6.0)}, "expected strings or integers"),
         ({"x": X, "id": np.array(["a\ud800", "b", "c", "d", "e", "f"])}, "not valid Unicode"),
@@ -253,3 +254,56 @@ def test_read_is_the_same_from_many_threads(tmp_path: Path, compressed: bool) ->
     with ThreadPoolExecutor(8) as pool:
         rows = list(pool.map(data.read, wanted))
     assert np.array_equal(np.stack(rows), big[wanted])
+
+
+# ---- other names, other forms of labels, and what is said
+
+
+@pytest.mark.parametrize("label", ["label", "labels", "y", "Y", "targets", "y_true", "class_id", "class", "species"])
+@pytest.mark.parametrize("ids", ["id", "ids", "filenames", "image_id", "Sample ID", "name"])
+def test_the_usual_names_of_arrays(tmp_path: Path, label: str, ids: str) -> None:
+    data = load(tmp_path, X=X, **{label: np.arange(6) % 3, ids: list("abcdef")})
+    assert data.ids == tuple("abcdef")
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("label", "expected", "note"),
+    [
+        ([0, 1, np.nan, 0, 1, 0], [0, 1, -1, 0, 1, 0], "'label' is empty or NaN for 1 of 6 samples: no label"),
+        ([True, False] * 3, [1, 0] * 3, "true and false"),
+        (np.eye(3)[[0, 2, 1, 0, 0, 1]], [0, 2, 1, 0, 0, 1], "one 1 in each row"),
+        (np.arange(6)[:, None], [0, 1, 2, 3, 4, 5], None),
+        (["cat", "dog", "cat", "emu", "dog", "nan"], [0, 1, 0, 2, 1, -1], "sorted names, 3 in all, from 0: cat, dog"),
+        (np.array([b"3", b"1", b"1", b"2", b"0", b"NA"]), [3, 1, 1, 2, 0, -1], "no label"),
+    ],
+)
+def test_labels_in_other_forms(tmp_path: Path, label: Any, expected: list[int], note: str | None) -> None:
+    data = load(tmp_path, x=X, label=label)
+    assert data.labels is not None
+    assert data.labels.tolist() == expected
+    assert data.notes == () if note is None else any(note in said for said in data.notes)
+
+
+@pytest.mark.parametrize("names", ["class_names", "classes", "categories"])
+def test_names_are_numbered_by_the_array_of_names(tmp_path: Path, names: str) -> None:
+    data = load(tmp_path, x=X, y=["cat", "dog"] * 3, **{names: ["dog", "emu", "cat"]})
+    assert data.labels is not None
+    assert data.labels.tolist() == [2, 0] * 3
+    assert data.class_names == ("dog", "emu", "cat")
+
+
+@pytest.mark.parametrize("unread", ["weights", "mask", "fold"])
+def test_what_is_not_read_is_named(tmp_path: Path, unread: str) -> None:
+    data = load(tmp_path, x=X, y=np.zeros(6, int), **{unread: np.ones(6)})
+    assert data.notes == (f"data.npz: not read: {unread} (the names that are read: docs/records.md)",)
+
+
+def test_subsets_say_what_the_whole_says(tmp_path: Path) -> None:
+    from pilotfish.data.subset import hold_out, relabelled
+
+    data = load(tmp_path, x=X, y=[0, 1, 2, 0, 1, np.nan])
+    for part in (*hold_out(data, 0.5, 0), relabelled(data, np.zeros(6, np.int64))):
+        assert part.notes == data.notes != ()

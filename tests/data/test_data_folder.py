@@ -163,3 +163,52 @@ def test_inputs_that_are_missing_or_empty_are_named(tmp_path: Path) -> None:
     assert image_paths([missing], keep_missing=True) == [missing]
     with pytest.raises(DataError, match="empty holds no images"):
         image_paths([tmp_path / "empty"])
+
+
+# ---- what is left out is said
+
+
+def test_files_left_out_are_counted_by_suffix(tmp_path: Path) -> None:
+    for name in ("cat/a.png", "dog/B.PNG"):
+        picture(tmp_path / name)
+    for name in ("cat/1.HEIC", "cat/2.heic", "dog/3.txt", "dog/raw", "notes.md", "cat/.hidden"):
+        (tmp_path / name).write_bytes(b"x")
+    (note,) = load_folder(tmp_path).notes
+    assert note.startswith("files left out, no images by their suffix: 2 .heic, 1 ")
+    assert {"1 .txt", "1 .md", "1 (no suffix)"} < set(note.partition(": ")[2].partition(";")[0].split(", "))
+    assert "pillow-heif" in note
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/a.txt").touch()
+    with pytest.raises(DataError, match=r"holds no images \(files left out.*1 \.txt"):
+        load_folder(tmp_path / "only")
+
+
+def test_a_folder_of_images_alone_says_nothing(tmp_path: Path) -> None:
+    picture(tmp_path / "cat/a.png")
+    assert load_folder(tmp_path).notes == ()
+
+
+@pytest.mark.parametrize("target", ["/", "..", ".", "../..", "cat/..", "/proc/self/root"])
+@pytest.mark.parametrize("place", ["a", "cat/a"])
+def test_links_that_lead_back_are_named_and_not_followed(tmp_path: Path, target: str, place: str) -> None:
+    root = tmp_path / "one/two"
+    picture(root / "cat/a.png")
+    where = root / place if place == "a" else root / "cat/link"
+    os.symlink(target if target.startswith("/") else root / target, where)
+    data = load_folder(root)
+    assert data.ids == ("cat/a.png",)
+    assert data.class_names == ("cat",)
+    assert data.notes == (f"links that lead back are not followed: {where.relative_to(root)}",)
+
+
+def test_links_to_links_end(tmp_path: Path) -> None:
+    folders = [tmp_path / f"root/{i}" for i in range(9)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        picture(folder / "a.png")
+    for a in folders:
+        for b in folders:
+            if a != b:
+                os.symlink(b, a / f"to{b.name}")
+    with pytest.raises(DataError, match="links to links"):  # 9! ways through them
+        load_folder(tmp_path / "root")

@@ -107,7 +107,7 @@ def test_fault_33_a_file_listed_twice_is_named(root: Path, again: str) -> None:
     ("text", "message"),
     [
         ("", "no column for the file .found: none"),
-        ("image,label\na.png,1\n", "found: image, label"),
+        ("picture,label\na.png,1\n", "found: picture, label"),
         ("file,label\n", "no rows"),
         ("file,label\n,1\n", "line 2 names no file"),
         ("file,label\na.png,1\nb.png,cat\n", "line 3 has the label 'cat' where other rows have integers"),
@@ -136,3 +136,101 @@ def test_the_fingerprint_follows_the_labels(root: Path) -> None:
     prints = [load(root, text).fingerprint for text in texts]
     assert len(set(prints)) == len(prints)
     assert load(root, texts[0]).fingerprint == prints[0]
+
+
+# ---- other names, other spellings, and what is said
+
+
+@pytest.mark.parametrize("file", ["file", "Filename", "image_path", "image", "img", "image_id", "id", "filepath"])
+@pytest.mark.parametrize("label", ["label", "class", "target", "species", "y_true", "class_id", "category"])
+def test_the_usual_names_of_columns(root: Path, file: str, label: str) -> None:
+    data = load(root, f"{file},{label}\na.png,1\nb.png,0\nsub/c.png,1\n")
+    assert data.ids == ("a.png", "b.png", "sub/c.png")
+    assert labels(data) == [1, 0, 1]
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize("header", ["file,answer", "file,width,height", "image,diagnosis"])
+def test_a_table_without_labels_says_so_and_names_its_columns(root: Path, header: str) -> None:
+    width = header.count(",")
+    data = load(root, f"{header}\n" + "".join(f"{name}{',1' * width}\n" for name in ("a.png", "b.png", "sub/c.png")))
+    assert data.labels is None
+    found = header.replace(",", ", ")
+    assert f"labels.csv has no column label (found: {found}): its samples are taken as unlabelled" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "unread"),
+    [("file,label,width,split", "width, split"), ("file,label,split,remark", "split, remark"), ("file,label,,x", "x")],
+)
+def test_columns_that_are_not_read_are_named(root: Path, header: str, unread: str) -> None:
+    data = load(root, f"{header}\na.png,1,a,b\nb.png,1,a,b\nsub/c.png,1,a,b\n")
+    assert len(data.notes) == 1
+    assert "labels.csv: not read: " in data.notes[0]
+    assert unread in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file;label\na.png;1\nb.png;\nsub/c.png;0\n",
+        "file\tlabel\na.png\t1\nb.png\tNaN\nsub/c.png\t0\n",
+        "file, label\na.png, 1.0\nb.png, nan\nsub/c.png, 0.0\n",
+        '"file", "label"\n"a.png", "1"\n"b.png", "NA"\n"sub/c.png", "0"\n',
+    ],
+)
+def test_delimiters_spaces_and_missing_labels(root: Path, text: str) -> None:
+    data = load(root, text)
+    assert labels(data) == [1, -1, 0]
+    assert data.notes == ("labels.csv has no label for 1 of 3 samples",)
+
+
+@pytest.mark.parametrize("rows", ["0.5 1.5 2.5", "1e400 2 3", "inf 1 2", "-1.5 0 1"])
+def test_labels_that_are_no_classes_are_refused(root: Path, rows: str) -> None:
+    cells = zip(("a.png", "b.png", "sub/c.png"), rows.split(), strict=True)
+    with pytest.raises(DataError, match=r"line 2 has the label"):
+        load(root, "file,label\n" + "".join(f"{name},{cell}\n" for name, cell in cells))
+
+
+@pytest.mark.parametrize(
+    ("listed", "example"),
+    [
+        ("A.PNG,B.Png,Sub/C.png", "a.png for A.PNG"),
+        ("a,b,sub/c", "a.png for a"),
+        (r"a.png,b.png,sub\c.png", r"sub/c.png for sub\c.png"),
+        ("a.png,b.png,c.png", "sub/c.png for c.png"),
+        ("a.jpg,b.jpg,c.jpg", "a.png for a.jpg"),
+        ("{root}/a.png,{root}/b,{root}/sub/c.png", "b.png for b"),
+        ("{name}/a.png,{name}/b.png,{name}/sub/c.png", "a.png for {name}/a.png"),
+    ],
+)
+def test_files_spelled_otherwise_are_found_and_that_is_said(root: Path, listed: str, example: str) -> None:
+    words = {"root": str(root.resolve()), "name": root.resolve().name}
+    data = load(root, "file,label\n" + "".join(f"{name},1\n" for name in listed.format(**words).split(",")))
+    assert data.ids == ("a.png", "b.png", "sub/c.png")
+    assert "under another spelling" in data.notes[0]
+    assert example.format(**words)[:60] in data.notes[0]
+    assert len(data.notes) == 1
+
+
+@pytest.mark.parametrize("listed", ["other/c.png", "c.tar.gz", "d", r"..c.png"])
+def test_what_is_meant_by_nobody_is_not_found(root: Path, listed: str) -> None:
+    data = load(root, f"file,label\n{listed},1\na.png,0\n")
+    assert data.ids == (listed, "a.png")
+    assert f"lists 1 files that do not exist, {listed} the first" in data.notes[0]
+    assert "2 images are not in labels.csv and left out, b.png the first" in data.notes[1]
+
+
+def test_two_files_of_one_spelling_are_not_guessed_between(root: Path) -> None:
+    (root / "x").mkdir()
+    for name in ("x/t.png", "sub/t.png"):
+        Image.new("RGB", (2, 2)).save(root / name)
+    data = load(root, "file,label\nt.png,1\na.png,0\n")
+    assert data.ids == ("t.png", "a.png")
+    assert "lists 1 files that do not exist" in data.notes[0]
+
+
+@pytest.mark.parametrize("file", [r"..\..\secret.png", r"sub\..\..\secret.png"])
+def test_backslashes_do_not_lead_out_of_the_folder(root: Path, file: str) -> None:
+    with pytest.raises(DataError, match="line 2 points outside the folder"):
+        load(root, f"file,label\n{file},0\n")

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pilotfish.data.dataset import UNLABELLED, Labels, digest, labels_or_none
+from pilotfish.data.array_labels import column_of, read_labels, strings
+from pilotfish.data.dataset import Labels, digest
 from pilotfish.errors import DataError, one_line
-from pilotfish.reading.npz import Npz, load_member, map_member, open_npz
+from pilotfish.reading.columns import find, shown, unread_note
+from pilotfish.reading.npz import Npz, array_header, load_member, map_member, open_npz
 
 SAMPLE_KEYS = ("x", "images", "data", "inputs")
-LABEL_KEYS = ("label", "labels", "y")
-ID_KEY = "id"
 NAMES_KEY = "class_names"
 
 
@@ -31,6 +31,7 @@ class ArrayDataset:
     labels: Labels | None = field(repr=False)
     class_names: tuple[str, ...] | None = field(repr=False)
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,9 +44,10 @@ class ArrayDataset:
 def load_arrays(path: str | Path) -> ArrayDataset:
     """Open the ``.npz`` file *path*; its samples stay on disk where the file is uncompressed.
 
-    Arrays: the samples (N, ...), numbers, under ``x``, ``images``, ``data`` or ``inputs``; perhaps ``label``,
-    ``labels`` or ``y`` (N,), class indices with -1 for an unlabelled sample; perhaps ``id`` (N,), distinct strings
-    or integers (else the row's index); perhaps ``class_names``, strings by class index.
+    Arrays: the samples (N, ...), numbers, under ``x``, ``images``, ``data`` or ``inputs``; perhaps ``label`` (N,),
+    class indices with -1 or NaN for an unlabelled sample, truth values, one-hot rows, or class names; perhaps ``id``
+    (N,), distinct strings or integers (else the row's index); perhaps ``class_names``, strings by class index. The
+    usual synonyms are read (``reading.columns.ROLES``); ``notes`` says what was assumed, and what was not read.
 
     The fingerprint covers the checksums that the file keeps of these arrays.
 
@@ -57,25 +59,36 @@ def load_arrays(path: str | Path) -> ArrayDataset:
     if file.suffix.lower() == ".npy":
         raise DataError(f"arrays:{path} is a single array; expected an .npz file: numpy.savez('data.npz', x=…)")
     npz = open_npz(file)
-    sample_key = _one_of(npz, SAMPLE_KEYS)
+    headers = {key: array_header(npz, key) for key in npz.members}
+    columns = [key for key, (shape, _) in headers.items() if len(shape) == 1 or shape[1:] == (1,)]
+    sample_key = find(str(file), [key for key in headers if key not in columns], "samples", DataError)
+    sample_key = sample_key or find(str(file), columns, "samples", DataError)
     if sample_key is None:
-        found = one_line(", ".join(npz.members)) or "nothing"
+        found = shown(npz.members) if npz.members else "nothing"
         raise DataError(f"{file} has no samples: found {found}; expected one of {', '.join(SAMPLE_KEYS)}")
-    label_key = _one_of(npz, LABEL_KEYS)
     samples = _samples(npz, sample_key)
-    labels = None if label_key is None else _labels(npz, label_key, len(samples))
-    ids = _ids(npz, len(samples)) if ID_KEY in npz.members else tuple(map(str, range(len(samples))))
-    class_names = _class_names(npz, labels) if NAMES_KEY in npz.members else None
-    used = [key for key in (sample_key, label_key, ID_KEY, NAMES_KEY) if key in npz.members]
-    parts = (f"{key}\0{npz.members[key].CRC}\0{npz.members[key].file_size}\n".encode() for key in used if key)
-    return ArrayDataset(f"arrays:{path}", samples, ids, labels, class_names, digest(parts, labels, class_names))
-
-
-def _one_of(npz: Npz, keys: Sequence[str]) -> str | None:
-    found = [key for key in keys if key in npz.members]
-    if len(found) > 1:
-        raise DataError(f"{npz.path} has {' and '.join(found)}, which mean the same; keep one of them")
-    return found[0] if found else None
+    others = [key for key in npz.members if key != sample_key]
+    label_key = find(str(file), others, "label", DataError)
+    texts = [key for key in columns if headers[key][1].kind in "USO" and key not in (sample_key, label_key)]
+    names_key = find(str(file), texts, "class_names", DataError)
+    if names_key is None and NAMES_KEY in others:
+        names_key = NAMES_KEY
+    id_key = find(str(file), [key for key in columns if key not in (sample_key, label_key, names_key)], "id", DataError)
+    class_names = None if names_key is None else _class_names(npz, names_key)
+    labels: Labels | None = None
+    notes: tuple[str, ...] = ()
+    if label_key is not None:
+        labels, class_names, notes = read_labels(npz, label_key, len(samples), class_names)
+    ids = _ids(npz, id_key, len(samples)) if id_key is not None else tuple(map(str, range(len(samples))))
+    if labels is not None and class_names is not None and labels.max() >= len(class_names):
+        raise DataError(
+            f"{file}: the largest label is {labels.max()} and there are {len(class_names)} {names_key}; "
+            "expected a name for each class"
+        )
+    used = [key for key in (sample_key, label_key, id_key, names_key) if key is not None]
+    parts = (f"{key}\0{npz.members[key].CRC}\0{npz.members[key].file_size}\n".encode() for key in used)
+    notes += unread_note(file.name, (key for key in npz.members if key not in used))
+    return ArrayDataset(f"arrays:{path}", samples, ids, labels, class_names, digest(parts, labels, class_names), notes)
 
 
 def _samples(npz: Npz, key: str) -> npt.NDArray[Any]:
@@ -89,63 +102,17 @@ def _samples(npz: Npz, key: str) -> npt.NDArray[Any]:
     return samples
 
 
-def _column(npz: Npz, key: str, n: int) -> npt.NDArray[Any]:
-    column = load_member(npz, key)
-    if column.shape != (n,):
-        raise DataError(f"{npz.path}: {key} has the shape {column.shape} for {n} samples; expected ({n},)")
-    return column
-
-
-def _labels(npz: Npz, key: str, n: int) -> Labels | None:
-    column = _column(npz, key, n)
-    if column.dtype.kind not in "biuf":
-        raise DataError(
-            f"{npz.path}: {key} has the dtype {column.dtype}; expected class indices (names go in {NAMES_KEY})"
-        )
-    values = column.astype(np.float64)  # exact up to 2^53, and no class index comes near
-    wrong = ~((values >= UNLABELLED) & (values <= 2**53) & (values == np.floor(values)))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise DataError(
-            f"{npz.path}: {key}[{row}] is {column[row]}; "
-            "expected an integer class index from 0 up, or -1 for an unlabelled sample"
-        )
-    return labels_or_none(column.astype(np.int64))
-
-
-def _ids(npz: Npz, n: int) -> tuple[str, ...]:
-    ids = _strings(npz, _column(npz, ID_KEY, n), ID_KEY)
+def _ids(npz: Npz, key: str, n: int) -> tuple[str, ...]:
+    ids = strings(npz, column_of(npz, key, n), key)
     if len(set(ids)) < n:
         values, counts = np.unique(np.array(ids), return_counts=True)
         twice = str(values[np.argmax(counts)])
-        raise DataError(
-            f"{npz.path}: the {ID_KEY} {one_line(twice)} occurs {counts.max()} times; expected distinct ids"
-        )
+        raise DataError(f"{npz.path}: the {key} {one_line(twice)} occurs {counts.max()} times; expected distinct ids")
     return ids
 
 
-def _class_names(npz: Npz, labels: Labels | None) -> tuple[str, ...]:
-    column = load_member(npz, NAMES_KEY)
+def _class_names(npz: Npz, key: str) -> tuple[str, ...]:
+    column = load_member(npz, key)
     if column.ndim != 1:
-        raise DataError(f"{npz.path}: {NAMES_KEY} has the shape {column.shape}; expected (classes,)")
-    names = _strings(npz, column, NAMES_KEY)
-    if labels is not None and labels.max() >= len(names):
-        raise DataError(
-            f"{npz.path}: the largest label is {labels.max()} and there are {len(names)} {NAMES_KEY}; "
-            "expected a name for each class"
-        )
-    return names
-
-
-def _strings(npz: Npz, column: npt.NDArray[Any], key: str) -> tuple[str, ...]:
-    """A 1-D array of strings, UTF-8 bytes or integers as strings."""
-    if column.dtype.kind not in "USiu":
-        raise DataError(f"{npz.path}: {key} has the dtype {column.dtype}; expected strings or integers")
-    try:
-        if column.dtype.kind == "S":
-            return tuple(value.decode() for value in column.tolist())
-        texts = tuple(map(str, column.tolist()))
-        "".join(texts).encode()
-    except UnicodeError:
-        raise DataError(f"{npz.path}: {key} holds text that is not valid Unicode; write it as UTF-8") from None
-    return texts
+        raise DataError(f"{npz.path}: {key} has the shape {column.shape}; expected (classes,)")
+    return strings(npz, column, key)

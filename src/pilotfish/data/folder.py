@@ -12,15 +12,12 @@ from PIL import Image
 
 from pilotfish.data.dataset import Labels, digest
 from pilotfish.data.encoded import Encoded, read_encoded
-from pilotfish.data.images import IMAGE_SUFFIXES, open_image
-from pilotfish.data.labels_csv import read_labels_csv
+from pilotfish.data.images import open_image
+from pilotfish.data.labels_csv import found_files, read_labels_csv
+from pilotfish.data.listing import MISSING, File, Listing, entry_size, is_dir, is_image
 from pilotfish.errors import DataError, one_line
 
 LABELS_FILE = "labels.csv"
-MISSING = -1
-"""The size of a file that is not there."""
-
-File = tuple[str, int]  # path relative to the folder, with "/"; size in bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +30,7 @@ class FolderDataset:
     labels: Labels | None = field(repr=False)
     class_names: tuple[str, ...] | None = field(repr=False)
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,7 +49,9 @@ def load_folder(path: str | Path) -> FolderDataset:
     With a ``labels.csv`` (see ``read_labels_csv``) exactly the files it lists are samples, in its order; one that is
     missing costs its own row when it is read. Else the sub-folders are the classes, in the order of their sorted
     names, and hold images at any depth; an empty one keeps its index. Else the images lie in the folder itself and
-    have no labels. Hidden files and files without an image suffix are ignored.
+    have no labels. Hidden files are ignored; files without an image suffix are left out and counted in ``notes``, as
+    are files that a ``labels.csv`` does not list, or lists and that do not exist. Links that lead back to the folder,
+    or above it, are not followed.
 
     The fingerprint covers relative paths, sizes and labels, so a copy of the folder has the same one.
 
@@ -77,7 +77,7 @@ def image_paths(inputs: Iterable[str | Path], *, keep_missing: bool = False) -> 
     for given in inputs:
         path = Path(os.path.expanduser(given))
         if os.path.isdir(path):
-            images = sorted(name for name, _ in _images_below(path))
+            images = sorted(name for name, _ in Listing(path).images(path))
             if not images:
                 raise DataError(f"{given} holds no images; expected files such as .jpg or .png")
             paths.extend(path / name for name in images)
@@ -90,23 +90,40 @@ def image_paths(inputs: Iterable[str | Path], *, keep_missing: bool = False) -> 
 
 def _from_labels_csv(spec: str, root: Path) -> FolderDataset:
     table = read_labels_csv(root / LABELS_FILE)
-    sizes = ((file, _size(os.path.join(root, file))) for file in table.files)
+    listing = Listing(root)
+    there = dict(listing.images(root))
+    files, notes = found_files(table.files, there, root.resolve().name)
+    if missing := [file for file in files if file not in there and _size(os.path.join(root, file)) == MISSING]:
+        notes += (
+            f"{LABELS_FILE} lists {len(missing):,} files that do not exist, {one_line(missing[0])[:80]} the first",
+        )
+    if spare := there.keys() - set(files):
+        notes += (
+            f"{len(spare):,} images are not in {LABELS_FILE} and left out, {one_line(min(spare))[:80]} the first",
+        )
+    sizes = ((file, _size(os.path.join(root, file))) for file in files)
     fingerprint = digest(_lines(sizes, root), table.labels, table.class_names)
-    return FolderDataset(spec, root, table.files, table.labels, table.class_names, fingerprint)
+    return FolderDataset(spec, root, files, table.labels, table.class_names, fingerprint, (*table.notes, *notes))
 
 
 def _from_listing(spec: str, root: Path) -> FolderDataset:
-    top = _entries(root)
-    classes = sorted(entry.name for entry in top if _is_dir(entry))
-    flat = sorted((entry.name, _entry_size(entry)) for entry in top if _is_image(entry))
+    listing = Listing(root)
+    top = listing.entries(root)
+    folders = {entry.name: entry for entry in top if is_dir(entry) and not listing.leads_back(entry, entry.name)}
+    classes = sorted(folders)
+    flat = sorted((entry.name, entry_size(entry)) for entry in top if is_image(entry))
+    for entry in top:
+        if not is_dir(entry) and not is_image(entry):
+            listing.leave_out(entry.name)
     ids: list[str] = []
     counts: list[int] = []
     lines: list[bytes] = []
     for name in classes:
-        files = sorted(_images_below(root / name, f"{name}/"))
+        files = sorted(listing.images(folders[name], f"{name}/"))
         ids.extend(file for file, _ in files)
         counts.append(len(files))
         lines.append(b"".join(_lines(files, root)))
+    notes = listing.notes()
     if ids and flat:
         raise DataError(
             f"{spec} holds both images ({one_line(flat[0][0])}) and folders of images ({one_line(ids[0])}); "
@@ -115,11 +132,12 @@ def _from_listing(spec: str, root: Path) -> FolderDataset:
     if ids:
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
         fingerprint = digest(lines, labels, classes)
-        return FolderDataset(spec, root, tuple(ids), labels, tuple(classes), fingerprint)
+        return FolderDataset(spec, root, tuple(ids), labels, tuple(classes), fingerprint, notes)
     if not flat:
-        raise DataError(f"{spec} holds no images; expected class folders of files such as .jpg or .png")
+        said = f" ({'; '.join(notes)})" if notes else ""
+        raise DataError(f"{spec} holds no images{said}; expected class folders of files such as .jpg or .png")
     fingerprint = digest(_lines(flat, root), None, None)
-    return FolderDataset(spec, root, tuple(file for file, _ in flat), None, None, fingerprint)
+    return FolderDataset(spec, root, tuple(file for file, _ in flat), None, None, fingerprint, notes)
 
 
 def _lines(files: Iterable[File], root: Path) -> Iterator[bytes]:
@@ -128,53 +146,6 @@ def _lines(files: Iterable[File], root: Path) -> Iterator[bytes]:
             yield f"{file}\0{size}\n".encode()
         except UnicodeEncodeError:
             raise DataError(f"a file name in {root} is not valid UTF-8: {one_line(file)}; rename the file") from None
-
-
-def _images_below(folder: Path, prefix: str = "") -> Iterator[File]:
-    """All images at any depth, in no order. Links to folders are followed, but never round a circle."""
-    stack = [(str(folder), prefix, frozenset({_identity(folder)}))]
-    while stack:
-        path, prefix, above = stack.pop()
-        for entry in _entries(path):
-            if _is_dir(entry):
-                identity = _identity(entry)
-                if identity not in above:
-                    stack.append((entry.path, f"{prefix}{entry.name}/", above | {identity}))
-            elif _is_image(entry):
-                yield prefix + entry.name, _entry_size(entry)
-
-
-def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What is in *folder*, without hidden files and what macOS adds to archives."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
-    except OSError as error:
-        raise DataError(f"{one_line(str(folder))} cannot be listed: {error.strerror}") from None
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not _is_dir(entry)
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _identity(folder: os.DirEntry[str] | Path) -> tuple[int, int]:
-    # os.stat and not DirEntry.stat, whose device and inode are 0 on Windows
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _entry_size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_size
-    except OSError:  # a dangling link: listed, and unreadable when its turn comes
-        return MISSING
 
 
 def _size(path: str) -> int:

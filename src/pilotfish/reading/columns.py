@@ -35,6 +35,17 @@ _NAMES = {
         "score scores",
         "logit logits max_logit",
     ),
+    "samples": ("x images data inputs", "samples features imgs img image pixel_values arr_0"),
+    "file": (
+        "file",
+        "filename",
+        "path",
+        "filenames file_name file_path files paths",
+        "image_path image_name image_file img_path img_name",
+        "image img images image_id img_id sample sample_id",
+        "id id_code key",
+    ),
+    "name": ("name", "wnid", "class_name label_name", "class category species"),
     "probs": ("probs", "prob probabilities probability proba softmax y_prob y_proba y_score"),
     "logits": ("logits", "logit"),
     "outputs": ("output outputs scores score", "predictions preds pred prediction y_pred"),
@@ -44,6 +55,11 @@ _NAMES = {
 ROLES = {role: tuple(tuple(group.split()) for group in groups) for role, groups in _NAMES.items()}
 """Role → names, in groups: a name of an earlier group is read before those of later ones; the first is the role's own.
 Case, spaces and punctuation do not matter."""
+
+
+MISSING = ("", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "NULL", "null", "None", "<NA>", "#N/A")
+"""Cells of a text column that stand for nothing."""
+DELIMITERS = (",", ";", "\t", "|")
 
 
 def plain(name: str) -> str:
@@ -80,6 +96,24 @@ def find(
         if found:
             return found[0]
     return None
+
+
+_KNOWN = {name for groups in _PLAIN.values() for group in groups for name in group if name}
+
+
+def is_known(name: str) -> bool:
+    """Whether *name* has a role in any file."""
+    return plain(name) in _KNOWN
+
+
+def delimiter_of(header: str, order: Sequence[str] = DELIMITERS) -> str:
+    """The delimiter that makes most names of a header known ones; the first of *order* where several do."""
+
+    def known(delimiter: str) -> int:
+        return sum(is_known(name) for name in header.strip().replace('"', "").split(delimiter))
+
+    best = max(known(delimiter) for delimiter in order)
+    return next(d for d in order if known(d) == best) if best else order[0]
 
 
 def shown(names: Iterable[str], most: int = 12) -> str:

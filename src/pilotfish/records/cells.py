@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError, one_line
+from pilotfish.reading.columns import MISSING
 
-MISSING = ("", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "NULL", "null", "None", "<NA>", "#N/A")
-"""Cells of a text column that stand for nothing."""
 I64_MAX = np.iinfo(np.int64).max
 
 

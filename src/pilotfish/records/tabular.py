@@ -17,13 +17,11 @@ import pyarrow.parquet as pq
 
 from pilotfish.errors import RecordsError, one_line
 from pilotfish.files import MAX_JSON_BYTES
-from pilotfish.reading.columns import ROLES, plain
+from pilotfish.reading.columns import DELIMITERS, delimiter_of, is_known
 from pilotfish.reading.limits import check_size
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
 
 TABULAR = (".csv", ".tsv", ".parquet", ".json", ".jsonl")
-DELIMITERS = (",", ";", "\t", "|")
-_KNOWN = {plain(name) for groups in ROLES.values() for group in groups for name in group if name}
 
 
 def read_tabular(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
@@ -57,7 +55,7 @@ def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     check_size(str(path), 2 * path.stat().st_size, None, RecordsError)
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         head = file.readline(2**20)
-    delimiter = _delimiter(head, path.suffix.lower())
+    delimiter = delimiter_of(head, ("\t", ",", ";", "|") if path.suffix.lower() == ".tsv" else DELIMITERS)
     quoted_after_space = re.search(rf'(^|{re.escape(delimiter)})[ \t]+"', head) is not None
     if not quoted_after_space and path.stat().st_size <= MAX_JSON_BYTES:
         quoted_after_space = re.search(rf'{re.escape(delimiter)} +"'.encode(), path.read_bytes()) is not None
@@ -80,17 +78,6 @@ def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     if delimiter == usual:
         return table, ()
     return table, (f"{path.name}: its columns are separated by {delimiter!r}",)
-
-
-def _delimiter(head: str, suffix: str) -> str:
-    """The delimiter that makes most names of the header known ones; a comma where several do."""
-    order = ("\t", ",", ";", "|") if suffix == ".tsv" else DELIMITERS
-
-    def known(delimiter: str) -> int:
-        return sum(plain(name) in _KNOWN for name in head.strip().replace('"', "").split(delimiter))
-
-    best = max(known(delimiter) for delimiter in order)
-    return next(d for d in order if known(d) == best) if best else order[0]
 
 
 def _with_python(path: Path, delimiter: str) -> pa.Table:
@@ -165,7 +152,7 @@ def _columns(path: Path, document: Any) -> dict[str, list[Any]]:
         if all(isinstance(value, list) for value in values):
             return _even(path, document)
         if all(isinstance(value, dict) for value in values):
-            if any(plain(name) in _KNOWN for name in document):  # {column: {row: value}}
+            if any(is_known(name) for name in document):  # {column: {row: value}}
                 rows = list(dict.fromkeys(itertools.chain.from_iterable(values)))
                 return {name: [column.get(row) for row in rows] for name, column in document.items()}
             return {"id": list(document), **_of_rows(path, values)}  # {id: {column: value}}
