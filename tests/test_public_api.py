@@ -149,8 +149,14 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "options": None,
         },
     ),
-    "bench": ("cascade data", {"exit_ratio": None, "runs": 5, "samples": 500, "workers": None, "peers": True}),
-    "tune_runtime": ("cascade data", {"device": "cpu", "backends": None, "seconds": 20.0, "progress": None}),
+    "bench": (
+        "cascade data",
+        {"exit_ratio": None, "runs": 5, "samples": 500, "workers": None, "peers": True, "allow_python": ()},
+    ),
+    "tune_runtime": (
+        "cascade data",
+        {"device": "cpu", "backends": None, "seconds": 20.0, "progress": None, "allow_python": ()},
+    ),
     "train_exits": (
         "model data out",
         {
@@ -214,8 +220,8 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "progress": None,
         },
     ),
-    "export": ("cascade out", {"batched": False, "data": None, "samples": 64, "progress": None}),
-    "export_stages": ("cascade out", {"data": None, "samples": 64}),
+    "export": ("cascade out", {"batched": False, "data": None, "samples": 64, "progress": None, "allow_python": ()}),
+    "export_stages": ("cascade out", {"data": None, "samples": 64, "allow_python": ()}),
     "quantise": ("model data out", {"samples": 128, "calibration": "minmax", "progress": None}),
     "write_report": (
         "out",
@@ -275,7 +281,7 @@ def test_the_parameters_of(verb: str) -> None:
 def test_a_cascade_can(method: str) -> None:
     parameters = inspect.signature(getattr(pilotfish.Cascade, method)).parameters
     expected = {
-        "load": ["folder", "device"],
+        "load": ["folder", "device", "allow_python"],
         "predict": ["self", "inputs", "workers"],
         "set_operating_point": ["self", "max_drop", "max_cost", "min_accuracy"],
     }

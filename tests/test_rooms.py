@@ -13,6 +13,7 @@ import pilotfish
 SOURCE = Path(pilotfish.__file__).parent
 ROOMS = [
     "_version",
+    "text",
     "errors",
     "files",
     "reading",
@@ -31,7 +32,7 @@ ROOMS = [
     "cli",
     "__init__",
 ]
-TORCH_FREE = ["_version", "errors", "files", "reading", "records", "scores", "cascade", "plan", "report"]
+TORCH_FREE = ["_version", "text", "errors", "files", "reading", "records", "scores", "cascade", "plan", "report"]
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "sklearn", "transformers"}
 
 

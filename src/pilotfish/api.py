@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,14 +252,15 @@ def bench(
     samples: int = 500,
     workers: int | None = None,
     peers: bool = True,
+    allow_python: Collection[str] = (),
 ) -> BenchResult:
     """Time a cascade beside its stages alone, and beside other ways to run it (*peers*); see
-    :class:`pilotfish.runtime.times.BenchResult`."""
+    :class:`pilotfish.runtime.times.BenchResult`. *allow_python* as for :meth:`Cascade.load`."""
     from pilotfish.data import open_data
     from pilotfish.runtime import Cascade as Loaded
     from pilotfish.runtime import bench as run_bench
 
-    loaded = cascade if isinstance(cascade, Loaded) else Loaded.load(cascade)
+    loaded = cascade if isinstance(cascade, Loaded) else Loaded.load(cascade, allow_python=allow_python)
     samples_of = open_data(data)
     return run_bench(
         loaded, samples_of, exit_ratio=exit_ratio, runs=runs, samples=samples, workers=workers, peers=peers
@@ -274,18 +275,28 @@ def tune_runtime(
     backends: Sequence[str] | None = None,
     seconds: float = 20.0,
     progress: Progress | None = None,
+    allow_python: Collection[str] = (),
 ) -> RuntimeTuning:
     """Measure how each stage of the cascade in folder *cascade* runs fastest on *device* and keep that in the folder.
 
     data      samples on which the backends' answers are compared
     backends  names to try; all that need no compilation by default
     seconds   about how long each stage may take
+    allow_python  as for :meth:`Cascade.load`
     """
     from pilotfish.data import open_data
     from pilotfish.runtime import tune_runtime as run_tune
 
     samples_of = None if data is None else open_data(data)
-    return run_tune(cascade, samples_of, device=device, backends=backends, seconds=seconds, progress=progress)
+    return run_tune(
+        cascade,
+        samples_of,
+        device=device,
+        backends=backends,
+        seconds=seconds,
+        progress=progress,
+        allow_python=allow_python,
+    )
 
 
 def quantise(
@@ -316,28 +327,45 @@ def export(
     data: str | Dataset | None = None,
     samples: int = 64,
     progress: Progress | None = None,
+    allow_python: Collection[str] = (),
 ) -> ExportedCascade:
     """Write the cascade in folder *cascade* as the single ONNX file *out*, checked against the engine.
 
     batched  for any number of samples at a time, instead of exactly one
     data     samples to compare and time on; random inputs otherwise
+    allow_python  as for :meth:`Cascade.load`
     """
     from pilotfish.data import open_data
     from pilotfish.runtime.export import export as run_export
 
     samples_of = None if data is None else open_data(data)
-    return run_export(cascade, out, batched=batched, data=samples_of, samples=samples, progress=progress)
+    return run_export(
+        cascade,
+        out,
+        batched=batched,
+        data=samples_of,
+        samples=samples,
+        progress=progress,
+        allow_python=allow_python,
+    )
 
 
 def export_stages(
-    cascade: str | Path, out: str | Path, *, data: str | Dataset | None = None, samples: int = 64
+    cascade: str | Path,
+    out: str | Path,
+    *,
+    data: str | Dataset | None = None,
+    samples: int = 64,
+    allow_python: Collection[str] = (),
 ) -> ExportedStages:
     """Write every stage of the cascade in folder *cascade* as an ONNX file of its own into the folder *out*, with
-    ``stages.json``; exits of one network become its parts. *data*: samples to compare on; random inputs otherwise."""
+    ``stages.json``; exits of one network become its parts. *data*: samples to compare on; random inputs otherwise.
+    *allow_python* as for :meth:`Cascade.load`."""
     from pilotfish.data import open_data
     from pilotfish.runtime.export import export_stages as run_export
 
-    return run_export(cascade, out, data=None if data is None else open_data(data), samples=samples)
+    samples_of = None if data is None else open_data(data)
+    return run_export(cascade, out, data=samples_of, samples=samples, allow_python=allow_python)
 
 
 def write_report(

@@ -21,6 +21,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from pilotfish.text import one_line as one_line
+
 
 class PilotfishError(Exception):
     """Base of all errors that Pilotfish raises on purpose."""
@@ -73,11 +75,6 @@ class MissingExtraError(PilotfishError):
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed: pip install 'pilotfish[{extra}]'"
         )
-
-
-def one_line(text: str) -> str:
-    """*text* with line breaks, other control characters and unpaired surrogates escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(name: str, valid: Iterable[str], most: int = 5) -> str:

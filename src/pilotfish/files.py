@@ -6,7 +6,9 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from urllib.parse import quote, unquote
 from pilotfish.errors import PilotfishError, UnwritableError, UsageError
 
 MAX_JSON_BYTES = 256 * 2**20
+MAX_JSON_DEPTH = 40
 
 
 @contextlib.contextmanager
@@ -51,21 +54,43 @@ def write_text(target: Path, text: str) -> None:
 
 
 def write_json(target: Path, document: Any) -> None:
-    """Write *document* as indented JSON, atomically. Infinities are refused: JSON has none."""
-    write_text(target, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write *document* as indented JSON, atomically. Infinities are refused: JSON has none. UsageError for text that is
+    no Unicode, as an undecodable byte of a file name becomes."""
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = text[max(0, error.start - 40) : error.start + 40].strip()
+        raise UsageError(
+            f"{target}: cannot hold text that is no Unicode: {found!r}; rename what is called so"
+        ) from error
+    write_text(target, text)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON document says. ValueError, one line, for what is none or cannot be used: keys that stand twice,
+    numbers beyond float64, NaN, nesting beyond any document of ours, half of a surrogate pair."""
+    try:
+        plain = text.decode("utf-8") if isinstance(text, bytes) else text
+        document = json.loads(plain, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    _check_values(document, texts="\\u" in plain)
+    return document
 
 
 def read_json(path: Path, error_type: type[PilotfishError]) -> dict[str, Any]:
     """The JSON object in *path*; *error_type* when it is missing, too large, or not an object."""
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise error_type(f"{path}: {size:,} bytes of JSON, more than the {MAX_JSON_BYTES:,} allowed")
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+            raise error_type(f"{path}: cannot be read (not a regular file); expected a JSON document")
+        if found.st_size > MAX_JSON_BYTES:
+            raise error_type(f"{path}: {found.st_size:,} bytes of JSON, more than the {MAX_JSON_BYTES:,} allowed")
+        document = parse_json(path.read_bytes())
     except OSError as error:
         raise error_type(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise error_type(f"{path}: not valid JSON ({error})") from error
     if not isinstance(document, dict):
         raise error_type(f"{path}: expected a JSON object, found {type(document).__name__}")
@@ -119,6 +144,37 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return document
+
+
+def _check_values(document: Any, texts: bool) -> None:
+    """ValueError where *document* is too deep or holds numbers beyond float64 and, with *texts*, lone surrogates."""
+    level: list[Any] = [document]
+    for _ in range(MAX_JSON_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            kind = type(value)
+            if kind is dict:
+                below += value.values()
+                below += value if texts else ()
+            elif kind is list:
+                below += value
+            elif kind is float or kind is int:
+                _check_number(value)
+            elif texts and kind is str and not value.isascii():
+                value.encode()  # a UnicodeEncodeError is a ValueError
+        if not below:
+            return
+        level = below
+    raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep")
+
+
+def _check_number(value: float) -> None:
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an integer
+        finite = False
+    if not finite:
+        raise ValueError("it holds a number beyond float64")
 
 
 def _no_constant(name: str) -> float:

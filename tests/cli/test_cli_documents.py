@@ -13,6 +13,7 @@ import pytest
 from support.process import command
 
 P_KEYS = {"n", "accuracy", "base_accuracy", "drop", "drop_interval", "cost", "base_cost", "exit_ratio"}
+ALLOWED = ["--allow-python", "cli_pair:saver", "--allow-python", "cli_pair:base"]
 PAIR = ["python:cli_pair:saver", "python:cli_pair:base"]
 
 
@@ -110,7 +111,9 @@ def test_record(pictures: Path, tmp_path: Path) -> None:
 def test_bench(pictures: Path, tmp_path: Path) -> None:
     arguments = ["--data", "data.npz", "--exit-ratio", "50%", "--runs", "2", "--samples", "40"]
     out = tmp_path / "bench.json"
-    found = document(command(pictures, "bench", "cascade", *arguments, "--out", out, "--json"))
+    found = document(
+        command(pictures, "bench", "cascade", *arguments, *ALLOWED, "--out", out, "--json", PYTHONPATH=".")
+    )
     assert {"machine", "exit_ratio", "model_only", "end_to_end", "speedup"} <= found.keys()
     assert found["exit_ratio"] == [0.5, 0.5]
     for times in (found["model_only"], found["end_to_end"]):

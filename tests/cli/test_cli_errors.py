@@ -76,11 +76,12 @@ def test_every_other_error_is_1_and_says_what_to_do(arguments: list[str], said: 
 
 
 def test_an_unexpected_error_is_one_line_and_asks_for_a_report(tmp_path: Path) -> None:
-    """A fault of ours, made by a module that breaks what the command imports."""
+    """A bug, made by a module that breaks what the command imports."""
     fail = "def fail(path):\n    raise KeyError('two\\nlines')\n"
     (tmp_path / "sitecustomize.py").write_text(f"import pilotfish.records\n{fail}pilotfish.records.open_run = fail\n")
     said = refusal(tmp_path, "savers", "run", "--base", "b", PYTHONPATH=str(tmp_path))
     assert said.startswith("KeyError: ")
+    assert "(this is a bug; " in said
     assert "PILOTFISH_DEBUG=1 shows where" in said
     shown = command(tmp_path, "savers", "run", "--base", "b", PYTHONPATH=str(tmp_path), PILOTFISH_DEBUG="1")
     assert shown.returncode == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,20 @@ import pytest
 
 from support.process import command, refusal
 
+ALLOWED = ("--allow-python", "cli_pair:saver", "--allow-python", "cli_pair:base")
 KEYS = {"input", "prediction", "name", "confidence", "stage", "error"}
 
 
+def predict(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return command(folder, "predict", "cascade", *arguments, *ALLOWED, PYTHONPATH=".")
+
+
+def refused(folder: Path, *arguments: object) -> str:
+    return refusal(folder, "predict", "cascade", *arguments, *ALLOWED, PYTHONPATH=".")
+
+
 def answers(folder: Path, *arguments: object) -> list[dict[str, Any]]:
-    ended = command(folder, "predict", "cascade", *arguments, "--json")
+    ended = predict(folder, *arguments, "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)["answers"]
     assert all(set(answer) == KEYS for answer in found)
@@ -49,26 +59,26 @@ def test_any_answer_is_success_and_the_rest_have_errors(pictures: Path, tmp_path
     found = answers(pictures, tmp_path / "broken.jpg", "photos/1.png", tmp_path / "gone.png")
     assert [a["error"] is None for a in found] == [False, True, False]
     assert "there is no such file" in found[2]["error"]
-    table = command(pictures, "predict", "cascade", tmp_path / "gone.png", "photos/1.png")
+    table = predict(pictures, tmp_path / "gone.png", "photos/1.png")
     assert table.returncode == 0
     assert "there is no such file" in table.stdout
 
 
 def test_no_answer_at_all_is_an_error(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"")
-    said = refusal(pictures, "predict", "cascade", tmp_path / "broken.jpg", tmp_path / "gone.png", "--json")
+    said = refused(pictures, tmp_path / "broken.jpg", tmp_path / "gone.png", "--json")
     assert said.startswith("none of the 2 inputs could be answered; ")
     assert "it is empty (0 bytes)" in said
     (tmp_path / "nothing").mkdir()
-    assert "nothing holds no images" in refusal(pictures, "predict", "cascade", tmp_path / "nothing")
+    assert "nothing holds no images" in refused(pictures, tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("floats", [False, True])
 def test_arrays_that_are_no_images(floats: bool, pictures: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "odd.npz", x=np.zeros((3, 8, 8, 3) if floats else (3, 7), np.float32))
-    said = refusal(pictures, "predict", "cascade", tmp_path / "odd.npz")
+    said = refused(pictures, tmp_path / "odd.npz")
     assert "is not an image; expected uint8 (H, W) or (H, W, 3)" in said
-    said = refusal(pictures, "predict", "cascade", tmp_path / "odd.npz", "photos/1.png")
+    said = refused(pictures, tmp_path / "odd.npz", "photos/1.png")
     assert "holds many samples; give one .npz file alone, or image files" in said
 
 
@@ -76,9 +86,9 @@ def test_another_operating_point(pictures: Path) -> None:
     everything = answers(pictures, "data.npz", "--max-drop", "100%")
     assert {a["stage"] for a in everything} == {0}
     assert {a["stage"] for a in answers(pictures, "data.npz", "--max-drop", "0")} == {0, 1}
-    assert "write 50%" not in refusal(pictures, "predict", "cascade", "photos", "--max-drop", "-90%")
-    assert "no such cost" in refusal(pictures, "predict", "cascade", "photos", "--max-cost", "100")
-    assert "exactly one of" in refusal(pictures, "predict", "cascade", "photos", "--max-drop", "1%", "--max-cost", "9")
+    assert "write 50%" not in refused(pictures, "photos", "--max-drop", "-90%")
+    assert "no such cost" in refused(pictures, "photos", "--max-cost", "100")
+    assert "exactly one of" in refused(pictures, "photos", "--max-drop", "1%", "--max-cost", "9")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file names are always valid Unicode")
@@ -86,13 +96,13 @@ def test_a_file_name_that_is_no_unicode(pictures: Path, tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
     shutil.copyfile(pictures / "photos" / "0.png", odd)
     assert answers(pictures, odd)[0]["prediction"] == answers(pictures, "photos/0.png")[0]["prediction"]
-    assert command(pictures, "predict", "cascade", odd).returncode == 0
+    assert predict(pictures, odd).returncode == 0
 
 
 def test_a_cascade_of_other_weights_is_refused(pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(pictures / "cascade", tmp_path / "cascade")
     source = (pictures / "cli_pair.py").read_text()
     (tmp_path / "cli_pair.py").write_text(source.replace('"b" * 64', '"c" * 64'))
-    said = refusal(tmp_path, "predict", "cascade", pictures / "photos")
+    said = refused(tmp_path, pictures / "photos")
     assert "the thresholds were made for weights bbbbbbbbbbbb" in said
     assert "record the model again and tune again" in said

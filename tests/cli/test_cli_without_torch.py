@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -54,14 +55,16 @@ def test_planning_and_reporting(imported: Path, tmp_path: Path, bare: dict[str, 
 def test_models_in_numpy_are_recorded_and_run(pictures: Path, tmp_path: Path, bare: dict[str, str]) -> None:
     shutil.copy(pictures / "cli_pair.py", tmp_path)
     pair = "python:cli_pair:saver,python:cli_pair:base"
+    allowed = ["--allow-python", "cli_pair:saver", "--allow-python", "cli_pair:base"]
+    bare = {**bare, "PYTHONPATH": os.pathsep.join([bare["PYTHONPATH"], str(tmp_path)])}
     for arguments in (
         ["record", "--data", pictures / "data.npz", "--model", pair, "--run", "run", "--no-timing"],
         ["tune", "run", "--stages", pair, "--max-drop", "5%", "--out", "cascade"],
-        ["bench", "cascade", "--data", pictures / "data.npz", "--runs", "1", "--samples", "20"],
+        ["bench", "cascade", "--data", pictures / "data.npz", "--runs", "1", "--samples", "20", *allowed],
     ):
         ended = command(tmp_path, *arguments, **bare)
         assert ended.returncode == 0, ended.stderr
-    ended = command(tmp_path, "predict", "cascade", pictures / "photos", "--json", **bare)
+    ended = command(tmp_path, "predict", "cascade", pictures / "photos", "--json", *allowed, **bare)
     assert len(json.loads(ended.stdout)["answers"]) == 6
 
 

@@ -52,6 +52,11 @@ class Pair:
     tuning: Tuning
 
     @property
+    def allowed(self) -> tuple[str, ...]:
+        """Its code, as ``allow_python`` takes it."""
+        return tuple(f"{self.module.__name__}:{name}" for name in ("saver", "base", "third"))
+
+    @property
     def cascade(self) -> Path:
         """A cascade folder, written again at every call."""
         return self.tuning.save(self.folder / "cascade")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cascade(pair: Pair) -> Cascade:
-    return Cascade.load(pair.cascade)
+    return Cascade.load(pair.cascade, allow_python=pair.allowed)
 
 
 def assert_consistent(result: BenchResult, runs: int) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def test_answers_are_those_that_planning_counted_on(pair: Pair) -> None:
-    cascade = Cascade.load(pair.cascade)
+    cascade = Cascade.load(pair.cascade, allow_python=pair.allowed)
     saver, base = (pair.run.read(name).outputs for name in pair.stages)
     scores = score("max_prob", saver).values
     threshold = cascade.artefact.operating_point.thresholds[0]
@@ -43,7 +43,7 @@ def test_answers_are_those_that_planning_counted_on(pair: Pair) -> None:
 
 
 def test_files_arrays_and_data_sets_have_the_same_answers(pair: Pair, photos: list[Path]) -> None:
-    cascade = Cascade.load(pair.cascade)
+    cascade = Cascade.load(pair.cascade, allow_python=pair.allowed)
     by_file = cascade.predict(photos)
     assert [a.input for a in by_file] == [str(p) for p in photos]
     for other in (
@@ -57,7 +57,7 @@ def test_files_arrays_and_data_sets_have_the_same_answers(pair: Pair, photos: li
 
 
 def test_order_and_identity_hold_for_any_order_of_inputs(pair: Pair, photos: list[Path]) -> None:
-    cascade = Cascade.load(pair.cascade)
+    cascade = Cascade.load(pair.cascade, allow_python=pair.allowed)
     found = {a.input: (a.prediction, a.stage) for a in cascade.predict(photos)}
     shuffled = [photos[i] for i in np.random.default_rng(0).permutation(20)]
     again = cascade.predict([*shuffled, *shuffled])
@@ -67,7 +67,7 @@ def test_order_and_identity_hold_for_any_order_of_inputs(pair: Pair, photos: lis
 
 
 def test_a_broken_input_has_an_error_of_its_own(pair: Pair, photos: list[Path]) -> None:
-    cascade = Cascade.load(pair.cascade)
+    cascade = Cascade.load(pair.cascade, allow_python=pair.allowed)
     expected = cascade.predict(photos)
     broken = pair.folder / "broken.png"
     broken.write_bytes(photos[0].read_bytes()[:60])
@@ -92,35 +92,35 @@ def test_a_broken_input_has_an_error_of_its_own(pair: Pair, photos: list[Path]) 
 )
 def test_inputs_that_are_none(pair: Pair, inputs: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
-        Cascade.load(pair.cascade).predict(inputs)
+        Cascade.load(pair.cascade, allow_python=pair.allowed).predict(inputs)
 
 
 def test_a_folder_without_images_is_an_error(pair: Pair) -> None:
     (pair.folder / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no images"):
-        Cascade.load(pair.cascade).predict([pair.folder / "empty"])
+        Cascade.load(pair.cascade, allow_python=pair.allowed).predict([pair.folder / "empty"])
 
 
 def test_no_inputs_have_no_answers(pair: Pair) -> None:
-    assert Cascade.load(pair.cascade).predict([]) == []
+    assert Cascade.load(pair.cascade, allow_python=pair.allowed).predict([]) == []
 
 
 def test_other_weights_and_other_preprocessing_are_refused(pair: Pair) -> None:
     pair.module.saver.weights_hash = "x" * 64
     with pytest.raises(ArtefactError, match=r"thresholds were made for weights ssssssssssss, python:.*:saver has xxxx"):
-        Cascade.load(pair.cascade)
+        Cascade.load(pair.cascade, allow_python=pair.allowed)
     pair.module.saver.weights_hash = "s" * 64
-    assert Cascade.load(pair.cascade)
+    assert Cascade.load(pair.cascade, allow_python=pair.allowed)
     chain = pair.module.base.preprocessing
     pair.module.base.preprocessing = dataclasses.replace(chain, interpolation="bilinear", mean=(0.4,) * 3)
     with pytest.raises(ArtefactError, match=r"made for other preprocessing \(interpolation, mean differ\)"):
-        Cascade.load(pair.cascade)
+        Cascade.load(pair.cascade, allow_python=pair.allowed)
 
 
 def test_a_model_that_is_gone_is_named(pair: Pair) -> None:
     del pair.module.base
     with pytest.raises(ModelError, match="has no 'base'"):
-        Cascade.load(pair.cascade)
+        Cascade.load(pair.cascade, allow_python=pair.allowed)
 
 
 def test_imported_predictions_plan_and_do_not_run(pair: Pair) -> None:
@@ -131,11 +131,11 @@ def test_imported_predictions_plan_and_do_not_run(pair: Pair) -> None:
     run.write(import_file(pair.folder / "api.npz", "somebody's API"))
     folder = tune(run, (pair.stages[0], "somebody's API"), max_drop=0.05).save(pair.folder / "imported")
     with pytest.raises(ArtefactError, match="stage somebody's API was planned from imported predictions"):
-        Cascade.load(folder)
+        Cascade.load(folder, allow_python=pair.allowed)
 
 
 def test_the_operating_point_moves_along_the_frontier(pair: Pair) -> None:
-    cascade = Cascade.load(pair.cascade)
+    cascade = Cascade.load(pair.cascade, allow_python=pair.allowed)
     tuned = cascade.artefact
     with pytest.raises(BudgetError, match="the best accuracy that can be reached is"):
         cascade.set_operating_point(min_accuracy=1.0)
@@ -159,7 +159,7 @@ def test_the_operating_point_moves_along_the_frontier(pair: Pair) -> None:
 
 def test_a_run_in_progress_keeps_the_point_it_began_with(pair: Pair) -> None:
     everybody = dataclasses.replace(pair.tuning.artefact, operating_point=OperatingPoint((-math.inf,)))
-    cascade = Cascade.load(save_artefact(everybody, pair.folder / "everybody"))
+    cascade = Cascade.load(save_artefact(everybody, pair.folder / "everybody"), allow_python=pair.allowed)
     begun, moved, found = threading.Event(), threading.Event(), []
 
     class Watched:

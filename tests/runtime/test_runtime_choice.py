@@ -33,7 +33,7 @@ def test_choices_are_kept_and_used(pair: Pair) -> None:
     assert read_choices(folder, artefact, "cpu") is None
     write_choices(folder, artefact, "cpu", CHOICES, {"created": "today"})
     assert read_choices(folder, artefact, "cpu") == CHOICES
-    cascade = Cascade.load(folder)
+    cascade = Cascade.load(folder, allow_python=pair.allowed)
     assert [(s.batch_size, s.lanes) for s in cascade.engine_stages()] == [(16, 2), (4, 1)]
     expected = Cascade(artefact, cascade.models).predict(pair.data)
     assert cascade.predict(pair.data) == expected
@@ -73,11 +73,11 @@ def test_a_damaged_file_is_named(damage: Any, pair: Pair) -> None:
     damage(entry["stages"][1])
     path.write_text(json.dumps(document))
     if entry["stages"][1] == {}:  # all defaults: a stage that nobody measured
-        assert Cascade.load(folder).choices[1] == StageRuntime()
+        assert Cascade.load(folder, allow_python=pair.allowed).choices[1] == StageRuntime()
         return
     assert entry["stages"][1] != before
     with pytest.raises(ArtefactError, match=r"json: cannot be used .*delete it and run pilotfish tune-runtime"):
-        Cascade.load(folder)
+        Cascade.load(folder, allow_python=pair.allowed)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": 99, "devices": {}}', '{"schema": 1}'])
@@ -85,7 +85,7 @@ def test_a_file_that_is_none(text: str, pair: Pair) -> None:
     folder = pair.cascade
     (folder / FILE).write_text(text)
     with pytest.raises(ArtefactError, match=r"runtime\.json"):
-        Cascade.load(folder)
+        Cascade.load(folder, allow_python=pair.allowed)
 
 
 def test_without_a_measurement_onnx_runtime_gets_one_call_per_core(pair: Pair) -> None:
@@ -113,13 +113,13 @@ def test_tuning_finds_the_batch_size_that_a_model_likes(pair: Pair) -> None:
 
 def test_tune_runtime_keeps_what_it_found(pair: Pair) -> None:
     folder = pair.cascade
-    expected = Cascade.load(folder).predict(pair.data)
+    expected = Cascade.load(folder, allow_python=pair.allowed).predict(pair.data)
     calls: list[tuple[str, int, int]] = []
-    found = tune_runtime(folder, pair.data, seconds=0.2, progress=lambda *c: calls.append(c))
-    assert [s.chosen for s in found.stages] == list(Cascade.load(folder).choices)
+    found = tune_runtime(folder, pair.data, seconds=0.2, progress=lambda *c: calls.append(c), allow_python=pair.allowed)
+    assert [s.chosen for s in found.stages] == list(Cascade.load(folder, allow_python=pair.allowed).choices)
     assert all(s.chosen.backend == "python" and s.chosen.max_difference == 0 for s in found.stages)
     assert {what for what, _, _ in calls} == {f"timing {name}" for name in pair.stages}
-    again = Cascade.load(folder).predict(pair.data)
+    again = Cascade.load(folder, allow_python=pair.allowed).predict(pair.data)
     assert [(a.prediction, a.stage) for a in again] == [(a.prediction, a.stage) for a in expected]
     json.dumps(found.to_json(), allow_nan=False)
 
@@ -127,11 +127,11 @@ def test_tune_runtime_keeps_what_it_found(pair: Pair) -> None:
 def test_what_tune_runtime_refuses(pair: Pair) -> None:
     folder = pair.cascade
     with pytest.raises(UsageError, match="no backend 'onx'; nearest names: "):
-        tune_runtime(folder, pair.data, backends=["onx"])
+        tune_runtime(folder, pair.data, backends=["onx"], allow_python=pair.allowed)
     with pytest.raises(UsageError, match="none of the backends onnxruntime can run"):
-        tune_runtime(folder, pair.data, backends=["onnxruntime"])
+        tune_runtime(folder, pair.data, backends=["onnxruntime"], allow_python=pair.allowed)
     with pytest.raises(UsageError, match=r"does not say what its inputs look like; name data"):
-        tune_runtime(folder, seconds=0.1)
+        tune_runtime(folder, seconds=0.1, allow_python=pair.allowed)
 
 
 def checkpoints(folder: Path) -> list[str]:

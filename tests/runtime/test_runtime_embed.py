@@ -122,7 +122,7 @@ def test_weights_outside_the_folder_are_refused(how: str, embedded: tuple[Path, 
 
 def test_a_callable_has_no_weights_to_copy(pair: Pair, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"weights of python:.*:saver cannot be embedded; leave --embed out"):
-        save_with_weights(pair.tuning.artefact, tmp_path / "embedded")
+        save_with_weights(pair.tuning.artefact, tmp_path / "embedded", pair.allowed)
     assert not (tmp_path / "embedded" / "cascade.json").exists()
 
 
@@ -130,4 +130,4 @@ def test_models_that_changed_since_they_were_recorded_are_not_embedded(pair: Pai
     changed: Any = pair.module.saver
     changed.weights_hash = "x" * 64
     with pytest.raises(ArtefactError, match="the thresholds were made for weights"):
-        save_with_weights(pair.tuning.artefact, tmp_path / "embedded")
+        save_with_weights(pair.tuning.artefact, tmp_path / "embedded", pair.allowed)

@@ -36,8 +36,10 @@ def test_the_answers_are_those_of_the_engine(method: str, pair: Pair) -> None:
     record(pair.data, third, pair.run, options=OPTIONS)
     stages = [pair.stages[0], third, pair.stages[1]]
     folder = tune(pair.run, stages, max_drop=0.2, holdout=0, method=method).save(pair.folder / method)
-    cascade = Cascade.load(folder)
-    for one, other in zip(predict_sequentially(folder, pair.data), cascade.predict(pair.data), strict=True):
+    cascade = Cascade.load(folder, allow_python=pair.allowed)
+    for one, other in zip(
+        predict_sequentially(folder, pair.data, allow_python=pair.allowed), cascade.predict(pair.data), strict=True
+    ):
         if one.stage == other.stage:
             assert (one.input, one.prediction, one.error) == (other.input, other.prediction, None)
             assert one.confidence == pytest.approx(other.confidence)
@@ -60,7 +62,7 @@ def test_one_model_is_held_at_a_time(pair: Pair, monkeypatch: pytest.MonkeyPatch
         return model
 
     monkeypatch.setattr(sequential, "load_stage", watched)
-    predict_sequentially(pair.cascade, pair.data)
+    predict_sequentially(pair.cascade, pair.data, allow_python=pair.allowed)
     assert loaded == list(pair.stages)
 
 
@@ -73,7 +75,7 @@ def test_a_run_that_was_killed_goes_on(after: int, pair: Pair, monkeypatch: pyte
     monkeypatch.setattr(sequential, "STRETCH", 70)
     monkeypatch.setattr(sequential, "SECONDS", 0.0)
     folder, state = pair.cascade, pair.folder / "state.npz"
-    expected = answers(predict_sequentially(folder, pair.data))
+    expected = answers(predict_sequentially(folder, pair.data, allow_python=pair.allowed))
     asked: list[int] = []
 
     def kill(what: str, done: int, of: int) -> None:
@@ -82,7 +84,7 @@ def test_a_run_that_was_killed_goes_on(after: int, pair: Pair, monkeypatch: pyte
             raise Killed
 
     with pytest.raises(Killed):
-        predict_sequentially(folder, pair.data, state=state, progress=kill)
+        predict_sequentially(folder, pair.data, state=state, progress=kill, allow_python=pair.allowed)
     seen: list[int] = []
     own = pair.module.saver
 
@@ -92,34 +94,36 @@ def test_a_run_that_was_killed_goes_on(after: int, pair: Pair, monkeypatch: pyte
 
     counted.preprocessing, counted.weights_hash = own.preprocessing, own.weights_hash  # type: ignore[attr-defined]
     monkeypatch.setattr(pair.module, "saver", counted)
-    assert answers(predict_sequentially(folder, pair.data, state=state)) == expected
+    assert answers(predict_sequentially(folder, pair.data, state=state, allow_python=pair.allowed)) == expected
     assert sum(seen) == max(0, 300 - 70 * after)  # nothing is computed twice
-    assert answers(predict_sequentially(folder, pair.data, state=state)) == expected  # all is known
+    assert (
+        answers(predict_sequentially(folder, pair.data, state=state, allow_python=pair.allowed)) == expected
+    )  # all is known
 
 
 def test_a_state_of_something_else_is_refused(pair: Pair, photos: list[Path]) -> None:
     folder, state = pair.cascade, pair.folder / "state.npz"
-    predict_sequentially(folder, photos, state=state)
+    predict_sequentially(folder, photos, state=state, allow_python=pair.allowed)
     with pytest.raises(ArtefactError, match="is the state of another cascade, operating point or list of inputs"):
-        predict_sequentially(folder, photos[:-1], state=state)
+        predict_sequentially(folder, photos[:-1], state=state, allow_python=pair.allowed)
     moved = load_artefact(folder).at(max_cost="100%") if load_artefact(folder).cost_key else None
     if moved is not None and moved.operating_point != load_artefact(folder).operating_point:
         with pytest.raises(ArtefactError, match="is the state of another cascade"):
-            predict_sequentially(folder, photos, artefact=moved, state=state)
+            predict_sequentially(folder, photos, artefact=moved, state=state, allow_python=pair.allowed)
     for content in (b"", b"junk", state.read_bytes()[:200]):
         state.write_bytes(content)
         with pytest.raises(ArtefactError, match="not a state that can be gone on with"):
-            predict_sequentially(folder, photos, state=state)
+            predict_sequentially(folder, photos, state=state, allow_python=pair.allowed)
 
 
 def test_broken_inputs_have_errors_of_their_own(pair: Pair, photos: list[Path]) -> None:
     photos[3].write_bytes(b"\x89PNG\r\n\x1a\n broken")
     missing = photos[0].parent / "missing.png"
-    found = predict_sequentially(pair.cascade, [*photos, missing])
-    assert answers(found) == answers(Cascade.load(pair.cascade).predict([*photos, missing]))
+    found = predict_sequentially(pair.cascade, [*photos, missing], allow_python=pair.allowed)
+    assert answers(found) == answers(Cascade.load(pair.cascade, allow_python=pair.allowed).predict([*photos, missing]))
     assert [i for i, a in enumerate(found) if a.error] == [3, len(photos)]
 
 
 def test_no_inputs_have_no_answers(pair: Pair) -> None:
-    assert predict_sequentially(pair.cascade, []) == []
+    assert predict_sequentially(pair.cascade, [], allow_python=pair.allowed) == []
     assert Run(pair.run.path).models()

@@ -3,7 +3,7 @@
 from pilotfish.cascade.artefact import ALONE, Artefact, InForce, OperatingPoint, Stage
 from pilotfish.cascade.budget import Budget, choose, make_budget
 from pilotfish.cascade.exits import from_bins, leaves
-from pilotfish.cascade.folder import load_artefact, save_artefact, weights_path
+from pilotfish.cascade.folder import check_target, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
 from pilotfish.cascade.given import given_drop, given_share
 from pilotfish.cascade.numbers import from_json, to_json
@@ -23,6 +23,7 @@ __all__ = [
     "Rule",
     "RuleKind",
     "Stage",
+    "check_target",
     "choose",
     "decide",
     "from_bins",

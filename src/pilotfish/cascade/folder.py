@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args, get_type_hints
@@ -14,6 +15,7 @@ from pilotfish.cascade.frontier import Frontier, exit_sets_from_json, exit_sets_
 from pilotfish.cascade.numbers import from_json, to_json
 from pilotfish.cascade.performance import Performance
 from pilotfish.cascade.rule import Rule, rule_from_json
+from pilotfish.cascade.score_file import FILE_NAME as SCORES_FILE
 from pilotfish.cascade.score_file import read_scores, save_parameters, scores_document
 from pilotfish.errors import ArtefactError
 from pilotfish.files import read_json, write_json
@@ -21,17 +23,46 @@ from pilotfish.files import read_json, write_json
 SCHEMA_VERSION = 2
 READS = (1, 2)  # version 1 had one plain score for all stages
 FILE_NAME = "cascade.json"
+WEIGHTS = "weights"
+KINDS_OF_GUARANTEE = ("drop", "accuracy", "agreement", "cost")
+OWN_NAMES = (FILE_NAME, SCORES_FILE, "runtime.json", WEIGHTS)
 
 
 def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
-    """Write ``cascade.json`` into *folder*, atomically; returns the folder."""
+    """Write ``cascade.json`` into *folder*, atomically; returns the folder. ArtefactError where :func:`check_target`
+    refuses it."""
     target = Path(folder)
+    check_target(target)
     stages = tuple(dataclasses.replace(stage, files=_files(stage, target)) for stage in artefact.stages)
     document = to_document(dataclasses.replace(artefact, stages=stages))
     target.mkdir(parents=True, exist_ok=True)
     save_parameters(artefact.scores, target)
     write_json(target / FILE_NAME, document)
     return target
+
+
+def check_target(folder: Path) -> None:
+    """ArtefactError where a cascade cannot be written into *folder* without harm: it holds something else, or what
+    would be written there is a link."""
+    if not folder.is_dir():
+        return  # nothing there, or a file: said when the folder is made
+    for name in OWN_NAMES:
+        if (folder / name).is_symlink():
+            raise ArtefactError(
+                f"{folder / name} is a link; a cascade is not written through links: name another folder"
+            )
+    there = {path.name for path in folder.iterdir()}
+    if not there or there == {WEIGHTS} or _is_ours(folder / FILE_NAME):
+        return  # a folder with weights alone is one whose embedding was cut off
+    found = f"a {FILE_NAME} of something else" if FILE_NAME in there else sorted(there)[0]
+    raise ArtefactError(f"{folder} is no cascade folder (it holds {found}); name a new or an empty one")
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        return file.is_file() and {"schema_version", "stages"} <= read_json(file, ArtefactError).keys()
+    except ArtefactError:
+        return False
 
 
 def load_artefact(folder: str | Path) -> Artefact:
@@ -87,11 +118,11 @@ def from_document(document: dict[str, Any], where: str, folder: Path | None = No
         budget = None if point["budget"] is None else _budget(**point["budget"])
         evaluation = document["evaluation"]
         _expect(document["origin"], dict, "origin")
-        _expect(document["guarantee"], dict | None, "guarantee")
+        _check_guarantee(document["guarantee"])
         _expect(document["cost_key"], str | None, "cost_key")
         sets = point.get("exit_sets")
         scores = document["scores"] if version > 1 else _version_1_scores(document)
-        return Artefact(
+        made = Artefact(
             stages=tuple(_stage(entry, where) for entry in document["stages"]),
             score=str(document["score"]),
             scores=read_scores(scores, folder, where),
@@ -109,12 +140,39 @@ def from_document(document: dict[str, Any], where: str, folder: Path | None = No
             origin=document["origin"],
             guarantee=document["guarantee"],
         )
+        _check_together(made)
+        return made
     except ArtefactError as error:
         raise error if where in str(error) else ArtefactError(f"{where}: {error}") from error
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"[:160]
         raise ArtefactError(
-            f"{where}: damaged or incomplete ({error!r}); write it again with `pilotfish tune`"
+            f"{where}: damaged or incomplete ({reason}); write it again with `pilotfish tune`"
         ) from error
+
+
+def _check_together(artefact: Artefact) -> None:
+    """ArtefactError where parts that are each sound do not belong together."""
+    stages = len(artefact.stages)
+    if stages < 2:
+        raise ArtefactError(f"a cascade has a saver and a base, found {stages} stage")
+    for what, part in (("calibration", artefact.calibration), ("evaluation", artefact.evaluation)):
+        if part is not None and len(part.exit_ratio) != stages:
+            raise ArtefactError(f"{what} has {len(part.exit_ratio)} exit ratios for {stages} stages")
+    sets = artefact.operating_point.exit_sets
+    if sets is not None and len(sets) != stages - 1:
+        raise ArtefactError(f"the operating point has {len(sets)} exit sets for {stages} stages")
+
+
+def _check_guarantee(guarantee: Any) -> None:
+    _expect(guarantee, dict | None, "guarantee")
+    if guarantee is None:
+        return
+    if guarantee.get("kind") not in KINDS_OF_GUARANTEE:
+        raise TypeError(f"unknown kind of guarantee {str(guarantee.get('kind'))[:60]!r}")
+    for key in {"target", "bound", "confidence", "n"} & guarantee.keys():
+        _expect(guarantee[key], int if key == "n" else int | float, f"the guarantee's {key}")
+        float(guarantee[key])
 
 
 def _version_1_scores(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -144,12 +202,18 @@ def _stage(entry: dict[str, Any], where: str) -> Stage:
     _expect(stage.class_names, list | None, "class_names")
     _expect(stage.costs, dict, "costs")
     for key, cost in stage.costs.items():
-        _expect(cost, int | float, f"cost {key!r}")
-        float(cost)  # an integer may be beyond it
+        _expect(cost, int | float, f"cost {key[:60]!r}")
+        if not (math.isfinite(cost) and cost >= 0):
+            raise ValueError(f"cost {key[:60]!r} is {cost}, no finite number of at least 0")
+    if stage.n_classes is not None and stage.n_classes < 1:
+        raise ValueError(f"n_classes is {stage.n_classes}")
     _expect(stage.files, list | tuple, "files")
     stage = dataclasses.replace(stage, files=tuple(str(file) for file in stage.files if "\0" not in str(file)))
     if stage.class_names is not None:
-        stage = dataclasses.replace(stage, class_names=tuple(str(name) for name in stage.class_names))
+        names = tuple(str(name) for name in stage.class_names)
+        if stage.n_classes is not None and stage.n_classes != len(names):
+            raise ValueError(f"stage {stage.name} has {stage.n_classes} classes and {len(names)} class_names")
+        stage = dataclasses.replace(stage, class_names=names)
     if stage.weights_file is not None:
         inside = PurePosixPath(stage.weights_file)
         if inside.is_absolute() or ".." in inside.parts or set(stage.weights_file) & {"\\", "\0"}:

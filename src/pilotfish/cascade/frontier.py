@@ -93,8 +93,10 @@ class Frontier:
         columns = [c for c in (frontier.accuracy, frontier.drop, frontier.cost) if c is not None]
         if n == 0 or frontier.exit_ratio.shape != (n, stages) or any(column.shape != (n,) for column in columns):
             raise ArtefactError(f"the frontier is damaged: its columns do not have {n} policies of {stages} stages")
-        if any(np.isnan(column).any() for column in (*columns, frontier.exit_ratio)):
+        if not all(np.isfinite(column).all() for column in (*columns, frontier.exit_ratio)):
             raise ArtefactError("the frontier is damaged: some of its numbers are missing")
+        if any(((column < 0) | (column > 1)).any() for column in (frontier.accuracy, frontier.exit_ratio)):
+            raise ArtefactError("the frontier is damaged: an accuracy or an exit ratio is no share")
         if frontier.exit_sets is not None and [len(s) for s in frontier.exit_sets] != [stages - 1] * n:
             raise ArtefactError(f"the frontier is damaged: its exit sets are not {n} policies of {stages} stages")
         return frontier

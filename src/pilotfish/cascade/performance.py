@@ -44,7 +44,12 @@ class Performance:
             for value in (*numbers, *(c for c in (entry.cost, entry.base_cost) if c is not None)):
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise TypeError(f"{value!r} is not a number")
-                float(value)  # an integer may be beyond it
+                if not math.isfinite(value):  # OverflowError for an integer beyond float64
+                    raise ValueError(f"{value} is not finite")
+            if not isinstance(entry.n, int) or entry.n < 0 or not all(0 <= r <= 1 for r in entry.exit_ratio):
+                raise ValueError("n is no count, or an exit ratio no share")
+            if not (0 <= entry.accuracy <= 1 and 0 <= entry.base_accuracy <= 1):
+                raise ValueError("an accuracy is no share")
             return entry
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtefactError(f"a performance entry is damaged: {error!r}") from error

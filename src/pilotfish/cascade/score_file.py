@@ -92,7 +92,7 @@ def _arrays(folder: Path | None, where: str) -> dict[str, Any]:
         raise ArtefactError(f"{where}: {FILE_NAME} has {path.stat().st_size} bytes, {MAX_BYTES} at most; refused")
     try:
         arrays: dict[str, Any] = load_file(path)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:  # unknown dtypes
         raise ArtefactError(f"{where}: {FILE_NAME} is damaged ({error}); tune again") from error
     for key, array in arrays.items():
         if array.dtype != np.float64 or not np.isfinite(array).all():

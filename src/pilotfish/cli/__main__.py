@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+if not sys.flags.safe_path and sys.path[:1] in ([os.getcwd()], [""]):
+    del sys.path[
+        0
+    ]  # nothing in the working directory is imported that nobody named; the installed script has no such entry
+
 from pilotfish.cli.main import run
 
 run()

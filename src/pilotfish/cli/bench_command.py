@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pilotfish.cli.parse import AllowPython
+
 if TYPE_CHECKING:
     from pilotfish.runtime import BenchResult
     from pilotfish.runtime.spread import Spread
@@ -32,6 +34,7 @@ def bench(
     ] = None,
     peers: Annotated[bool, typer.Option(help="Also time other ways to run the same cascade.")] = True,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
+    allow_python: AllowPython = None,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Also write the JSON document to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PATH", help="Also draw the times, as .png or .svg.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -58,7 +61,7 @@ def bench(
     if plot is not None:
         plot_format(plot)  # refused before minutes of work
     with progress_bars() as progress:
-        loaded = Cascade.load(cascade, device)
+        loaded = Cascade.load(cascade, device, allow_python=allow_python or ())
         result = run_bench(
             loaded,
             load_data(data),

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.parse import AllowPython
+
 
 def export(
     cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
@@ -24,6 +26,7 @@ def export(
         str | None, typer.Option(metavar="SPEC", help="Samples to compare and time on; random inputs otherwise.")
     ] = None,
     samples: Annotated[int, typer.Option(metavar="N", min=1, help="Samples to compare on, at most.")] = 64,
+    allow_python: AllowPython = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Write a cascade as one ONNX graph, checked against the engine, for programs that know nothing of Pilotfish.
@@ -42,7 +45,13 @@ def export(
     if by_stage:
         if batched:
             raise UsageError("--by-stage writes files for any batch size; leave --batched out")
-        written = export_stages(cascade, out, data=load_data(data) if data else None, samples=samples)
+        written = export_stages(
+            cascade,
+            out,
+            data=load_data(data) if data else None,
+            samples=samples,
+            allow_python=allow_python or (),
+        )
         columns = [("stage", "left"), ("file", "left"), ("takes", "left"), ("gives", "left")]
         rows = [
             [
@@ -66,6 +75,7 @@ def export(
             data=load_data(data) if data else None,
             samples=samples,
             progress=progress,
+            allow_python=allow_python or (),
         )
     columns = [("milliseconds per sample", "left"), ("one file", "right"), ("engine", "right"), ("", "right")]
     rows = [

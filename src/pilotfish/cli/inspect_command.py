@@ -49,7 +49,10 @@ def _show_run(run: Run, as_json: bool) -> None:
         classes = "" if meta.n_classes is None else str(meta.n_classes)
         cells = [meta.model, meta.split, format_count(len(records)), classes, percent(accuracy), score]
         costs = [format_cost(key, meta.costs.get(key)) for key in ("macs", "params", "ms")]
-        rows.append([*cells, *costs, str(len(meta.failures)) if meta.failures else ""])
+        rows.append(
+            [*cells, *costs, str(len(meta.failures)) if meta.failures else "", _loaded_as(meta.model, meta.spec)]
+        )
+        said += _spec_notes(meta.model, meta.spec)
         entries.append(
             {
                 "model": meta.model,
@@ -61,6 +64,7 @@ def _show_run(run: Run, as_json: bool) -> None:
                 "costs": dict(meta.costs),
                 "failures": len(meta.failures),
                 "data": meta.data.get("spec"),
+                "spec": meta.spec,
                 "weights_hash": meta.weights_hash,
                 "path": str(run.find(meta.model, meta.split)),
                 "notes": list(meta.notes),
@@ -68,6 +72,7 @@ def _show_run(run: Run, as_json: bool) -> None:
         )
     columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("classes", "right"), ("accuracy", "right")]
     columns += [("scores", "left"), ("MACs", "right"), ("parameters", "right"), ("time", "right"), ("unread", "right")]
+    columns, rows = _without_empty_last([*columns, ("loaded as", "left")], rows)
     table(console(as_json), columns, rows, title=f"Run {run.path}")
     unfinished = [path.name for path in run.unfinished()]
     said += [f"unfinished: {name}; the record command that began it goes on with it" for name in unfinished]
@@ -99,11 +104,13 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
             format_cost("macs", s.costs.get("macs")),
             (s.weights_hash or "")[:12],
             "embedded" if s.weights_file else "imported" if s.spec is None else "by name",
+            _loaded_as(s.name, s.spec),
         ]
         for k, s in enumerate(artefact.stages)
     ]
     columns = [("stage", "right"), ("model", "left"), ("exits at", "right"), ("MACs", "right")]
-    table(target, [*columns, ("weights", "left"), ("", "left")], rows, title=f"Cascade {path}")
+    columns, rows = _without_empty_last([*columns, ("weights", "left"), ("", "left"), ("loaded as", "left")], rows)
+    table(target, columns, rows, title=f"Cascade {path}")
     for what, p in (("calibration", artefact.calibration), ("held out", artefact.evaluation)):
         if p is not None:
             cost = format_cost(artefact.cost_key, p.cost)
@@ -116,6 +123,36 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
     say(target, f"     policy: method {artefact.method}, {describe_policy(artefact)}")
     if artefact.guarantee is not None:
         say(target, describe_guarantee(artefact.guarantee, artefact.cost_key))
-    notes(left)
+    said = [] if missed is None else [missed]
+    specs = [note for s in artefact.stages for note in _spec_notes(s.name, s.spec)]
+    notes([*left, *specs])
     if as_json:
-        print_json({**to_document(artefact), "notes": [] if missed is None else [missed]})
+        print_json({**to_document(artefact), "notes": [*said, *specs]})
+
+
+def _loaded_as(name: str, spec: str | None) -> str:
+    """What the model is loaded by, where that is not its name."""
+    return "" if spec is None or spec == name else spec
+
+
+def _spec_notes(name: str, spec: str | None) -> list[str]:
+    """What the reader should know of a model's spec before it is loaded: that it runs code, or cannot be read."""
+    from pilotfish.errors import ModelError
+    from pilotfish.models import parse_spec
+
+    try:
+        code = None if spec is None else parse_spec(spec).code
+    except ModelError as error:
+        return [f"{name} cannot be loaded: {error}"]
+    if code is None:
+        return []
+    return [f"{name} runs code of {spec} when it is loaded; a cascade of it needs --allow-python {code}"]
+
+
+def _without_empty_last(
+    columns: list[tuple[str, str]], rows: list[list[str]]
+) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """The table without its last column where that says nothing."""
+    if any(row[-1] for row in rows):
+        return columns, rows
+    return columns[:-1], [row[:-1] for row in rows]

@@ -30,6 +30,7 @@ from pilotfish.cli import (
     tune_runtime_command,
 )
 from pilotfish.errors import PilotfishError
+from pilotfish.text import one_line
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -121,7 +122,7 @@ def run() -> None:
 
 def _end(message: str, code: int) -> None:
     sys.stdout.flush()
-    sys.stderr.write(f"pilotfish: error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"pilotfish: error: {one_line(' '.join(message.split()))}\n")
     sys.exit(code)
 
 
@@ -135,7 +136,4 @@ def _unexpected(error: Exception) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"
-    return (
-        f"{type(error).__name__}: {error} (this is a fault of Pilotfish; "
-        "PILOTFISH_DEBUG=1 shows where, please report it)"
-    )
+    return f"{type(error).__name__}: {error} (this is a bug; PILOTFISH_DEBUG=1 shows where, please report it)"

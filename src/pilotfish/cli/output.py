@@ -1,4 +1,7 @@
-"""What commands print: one JSON document on stdout, or tables; progress and notes on stderr."""
+"""What commands print: one JSON document on stdout, or tables; progress and notes on stderr.
+
+Names, ids and specs come from files of others: whatever is printed here goes through :mod:`pilotfish.text`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from pilotfish.text import json_line, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +28,8 @@ SECONDS_BETWEEN_LINES = 30
 def print_json(document: Any) -> None:
     """One JSON document on stdout, in ASCII where stdout is not UTF-8."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not unicode, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=not unicode, allow_nan=False)
+    sys.stdout.write("".join(f"{json_line(line)}\n" for line in text.split("\n")))
 
 
 def console(to_stderr: bool = False) -> Console:
@@ -47,25 +53,30 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title=None if title is None else Text(one_line(title), style="bold"),
+        title_justify="left",
+        pad_edge=False,
+    )
     for index, (heading, justify) in enumerate(columns):
-        made.add_column(Text(heading), justify="right" if justify == "right" else "left", no_wrap=index > 0)
+        made.add_column(Text(one_line(heading)), justify="right" if justify == "right" else "left", no_wrap=index > 0)
     for index, row in enumerate(rows):
-        made.add_row(*(Text(cell) for cell in row), style="bold green" if index == strong else None)
+        made.add_row(*(Text(one_line(cell)) for cell in row), style="bold green" if index == strong else None)
     target.print(made)
 
 
 def say(target: Console, *lines: str) -> None:
     """Plain lines; names with brackets are not taken for markup."""
     for line in lines:
-        target.print(line, markup=False)
+        target.print(one_line(line), markup=False)
 
 
 def notes(found: Iterable[str]) -> None:
     """What the reader should know, on stderr."""
     target = console(to_stderr=True)
     for note in found:
-        target.print(f"note: {note}", markup=False, style="yellow")
+        target.print(f"note: {one_line(note)}", markup=False, style="yellow")
 
 
 def verdict(target: Console, missed: str | None, found: Iterable[str]) -> list[str]:
@@ -109,7 +120,7 @@ def progress_bars() -> Iterator[Progress]:
     def tell(what: str, done: int, total: int) -> None:
         if what not in tasks:
             bars.start()
-            tasks[what] = bars.add_task(what, total=total, completed=done)
+            tasks[what] = bars.add_task(one_line(what), total=total, completed=done)
         bars.update(tasks[what], completed=done, total=total)
 
     try:
@@ -131,6 +142,6 @@ def _lines(target: Console) -> Progress:
             return
         said[what] = now if done < total else math.inf
         rate = f"  {done / (now - first):,.1f}/s" if now > first else ""
-        target.print(f"{what}  {done:,}/{total:,}{rate}", markup=False)
+        target.print(f"{one_line(what)}  {done:,}/{total:,}{rate}", markup=False)
 
     return tell

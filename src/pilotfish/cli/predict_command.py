@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.parse import AllowPython
+
 
 def predict(
     cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
@@ -28,6 +30,7 @@ def predict(
         typer.Option(metavar="FILE", help="With --low-memory: keep what is known here; a killed run goes on from it."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
+    allow_python: AllowPython = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Answer inputs with a cascade. A broken input has an error of its own and harms no other.
@@ -37,7 +40,7 @@ def predict(
     Example: pilotfish predict cascade photos/ --low-memory --state photos.state
     """
     from pilotfish.cascade import load_artefact
-    from pilotfish.cli.output import console, print_json, progress_bars, table
+    from pilotfish.cli.output import console, notes, print_json, progress_bars, table
     from pilotfish.cli.parse import cost_limit, fraction
     from pilotfish.data import load_data
     from pilotfish.errors import DataError
@@ -54,18 +57,25 @@ def predict(
         raise DataError(f"{named[0]} names many samples; give it alone, or image files")
     given = load_data(f"arrays:{arrays[0]}") if arrays else load_data(named[0]) if named else inputs
     moved = drop is not None or limit is not None
+    said: tuple[str, ...] = ()
     if low_memory:
         artefact = load_artefact(cascade)
         artefact = artefact.at(max_drop=drop, max_cost=limit) if moved else artefact
         with progress_bars() as progress:
             answers = predict_sequentially(
-                cascade, given, artefact=artefact, device=device, state=state, progress=progress
+                cascade,
+                given,
+                artefact=artefact,
+                device=device,
+                state=state,
+                progress=progress,
+                allow_python=allow_python or (),
             )
     else:
-        loaded = Cascade.load(cascade, device)
+        loaded = Cascade.load(cascade, device, allow_python=allow_python or ())
         if moved:
             loaded.set_operating_point(max_drop=max_drop, max_cost=limit)
-        answers = loaded.predict(given)
+        answers, said = loaded.predict(given), loaded.notes
     rows = [
         [a.input, "", "", "", a.error]
         if a.error is not None
@@ -83,8 +93,9 @@ def predict(
     if len(failed) == len(answers):
         raise DataError(f"none of the {len(answers)} inputs could be answered; {failed[0].input}: {failed[0].error}")
     table(console(as_json), columns if failed else columns[:-1], rows if failed else [row[:-1] for row in rows])
+    notes(said)
     if as_json:
-        print_json({"answers": [a.to_json() for a in answers]})
+        print_json({"answers": [a.to_json() for a in answers], "notes": list(said)})
 
 
 def _is_data(path: Path) -> bool:

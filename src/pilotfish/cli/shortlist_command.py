@@ -45,6 +45,7 @@ def shortlist(
     from pilotfish.cli.parse import fraction
     from pilotfish.plan.shortlist import shortlist as make_shortlist
     from pilotfish.report.format import cost_name, cost_number, cost_unit, format_cost, percent, signed_percent
+    from pilotfish.text import one_line
 
     found = make_shortlist(
         base,
@@ -72,7 +73,7 @@ def shortlist(
     print_table(target, columns, rows, title=f"Worth recording for {found.base} ({where})") if rows else None
     say(target, *_told(found, cost_name(found.cost)))
     if found.worthwhile:  # on one line, however long, so that it can be copied
-        target.print(f"Next, measure: {_next_command(found)}", markup=False, soft_wrap=True)
+        target.print(one_line(f"Next, measure: {_next_command(found)}"), markup=False, soft_wrap=True)
     notes(found.notes)
     if as_json:
         print_json(found.to_json())

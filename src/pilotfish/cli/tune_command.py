@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.parse import AllowPython
+
 
 def tune(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
@@ -66,6 +68,7 @@ def tune(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Cascade folder to write.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Copy the models' weights into the cascade folder.")] = False,
+    allow_python: AllowPython = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Set the exits of a cascade (savers, then the base) for one budget.
@@ -104,7 +107,7 @@ def tune(
     if out is not None and embed:
         from pilotfish.runtime import save_with_weights
 
-        save_with_weights(result.artefact, out)
+        save_with_weights(result.artefact, out, allow_python or ())
     elif out is not None:
         result.save(out)
     rows = []

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pilotfish.cli.parse import AllowPython
+
 if TYPE_CHECKING:
     from pilotfish.runtime.measure import Measured
 
@@ -26,6 +28,7 @@ def tune_runtime(
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="S", min=0.1, help="About how long each stage may take.")] = 20.0,
+    allow_python: AllowPython = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Measure how each stage runs fastest on this device (backend, batch size, threads) and keep that in the cascade.
@@ -47,6 +50,7 @@ def tune_runtime(
             backends=name_list(backend) if backend else None,
             seconds=seconds,
             progress=progress,
+            allow_python=allow_python or (),
         )
     target = console(as_json)
     columns = [("stage", "left"), ("backend", "left"), ("batch", "right"), ("threads", "right"), ("lanes", "right")]

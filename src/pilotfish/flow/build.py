@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilotfish.cascade import given_drop, given_share, make_budget
+from pilotfish.cascade import check_target, given_drop, given_share, make_budget
 from pilotfish.data import Dataset, open_data
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.files import write_json
+from pilotfish.models import parse_spec
 from pilotfish.plan import Tuning, rank_savers, tune
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.records import Run, compare, fair_table
@@ -91,6 +92,7 @@ def build(
     drop, accuracy = given_drop(max_drop), given_share(min_accuracy, "min_accuracy")
     make_budget(drop, max_cost, accuracy, base_cost=1.0)  # refused before hours of recording
     target = Path(out)
+    check_target(target)
     settings = options or RecordOptions()
     samples = open_data(data)
     named = target if target.name else target.absolute()
@@ -105,12 +107,21 @@ def build(
     chosen_base = base or most_accurate(folder, names, settings.split)
     budget = {"max_drop": drop, "max_cost": max_cost, "min_accuracy": accuracy}
     tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed)
+    allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
     if embed:
-        save_with_weights(tuning.artefact, target)
+        save_with_weights(tuning.artefact, target, allowed)
     else:
         tuning.save(target)
-    tune_runtime(target, samples, device=settings.device, seconds=RUNTIME_SECONDS, progress=progress)
-    timed = bench(Cascade.load(target, settings.device), samples, runs=runs, peers=False, progress=progress)
+    tune_runtime(
+        target,
+        samples,
+        device=settings.device,
+        seconds=RUNTIME_SECONDS,
+        progress=progress,
+        allow_python=allowed,
+    )
+    loaded = Cascade.load(target, settings.device, allow_python=allowed)
+    timed = bench(loaded, samples, runs=runs, peers=False, progress=progress)
     write_json(target / "bench.json", timed.to_json())
     page = write_report(
         target / "report.html",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError
-from pilotfish.files import atomic_path
+from pilotfish.files import atomic_path, parse_json
 from pilotfish.models import small
 from pilotfish.models.fit_weights import load_weights
 from pilotfish.models.model import Model
@@ -184,7 +184,7 @@ def _library_of(arch: str, file: WeightsFile) -> str:
 
 def _parse(text: str | None, path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(text) if text else {}
+        document = parse_json(text) if text else {}
     except ValueError as error:
         raise ModelError(f"{path}: its {META_KEY} metadata is not valid JSON ({error})") from error
     return document if isinstance(document, dict) else {}

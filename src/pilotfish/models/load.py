@@ -15,15 +15,19 @@ from pilotfish.models.variant import take_variant
 Loader = Callable[[ModelSpec, str, Path | None], Model]
 
 
-def load_model(name: str, device: str = "cpu", weights: Path | None = None, backend: str | None = None) -> Model:
+def load_model(
+    name: str, device: str = "cpu", weights: Path | None = None, backend: str | None = None, *, typed: bool = True
+) -> Model:
     """The model called *name* (see ``spec.FORMS``), on *device*.
 
     weights  a file that replaces the weights the name would bring: how an embedded cascade loads its own
     backend  what runs it (see ``backends.NAMES``); by default ONNX Runtime on the CPU, torch on CUDA
+    typed    whether the user typed the name; False for a name that stands in a file, which imports nothing from the
+             working directory
 
     Raises ModelError for a wrong name (with the nearest right ones) or weights that do not fit.
     """
-    plain, variant = take_variant(parse_spec(name))
+    plain, variant = take_variant(dataclasses.replace(parse_spec(name), typed=typed))
 
     def load() -> Model:
         found = with_stated(_loader(plain.kind)(plain, device, weights), plain)

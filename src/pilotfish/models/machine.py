@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -44,6 +45,18 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
+
+
+def total_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or what its container is held to."""
+    try:
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        found = 8 * 2**30
+    limit = Path("/sys/fs/cgroup/memory.max")
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+        found = min(found, int(limit.read_text()))
+    return max(found, 2**28)
 
 
 def cpu_count() -> int:

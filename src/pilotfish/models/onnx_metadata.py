@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilotfish.errors import ModelError
+from pilotfish.files import parse_json
 from pilotfish.models.model import Model
 
 PREPROCESSING = "pilotfish.preprocessing"
@@ -47,7 +48,7 @@ def read_document(metadata: Mapping[str, str], key: str, where: str) -> dict[str
     if key not in metadata:
         return None
     try:
-        document = json.loads(metadata[key])
+        document = parse_json(metadata[key])
     except ValueError as error:
         raise ModelError(f"{where}: its metadata {key} is not valid JSON ({error})") from error
     if not isinstance(document, dict):

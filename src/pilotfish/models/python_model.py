@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Model, blamed
 from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options
+
+_ADDED: set[str] = set()  # working directories that were put on the path for names that were typed
 
 
 class PythonBackend:
@@ -67,10 +70,9 @@ def _resolve(spec: ModelSpec) -> Any:
     module_name, _, attribute = spec.name.partition(":")
     if not attribute:
         raise ModelError(f"{spec.text}: expected python:MODULE:FUNCTION, such as python:mymodels:build")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: the user named the module
     try:
-        found: Any = importlib.import_module(module_name)
+        with _import_path(spec.typed):
+            found: Any = importlib.import_module(module_name)
     except Exception as error:
         raise ModelError(f"{spec.text}: importing {module_name} failed: {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
@@ -78,6 +80,25 @@ def _resolve(spec: ModelSpec) -> Any:
             raise ModelError(f"{spec.text}: {module_name} has no {attribute!r}")
         found = getattr(found, part)
     return found
+
+
+@contextlib.contextmanager
+def _import_path(typed: bool) -> Iterator[None]:
+    """Inside, the working directory is on the import path for a name that was typed, as ``python -m`` has it, and is
+    not for a name that a file holds: whoever made the file may have put a module beside it."""
+    if typed:
+        here = str(Path.cwd())
+        if "" not in sys.path and here not in sys.path:
+            sys.path.insert(0, here)
+            _ADDED.add(here)
+        yield
+        return
+    removed = [entry for entry in sys.path if not entry or entry in _ADDED]
+    sys.path[:] = [entry for entry in sys.path if entry not in removed]
+    try:
+        yield
+    finally:
+        sys.path[:0] = removed
 
 
 def _takes_nothing(found: Any) -> bool:

@@ -36,6 +36,9 @@ VARIANTS = (
     ("?interpolation=bilinear", "nearest, bilinear, bicubic or lanczos"),
 )
 KINDS = ("timm", "torchvision", "lite", "onnx", "checkpoint", "exits", "python")
+RUNS_CODE = frozenset({"python"})
+"""Kinds whose loading runs code that the name chooses. A file may not name such a model unless its user allows it."""
+
 MAX_SIZE = 4096
 SEPARATORS = re.compile("[:,]")
 
@@ -47,6 +50,7 @@ class ModelSpec:
     size    pixels of the input: of both sides, or (height, width); None for the model's own
     stated  options that every form takes and that say how samples become inputs, once they are taken off (see
             :mod:`pilotfish.models.variant`)
+    typed   whether the user typed it; False for a name that stands in a file
     """
 
     text: str
@@ -55,11 +59,17 @@ class ModelSpec:
     size: int | tuple[int, int] | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, str] = field(default_factory=dict)
+    typed: bool = True
 
     @property
     def pixels(self) -> tuple[int, int] | None:
         """The size as (height, width)."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def code(self) -> str | None:
+        """MODULE:OBJECT that loading this model imports and runs; None where it runs no code of the name's choice."""
+        return self.name if self.kind in RUNS_CODE else None
 
 
 def parse_spec(text: str) -> ModelSpec:
@@ -71,8 +81,8 @@ def parse_spec(text: str) -> ModelSpec:
         raise ModelError(f"cannot read the model name {text!r}{hint}; forms: {forms}")
     name, mark, query = rest.partition("?")
     size: int | tuple[int, int] | None = None
-    if kind != "python" and (match := re.fullmatch(r"(.+)@(\d+)", name)):
-        name, size = match.group(1), _in_range(text, int(match.group(2)))
+    if kind != "python" and (match := re.fullmatch(r"(.+)@([0-9]+)", name)):
+        name, size = match.group(1), _in_range(text, match.group(2))
     if not name:
         raise ModelError(f"cannot read the model name {text!r}: nothing follows {kind}:")
     options = _options(text, query) if mark else {}
@@ -108,7 +118,7 @@ def parse_numbers(spec: ModelSpec, option: str, channels: int) -> tuple[float, .
 def parse_count(spec: ModelSpec, option: str, least: int) -> int:
     """An option that is a whole number of at least *least*."""
     text = spec.options[option]
-    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
         raise ModelError(f"{spec.text}: {option} must be a whole number of at least {least}, found {text[:40]!r}")
     return int(text)
 
@@ -131,13 +141,14 @@ def _size(text: str, value: str) -> int | tuple[int, int]:
         raise ModelError(
             f"{text}: size is pixels, such as 224, or height x width, such as 160x224; found {value[:40]!r}"
         )
-    height, *width = (_in_range(text, int(part)) for part in value.split("x"))
+    height, *width = (_in_range(text, part) for part in value.split("x"))
     return height if not width or width[0] == height else (height, width[0])
 
 
-def _in_range(text: str, pixels: int) -> int:
+def _in_range(text: str, digits: str) -> int:
+    pixels = int(digits.lstrip("0")[:9] or "0")  # int() refuses thousands of digits in its own words
     if not 1 <= pixels <= MAX_SIZE:
-        raise ModelError(f"{text}: an input of {pixels} pixels is out of range (1 to {MAX_SIZE})")
+        raise ModelError(f"{text[:200]}: an input of {digits[:20]} pixels is out of range (1 to {MAX_SIZE})")
     return pixels
 
 

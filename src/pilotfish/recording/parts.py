@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pilotfish.errors import RecordsError
-from pilotfish.files import atomic_path, read_json, unwritable, write_json
+from pilotfish.files import atomic_path, parse_json, read_json, unwritable, write_json
 from pilotfish.records import Failure, Records, RecordsMeta
 from pilotfish.records.parquet import to_table, write_tables
 
@@ -29,6 +29,7 @@ NAME = re.compile(r"part-(\d{12})-(\d{12})\.parquet")
 FAILURES_KEY = b"failures"
 PLAN = "plan.json"
 LOCK = "lock"
+MAX_BATCH = 65536
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,17 @@ class Parts:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; RecordsError when another one records here."""
+        """Hold the folder for this process; RecordsError when another one records here, or when it leads elsewhere:
+        its parts are overwritten and deleted."""
         import fcntl
 
+        if self.folder.is_symlink():
+            raise RecordsError(
+                f"{self.folder} is a link; recordings are not kept through links: remove it, or use --as"
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
@@ -60,20 +66,27 @@ class Parts:
             os.close(handle)
 
     def plan(self) -> dict[str, Any] | None:
-        """What an earlier start of this recording set out to do, or None."""
+        """What an earlier start of this recording set out to do, or None. RecordsError for a damaged plan."""
         path = self.folder / PLAN
-        return read_json(path, RecordsError) if path.is_file() else None
+        if not path.is_file():
+            return None
+        plan = read_json(path, RecordsError)
+        if not _is_plan(plan):
+            raise self._damaged(f"{PLAN} is not what was written")
+        return plan
 
     def write_plan(self, plan: dict[str, Any]) -> None:
         """Set down what is being recorded."""
         write_json(self.folder / PLAN, plan)
 
     def done(self) -> int:
-        """Number of samples, from the first on, that finished parts cover."""
+        """Number of samples, from the first on, that finished parts cover. RecordsError for a damaged part."""
         reached = 0
-        for first, end, _ in self._files():
+        for first, end, path in self._files():
             if first != reached:
                 break
+            if self._footer(path).num_rows + len(self._failures(path)) != end - first:
+                raise self._damaged(f"{path.name} does not hold the samples that it is named for")
             reached = end
         return reached
 
@@ -90,8 +103,7 @@ class Parts:
         """All samples without a row, in order."""
         found: list[Failure] = []
         for _, _, path in self._files():
-            document = (self._footer(path).schema.to_arrow_schema().metadata or {}).get(FAILURES_KEY, b"[]")
-            found += [Failure(**entry) for entry in json.loads(document)]
+            found += self._failures(path)
         return tuple(found)
 
     def rows(self) -> int:
@@ -104,8 +116,8 @@ class Parts:
         try:
             with atomic_path(target) as temporary:
                 schema = _shared_schema(files)
-                write_tables(temporary, schema, (pq.read_table(path, columns=schema.names) for path in files), meta)
-        except pa.ArrowException as error:
+                write_tables(temporary, schema, (self._table(path, schema.names) for path in files), meta)
+        except (pa.ArrowException, ValueError) as error:
             raise self._damaged(error) from error
         self.remove()
 
@@ -123,19 +135,50 @@ class Parts:
     def _footer(self, path: Path) -> Any:
         try:
             return pq.read_metadata(path)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:  # Thrift's errors come as OSError
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> RecordsError:
-        reason = str(error).splitlines()[0][:200]
+    def _table(self, path: Path, columns: list[str]) -> pa.Table:
+        try:
+            return pq.read_table(path, columns=columns, partitioning=None)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+    def _failures(self, path: Path) -> list[Failure]:
+        try:
+            document = (self._footer(path).schema.to_arrow_schema().metadata or {}).get(FAILURES_KEY, b"[]")
+            found = [Failure(**entry) for entry in parse_json(document)]
+            if not all(isinstance(text, str) for failure in found for text in (failure.id, failure.reason)):
+                raise ValueError("an id or a reason is no text")
+            return found
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception | str) -> RecordsError:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         return RecordsError(f"{self.folder}: a part is damaged ({reason}); delete the folder and record again")
 
     def _files(self) -> list[tuple[int, int, Path]]:
         found = ((NAME.fullmatch(path.name), path) for path in self.folder.glob("part-*.parquet"))
-        return sorted((int(match[1]), int(match[2]), path) for match, path in found if match)
+        return sorted((int(match[1]), int(match[2]), path) for match, path in found if match and path.is_file())
 
 
 def _shared_schema(files: list[Path]) -> pa.Schema:
     """The columns that all parts have: those of an earlier version may lack some."""
     first, *others = (pq.read_schema(path) for path in files)
     return pa.schema([column for column in first if all(column.name in other.names for other in others)])
+
+
+def _is_plan(plan: dict[str, Any]) -> bool:
+    """Whether *plan* holds what a recording goes on with, each of its type."""
+    size = plan.get("batch_size")
+    costs, notes = plan.get("costs"), plan.get("cost_notes")
+    return (
+        type(size) is int
+        and 1 <= size <= MAX_BATCH
+        and all(isinstance(plan.get(key), dict) for key in ("identity", "costs", "timing"))
+        and isinstance(notes, list)
+        and all(isinstance(note, str) for note in notes)
+        and isinstance(costs, dict)
+        and all(type(cost) in (int, float) and cost >= 0 for cost in costs.values())
+    )

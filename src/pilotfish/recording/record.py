@@ -82,6 +82,11 @@ def record_model(
     with parts.locked():
         plan = planned(parts, identity, data, model, labels, options)
         started, begun = parts.done(), time.perf_counter()
+        if started > len(data):
+            raise RecordsError(
+                f"{parts.folder} holds parts of {started:,} samples, the data have {len(data):,}; delete the folder "
+                "and record again"
+            )
         parts.remove_rows(beyond=started)  # behind a gap: they will be made again, perhaps cut otherwise
         tell = progress or (lambda *_: None)
         tell(name, started, len(data))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pilotfish.errors import RecordsError
-from pilotfish.files import atomic_path, decode_name
+from pilotfish.files import atomic_path, decode_name, parse_json
 from pilotfish.records.outputs import Outputs
 from pilotfish.records.records import (
     NO_LABEL,
@@ -152,6 +152,8 @@ def read_meta(path: Path) -> RecordsMeta:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise RecordsError(f"{path}: not a regular file; expected a Parquet file of records")
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
     except FileNotFoundError as error:
@@ -182,7 +184,7 @@ def decode_meta(text: bytes, fallback: dict[str, str], where: str) -> RecordsMet
     if len(text) > MAX_META_BYTES:
         raise RecordsError(f"{where}: {len(text):,} bytes of metadata, more than the {MAX_META_BYTES:,} allowed")
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         version = document.pop("schema_version", None)
         if version != SCHEMA_VERSION:
             raise RecordsError(
@@ -194,10 +196,16 @@ def decode_meta(text: bytes, fallback: dict[str, str], where: str) -> RecordsMet
         values["notes"] = _texts(values.get("notes", ()))
         if isinstance(names := values.get("class_names"), list):
             values["class_names"] = tuple(str(name) for name in names)
-        values["costs"] = {str(k): float(v) for k, v in values.get("costs", {}).items()}
+        values["costs"] = {str(k): _number(k, v) for k, v in values.get("costs", {}).items()}
         return _checked(RecordsMeta(**values))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise RecordsError(f"{where}: damaged metadata ({_first_line(error)})") from error
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"cost {key[:60]!r} is {str(value)[:60]!r}")
+    return float(value)
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -213,6 +221,14 @@ def _checked(meta: RecordsMeta) -> RecordsMeta:
             value = getattr(meta, name)
             if isinstance(value, bool) or not isinstance(value, types):
                 raise TypeError(f"{name} is {str(value)[:60]!r}")
+    counts = {"n_classes": meta.n_classes, "position": meta.position, "n in data": meta.data.get("n")}
+    for name, count in counts.items():
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**53):
+            raise ValueError(f"{name} is {str(count)[:60]!r}")
+    if meta.class_names is not None and meta.n_classes not in (None, len(meta.class_names)):
+        raise ValueError(f"{len(meta.class_names)} class_names for {meta.n_classes} classes")
+    if not all(isinstance(text, str) for failure in meta.failures for text in (failure.id, failure.reason)):
+        raise TypeError("the id or the reason of a failure is no text")
     for key, cost in meta.costs.items():
         if not (np.isfinite(cost) and cost >= 0):
             raise ValueError(f"cost {key!r} is {cost}; a cost is a finite number of at least 0")

@@ -7,7 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 VOID = frozenset({"meta", "br", "hr", "img"})
-UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
+    "\U000e0000-\U000e0fff]"
+)
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""What a browser may do for a page: show it. Nothing is loaded, run or sent, whatever a name smuggled in."""
 
 
 class Markup(str):
@@ -61,6 +66,7 @@ def document(title: str, css: str, body: Markup) -> str:
     head = join(
         [
             tag("meta", charset="utf-8"),
+            tag("meta", http_equiv="Content-Security-Policy", content=Markup(POLICY)),
             tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
             tag("meta", name="color-scheme", content="light"),
             tag("title", title),

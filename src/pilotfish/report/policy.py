@@ -29,6 +29,8 @@ def describe_policy(artefact: Artefact) -> str:
 
 def describe_guarantee(guarantee: Mapping[str, Any], cost_key: str | None) -> str:
     """One sentence: what holds, how surely, by how many samples."""
+    if absent := [key for key in ("bound", "confidence", "n", "target") if key not in guarantee]:
+        return f"Guarantee: not readable, {', '.join(absent)} are missing."
     kind, target, bound = guarantee["kind"], float(guarantee["target"]), float(guarantee["bound"])
     what = {
         "drop": f"drop at most {points(target)} (bound {points(bound)})",

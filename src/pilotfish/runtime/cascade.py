@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from pilotfish.errors import UnreadableSample, UsageError
 from pilotfish.models import Model
 from pilotfish.models.machine import cpu_count
 from pilotfish.runtime.answers import Answers
-from pilotfish.runtime.choice import StageRuntime, default_runtime, read_choices
+from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices
 from pilotfish.runtime.engine import Engine
-from pilotfish.runtime.load_stage import load_stage, with_threads
+from pilotfish.runtime.load_stage import check_code, load_stage, with_threads
 from pilotfish.runtime.sequential import run_sequentially
 from pilotfish.runtime.shared import linked, threaded
 from pilotfish.runtime.single import answer_one
@@ -60,7 +60,7 @@ class Cascade:
         cascade.set_operating_point(max_drop=0.01)
 
     ``artefact`` is replaced as a whole when the operating point changes, so a run that has begun keeps the point it
-    began with.
+    began with. ``notes`` says what its user should know, a line each.
     """
 
     def __init__(
@@ -71,9 +71,10 @@ class Cascade:
         device: str = "cpu",
     ) -> None:
         self.artefact, self.device = artefact, device
-        self.choices = tuple(
-            choices or (default_runtime(s, m.backend.name) for s, m in zip(artefact.stages, models, strict=True))
-        )
+        chosen = choices or [default_runtime(s, m.backend.name) for s, m in zip(artefact.stages, models, strict=True)]
+        fitting = [held(c, m.input_shape, s.name) for c, m, s in zip(chosen, models, artefact.stages, strict=True)]
+        self.choices = tuple(choice for choice, _ in fitting)
+        self.notes: tuple[str, ...] = tuple(note for _, notes in fitting for note in notes)
         self.models = tuple(with_threads(m, c.threads) for m, c in zip(models, self.choices, strict=True))
         self.runners = [
             (threaded(runner, choice.threads), shares)
@@ -86,16 +87,23 @@ class Cascade:
         self._at_once: list[EngineStage] | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Cascade:
+    def load(cls, folder: str | Path, device: str = "cpu", *, allow_python: Collection[str] = ()) -> Cascade:
         """Load a cascade folder and its models, run as ``pilotfish tune-runtime`` found best on this device.
 
-        Raises ArtefactError when a model is not the one that was recorded: other weights or other preprocessing.
+        folder        as ``pilotfish tune --out`` writes it
+        device        ``cpu``, ``cuda``, ``cuda:1``, …
+        allow_python  the ``python:`` models that the folder may run, as MODULE:OBJECT, such as ``("legacy:predict",)``.
+                      They are code of whoever wrote the folder; without this they are refused
+
+        Raises ArtefactError when a model is not the one that was recorded (other weights or other preprocessing), and,
+        before anything is loaded, when one would run code that was not allowed.
         """
         path = Path(folder)
         artefact = load_artefact(path)
+        check_code(artefact.stages, allow_python)
         choices = read_choices(path, artefact, device)
         backends = [choice.backend for choice in choices] if choices else [None] * len(artefact.stages)
-        models = [load_stage(s, path, device, b) for s, b in zip(artefact.stages, backends, strict=True)]
+        models = [load_stage(s, path, device, b, allow_python) for s, b in zip(artefact.stages, backends, strict=True)]
         return cls(artefact, models, choices, device)
 
     @property
@@ -245,13 +253,16 @@ def predict_sequentially(
     state: str | Path | None = None,
     workers: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    allow_python: Collection[str] = (),
 ) -> list[Answer]:
     """As :meth:`Cascade.predict`, with one model in memory at a time: each stage over everything that reaches it.
 
     artefact  the cascade at another operating point than the folder's own
     state     a file that keeps what is known after every few thousand samples; a killed run goes on from it
+    allow_python  as for :meth:`Cascade.load`
     """
     point = artefact or load_artefact(folder)
+    check_code(point.stages, allow_python)
     if isinstance(inputs, Sequence):
         paths = image_paths([Path(p) for p in inputs], keep_missing=True)
         names = [str(p) for p in paths]
@@ -260,7 +271,15 @@ def predict_sequentially(
         data, names = inputs, list(inputs.ids)
         reader = lambda encoded: sample_reader(data, encoded)  # noqa: E731
     found = run_sequentially(
-        folder, point, reader, names, device=device, state=state, workers=workers, progress=progress
+        folder,
+        point,
+        reader,
+        names,
+        device=device,
+        state=state,
+        workers=workers,
+        progress=progress,
+        allow_python=allow_python,
     )
     return [_answer(name, i, i, found, point) for i, name in enumerate(names)]
 
@@ -274,7 +293,7 @@ def _answer(name: str, i: int, row: int, found: Answers, artefact: Artefact) -> 
     return Answer(
         input=name,
         prediction=prediction,
-        name=names[prediction] if names else None,
+        name=names[prediction] if names and prediction < len(names) else None,
         confidence=float(found.confidence[i]),
         stage=stage,
         error=None,

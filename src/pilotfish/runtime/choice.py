@@ -7,6 +7,7 @@ it changes an answer beyond rounding: what changes the numbers is a model of its
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,12 @@ from pilotfish.cascade import Artefact, Stage
 from pilotfish.errors import ArtefactError
 from pilotfish.files import read_json, write_json
 from pilotfish.models.backends import NAMES
-from pilotfish.models.machine import cpu_count, device_name
+from pilotfish.models.machine import cpu_count, device_name, total_memory
 
 FILE = "runtime.json"
 SCHEMA = 1
 DEFAULT_BATCH = 8
-MOST = 65536
+MOST_BATCH, MOST_LANES = 4096, 64
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def default_runtime(stage: Stage, backend: str) -> StageRuntime:
 
 def best_batch(stage: Stage) -> int:
     """The batch size with the least recorded time per sample; 8 where no time is known."""
-    found = ((re.fullmatch(r"ms@\w+-b(\d+)", key), ms) for key, ms in stage.costs.items())
-    timed = [(ms, int(match[1])) for match, ms in found if match]
+    found = ((re.fullmatch(r"ms@\w+-b([0-9]{1,4})", key), ms) for key, ms in stage.costs.items())
+    timed = [(ms, int(match[1])) for match, ms in found if match and 1 <= int(match[1]) <= MOST_BATCH]
     return min(timed)[1] if timed else DEFAULT_BATCH
 
 
@@ -69,9 +70,13 @@ def read_choices(folder: Path, artefact: Artefact, device: str) -> tuple[StageRu
     if not path.is_file():
         return None
     entry = _read(path)["devices"].get(device_name(device))
-    if entry is None or entry.get("models") != _models(artefact):
+    if entry is None:
         return None
-    stages = tuple(_parsed(one, path) for one in entry.get("stages", ()))
+    if not isinstance(entry, dict) or not isinstance(entry.get("stages"), list):
+        raise ArtefactError(f"{path}: cannot be used ({str(entry)[:120]}); delete it and run pilotfish tune-runtime")
+    if entry.get("models") != _models(artefact):
+        return None
+    stages = tuple(_parsed(one, path) for one in entry["stages"])
     if len(stages) != len(artefact.stages):
         raise ArtefactError(f"{path}: {len(stages)} stages are listed for {len(artefact.stages)} of the cascade")
     return stages
@@ -82,6 +87,8 @@ def write_choices(
 ) -> Path:
     """Keep what was chosen for *device*, beside what is kept for others. facts: how it was measured."""
     path = folder / FILE
+    if path.is_symlink():
+        raise ArtefactError(f"{path} is a link; what was measured is not written through links: remove it")
     document: dict[str, Any] = _read(path) if path.is_file() else {"schema": SCHEMA, "devices": {}}
     document["devices"][device_name(device)] = {
         "models": _models(artefact),
@@ -104,12 +111,31 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parsed(entry: Any, path: Path) -> StageRuntime:
+    reason = ""
     try:
         found = StageRuntime(**entry)
-        numbers = [found.batch_size, found.lanes, *([] if found.threads is None else [found.threads])]
-        sound = all(type(n) is int and 1 <= n <= MOST for n in numbers)
+        limits = {"batch_size": MOST_BATCH, "lanes": max(MOST_LANES, cpu_count()), "threads": cpu_count()}
+        for key, most in limits.items():
+            value = getattr(found, key)
+            if not (value is None and key == "threads") and (type(value) is not int or not 1 <= value <= most):
+                reason = f"{key} is {str(value)[:40]!r}, expected 1 to {most} on this machine"
+                break
+        if any(type(ms) not in (int, float) for ms in (found.ms, found.max_difference) if ms is not None):
+            reason = "a measurement is no number"
+        if found.backend not in (None, *NAMES):
+            reason = f"backend is {str(found.backend)[:40]!r}, expected one of {', '.join(NAMES)}"
     except TypeError:
-        sound = False
-    if not sound or found.backend not in (None, *NAMES):
-        raise ArtefactError(f"{path}: cannot be used ({str(entry)[:120]}); delete it and run pilotfish tune-runtime")
+        reason = f"{str(entry)[:120]} is no stage"
+    if reason:
+        raise ArtefactError(f"{path}: cannot be used ({reason}); delete it and run pilotfish tune-runtime")
     return found
+
+
+def held(choice: StageRuntime, shape: Sequence[int] | None, name: str) -> tuple[StageRuntime, tuple[str, ...]]:
+    """(*choice* with batches of inputs of *shape*, float32, that fit a quarter of this machine's memory in all lanes; a
+    note where they are smaller). Batch sizes come from a file, and so may the shape."""
+    most = max(1, total_memory() // (4 * choice.lanes * 4 * max(1, math.prod(shape or ()))))
+    if choice.batch_size <= most:
+        return choice, ()
+    note = f"{name} runs in batches of {most} instead of {choice.batch_size}: more do not fit this machine's memory"
+    return dataclasses.replace(choice, batch_size=most), (note,)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
-from pilotfish.cascade import Artefact, save_artefact
+from pilotfish.cascade import Artefact, check_target, save_artefact
 from pilotfish.errors import ArtefactError
 from pilotfish.files import atomic_path
-from pilotfish.runtime.load_stage import load_stage
+from pilotfish.runtime.load_stage import check_code, load_stage
 
 
-def save_with_weights(artefact: Artefact, folder: str | Path) -> Path:
+def save_with_weights(artefact: Artefact, folder: str | Path, allow_python: Collection[str] = ()) -> Path:
     """Write the cascade with its models' weights under ``weights/``.
 
-    ArtefactError for a model whose weights cannot be copied (a bare callable).
+    allow_python  as for :meth:`pilotfish.Cascade.load`: the models' names come from the run's metadata
+
+    ArtefactError for a model whose weights cannot be copied (a bare callable), or that would run code that was not
+    allowed.
     """
     target = Path(folder)
+    check_code(artefact.stages, allow_python)
+    check_target(target)
     stages = []
     networks: dict[str, str] = {}  # exits of one network share a file
     for index, stage in enumerate(artefact.stages):
-        model = load_stage(stage, target, "cpu", "torch")
+        model = load_stage(stage, target, "cpu", "torch", allow_python)
         if model.weights is None:
             raise ArtefactError(
                 f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out"

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from pilotfish.cascade import Stage, weights_path
-from pilotfish.errors import ArtefactError, MissingExtraError, ModelError
-from pilotfish.models import Model, Preprocessing, load_model
+from pilotfish.errors import ArtefactError, MissingExtraError, ModelError, UsageError
+from pilotfish.models import Model, Preprocessing, load_model, parse_spec
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.places import model_files
 from pilotfish.runtime.stage import EngineStage
 
 
-def load_stage(stage: Stage, folder: Path, device: str, backend: str | None = None) -> Model:
+def check_code(stages: Iterable[Stage], allow_python: Collection[str] = ()) -> None:
+    """ArtefactError when loading one of *stages* would run code that its user did not allow.
+
+    A stage's spec comes from a file that anybody may have written. Called before the first stage is loaded.
+
+    allow_python  names MODULE:OBJECT that may be imported and run
+    """
+    allowed = {_allowed(name) for name in ([allow_python] if isinstance(allow_python, str) else allow_python)}
+    for stage in stages:
+        code = None if stage.spec is None else parse_spec(stage.spec).code
+        if code is not None and code not in allowed:
+            raise ArtefactError(
+                f"stage {stage.name} is {stage.spec}, which runs code that a file named and not you; if you trust it, "
+                f"allow it with --allow-python {code} (in Python: allow_python=({code!r},))"
+            )
+
+
+def _allowed(name: str) -> str:
+    """MODULE:OBJECT, also where it is written as the model's name."""
+    found = name.strip().removeprefix("python:")
+    module, _, attribute = found.partition(":")
+    if not module or not attribute:
+        raise UsageError(f"--allow-python takes MODULE:OBJECT, such as legacy:predict, found {name!r}")
+    return found
+
+
+def load_stage(
+    stage: Stage, folder: Path, device: str, backend: str | None = None, allow_python: Collection[str] = ()
+) -> Model:
     """The model of one stage; ArtefactError when its weights or its preprocessing are not those of its records.
 
-    backend  what runs it; where that cannot be had, the device's default does
+    backend       what runs it; where that cannot be had, the device's default does
+    allow_python  code that it may run; see :func:`check_code`
     """
+    check_code([stage], allow_python)
     if stage.spec is None:
         raise ArtefactError(
             f"stage {stage.name} was planned from imported predictions and names no model that could be run; "
@@ -63,11 +94,11 @@ def _found(stage: Stage, files: list[Path], device: str, backend: str | None) ->
 
 def _loaded(spec: str, device: str, weights: Path | None, backend: str | None) -> Model:
     try:
-        return load_model(spec, device, weights, backend)
+        return load_model(spec, device, weights, backend, typed=False)
     except (ModelError, MissingExtraError):
         if backend is None:
             raise
-        return load_model(spec, device, weights)
+        return load_model(spec, device, weights, typed=False)
 
 
 def _recorded(stage: Stage, model: Model) -> Preprocessing | None:

@@ -37,7 +37,7 @@ class Memory:
         """The outputs of *rows* at an earlier stage."""
         kept = self.kept[stage]
         if kept is None:
-            raise ModelError(f"stage {stage} has not spoken of these samples; this is a fault of Pilotfish, report it")
+            raise ModelError(f"stage {stage} has not spoken of these samples; this is a bug, please report it")
         return kept.take(rows % self.size)
 
 

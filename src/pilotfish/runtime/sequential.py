@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import ALONE, Artefact, decide
+from pilotfish.cascade import ALONE, Artefact, Stage, decide
 from pilotfish.errors import ModelError
 from pilotfish.files import sha256_file, sha256_json
+from pilotfish.models import Model
 from pilotfish.models.machine import cpu_count
 from pilotfish.records import Outputs
 from pilotfish.runtime.answers import Answers
-from pilotfish.runtime.choice import StageRuntime, default_runtime, read_choices
+from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.load_stage import engine_stage, load_stage, with_threads
 from pilotfish.runtime.sequential_state import State
@@ -33,6 +35,7 @@ SECONDS = 10.0
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGE_BLOCK = 65536
 Tell = Callable[[str, int, int], None]
+Load = Callable[[Stage, str | None], Model]
 Reader = Callable[[bool], Callable[[int], Any]]
 
 
@@ -46,25 +49,28 @@ def run_sequentially(
     state: str | Path | None = None,
     workers: int | None = None,
     progress: Tell | None = None,
+    allow_python: Collection[str] = (),
 ) -> Answers:
     """Answers to the samples *names*, as the engine gives them, with one model in memory at a time.
 
     reader    from whether a stage decodes files in its own way to what reads the i-th sample
     state     a file that keeps what is known; a run that was killed goes on from it. It is left when all is answered
     progress  called with (stage, samples done, samples that reach it)
+    allow_python  code that stages may run; see :func:`pilotfish.runtime.load_stage.check_code`
 
     Raises ModelError when a stage cannot be run at all, ArtefactError for a state of another cascade or other inputs.
     """
     path, kept = Path(folder), None if state is None else Path(state)
     stand = State(_identity(path, artefact, names), len(names), len(artefact.stages))
-    if kept is not None and kept.is_file():
+    if kept is not None and os.path.lexists(kept):
         stand.read(kept)
     choices = read_choices(path, artefact, device)
+    load: Load = lambda stage, backend: load_stage(stage, path, device, backend, allow_python)  # noqa: E731
     _hold_little_memory()
     while stand.current < len(artefact.stages):
         if len(stand.reached):
             choice = choices[stand.current] if choices else None
-            _one_stage(stand, artefact, path, choice, reader, device, workers or cpu_count(), kept, progress)
+            _one_stage(stand, artefact, load, choice, reader, workers or cpu_count(), kept, progress)
         if stand.current + 1 == len(artefact.stages):
             name = artefact.stages[-1].name
             stand.errors |= dict.fromkeys(stand.survivors().tolist(), f"the outputs of {name} are not finite")
@@ -78,18 +84,17 @@ def run_sequentially(
 def _one_stage(
     stand: State,
     artefact: Artefact,
-    folder: Path,
+    load: Load,
     choice: StageRuntime | None,
     reader: Reader,
-    device: str,
     workers: int,
     kept: Path | None,
     progress: Tell | None,
 ) -> None:
     """Load the current stage's model, run it over what is left of the samples that reach it, and let go of it."""
     k, stage = stand.current, artefact.stages[stand.current]
-    model = load_stage(stage, folder, device, choice.backend if choice else None)
-    chosen = choice or default_runtime(stage, model.backend.name)
+    model = load(stage, choice.backend if choice else None)
+    chosen, _ = held(choice or default_runtime(stage, model.backend.name), model.input_shape, stage.name)
     model = with_threads(model, chosen.threads)
     read = reader(model.preprocessing.decoder != "pillow")
     written = time.monotonic()

@@ -16,6 +16,7 @@ from pilotfish.files import atomic_path
 from pilotfish.records import Outputs
 from pilotfish.runtime.memory import Memory
 
+BYTES_PER_SAMPLE = 2**17  # and stage: more than the outputs of any classifier
 COLUMNS = ("prediction", "confidence", "stage")
 
 
@@ -68,6 +69,7 @@ class State:
     def read(self, path: Path) -> None:
         """Take over what *path* holds; ArtefactError when it is of another cascade, other inputs, or damaged."""
         try:
+            self._check_size(path)
             with np.load(path, allow_pickle=False) as file:
                 facts = json.loads(str(file["facts"]))
                 if facts["identity"] != self.identity:
@@ -79,10 +81,40 @@ class State:
                 for name in (*COLUMNS, "reached"):
                     setattr(self, name, file[name])
                 self.memory.kept = [self._outputs(file, k) for k in range(self.stages)]
-            if any(getattr(self, name).shape != (self.n,) for name in COLUMNS) or self.done > len(self.reached):
-                raise ValueError(f"it is not of {self.n} samples")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            raise ArtefactError(f"{path}: not a state that can be gone on with ({error}); delete it") from error
+            self._check()
+        except ArtefactError:
+            raise
+        except Exception as error:  # a damaged archive makes zipfile, zlib, json and numpy raise nearly any exception
+            said = " ".join(str(error).split())[:160] or type(error).__name__
+            raise ArtefactError(f"{path}: not a state that can be gone on with ({said}); delete it") from error
+
+    def _check_size(self, path: Path) -> None:
+        """ValueError for what is no file, or unpacks to more than the state of these inputs can be."""
+        if not path.is_file():
+            raise ValueError("it is no file")
+        with zipfile.ZipFile(path) as archive:
+            found = sum(entry.file_size for entry in archive.infolist())
+        if found > BYTES_PER_SAMPLE * (self.n + 16) * (self.stages + 1):
+            raise ValueError(f"it unpacks to {found:,} bytes, more than the state of {self.n:,} samples can be")
+
+    def _check(self) -> None:
+        """ValueError where what was read is not of these inputs and stages, or its parts do not go together."""
+        kinds = {"prediction": "i", "confidence": "f", "stage": "i"}
+        if any(getattr(self, name).shape != (self.n,) for name in COLUMNS):
+            raise ValueError(f"it is not of {self.n} samples")
+        if any(getattr(self, name).dtype.kind != kind for name, kind in kinds.items()):
+            raise ValueError("its columns are not of the kinds that were written")
+        reached, rows = self.reached, np.array(list(self.errors), np.int64)
+        if reached.ndim != 1 or reached.dtype.kind != "i" or not 0 <= self.done <= len(reached):
+            raise ValueError("the samples that reach its stage are damaged")
+        if not 0 <= self.current <= self.stages or (self.stage < -1).any() or (self.stage >= self.stages).any():
+            raise ValueError("it names stages that there are not")
+        if any(((one < 0) | (one >= self.n)).any() for one in (reached, rows)):
+            raise ValueError("it names samples that there are not")
+        for outputs in self.memory.kept:
+            arrays = [] if outputs is None else [a for a in vars(outputs).values() if a is not None]
+            if any(a.ndim == 0 or len(a) != self.n or a.dtype.kind not in "iuf" for a in arrays):
+                raise ValueError("the outputs of a stage are damaged")
 
     def _outputs(self, file: Any, k: int) -> Outputs | None:
         found = {name.partition(".")[2]: file[name] for name in file.files if name.startswith(f"{k}.")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from pilotfish.models.machine import describe_machine, device_name
 from pilotfish.models.model import F32, Backend
 from pilotfish.models.onnx_export import softmax
 from pilotfish.runtime.choice import StageRuntime, write_choices
-from pilotfish.runtime.load_stage import load_stage
+from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.measure import Measured, agreed, fastest
 from pilotfish.runtime.shared import alone, linked, shares_with
 
 Tell = Callable[[str, int, int], None]
+Load = Callable[[Stage, str], Model]
 NOT_ASKED = ("torch-compiled",)  # half a minute of compilation per batch size: only where it is named
 PARTS = ("onnxruntime", "torch")  # what runs a part of a network
 PROBES = 16
@@ -71,6 +72,7 @@ def tune_runtime(
     backends: Sequence[str] | None = None,
     seconds: float = 20.0,
     progress: Tell | None = None,
+    allow_python: Collection[str] = (),
 ) -> RuntimeTuning:
     """Measure each stage of the cascade in *folder* on *device* and keep the fastest way to run it there.
 
@@ -78,6 +80,7 @@ def tune_runtime(
               its inputs look like. Random numbers of its shape otherwise
     backends  names to try; by default all that give the same answers within rounding and need no compilation
     seconds   about how long each stage may take
+    allow_python  as for :meth:`pilotfish.Cascade.load`
 
     UsageError for an unknown backend, or when none of those named can run a stage.
     """
@@ -85,8 +88,10 @@ def tune_runtime(
         raise UsageError(f"no backend {wrong[0]!r}; {nearest(wrong[0], NAMES)}")
     path, tell = Path(folder), progress or (lambda *_: None)
     artefact = load_artefact(path)
+    check_code(artefact.stages, allow_python)
+    load: Load = lambda stage, backend: load_stage(stage, path, device, backend, allow_python)  # noqa: E731
     stages = tuple(
-        _tuned(artefact, k, path, data, device, backends, seconds, tell) for k in range(len(artefact.stages))
+        _tuned(artefact, k, load, data, device, backends, seconds, tell) for k in range(len(artefact.stages))
     )
     stages = _agreed(stages, artefact.calibration.exit_ratio)
     facts = {
@@ -114,7 +119,7 @@ def _agreed(stages: Sequence[StageTuning], exit_ratio: Sequence[float]) -> tuple
 def _tuned(
     artefact: Artefact,
     k: int,
-    folder: Path,
+    load: Load,
     data: Dataset | None,
     device: str,
     names: Sequence[str] | None,
@@ -122,16 +127,16 @@ def _tuned(
     tell: Tell,
 ) -> StageTuning:
     stage = artefact.stages[k]
-    plain = load_stage(stage, folder, device, "torch")
-    if k and shares_with(load_stage(artefact.stages[k - 1], folder, device, "torch"), plain):
-        return _tuned_part(artefact, k, folder, data, device, names, seconds, tell)
+    plain = load(stage, "torch")
+    if k and shares_with(load(artefact.stages[k - 1], "torch"), plain):
+        return _tuned_part(artefact, k, load, data, device, names, seconds, tell)
     candidates = [name for name in offered(plain, device) if (name in names if names else name not in NOT_ASKED)]
     inputs = _inputs(plain, stage, data)
     found: dict[str, Backend] = {}
     notes = []
     for name in candidates:
         try:
-            found[name] = load_stage(stage, folder, device, name).backend
+            found[name] = load(stage, name).backend
             if found[name].name != name:  # it was replaced by the default
                 raise ModelError(f"{name} cannot run {stage.name}")
             found[name].run(inputs[:1])
@@ -151,7 +156,7 @@ def _tuned(
 def _tuned_part(
     artefact: Artefact,
     k: int,
-    folder: Path,
+    load: Load,
     data: Dataset | None,
     device: str,
     names: Sequence[str] | None,
@@ -160,7 +165,7 @@ def _tuned_part(
 ) -> StageTuning:
     """A stage that goes on from the features of the stage before it."""
     stage = artefact.stages[k]
-    models = [load_stage(one, folder, device, "torch") for one in artefact.stages[: k + 1]]
+    models = [load(one, "torch") for one in artefact.stages[: k + 1]]
     inputs = _inputs(models[k], stage, data)
     found: dict[str, Backend] = {}
     notes = []

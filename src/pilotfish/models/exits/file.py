@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilotfish.errors import ModelError, PilotfishError
-from pilotfish.files import atomic_path
+from pilotfish.files import atomic_path, parse_json
 from pilotfish.models.exits.describe import Description, build
 from pilotfish.models.fit_weights import load_weights
 from pilotfish.models.weights_file import read_weights
@@ -60,6 +60,6 @@ def read_description(path: Path) -> Description:
     if text is None or len(text) > LARGEST_DOCUMENT:
         raise ModelError(f"{path}: says nothing of exits; expected a file that `pilotfish train` wrote")
     try:
-        return Description.from_json(json.loads(text), str(path))
-    except (ValueError, RecursionError) as error:
+        return Description.from_json(parse_json(text), str(path))
+    except ValueError as error:
         raise ModelError(f"{path}: its metadata {META_KEY} is not valid JSON ({error})") from error

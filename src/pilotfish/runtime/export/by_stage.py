@@ -9,6 +9,7 @@ import dataclasses
 import re
 import shutil
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.export.export import example_tensors
-from pilotfish.runtime.load_stage import load_stage
+from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
 
@@ -68,13 +69,19 @@ class ExportedStages:
 
 
 def export_stages(
-    folder: str | Path, out: str | Path, *, data: Dataset | None = None, samples: int = 64
+    folder: str | Path,
+    out: str | Path,
+    *,
+    data: Dataset | None = None,
+    samples: int = 64,
+    allow_python: Collection[str] = (),
 ) -> ExportedStages:
     """Write the stages of the cascade in *folder* into the folder *out*: ``stage1.onnx`` …, and ``stages.json`` with
     what each takes and gives, and the policy in force.
 
     data     samples on which the files are held against the engine; random inputs otherwise
     samples  how many, at most
+    allow_python  as for :meth:`pilotfish.Cascade.load`
 
     UsageError when *out* holds something else, ModelError for a stage without an ONNX form or when an answer differs.
     """
@@ -82,7 +89,8 @@ def export_stages(
     if not _may_be_written(target):
         raise UsageError(f"{target} holds something else; name a new folder for the stages")
     artefact = load_artefact(Path(folder))
-    models = [load_stage(stage, Path(folder), "cpu", "onnxruntime") for stage in artefact.stages]
+    check_code(artefact.stages, allow_python)
+    models = [load_stage(stage, Path(folder), "cpu", "onnxruntime", allow_python) for stage in artefact.stages]
     cascade = Cascade(artefact, models, [StageRuntime("onnxruntime", BATCH)] * len(models))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

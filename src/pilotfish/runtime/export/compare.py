@@ -66,7 +66,7 @@ def compare(
     if wrong.any() or worst > 20 * BAND:
         raise ModelError(
             f"the exported graph differs from the engine: {int(wrong.sum())} of {len(same)} predictions, "
-            f"confidences by up to {worst:.2g}; this is a fault of Pilotfish, report it"
+            f"confidences by up to {worst:.2g}; this is a bug, please report it"
         )
     flips = np.flatnonzero(~same)
     for row in flips.tolist():
@@ -75,7 +75,7 @@ def compare(
         if distance > BAND:
             raise ModelError(
                 f"the exported graph answers sample {row} at stage {answers.stage[row]} and the engine at stage "
-                f"{engine.stage[row]}, {distance:.2g} from the threshold; this is a fault of Pilotfish, report it"
+                f"{engine.stage[row]}, {distance:.2g} from the threshold; this is a bug, please report it"
             )
     return Compared(len(flips), worst)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from pilotfish.runtime.export.exported import ExportCost, ExportedCascade, Expor
 from pilotfish.runtime.export.graph import Plan, cascade_graph
 from pilotfish.runtime.export.parts import Part, read_parts
 from pilotfish.runtime.export.score_nodes import SCORES
-from pilotfish.runtime.load_stage import load_stage
+from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
 
@@ -50,12 +50,14 @@ def export(
     data: Dataset | None = None,
     samples: int = 64,
     progress: Tell | None = None,
+    allow_python: Collection[str] = (),
 ) -> ExportedCascade:
     """Write the cascade in *folder*, at the operating point in force, as the single ONNX file *out*.
 
     batched  for any number of samples at a time; otherwise for exactly one, whose later stages lie in ``If`` branches
     data     samples on which the graph is held against the engine and timed; random inputs otherwise
     samples  how many, at most
+    allow_python  as for :meth:`pilotfish.Cascade.load`
 
     Outputs: prediction int64 (N,), confidence float32 (N,), stage int64 (N,), logits float32 (N, C) of the stage that
     answered; prediction and stage are -1 where the last stage's outputs are not finite. Inputs: one per preprocessing,
@@ -70,7 +72,8 @@ def export(
     path = Path(folder)
     artefact = load_artefact(path)
     _refuse_what_has_no_graph(artefact)
-    models = [load_stage(stage, path, "cpu", "onnxruntime") for stage in artefact.stages]
+    check_code(artefact.stages, allow_python)
+    models = [load_stage(stage, path, "cpu", "onnxruntime", allow_python) for stage in artefact.stages]
     names = [stage.name for stage in artefact.stages]
     inputs, source = _inputs(names, models)
     parts = read_parts(names, models, source)
