@@ -300,3 +300,71 @@ def optimised(path: Path, level: str) -> Path:
     options.optimized_model_filepath = str(made)
     runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return made
+
+
+@pytest.mark.parametrize("version", [3, 4, 8])
+@pytest.mark.parametrize("listed", [True, False])
+def test_weights_that_are_listed_as_inputs_are_weights(version: int, listed: bool) -> None:
+    inputs = {"x": ["N", 8], **({"w": [8, 5]} if listed else {})}
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], inputs, {"w": (8, 5)})
+    model.ir_version = version
+    model.opset_import[0].version = 8
+    assert count_onnx_macs(model, shapes={"x": (1, 8)}).total == 40
+
+
+def graph_of(body: list, carried: str = "a") -> object:
+    flags = [helper.make_tensor_value_info(k, t, []) for k, t in (("i", TensorProto.INT64), ("c", TensorProto.BOOL))]
+    a, b = (helper.make_tensor_value_info(k, TensorProto.INT64, None) for k in (carried, "b"))
+    going = helper.make_tensor_value_info("c2", TensorProto.BOOL, [])
+    return helper.make_graph([helper.make_node("Identity", ["c"], ["c2"]), *body], "body", [*flags, a], [going, b])
+
+
+ENDLESS = helper.make_node("Loop", ["", "", "n"], ["s"], body=graph_of([helper.make_node("Identity", ["a"], ["b"])]))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [ENDLESS],
+        [helper.make_node("Range", ["zero", "huge", "one"], ["s"])],
+        [helper.make_node("Identity", ["huge1"], ["h"]), helper.make_node("Tile", ["n", "h"], ["s"])],
+        [helper.make_node("Identity", ["huge1"], ["h"]), helper.make_node("ConstantOfShape", ["h"], ["s"])],
+        [helper.make_node("Max", ["many", "many1", "many2"], ["s"])],
+    ],
+    ids=["a loop without end", "Range", "Tile", "ConstantOfShape", "broadcasting"],
+)
+def test_shapes_without_bound_are_not_computed_while_counting(nodes: list) -> None:
+    """What follows from constants is folded to find shapes; these would take all memory, or for ever."""
+    weights = {"n": [3], "huge1": [10**11], "many": [1] * 1000}
+    nodes = [
+        helper.make_node("Constant", [], ["zero"], value_int=0),
+        helper.make_node("Constant", [], ["one"], value_int=1),
+        helper.make_node("Constant", [], ["huge"], value_int=10**11),
+        helper.make_node("Constant", [], ["axes1"], value_ints=[1]),
+        helper.make_node("Constant", [], ["axes2"], value_ints=[1, 2]),
+        helper.make_node("Unsqueeze", ["many", "axes1"], ["many1"]),
+        helper.make_node("Unsqueeze", ["many", "axes2"], ["many2"]),
+        *nodes,
+        helper.make_node("ReduceMin", ["s"], ["t"], keepdims=0),
+        helper.make_node("Cast", ["t"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "f"], ["y"]),
+    ]
+    assert count_onnx_macs(model_of(nodes, {"x": ["N", 4]}, weights)).total == 0
+
+
+@pytest.mark.parametrize("depth", [2, 30, 200])
+def test_functions_that_multiply_are_refused(depth: int) -> None:
+    """Each calls the one before twice: 2^30 nodes from a file of 4 kB."""
+    opset = [helper.make_opsetid("", 23), helper.make_opsetid("f", 1)]
+    made = []
+    for i in range(depth):
+        inner = [("Neg", "")] * 2 if i == 0 else [(f"f{i - 1}", "f")] * 2
+        nodes = [helper.make_node(op, [a], [b], domain=d) for (op, d), a, b in zip(inner, "xm", "my", strict=True)]
+        made.append(helper.make_function("f", f"f{i}", ["x"], ["y"], nodes, opset))
+    model = model_of([helper.make_node(f"f{depth - 1}", ["x"], ["y"], domain="f")], {"x": ["N", 4]}, domains=("", "f"))
+    model.functions.extend(made)
+    if depth == 2:
+        assert count_onnx_macs(model).total == 0
+    else:
+        with pytest.raises(ModelError, match="refused"):
+            count_onnx_macs(model)

@@ -68,16 +68,18 @@ def _can_export(model: Model) -> bool:
 
 def _exported(model: Model) -> Model:
     from pilotfish.models.onnx_backend import OnnxBackend
-    from pilotfish.models.onnx_cache import cached_onnx
+    from pilotfish.models.onnx_cache import cached_onnx, distrust
 
     again = model.again
     assert again is not None
     if model.input_shape is None:
         raise ModelError(f"{model.spec}: its input's shape is not known, so it cannot be exported; use backend torch")
     path, exported = cached_onnx(_module(model), model.input_shape, model.weights_hash, keep=not model.passing)
+    fault = None if model.passing else distrust()
     return dataclasses.replace(
         model,
         backend=OnnxBackend(path),
+        notes=model.notes if fault is None else (*model.notes, fault),
         count=lambda: again().count(),
         weights=lambda target: _write_weights(again(), target),
         details={**model.details, "export": dataclasses.asdict(exported)},

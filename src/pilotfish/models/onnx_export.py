@@ -35,12 +35,13 @@ Shapes = Sequence[tuple[int, ...]]
 @dataclass(frozen=True)
 class Exported:
     """exporter: which of torch's wrote the file; folded: whether its shapes were computed beforehand; the largest
-    differences from torch on random inputs."""
+    differences from torch on random inputs; sha256: of the file, once it is kept."""
 
     exporter: str
     logit_difference: float
     probability_difference: float
     folded: bool = False
+    sha256: str = ""
 
 
 def export_onnx(module: torch.nn.Module, shapes: Shapes, target: Path) -> Exported:

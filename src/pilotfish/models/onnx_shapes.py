@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
+FIRST_IR = 4  # before it weights had to be listed as inputs, and inference insists on it
+DEEPEST = 100  # functions that call functions
+MOST_NODES = 500_000  # once the functions of a model are written out
+# Operators on shapes whose outputs are at most as large as their inputs together, or their product. Others, such as
+# Range and Expand, are run only where inference has told that their outputs are small.
+BOUNDED = (
+    "Abs Add And ArgMax ArgMin Cast Ceil Clip Concat Constant Div Equal Flatten Floor Gather GatherElements GatherND "
+    "Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg NonZero Not Or Pow ReduceMax ReduceMin "
+    "ReduceProd ReduceSum Reshape Round ScatterElements ScatterND Shape Sign Size Slice Split Sqrt Squeeze Sub "
+    "Transpose Unsqueeze Where Xor"
+)
 # Tensors up to this many elements can be shapes (the target of a Reshape); larger ones are weights.
 _SMALL = 1024
 
@@ -27,7 +38,7 @@ def fixed_graph(model: onnx.ModelProto, batch: int, shapes: Mapping[str, Sequenc
 
     Raises UsageError for a shape of an unknown input or of the wrong rank.
     """
-    light = _without_weights(model)
+    light = without_weights(model)
     _fix_inputs(light.graph, batch, shapes)
     return light
 
@@ -64,13 +75,17 @@ def explain_unknown(name: str, light: onnx.ModelProto, known: Mapping[str, Shape
     )
 
 
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model's graph with its functions inlined and its large tensors empty: a small, private copy."""
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model's graph with its functions inlined and its large tensors empty: a small, private copy.
+
+    ModelError for functions that call themselves, or each other so often that writing them out has no end.
+    """
     import onnx
     from onnx.inliner import inline_local_functions
 
+    _check_functions(model)
     source = inline_local_functions(model) if model.functions else model
-    light = onnx.ModelProto(ir_version=source.ir_version, opset_import=source.opset_import)
+    light = onnx.ModelProto(ir_version=max(source.ir_version, FIRST_IR), opset_import=source.opset_import)
     graph, given = light.graph, source.graph
     graph.name = given.name
     graph.node.extend(given.node)
@@ -84,6 +99,29 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     return light
+
+
+def _check_functions(model: onnx.ModelProto) -> None:
+    bodies = {(f.domain, f.name): f.node for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Any, within: frozenset[tuple[str, str]]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in bodies and key not in sizes:
+                if key in within or len(within) > DEEPEST:
+                    raise ModelError(f"its function {node.op_type[:60]!r} calls itself, or others to no end; refused")
+                sizes[key] = size(bodies[key], within | {key})
+            total += sizes.get(key, 1) + sum(size(g.node, within) for a in node.attribute for g in (a.g, *a.graphs))
+            if total > MOST_NODES:
+                raise ModelError(
+                    f"its functions come to more than {MOST_NODES:,} nodes once they are written out; refused"
+                )
+        return total
+
+    if bodies:
+        size(model.graph.node, frozenset())
 
 
 def _fix_inputs(graph: Any, batch: int, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -180,12 +218,21 @@ def _evaluate(
         return None
     if any(prod(known.get(name, ())) > _SMALL for name in node.output):
         return None
+    told = all(name in known for name in node.output if name)
+    if any(a.HasField("g") or a.graphs for a in node.attribute) or not (told or _is_bounded(node, feeds)):
+        return None  # a loop may have no end, and a Range no bound
     try:
         values = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
     except Exception:  # an operator that the reference lacks; inference may still pass it
         return None
     arrays = [np.asarray(value) for value in values]
     return arrays if all(array.size <= _SMALL for array in arrays) else None
+
+
+def _is_bounded(node: Any, feeds: Mapping[str, np.ndarray]) -> bool:
+    if node.op_type in ("Shape", "Size", "Concat"):
+        return True
+    return node.op_type in BOUNDED.split() and prod(max(1, a.size) for a in feeds.values()) <= _SMALL**2
 
 
 def _set_nodes(graph: Any, nodes: Sequence[Any]) -> None:
