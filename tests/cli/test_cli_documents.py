@@ -81,9 +81,8 @@ def test_thresholds_without_a_number_are_strings(budget: str, threshold: str | N
 
 def test_report_and_inspect(imported: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    assert document(command(imported, "report", "run", "--base", "big", "--out", page, "--json")) == {
-        "report": str(page)
-    }
+    told = document(command(imported, "report", "run", "--base", "big", "--out", page, "--json"))
+    assert (told.keys(), told["report"]) == ({"report", "notes"}, str(page))
     assert page.read_text().lower().startswith("<!doctype html>")
     found = document(command(imported, "inspect", "run", "--json"))
     assert (found["run"], found["unfinished"]) == ("run", [])
