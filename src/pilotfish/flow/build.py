@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 from pilotfish.cascade import check_target, given_drop, given_share, make_budget
 from pilotfish.data import Dataset, open_data
-from pilotfish.errors import BudgetError, UsageError
+from pilotfish.errors import BudgetError, RecordsError, UsageError
 from pilotfish.files import write_json
 from pilotfish.models import parse_spec
 from pilotfish.plan import Tuning, rank_savers, tune
+from pilotfish.plan.same_cost import cost_keys
 from pilotfish.recording import RecordOptions, RecordResult, record
+from pilotfish.recording.planned import device_kind
 from pilotfish.records import Run, compare, fair_table
 from pilotfish.report import write_report
 from pilotfish.runtime import BenchResult, Cascade, bench, save_with_weights, tune_runtime
@@ -100,6 +103,7 @@ def build(
     aliases = models if isinstance(models, Mapping) else {name: name for name in models}
     if base is not None and base not in aliases:
         raise UsageError(f"the base {base} is not among the models: {', '.join(aliases)}")
+    _check_cost(cost, folder, settings)
     recorded: list[RecordResult] = []
     for alias, name in aliases.items():
         recorded += record(samples, name, folder, alias=alias, options=settings, progress=progress)
@@ -133,6 +137,17 @@ def build(
     )
     singles = single_models(folder, names, chosen_base, cost, settings.split)
     return BuildResult(target, page, folder.path, tuple(recorded), tuning, timed, singles)
+
+
+def _check_cost(cost: str, run: Run, options: RecordOptions) -> None:
+    """RecordsError, before hours of recording, for a cost that neither a recording counts nor the run knows."""
+    kind = device_kind(options.device)
+    metas = run.metas(options.split) if run.path.is_dir() else []
+    known = {"macs", "params", *options.costs, *(key for meta in metas for key in meta.costs)}
+    timed = options.timing and (cost in ("ms", f"ms@{kind}") or re.fullmatch(rf"ms@{kind}-b\d+", cost))
+    if cost not in known and not timed:
+        names = sorted({*known, *(("ms", f"ms@{kind}", f"ms@{kind}-b1") if options.timing else ())})
+        raise RecordsError(f"no recording counts a cost {cost!r}; {cost_keys(cost, names)}")
 
 
 def most_accurate(run: Run, names: Sequence[str], split: str) -> str:

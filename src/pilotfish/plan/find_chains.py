@@ -113,7 +113,7 @@ def find_chains(
         for chain in found.chains
     )
     found = replace(found, chains=shown)
-    missed = budget_missed(held_out[0], budget, "held-out samples") if held_out else None
+    missed = budget_missed(held_out[0], budget, "held-out samples", promised=True) if held_out else None
     alone = [f"no cascade is needed: {name} alone keeps to the budget" for name in _answering_alone(found.best)]
     notes = [*([] if missed is None else [f"{missed} (the first chain)"]), *alone, *notes]
     return ChainRanking(found, tuple(held_out), str(budget), cost, score, split, tuple(notes))

@@ -17,7 +17,8 @@ from pilotfish.scores import ExitScore
 
 @dataclass(frozen=True)
 class Job:
-    """stages: savers, then the base; options: of the method; holdout: the share that parts.evaluation was drawn by."""
+    """stages: savers, then the base; options: of the method; holdout: the share that parts.evaluation was drawn by;
+    checked: what to know of the costs."""
 
     table: Table
     run_name: str
@@ -31,6 +32,7 @@ class Job:
     parts: Holdout
     holdout: float
     seed: int
+    checked: tuple[str, ...] = ()
 
     def trace(self, rule: Rule, scores: Sequence[ExitScore], rows: Rows, fitted: StageScores | None = None) -> Trace:
         """The stages on some rows; *fitted* where these rows' scores were cross-fitted."""

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import to_json
-from pilotfish.errors import RecordsError, nearest
+from pilotfish.errors import RecordsError
 from pilotfish.plan.pool import pool_r_match
+from pilotfish.plan.same_cost import check_cost, cost_keys
 from pilotfish.plan.sweep import F64, Mask
 from pilotfish.records import Outputs, Records, Run, fair_table
 from pilotfish.scores import Scale, can_score, to_shown
@@ -126,9 +127,10 @@ def _read(run: Run, split: str, cost: str, score: str) -> _Pool:
         known = sorted({key for meta in metas for key in meta.costs})
         raise RecordsError(
             f"{len(costed)} of the {len(metas)} models in {run.path} on split {split} have a cost {cost!r}, and a pool "
-            f"needs two; {nearest(cost, known)}"
+            f"needs two; {cost_keys(cost, known)}"
         )
     notes = [f"{m.model} has no cost {cost!r} and is left out" for m in metas if cost not in m.costs]
+    notes += check_cost({m.model: m for m in metas}, [m.model for m in costed], cost)
     kept: list[Records] = []
     scales = []
     for meta in costed:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import Budget, Rule, make_budget, paired_interval, to_json
-from pilotfish.errors import RecordsError, UsageError, nearest
+from pilotfish.errors import RecordsError, UsageError
 from pilotfish.plan.certificate import Promise, certify
-from pilotfish.plan.costs import common_keys, delta_cost
+from pilotfish.plan.costs import delta_cost
 from pilotfish.plan.evidence import stage_scores
 from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_rows
 from pilotfish.plan.methods import PathMethod, chosen_saver_point, path_method
 from pilotfish.plan.path import threshold_path
+from pilotfish.plan.same_cost import check_cost, cost_keys, side_keys
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import MISSED, SLACK
@@ -193,17 +194,25 @@ def find_candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[st
     base_cost = metas[base].costs.get(cost)
     if base_cost is None and cost != "macs":
         known = sorted({key for meta in metas.values() for key in meta.costs})
-        raise RecordsError(f"{base} has no cost {cost!r} in its records; {nearest(cost, known)}")
-    names, notes = [], []
+        raise RecordsError(f"{base} has no cost {cost!r} in its records; {cost_keys(cost, known)}")
+    names, notes, dearer = [], [], []
     for name, meta in metas.items():
         its_cost = meta.costs.get(cost)
         if name == base or (base_cost is not None and its_cost is not None and its_cost >= base_cost):
+            dearer += [name] if meta.source.partition(":")[0] != metas[base].source.partition(":")[0] else []
             continue
         if base_cost is not None and its_cost is None:
             notes.append(f"{name} has no cost {cost!r}; it is ranked by exit ratio, after the others")
         names.append(name)
     if base_cost is None:
         notes.append(f"{base} has no cost {cost!r}; savers are ranked by exit ratio")
+    notes += check_cost(metas, [*names, *dearer, base], cost)
+    notes += [
+        f"{name} ({cost} {metas[name].costs[cost]:.4g}) does not cost less than {base} ({base_cost:.4g}) and so is no "
+        "saver; one was recorded and one imported: are both in the same unit?"
+        for name in dearer
+        if name != base
+    ]
     kept = [name for name in names if can_score(run.read(name, split).outputs)]
     if left_out := [name for name in names if name not in kept]:
         notes.append(f"without a confidence, and so left out: {', '.join(left_out)}")
@@ -308,8 +317,8 @@ def _verdicts(best: SaverResult | None, base: str, budget: Budget, promised: boo
 def _other_costs(metas: Mapping[str, RecordsMeta], base: str, results: Sequence[SaverResult], cost: str) -> list[str]:
     """Where another cost would choose another saver."""
     best = min((s for s in results if s.delta_cost is not None), key=lambda s: s.delta_cost or 0.0, default=None)
-    notes = []
-    for key in common_keys(metas, tuple(metas)) if best is not None else ():
+    keys, notes = side_keys(metas, tuple(metas)) if results else ([], [])
+    for key in keys if best is not None else ():
         ranked = sorted((delta_cost(metas, s.saver, base, key, s.exit_ratio) or 0.0, s.saver) for s in results)
         if key != cost and best is not None and ranked[0][1] != best.saver:
             notes.append(f"by {key} the best saver would be {ranked[0][1]} (ΔC {100 * ranked[0][0]:.1f}%)")

@@ -14,7 +14,7 @@ import numpy as np
 from pilotfish.cascade import Artefact, Budget, OperatingPoint, Performance, Rule, Stage, choose, make_budget
 from pilotfish.errors import UsageError
 from pilotfish.plan.certificate import Promise, certify
-from pilotfish.plan.costs import base_cost, common_keys, stage_costs
+from pilotfish.plan.costs import base_cost, stage_costs
 from pilotfish.plan.densify import densify
 from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.fit import Fitted, fit
@@ -22,6 +22,7 @@ from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
 from pilotfish.plan.job import Job
 from pilotfish.plan.methods import Method, find_method, read_options
 from pilotfish.plan.path import PolicyPath, measure
+from pilotfish.plan.same_cost import check_cost, refuse_unknown, side_keys
 from pilotfish.plan.trace import Trace
 from pilotfish.plan.tuning import Tuning, notes_on
 from pilotfish.records import Run, Table, read_table
@@ -68,11 +69,15 @@ def tune(
     if found.rule == "average" and needs_fit(score):
         raise UsageError(f"method average mixes probabilities, and {score} is fitted to one model's; use max_prob")
     table = read_table(run, names[:-1], names[-1], split)
+    refuse_unknown(table.meta, names, cost)
+    checked = tuple(check_cost(table.meta, names, cost))
     budget = make_budget(max_drop, max_cost, min_accuracy, _full_cost(table, names, cost))
     if budget.kind != "max_drop" and found.takes_last:
         raise UsageError(f"method {method} stops at a drop; give max_drop, or use method sweep")
     parts = _split(len(table), holdout, seed, guarantee, found, score, test, len(names))
-    job = Job(table, run.path.name, names, method, found, chosen, score, cost, budget, parts, holdout, seed)
+    job = Job(
+        table, run.path.name, names, method, found, chosen, score, cost, budget, parts, holdout, seed, tuple(checked)
+    )
     promise = None if guarantee is None else _promise(budget, table, guarantee, test, savers_tried)
     return _result(job, fit(job), promise, guarantee or 0.0)
 
@@ -108,7 +113,7 @@ def _result(job: Job, fitted: Fitted, promise: Promise | None, confidence: float
         guarantee=None if certificate is None else certificate.to_json(),
         rule=fitted.rule,
     )
-    costs = _all_costs(job, evaluation or calibration)
+    costs, left_out = _all_costs(job, evaluation or calibration)
     return Tuning(
         artefact=artefact,
         calibration=calibration,
@@ -116,7 +121,7 @@ def _result(job: Job, fitted: Fitted, promise: Promise | None, confidence: float
         split={"fit": len(parts.fit), "certify": len(parts.certify), "evaluation": len(parts.evaluation)},
         saves=_saves(calibration),
         reference=job.table.reference_kind,
-        notes=notes_on(job, scores, calibration, evaluation, costs, promise),
+        notes=(*notes_on(job, scores, calibration, evaluation, costs, promise), *left_out),
         costs=costs,
         choices=scores.choices,
     )
@@ -170,13 +175,15 @@ def _full_cost(table: Table, stages: Sequence[str], cost: str) -> float | None:
     return None if stage_costs(table, stages, cost) is None else base_cost(table, stages[-1], cost)
 
 
-def _all_costs(job: Job, judged: Performance) -> dict[str, tuple[float, float]]:
+def _all_costs(job: Job, judged: Performance) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """By every key that all stages have, and a note on those that cannot be compared."""
     found = {}
-    for key in common_keys(job.table.meta, job.stages):
+    keys, left_out = side_keys(job.table.meta, job.stages)
+    for key in keys:
         costs, base = stage_costs(job.table, job.stages, key), base_cost(job.table, job.stages[-1], key)
         if costs is not None and base is not None:
             found[key] = (float(np.dot(judged.exit_ratio, np.cumsum(costs))), base)
-    return found
+    return found, left_out
 
 
 def _saves(found: Performance) -> bool | None:

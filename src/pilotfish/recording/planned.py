@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 from pilotfish.data import Dataset
 from pilotfish.errors import PilotfishError, RecordsError, UnreadableSample
 from pilotfish.models import Model
-from pilotfish.models.machine import cpu_count
+from pilotfish.models.machine import cpu_count, device_name
 from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
@@ -58,8 +59,7 @@ def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, 
     if options.timing and (measured := measured_times(data, model, options)) is not None:
         costs |= measured.costs(device_kind(options.device))
         batch_size = options.batch_size or measured.best
-        timing = {"backend": model.backend.name, "device": options.device, "best_batch_size": measured.best}
-        timing |= {"cores": cpu_count(), "unit": "milliseconds per sample"}
+        timing = timing_facts(model, options, measured)
     return {"batch_size": batch_size, "costs": costs, "timing": timing, "cost_notes": notes}
 
 
@@ -69,6 +69,21 @@ def measured_times(data: Dataset, model: Model, options: RecordOptions) -> Timin
     if shape is None:
         return None
     return time_batches(model.backend, shape, BATCH_SIZES if options.device == "cpu" else CUDA_BATCH_SIZES)
+
+
+def timing_facts(model: Model, options: RecordOptions, measured: Timing) -> dict[str, Any]:
+    """How times were measured, so that times of another machine are not compared with them."""
+    threads = getattr(sys.modules.get("torch"), "get_num_threads", cpu_count)
+    return {
+        "backend": model.backend.name,
+        "device": options.device,
+        "best_batch_size": measured.best,
+        "cores": cpu_count(),
+        "unit": "milliseconds per sample",
+        "machine": device_name(options.device),
+        "threads": int(threads()) if model.backend.name.startswith("torch") else cpu_count(),
+        "batch_sizes": sorted(measured.ms),
+    }
 
 
 def device_kind(device: str) -> str:

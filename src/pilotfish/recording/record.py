@@ -17,11 +17,12 @@ from pilotfish.data import Dataset, open_data
 from pilotfish.errors import ModelError, RecordsError
 from pilotfish.models import Model, load_model
 from pilotfish.models.augmentation import RECIPE
+from pilotfish.models.machine import device_name
 from pilotfish.models.spec import file_of, parse_spec
 from pilotfish.recording.labels import model_labels
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
-from pilotfish.recording.planned import device_kind, identity_of, measured_times, planned
+from pilotfish.recording.planned import device_kind, identity_of, measured_times, planned, timing_facts
 from pilotfish.recording.run_parts import record_parts
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
@@ -131,10 +132,11 @@ def _existing(
             f"{path} holds records of other {', '.join(differ)}; replace them with --overwrite, or choose another "
             "name (--as), split or run"
         )
-    costs = {**meta.costs, **_new_times(meta, data, model, options), **options.costs}
+    times, timing = _new_times(meta, data, model, options)
+    costs = {**meta.costs, **times, **options.costs}
     if costs != dict(meta.costs):
         everything = run.read(name, options.split, (*PLANNING_COLUMNS, "logits"))
-        meta = dataclasses.replace(everything.meta, costs=costs)
+        meta = dataclasses.replace(everything.meta, costs=costs, timing=timing)
         run.write(dataclasses.replace(everything, meta=meta))
     rows = int(meta.data.get("n", 0)) - len(meta.failures)
     return RecordResult(
@@ -147,16 +149,37 @@ def _existing(
         failures=meta.failures,
         started=int(meta.data.get("n", 0)),
         skipped=True,
-        notes=meta.notes,
+        notes=(*meta.notes, *(_of_another_machine(meta, options.device) if options.timing else ())),
     )
 
 
-def _new_times(meta: RecordsMeta, data: Dataset, model: Model, options: RecordOptions) -> dict[str, float]:
-    """Time per sample on a device that the records know no times of."""
-    if not options.timing or any(key.startswith(f"ms@{device_kind(options.device)}") for key in meta.costs):
-        return {}
+def _new_times(
+    meta: RecordsMeta, data: Dataset, model: Model, options: RecordOptions
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Time per sample on a device that the records know no times of, and how all their times were measured."""
+    kind, timing = device_kind(options.device), dict(meta.timing)
+    if not options.timing or any(key.startswith(f"ms@{kind}") for key in meta.costs):
+        return {}, timing
     times = measured_times(data, model, options)
-    return {} if times is None else {"ms": times.throughput, **times.costs(device_kind(options.device)), **meta.costs}
+    if times is None:
+        return {}, timing
+    facts = timing_facts(model, options, times)
+    if timing.get("device"):
+        timing["also"] = {**timing.get("also", {}), kind: facts}
+    else:
+        timing |= facts
+    return {"ms": times.throughput, **times.costs(kind), **meta.costs}, timing
+
+
+def _of_another_machine(meta: RecordsMeta, device: str) -> list[str]:
+    """A note where the times in the records are of another machine than this one."""
+    kind, timing = device_kind(device), meta.timing
+    if device_kind(str(timing.get("device", ""))) != kind:
+        timing = timing.get("also", {}).get(kind, {})
+    measured = timing.get("machine")
+    if measured is None or measured == device_name(device):
+        return []
+    return [f"its times are of {measured}, and this is {device_name(device)}; --overwrite records and times it here"]
 
 
 def _remove_leftovers(parts: Parts, identity: dict[str, Any]) -> None:

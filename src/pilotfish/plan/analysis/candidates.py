@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pilotfish.errors import RecordsError, UsageError, nearest
+from pilotfish.errors import RecordsError, UsageError
+from pilotfish.plan.same_cost import check_cost, cost_keys
 from pilotfish.records import Compared, RecordsMeta, Run, compare
 from pilotfish.scores import score
 
@@ -19,12 +20,13 @@ def candidates(
     base_cost = metas[base].costs.get(cost)
     if base_cost is None and cost != "macs":
         known = sorted({key for meta in metas.values() for key in meta.costs})
-        raise RecordsError(f"{base} has no cost {cost!r} in its records; {nearest(cost, known)}")
+        raise RecordsError(f"{base} has no cost {cost!r} in its records; {cost_keys(cost, known)}")
     if wanted is not None:
-        return _given(run, base, split, score_name, wanted), []
+        given = _given(run, base, split, score_name, wanted)
+        return given, check_cost(metas, [*given, base], cost)
     names = [name for name, meta in metas.items() if name != base and _cheaper(meta, cost, base_cost)]
     kept = [name for name in names if _has_score(run, name, split, score_name)]
-    notes = []
+    notes = check_cost(metas, [*kept, base], cost)
     if left_out := [name for name in names if name not in kept]:
         notes.append(f"without a score {score_name}, and so left out: {', '.join(left_out)}")
     if not kept:
