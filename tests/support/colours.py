@@ -54,18 +54,29 @@ def plain_accuracy(chain: Callable[[Any], np.ndarray], weights: np.ndarray, bias
 
 
 def linear_onnx(
-    path: Path, weights: np.ndarray, bias: np.ndarray, shape: tuple[Any, ...], dtype: str = "FLOAT", **metadata: str
+    path: Path,
+    weights: np.ndarray,
+    bias: np.ndarray,
+    shape: tuple[Any, ...],
+    dtype: str = "FLOAT",
+    inside: tuple[Any, Any] | None = None,
+    **metadata: str,
 ) -> Path:
-    """An ONNX file of one layer on inputs of *shape*, the batch first."""
+    """An ONNX file of one layer on inputs of *shape*, the batch first. inside: a mean and a std that the file itself
+    takes off and divides by, per channel."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     nodes = [
         helper.make_node("Cast", ["x"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Flatten", ["floats"], ["flat"]),
+        helper.make_node("Sub", ["floats", "mean"], ["less"]),
+        helper.make_node("Div", ["less", "std"], ["normal"]),
+        helper.make_node("Flatten", ["normal"], ["flat"]),
         helper.make_node("Gemm", ["flat", "W", "b"], ["logits"]),
     ]
-    stored = [numpy_helper.from_array(weights, "W"), numpy_helper.from_array(bias, "b")]
+    mean, std = (np.reshape(part, (-1, 1, 1) if np.ndim(part) else ()).astype(np.float32) for part in inside or (0, 1))
+    arrays = {"W": weights, "b": bias, "mean": mean, "std": std}
+    stored = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
     graph = helper.make_graph(
         nodes,
         "graph",
@@ -81,13 +92,20 @@ def linear_onnx(
 
 
 def by_hand(
-    mean: Any = 0.0, std: Any = 1.0, scale: float = 1.0, offset: float = 0.0, bgr: bool = False, squeeze: bool = False,
-    last: bool = False, side: int = SIDE,
-) -> Callable[[Any], np.ndarray]:  # fmt: skip
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    bgr: bool = False,
+    squeeze: bool = False,
+    last: bool = False,
+    share: float = 0.875,
+) -> Callable[[Any], np.ndarray]:
     """Preprocessing as a user's script has it, with pixels from *offset* to *offset* + *scale*."""
+    side = SIDE
 
     def chain(image: Image.Image) -> np.ndarray:
-        crop = Preprocessing(size=(side, side), resize=None if squeeze else int(side / 0.875))
+        crop = Preprocessing(size=(side, side), resize=None if squeeze else int(side / share))
         x = np.asarray(crop.pixels(image), np.float64) / 255 * scale + offset
         x = (x[..., ::-1] if bgr else x) - np.asarray(mean)
         x = x / np.asarray(std)

@@ -21,9 +21,9 @@ from pilotfish.files import atomic_path, parse_json
 from pilotfish.models import small
 from pilotfish.models.fit_weights import load_weights
 from pilotfish.models.model import Model
-from pilotfish.models.preprocessing import Preprocessing
+from pilotfish.models.preprocessing import RESAMPLING, Preprocessing
 from pilotfish.models.spec import MAX_SIZE, ModelSpec, allow_options, parse_spec
-from pilotfish.models.stated import ASSUMED, at_size
+from pilotfish.models.stated import ASSUMED, at_size, with_stated
 from pilotfish.models.torch_backend import torch_model
 from pilotfish.models.weights_file import WeightsFile, read_weights
 
@@ -73,18 +73,16 @@ def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model
         else _small_model(spec, document, device, file)
     )
     names = document.get("class_names")
-    preprocessing = document.get("preprocessing")
-    stated = Preprocessing.from_json(preprocessing) if preprocessing else None
+    chain, assumed = model.preprocessing, () if document["stated"] is not None else ASSUMED
+    if document.get("preprocessing"):
+        chain, assumed = Preprocessing.from_json(document["preprocessing"]), ()
+        chain = at_size(chain, spec.pixels) if spec.pixels else chain
     return dataclasses.replace(
         model,
         spec=spec.text,
         class_names=tuple(str(name) for name in names) if names else model.class_names,
-        preprocessing=model.preprocessing
-        if stated is None
-        else at_size(stated, spec.pixels)
-        if spec.pixels
-        else stated,
-        assumed=ASSUMED if stated is None else (),
+        preprocessing=chain,
+        assumed=assumed,
         weights=lambda target: _copy(path, target),
     )
 
@@ -113,6 +111,8 @@ def _library_model(spec: ModelSpec, document: Mapping[str, Any], device: str, fi
     size = spec.size or named.size or document.get("size")
     inner = dataclasses.replace(named, text=spec.text, size=size, options=options)
     model = (load_timm if named.kind == "timm" else load_torchvision)(inner, device, file)
+    if (stated := document["stated"]) is not None:
+        model = with_stated(dataclasses.replace(model, assumed=()), dataclasses.replace(inner, stated=stated))
     return dataclasses.replace(model, notes=(*model.notes, *document.get("notes", ())))
 
 
@@ -133,9 +133,9 @@ def _document(file: WeightsFile) -> dict[str, Any]:
     """What a file says of its architecture: in Pilotfish's own words, or in those of a training script."""
     path = file.path
     if path.suffix.lower() == ".safetensors":
-        document = _parse(file.beside.get(META_KEY), path)
+        document = {**_parse(file.beside.get(META_KEY), path), "stated": None}
     else:
-        document = {**file.beside, "notes": ()}
+        document = {**file.beside, "notes": (), "stated": None}
         document |= {} if "architecture" in document else _of_training(file)
     if "architecture" not in document:
         raise ModelError(
@@ -163,8 +163,23 @@ def _of_training(file: WeightsFile) -> dict[str, Any]:
     found["built_with"] = {key: str(value) for key, value in built.items()}
     if isinstance(size := said.get("img_size"), int) and 0 < size <= MAX_SIZE:
         found["size"] = size
+    if {"mean", "std", "crop_pct"} <= said.keys():  # timm's script: what is not given there is the architecture's own
+        found["stated"] = _stated_in_training(said)
     if kwargs := said.get("model_kwargs"):
         found["notes"] = (f"{file.path}: was trained with model_kwargs {str(kwargs)[:80]}, which are not applied",)
+    return found
+
+
+def _stated_in_training(said: Mapping[str, Any]) -> dict[str, str]:
+    """What timm's script was told of the preprocessing of its validation, as options of a model's name."""
+    found = {}
+    for key in ("mean", "std"):
+        if isinstance(value := said[key], list | tuple) and value:
+            found[key] = ":".join(str(one) for one in value)
+    if isinstance(share := said["crop_pct"], float | int):
+        found["crop"] = str(share)
+    if said.get("interpolation") in RESAMPLING:
+        found["interpolation"] = str(said["interpolation"])
     return found
 
 

@@ -34,7 +34,11 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         raise ModelError(f"{spec.text}: ONNX models run on the CPU here, not on {device!r}; leave --device out")
     check_onnx_file(path)
     backend = OnnxBackend(path)
-    metadata = backend.session.get_modelmeta().custom_metadata_map
+    try:
+        metadata = backend.session.get_modelmeta().custom_metadata_map
+    except ModelError:  # several inputs, say
+        _refuse_parts(spec, {entry.key: entry.value for entry in _read_graph(path).metadata_props})
+        raise
     _refuse_parts(spec, metadata)
     shape = input_shape(spec, backend.input.shape)
     preprocessing, assumed, notes = _preprocessing(spec, metadata, shape, backend.input_dtype is np.uint8)
