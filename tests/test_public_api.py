@@ -83,9 +83,13 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "overwrite": False,
             "costs": None,
             "progress": None,
+            "group_by": None,
         },
     ),
-    "import_predictions": ("file run model", {"split": "val", "costs": None, "format": "auto", "labels": None}),
+    "import_predictions": (
+        "file run model",
+        {"split": "val", "costs": None, "format": "auto", "labels": None, "group_by": None},
+    ),
     "savers": (
         "run base",
         {
@@ -98,6 +102,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "max_drop": 0.0,
             "guarantee": None,
             "test": "exact",
+            "group_by": None,
         },
     ),
     "shortlist": (
@@ -116,6 +121,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "split": "val",
             "holdout": 0.5,
             "seed": 0,
+            "group_by": None,
         },
     ),
     "analyse": (
@@ -129,6 +135,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "max_drop": 0.0,
             "draws": 200,
             "seed": 0,
+            "group_by": None,
         },
     ),
     "tune": (
@@ -147,6 +154,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "test": "exact",
             "savers_tried": 1,
             "options": None,
+            "group_by": None,
         },
     ),
     "bench": (
@@ -247,7 +255,7 @@ FIELDS = {
         "saver exit_ratio threshold cost_ratio delta_cost accuracy held_out certified n base_accuracy comparable"
     ),
     pilotfish.Tuning: "artefact calibration evaluation split saves reference notes costs choices",
-    Performance: "n accuracy base_accuracy drop drop_interval cost base_cost exit_ratio",
+    Performance: "n accuracy base_accuracy drop drop_interval cost base_cost exit_ratio groups",
     pilotfish.Answer: "input prediction name confidence stage error",
     pilotfish.BenchResult: (
         "machine stages batch_sizes n runs forced exit_ratio model_only end_to_end speedup choices decode_ms "

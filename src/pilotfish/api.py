@@ -15,7 +15,7 @@ from pilotfish.plan.shortlist import Shortlist
 from pilotfish.plan.shortlist import shortlist as _shortlist
 from pilotfish.plan.tune import tune as _tune
 from pilotfish.plan.tuning import Tuning
-from pilotfish.records import Run, import_file
+from pilotfish.records import GroupBy, Run, import_file
 from pilotfish.records import open_run as _open_run
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def record(
     overwrite: bool = False,
     costs: Mapping[str, float] | None = None,
     progress: Progress | None = None,
+    group_by: GroupBy | None = None,
 ) -> list[RecordResult]:
     """Record what models say about data, one Parquet file each; goes on where an interrupted call stopped.
 
@@ -59,6 +60,8 @@ def record(
     augment     seed of augmented views, the same for every model
     costs       further costs per sample of one model, such as ``{"joules": 0.8}``
     progress    called with (model, samples done, samples in all)
+    group_by    samples that belong together, kept with the records: a CSV file id,group, a column of the labels, or a
+                regular expression on the ids
     """
     from pilotfish.recording import RecordOptions
     from pilotfish.recording import record as record_all
@@ -73,6 +76,7 @@ def record(
         timing=timing,
         overwrite=overwrite,
         costs=costs or {},
+        group_by=group_by,
     )
     return record_all(data, models, run, alias=alias, options=options, progress=progress)
 
@@ -86,9 +90,14 @@ def import_predictions(
     costs: Mapping[str, float] | None = None,
     format: str = "auto",
     labels: str | Path | None = None,
+    group_by: GroupBy | None = None,
 ) -> Path:
-    """Store predictions made elsewhere as records; returns the records file. See ``docs/records.md``."""
-    records = import_file(file, model, split, costs, format, labels)
+    """Store predictions made elsewhere as records; returns the records file. See ``docs/records.md``.
+
+    group_by  samples that belong together, kept with the records: a CSV file id,group, a column of *file* or *labels*,
+              or a regular expression on the ids
+    """
+    records = import_file(file, model, split, costs, format, labels, group_by)
     return Run(Path(run)).write(records)
 
 
@@ -105,12 +114,14 @@ def savers(
     max_drop: float | str = 0.0,
     guarantee: float | str | None = None,
     test: str = "exact",
+    group_by: GroupBy | None = None,
 ) -> SaverRanking:
     """Rank the models of a run as savers for *base* by ΔC (TinySaver Eq. 6, 7, 10).
 
     max_drop   accuracy that may be lost: 0.005 or ``"0.5%"`` is half a point
     guarantee  confidence, 0.9 or ``"90%"``, that all savers' certified drops hold at once; they are ranked on other
                samples
+    group_by   samples that belong together: a CSV file id,group, a column, a regular expression on the ids, or ``none``
     """
     return rank_savers(
         _opened(run),
@@ -124,6 +135,7 @@ def savers(
         max_drop=given_drop(max_drop) or 0.0,
         guarantee=given_share(guarantee, "guarantee"),
         test=test,
+        group_by=group_by,
     )
 
 
@@ -155,8 +167,12 @@ def chains(
     split: str = "val",
     holdout: float = 0.5,
     seed: int = 0,
+    group_by: GroupBy | None = None,
 ) -> ChainRanking:
-    """Search all chains of savers to *base* under one budget, and what each further stage buys."""
+    """Search all chains of savers to *base* under one budget, and what each further stage buys.
+
+    group_by  samples that belong together: a CSV file id,group, a column, a regular expression on the ids, or ``none``
+    """
     return find_chains(
         _opened(run),
         base,
@@ -169,6 +185,7 @@ def chains(
         split=split,
         holdout=holdout,
         seed=seed,
+        group_by=group_by,
     )
 
 
@@ -184,8 +201,12 @@ def analyse(
     max_drop: float | str = 0.0,
     draws: int = 200,
     seed: int = 0,
+    group_by: GroupBy | None = None,
 ) -> Analysis:
-    """Why savers save or do not: failure ranking, mistakes, break-even, noise, selection, transfer."""
+    """Why savers save or do not: failure ranking, mistakes, break-even, noise, selection, transfer.
+
+    group_by  samples that belong together: a CSV file id,group, a column, a regular expression on the ids, or ``none``
+    """
     return _analyse(
         _opened(run),
         base,
@@ -197,6 +218,7 @@ def analyse(
         max_drop=given_drop(max_drop) or 0.0,
         draws=draws,
         seed=seed,
+        group_by=group_by,
     )
 
 
@@ -217,10 +239,13 @@ def tune(
     test: str = "exact",
     savers_tried: int = 1,
     options: Mapping[str, Any] | None = None,
+    group_by: GroupBy | None = None,
 ) -> Tuning:
     """Choose the exits of (savers…, base) for one budget; ``.save(folder)`` writes the cascade.
 
     Drops, accuracies and confidences are fractions (0.005) or text (``"0.5%"``); a bare drop of 0.1 or more is refused.
+
+    group_by  samples that belong together: a CSV file id,group, a column, a regular expression on the ids, or ``none``
 
     See :func:`pilotfish.plan.tune` for methods, scores and guarantees.
     """
@@ -240,6 +265,7 @@ def tune(
         test=test,
         savers_tried=savers_tried,
         options=options,
+        group_by=group_by,
     )
 
 

@@ -7,7 +7,7 @@ from pilotfish.cascade.folder import check_target, load_artefact, save_artefact,
 from pilotfish.cascade.frontier import ExitSets, Frontier
 from pilotfish.cascade.given import given_drop, given_share
 from pilotfish.cascade.numbers import from_json, to_json
-from pilotfish.cascade.performance import Performance, paired_interval
+from pilotfish.cascade.performance import Performance, grouped_interval, paired_interval
 from pilotfish.cascade.rule import Decision, Rule, RuleKind, decide
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "from_json",
     "given_drop",
     "given_share",
+    "grouped_interval",
     "leaves",
     "load_artefact",
     "make_budget",

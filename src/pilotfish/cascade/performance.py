@@ -6,6 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pilotfish.errors import ArtefactError
 
 
@@ -17,6 +20,7 @@ class Performance:
     drop_interval  95 % interval of the drop (see :func:`paired_interval`)
     cost           mean per sample in the unit of the cost key; None when unknown
     exit_ratio     share answered per stage; sums to 1
+    groups         how many groups the samples are in, and the interval counts; None where they are independent
     """
 
     n: int
@@ -27,10 +31,14 @@ class Performance:
     cost: float | None
     base_cost: float | None
     exit_ratio: tuple[float, ...]
+    groups: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object, with lists for tuples."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """As a JSON object, with lists for tuples; ``groups`` only where there are some."""
+        document = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if self.groups is None:
+            del document["groups"]
+        return document
 
     @classmethod
     def from_json(cls, document: Any) -> Performance:
@@ -41,7 +49,8 @@ class Performance:
                 **{**document, "drop_interval": (low, high), "exit_ratio": tuple(document["exit_ratio"])},
             )
             numbers = [entry.n, entry.accuracy, entry.base_accuracy, entry.drop, low, high, *entry.exit_ratio]
-            for value in (*numbers, *(c for c in (entry.cost, entry.base_cost) if c is not None)):
+            known = (c for c in (entry.cost, entry.base_cost, entry.groups) if c is not None)
+            for value in (*numbers, *known):
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise TypeError(f"{value!r} is not a number")
                 if not math.isfinite(value):  # OverflowError for an integer beyond float64
@@ -64,4 +73,29 @@ def paired_interval(lost: int, won: int, n: int, z: float = 1.959964) -> tuple[f
     b, c, m = lost + 0.5, won + 0.5, n + 2
     middle = (b - c) / m
     half = z * math.sqrt(max(b + c - (b - c) ** 2 / m, 0.0)) / m
+    return max(-1.0, middle - half), min(1.0, middle + half)
+
+
+def grouped_interval(gap: NDArray[np.integer], groups: NDArray[np.integer]) -> tuple[float, float]:
+    """95 % interval of the mean gap of samples that are independent by group only.
+
+    gap     int (N,) in {-1, 0, 1}
+    groups  int (N,), the group of each sample
+
+    The linearised variance of a ratio, sum (S_g - d N_g)^2 / N^2 with S_g the gaps of group g and N_g its size. Groups
+    of other sizes count less: sum N_g^2 / N is the size of a sample's own group, and N over it the number of groups
+    that Student's t goes by. Two groups of that size are added, half of one lost and half of one won, so that no gap at
+    all is not taken for certain; with one sample in each group and the normal quantile this is :func:`paired_interval`.
+    """
+    from scipy.special import stdtrit
+
+    _, member = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(member).astype(np.float64)
+    sums = np.bincount(member, weights=gap)
+    own = float((sizes**2).sum() / sizes.sum())
+    count = float(sizes.sum()) / own
+    n = float(sizes.sum()) + 2 * own
+    middle = float(sums.sum()) / n
+    squares = float(((sums - middle * sizes) ** 2).sum()) + own**2 * (1 + 2 * middle**2)
+    half = float(stdtrit(max(count - 1, 1.0), 0.975)) * math.sqrt(squares) / n
     return max(-1.0, middle - half), min(1.0, middle + half)

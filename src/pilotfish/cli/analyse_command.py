@@ -33,6 +33,14 @@ def analyse(
     draws: Annotated[int, typer.Option(metavar="N", help="Bootstrap draws per saver.")] = 200,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the halves and the draws.")] = 0,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG or SVG to draw.")] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX|COLUMN|FILE",
+            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
+            "of the records, a CSV file id,group; or none.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Why a saver saves or does not: failure ranking, mistakes, break-even, noise, selection, transfer.
@@ -59,6 +67,7 @@ def analyse(
         max_drop=fraction(max_drop, "--max-drop") or 0.0,
         draws=draws,
         seed=seed,
+        group_by=group_by,
     )
     target = console(as_json)
     for made in analysis_tables(found):

@@ -35,6 +35,14 @@ def build(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
     runs: Annotated[int, typer.Option(metavar="N", help="Runs of the bench.")] = 5,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX|COLUMN|FILE",
+            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
+            "of the data's labels, a CSV file id,group; or none.",
+        ),
+    ] = None,
     embed: Annotated[bool, typer.Option(help="Copy the weights into the cascade folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -66,7 +74,7 @@ def build(
             seed=seed,
             runs=runs,
             embed=embed,
-            options=RecordOptions(device=device),
+            options=RecordOptions(device=device, group_by=group_by),
             progress=progress,
         )
     show_build(result, to_stderr=as_json)

@@ -31,6 +31,14 @@ def chains(
         float, typer.Option(metavar="SHARE", help="Share of the samples to judge on; 0 judges where it searched.")
     ] = 0.5,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX|COLUMN|FILE",
+            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
+            "of the records, a CSV file id,group; or none.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Search all chains of savers to a base, and say what each further stage buys.
@@ -57,6 +65,7 @@ def chains(
         split=split,
         holdout=holdout,
         seed=seed,
+        group_by=group_by,
     )
     search = found.search
     unit = cost_unit(cost, search.base_cost)

@@ -29,6 +29,14 @@ def import_predictions(
         Path | None,
         typer.Option(metavar="FILE", help=".csv, .parquet or .json with the truth: id (or filename) and label."),
     ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX|COLUMN|FILE",
+            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
+            "of FILE or of the labels, or a CSV file id,group.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Store predictions made elsewhere as records.
@@ -43,7 +51,7 @@ def import_predictions(
     costs = key_values(cost or [], "--cost")
     costs |= {} if macs is None else {"macs": macs}
     costs |= {} if latency_ms is None else {"ms": latency_ms}
-    records = import_file(file, model, split, costs, format, labels)
+    records = import_file(file, model, split, costs, format, labels, group_by)
     path = Run(run).write(records)
     labelled = "labelled" if records.has_labels else "without labels"
     say(console(as_json), f"{model}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")

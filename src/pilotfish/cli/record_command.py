@@ -40,6 +40,14 @@ def record(
         list[str] | None,
         typer.Option(metavar="KEY=X", help="A further cost per sample, such as joules=0.8 or usd=4e-6; one model."),
     ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX|COLUMN|FILE",
+            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
+            "of the data's labels, or a CSV file id,group.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -63,6 +71,7 @@ def record(
         timing=timing,
         overwrite=overwrite,
         costs=key_values(cost or [], "--cost"),
+        group_by=group_by,
     )
     with progress_bars() as progress:
         results = run_record(data, name_list(model), run, alias=alias, options=options, progress=progress)

@@ -32,6 +32,14 @@ def savers(
             metavar="CONF", help="Certify every saver's drop with this confidence for all at once, such as 90%."
         ),
     ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX|COLUMN|FILE",
+            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
+            "of the records, a CSV file id,group; or none.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Rank the models of a run as savers for a base, by the cost they would save.
@@ -51,7 +59,7 @@ def savers(
     if base is None:
         if holdout or guarantee is not None or method != "sweep":
             raise typer.BadParameter("--holdout, --guarantee and --method need one base: give --base")
-        _pool(run, cost, score, split, fraction(max_drop, "--max-drop") or 0.0, as_json)
+        _pool(run, cost, score, split, fraction(max_drop, "--max-drop") or 0.0, group_by, as_json)
         return
     found = rank_savers(
         open_run(run),
@@ -64,6 +72,7 @@ def savers(
         method=method,
         max_drop=fraction(max_drop, "--max-drop") or 0.0,
         guarantee=confidence(guarantee, "--guarantee"),
+        group_by=group_by,
     )
     rows = []
     for s in found.savers:
@@ -113,13 +122,13 @@ def _next_command(run: Path, saver: str, base: str) -> str:
     return shlex.join(["pilotfish", "tune", str(run), "--stages", f"{saver},{base}", "--max-drop", "0.5%"])
 
 
-def _pool(run: Path, cost: str, score: str, split: str, max_drop: float, as_json: bool) -> None:
+def _pool(run: Path, cost: str, score: str, split: str, max_drop: float, group_by: str | None, as_json: bool) -> None:
     from pilotfish.cli.output import console, notes, print_json, table
     from pilotfish.plan import rank_pool
     from pilotfish.records import open_run
     from pilotfish.report.format import cost_unit, format_cost, percent, signed_percent
 
-    found = rank_pool(open_run(run), split=split, cost=cost, score=score, max_drop=max_drop)
+    found = rank_pool(open_run(run), split=split, cost=cost, score=score, max_drop=max_drop, group_by=group_by)
     unit = cost_unit(cost, float(found.costs.max()))
     rows = []
     for b, name in enumerate(found.models):

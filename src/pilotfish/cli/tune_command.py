@@ -69,6 +69,14 @@ def tune(
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Cascade folder to write.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Copy the models' weights into the cascade folder.")] = False,
     allow_python: AllowPython = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX|COLUMN|FILE",
+            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
+            "of the records, a CSV file id,group; or none.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Set the exits of a cascade (savers, then the base) for one budget.
@@ -103,6 +111,7 @@ def tune(
         test=test,
         savers_tried=savers_tried,
         options=choices(option or [], "--option"),
+        group_by=group_by,
     )
     if out is not None and embed:
         from pilotfish.runtime import save_with_weights

@@ -18,6 +18,7 @@ from pilotfish.plan.same_cost import cost_keys
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.recording.planned import device_kind
 from pilotfish.records import Run, compare, fair_table
+from pilotfish.records.groups import NONE
 from pilotfish.report import write_report
 from pilotfish.runtime import BenchResult, Cascade, bench, save_with_weights, tune_runtime
 
@@ -108,9 +109,10 @@ def build(
     for alias, name in aliases.items():
         recorded += record(samples, name, folder, alias=alias, options=settings, progress=progress)
     names = [r.model for r in recorded]
-    chosen_base = base or most_accurate(folder, names, settings.split)
+    by = NONE if settings.group_by == NONE else None  # other groups are in the records
+    chosen_base = base or most_accurate(folder, names, settings.split, by)
     budget = {"max_drop": drop, "max_cost": max_cost, "min_accuracy": accuracy}
-    tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed)
+    tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed, by)
     allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
     if embed:
         save_with_weights(tuning.artefact, target, allowed)
@@ -135,7 +137,7 @@ def build(
         split=settings.split,
         bench=timed.to_json(),
     )
-    singles = single_models(folder, names, chosen_base, cost, settings.split)
+    singles = single_models(folder, names, chosen_base, cost, settings.split, by)
     return BuildResult(target, page, folder.path, tuple(recorded), tuning, timed, singles)
 
 
@@ -150,10 +152,10 @@ def _check_cost(cost: str, run: Run, options: RecordOptions) -> None:
         raise RecordsError(f"no recording counts a cost {cost!r}; {cost_keys(cost, names)}")
 
 
-def most_accurate(run: Run, names: Sequence[str], split: str) -> str:
+def most_accurate(run: Run, names: Sequence[str], split: str, group_by: str | None = None) -> str:
     """The model that is right most often, of those that answered (nearly) all samples; without labels, the costliest
     by MACs."""
-    table, _ = fair_table([run.read(name, split) for name in names])
+    table, _ = fair_table([run.read(name, split) for name in names], group_by)
     compared = [name for name in names if name in table.meta]
     if table.reference_kind == "base":
         return max(compared, key=lambda name: table.meta[name].costs.get("macs", 0.0))
@@ -169,15 +171,20 @@ def best_pair(
     split: str,
     holdout: float,
     seed: int,
+    group_by: str | None = None,
 ) -> Tuning:
     """Tune every candidate saver for the budget and take the one that does best on the calibration part: the
     cheapest, or the most accurate for a cost. BudgetError when none costs less than the base alone."""
-    ranking = rank_savers(run, base, cost=cost, split=split, holdout=holdout, seed=seed)
+    ranking = rank_savers(run, base, cost=cost, split=split, holdout=holdout, seed=seed, group_by=group_by)
     candidates = [s.saver for s in ranking.savers if s.saver in names and s.comparable]
     tunings, refusals = [], []
     for saver in candidates:
         try:
-            tunings.append(tune(run, (saver, base), cost=cost, split=split, holdout=holdout, seed=seed, **budget))
+            tunings.append(
+                tune(
+                    run, (saver, base), cost=cost, split=split, holdout=holdout, seed=seed, group_by=group_by, **budget
+                )
+            )
         except BudgetError as error:
             refusals.append(f"{saver}: {error}")
     useful = [t for t in tunings if t.saves is not False]
@@ -193,9 +200,11 @@ def best_pair(
     return min(useful, key=merit)
 
 
-def single_models(run: Run, names: Sequence[str], base: str, cost: str, split: str) -> tuple[SingleModel, ...]:
+def single_models(
+    run: Run, names: Sequence[str], base: str, cost: str, split: str, group_by: str | None = None
+) -> tuple[SingleModel, ...]:
     """Every model on its own, cheapest first."""
-    rows = compare([run.read(name, split) for name in names if name != base], run.read(base, split))
+    rows = compare([run.read(name, split) for name in names if name != base], run.read(base, split), group_by)
     singles = [
         SingleModel(name, float(table.correct(name).mean()), table.meta[name].costs.get(cost))
         for name, table in {**rows.tables, base: rows.common}.items()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import ExitSets
-from pilotfish.cascade.performance import Performance, paired_interval
+from pilotfish.cascade.performance import Performance, grouped_interval, paired_interval
 from pilotfish.plan.path import outcomes
 from pilotfish.plan.trace import Trace
 
@@ -26,7 +26,7 @@ def route(scores: Sequence[F64], thresholds: Sequence[float]) -> NDArray[np.int6
 
 
 def evaluate(trace: Trace, policy: ExitSets) -> Performance:
-    """Accuracy, drop with its interval, cost and exit ratios of one policy on the samples of a trace."""
+    """Accuracy, drop with its interval (by groups where there are some), cost and exit ratios of one policy."""
     n = len(trace)
     answered_by, gap = outcomes(trace, policy)
     lost, won = int((gap > 0).sum()), int((gap < 0).sum())
@@ -37,8 +37,9 @@ def evaluate(trace: Trace, policy: ExitSets) -> Performance:
         accuracy=(base - lost + won) / n,
         base_accuracy=base / n,
         drop=(lost - won) / n,
-        drop_interval=paired_interval(lost, won, n),
+        drop_interval=paired_interval(lost, won, n) if trace.groups is None else grouped_interval(gap, trace.groups),
         cost=None if trace.costs is None else float(share @ trace.through),
         base_cost=trace.base_cost if trace.costs is not None else None,
         exit_ratio=tuple(share.tolist()),
+        groups=None if trace.groups is None else len(np.unique(trace.groups)),
     )

@@ -85,6 +85,7 @@ def evidence(table: Table, saver: str, base: str, rows: Rows) -> Evidence:
         base_right=theirs.prediction == reference,
         base_truth=truth_probability(theirs, reference),
         n_classes=max([*known, seen, 2]),
+        groups=None if table.groups is None else table.groups[rows],
     )
 
 
@@ -101,7 +102,7 @@ def auto_score(
     drop = budget.value if budget is not None and budget.kind == "max_drop" else USUAL_DROP
     plain = cross_fit("max_prob", found, seed)
     change = found.right.astype(np.int64) - found.base_right.astype(np.int64)
-    draws = np.random.default_rng([seed, 2]).multinomial(len(found), np.full(len(found), 1 / len(found)), RESAMPLES)
+    draws = _resamples(len(found), found.groups, np.random.default_rng([seed, 2]))
     weights = np.concatenate([np.ones((1, len(found)), np.int64), draws])  # the samples themselves, then resamples
     best, best_lead, fitted = "max_prob", 0.0, plain
     reference = _exits(plain.scored.values, change, weights, drop)
@@ -121,6 +122,15 @@ def auto_score(
         if lead > max(best_lead, CERTAIN * error):
             best, best_lead, fitted = name, lead, one
     return fitted, ScoreChoice(best, advantage)
+
+
+def _resamples(n: int, groups: NDArray[np.int64] | None, rng: np.random.Generator) -> NDArray[np.int64]:
+    """int64 (RESAMPLES, n): how often each sample is drawn; groups are drawn whole."""
+    if groups is None:
+        return rng.multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    found, member = np.unique(groups, return_inverse=True)
+    count = len(found)
+    return np.asarray(rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)[:, member])
 
 
 def _exits(values: F64, change: NDArray[np.int64], weights: NDArray[np.int64], drop: float) -> F64:

@@ -16,7 +16,7 @@ from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.savers import find_candidates
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import budget_missed
-from pilotfish.records import Run, compare
+from pilotfish.records import GroupBy, Run, compare
 from pilotfish.scores import check_name, to_shown
 
 
@@ -63,14 +63,18 @@ def find_chains(
     split: str = "val",
     holdout: float = 0.5,
     seed: int = 0,
+    group_by: GroupBy | None = None,
 ) -> ChainRanking:
     """Search all chains of rising cost to *base* under one budget; up to three stages exhaustively, beyond by a beam.
 
     Thresholds are chosen on one part of the samples and judged on the other. RecordsError without costs.
+
+    group_by  samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
     """
     check_name(score)
     names, notes = find_candidates(run, base, split, cost)
-    rows = compare([run.read(name, split) for name in names], run.read(base, split))
+    by = run.groups(base, split, group_by)
+    rows = compare([run.read(name, split) for name in names], run.read(base, split), by)
     table = rows.common
     base_cost = table.meta[base].costs.get(cost)
     if base_cost is None:
@@ -80,7 +84,7 @@ def find_chains(
     if not names:
         raise RecordsError(f"no model of {run.path} on split {split!r} costs less than {base} and has a confidence")
     budget = make_budget(max_drop, max_cost, None, base_cost)
-    parts = split_rows(len(table), holdout, seed)
+    parts = split_rows(len(table), holdout, seed, table.groups)
     fitted = {name: stage_scores(table, (name, base), score, parts.fit, budget, seed) for name in names}
     found = search_chains(
         np.stack([fitted[name].scored[0].values for name in names]),
@@ -99,10 +103,10 @@ def find_chains(
     for chain in found.chains if len(parts.evaluation) else ():
         scores = [fitted[name].scores[0] for name in chain.stages[:-1]]
         if not scores:
-            right = float(table.correct(base)[parts.evaluation].mean())
-            held_out.append(
-                Performance(len(parts.evaluation), right, right, 0.0, (0.0, 0.0), base_cost, base_cost, (1.0,))
-            )
+            held = parts.evaluation
+            right = float(table.correct(base)[held].mean())
+            groups = None if table.groups is None else len(np.unique(table.groups[held]))
+            held_out.append(Performance(len(held), right, right, 0.0, (0.0, 0.0), base_cost, base_cost, (1.0,), groups))
             continue
         trace = make_trace(table, chain.stages, Rule(), scores, None, cost, parts.evaluation)
         held_out.append(evaluate(trace, tuple((t,) for t in chain.thresholds)))

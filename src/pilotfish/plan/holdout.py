@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import UsageError
 
 Rows = NDArray[np.intp]
+Groups = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,12 @@ class Holdout:
     certify: Rows = field(default_factory=lambda: np.empty(0, np.intp))
 
 
-def split_rows(n: int, holdout: float, seed: int) -> Holdout:
-    """A random split of n rows by *seed*; the share *holdout* goes to evaluation."""
+def split_rows(n: int, holdout: float, seed: int, groups: Groups | None = None) -> Holdout:
+    """A random split of n rows by *seed*; the share *holdout* goes to evaluation.
+
+    groups  int (n,), or None. The groups are then put in a random order by *seed* and cut where the evaluation part is
+            as near to its share of the samples as whole groups allow
+    """
     if not 0 <= holdout < 1:
         raise UsageError(f"holdout is a share from 0 to below 1, found {holdout}")
     if seed < 0:
@@ -37,18 +42,33 @@ def split_rows(n: int, holdout: float, seed: int) -> Holdout:
     held = round(n * holdout)
     if held == 0 or held == n:
         raise UsageError(f"{n} samples cannot be split with holdout {holdout}; use --holdout 0 or record more samples")
-    order = np.random.default_rng(seed).permutation(n)
-    return Holdout(np.sort(order[held:]), np.sort(order[:held]))
+    evaluation, rest = _cut(rows, held, np.random.default_rng(seed), groups)
+    return Holdout(rest, evaluation)
 
 
-def split_for_certificate(n: int, holdout: float, seed: int, fitted: bool) -> Holdout:
+def split_for_certificate(n: int, holdout: float, seed: int, fitted: bool, groups: Groups | None = None) -> Holdout:
     """As :func:`split_rows`; the calibration part is halved into fit and certify where something is *fitted*, and
     is all for the certificate where nothing is."""
-    parts = split_rows(n, holdout, seed)
+    parts = split_rows(n, holdout, seed, groups)
     if not fitted:
         return Holdout(parts.fit[:0], parts.evaluation, parts.fit)
     if len(parts.fit) < 2:
         raise UsageError(f"{n} samples cannot be split into fit, certify and evaluation; record more samples")
-    order = np.random.default_rng([seed, 1]).permutation(parts.fit)
-    half = len(order) // 2
-    return Holdout(np.sort(order[:half]), parts.evaluation, np.sort(order[half:]))
+    fit, certify = _cut(parts.fit, len(parts.fit) // 2, np.random.default_rng([seed, 1]), groups)
+    return Holdout(fit, parts.evaluation, certify)
+
+
+def _cut(rows: Rows, wanted: int, rng: np.random.Generator, groups: Groups | None) -> tuple[Rows, Rows]:
+    """(*wanted* of the rows at random, the others), both sorted; about so many where groups stay whole."""
+    if groups is None:
+        order = rng.permutation(rows)
+        return np.sort(order[:wanted]), np.sort(order[wanted:])
+    found, member, sizes = np.unique(groups[rows], return_inverse=True, return_counts=True)
+    if len(found) < 2:
+        raise UsageError(
+            f"{len(rows)} samples of one group cannot be split; use --holdout 0, smaller groups or more of them"
+        )
+    order = rng.permutation(len(found))
+    ends = np.cumsum(sizes[order])[:-1]  # a group at least on the other side
+    inside = np.isin(member, order[: 1 + int(np.abs(ends - wanted).argmin())])
+    return rows[inside], rows[~inside]

@@ -52,4 +52,5 @@ class Job:
             "seed": self.seed,
             "reference": self.table.reference_kind,
             "run": self.run_name,
+            **({} if self.table.groups is None else {"groups": int(self.table.groups.max()) + 1}),
         }

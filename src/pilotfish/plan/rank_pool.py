@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from pilotfish.errors import RecordsError
 from pilotfish.plan.pool import pool_r_match
 from pilotfish.plan.same_cost import check_cost, cost_keys
 from pilotfish.plan.sweep import F64, Mask
-from pilotfish.records import Outputs, Records, Run, fair_table
+from pilotfish.records import GroupBy, Outputs, Records, Run, fair_table
 from pilotfish.scores import Scale, can_score, to_shown
 from pilotfish.scores import score as compute_score
 
-LEAN = ("id", "label", "prediction", "log_odds", "confidence")
+LEAN = ("id", "label", "prediction", "log_odds", "confidence", "content", "group")
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,18 @@ def rank_pool(
     score: str = "max_prob",
     max_drop: float = 0.0,
     threads: int = 2,
+    group_by: GroupBy | None = None,
 ) -> PoolRanking:
     """Rank every model of *run* as a saver for every other, on the samples that all of them have.
 
     A model with fewer than 90 % of these samples is left out and named.
 
+    group_by  ``none`` counts copies of a sample as often as they stand there; groups change nothing else here
+
     Models without the cost are left out; those without a confidence can be bases only. RecordsError when fewer than
     two models are left, or the records hold no labels: what is right must be the same for all bases.
     """
-    pool = _read(run, split, cost, score)
+    pool = _read(run, split, cost, score, group_by)
     found = pool_r_match(pool.scores, pool.right, pool.costs, max_drop, threads)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = pool.costs[:, None] / pool.costs[None, :]
@@ -119,7 +123,7 @@ class _Pool:
     notes: tuple[str, ...]
 
 
-def _read(run: Run, split: str, cost: str, score: str) -> _Pool:
+def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None) -> _Pool:
     """Only the columns that are needed, and one copy of ids and labels where the models agree on them."""
     metas = run.metas(split)
     costed = sorted((m for m in metas if cost in m.costs), key=lambda m: (m.costs[cost], m.model))
@@ -139,10 +143,13 @@ def _read(run: Run, split: str, cost: str, score: str) -> _Pool:
             records = replace(records, ids=kept[0].ids)
             if np.array_equal(records.label, kept[0].label):
                 records = replace(records, label=kept[0].label)
+            if records.content is not None and records.content.equals(kept[0].content):
+                records = replace(records, content=kept[0].content)
         kept.append(records)
         scales.append(scale)
         notes += note
-    table, said = fair_table(kept)
+    by = run.groups(kept[-1].meta.model, split, group_by)
+    table, said = fair_table(kept, by if isinstance(by, str | Path) else None)
     if table.reference_kind != "label":
         raise RecordsError(
             f"the records in {run.path} on split {split} hold no labels; a pool has many bases and needs one truth: "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Budget, Rule, make_budget, paired_interval, to_json
+from pilotfish.cascade import Budget, Rule, grouped_interval, make_budget, paired_interval, to_json
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.plan.certificate import Promise, certify
 from pilotfish.plan.costs import delta_cost
@@ -21,7 +21,7 @@ from pilotfish.plan.same_cost import check_cost, cost_keys, side_keys
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import MISSED, SLACK
-from pilotfish.records import RecordsMeta, Run, Table, compare
+from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare
 from pilotfish.scores import ExitScore, can_score, check_name, compute, to_shown
 
 
@@ -122,6 +122,7 @@ def rank_savers(
     max_drop: float = 0.0,
     guarantee: float | None = None,
     test: str = "exact",
+    group_by: GroupBy | None = None,
 ) -> SaverRanking:
     """Rank every model of *run* as a saver for *base*.
 
@@ -132,11 +133,13 @@ def rank_savers(
 
     guarantee  confidence, such as 0.9. Savers are ranked on half of the samples and certified on the other half, each
                at (1 - guarantee) / K for K savers, so that all K promises hold together
+    group_by   samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
     """
     budget = make_budget(max_drop=max_drop)  # refuses what is no drop
     check_name(score)
     candidates, notes = find_candidates(run, base, split, cost)
-    rows = compare([run.read(name, split) for name in candidates], run.read(base, split))
+    by = run.groups(base, split, group_by)
+    rows = compare([run.read(name, split) for name in candidates], run.read(base, split), by)
     table = rows.common
     if guarantee is not None and not 0 < guarantee < 1:
         raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
@@ -183,7 +186,13 @@ def rank_savers(
         ),
         guarantee=None
         if promise is None
-        else {"confidence": guarantee, "savers": len(candidates), "n": len(parts.certify), "test": test},
+        else {
+            "confidence": guarantee,
+            "savers": len(candidates),
+            "n": len(parts.certify),
+            "test": test if table.groups is None else "wsr",
+            **({} if table.groups is None else {"groups": len(np.unique(table.groups[parts.certify]))}),
+        },
     )
 
 
@@ -234,8 +243,8 @@ class _Asked:
     def split(self, table: Table) -> Holdout:
         """The samples that thresholds are chosen on, and those that certify and judge them."""
         if self.promise is None:
-            return split_rows(len(table), self.holdout, self.seed)
-        return split_for_certificate(len(table), self.holdout, self.seed, True)
+            return split_rows(len(table), self.holdout, self.seed, table.groups)
+        return split_for_certificate(len(table), self.holdout, self.seed, True, table.groups)
 
 
 def _judge(table: Table, saver: str, asked: _Asked, parts: Holdout) -> SaverResult:
@@ -268,12 +277,16 @@ def _held_out(
     exits = compute(score, table.outputs[saver].take(rows)).values >= threshold
     s, b = table.correct(saver)[rows], table.correct(table.base)[rows]
     r = float(exits.mean())
-    lost, won = int((b & ~s & exits).sum()), int((s & ~b & exits).sum())
+    gap = (b & exits).astype(np.int8) - (s & exits).astype(np.int8)
+    lost, won = int((gap > 0).sum()), int((gap < 0).sum())
+    groups = None if table.groups is None else table.groups[rows]
+    interval = paired_interval(lost, won, len(rows)) if groups is None else grouped_interval(gap, groups)
     return {
         "exit_ratio": r,
         "delta_cost": delta_cost(table.meta, saver, table.base, asked.cost, r),
         "drop": (lost - won) / len(rows),
-        "drop_interval": list(paired_interval(lost, won, len(rows))),
+        "drop_interval": list(interval),
+        **({} if groups is None else {"groups": len(np.unique(groups))}),
     }
 
 

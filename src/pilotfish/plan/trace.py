@@ -14,6 +14,7 @@ from pilotfish.records import Table
 from pilotfish.scores import ExitScore, Scale, Scored
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.intp]
 
@@ -29,6 +30,8 @@ class Trace:
                 answer is a mixture
     costs       what running each stage adds, float per stage, or None when unknown
     base_cost   of the last model alone
+    groups      int64 (N,), the group of each sample; None where all are independent
+    cap         the most samples that a group may have, by the whole table; 1 without groups
     mixed       whether the last stage answers with a mixture: then "exit nobody" is not the base
     """
 
@@ -39,6 +42,8 @@ class Trace:
     costs: tuple[float, ...] | None = None
     base_cost: float | None = None
     mixed: bool = False
+    groups: I64 | None = None
+    cap: int = 1
 
     def __len__(self) -> int:
         return int(self.right.shape[1])
@@ -50,7 +55,8 @@ class Trace:
 
     def take(self, rows: Rows) -> Trace:
         """The same stages on some rows."""
-        return replace(self, values=self.values[:, rows], right=self.right[:, rows], base_right=self.base_right[rows])
+        picked = replace(self, values=self.values[:, rows], right=self.right[:, rows], base_right=self.base_right[rows])
+        return picked if self.groups is None else replace(picked, groups=self.groups[rows])
 
     @property
     def through(self) -> F64:
@@ -98,4 +104,6 @@ def make_trace(
         costs=None if costs is None else tuple(costs),
         base_cost=base_cost(table, stages[-1], cost_key),
         mixed=rule.mixes,
+        groups=table.groups if table.groups is None or rows is None else table.groups[rows],
+        cap=table.largest_group,
     )

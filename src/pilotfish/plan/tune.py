@@ -25,7 +25,7 @@ from pilotfish.plan.path import PolicyPath, measure
 from pilotfish.plan.same_cost import check_cost, refuse_unknown, side_keys
 from pilotfish.plan.trace import Trace
 from pilotfish.plan.tuning import Tuning, notes_on
-from pilotfish.records import Run, Table, read_table
+from pilotfish.records import GroupBy, Run, Table, read_table
 from pilotfish.scores import needs_fit
 
 
@@ -46,6 +46,7 @@ def tune(
     test: str = "exact",
     savers_tried: int = 1,
     options: Mapping[str, Any] | None = None,
+    group_by: GroupBy | None = None,
 ) -> Tuning:
     """Choose the policy of a cascade (savers, then the base) for one budget.
 
@@ -58,6 +59,8 @@ def tune(
                   What is fitted is fitted on half of the calibration part and certified on the other half
     test          of a guaranteed drop: ``exact``, ``paired_cp`` or ``wsr``
     savers_tried  how many savers competed on these samples: the chance of error is divided by it
+    group_by      samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded. A group is
+                  on one side of every split, and intervals and certificates count groups
 
     Raises BudgetError, with the best that can be reached, when the budget cannot be met or certified.
     """
@@ -68,13 +71,13 @@ def tune(
         raise UsageError(f"method {method} counts votes and compares no score; leave --score out")
     if found.rule == "average" and needs_fit(score):
         raise UsageError(f"method average mixes probabilities, and {score} is fitted to one model's; use max_prob")
-    table = read_table(run, names[:-1], names[-1], split)
+    table = read_table(run, names[:-1], names[-1], split, group_by)
     refuse_unknown(table.meta, names, cost)
     checked = tuple(check_cost(table.meta, names, cost))
     budget = make_budget(max_drop, max_cost, min_accuracy, _full_cost(table, names, cost))
     if budget.kind != "max_drop" and found.takes_last:
         raise UsageError(f"method {method} stops at a drop; give max_drop, or use method sweep")
-    parts = _split(len(table), holdout, seed, guarantee, found, score, test, len(names))
+    parts = _split(table, holdout, seed, guarantee, found, score, test, len(names))
     job = Job(
         table, run.path.name, names, method, found, chosen, score, cost, budget, parts, holdout, seed, tuple(checked)
     )
@@ -147,16 +150,18 @@ def _stages(stages: Sequence[str]) -> tuple[str, ...]:
 
 
 def _split(
-    n: int, holdout: float, seed: int, guarantee: float | None, method: Method, score: str, test: str, stages: int
+    table: Table, holdout: float, seed: int, guarantee: float | None, method: Method, score: str, test: str, stages: int
 ) -> Holdout:
+    n, groups = len(table), table.groups
     if guarantee is None:
-        return split_rows(n, holdout, seed)
+        return split_rows(n, holdout, seed, groups)
     if not 0 < guarantee < 1:
         raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
     # the thresholds of one score may be cut at any of the certified scores; whatever else is fitted needs other samples
     counts_only = method.rule in ("patience", "agreement")
-    fitted = method.fitted or needs_fit(score) or test == "wsr" or (stages > 2 and not counts_only)
-    return split_for_certificate(n, holdout, seed, fitted)
+    slow = test == "wsr" and groups is None
+    fitted = method.fitted or needs_fit(score) or slow or (stages > 2 and not counts_only)
+    return split_for_certificate(n, holdout, seed, fitted, groups)
 
 
 def _promise(budget: Budget, table: Table, guarantee: float, test: str, savers_tried: int) -> Promise:

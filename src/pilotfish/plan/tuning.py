@@ -119,10 +119,15 @@ def notes_on(
             for key, (cost, base) in costs.items()
             if base > 0 and cost >= base
         ]
-    if calibration.n < 500 and promise is None:
-        notes.append(f"chosen on {calibration.n} samples only: expect the drop on new data to differ by points")
+    if (calibration.groups or calibration.n) < 500 and promise is None:
+        notes.append(f"chosen on {_counted(calibration)} only: expect the drop on new data to differ by points")
     if promise is not None:
         notes.append(_terms(promise))
+        if calibration.groups is not None:
+            notes.append(
+                f"certified on {_counted(calibration)} by betting on the sums of groups (--test wsr; exact and "
+                f"paired_cp count samples): it holds where no group has more than {table.largest_group:,} samples"
+            )
     return tuple(notes)
 
 
@@ -138,9 +143,13 @@ def resolution(judged: Performance, budget: Budget, promised: bool = False) -> s
     if budget.kind != "max_drop" or half <= budget.value:
         return None
     return (
-        f"{judged.n:,} samples resolve a drop to about ±{100 * half:.2f} points, the {100 * budget.value:g} points "
+        f"{_counted(judged)} resolve a drop to about ±{100 * half:.2f} points, the {100 * budget.value:g} points "
         f"asked for lie within that: read the interval{'' if promised else ', or use --guarantee'}"
     )
+
+
+def _counted(judged: Performance) -> str:
+    return f"{judged.n:,} samples" + ("" if judged.groups is None else f" in {judged.groups:,} groups")
 
 
 def _choice_notes(fitted: StageScores, stages: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.errors import UsageError
-from pilotfish.records import Failure
+from pilotfish.records import Failure, GroupBy
 from pilotfish.records.importers import checked_costs
 
 Progress = Callable[[str, int, int], None]
@@ -75,6 +75,7 @@ class RecordOptions:
     timing      measure time per sample at several batch sizes first
     overwrite   replace records of other weights, data or settings
     costs       further costs per sample that you know, such as ``{"joules": 0.8, "usd": 4e-6}``; for one model
+    group_by    samples that belong together (see :func:`pilotfish.recording.groups.data_groups`)
     """
 
     split: str = "val"
@@ -86,6 +87,7 @@ class RecordOptions:
     timing: bool = True
     overwrite: bool = False
     costs: Mapping[str, float] = field(default_factory=dict)
+    group_by: GroupBy | None = None
 
 
 def check_options(options: RecordOptions, names: Sequence[str], alias: str | None) -> None:

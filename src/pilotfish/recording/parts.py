@@ -110,13 +110,20 @@ class Parts:
         """Rows in all finished parts."""
         return sum(self._footer(path).num_rows for _, _, path in self._files())
 
-    def join(self, target: Path, meta: RecordsMeta) -> None:
-        """Write the records file from the parts, one part in memory at a time, then remove them."""
+    def join(self, target: Path, meta: RecordsMeta, group: dict[str, str] | None = None) -> None:
+        """Write the records file from the parts, one part in memory at a time, then remove them.
+
+        group  of each sample, by id
+        """
         files = [path for _, _, path in self._files() if self._footer(path).num_rows]
         try:
             with atomic_path(target) as temporary:
                 schema = _shared_schema(files)
-                write_tables(temporary, schema, (self._table(path, schema.names) for path in files), meta)
+                tables = (self._table(path, schema.names) for path in files)
+                if group is not None:
+                    tables = (_with_groups(table, group) for table in tables)
+                    schema = schema.append(pa.field("group", pa.string()))
+                write_tables(temporary, schema, tables, meta)
         except (pa.ArrowException, ValueError) as error:
             raise self._damaged(error) from error
         self.remove()
@@ -161,6 +168,11 @@ class Parts:
     def _files(self) -> list[tuple[int, int, Path]]:
         found = ((NAME.fullmatch(path.name), path) for path in self.folder.glob("part-*.parquet"))
         return sorted((int(match[1]), int(match[2]), path) for match, path in found if match and path.is_file())
+
+
+def _with_groups(table: pa.Table, group: dict[str, str]) -> pa.Table:
+    named = pa.array([group.get(one, one) for one in table.column("id").to_pylist()], pa.string())
+    return table.append_column("group", named)
 
 
 def _shared_schema(files: list[Path]) -> pa.Schema:

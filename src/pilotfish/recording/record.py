@@ -19,6 +19,7 @@ from pilotfish.models import Model, load_model
 from pilotfish.models.augmentation import RECIPE
 from pilotfish.models.machine import device_name
 from pilotfish.models.spec import file_of, parse_spec
+from pilotfish.recording.groups import data_groups
 from pilotfish.recording.labels import model_labels
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
@@ -26,6 +27,7 @@ from pilotfish.recording.planned import device_kind, identity_of, measured_times
 from pilotfish.recording.run_parts import record_parts
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
+from pilotfish.records.records import string_ids
 from pilotfish.records.run import PARTS_SUFFIX
 
 
@@ -74,6 +76,7 @@ def record_model(
     """Record one loaded model under *name*."""
     path = run.file(name, options.split)
     identity = identity_of(data, model, options)
+    group = None if options.group_by is None else data_groups(data, options.group_by)
     parts = Parts(path.with_suffix(PARTS_SUFFIX))
     if path.is_file() and not options.overwrite:
         found = _existing(path, identity, run, name, data, model, options)
@@ -97,7 +100,7 @@ def record_model(
         if not parts.rows():
             raise RecordsError(_nothing_read(parts, data))
         meta = _meta(data, model, name, options, plan, parts)
-        parts.join(path, meta)
+        parts.join(path, meta, group)
     written = read_meta(path)
     return RecordResult(
         run=str(run.path),
@@ -116,7 +119,8 @@ def record_model(
 def _existing(
     path: Path, identity: dict[str, Any], run: Run, name: str, data: Dataset, model: Model, options: RecordOptions
 ) -> RecordResult:
-    """The records that are there already; costs that were not known yet are added, times on another device too."""
+    """The records that are there already; costs that were not known yet are added, times on another device and groups
+    too."""
     meta = read_meta(path)
     found = {
         "weights": meta.weights_hash,
@@ -134,10 +138,14 @@ def _existing(
         )
     times, timing = _new_times(meta, data, model, options)
     costs = {**meta.costs, **times, **options.costs}
-    if costs != dict(meta.costs):
+    if costs != dict(meta.costs) or options.group_by is not None:
         everything = run.read(name, options.split, (*PLANNING_COLUMNS, "logits"))
         meta = dataclasses.replace(everything.meta, costs=costs, timing=timing)
-        run.write(dataclasses.replace(everything, meta=meta))
+        group = everything.group
+        if options.group_by is not None:
+            named = data_groups(data, options.group_by)
+            group = None if named is None else string_ids([named[one] for one in everything.ids.to_pylist()])
+        run.write(dataclasses.replace(everything, meta=meta, group=group))
     rows = int(meta.data.get("n", 0)) - len(meta.failures)
     return RecordResult(
         run=str(run.path),

@@ -2,6 +2,7 @@
 
 from pilotfish.records.align import Table, align, read_table
 from pilotfish.records.compare import Compared, compare, fair_table
+from pilotfish.records.groups import GroupBy, groups_by
 from pilotfish.records.importers import import_file
 from pilotfish.records.outputs import Outputs, from_logits, from_probabilities
 from pilotfish.records.records import NO_LABEL, Failure, Records, RecordsMeta
@@ -11,6 +12,7 @@ __all__ = [
     "NO_LABEL",
     "Compared",
     "Failure",
+    "GroupBy",
     "Outputs",
     "Records",
     "RecordsMeta",
@@ -21,6 +23,7 @@ __all__ = [
     "fair_table",
     "from_logits",
     "from_probabilities",
+    "groups_by",
     "import_file",
     "open_run",
     "read_table",

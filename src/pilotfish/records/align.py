@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pilotfish.errors import AlignmentError
+from pilotfish.records.groups import NONE, GroupBy, clusters, groups_by
 from pilotfish.records.outputs import I64, Mask, Outputs
 from pilotfish.records.records import NO_LABEL, Records, RecordsMeta
 from pilotfish.records.run import Run
+from pilotfish.records.suspect_ids import suspected
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Table:
     reference       int64 (N,), the class that counts as right: the label, or the base's own answer
     reference_kind  ``label`` (results are accuracies) or ``base`` (results are agreements with the base)
     notes           what was left out, for the reader of the results
+    groups          int64 (N,), the group of each sample, numbered from 0; None where all samples are independent
+    grouping        the notes that are about groups and copies
     """
 
     base: str
@@ -33,6 +37,8 @@ class Table:
     outputs: Mapping[str, Outputs]
     meta: Mapping[str, RecordsMeta]
     notes: tuple[str, ...] = ()
+    groups: I64 | None = None
+    grouping: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.reference)
@@ -42,23 +48,34 @@ class Table:
         """The models' names, the base last."""
         return tuple(self.outputs)
 
+    @property
+    def largest_group(self) -> int:
+        """Samples in the largest group; 1 without groups."""
+        return 1 if self.groups is None else int(np.bincount(self.groups).max())
+
     def correct(self, model: str) -> Mask:
         """bool (N,): whether *model* gives the reference class."""
         return np.asarray(self.outputs[model].prediction == self.reference)
 
 
-def read_table(run: Run, models: Sequence[str], base: str, split: str = "val") -> Table:
+def read_table(
+    run: Run, models: Sequence[str], base: str, split: str = "val", group_by: GroupBy | None = None
+) -> Table:
     """Read and align *models* and *base*; see :func:`align`."""
     names = [m for m in dict.fromkeys(models) if m != base]
-    return align([run.read(name, split) for name in names], run.read(base, split))
+    by = run.groups(base, split, group_by)
+    return align([run.read(name, split) for name in names], run.read(base, split), by)
 
 
-def align(others: Sequence[Records], base: Records) -> Table:
+def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = None) -> Table:
     """Join records by sample id.
 
     Samples that not every model has (an image that could not be read, say) are left out and counted in
-    ``notes``. Raises AlignmentError when the records cannot be of the same samples: other data, other
-    splits, other class counts or orders, labels that disagree.
+    ``notes``. Exact copies of a sample count once, where the records know its content. Raises AlignmentError when the
+    records cannot be of the same samples: other data, other splits, other class counts or orders, labels that disagree.
+
+    group_by  what belongs together (see :func:`pilotfish.records.groups.groups_by`; an array is one group per row of
+              *base*); None: the groups that the records hold; ``none``: no groups, and copies count as they stand
     """
     everyone = [*others, base]
     for records in others:
@@ -70,7 +87,18 @@ def align(others: Sequence[Records], base: Records) -> Table:
         labelled = label != NO_LABEL
         notes.append(f"{int((~labelled).sum()):,} samples without a label were left out")
         keep, label = keep[labelled], label[labelled]
-    ids = base.ids.take(pa.array(keep))
+    ids, groups, grouping = base.ids.take(pa.array(keep)), None, []
+    if group_by is None or not isinstance(group_by, str) or group_by != NONE:
+        group = _group(everyone, base, ids, group_by)
+        content, said = _content(everyone, ids)
+        found = clusters(ids, label, group, content)
+        grouping = [*said, *found.notes]
+        if group is None and group_by is None and (looks := suspected(ids, label)) is not None:
+            grouping.append(looks)
+        groups = found.groups
+        if len(found.rows) < len(keep):
+            keep, label = keep[found.rows], None if label is None else label[found.rows]
+            ids = base.ids.take(pa.array(keep))
     outputs = {r.meta.model: _rows(r, ids) for r in everyone}
     reference = label if label is not None else outputs[base.meta.model].prediction
     return Table(
@@ -81,7 +109,9 @@ def align(others: Sequence[Records], base: Records) -> Table:
         reference_kind="base" if label is None else "label",
         outputs=outputs,
         meta={r.meta.model: r.meta for r in everyone},
-        notes=tuple(notes),
+        notes=(*notes, *grouping),
+        groups=groups,
+        grouping=tuple(grouping),
     )
 
 
@@ -125,6 +155,51 @@ def rows_note(others: Sequence[Records], base: Records, rows: np.ndarray[Any, An
 
 def _unread(records: Records) -> str:
     return f" ({len(records.meta.failures):,} could not be read or answered)" if records.meta.failures else ""
+
+
+def _group(everyone: Sequence[Records], base: Records, ids: pa.Array, group_by: GroupBy | None) -> pa.Array | None:
+    """The group of each sample: as asked for, else as the records that know it have it; None when none does."""
+    if group_by is not None:
+        found = groups_by(group_by, base.ids)
+        return None if found is None else found.take(pc.index_in(ids, value_set=base.ids))
+    known = {r.meta.model: _column(r, r.group, ids) for r in reversed(everyone) if r.group is not None}
+    for model, column in known.items():
+        first, one = next(iter(known.items()))
+        if (differ := _differing(one, column)) is not None:
+            row, count = differ
+            raise AlignmentError(
+                f"{first} and {model} put {count:,} of {len(ids):,} samples into different groups ({ids[row]!s} into "
+                f"{one[row]!s} and {column[row]!s}); say which with --group-by, or none"
+            )
+    return next(iter(known.values()), None)
+
+
+def _content(everyone: Sequence[Records], ids: pa.Array) -> tuple[pa.Array | None, list[str]]:
+    """The hash of each sample, from the records that know it, and whether they disagree."""
+    known = {r.meta.model: _column(r, r.content, ids) for r in reversed(everyone) if r.content is not None}
+    if not known:
+        return None, []
+    first, one = next(iter(known.items()))
+    notes = []
+    for model, column in known.items():
+        if (differ := _differing(one, column)) is not None:
+            notes.append(
+                f"{differ[1]:,} samples of {model} are not what {first} saw, such as {ids[differ[0]]!s}: the files "
+                "were changed between the recordings; record both again"
+            )
+    return one, notes
+
+
+def _column(records: Records, column: pa.Array, ids: pa.Array) -> pa.Array:
+    return column if records.ids.equals(ids) else column.take(pc.index_in(ids, value_set=records.ids))
+
+
+def _differing(one: pa.Array, other: pa.Array) -> tuple[int, int] | None:
+    """(first row, how many) where two columns differ; None where they are equal."""
+    if other.equals(one):
+        return None
+    rows = np.flatnonzero(np.asarray(pc.not_equal(one, other)))
+    return int(rows[0]), len(rows)
 
 
 def _rows(records: Records, ids: pa.Array) -> Outputs:

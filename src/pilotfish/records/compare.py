@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pilotfish.records.align import Table, align, rows_note
+from pilotfish.records.groups import GroupBy
 from pilotfish.records.outputs import Mask
 from pilotfish.records.records import NO_LABEL, Records
 
@@ -42,32 +44,35 @@ class Compared:
         return [f"{_list(names)}: {rows:,} of the base's {self.n:,} samples; {what}" for rows, names in sizes.items()]
 
 
-def compare(others: Sequence[Records], base: Records) -> Compared:
+def compare(others: Sequence[Records], base: Records, group_by: GroupBy | None = None) -> Compared:
     """Align every one of *others* with *base*, on the rows that the two share.
 
     Savers can be compared where they share their rows: starting from the one with the most, each is added that leaves
     at least 90 % of those rows to all. The others are *short*. Where all savers have the same rows of the base this is
     :func:`align` of all at once. Labels that any of the records knows count for all.
 
+    group_by  as :func:`align` takes it
+
     Raises AlignmentError as :func:`align` does.
     """
     masks = {r.meta.model: shared_rows(r, base) for r in others}
     first = next(iter(masks.values()), None)
     if first is None or all(np.array_equal(mask, first) for mask in masks.values()):
-        table = align(others, base)
+        table = align(others, base, group_by)
         return Compared(table, dict.fromkeys(masks, table), {}, len(base), table.notes)
-    known = with_labels_of(others, base)
+    known = with_groups_of(others, with_labels_of(others, base))
     fair, rows = comparable(masks)
-    common = align([r for r in others if r.meta.model in fair], known)
+    common = align([r for r in others if r.meta.model in fair], known, group_by)
     tables = {}
     for records in others:
         name = records.meta.model
         same = name in fair and np.array_equal(masks[name], rows)
-        tables[name] = common if same else align([records], known)
+        tables[name] = common if same else align([records], known, group_by)
     alike = [name for name in fair if tables[name].reference_kind == common.reference_kind]
     short = {name: int(mask.sum()) for name, mask in masks.items() if name not in alike}
     of_rows = {rows_note([r], base, masks[r.meta.model]) for r in others}
     of_rows |= {rows_note([r for r in others if r.meta.model in fair], base, rows)}
+    of_rows |= {note for table in tables.values() for note in table.grouping if note not in common.grouping}
     said = [note for table in (common, *tables.values()) for note in table.notes if note not in of_rows]
     fewer = [name for name in alike if not masks[name].all()]
     if fewer:
@@ -79,14 +84,14 @@ def compare(others: Sequence[Records], base: Records) -> Compared:
     return Compared(common, tables, short, len(base), tuple(dict.fromkeys(said)))
 
 
-def fair_table(everyone: Sequence[Records]) -> tuple[Table, tuple[str, ...]]:
+def fair_table(everyone: Sequence[Records], group_by: str | Path | None = None) -> tuple[Table, tuple[str, ...]]:
     """(the models that can be compared, on the rows that all of these have; notes that name those left out).
 
     Beside the model with the most rows (of equals the last), as :func:`compare` has it.
     """
     most = max(len(r) for r in everyone)
     widest = next(r for r in reversed(everyone) if len(r) == most)
-    found = compare([r for r in everyone if r is not widest], widest)
+    found = compare([r for r in everyone if r is not widest], widest, group_by)
     notes = [note.replace("of the base's", f"of {widest.meta.model}'s") for note in found.short_notes("left out")]
     return found.common, (*notes, *found.notes)
 
@@ -123,6 +128,19 @@ def with_labels_of(others: Sequence[Records], base: Records) -> Records:
             theirs = np.where(rows < 0, NO_LABEL, records.label[rows])
             label = np.where(label == NO_LABEL, theirs, label)
     return replace(base, label=label)
+
+
+def with_groups_of(others: Sequence[Records], base: Records) -> Records:
+    """*base* with the content and the groups that others know of all its samples."""
+    for records in others:
+        if records.content is None and records.group is None:
+            continue
+        at = pc.index_in(base.ids, value_set=records.ids)
+        if at.null_count == 0:
+            content = records.content.take(at) if base.content is None and records.content is not None else base.content
+            group = records.group.take(at) if base.group is None and records.group is not None else base.group
+            base = replace(base, content=content, group=group)
+    return base
 
 
 def _list(names: Sequence[str], most: int = 5) -> str:

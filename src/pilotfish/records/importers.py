@@ -16,6 +16,7 @@ from pilotfish.reading.columns import find, shown, unread_note
 from pilotfish.reading.npz import array_header, load_member, open_npz
 from pilotfish.records.cells import confidences, first_numbers, values_of, whole_numbers
 from pilotfish.records.class_numbers import numbered
+from pilotfish.records.groups import GroupBy, import_groups
 from pilotfish.records.outputs import Outputs
 from pilotfish.records.records import NO_LABEL, Records, RecordsMeta, check, string_ids
 from pilotfish.records.roles import NPZ_ARRAYS, NamedArrays, Parsed, assigned
@@ -30,6 +31,7 @@ def import_file(
     costs: Mapping[str, float] | None = None,
     format: str = "auto",
     labels: str | Path | None = None,
+    group_by: GroupBy | None = None,
 ) -> Records:
     """Read predictions made elsewhere.
 
@@ -81,7 +83,8 @@ def import_file(
     )
     if label is None:
         label = np.full(len(outputs), NO_LABEL, np.int64)
-    return check(Records(found.ids, label, outputs, meta))
+    records = check(Records(found.ids, label, outputs, meta))
+    return records if group_by is None else import_groups(records, group_by, (path, labels))
 
 
 def checked_costs(costs: Mapping[str, float]) -> dict[str, float]:

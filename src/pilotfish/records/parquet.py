@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pilotfish.errors import RecordsError
@@ -111,7 +112,8 @@ def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
     labels = np.full(n, NO_LABEL, np.int64)
     if label is not None and label.null_count < n:
         labels[np.asarray(label.is_valid())] = _numbers(label.drop_null(), np.int64, f"{meta.model}: column 'label'")
-    content, group = (string_ids(table.column(name)) if name in names else None for name in ("content", "group"))
+    content = _texts_in(table, "content", meta.model, missing="") if "content" in names else None
+    group = _texts_in(table, "group", meta.model) if "group" in names else None
     return Records(string_ids(table.column("id")), labels, _with_log_odds(outputs), meta, content, group)
 
 
@@ -142,6 +144,17 @@ def read_records(path: Path, columns: Sequence[str] = PLANNING_COLUMNS) -> Recor
         except (pa.ArrowException, OSError, UnicodeError) as error:
             raise RecordsError(f"{path}: damaged Parquet file ({_first_line(error)}); record it again") from error
     return check(from_table(table, meta))
+
+
+def read_column(path: Path, name: str) -> pa.Array | None:
+    """One column of a records file as text, such as one that another program wrote; None where it has none."""
+    with _opened(path) as file:
+        if name not in file.schema_arrow.names:
+            return None
+        try:
+            return _texts_in(file.read([name]), name, str(path))
+        except (pa.ArrowException, OSError, UnicodeError) as error:
+            raise RecordsError(f"{path}: damaged Parquet file ({_first_line(error)}); record it again") from error
 
 
 def read_meta(path: Path) -> RecordsMeta:
@@ -206,6 +219,20 @@ def _number(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"cost {key[:60]!r} is {str(value)[:60]!r}")
     return float(value)
+
+
+def _texts_in(table: pa.Table, name: str, where: str, missing: str | None = None) -> pa.Array:
+    """A column as text; RecordsError for missing values, unless *missing* stands for them."""
+    column = table.column(name)
+    try:
+        text = column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise RecordsError(f"{where}: column {name!r} holds {column.type}; expected text or numbers") from error
+    if text.null_count and missing is None:
+        raise RecordsError(
+            f"{where}: column {name!r} has {text.null_count} missing values; give each such sample one of its own"
+        )
+    return string_ids(text if missing is None else pc.fill_null(text, missing))
 
 
 def _texts(value: Any) -> tuple[str, ...]:

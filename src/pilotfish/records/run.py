@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from pilotfish.errors import RecordsError, UsageError, nearest
 from pilotfish.files import encode_name
-from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta, read_records, write_records
+from pilotfish.records.groups import GroupBy
+from pilotfish.records.parquet import PLANNING_COLUMNS, read_column, read_meta, read_records, write_records
 from pilotfish.records.records import Records, RecordsMeta
 
 PARTS_SUFFIX = ".parts"
@@ -69,6 +72,12 @@ class Run:
                 f"those of {model} on split {split}; give the file back its name or record again"
             )
         return records
+
+    def groups(self, model: str, split: str, group_by: GroupBy | None) -> GroupBy | None:
+        """*group_by*, or the column of that name in the records of *model*, one text per row."""
+        path = self.find(model, split) if isinstance(group_by, str) and group_by != "none" else None
+        column: pa.Array | None = None if path is None else read_column(path, str(group_by))
+        return group_by if column is None else column
 
     def write(self, records: Records) -> Path:
         """Store *records*, replacing those of the same model and split."""

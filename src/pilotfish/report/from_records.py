@@ -27,7 +27,7 @@ from pilotfish.report.from_cascade import (
 from pilotfish.report.subject import ModelFacts, ModelPoint, Pair, Policy, Subject
 from pilotfish.scores import FITTED, ExitScore, compute, needs_fit, plain_score, score, to_shown
 
-ANSWERS_ONLY = ("id", "label", "prediction")
+ANSWERS_ONLY = ("id", "label", "prediction", "content", "group")
 
 
 def about_records(

@@ -20,6 +20,7 @@ class Evidence:
     reference          int64 (M,), the class that counts as right
     right, base_right  bool (M,)
     base_truth         float64 (M,), the base's probability of the reference class; 1 or 0 where only its class is known
+    groups             int64 (M,), the group of each sample, or None where all are independent
     n_classes          how many classes there are, at least one more than the largest that was seen
     """
 
@@ -29,6 +30,7 @@ class Evidence:
     base_right: Mask
     base_truth: F64
     n_classes: int
+    groups: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.reference)
@@ -42,6 +44,7 @@ class Evidence:
             self.base_right[rows],
             self.base_truth[rows],
             self.n_classes,
+            None if self.groups is None else self.groups[rows],
         )
 
 

@@ -76,13 +76,33 @@ def cross_fit(name: str, evidence: Evidence, seed: int = 0) -> FittedScore:
     score = fit_score(name, evidence)
     if name not in FITTED:
         return FittedScore(score, compute(score, evidence.outputs))
-    fold = np.random.default_rng(seed).permutation(np.arange(len(evidence)) % FOLDS)
+    fold = folds(len(evidence), seed, evidence.groups)
     values = np.empty(len(evidence))
-    for f in range(FOLDS):
+    for f in np.unique(fold):
         inside, held = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         part = ExitScore(name, score.scale, FITS[name](evidence.take(inside)), score.top_k)
         values[held] = compute(part, evidence.outputs.take(held)).values
     return FittedScore(score, Scored(values, score.scale))
+
+
+def folds(n: int, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.intp]:
+    """int (n,): the fold of each sample, at random by *seed*; a group is in one fold, and folds are as even as groups
+    allow. RecordsError for a single group."""
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        return rng.permutation(np.arange(n) % FOLDS)
+    found, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(found) < 2:
+        raise RecordsError(
+            f"all {n} samples to fit on are in one group, and a score is checked on other groups; use max_prob"
+        )
+    order = rng.permutation(len(found))
+    before = np.cumsum(sizes[order]) - sizes[order] / 2  # where the middle of each group lies among the samples
+    fold = np.empty(len(found), np.intp)
+    fold[order] = before * FOLDS // n if len(found) >= FOLDS else np.arange(len(found))
+    if len(np.unique(fold)) < 2:  # one group has nearly all samples
+        fold[order] = np.arange(len(found)) % FOLDS
+    return fold[member]
 
 
 def join(right: FittedScore, posterior: FittedScore) -> FittedScore:

@@ -119,7 +119,7 @@ def _suffices(job: Job, data: Dataset, split: str, saver: str, base: str) -> np.
             raise UsageError(
                 f"{run.path} holds answers of other models or samples; name another folder with --out"
             ) from error
-    table = read_table(run, ["saver"], "base", split)
+    table = read_table(run, ["saver"], "base", split, group_by="none")  # every sample of the data is trained on
     right = {name: table.outputs[name].prediction == table.reference for name in ("saver", "base")}
     found = np.full(len(data), -1, np.int64)
     place = {key: i for i, key in enumerate(data.ids)}

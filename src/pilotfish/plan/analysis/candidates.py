@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.plan.same_cost import check_cost, cost_keys
-from pilotfish.records import Compared, RecordsMeta, Run, compare
+from pilotfish.records import Compared, GroupBy, RecordsMeta, Run, compare
 from pilotfish.scores import score
 
 
@@ -59,7 +59,9 @@ def _has_score(run: Run, name: str, split: str, score_name: str) -> bool:
     return True
 
 
-def split_tables(run: Run, base: str, savers: Sequence[str], splits: Sequence[str]) -> dict[str, Compared]:
+def split_tables(
+    run: Run, base: str, savers: Sequence[str], splits: Sequence[str], group_by: GroupBy | None = None
+) -> dict[str, Compared]:
     """The records per split of those *savers* that are recorded there, beside the base's (see
     :func:`pilotfish.records.compare`); only splits with the base and a saver."""
     found = {}
@@ -67,5 +69,6 @@ def split_tables(run: Run, base: str, savers: Sequence[str], splits: Sequence[st
         here = run.models(split)
         names = [name for name in savers if name in here]
         if base in here and names:
-            found[split] = compare([run.read(name, split) for name in names], run.read(base, split))
+            by = run.groups(base, split, group_by)
+            found[split] = compare([run.read(name, split) for name in names], run.read(base, split), by)
     return found

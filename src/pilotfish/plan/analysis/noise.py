@@ -69,12 +69,14 @@ def tuning_noise(
     check_drop(max_drop)
     if draws < 2 or not 0 < holdout < 1:
         raise UsageError(f"noise needs at least 2 draws and a holdout between 0 and 1, found {draws} and {holdout}")
-    parts = split_rows(len(pair), holdout, seed)
+    parts = split_rows(len(pair), holdout, seed, pair.groups)
     fit, judged = pair.take(parts.fit), pair.take(parts.evaluation)
     rng = np.random.default_rng([seed, 1])
     tune = tuner(fit, max_drop)
-    rows = (rng.integers(0, len(fit), len(fit)) for _ in range(draws))
-    chosen = np.array([tune(np.bincount(drawn, minlength=len(fit))) for drawn in rows])
+    unit = np.arange(len(fit)) if fit.groups is None else np.unique(fit.groups, return_inverse=True)[1]
+    count = int(unit.max()) + 1  # groups are drawn whole
+    rows = (rng.integers(0, count, count) for _ in range(draws))
+    chosen = np.array([tune(np.bincount(drawn, minlength=count)[unit]) for drawn in rows])
     plain = sweep(fit.score, fit.saver_correct, fit.base_correct)
     at_plain = plain.thresholds[plain.last_feasible(max_drop)]
     there = at_thresholds(judged.score, judged.saver_correct, judged.base_correct, np.append(chosen, at_plain))

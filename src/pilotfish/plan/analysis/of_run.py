@@ -18,7 +18,7 @@ from pilotfish.plan.analysis.routing import References, references
 from pilotfish.plan.analysis.selection import Selection, selection
 from pilotfish.plan.analysis.transfer import Transfer, transfers
 from pilotfish.plan.holdout import split_rows
-from pilotfish.records import Compared, Run, Table
+from pilotfish.records import Compared, GroupBy, Run, Table
 from pilotfish.scores import score as score_of
 from pilotfish.scores import to_shown
 
@@ -109,17 +109,19 @@ def analyse(
     max_drop: float = 0.0,
     draws: int = 200,
     seed: int = 0,
+    group_by: GroupBy | None = None,
 ) -> Analysis:
     """Analyse *savers* (by default all that can be) of *base* on *split*.
 
     train     split that savers are chosen on; by default ``train`` where the run has it, else a random half of *split*
     max_drop  accuracy that may be lost wherever a threshold is chosen; at 0 the exit ratios are TinySaver's r_match
     draws     bootstrap draws per saver
+    group_by  samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
     """
     check_drop(max_drop)
     names, notes = candidates(run, base, split, cost, score, savers)
     on = _train_split(run, base, split, train)
-    tables = split_tables(run, base, names, [split, *(s for s in run.splits() if s != split)])
+    tables = split_tables(run, base, names, [split, *(s for s in run.splits() if s != split)], group_by)
     here = tables[split].common
     pairs = {name: pair_of(table, name, score, cost) for name, table in tables[split].tables.items()}
     alike = {  # those that are compared with each other, on the same samples
@@ -198,7 +200,8 @@ def _train_and_judged(
         shared = [name for name in pairs if name in train.tables and name not in train.short]
         first = {name: pair_of(train.common, name, score, cost) for name in shared}
         return first, {name: pairs[name] for name in shared}
-    halves = split_rows(len(next(iter(pairs.values()))), 0.5, seed)
+    one = next(iter(pairs.values()))
+    halves = split_rows(len(one), 0.5, seed, one.groups)
     first = {name: pair.take(halves.fit) for name, pair in pairs.items()}
     return first, {name: pair.take(halves.evaluation) for name, pair in pairs.items()}
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import UsageError
-from pilotfish.plan.sweep import F64, Mask
+from pilotfish.plan.sweep import F64, I64, Mask
 from pilotfish.records import Table
 from pilotfish.scores import Scale, score, to_shown
 
@@ -22,6 +22,7 @@ class Pair:
     saver_correct, base_correct   bool (N,)
     scale                         the score's unit, see :mod:`pilotfish.scores`
     saver_cost, base_cost         C_S and C_B per sample in one unit; None when unknown
+    groups                        int64 (N,), the group of each sample; None where all are independent
     """
 
     saver: str
@@ -32,6 +33,7 @@ class Pair:
     scale: Scale = "identity"
     saver_cost: float | None = None
     base_cost: float | None = None
+    groups: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.score)
@@ -44,7 +46,7 @@ class Pair:
     def take(self, rows: NDArray[np.intp]) -> Pair:
         """The same pair on some rows."""
         picked = {name: getattr(self, name)[rows] for name in ("score", "saver_correct", "base_correct")}
-        return replace(self, **picked)
+        return replace(self, **picked, groups=None if self.groups is None else self.groups[rows])
 
     def shown(self, value: float) -> float:
         """A threshold as people read it: a probability for max_prob, ±inf as they are."""
@@ -64,6 +66,7 @@ def pair_of(table: Table, saver: str, score_name: str = "max_prob", cost: str = 
         scale=scored.scale,
         saver_cost=costs[0].get(cost),
         base_cost=costs[1].get(cost),
+        groups=table.groups,
     )
 
 

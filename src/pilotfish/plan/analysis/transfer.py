@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from pilotfish.cascade.numbers import to_json
-from pilotfish.cascade.performance import paired_interval
+from pilotfish.cascade.performance import grouped_interval, paired_interval
 from pilotfish.plan.analysis.pair import Pair, check_drop
 from pilotfish.plan.sweep import PairPath, at_thresholds, sweep
 
@@ -69,6 +71,10 @@ def _transfer(a: str, b: str, judged: Pair, path: PairPath, point: int, own: flo
     here, exited = int(path.exited[point]), int(there.exited[1])
     exits = judged.score >= threshold[0]
     lost = int((exits & judged.base_correct & ~judged.saver_correct).sum())
+    interval = paired_interval(lost, lost + int(there.gain[1]), there.n)
+    if judged.groups is not None:
+        gap = (exits & judged.base_correct).astype(np.int8) - (exits & judged.saver_correct).astype(np.int8)
+        interval = grouped_interval(gap, judged.groups)
     r_here, r = here / path.n, exited / there.n
     z, p = two_sample(here, path.n, exited, there.n)
     return Transfer(
@@ -79,7 +85,7 @@ def _transfer(a: str, b: str, judged: Pair, path: PairPath, point: int, own: flo
         tuned_exit_ratio=r_here,
         exit_ratio=r,
         drop=float(-there.gain[1] / there.n),
-        drop_interval=paired_interval(lost, lost + int(there.gain[1]), there.n),
+        drop_interval=interval,
         delta_cost=None if judged.cost_ratio is None else judged.cost_ratio - r,
         own_exit_ratio=own,
         cost_shift=r_here - r,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import BudgetError, UsageError, nearest
-from pilotfish.plan.certificate import exact, wsr
+from pilotfish.plan.certificate import exact, grouped, wsr
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
 from pilotfish.plan.path import Counts, PolicyPath, count, outcomes
 from pilotfish.plan.trace import Trace
@@ -35,7 +35,7 @@ class Promise:
             ``accuracy`` >= target; ``cost`` <= target
     delta   the chance of being wrong, already divided by the number of savers that compete
     test    for drop: ``exact`` (default), ``paired_cp`` or ``wsr``; the other kinds use Clopper-Pearson, and wsr for
-            the cost of more than two stages
+            the cost of more than two stages. Samples in groups are certified by wsr, whatever is promised
     """
 
     kind: Kind
@@ -51,6 +51,7 @@ class Certificate:
     index  the policy of the path that it holds for
     bound  confidence bound of the promised quantity at that policy: at or within the target
     n      samples it was certified on
+    groups, largest  the groups they are in, and the most samples that a group may have; None where all are independent
     """
 
     promise: Promise
@@ -58,16 +59,20 @@ class Certificate:
     bound: float
     n: int
     confidence: float
+    groups: int | None = None
+    largest: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The ``guarantee`` of ``pilotfish tune --json``."""
+        grouped = {} if self.groups is None else {"groups": self.groups, "largest_group": self.largest}
         return {
             "kind": self.promise.kind,
             "target": self.promise.target,
             "confidence": self.confidence,
             "bound": self.bound,
             "n": self.n,
-            "test": self.promise.test,
+            "test": self.promise.test if self.groups is None else "wsr",
+            **grouped,
         }
 
 
@@ -78,15 +83,17 @@ def certify(trace: Trace, path: PolicyPath, promise: Promise, confidence: float)
     policy fails; for a drop with too few samples it names the smallest n that could do.
     """
     n = len(trace)
-    check_promise(promise, n)
+    check_promise(promise, n, trace)
     index = last_kept(trace, path, promise)
     at = path.take(np.array([index if index is not None else _first(path, promise)]))
     bound = _bound(trace, at, count(trace, at), promise)
     if index is None:
-        raise BudgetError(_refusal(promise, n, bound, confidence))
+        raise BudgetError(_refusal(promise, trace, bound, confidence))
     # the test was passed, so the target itself is a bound: searched ones may be larger by their last digit
     bound = max(bound, promise.target) if promise.kind == "accuracy" else min(bound, promise.target)
-    return Certificate(promise, index, bound, n, confidence)
+    if trace.groups is None:
+        return Certificate(promise, index, bound, n, confidence)
+    return Certificate(promise, index, bound, n, confidence, len(np.unique(trace.groups)), trace.cap)
 
 
 def last_kept(trace: Trace, path: PolicyPath, promise: Promise) -> int | None:
@@ -104,6 +111,9 @@ def _first(path: PolicyPath, promise: Promise) -> int:
 
 def _passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> Mask:
     n, target, delta = counts.n, promise.target, promise.delta
+    if trace.groups is not None:
+        certain = _never_differs(trace, path, counts) if promise.kind == "drop" else np.zeros(len(path), bool)
+        return grouped.passes(trace, path, counts, promise.kind, _limit(trace, promise), delta, certain)
     if promise.kind == "agreement":
         return np.asarray(upper(counts.lost + counts.won, n, delta) <= target)
     if promise.kind == "accuracy":
@@ -139,9 +149,23 @@ def _wsr_passes(trace: Trace, path: PolicyPath, promise: Promise, certain: Mask)
     return passed
 
 
-def _cost_bound(trace: Trace, counts: Counts, path: PolicyPath, delta: float) -> F64:
+def _limit(trace: Trace, promise: Promise) -> float:
+    """The target as the largest share that may be lost (see :func:`grouped.losses`)."""
+    if promise.kind == "accuracy":
+        return 1 - promise.target
+    if promise.kind != "cost":
+        return promise.target
+    _need_costs(trace)
+    return promise.target * (1 + 1e-12) / float(trace.through[-1]) if trace.through[-1] > 0 else 1.0
+
+
+def _need_costs(trace: Trace) -> None:
     if trace.costs is None:
         raise BudgetError("a cost cannot be promised: the records hold no such cost for every stage")
+
+
+def _cost_bound(trace: Trace, counts: Counts, path: PolicyPath, delta: float) -> F64:
+    _need_costs(trace)
     through = trace.through
     if trace.stages == 2:
         return np.asarray(through[0] + upper(counts.answered[:, 1], counts.n, delta) * (through[1] - through[0]))
@@ -156,6 +180,12 @@ def _bound(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> 
     """The confidence bound of the one policy of *path*."""
     n, delta = counts.n, promise.delta
     lost, won = int(counts.lost[0]), int(counts.won[0])
+    if trace.groups is not None:
+        if promise.kind == "drop" and _never_differs(trace, path, counts)[0]:
+            return 0.0
+        share = grouped.bound(trace, path, promise.kind, delta)
+        scale = float(trace.through[-1]) if promise.kind == "cost" else 1.0
+        return 1 - share if promise.kind == "accuracy" else share * scale
     if promise.kind == "agreement":
         return float(upper(lost + won, n, delta))
     if promise.kind == "accuracy":
@@ -172,11 +202,15 @@ def _bound(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> 
     return exact.upper_bound(lost, won, n, delta)
 
 
-def check_promise(promise: Promise, n: int) -> None:
-    """UsageError for an unknown test; BudgetError, with the smallest n that could do, for too few samples."""
+def check_promise(promise: Promise, n: int, trace: Trace | None = None) -> None:
+    """UsageError for an unknown test; BudgetError, with the smallest n that could do, for too few samples, or too few
+    groups where *trace* has some."""
     if promise.test not in TESTS:
         raise UsageError(f"unknown test {promise.test!r}; {nearest(promise.test, TESTS)}")
     if promise.kind not in ("drop", "agreement"):
+        return
+    if trace is not None and trace.groups is not None:
+        _check_groups(promise, trace)
         return
     test = promise.test if promise.kind == "drop" else "exact"
     needed = fewest_samples(promise.target, promise.delta, test)
@@ -189,8 +223,29 @@ def check_promise(promise: Promise, n: int) -> None:
         )
 
 
-def _refusal(promise: Promise, n: int, best: float, confidence: float) -> str:
-    sure = f"with {100 * confidence:g}% confidence on {n:,} samples"
+def _check_groups(promise: Promise, trace: Trace) -> None:
+    """BudgetError, with about how many groups could do, where even nothing lost would not certify the target."""
+    groups, lowest, delta = grouped.groups_of(trace), grouped.lowest_of(promise.kind), promise.delta
+    nothing = np.zeros(len(groups))
+    if grouped.rejects(nothing, groups.sizes, groups.cap, promise.target, lowest, delta):
+        return
+    needed = grouped.fewest_groups(promise.target, lowest, float(groups.sizes.mean()) / groups.cap, delta)
+    could = grouped.upper_bound(nothing, groups.sizes, groups.cap, lowest, delta)
+    more = (
+        "no number of groups can certify a drop of 0"
+        if needed >= 2**62
+        else f"about {max(needed, len(groups) + 1):,} such groups are needed"
+    )
+    raise BudgetError(
+        f"{len(groups):,} groups ({len(trace):,} samples, at most {groups.cap:,} in one) cannot certify a drop of "
+        f"{100 * promise.target:g} points at {100 * (1 - delta):g}% confidence: {more}; with {len(groups):,} the "
+        f"smallest that could be is {100 * could:.2f} points"
+    )
+
+
+def _refusal(promise: Promise, trace: Trace, best: float, confidence: float) -> str:
+    within = "" if trace.groups is None else f" in {len(np.unique(trace.groups)):,} groups"
+    sure = f"with {100 * confidence:g}% confidence on {len(trace):,} samples{within}"
     if promise.kind == "cost":
         return f"no operating point costs at most {promise.target:,.6g} {sure}; the cheapest is bounded by {best:,.6g}"
     if promise.kind == "accuracy":

@@ -49,12 +49,17 @@ def upper_bound(x: F64, delta: float, digits: int = 20) -> float:
 
 def fewest_neutral(drop: float, delta: float) -> int:
     """The fewest samples with gap 0 throughout that certify *drop*."""
+    return fewest(0.5, (drop + 1) / 2, delta)
+
+
+def fewest(x: float, mean: float, delta: float) -> int:
+    """The fewest samples of value *x* throughout that reject *mean*."""
     low, high = 0, 1
-    while not gap_rejects(np.zeros(high, np.int8), drop, delta):
+    while not rejects(np.full(high, x), mean, delta):
         low, high = high, 2 * high
         if high > 2**26:
             return 2**62
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if gap_rejects(np.zeros(middle, np.int8), drop, delta) else (middle, high)
+        low, high = (low, middle) if rejects(np.full(middle, x), mean, delta) else (middle, high)
     return high

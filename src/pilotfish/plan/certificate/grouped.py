@@ -1,0 +1,149 @@
+"""Promises on samples that are independent by group only: frames of one clip, photos of one product.
+
+A promise is about samples: of all that come, the share lost is at most eps. Groups are drawn, not samples, so it says
+E S_g <= eps E N_g, with S_g the losses of a group and N_g its size. Hence x_g = (S_g - eps N_g) / m, with m a cap on
+sizes, is bounded, groups are independent, and a bettor against E x_g >= 0 (see :mod:`.wsr`) is a test of the promise.
+The term eps N_g must be there: large groups may lose more than small ones, and the mean of S_g / N_g is another number.
+
+What is fixed before any outcome is seen: the groups, their sizes, the cap (the largest group of the whole table; the
+promise covers groups of at most that many samples), and the order of the groups, drawn by a seed of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import UsageError
+from pilotfish.plan.certificate import wsr
+from pilotfish.plan.path import Counts, PolicyPath, outcomes
+from pilotfish.plan.trace import Trace
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+ORDER_SEED = 0
+
+
+@dataclass(frozen=True)
+class Groups:
+    """member: int64 (N,), the place of each sample's group in the order of betting; sizes: float64 (G,); cap: m."""
+
+    member: I64
+    sizes: F64
+    cap: int
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def sums(self, losses: NDArray[np.number]) -> F64:
+        """float64 (G,): S_g of the losses (N,)."""
+        return np.bincount(self.member, weights=losses, minlength=len(self)).astype(np.float64)
+
+
+def groups_of(trace: Trace) -> Groups:
+    """The groups of a trace in the order of betting. UsageError where one is larger than the cap."""
+    assert trace.groups is not None
+    found, member = np.unique(trace.groups, return_inverse=True)
+    place = np.argsort(np.random.default_rng(ORDER_SEED).permutation(len(found)))
+    member = place[member]
+    sizes = np.bincount(member).astype(np.float64)
+    if sizes.max() > trace.cap:
+        raise UsageError(
+            f"a group has {int(sizes.max()):,} samples, more than the {trace.cap:,} that were fixed beforehand; "
+            "a certificate needs a cap on sizes that holds"
+        )
+    return Groups(member, sizes, trace.cap)
+
+
+def rejects(sums: F64, sizes: F64, cap: int, limit: float, lowest: float, delta: float) -> bool:
+    """Whether "the share lost is at least *limit*" is rejected at level delta.
+
+    sums, sizes  float64 (G,), S_g and N_g, in an order fixed beforehand
+    lowest       the least that a sample can lose: -1 where it can be won, else 0; the most is 1
+    """
+    if limit >= 1:
+        return True
+    if limit <= lowest:
+        return False
+    x, floor = (sums - limit * sizes) / cap, lowest - limit  # from floor to 1 - limit
+    span = 1 - lowest
+    return wsr.rejects((x - floor) / span, -floor / span, delta)
+
+
+def upper_bound(sums: F64, sizes: F64, cap: int, lowest: float, delta: float, digits: int = 20) -> float:
+    """The smallest share lost that is rejected, by bisection: an upper confidence bound at 1 - delta."""
+    low, high = max(float(sums.sum() / sizes.sum()), lowest), 1.0
+    for _ in range(digits):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rejects(sums, sizes, cap, middle, lowest, delta) else (middle, high)
+    return high
+
+
+def fewest_groups(limit: float, lowest: float, evenness: float, delta: float) -> int:
+    """About how many groups could certify *limit* with nothing lost; evenness: their mean size over the cap."""
+    if limit <= 0:
+        return 2**62
+    floor, span = lowest - limit, 1 - lowest
+    return wsr.fewest((-limit * evenness - floor) / span, -floor / span, delta)
+
+
+def passes(
+    trace: Trace, path: PolicyPath, counts: Counts, kind: str, limit: float, delta: float, certain: Mask
+) -> Mask:
+    """bool (P,): which policies pass, up to the first that fails; limit: the largest share that may be lost; certain:
+    policies that lose nothing whatever the data."""
+    groups, lowest = groups_of(trace), lowest_of(kind)
+    passed = np.zeros(len(path), bool)
+    same = _unchanged(trace, path, counts, kind)
+    for i in range(len(path)):
+        if certain[i]:
+            passed[i] = True
+        elif same[i] and not certain[i - 1]:
+            passed[i] = passed[i - 1]
+        else:
+            sums = groups.sums(losses(trace, path, i, kind))
+            passed[i] = rejects(sums, groups.sizes, groups.cap, limit, lowest, delta)
+        if not passed[i]:
+            break
+    return passed
+
+
+def bound(trace: Trace, path: PolicyPath, kind: str, delta: float) -> float:
+    """Upper bound of the share lost by the one policy of *path*."""
+    groups = groups_of(trace)
+    return upper_bound(groups.sums(losses(trace, path, 0, kind)), groups.sizes, groups.cap, lowest_of(kind), delta)
+
+
+def lowest_of(kind: str) -> float:
+    """The least that a sample can lose."""
+    return -1.0 if kind == "drop" else 0.0
+
+
+def losses(trace: Trace, path: PolicyPath, i: int, kind: str) -> NDArray[np.number]:
+    """(N,): what policy i loses of each sample, at most 1: its gap, whether its answer differs from the base's, whether
+    it is wrong, or its cost over the largest cost."""
+    answered_by, gap = outcomes(trace, path.policy(i))
+    if kind == "drop":
+        return gap
+    if kind == "agreement":
+        return np.abs(gap)
+    if kind == "accuracy":
+        return np.asarray(gap - trace.base_right.astype(np.int8) + 1)
+    return np.asarray(trace.through[answered_by] / max(float(trace.through[-1]), math.ulp(0.0)))
+
+
+def _unchanged(trace: Trace, path: PolicyPath, counts: Counts, kind: str) -> Mask:
+    """Where a policy does to every sample what the one before it does: exit sets that grow, with equal counts."""
+    same = np.zeros(len(path), bool)
+    if trace.stages != 2 or trace.mixed or path.exit_sets is not None:
+        return same
+    before, after = path.thresholds[:-1, 0], path.thresholds[1:, 0]
+    if not (after <= before).all() and not (after >= before).all():
+        return same
+    columns = [counts.answered[:, 1]] if kind == "cost" else [counts.lost, counts.won]
+    same[1:] = np.all([np.diff(column) == 0 for column in columns], axis=0)
+    return same

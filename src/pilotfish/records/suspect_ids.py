@@ -1,0 +1,59 @@
+"""Ids that look like several samples of one thing: frames of a clip, copies of a photo."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyarrow as pa
+
+from pilotfish.records.outputs import I64
+
+LOOK = 200  # ids that are tried first
+FEWEST = 10  # ids, and half as many groups, below which nothing is said
+THINGS = (
+    "clip|video|vid|scene|sequence|seq|track|session|series|product|prod|sku|item|listing|patient|subject|scan|case"
+)
+PARTS = "frame|frm|copy|crop|view|dup|duplicate|augmented|aug|angle|shot|tile|patch|slice"
+END = r"(?:\.[A-Za-z]\w*)?$"
+# (the group in an id, what must be in the ids, the least and the largest share of the ids that it is in)
+KINDS = (
+    (rf"^((?:.*[^A-Za-z])?(?:{THINGS})[_\- ]?\d+)[_\-/ .].*\d", r"\d", 1.0, 1.0),  # clip_001_frame_12, patient-4/scan-2
+    (rf"^(.+?)(?:[_\- /.](?:{PARTS})[_\- ]?\d*)?{END}", rf"[_\- /.](?:{PARTS})[_\- ]?\d*{END}", 0.4, 1.0),  # a_copy2
+    (rf"^(.+?)(?:[_\- ]?\(\d+\))?{END}", rf"\(\d+\){END}", 0.4, 0.9),  # a.jpg, a (1).jpg; not a (1).jpg … a (999).jpg
+)
+
+
+def suspected(ids: pa.Array, label: I64 | None = None) -> str | None:
+    """A note that names the regular expression by which most *ids* fall into groups of two and more; None where the
+    ids are not plainly of that kind. Groups that are just the classes (*label*, int64 (N,)) are none."""
+    if len(ids) < FEWEST:
+        return None
+    few = ids.take(pa.array(np.linspace(0, len(ids) - 1, min(LOOK, len(ids))).astype(np.int64))).to_pylist()
+    for text, sign, least, most in KINDS:
+        pattern, wanted = re.compile(text, re.IGNORECASE), re.compile(sign, re.IGNORECASE)
+        if not all(pattern.match(one) for one in few):
+            continue
+        if not least <= sum(wanted.search(one) is not None for one in few) / len(few) <= most:
+            continue
+        matches = [pattern.match(one) for one in ids.to_pylist()]
+        names = np.array([match[1].lower() for match in matches if match is not None])
+        if len(names) < len(ids):
+            continue
+        _, code, sizes = np.unique(names, return_inverse=True, return_counts=True)
+        several = (sizes >= 2).mean() > 0.5 and FEWEST / 2 <= len(sizes) <= len(ids) / 2
+        if not several or _are_classes(code, label):
+            continue
+        return (
+            f"ids look like groups, such as {ids[0]!s} ({len(ids):,} samples of {len(sizes):,} things), and count as "
+            f"independent: --group-by '(?i){text}' keeps them together, --group-by none says that they are"
+        )
+    return None
+
+
+def _are_classes(code: I64, label: I64 | None) -> bool:
+    """Whether each group has one label, and each label one group."""
+    if label is None:
+        return False
+    pairs = len(np.unique(np.stack([code, label], axis=1), axis=0))
+    return pairs == len(np.unique(code)) == len(np.unique(label))
