@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pilotfish.data.arrays import ArrayDataset
 from pilotfish.data.dataset import Labels, digest
 from pilotfish.errors import DataError, one_line
+from pilotfish.reading.limits import check_size
 
 DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}  # by the third byte
 LARGEST = 8 * 2**30  # bytes of an array that a header may claim
@@ -68,6 +69,10 @@ def _array(file: Path, stream: IO[bytes]) -> npt.NDArray[Any]:
     size = math.prod(shape) * dtype.itemsize if shape else 0
     if size > LARGEST:
         raise DataError(f"{file} claims the shape {shape}; arrays of up to {LARGEST // 2**30} GiB are read")
+    packed = os.stat(file).st_size
+    check_size(f"{file}", size, packed if file.suffix == ".gz" else None, DataError)
+    if file.suffix != ".gz" and shape and size > packed:
+        raise DataError(f"{file} is damaged: it claims the shape {shape} of {dtype} and has {packed:,} bytes")
     held = stream.read(size + 1) if shape else b""
     if not shape or len(held) != size:
         raise DataError(f"{file} is damaged: it claims the shape {shape} of {dtype} and does not hold that many bytes")

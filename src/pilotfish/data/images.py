@@ -8,6 +8,7 @@ preprocessing.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import re
@@ -18,8 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-import numpy.typing as npt
 from PIL import (
     BmpImagePlugin,
     ExifTags,
@@ -31,16 +30,43 @@ from PIL import (
     PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    features,
 )
 
+from pilotfish.data.flatten import flatten
+from pilotfish.data.pixel_budget import PIXELS
 from pilotfish.errors import UnreadableSample, one_line
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""The formats that are read. PPM stands for its family: PPM, PGM, PBM, PFM."""
+_HEIF = re.compile(rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
+
+
+def _heif(file: BinaryIO) -> ImageFile.ImageFile:
+    from pillow_heif import HeifImageFile  # not one of ours: the user installs it
+
+    opened: ImageFile.ImageFile = HeifImageFile(file)
+    return opened
+
+
+def _avif(file: BinaryIO) -> ImageFile.ImageFile:
+    from PIL import AvifImagePlugin
+
+    return AvifImagePlugin.AvifImageFile(file)
+
+
+_AVIF_IS_READ = bool(features.check("avif"))
+_HEIF_IS_READ = importlib.util.find_spec("pillow_heif") is not None
+
+IMAGE_FORMATS = (
+    ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM") + ("AVIF",) * _AVIF_IS_READ + ("HEIF",) * _HEIF_IS_READ
+)
+"""The formats that are read. PPM stands for its family: PPM, PGM, PBM, PFM. AVIF where this Pillow was built with it,
+HEIF (.heic) where the package pillow-heif is installed."""
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}
+    | ({".avif"} if _AVIF_IS_READ else set())
+    | ({".heic", ".heif"} if _HEIF_IS_READ else set())
 )
 """The suffixes, in lower case, by which a folder's files are taken for images."""
 
@@ -52,7 +78,15 @@ _DECODERS: tuple[tuple[str, re.Pattern[bytes], Callable[[BinaryIO], ImageFile.Im
     ("GIF", re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
     ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImagePlugin.TiffImageFile),
     ("PPM", re.compile(rb"P[1-6f][\s#]"), PpmImagePlugin.PpmImageFile),
+    *((("AVIF", re.compile(rb"....ftyp(avif|avis)", re.DOTALL), _avif),) if _AVIF_IS_READ else ()),
+    *((("HEIF", _HEIF, _heif),) if _HEIF_IS_READ else ()),
 )
+
+LARGEST_FILE = 512 * 2**20
+"""Bytes of an encoded image."""
+LARGEST_TILE = 2**24
+"""Pixels that a tile of a TIFF may always have."""
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 278, 322, 323  # tags of TIFF
 
 _PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and checksum
 
@@ -130,14 +164,24 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     if isinstance(source, bytes):
         return source
     if not isinstance(source, (str, Path)):
-        return source.read()
-    kind = os.stat(source).st_mode
+        return _bounded(source)
+    status = os.stat(source)
+    kind = status.st_mode
     if stat.S_ISDIR(kind):
         raise _Unfit("it is a folder; expected an image file")
     if not stat.S_ISREG(kind):  # a pipe or a device may never end
         raise _Unfit("it is not a regular file; expected an image file")
+    if status.st_size > LARGEST_FILE:
+        raise _Unfit(f"it has {status.st_size:,} bytes, over the limit of {LARGEST_FILE:,}; scale it down")
     with open(source, "rb") as file:
-        return file.read()
+        return _bounded(file)
+
+
+def _bounded(file: BinaryIO) -> bytes:
+    data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise _Unfit(f"it has more than {LARGEST_FILE:,} bytes, which is no photograph; scale it down")
+    return data
 
 
 def _decode(data: bytes, at_least: tuple[int, int] | None) -> Image.Image:
@@ -145,7 +189,7 @@ def _decode(data: bytes, at_least: tuple[int, int] | None) -> Image.Image:
         raise _Unfit("it is empty (0 bytes)")
     decoder = next((decoder for _, magic, decoder in _DECODERS if magic.match(data)), None)
     if decoder is None:
-        raise _Unfit(f"it is not an image of an allowed format ({', '.join(IMAGE_FORMATS)})")
+        raise _Unfit(_unknown(data))
     # Pillow accepts a PNG that lost its end once all pixels are there; a file that was cut is not to be trusted.
     if decoder is PngImagePlugin.PngImageFile and _PNG_END not in data:
         raise _Unfit("it is cut short: a PNG without its end")
@@ -154,12 +198,49 @@ def _decode(data: bytes, at_least: tuple[int, int] | None) -> Image.Image:
     large = _is_large(image)
     if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
         image.draft(image.mode, at_least)
-    if not large:
-        return _to_rgb(image)
-    # catch_warnings isn't thread-safe, so it is kept for images so large that Pillow would warn.
-    with _LARGE, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return _to_rgb(image)
+    with PIXELS.decoding(_weight(image)):
+        if not large:
+            return _to_rgb(image)
+        # catch_warnings isn't thread-safe, so it is kept for images so large that Pillow would warn.
+        with _LARGE, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return _to_rgb(image)
+
+
+def _unknown(data: bytes) -> str:
+    if _HEIF.match(data):
+        return "it is HEIF, which is read once the package pillow-heif is installed; or save it as JPEG"
+    return f"it is not an image of an allowed format ({', '.join(IMAGE_FORMATS)})"
+
+
+def _weight(image: ImageFile.ImageFile) -> int:
+    """Pixels as the budget counts them: twice for decoders that hold the image more than once."""
+    pixels = image.width * image.height
+    twice = image.format in ("WEBP", "AVIF", "HEIF")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tile = _tile(image)
+        if tile > 2 * pixels + LARGEST_TILE:  # the decoder holds a whole tile, however little of it is shown
+            raise _Unfit(f"it has {pixels:,} pixels in tiles of {tile:,} (a decompression bomb?); save it again")
+        pixels += tile
+    if twice and 2 * pixels > PIXELS.total:
+        raise _Unfit(
+            f"it has {pixels:,} pixels, over the limit of {PIXELS.total // 2:,} for {image.format} "
+            "(a decompression bomb?); scale it down"
+        )
+    return 2 * pixels if twice else pixels
+
+
+def _tile(image: TiffImagePlugin.TiffImageFile) -> int:
+    """Pixels of one tile or strip, as the file's tags claim."""
+    tags = image.tag_v2
+    wide, high = tags.get(_TILE_WIDTH), tags.get(_TILE_HEIGHT)
+    if not (isinstance(wide, int) and isinstance(high, int)):
+        wide, high = image.width, min(_number(tags.get(_ROWS_PER_STRIP), image.height), image.height)
+    return wide * high
+
+
+def _number(value: object, fallback: int) -> int:
+    return value if isinstance(value, int) and value > 0 else fallback
 
 
 def _hush_metadata_warnings() -> None:
@@ -188,7 +269,8 @@ def _is_large(image: Image.Image) -> bool:
 def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
     image.load()
     orientation = _orientation(image)
-    rgb = _flatten(image)
+    rgb = flatten(image)
+    image.close()  # its pixels are no longer needed beside the result
     rgb.info.clear()  # so that nobody turns it a second time
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
@@ -198,39 +280,3 @@ def _orientation(image: Image.Image) -> object:
         return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # a broken EXIF block is not the picture's fault
         return None
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """The loaded *image* in mode RGB, on white where it is transparent."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _grey(image).convert("RGB")
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """A one-channel image of more than 8 bits as 8-bit grey, mode L."""
-    values = np.asarray(image)
-    grey = _to_8_bit(values)
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):  # a 16-bit PNG may name one grey as transparent
-        grey = np.where(values == clear, np.uint8(255), grey)
-    return Image.fromarray(grey)
-
-
-def _to_8_bit(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Integers up to 65535 are taken as 16-bit, floats as fractions of white, 8-bit or 16-bit numbers, by their range.
-
-    Numbers outside those ranges have no known white and are stretched from their minimum to their maximum.
-    """
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    v = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(v.min()), float(v.max())
-    whites = (65535.0,) if values.dtype.kind in "iu" else (1.0, 255.0, 65535.0)
-    white = next((w for w in whites if low >= 0 and high <= w), None)
-    if white is None:
-        v, white = v - low, (high - low) or 1.0
-    return np.rint(v * (255.0 / white)).astype(np.uint8)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pilotfish.data import Dataset, Encoded, content_hash, sample_reader
+from pilotfish.data.pixel_budget import PIXELS
 from pilotfish.errors import UnreadableSample, UsageError
 from pilotfish.models.augmentation import draw_view
 from pilotfish.models.preprocessing import Preprocessing
@@ -85,8 +86,10 @@ def _read(data: Dataset, preprocessing: Preprocessing, rows: range, augment: int
     failures: list[Failure] = []
     for row in rows:
         try:
-            sample, digest = _sample(data, preprocessing.decoder, row)
-            inputs.append(_input(data.ids[row], preprocessing, sample, augment))
+            with PIXELS.in_hand():  # a decoded image counts until it is resized
+                sample, digest = _sample(data, preprocessing.decoder, row)
+                inputs.append(_input(data.ids[row], preprocessing, sample, augment))
+                del sample
             content.append(digest)
             kept.append(row)
         except UnreadableSample as error:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError, one_line
 from pilotfish.reading.columns import MISSING
+from pilotfish.records.parquet_size import check_decoded
+from pilotfish.records.records import MOST_TEXT
 
 I64_MAX = np.iinfo(np.int64).max
 
@@ -45,6 +47,8 @@ def _from_arrow(path: Path, name: str, column: Any) -> Any:
     if isinstance(array, pa.ChunkedArray):  # more than 2 GiB of text
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     if pa.types.is_dictionary(array.type):
+        if not pa.types.is_decimal(array.type.value_type):
+            check_decoded(f"{path}: column {name!r}", array, MOST_TEXT, RecordsError)
         array = array.dictionary_decode()
     kind = array.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pilotfish.errors import RecordsError
 from pilotfish.files import atomic_path, decode_name, parse_json
 from pilotfish.records.outputs import Outputs
+from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
 from pilotfish.records.records import (
     NO_LABEL,
     SCHEMA_VERSION,
@@ -128,6 +129,10 @@ def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], meta
     """Write tables of one schema as one Parquet file. The metadata go into the footer once, not into Arrow's copy
     of the schema as well: with 1000 class names that is half of a small file."""
     options = {"compression": "zstd", "write_page_checksum": True}  # flipped bits are seen when the file is read
+    # distinct texts gain nothing by a dictionary, and without one the file says how large they are
+    lists = {field.name for field in schema if pa.types.is_fixed_size_list(field.type)}
+    repeated = [f"{name}.list.element" if name in lists else name for name in schema.names]
+    options |= {"use_dictionary": [name for name in repeated if name not in ("id", "content")]}
     with pq.ParquetWriter(path, schema.remove_metadata(), **options) as writer:
         for table in tables:
             writer.write_table(table.replace_schema_metadata(None), row_group_size=2**17)
@@ -140,7 +145,9 @@ def read_records(path: Path, columns: Sequence[str] = PLANNING_COLUMNS) -> Recor
         meta = _meta_in(file, path)
         try:
             present = file.schema_arrow.names
-            table = file.read([c for c in columns if c in present])
+            wanted = [c for c in columns if c in present]
+            check_parquet(str(path), file.metadata, wanted, RecordsError)
+            table = file.read(wanted)
         except (pa.ArrowException, OSError, UnicodeError) as error:
             raise RecordsError(f"{path}: damaged Parquet file ({_first_line(error)}); record it again") from error
     return check(from_table(table, meta))
@@ -168,12 +175,15 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     if path.exists() and not path.is_file():  # a pipe or a device may never end
         raise RecordsError(f"{path}: not a regular file; expected a Parquet file of records")
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        source = pa.OSFile(str(path))
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        if dictionaries := texts_as_dictionaries(file.metadata):
+            file = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries)
     except FileNotFoundError as error:
         raise RecordsError(f"{path}: no such records file") from error
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise RecordsError(f"{path}: not a readable Parquet file ({_first_line(error)})") from error
-    with file:
+    with source:
         yield file
 
 

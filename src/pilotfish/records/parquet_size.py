@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pilotfish.errors import PilotfishError
@@ -28,17 +31,29 @@ def check_parquet(
     check_size(where, claimed, packed, error)
 
 
-def texts_as_dictionaries(file: pq.ParquetFile) -> list[str]:
+def texts_as_dictionaries(metadata: pq.FileMetaData) -> list[str]:
     """Names of the text columns that are read as dictionaries, so that a long text that stands often is held once.
 
-    Only where plain texts could take more than a gigabyte: a dictionary takes twice the time.
+    Only those that are stored so and could take more than a gigabyte as plain texts: it takes twice the time.
     """
     most: dict[str, int] = {}
-    for chunk in _chunks(file.metadata):
-        if chunk.physical_type == "BYTE_ARRAY":
+    for chunk in _chunks(metadata):
+        if chunk.physical_type == "BYTE_ARRAY" and any("DICT" in encoding for encoding in chunk.encodings):
             name = str(chunk.path_in_schema)
             most[name] = most.get(name, 0) + int(chunk.num_values) * int(chunk.total_uncompressed_size)
     return [name for name, size in most.items() if size > LARGE]
+
+
+def check_decoded(where: str, array: Any, most: int, error: type[PilotfishError]) -> None:
+    """Refuse a dictionary array whose texts, each as often as it stands, take more than *most* bytes."""
+    chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+    size = 0
+    for chunk in chunks:
+        if len(chunk.dictionary) and not pa.types.is_primitive(chunk.type.value_type):
+            lengths = np.asarray(pc.binary_length(chunk.dictionary.cast(pa.large_binary())).fill_null(0))
+            size += int(lengths[np.asarray(chunk.indices.drop_null())].sum(dtype=np.int64))
+    if size > most:
+        raise error(f"{where} would take {size:,} bytes as text, over the limit of {most:,}; shorten them")
 
 
 def _chunks(metadata: pq.FileMetaData) -> list[Any]:

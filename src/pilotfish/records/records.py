@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
 from pilotfish.records.outputs import I64, Outputs
+from pilotfish.records.parquet_size import check_decoded
 
 SCHEMA_VERSION = 1
 NO_LABEL = -1
+MOST_TEXT = 2**31 - 1
+"""Bytes of all ids: beyond it they are no one array of strings."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ def string_ids(values: Any) -> pa.Array:
         values = values.combine_chunks()
     try:
         array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _arrow(np.asarray(values))
+        if pa.types.is_dictionary(array.type):
+            check_decoded("the ids", array, MOST_TEXT, RecordsError)
         text = array if pa.types.is_string(array.type) else array.cast(pa.string())
         text.validate(full=True)
     except (pa.ArrowException, ValueError, OverflowError) as error:  # lists, bytes that are not UTF-8, lone surrogates

@@ -44,11 +44,10 @@ def read_tabular(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        check_parquet(str(path), file.metadata, None, RecordsError)
-        dictionaries = texts_as_dictionaries(file)
-    with pq.ParquetFile(path, read_dictionary=dictionaries) as file:
-        return file.read()
+    with pa.OSFile(str(path)) as source:
+        metadata = pq.read_metadata(source)
+        check_parquet(str(path), metadata, None, RecordsError)
+        return pq.ParquetFile(source, read_dictionary=texts_as_dictionaries(metadata)).read()
 
 
 def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
