@@ -205,6 +205,7 @@ def idx(shape: tuple[int, ...], body: bytes) -> bytes:
         ("a", idx((2**32 - 1, 2**32 - 1), b""), "arrays of up to"),
         ("a.gz", gzip.compress(idx((50, 40), b"")), "does not hold that many bytes"),
     ],
+    ids=["zeros", "nothing", "short", "four thousand million", "small"],
 )
 def test_idx_files_are_held_to_what_they_are(
     tmp_path: Path, name: str, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
