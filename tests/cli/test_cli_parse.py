@@ -51,6 +51,22 @@ def test_lists_of_models() -> None:
     assert name_list(["a,b", "c", " d , e,", ""]) == ["a", "b", "c", "d", "e"]
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("onnx:a?mean=0.5,0.4,0.3,onnx:b", ["onnx:a?mean=0.5,0.4,0.3", "onnx:b"]),
+        ("onnx:a?mean=0.5,0.4,.3&std=1,1,1e-1&crop=1,b", ["onnx:a?mean=0.5,0.4,.3&std=1,1,1e-1&crop=1", "b"]),
+        ("onnx:a?crop=squeeze&std=0.5, 0.4, 0.3 ,5", ["onnx:a?crop=squeeze&std=0.5, 0.4, 0.3,5"]),
+        ("5,6", ["5", "6"]),
+        ("onnx:a?crop=1,2", ["onnx:a?crop=1", "2"]),
+        ("onnx:a?mean=0.5,2fast", ["onnx:a?mean=0.5", "2fast"]),
+    ],
+)
+def test_numbers_of_an_option_stay_with_their_model(text: str, found: list[str]) -> None:
+    assert name_list([text]) == found
+    assert name_list([text, "1"]) == [*found, "1"]
+
+
 def test_costs_by_key() -> None:
     assert key_values(["usd=0.0004", "a=b=2"], "--cost") == {"usd": 0.0004, "a=b": 2.0}
     for wrong in ("usd", "=3", "usd=", "usd=x"):

@@ -252,6 +252,8 @@ def test_an_exit_costs_what_runs_up_to_it_and_its_own_head(file: Path) -> None:
         ("exits:{file}", r"which exit\? Write exits:.*#1"),
         ("exits:{file}#4", "the network has exits 1 to 3"),
         ("exits:{file}#0", "the network has exits 1 to 3"),
+        ("exits:{file}#1?mean=0.5", "how the network was trained to see its inputs; leave mean out"),
+        ("exits:{file}#1?size=64", "how the network was trained to see its inputs; leave the size out"),
         ("exits:{folder}/none.safetensors#1", "no such file"),
         ("exits:{folder}/other.safetensors#1", "says nothing of exits"),
         ("exits:{folder}/net.pt#1", "kept as .safetensors"),

@@ -23,7 +23,7 @@ import timm
 import torch
 
 from pilotfish.data import load_data
-from pilotfish.models import load_model
+from pilotfish.models import Preprocessing, load_model
 from pilotfish.recording import RecordOptions, record_model
 from pilotfish.records import Run
 from support.colours import CLASSES, SIDE, by_hand, linear_onnx, nearest, pictures, plain_accuracy
@@ -34,7 +34,7 @@ Chain = Callable[[Any], np.ndarray]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pictures(tmp_path_factory.mktemp("pictures"), n=120, size=(64, 36))
+    return pictures(tmp_path_factory.mktemp("pictures"), n=96)
 
 
 def inputs(folder: Path, chain: Chain) -> tuple[Any, np.ndarray]:
@@ -105,6 +105,17 @@ def test_a_squeezed_lite_with_a_head_of_its_own(tmp_path: Path) -> None:
     expected = fine_tuned("tf_efficientnet_lite0", folder, chain, tmp_path / "tuned.pth")
     name = f"timm:tf_efficientnet_lite0@32?weights={tmp_path}/tuned.pth&mean=0.5&std=0.5"
     check(folder, name, expected, f"{name}&crop=squeeze", tmp_path / "run")
+
+
+def test_a_file_that_states_its_preprocessing_and_is_not_asked_is_named(tmp_path: Path) -> None:
+    state = {"state_dict": timm.create_model("test_efficientnet", num_classes=6).state_dict()}
+    for own, notes in ((Preprocessing(size=(160, 160), resize=168), 1), (Preprocessing(mean=(0.5,) * 3), 2)):
+        document = {"architecture": "timm:test_efficientnet", "preprocessing": own.to_json()}
+        torch.save({**document, **state}, tmp_path / "told.pth")
+        found = load_model(f"timm:test_efficientnet?weights={tmp_path}/told.pth", backend="torch").notes
+        assert len(found) == notes
+        assert ("load it as checkpoint:" in found[0]) == (notes == 2)
+        assert load_model(f"checkpoint:{tmp_path}/told.pth", backend="torch").notes == ()
 
 
 def test_what_a_training_was_told_is_not_assumed(folder: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pilotfish.errors import DataError, ModelError, PilotfishError, UsageError  
 from pilotfish.models.exits.file import read_network  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNetConfig  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_esn, train_exits, train_msdnet, train_router  # noqa: E402
+from pilotfish.train.backbone import find_backbone  # noqa: E402
 from pilotfish.train.recipe import parse_changes  # noqa: E402
 from support.process import command  # noqa: E402
 
@@ -110,6 +111,14 @@ def test_networks_that_do_not_take_the_pictures(trained: Path, tmp_path: Path) -
     with pytest.raises(ModelError, match="write exits:FILE alone"):
         train_exits(f"exits:{trained}@32", DIGITS, tmp_path, recipe=ONCE)
     assert [p.name for p in tmp_path.iterdir()] == ["colour.npz"]
+
+
+@pytest.mark.parametrize("left_out", ["weights=w.pth", "mean=0.5", "size=32"])
+def test_a_network_that_is_built_anew_takes_nothing_of_its_name_in_silence(left_out: str) -> None:
+    with pytest.raises(
+        ModelError, match="with arguments the network is built anew, for the data and with fresh weights"
+    ):
+        find_backbone(f"timm:test_resnet?{left_out}", DIGITS, {"stem_chs": 8})
 
 
 def test_samples_that_can_judge_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pilotfish.errors import ModelError
+from pilotfish.errors import ModelError, PilotfishError
 from pilotfish.files import atomic_path, parse_json
 from pilotfish.models import small
 from pilotfish.models.fit_weights import load_weights
@@ -90,6 +90,18 @@ def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model
 def read_document(path: Path) -> dict[str, Any]:
     """What a checkpoint says of its architecture."""
     return _document(read_weights(path))
+
+
+def unread_note(file: WeightsFile, chain: Preprocessing, name: str) -> tuple[str, ...]:
+    """A note where the file of ``?weights=FILE`` states another preprocessing than *chain*: ``checkpoint:FILE`` would
+    read it."""
+    try:
+        document = _parse(file.beside.get(META_KEY), file.path) if META_KEY in file.beside else file.beside
+        same = Preprocessing.from_json(document["preprocessing"]) == chain
+    except (PilotfishError, KeyError, TypeError, ValueError):
+        return ()
+    said = f"{file.path} states its own preprocessing, which {name} does not read: load it as checkpoint:{file.path}"
+    return () if same else (said,)
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -39,6 +39,8 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     """A timm model. ``?weights=FILE`` or ``random`` instead of the pretrained ones, ``?num_classes=N``; by default as
     many classes as the head in the file has."""
     timm = import_timm(f"loading {spec.text}")
+    from pilotfish.models.checkpoint import unread_note
+
     allow_options(spec, "weights", "num_classes", *BUILT_WITH)
     if not timm.is_model(spec.name):
         raise ModelError(f"timm has no model {spec.name!r}; {nearest(spec.name, timm.list_models(pretrained=True))}")
@@ -51,11 +53,13 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
             "weights that were saved with a classifier, ?weights=FILE"
         )
     notes: tuple[str, ...] = ()
+    told = False
     if source in ("pretrained", "random"):
         with cache_alone_if_unreachable() if source == "pretrained" else contextlib.nullcontext():
             module = _create(timm, spec, source == "pretrained", classes)
     else:
         file = source if isinstance(source, WeightsFile) else read_weights(Path(source))
+        told = source is not file  # by its name alone; a checkpoint: has read what the file says
         module, notes = load_from(file, lambda n: _create(timm, spec, False, n or (2 if headless else None)), classes)
     config = timm.data.resolve_model_data_config(module)
     size = spec.pixels or tuple(config["input_size"][1:])
@@ -69,6 +73,7 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     )
     names, ids = _class_names(module)
     shape = (int(config["input_size"][0]), *size)
+    notes += unread_note(file, preprocessing, spec.text) if told else ()
     model = torch_model(spec.text, module, preprocessing, shape, device, module.num_classes, names, ids, notes)
     # the name's preprocessing is that of its own weights; a file's may be any
     own = spec.options.get("weights", "pretrained") in ("pretrained", "random")

@@ -32,6 +32,8 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
         from torchvision import models
     except ImportError as error:
         raise MissingExtraError("torchvision", "torch", f"loading {spec.text}") from error
+    from pilotfish.models.checkpoint import unread_note
+
     allow_options(spec, "weights", "num_classes")
     if spec.name not in (names := classifiers()):
         raise ModelError(f"torchvision has no classifier {spec.name!r}; {nearest(spec.name, names)}")
@@ -41,11 +43,13 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
     entry = known[str(source)] if own else known["DEFAULT"]
     classes = parse_count(spec, "num_classes", least=2) if "num_classes" in spec.options else None
     notes: tuple[str, ...] = ()
+    told = False
     if own or source == "random":
         module = _create(models, spec, entry if own else None, classes)
         found: int | None = None
     else:
         file = source if isinstance(source, WeightsFile) else read_weights(Path(source))
+        told = source is not file  # by its name alone; a checkpoint: has read what the file says
         module, notes = load_from(file, lambda n: _create(models, spec, None, n), classes)
         found = _outputs(module)
     preprocessing = _preprocessing(entry.transforms(), spec.pixels)
@@ -53,6 +57,7 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
     found = found or classes or len(names_)
     shape = (3, *(preprocessing.size or (224, 224)))
     shown = names_ if classes is None and found == len(names_) else None
+    notes += unread_note(file, preprocessing, spec.text) if told else ()
     model = torch_model(spec.text, module, preprocessing, shape, device, found, shown, notes=notes)
     # the name's preprocessing is that of its own weights; a file's may be any
     named = own or spec.options.get("weights", "random") == "random"

@@ -207,7 +207,10 @@ def _as_they_are(data: Dataset, model: Model) -> tuple[str, ...]:
                 f"{found.min():g} to {found.max():g}; expected whole numbers from 0 to 255"
             )
         if not isinstance(sample, Image.Image):
-            return ()
+            scaled = getattr(model.backend, "input_dtype", None) is not np.uint8 and model.backend.name != "python"
+            if not scaled or found.dtype != np.uint8 or found.ndim < 2:
+                return ()
+            return (f"arrays of bytes, {found.shape}, are given as they are: from 0 to 255, not scaled",)
         otherwise = shlex.quote(spec_with(model.spec, {"size": "224", "mean": "…", "std": "…"}))
         shown = f"pixels from 0 to 255 of shape {found.shape}, not resized and not scaled"
         return (f"pictures are given as they are: {shown}; state it otherwise, as in {otherwise}",)

@@ -62,6 +62,12 @@ def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None
     if arguments and spec.kind == "checkpoint":
         raise ModelError(f"{model}: its arguments are those it was trained with; give none")
     if arguments:
+        left_out = [key for key, value in spec.options.items() if (key, value) != ("weights", "random")]
+        if left_out or spec.size is not None:
+            raise ModelError(
+                f"{model}: with arguments the network is built anew, for the data and with fresh weights; leave "
+                f"{next(iter(left_out), 'the size')} out, or the arguments"
+            )
         return _fresh(f"{spec.kind}:{spec.name}", data, checked_arguments(arguments), seed)
     loaded = load_model(model, backend="torch")
     module = getattr(loaded.backend, "module", None)
