@@ -42,7 +42,9 @@ import importlib, os, signal, sys
 from pilotfish.recording import RecordOptions, record
 
 importlib.import_module("pilotfish.recording.run_parts").PART_ROWS = {PART_ROWS}
-importlib.import_module("pilotfish.recording.planned").repeat_notes = lambda *_: ()  # it runs the model as well
+# these run the model as well
+importlib.import_module("pilotfish.recording.planned").repeat_notes = lambda *_: ()
+importlib.import_module("pilotfish.recording.read_before").settle = lambda model, reading, _: (model, reading)
 fatal = " ".join(sys.argv[2:])
 replace, parts = os.replace, []
 

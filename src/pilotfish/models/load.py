@@ -8,36 +8,51 @@ from pathlib import Path
 
 from pilotfish.models.backends import with_backend
 from pilotfish.models.model import Model
+from pilotfish.models.reading import Reading, read_as, take_reading
 from pilotfish.models.spec import ModelSpec, parse_spec
 from pilotfish.models.stated import with_stated
 from pilotfish.models.variant import take_variant
 
 Loader = Callable[[ModelSpec, str, Path | None], Model]
+Settle = Callable[[Model, Reading], tuple[Model, Reading]]
 
 
 def load_model(
-    name: str, device: str = "cpu", weights: Path | None = None, backend: str | None = None, *, typed: bool = True
+    name: str,
+    device: str = "cpu",
+    weights: Path | None = None,
+    backend: str | None = None,
+    settle: Settle | None = None,
+    *,
+    typed: bool = True,
 ) -> Model:
     """The model called *name* (see ``spec.FORMS``), on *device*.
 
     weights  a file that replaces the weights the name would bring: how an embedded cascade loads its own
     backend  what runs it (see ``backends.NAMES``); by default ONNX Runtime on the CPU, torch on CUDA
+    settle   finds out which output is meant and what it has been through (see ``settle``); the model's ``spec`` then
+             says it. None: what the name says, else the first output, logits as they are
     typed    whether the user typed the name; False for a name that stands in a file, which imports nothing from the
              working directory
 
     Raises ModelError for a wrong name (with the nearest right ones) or weights that do not fit.
     """
-    plain, variant = take_variant(dataclasses.replace(parse_spec(name), typed=typed))
+    plain, reading = take_reading(dataclasses.replace(parse_spec(name), typed=typed))
+    plain, variant = take_variant(plain)
 
     def load() -> Model:
         found = with_stated(_loader(plain.kind)(plain, device, weights), plain)
         return variant.applied(found, name, device)
 
     model = load()
+    if settle is not None and plain.kind != "exits":
+        model, reading = settle(model, reading)
+    if not reading.is_plain:
+        model = read_as(dataclasses.replace(model, spec=reading.written(name)), reading, device)
     if getattr(model.backend, "module", None) is None:
         return with_backend(model, device, backend)
     passing = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory
-    again = (lambda: model) if passing else load
+    again = (lambda: model) if passing else lambda: read_as(load(), reading, device)
     return with_backend(dataclasses.replace(model, again=again, passing=passing), device, backend)
 
 

@@ -42,8 +42,7 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     _refuse_parts(spec, metadata)
     shape = input_shape(spec, backend.input.shape)
     preprocessing, assumed, notes = _preprocessing(spec, metadata, shape, backend.input_dtype is np.uint8)
-    classes = backend.session.get_outputs()[0].shape
-    n_classes = classes[1] if len(classes) == 2 and isinstance(classes[1], int) else None
+    n_classes = backend.classes if len(backend.session.get_outputs()) == 1 else None  # else it is not chosen yet
     names, ids = class_lists(metadata, n_classes, spec.text)
     return Model(
         spec=spec.text,

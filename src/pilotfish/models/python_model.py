@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Model, blamed
 from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options
+from pilotfish.models.which_output import Output, as_array, named, output_of
 
 _ADDED: set[str] = set()  # working directories that were put on the path for names that were typed
 
@@ -32,7 +31,12 @@ class PythonBackend:
     def run(self, batch: F32) -> F32:
         """What the callable returns, as an array."""
         with blamed(self.spec, batch):
-            return np.asarray(self.function(batch))
+            return as_array(self.function(batch))
+
+    def outputs(self, batch: F32) -> list[Output]:
+        """All that the callable returns."""
+        with blamed(self.spec, batch):
+            return [output_of(name, value) for name, value in named(self.function(batch), len(batch))]
 
 
 def load_python(spec: ModelSpec, device: str, weights: Path | None) -> Model:

@@ -7,6 +7,7 @@ accuracy and costs of its own, and planning sees what it is really worth.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from pilotfish.models.load import load_model
 from pilotfish.models.model import F32, Model
 from pilotfish.models.onnx_backend import OnnxBackend
 from pilotfish.models.onnx_export import quiet, softmax
+from pilotfish.models.onnx_logits import OWN
 from pilotfish.models.onnx_metadata import described, write_metadata
+from pilotfish.models.settle import settle
 from pilotfish.models.timing import time_batches
 
 LEAST = 8  # samples to calibrate on
@@ -83,7 +86,7 @@ def quantise(
     tell, path = progress or (lambda *_: None), Path(target)
     if path.suffix != ".onnx":
         raise UsageError(f"an int8 model is written as .onnx, found {path.name!r}")
-    model = load_model(name, backend=None)
+    model = load_model(name, backend=None, settle=functools.partial(settle, data=data))
     if not isinstance(model.backend, OnnxBackend) or model.preprocessing.dtype != "float32":
         reason = model.details.get("backend", f"it is run by {model.backend.name} in {model.preprocessing.dtype}")
         raise ModelError(f"{name} cannot be quantised: {reason}; expected a float32 model that ONNX Runtime can run")
@@ -150,13 +153,19 @@ def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibr
         prepared = Path(folder) / "prepared.onnx"
         try:
             with quiet():
-                quant_pre_process(str(backend.path), str(prepared), skip_symbolic_shape=True)
+                source = Path(folder) / "source.onnx" if backend.is_rewritten else backend.path
+                if backend.is_rewritten:
+                    backend.write(source)
+                quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
                 graph = onnx.load(str(prepared)).graph
                 ortq.quantize_static(
                     str(prepared),
                     str(target),
                     _Reader(backend, inputs),
-                    nodes_to_exclude=_of_shapes(graph),
+                    nodes_to_exclude=[
+                        *_of_shapes(graph),
+                        *(node.name for node in graph.node if node.name.startswith(OWN)),
+                    ],
                     quant_format=ortq.QuantFormat.QDQ,
                     per_channel=True,
                     reduce_range=reduced,

@@ -34,6 +34,8 @@ VARIANTS = (
     ("?channels=rgb|bgr|grey", "the order of the channels"),
     ("?layout=nchw|nhwc|tensor", "channels first or last; tensor takes arrays as they are"),
     ("?interpolation=bilinear", "nearest, bilinear, bicubic or lanczos"),
+    ("?activation=none|softmax|sigmoid|log_softmax", "what the outputs are; seen by record where it is not stated"),
+    ("?output=NAME", "which of several outputs: a name, a key of a dictionary, a place in a tuple (0, 1, …)"),
 )
 KINDS = ("timm", "torchvision", "lite", "onnx", "checkpoint", "exits", "python")
 RUNS_CODE = frozenset({"python"})

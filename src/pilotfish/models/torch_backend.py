@@ -14,6 +14,7 @@ import numpy as np
 from pilotfish.errors import MissingExtraError, ModelError
 from pilotfish.models.model import F32, Counted, Model, blamed, counted
 from pilotfish.models.preprocessing import Preprocessing
+from pilotfish.models.which_output import Output
 from pilotfish.records import Outputs
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ class TorchBackend:
         with self._computing(batch):
             logits: F32 = self._logits(batch).float().cpu().numpy()
         return logits
+
+    def outputs(self, batch: F32) -> list[Output]:
+        """All that the module returns for a batch, with the activation that each output comes out of."""
+        from pilotfish.models.torch_logits import torch_outputs
+
+        with self._computing(batch):
+            return torch_outputs(lambda: self.module(self._on_device(batch)), len(batch))
 
     def reduce(self, batch: F32 | torch.Tensor, top_k: int) -> Outputs:
         """The outputs of a batch, reduced on the device: the host waits once, for what decides."""

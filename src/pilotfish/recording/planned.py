@@ -10,10 +10,12 @@ from pilotfish.data import Dataset
 from pilotfish.errors import PilotfishError, RecordsError, UnreadableSample
 from pilotfish.models import Model
 from pilotfish.models.machine import cpu_count, device_name
+from pilotfish.models.reading import reading_of
 from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.preprocessing_check import preprocessing_notes
+from pilotfish.recording.read_before import as_read
 from pilotfish.recording.repeat import repeat_notes
 from pilotfish.records.outputs import I64
 
@@ -32,9 +34,11 @@ def planned(
         parts.remove_rows()  # of nobody's plan: a removal was cut off
         plan = {"identity": identity, "store": options.store or "auto", **_measured(data, model, options)}
         plan["notes"] = [*preprocessing_notes(data, model, labels), *repeat_notes(data, model)]
+        plan["read"] = as_read(model)
         parts.write_plan(plan)
         return plan
-    if differ := [key for key, value in identity.items() if plan["identity"].get(key) != value]:
+    begun = {"outputs": "", **plan["identity"]}
+    if differ := [key for key, value in identity.items() if begun.get(key) != value]:
         raise RecordsError(
             f"{parts.folder} holds an unfinished recording of other {', '.join(differ)}; finish it with the command "
             "that began it, delete the folder, or record under another name (--as)"
@@ -108,4 +112,5 @@ def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str
         "data": data.fingerprint,
         "augment": options.augment,
         "store": options.store or "auto",
+        "outputs": reading_of(model.spec).identity,
     }

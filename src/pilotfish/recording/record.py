@@ -15,15 +15,17 @@ from typing import Any
 
 from pilotfish.data import Dataset, open_data
 from pilotfish.errors import ModelError, RecordsError
-from pilotfish.models import Model, load_model
+from pilotfish.models import Model
 from pilotfish.models.augmentation import RECIPE
 from pilotfish.models.machine import device_name
+from pilotfish.models.reading import reading_of
 from pilotfish.models.spec import file_of, parse_spec
 from pilotfish.recording.groups import data_groups
 from pilotfish.recording.labels import model_labels
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import device_kind, identity_of, measured_times, planned, timing_facts
+from pilotfish.recording.read_before import load_to_record
 from pilotfish.recording.run_parts import record_parts
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
@@ -54,7 +56,14 @@ def record(
     samples = open_data(data)
     target = run if isinstance(run, Run) else Run(Path(run))
     return [
-        record_model(samples, load_model(name, settings.device), target, written, settings, progress)
+        record_model(
+            samples,
+            load_to_record(name, written, samples, target, settings),
+            target,
+            written,
+            settings,
+            progress,
+        )
         for whole in names
         for name, written in _exits(whole, alias or whole)
     ]
@@ -128,6 +137,7 @@ def _existing(
         "data": meta.data.get("fingerprint"),
         "augment": meta.data.get("augment"),
         "store": meta.store,
+        "outputs": reading_of(meta.spec).identity,
     }
     if options.store is None:  # whatever was kept will do
         found["store"] = identity["store"]

@@ -127,7 +127,7 @@ def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> St
     """A stage's file at *path*, and what it takes and gives."""
     if not isinstance(runner, OnnxBackend | OnnxSpan):
         raise ModelError(f"{name} has no ONNX form: it is run by {runner.name}")
-    _copy_described(runner.path, path, model, name, shares)
+    _copy_described(runner, path, model, name, shares)
     session = open_session(path, 1)
     inputs, outputs = (
         tuple((entry.name, tuple(entry.shape)) for entry in entries)
@@ -136,13 +136,13 @@ def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> St
     return StageFile(name, path.name, inputs, outputs, shares, None if shares else model.preprocessing.to_json())
 
 
-def _copy_described(source: Path, target: Path, model: Model, name: str, shares: bool) -> None:
-    """The file with its tensors inside, and what ``onnx:FILE`` needs to read it as the stage was recorded. A file that
+def _copy_described(runner: OnnxBackend | OnnxSpan, target: Path, model: Model, name: str, shares: bool) -> None:
+    """The graph that is run with its tensors inside, and what ``onnx:FILE`` needs to read it as the stage was recorded. A file that
     goes on from another's features says so, and is not read."""
     import onnx
 
     try:
-        graph = onnx.load(str(source))
+        graph = runner.graph() if isinstance(runner, OnnxBackend) else onnx.load(str(runner.path))
         own = {"continues": {"stage": name}} if shares else described(model)
         write_metadata(graph, **own, source={"spec": model.spec, "weights_hash": model.weights_hash})
         onnx.save(graph, str(target))

@@ -38,21 +38,19 @@ def read_parts(names: Sequence[str], models: Sequence[Model], inputs: Sequence[s
 
     ModelError for a model that no ONNX file stands behind, or when one file could not hold them all.
     """
-    import onnx
-
-    paths = []
+    backends = []
     for name, model in zip(names, models, strict=True):
         if not isinstance(model.backend, OnnxBackend):
             why = model.details.get("backend", f"it is run by {model.backend.name}")
             raise ModelError(f"{name} cannot be part of an ONNX graph: {why}")
-        paths.append(model.backend.path)
-    if (size := sum(path.stat().st_size for path in paths)) > LARGEST_FILE:
+        backends.append(model.backend)
+    if (size := sum(backend.path.stat().st_size for backend in backends)) > LARGEST_FILE:
         raise ModelError(f"the models take {size / 1e9:.1f} GB together; one ONNX file holds 2 GB at most")
-    read = [_inlined(onnx.load(str(path))) for path in paths]
+    read = [_inlined(backend.graph()) for backend in backends]
     newest = max(LEAST_OPSET, *(_version(graph) for graph in read))
     return tuple(
-        Part(name, _converted(graph, newest, path), source, model.n_classes)
-        for name, graph, path, source, model in zip(names, read, paths, inputs, models, strict=True)
+        Part(name, _converted(graph, newest, backend.path), source, model.n_classes)
+        for name, graph, backend, source, model in zip(names, read, backends, inputs, models, strict=True)
     )
 
 
