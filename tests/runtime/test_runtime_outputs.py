@@ -47,6 +47,11 @@ class Made:
     folder: Path
     cascade: Path
     run: Run
+    code: tuple[str, ...]
+
+    def load(self) -> pilotfish.Cascade:
+        """The cascade, its user's own code allowed."""
+        return pilotfish.Cascade.load(self.cascade, allow_python=self.code)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +126,8 @@ def made(folder: Path, data: Dataset, saver: str, base: str, max_drop: float = 0
     for name, alias, cost in ((saver, "saver", 1.0), (base, "base", 10.0)):
         record(data, name, run, alias=alias, options=dataclasses.replace(options, costs={"usd": cost}))
     tuning = pilotfish.tune(run.path, ["saver", "base"], max_drop=max_drop, holdout=0, cost="usd")
-    return Made(folder, tuning.save(folder / "cascade"), run)
+    code = tuple(name.removeprefix("python:") for name in (saver, base) if name.startswith("python:"))
+    return Made(folder, tuning.save(folder / "cascade"), run, code)
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch", "torch-onnx", "python"])
@@ -131,7 +137,7 @@ def test_a_cascade_decides_as_its_records_do(
 ) -> None:
     names = [named(form, last, w, tmp_path / f"{i}.onnx", registered) for i, w in enumerate((SAVER, BASE))]
     pair = made(tmp_path, data, *names)
-    cascade = pilotfish.Cascade.load(pair.cascade)
+    cascade = pair.load()
     outputs = pair.run.read("saver", "val").outputs
     assert outputs.log_odds is not None
     exits = outputs.log_odds >= cascade.artefact.operating_point.thresholds[0]
@@ -160,7 +166,7 @@ def test_a_saturated_softmax_exits_as_many_as_its_logits(
         outputs = pair.run.read("saver", "val").outputs
         assert outputs.log_odds is not None
         assert (outputs.log_odds > 40).any()  # a probability of 1.0, as float32 has it
-        ratios.append(pilotfish.Cascade.load(pair.cascade).artefact.calibration.exit_ratio)
+        ratios.append(pair.load().artefact.calibration.exit_ratio)
     assert ratios[0] == ratios[1]
 
 
@@ -174,8 +180,8 @@ def test_exports_answer_as_the_engine_does(
     monkeypatch.setattr(compare, "TURNS", 1)  # times are not looked at
     names = [named(form, last, w, tmp_path / f"{i}.onnx", registered) for i, w in enumerate((SAVER, BASE))]
     pair = made(tmp_path, data, *names)
-    answers = pilotfish.Cascade.load(pair.cascade).run(X.__getitem__, N)
-    found = export(pair.cascade, tmp_path / "one.onnx", batched=True, data=data, samples=N)
+    answers = pair.load().run(X.__getitem__, N)
+    found = export(pair.cascade, tmp_path / "one.onnx", batched=True, data=data, samples=N, allow_python=pair.code)
     assert (found.samples, found.flips) == (N, 0)
     import onnxruntime as ort
 
@@ -183,7 +189,7 @@ def test_exports_answer_as_the_engine_does(
     prediction, _, stage, _ = session.run(None, {session.get_inputs()[0].name: X})
     assert np.array_equal(prediction, answers.prediction)
     assert np.array_equal(stage, answers.stage)
-    stages = export_stages(pair.cascade, tmp_path / "stages", data=data, samples=N)
+    stages = export_stages(pair.cascade, tmp_path / "stages", data=data, samples=N, allow_python=pair.code)
     assert [[name for name, _ in stage.outputs] for stage in stages.stages] == [["logits"], ["logits"]]
 
 

@@ -195,15 +195,15 @@ def _refuse_other_columns(looked: _Looked, at: int, kind: str, classes: int | No
     of = f" {one.name!r}" if one.name else ""
     if classes is not None and classes > 2:
         raise ModelError(
-            f"{text}: the output{of} is one column for {classes} classes; expected logits or probabilities (N, {classes}): "
-            "return them, or write predictions and confidences to a file and use `pilotfish import`"
+            f"{text}: the output{of} is one column for {classes} classes; expected logits or probabilities "
+            f"(N, {classes}): return them, or write predictions and confidences to a file and use `pilotfish import`"
         )
     said = one.matrix[:, 0] > (0.5 if kind == "sigmoid" else 0)
     for other in looked.outputs:
         if other.values.dtype.kind in "iub" and other.values.shape == said.shape and (other.values != said).any():
             raise ModelError(
-                f"{text}: the output{of} is one column and not that of class 1: {other.name!r} holds other class numbers; "
-                "return logits or probabilities (N, 2), or use `pilotfish import` for its predictions"
+                f"{text}: the output{of} is one column and not that of class 1: {other.name!r} holds other class "
+                "numbers; return logits or probabilities (N, 2), or use `pilotfish import` for its predictions"
             )
 
 
