@@ -304,7 +304,7 @@ SEVERAL: dict[str, tuple[list[Any], list[Any], str]] = {
         "output_probability",
     ),
     "auxiliary heads": (
-        [node("Neg", "z", "aux_logits1"), node("Identity", "z", "logits")],
+        [helper.make_node("MatMul", ["x", "w"], ["aux_logits1"]), node("Identity", "z", "logits")],
         [("aux_logits1", TensorProto.FLOAT, ["N", C]), Z_OUT],
         "logits",
     ),
@@ -326,6 +326,7 @@ def test_of_several_onnx_outputs_the_one_of_the_classes_is_taken_and_named(
     assert f"output={meant}" in model.spec
     assert any("several outputs" in note and meant in note for note in model.notes)
     assert model.n_classes == C
+    assert model.count().costs == {"macs": D * C, "params": D * C}  # of what is read
 
 
 def test_the_class_names_of_a_zipmap_are_the_models(tmp_path: Path, data: Dataset) -> None:

@@ -42,6 +42,7 @@ def quantise(
         f"probabilities differ by {found.max_difference:.3f} at most",
         f"Next: pilotfish record --data SPEC --model onnx:{found.path} --run RUN",
     )
+    notes([f"{model}: {note}" for note in found.notes])
     if found.ms > found.float_ms:
         notes([f"int8 is no faster on this processor ({found.float_ms / found.ms:.2f}x)"])
     if as_json:

@@ -129,6 +129,10 @@ class OnnxBackend:
             if name in maps or hasattr(values, "dtype")  # sequences of other kinds are no answer
         ]
 
+    def light(self) -> Any:
+        """The ``onnx.ModelProto`` that is run, without tensors that lie in other files."""
+        return self._changed(self._light()) if self.is_rewritten else self._light()
+
     def _light(self) -> Any:
         import onnx
 
@@ -137,7 +141,7 @@ class OnnxBackend:
     def _rewritten(self) -> bytes:
         from pilotfish.models.onnx_logits import packed
 
-        return packed(self._changed(self._light()), self.path)
+        return packed(self.light(), self.path)
 
     def _changed(self, model: Any) -> Any:
         """*model* with logits as its only output. ModelError for an output that it does not have."""

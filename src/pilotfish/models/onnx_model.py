@@ -15,6 +15,7 @@ from pilotfish.files import sha256_file, sha256_json
 from pilotfish.models.model import Counted, Model, counted
 from pilotfish.models.onnx_backend import OnnxBackend
 from pilotfish.models.onnx_input import input_shape
+from pilotfish.models.onnx_logits import OWN
 from pilotfish.models.onnx_metadata import ASSUMED, CASCADE, CONTINUES, PREPROCESSING, class_lists, read_document
 from pilotfish.models.preprocessing import AS_IT_IS, CENTRE, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from pilotfish.models.spec import ModelSpec, allow_options
@@ -53,7 +54,7 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         n_classes=n_classes,
         class_names=names,
         class_ids=ids,
-        count=lambda: _count(path, backend.input.name, shape),
+        count=lambda: count_graph(_read_graph(path), backend.input.name, shape),
         weights=lambda target: _copy(path, target),
         weights_suffix=".onnx",
         notes=notes,
@@ -149,13 +150,15 @@ def _preprocessing(
     return chain, ("crop", "channels") if takes_bytes else ASSUMABLE, ()
 
 
-def _count(path: Path, name: str, shape: tuple[int, ...]) -> Counted:
+def count_graph(graph: Any, name: str, shape: tuple[int, ...]) -> Counted:
+    """Costs of a graph whose input *name* has samples of *shape*."""
     from pilotfish.models.onnx_macs import count_onnx_macs
 
-    graph = _read_graph(path)
     steps = ("QuantizeLinear", "DequantizeLinear")
     scales = {name for node in graph.graph.node if node.op_type in steps for name in node.input[1:]}
-    parameters = sum(int(np.prod(t.dims)) for t in graph.graph.initializer if t.name not in scales)
+    parameters = sum(
+        int(np.prod(t.dims)) for t in graph.graph.initializer if t.name not in scales and OWN not in t.name
+    )
     return counted(count_onnx_macs(graph, shapes={name: (1, *shape)}), parameters)
 
 

@@ -43,6 +43,7 @@ class Quantised:
     max_difference   largest difference of a probability; mean_difference of the winner's
     float_bytes, bytes, float_ms, ms  size, and milliseconds per sample with all cores at work, before and after
     reduced_range    whether weights were kept to 7 bits, for processors whose 8-bit products saturate
+    notes            how the source was read, a line each
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Quantised:
     ms: float
     calibration: str
     reduced_range: bool
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish quantise --json``."""
@@ -118,6 +120,7 @@ def quantise(
         ms=after_ms,
         calibration=calibration,
         reduced_range=reduced,
+        notes=model.notes,
     )
 
 

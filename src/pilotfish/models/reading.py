@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from pilotfish.errors import ModelError, nearest
 from pilotfish.models.activation import ACTIVATIONS, logits_of
-from pilotfish.models.model import F32, Model
+from pilotfish.models.model import F32, Counted, Model
 from pilotfish.models.spec import ModelSpec, parse_spec
 from pilotfish.models.which_output import as_array, pick
 
@@ -86,7 +86,14 @@ def read_as(model: Model, reading: Reading, device: str) -> Model:
     if isinstance(backend, OnnxBackend):
         given = (reading.output, reading.activation, model.input_shape)
         found = OnnxBackend(backend.path, backend.threads, *given)
-        return dataclasses.replace(model, backend=found, n_classes=found.classes or model.n_classes)
+        shape = model.input_shape or ()
+
+        def count() -> Counted:
+            from pilotfish.models.onnx_model import count_graph
+
+            return count_graph(found.light(), found.input.name, shape)
+
+        return dataclasses.replace(model, backend=found, count=count, n_classes=found.classes or model.n_classes)
     from pilotfish.models.python_model import PythonBackend
 
     inner = getattr(backend, "function", backend.run)

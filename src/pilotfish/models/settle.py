@@ -37,7 +37,8 @@ def settle(model: Model, reading: Reading, data: Dataset) -> tuple[Model, Readin
     if reading.output is not None:
         at = place(outputs, reading.output, rows, text)
     else:
-        at = outputs.index(choose(outputs, rows, _classes(model, data), text))
+        chosen = choose(outputs, rows, _classes(model, data), text)
+        at = next(i for i, one in enumerate(outputs) if one is chosen)
     notes = list(_choice(outputs, at)) if reading.output is None else []
     kind, said = (reading.activation, "") if reading.activation is not None else _kind(looked, at, text)
     notes += [said] if said else []

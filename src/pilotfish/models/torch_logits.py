@@ -70,8 +70,8 @@ class Endings(TorchFunctionMode):
         return entry[1:] if entry is not None and entry[0]() is tensor else None
 
     def _keep(self, found: torch.Tensor, kind: str, z: Any) -> None:
-        if len(self._seen) > 8:  # those of attention are many, and large
-            self._seen = {key: entry for key, entry in self._seen.items() if entry[0]() is not None}
+        # those of attention are many, and large
+        self._seen = {key: entry for key, entry in self._seen.items() if entry[0]() is not None}
         self._seen[id(found)] = (weakref.ref(found), kind, z)
 
 
