@@ -167,7 +167,7 @@ def test_the_paired_test_is_the_binomial_tail(wins: int, losses: int) -> None:
 
 
 def test_pictures_that_go_in_as_arrays_are_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "as_arrays.py").write_text("def f(batch): return batch.reshape(len(batch), -1)[:, :6] * 1.0\n")
+    (tmp_path / "as_arrays.py").write_text("def f(batch): return batch.reshape(len(batch), -1)[:, :6] * 2.0 - 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)
     [found] = record(f"folder:{folder}", "python:as_arrays:f", tmp_path / "run", options=OPTIONS)
     assert found.notes[0].startswith("pictures are given as they are: pixels from 0 to 255 of shape (40, 40, 3)")
