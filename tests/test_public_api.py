@@ -84,6 +84,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "costs": None,
             "progress": None,
             "group_by": None,
+            "trained_on": None,
         },
     ),
     "import_predictions": (
@@ -155,6 +156,8 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "savers_tried": 1,
             "options": None,
             "group_by": None,
+            "judge_on": "random",
+            "trained_on": None,
         },
     ),
     "bench": (

@@ -49,6 +49,7 @@ def record(
     costs: Mapping[str, float] | None = None,
     progress: Progress | None = None,
     group_by: GroupBy | None = None,
+    trained_on: str | Dataset | None = None,
 ) -> list[RecordResult]:
     """Record what models say about data, one Parquet file each; goes on where an interrupted call stopped.
 
@@ -62,6 +63,7 @@ def record(
     progress    called with (model, samples done, samples in all)
     group_by    samples that belong together, kept with the records: a CSV file id,group, a column of the labels, or a
                 regular expression on the ids
+    trained_on  data that the models were trained on: DataError when samples of *data* are in it
     """
     from pilotfish.recording import RecordOptions
     from pilotfish.recording import record as record_all
@@ -78,7 +80,7 @@ def record(
         costs=costs or {},
         group_by=group_by,
     )
-    return record_all(data, models, run, alias=alias, options=options, progress=progress)
+    return record_all(data, models, run, alias=alias, options=options, progress=progress, trained_on=trained_on)
 
 
 def import_predictions(
@@ -240,15 +242,21 @@ def tune(
     savers_tried: int = 1,
     options: Mapping[str, Any] | None = None,
     group_by: GroupBy | None = None,
+    judge_on: str = "random",
+    trained_on: str | Dataset | None = None,
 ) -> Tuning:
     """Choose the exits of (savers…, base) for one budget; ``.save(folder)`` writes the cascade.
 
     Drops, accuracies and confidences are fractions (0.005) or text (``"0.5%"``); a bare drop of 0.1 or more is refused.
 
     group_by  samples that belong together: a CSV file id,group, a column, a regular expression on the ids, or ``none``
+    judge_on    ``last``: the last samples of the records judge, and not a random part; for data in the order of time
+    trained_on  data that the models were trained on: DataError when recorded samples are in it
 
     See :func:`pilotfish.plan.tune` for methods, scores and guarantees.
     """
+    if trained_on is not None:
+        check_trained_on(run, stages, trained_on, split)
     return _tune(
         _opened(run),
         stages,
@@ -266,7 +274,19 @@ def tune(
         savers_tried=savers_tried,
         options=options,
         group_by=group_by,
+        judge_on=judge_on,
     )
+
+
+def check_trained_on(
+    run: str | Path | Run, stages: Sequence[str], trained_on: str | Dataset, split: str = "val"
+) -> None:
+    """DataError when recorded samples of the last of *stages* are in the data *trained_on*, or when that cannot be
+    told."""
+    from pilotfish.data import refuse_trained_on
+
+    for base in stages[-1:]:
+        refuse_trained_on(trained_on, _opened(run).read(base, split, ("id", "label", "prediction", "content")))
 
 
 def bench(

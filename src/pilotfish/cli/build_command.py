@@ -32,6 +32,14 @@ def build(
     holdout: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the samples the cascade is judged on.")
     ] = 0.5,
+    judge_on: Annotated[
+        str,
+        typer.Option(metavar="random|last", help="Judge on a random part, or on the last samples (data in time)."),
+    ] = "random",
+    trained_on: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
     runs: Annotated[int, typer.Option(metavar="N", help="Runs of the bench.")] = 5,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
@@ -74,6 +82,8 @@ def build(
             seed=seed,
             runs=runs,
             embed=embed,
+            judge_on=judge_on,
+            trained_on=trained_on,
             options=RecordOptions(device=device, group_by=group_by),
             progress=progress,
         )

@@ -48,6 +48,10 @@ def record(
             "of the data's labels, or a CSV file id,group.",
         ),
     ] = None,
+    trained_on: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -74,7 +78,9 @@ def record(
         group_by=group_by,
     )
     with progress_bars() as progress:
-        results = run_record(data, name_list(model), run, alias=alias, options=options, progress=progress)
+        results = run_record(
+            data, name_list(model), run, alias=alias, options=options, progress=progress, trained_on=trained_on
+        )
     rows = [
         [
             r.model,

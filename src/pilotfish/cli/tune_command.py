@@ -65,6 +65,14 @@ def tune(
             metavar="SHARE", help="Share of the samples to judge on; 0 judges where the threshold was chosen."
         ),
     ] = 0.5,
+    judge_on: Annotated[
+        str,
+        typer.Option(metavar="random|last", help="Judge on a random part, or on the last samples (data in time)."),
+    ] = "random",
+    trained_on: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Cascade folder to write.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Copy the models' weights into the cascade folder.")] = False,
@@ -95,6 +103,10 @@ def tune(
         raise typer.BadParameter("give exactly one of --max-drop, --max-cost, --min-accuracy")
     if embed and out is None:
         raise typer.BadParameter("--embed copies weights into the cascade folder; give it with --out")
+    if trained_on is not None:
+        from pilotfish.api import check_trained_on
+
+        check_trained_on(run, name_list(stages), trained_on, split)
     result = run_tune(
         open_run(run),
         name_list(stages),
@@ -112,6 +124,7 @@ def tune(
         savers_tried=savers_tried,
         options=choices(option or [], "--option"),
         group_by=group_by,
+        judge_on=judge_on,
     )
     if out is not None and embed:
         from pilotfish.runtime import save_with_weights

@@ -8,6 +8,7 @@ from pilotfish.data.encoded import Encoded, path_reader, read_encoded, sample_re
 from pilotfish.data.folder import FolderDataset, image_paths, load_folder
 from pilotfish.data.images import IMAGE_FORMATS, IMAGE_SUFFIXES, open_image
 from pilotfish.data.load import DATA_FORMS, load_data, open_data
+from pilotfish.data.trained_on import refuse_trained_on
 
 __all__ = [
     "DATA_FORMS",
@@ -28,5 +29,6 @@ __all__ = [
     "open_image",
     "path_reader",
     "read_encoded",
+    "refuse_trained_on",
     "sample_reader",
 ]

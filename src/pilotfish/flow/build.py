@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.cascade import check_target, given_drop, given_share, make_budget
-from pilotfish.data import Dataset, open_data
+from pilotfish.data import Dataset, open_data, refuse_trained_on
 from pilotfish.errors import BudgetError, RecordsError, UsageError
 from pilotfish.files import write_json
 from pilotfish.models import parse_spec
 from pilotfish.plan import Tuning, rank_savers, tune
+from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.same_cost import cost_keys
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.recording.planned import device_kind
@@ -80,6 +81,8 @@ def build(
     embed: bool = False,
     options: RecordOptions | None = None,
     progress: Tell | None = None,
+    judge_on: str = "random",
+    trained_on: str | Dataset | None = None,
 ) -> BuildResult:
     """Record *models* on *data*, pick the saver and threshold for the budget, time the cascade, write a report.
 
@@ -87,6 +90,8 @@ def build(
     max_drop, min_accuracy  fractions (0.005) or text (``"0.5%"``)
     out   the cascade folder; ``report.html`` and ``bench.json`` go into it
     base  the model to make cheaper; by default the most accurate on the data
+    judge_on    ``last``: the last samples of the data judge, and not a random part; for data in the order of time
+    trained_on  data that the models were trained on: DataError when samples of *data* are in it
     run   where the records go; by default ``OUT-run`` beside the cascade
 
     Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer.
@@ -99,6 +104,9 @@ def build(
     check_target(target)
     settings = options or RecordOptions()
     samples = open_data(data)
+    split_rows(len(samples), holdout, seed, judge_on=judge_on)  # refuses what is no split
+    if trained_on is not None:
+        refuse_trained_on(trained_on, samples)
     named = target if target.name else target.absolute()
     folder = Run(Path(run) if run is not None else named.with_name(f"{named.name}-run"))
     aliases = models if isinstance(models, Mapping) else {name: name for name in models}
@@ -112,7 +120,7 @@ def build(
     by = NONE if settings.group_by == NONE else None  # other groups are in the records
     chosen_base = base or most_accurate(folder, names, settings.split, by)
     budget = {"max_drop": drop, "max_cost": max_cost, "min_accuracy": accuracy}
-    tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed, by)
+    tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed, by, judge_on)
     allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
     if embed:
         save_with_weights(tuning.artefact, target, allowed)
@@ -172,6 +180,7 @@ def best_pair(
     holdout: float,
     seed: int,
     group_by: str | None = None,
+    judge_on: str = "random",
 ) -> Tuning:
     """Tune every candidate saver for the budget and take the one that does best on the calibration part: the
     cheapest, or the most accurate for a cost. BudgetError when none costs less than the base alone."""
@@ -180,11 +189,8 @@ def best_pair(
     tunings, refusals = [], []
     for saver in candidates:
         try:
-            tunings.append(
-                tune(
-                    run, (saver, base), cost=cost, split=split, holdout=holdout, seed=seed, group_by=group_by, **budget
-                )
-            )
+            drawn: dict[str, Any] = {"split": split, "holdout": holdout, "seed": seed, "judge_on": judge_on}
+            tunings.append(tune(run, (saver, base), cost=cost, group_by=group_by, **drawn, **budget))
         except BudgetError as error:
             refusals.append(f"{saver}: {error}")
     useful = [t for t in tunings if t.saves is not False]

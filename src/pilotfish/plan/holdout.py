@@ -11,6 +11,7 @@ from pilotfish.errors import UsageError
 
 Rows = NDArray[np.intp]
 Groups = NDArray[np.int64]
+JUDGE_ON = ("random", "last")
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,18 @@ class Holdout:
     certify: Rows = field(default_factory=lambda: np.empty(0, np.intp))
 
 
-def split_rows(n: int, holdout: float, seed: int, groups: Groups | None = None) -> Holdout:
+def split_rows(n: int, holdout: float, seed: int, groups: Groups | None = None, judge_on: str = "random") -> Holdout:
     """A random split of n rows by *seed*; the share *holdout* goes to evaluation.
 
-    groups  int (n,), or None. The groups are then put in a random order by *seed* and cut where the evaluation part is
-            as near to its share of the samples as whole groups allow
+    groups    int (n,), or None. The groups are then put in a random order by *seed* and cut where the evaluation part
+              is as near to its share of the samples as whole groups allow
+    judge_on  ``last``: the last rows go to evaluation instead, for samples that stand in the order of time; a group is
+              on the side where it begins
     """
+    if judge_on not in JUDGE_ON:
+        raise UsageError(f"judge on is random or last, found {judge_on!r}")
+    if judge_on == "last" and holdout == 0:
+        raise UsageError("the last samples can judge only where some are held out; give a holdout above 0")
     if not 0 <= holdout < 1:
         raise UsageError(f"holdout is a share from 0 to below 1, found {holdout}")
     if seed < 0:
@@ -42,20 +49,38 @@ def split_rows(n: int, holdout: float, seed: int, groups: Groups | None = None) 
     held = round(n * holdout)
     if held == 0 or held == n:
         raise UsageError(f"{n} samples cannot be split with holdout {holdout}; use --holdout 0 or record more samples")
+    if judge_on == "last":
+        return _last(rows, held, groups)
     evaluation, rest = _cut(rows, held, np.random.default_rng(seed), groups)
     return Holdout(rest, evaluation)
 
 
-def split_for_certificate(n: int, holdout: float, seed: int, fitted: bool, groups: Groups | None = None) -> Holdout:
+def split_for_certificate(
+    n: int, holdout: float, seed: int, fitted: bool, groups: Groups | None = None, judge_on: str = "random"
+) -> Holdout:
     """As :func:`split_rows`; the calibration part is halved into fit and certify where something is *fitted*, and
     is all for the certificate where nothing is."""
-    parts = split_rows(n, holdout, seed, groups)
+    parts = split_rows(n, holdout, seed, groups, judge_on)
     if not fitted:
         return Holdout(parts.fit[:0], parts.evaluation, parts.fit)
     if len(parts.fit) < 2:
         raise UsageError(f"{n} samples cannot be split into fit, certify and evaluation; record more samples")
     fit, certify = _cut(parts.fit, len(parts.fit) // 2, np.random.default_rng([seed, 1]), groups)
     return Holdout(fit, parts.evaluation, certify)
+
+
+def _last(rows: Rows, held: int, groups: Groups | None) -> Holdout:
+    """The last *held* rows judge; of groups, those that begin there."""
+    if groups is None:
+        return Holdout(rows[: len(rows) - held], rows[len(rows) - held :])
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    later = first[member] >= len(rows) - held
+    if not later.any():
+        raise UsageError(
+            f"no group begins among the last {held:,} of {len(rows):,} samples, so none can judge; give a larger "
+            "holdout, or smaller groups"
+        )
+    return Holdout(rows[~later], rows[later])
 
 
 def _cut(rows: Rows, wanted: int, rng: np.random.Generator, groups: Groups | None) -> tuple[Rows, Rows]:

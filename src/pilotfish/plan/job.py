@@ -33,6 +33,7 @@ class Job:
     holdout: float
     seed: int
     checked: tuple[str, ...] = ()
+    judge_on: str = "random"
 
     def trace(self, rule: Rule, scores: Sequence[ExitScore], rows: Rows, fitted: StageScores | None = None) -> Trace:
         """The stages on some rows; *fitted* where these rows' scores were cross-fitted."""
@@ -53,4 +54,5 @@ class Job:
             "reference": self.table.reference_kind,
             "run": self.run_name,
             **({} if self.table.groups is None else {"groups": int(self.table.groups.max()) + 1}),
+            **({} if self.judge_on == "random" else {"judge_on": self.judge_on}),
         }

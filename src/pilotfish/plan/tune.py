@@ -47,6 +47,7 @@ def tune(
     savers_tried: int = 1,
     options: Mapping[str, Any] | None = None,
     group_by: GroupBy | None = None,
+    judge_on: str = "random",
 ) -> Tuning:
     """Choose the policy of a cascade (savers, then the base) for one budget.
 
@@ -61,6 +62,7 @@ def tune(
     savers_tried  how many savers competed on these samples: the chance of error is divided by it
     group_by      samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded. A group is
                   on one side of every split, and intervals and certificates count groups
+    judge_on      ``last``: the last samples of the records judge, not a random part; for data in the order of time
 
     Raises BudgetError, with the best that can be reached, when the budget cannot be met or certified.
     """
@@ -77,9 +79,9 @@ def tune(
     budget = make_budget(max_drop, max_cost, min_accuracy, _full_cost(table, names, cost))
     if budget.kind != "max_drop" and found.takes_last:
         raise UsageError(f"method {method} stops at a drop; give max_drop, or use method sweep")
-    parts = _split(table, holdout, seed, guarantee, found, score, test, len(names))
+    parts = _split(table, holdout, seed, guarantee, found, score, test, len(names), judge_on)
     job = Job(
-        table, run.path.name, names, method, found, chosen, score, cost, budget, parts, holdout, seed, tuple(checked)
+        table, run.path.name, names, method, found, chosen, score, cost, budget, parts, holdout, seed, checked, judge_on
     )
     promise = None if guarantee is None else _promise(budget, table, guarantee, test, savers_tried)
     return _result(job, fit(job), promise, guarantee or 0.0)
@@ -150,18 +152,26 @@ def _stages(stages: Sequence[str]) -> tuple[str, ...]:
 
 
 def _split(
-    table: Table, holdout: float, seed: int, guarantee: float | None, method: Method, score: str, test: str, stages: int
+    table: Table,
+    holdout: float,
+    seed: int,
+    guarantee: float | None,
+    method: Method,
+    score: str,
+    test: str,
+    stages: int,
+    judge_on: str,
 ) -> Holdout:
     n, groups = len(table), table.groups
     if guarantee is None:
-        return split_rows(n, holdout, seed, groups)
+        return split_rows(n, holdout, seed, groups, judge_on)
     if not 0 < guarantee < 1:
         raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
     # the thresholds of one score may be cut at any of the certified scores; whatever else is fitted needs other samples
     counts_only = method.rule in ("patience", "agreement")
     slow = test == "wsr" and groups is None
     fitted = method.fitted or needs_fit(score) or slow or (stages > 2 and not counts_only)
-    return split_for_certificate(n, holdout, seed, fitted, groups)
+    return split_for_certificate(n, holdout, seed, fitted, groups, judge_on)
 
 
 def _promise(budget: Budget, table: Table, guarantee: float, test: str, savers_tried: int) -> Promise:

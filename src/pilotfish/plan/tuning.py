@@ -60,7 +60,7 @@ class Tuning:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish tune --json``."""
-        artefact = self.artefact
+        artefact, judge_on = self.artefact, self.artefact.origin.get("judge_on")
         return {
             "stages": [stage.name for stage in artefact.stages],
             "method": artefact.method,
@@ -68,7 +68,7 @@ class Tuning:
             "scores": [s.name for s in artefact.scores],
             "thresholds": [to_json(t) for t in self.thresholds] if artefact.is_threshold_vector else None,
             "policy": artefact.policy,
-            "split": self.split,
+            "split": {**self.split, **({} if judge_on is None else {"judge_on": judge_on})},
             "calibration": self.calibration.to_json(),
             "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
             "guarantee": None if artefact.guarantee is None else dict(artefact.guarantee),
@@ -101,6 +101,8 @@ def notes_on(
         notes.append("no saver: at this budget the cascade costs as much as the base alone or more; run the base alone")
     if judged.base_cost is None:
         notes.append(f"no cost {job.cost!r} in the records: the cheapest point is the one with the largest exit ratio")
+    if job.judge_on == "last":
+        notes.append("judged on the last samples of the records: chosen on the earlier ones, and not on a random part")
     if job.holdout == 0:
         notes.append("judged on the samples the threshold was chosen on (holdout 0): the drop is optimistic")
     if table.reference_kind == "base":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pilotfish.data import Dataset, open_data
+from pilotfish.data import Dataset, open_data, refuse_trained_on
 from pilotfish.errors import ModelError, RecordsError
 from pilotfish.models import Model
 from pilotfish.models.augmentation import RECIPE
@@ -41,11 +41,13 @@ def record(
     alias: str | None = None,
     options: RecordOptions | None = None,
     progress: Progress | None = None,
+    trained_on: str | Dataset | None = None,
 ) -> list[RecordResult]:
     """Record what *models* say about *data* into the folder *run*, one model after the other.
 
     alias     a name for the records instead of the model's; for one model only
     progress  called with (model, samples done, samples in all)
+    trained_on  data that the models were trained on: DataError when samples of *data* are in it
 
     An interrupted recording goes on from its last finished part when the same call is made again. Records that are
     already complete are left alone. A sample that cannot be read costs its own row and is named in ``failures``.
@@ -54,6 +56,8 @@ def record(
     settings = options or RecordOptions()
     check_options(settings, names, alias)
     samples = open_data(data)
+    if trained_on is not None:
+        refuse_trained_on(trained_on, samples)
     target = run if isinstance(run, Run) else Run(Path(run))
     return [
         record_model(

@@ -107,6 +107,11 @@ def _protocol(artefact: Artefact) -> str:
     if held_out is None:
         return same_samples(chosen)
     seed = artefact.origin.get("seed")
+    if artefact.origin.get("judge_on") == "last":
+        return (
+            f"The thresholds were chosen on {format_count(chosen)} samples and judged on {format_count(held_out.n)} "
+            "later ones, the last of the records."
+        )
     return (
         f"The thresholds were chosen on {format_count(chosen)} samples and judged on {format_count(held_out.n)} others"
         + (f" (random split, seed {seed})." if seed is not None else ".")
