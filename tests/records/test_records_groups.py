@@ -13,7 +13,7 @@ import pytest
 from pilotfish import import_predictions, open_run
 from pilotfish.errors import AlignmentError, PilotfishError, RecordsError, UsageError
 from pilotfish.records import Records, Run, align, groups_by, read_table
-from pilotfish.records.suspect_ids import suspected
+from pilotfish.records.suspect_ids import repeated, suspected
 from support.runs import records
 
 FRAMES = pa.array([f"clip{c}_{f}" for c in range(3) for f in range(4)])
@@ -302,3 +302,34 @@ def test_errors_are_of_the_house() -> None:
             groups_by(group_by, FRAMES)
     with pytest.raises(UsageError, match="2 groups for 12 samples"):
         groups_by(["a", "b"], FRAMES)
+
+
+def twins(values: np.ndarray, seed: int = 0, copies: int = 5) -> Records:
+    order = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(values)), copies))
+    label = (np.arange(len(values)) % 10)[order]
+    return records("b", label, label=label, outputs={"log_odds": values[order]})
+
+
+def test_outputs_that_repeat_to_the_last_bit_are_said() -> None:
+    for seed in range(3):
+        one = twins(np.random.default_rng(seed).normal(size=100), seed)
+        found = align([], one)
+        assert any("500 of 500 samples have the very outputs of another one" in note for note in found.notes)
+        assert align([], one, "none").notes == ()
+        known = grouped(one, content=[str(i) for i in range(500)])  # other files, whatever the model says
+        assert align([], known).notes == ()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).normal(size=500),  # all differ
+        np.round(np.random.default_rng(0).normal(size=500), 1),  # coarse: one value is many samples'
+        np.where(np.arange(500) % 4 > 0, 36.7, np.linspace(0, 5, 500)),  # saturated
+        np.concatenate([np.linspace(0, 5, 400), np.linspace(0, 5, 400)[:100]]),  # a few twins
+    ],
+)
+def test_outputs_that_are_only_coarse_are_not(values: np.ndarray) -> None:
+    label = np.arange(500) % 10
+    one = records("b", label, label=label, outputs={"log_odds": values})
+    assert repeated(one.ids, [one.outputs], one.label) is None

@@ -119,7 +119,8 @@ class Parts:
         try:
             with atomic_path(target) as temporary:
                 schema = _shared_schema(files)
-                tables = (self._table(path, schema.names) for path in files)
+                columns = schema.names
+                tables = (self._table(path, columns) for path in files)
                 if group is not None:
                     tables = (_with_groups(table, group) for table in tables)
                     schema = schema.append(pa.field("group", pa.string()))

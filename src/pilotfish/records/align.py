@@ -15,7 +15,7 @@ from pilotfish.records.groups import NONE, GroupBy, clusters, groups_by
 from pilotfish.records.outputs import I64, Mask, Outputs
 from pilotfish.records.records import NO_LABEL, Records, RecordsMeta
 from pilotfish.records.run import Run
-from pilotfish.records.suspect_ids import suspected
+from pilotfish.records.suspect_ids import repeated, suspected
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,11 @@ def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = N
         content, said = _content(everyone, ids)
         found = clusters(ids, label, group, content)
         grouping = [*said, *found.notes]
-        if group is None and group_by is None and (looks := suspected(ids, label)) is not None:
-            grouping.append(looks)
+        if group is None and group_by is None:
+            looks = suspected(ids, label)
+            if looks is None and content is None:
+                looks = repeated(ids, (_rows(r, ids) for r in everyone), label)
+            grouping += [] if looks is None else [looks]
         groups = found.groups
         if len(found.rows) < len(keep):
             keep, label = keep[found.rows], None if label is None else label[found.rows]

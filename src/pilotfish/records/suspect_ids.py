@@ -1,13 +1,14 @@
-"""Ids that look like several samples of one thing: frames of a clip, copies of a photo."""
+"""Samples that look like several of one thing, by their ids (frames of a clip, copies of a photo) or their outputs."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 
-from pilotfish.records.outputs import I64
+from pilotfish.records.outputs import I64, Outputs
 
 LOOK = 200  # ids that are tried first
 FEWEST = 10  # ids, and half as many groups, below which nothing is said
@@ -57,3 +58,27 @@ def _are_classes(code: I64, label: I64 | None) -> bool:
         return False
     pairs = len(np.unique(np.stack([code, label], axis=1), axis=0))
     return pairs == len(np.unique(code)) == len(np.unique(label))
+
+
+def repeated(ids: pa.Array, outputs: Iterable[Outputs], label: I64 | None = None) -> str | None:
+    """A note where most samples have a twin: the same log-odds, to the last bit, of every model that has some, and the
+    same classes and label. None for outputs that are only coarse: few values, or one that many samples share."""
+    everyone = list(outputs)
+    scores = [one.log_odds for one in everyone if one.log_odds is not None]
+    n = len(ids)
+    if not scores or n < FEWEST or (distinct := len(np.unique(scores[0]))) > 0.75 * n:
+        return None
+    others = [one.prediction for one in everyone] + ([] if label is None else [label])
+    rows = np.stack([*scores, *(np.asarray(column, np.float64) for column in others)], axis=1)
+    _, first, member, sizes = np.unique(rows, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    member = member.reshape(-1)
+    twins = sizes[member] >= 2
+    coarse = distinct < 0.9 * len(sizes) or sizes.max() > max(0.02 * n, 2)  # samples that share a score are others
+    if coarse or twins.mean() <= 0.5 or len(sizes) < FEWEST / 2:
+        return None
+    copy = int(np.flatnonzero(twins & (first[member] != np.arange(n)))[0])
+    return (
+        f"{int(twins.sum()):,} of {n:,} samples have the very outputs of another one ({ids[copy]!s} and "
+        f"{ids[int(first[member[copy]])]!s}): if one sample stands under several ids, --group-by keeps these together; "
+        "--group-by none says that they are independent"
+    )

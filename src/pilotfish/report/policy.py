@@ -39,7 +39,10 @@ def describe_guarantee(guarantee: Mapping[str, Any], cost_key: str | None) -> st
         "cost": f"mean cost at most {format_cost(cost_key, target)} (bound {format_cost(cost_key, bound)})",
     }[kind]
     sure = percent(float(guarantee["confidence"]), 1).replace(".0%", "%")
-    return f"Guarantee: {what}, with {sure} confidence, certified on {format_count(int(guarantee['n']))} samples."
+    samples = f"{format_count(int(guarantee['n']))} samples"
+    if guarantee.get("groups"):
+        samples += f" in {format_count(int(guarantee['groups']))} groups"
+    return f"Guarantee: {what}, with {sure} confidence, certified on {samples}."
 
 
 def _intervals(bounds: tuple[float, ...]) -> str:

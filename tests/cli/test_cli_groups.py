@@ -1,0 +1,78 @@
+"""``--group-by`` on the command line: what is said, what is in the documents, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from pilotfish.cli.main import app
+from pilotfish.errors import PilotfishError
+from pilotfish.records import Run
+from support.runs import records
+
+GROUP = r"^(\d+)_"
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saver and a base on 200 samples, each three times."""
+    folder = tmp_path_factory.mktemp("copied")
+    ids = pa.array([f"{i}_{k}" for i in range(200) for k in range(3)])
+    label = [i % 4 for i in range(200) for _ in range(3)]
+    confidence = [i / 200 for i in range(200) for _ in range(3)]
+    answer = [(c + (q < 0.3)) % 4 for c, q in zip(label, confidence, strict=True)]
+    run = Run(folder / "run")
+    run.write(records("s", answer, ids=ids, label=label, outputs={"confidence": confidence}, costs={"macs": 1.0}))
+    run.write(dataclasses.replace(records("b", label, ids=ids, label=label, costs={"macs": 9.0})))
+    return folder
+
+
+def document(*arguments: object) -> Any:
+    ended = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    return json.loads(ended.stdout)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["tune", "--stages", "s,b", "--max-drop", "2%"],
+        ["savers", "--base", "b", "--holdout", "0.5"],
+        ["chains", "--base", "b", "--max-drop", "2%"],
+        ["analyse", "--base", "b", "--draws", "3"],
+    ],
+    ids=lambda c: c[0],
+)
+def test_commands_that_plan_count_groups(command: list[str], copied: Path) -> None:
+    said = "600 samples in 200 groups (at most 3 each): intervals and certificates count groups"
+    arguments = [command[0], copied / "run", *command[1:]]
+    assert said in document(*arguments, "--group-by", GROUP)["notes"]
+    assert said not in document(*arguments)["notes"]
+    with pytest.raises(PilotfishError, match=r"finds a group in none of 600 ids, such as 0_0"):
+        document(*arguments, "--group-by", "(x)")
+
+
+def test_a_guarantee_says_groups(copied: Path) -> None:
+    arguments = ["tune", copied / "run", "--stages", "s,b", "--max-drop", "5%", "--guarantee", "90%"]
+    found = document(*arguments, "--group-by", GROUP)
+    assert found["guarantee"]["groups"] == found["calibration"]["groups"] == 100
+    shown = CliRunner().invoke(app, [*map(str, arguments), "--group-by", GROUP, "--out", str(copied / "cascade")])
+    assert "certified on 300 samples in 100 groups." in shown.stdout
+    inspected = CliRunner().invoke(app, ["inspect", str(copied / "cascade")])
+    assert "certified on 300 samples in 100 groups." in inspected.stdout
+    with pytest.raises(PilotfishError, match=r"100 groups .* cannot certify a drop of 0.5 points .* about \d+ such"):
+        document(*arguments[:5], "0.5%", *arguments[6:], "--group-by", GROUP)
+
+
+def test_import_keeps_groups(tmp_path: Path) -> None:
+    rows = [f"{i},{i % 2},{i % 2},p{i // 3}" for i in range(12)]
+    (tmp_path / "p.csv").write_text("\n".join(["id,prediction,label,product", *rows]))
+    arguments = ["import", tmp_path / "p.csv", "--run", tmp_path / "run", "--model", "m"]
+    document(*arguments, "--group-by", "product")
+    assert Run(tmp_path / "run").read("m").group.to_pylist() == [f"p{i // 3}" for i in range(12)]
