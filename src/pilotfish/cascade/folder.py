@@ -170,8 +170,9 @@ def _check_guarantee(guarantee: Any) -> None:
         return
     if guarantee.get("kind") not in KINDS_OF_GUARANTEE:
         raise TypeError(f"unknown kind of guarantee {str(guarantee.get('kind'))[:60]!r}")
-    for key in {"target", "bound", "confidence", "n"} & guarantee.keys():
-        _expect(guarantee[key], int if key == "n" else int | float, f"the guarantee's {key}")
+    for key in {"target", "bound", "confidence", "n", "groups", "largest_group"} & guarantee.keys():
+        whole = key in ("n", "groups", "largest_group")
+        _expect(guarantee[key], int if whole else int | float, f"the guarantee's {key}")
         float(guarantee[key])
 
 
