@@ -208,7 +208,7 @@ def test_files_spelled_otherwise_are_found_and_that_is_said(root: Path, listed: 
     words = {"root": str(root.resolve()), "name": root.resolve().name}
     data = load(root, "file,label\n" + "".join(f"{name},1\n" for name in listed.format(**words).split(",")))
     assert data.ids == ("a.png", "b.png", "sub/c.png")
-    assert "under another spelling" in data.notes[0]
+    assert "found under another spelling" in data.notes[0]
     assert example.format(**words)[:60] in data.notes[0]
     assert len(data.notes) == 1
 
@@ -217,8 +217,8 @@ def test_files_spelled_otherwise_are_found_and_that_is_said(root: Path, listed: 
 def test_what_is_meant_by_nobody_is_not_found(root: Path, listed: str) -> None:
     data = load(root, f"file,label\n{listed},1\na.png,0\n")
     assert data.ids == (listed, "a.png")
-    assert f"lists 1 files that do not exist, {listed} the first" in data.notes[0]
-    assert "2 images are not in labels.csv and left out, b.png the first" in data.notes[1]
+    assert f"files that labels.csv lists and that do not exist: 1 ({listed})" in data.notes[0]
+    assert "images that labels.csv does not list are left out: 2 (b.png, …)" in data.notes[1]
 
 
 def test_two_files_of_one_spelling_are_not_guessed_between(root: Path) -> None:
@@ -227,7 +227,7 @@ def test_two_files_of_one_spelling_are_not_guessed_between(root: Path) -> None:
         Image.new("RGB", (2, 2)).save(root / name)
     data = load(root, "file,label\nt.png,1\na.png,0\n")
     assert data.ids == ("t.png", "a.png")
-    assert "lists 1 files that do not exist" in data.notes[0]
+    assert "that do not exist: 1 (t.png)" in data.notes[0]
 
 
 @pytest.mark.parametrize("file", [r"..\..\secret.png", r"sub\..\..\secret.png"])

@@ -422,3 +422,33 @@ def test_models_of_other_programs_by_name_are_planned_with(tmp_path: Path) -> No
     for name in ("small", "big"):
         run.write(import_file(tmp_path / f"{name}.csv", name))
     assert [round(s.exit_ratio, 3) for s in savers(run, "big").savers] == [0.667]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,class,confidence\na,1,.5\n", "if 'class' is what the model answered, call it prediction"),
+        ("id,prob_1,prob_2\na,.5,.5\n", "columns id, prob_1, prob_2; expected id, prediction"),
+        ("id,prediction,label\na,1,1\nb,2,x\n", r"'label' holds class names \('x'\)"),
+        ("id,prediction,confidence\na,1,93%\n", "holds text, such as '93%'"),
+        ('id,probs\na,"[0.1, 0.9]"\nb,"[1]"\n', "lists of different lengths"),
+        ('id,probs\na,"[much, 0.9]"\n', "lists that are not numbers"),
+    ],
+)
+def test_tables_that_only_seem_to_be_right(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(RecordsError, match=message):
+        text(tmp_path, content)
+
+
+@pytest.mark.parametrize("cell", ["[0.1 0.9]", "[0.1, 0.9]", "(0.1,0.9)", "[1e-1\n 9e-01]"])
+def test_lists_that_pandas_wrote_as_text_are_read(tmp_path: Path, cell: str) -> None:
+    found = text(tmp_path, f'id,probs\na,"{cell}"\nb,"[0.8 0.2]"\n')
+    assert found.outputs.prediction.tolist() == [1, 0]
+    assert found.outputs.log_odds == pytest.approx([np.log(9), np.log(4)])
+
+
+def test_ids_that_are_no_number_and_names_of_two_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordsError, match="1 of 3 ids are missing"):
+        npz(tmp_path, probs=P, id=[1.0, np.nan, 3.0])
+    with pytest.raises(RecordsError, match="'crane', the name of 2 classes"):
+        npz(tmp_path, probs=P, label=["crane", "cat", "cat"], class_names=["crane", "crane", "cat"])

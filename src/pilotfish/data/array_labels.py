@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ def read_labels(npz: Npz, key: str, n: int, class_names: Sequence[str] | None) -
     empty = np.isnan(values)
     if empty.any() and not empty.all():
         notes += (f"{key!r} is empty or NaN for {int(empty.sum()):,} of {n:,} samples: no label",)
+    if empty.all():
+        notes += (f"{key!r} is empty or NaN throughout: no sample has a label",)
     values[empty] = UNLABELLED
     wrong = ~((values >= UNLABELLED) & (values <= 2**53) & (values == np.floor(values)))
     if wrong.any():
@@ -109,6 +112,10 @@ def _numbers_of(
         notes = (f"classes are numbered by their sorted names, {len(names)} in all, from 0: {listed}",)
     index: dict[str, float] = {name: number for number, name in reversed(list(enumerate(names)))}
     index |= {name: np.nan for name in empty if name not in index}
+    if twice := [name for name, times in Counter(names).items() if times > 1 and name in set(cells)]:
+        raise DataError(
+            f"{npz.path}: {key} holds {one_line(twice[0])[:40]!r}, the name of several classes; write numbers"
+        )
     unknown = next((row for row, cell in enumerate(cells) if cell not in index), None)
     if unknown is not None:
         raise DataError(

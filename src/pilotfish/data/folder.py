@@ -94,16 +94,16 @@ def _from_labels_csv(spec: str, root: Path) -> FolderDataset:
     there = dict(listing.images(root))
     files, notes = found_files(table.files, there, root.resolve().name)
     if missing := [file for file in files if file not in there and _size(os.path.join(root, file)) == MISSING]:
-        notes += (
-            f"{LABELS_FILE} lists {len(missing):,} files that do not exist, {one_line(missing[0])[:80]} the first",
-        )
-    if spare := there.keys() - set(files):
-        notes += (
-            f"{len(spare):,} images are not in {LABELS_FILE} and left out, {one_line(min(spare))[:80]} the first",
-        )
+        notes += (f"files that {LABELS_FILE} lists and that do not exist: {_counted(missing)}",)
+    if spare := sorted(there.keys() - set(files)):
+        notes += (f"images that {LABELS_FILE} does not list are left out: {_counted(spare)}",)
     sizes = ((file, _size(os.path.join(root, file))) for file in files)
     fingerprint = digest(_lines(sizes, root), table.labels, table.class_names)
     return FolderDataset(spec, root, files, table.labels, table.class_names, fingerprint, (*table.notes, *notes))
+
+
+def _counted(files: Sequence[str]) -> str:
+    return f"{len(files):,} ({one_line(files[0])[:80]}{', …' if files[1:] else ''})"
 
 
 def _from_listing(spec: str, root: Path) -> FolderDataset:

@@ -99,7 +99,9 @@ def found_files(files: Sequence[str], there: Collection[str], root: str) -> tupl
         taken.add(meant)
         found.append(meant)
     changed = sum(a != b for a, b in zip(files, found, strict=True))
-    said = f"{changed:,} files of the labels were found under another spelling ({example})"
+    said = (
+        f"files found under another spelling than in the labels: {changed:,} ({example}{', …' if changed > 1 else ''})"
+    )
     return tuple(found), (said,) if changed else ()
 
 
@@ -197,7 +199,9 @@ def _labels(
     given = [(number, text) for number, text in cells if text]
     words = [(number, text) for number, text in given if not _INTEGER.fullmatch(text)]
     notes: tuple[str, ...] = ()
-    if 0 < len(given) < len(cells):
+    if not given:
+        return None, None, (f"{path.name} has a column for labels, and no sample has one",)
+    if len(given) < len(cells):
         notes = (f"{path.name} has no label for {len(cells) - len(given):,} of {len(cells):,} samples",)
     if words and len(words) < len(given):
         number, text = words[0]

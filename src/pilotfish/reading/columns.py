@@ -10,17 +10,18 @@ from pilotfish.errors import PilotfishError, one_line
 _NAMES = {
     "id": (
         "id",
+        "ids",
         "filename",
         "file",
         "path",
-        "ids sample_id sample_ids image_id image_ids img_id filenames file_name file_path files paths",
+        "sample_id sample_ids image_id image_ids img_id filenames file_name file_path files paths",
         "image_path image_name image_file img_path img_name",
         "image img images sample key uid uuid",
         "name",
         "index idx Unnamed:0",
     ),
     "label": (
-        "label labels y y_true true truth ground_truth gt target targets true_label true_class gt_label gt_class",
+        "label labels y y_true true truth ground_truth gt target targets actual true_label true_class gt_label",
         "class_id class_idx class_index label_id label_idx category_id",
         "class category species class_label",
         "class_name label_name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def _sorted_names(
     path: Path, truth: Column | None, prediction: Column | None, texts: Sequence[Column], n_classes: int | None
 ) -> list[str]:
     name, values = texts[0]
-    example = one_line(str(next(value for value in values.ravel() if value is not None)))[:40]
+    given = [str(value) for value in values.ravel() if value is not None]
+    example = one_line(next((text for text in given if not _is_number(text)), given[0]))[:40]
     if truth is not None and prediction is not None and len(texts) == 1 and not _nothing(truth[1]):
         other = prediction[0] if name == truth[0] else truth[0]
         raise RecordsError(
@@ -74,6 +76,14 @@ def _sorted_names(
             "not known; add an array class_names, or write class numbers"
         )
     return sorted({value for _, column in texts for value in column.ravel().tolist() if value is not None})
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _nothing(values: Values) -> bool:
@@ -97,7 +107,9 @@ def _labels(
     else:
         missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
         label = whole_numbers(path, name, np.where(missing, NO_LABEL, values) if missing.any() else values)
-    if missing.any() and not missing.all():
+    if len(missing) and missing.all():
+        notes.append(f"{name!r} is empty or NaN throughout: no sample has a label")
+    elif missing.any():
         notes.append(f"{name!r} is empty or NaN for {int(missing.sum()):,} of {len(label):,} samples: no label")
     if names is not None and len(label) and int(label.max()) >= len(names):
         raise RecordsError(
@@ -135,5 +147,11 @@ def _by_name(path: Path, name: str, values: Values, names: Sequence[str]) -> I64
         raise RecordsError(
             f"{path}: {name!r} holds {one_line(unknown[0])[:40]!r}, which is none of the {len(names)} class names "
             f"({len(unknown)} such); names and numbers must agree"
+        )
+    times = Counter(names)
+    if twice := [text for text in distinct.tolist() if times[text] > 1]:
+        raise RecordsError(
+            f"{path}: {name!r} holds {one_line(twice[0])[:40]!r}, the name of {times[twice[0]]} classes; write "
+            "class numbers"
         )
     return np.array([index[text] for text in distinct.tolist()], np.int64)[inverse]

@@ -69,7 +69,8 @@ def _are_probabilities(values: NDArray[Any]) -> bool:
     if values.dtype.kind != "f" or not len(values):
         return False
     slack = 0.01 if values.dtype.itemsize == 2 else 1e-3
-    sums = values.sum(axis=1, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = values.sum(axis=1, dtype=np.float64)
     return bool((values >= 0).all() and (values <= 1).all() and (np.abs(sums - 1) <= slack).all())
 
 
@@ -94,8 +95,8 @@ def _check_probabilities(path: Path, name: str, values: NDArray[Any]) -> None:
     """The reason why rows are no probability vectors, where it shows."""
     if values.ndim != 2 or values.shape[1] < 2 or not len(values):
         return  # from_probabilities says what shape it needs
-    sums = values.sum(axis=1, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = values.sum(axis=1, dtype=np.float64)
         low, high = bool((values >= 0).all()), float(values.max())
         off = np.flatnonzero(~(np.abs(sums - 1) < 0.02))
     if not low or not len(off) or not np.isfinite(sums).all():
@@ -103,6 +104,11 @@ def _check_probabilities(path: Path, name: str, values: NDArray[Any]) -> None:
     row = int(off[0])
     if high > 1 and bool((np.abs(sums - 100) < 2).all()):
         raise RecordsError(f"{path}: {name!r} holds percents (each row sums to 100); divide them by 100")
+    if high <= 1 and bool((sums < 1).all()):
+        raise RecordsError(
+            f"{path}: {name!r} of row {row} sums to {sums[row]:.4g}, as all rows do to less than 1: row {row} is not a "
+            "probability vector. Are classes left out? Give the probabilities of all of them"
+        )
     if high <= 1:
         raise RecordsError(
             f"{path}: {name!r} of row {row} sums to {sums[row]:.4g}, with each value in 0..1: row {row} is not a "

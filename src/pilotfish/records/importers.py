@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.reading.columns import find, shown, unread_note
@@ -124,12 +126,37 @@ def _read_columns(path: Path) -> Parsed:
             f"{path}: {expected}; expected id, prediction [, confidence] [, label]; timm's own files are read with "
             "--format timm"
         )
-    if not any(name.endswith("_0") for name in ranks):  # else prob_0, prob_1 are of ranks, not of classes
+    others = [name for name in columns if name != prediction]
+    sure = prediction is not None and find(str(path), others, "confidence", RecordsError, lambda *_: True) is not None
+    if not sure and not any(name.endswith("_0") for name in ranks):  # else prob_0, prob_1 are of ranks, not of classes
+        for name in _lists_as_text(columns):
+            columns[name] = _numbers_in(path, name, columns[name])
         for kind, parts in _numbered_columns(list(columns)):
             columns[kind] = np.stack([values_of(path, name, columns.pop(name)) for name in parts], axis=1)
     nested = [name for name, column in columns.items() if isinstance(column, np.ndarray) or _is_list(column.type)]
     file = NamedArrays(path, nested, [name for name in columns if name not in nested], columns.__getitem__, expected)
     return assigned(file, None, notes, table=True)
+
+
+def _lists_as_text(columns: Mapping[str, Any]) -> list[str]:
+    """Names of the columns of outputs whose cells are the text of lists, "[0.1, 0.9]", as pandas writes arrays."""
+    roles = [
+        find("", [name], role, RecordsError) for role in ("probs", "logits", "outputs", "ranked") for name in columns
+    ]
+    texts = [name for name in dict.fromkeys(roles) if name is not None and pa.types.is_string(columns[name].type)]
+    return [name for name in texts if len(columns[name]) and str(columns[name][0]).startswith(("[", "("))]
+
+
+def _numbers_in(path: Path, name: str, column: Any) -> NDArray[Any]:
+    cells = pc.replace_substring_regex(column, pattern=r"[\s,;\[\]()]+", replacement=" ").to_pylist()
+    lengths = {len((cell or "").split()) for cell in cells}
+    try:
+        flat = np.array(" ".join(cells).split(), np.float64)
+    except (ValueError, TypeError):
+        raise RecordsError(f"{path}: column {name!r} holds lists that are not numbers throughout") from None
+    if len(lengths) != 1:
+        raise RecordsError(f"{path}: column {name!r} holds lists of different lengths; every row needs equally many")
+    return flat.reshape(len(cells), -1)
 
 
 def _is_list(kind: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
@@ -117,6 +118,8 @@ def string_ids(values: Any) -> pa.Array:
             check_decoded("the ids", array, MOST_TEXT, RecordsError)
         text = array if pa.types.is_string(array.type) else array.cast(pa.string())
         text.validate(full=True)
+        if pa.types.is_floating(array.type):
+            text = pc.if_else(pc.is_nan(array), pa.scalar(None, pa.string()), text)
     except (pa.ArrowException, ValueError, OverflowError) as error:  # lists, bytes that are not UTF-8, lone surrogates
         reason = str(error).splitlines()[0][:200]
         raise RecordsError(f"the ids cannot be read as text ({reason}); expected one text or number per row") from error

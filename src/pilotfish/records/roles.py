@@ -128,14 +128,16 @@ def _main(file: NamedArrays, table: bool) -> tuple[str, str]:
     if (name := file.find("ranked", file.matrices)) is not None or (name := file.find("ranked", file.vectors)):
         return name, "ranked"
     if (name := file.find("outputs", file.matrices)) is not None:
-        whole = name in (file.find("prediction", file.matrices),) and file.values(name).dtype.kind in "iu"
+        whole = plain(name).startswith(("pred", "ypred")) and file.values(name).dtype.kind in "iu"
         return name, "prediction" if whole else "outputs"
     if not table:  # a column of a table is a confidence, and says nothing without its prediction
         for kind in ("logits", "probs"):
             if (name := file.find(kind, file.vectors)) is not None:
                 return name, kind
     wanted = "id, prediction [, confidence] [, label]" if table else f"one of {', '.join(NPZ_ARRAYS)}"
-    raise RecordsError(f"{file.path}: {file.expected}; expected {wanted}")
+    answer = file.find("label", file.vectors, same=True) if table else None
+    hint = "" if answer is None else f"; if {answer!r} is what the model answered, call it prediction"
+    raise RecordsError(f"{file.path}: {file.expected}; expected {wanted}{hint}")
 
 
 def _ranked(path: Path, name: str, values: NDArray[Any]) -> tuple[Outputs, tuple[str, ...]]:
