@@ -82,9 +82,13 @@ def test_a_few_failures_keep_a_saver_in_the_ranking(tmp_path: Path) -> None:
     assert {s.saver: s.n for s in found.savers} == {"tiny": N - 3, "good": N - 5, "mid": N}
     assert all(s.comparable for s in found.savers)
     [note] = [note for note in found.notes if "ranked on" in note]
+    [pooled] = [note for note in rank_pool(run).notes if "judged on" in note]
+    [chained] = [note for note in find_chains(run, "base", max_drop=0.01).notes if "judged on" in note]
+    assert pooled.endswith("all are judged on the 592 that all have")
+    assert chained.endswith("all are judged on the 592 that all have")
     assert "tiny 597" in note
     assert "good 595" in note
-    assert "592 that all of them have" in note
+    assert "ranked on the 592 of all" in note
 
 
 def test_the_order_is_that_of_the_shared_samples(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def find_chains(
     if base_cost is None:
         raise RecordsError(f"{base} has no cost {cost!r} in its records; chains are compared by cost: add it")
     names = [name for name in names if name not in rows.short and cost in table.meta[name].costs]
-    notes += [*rows.short_notes("left out of the chains, which need the same samples of all"), *rows.notes]
+    notes += [*rows.common_notes("left out of the chains, which need the same samples of all"), *rows.notes]
     if not names:
         raise RecordsError(f"no model of {run.path} on split {split!r} costs less than {base} and has a confidence")
     budget = make_budget(max_drop, max_cost, None, base_cost)

@@ -43,8 +43,8 @@ def refuse_unknown(metas: Metas, names: Sequence[str], cost: str) -> None:
     if lacking and cost != "macs":
         known = common_keys(metas, tuple(names))
         raise RecordsError(
-            f"{' and '.join(lacking)}: no cost {cost!r} in the records; {cost_keys(cost, known)}, or record or import "
-            f"it with --cost {cost}=X"
+            f"{' and '.join(lacking)}: no cost {cost!r} in the records; {cost_keys(cost, known)}; record or import "
+            f"with --cost {cost}=X to add it"
         )
 
 

@@ -180,7 +180,7 @@ def rank_savers(
         notes=(
             *_verdicts(saving[0] if saving else None, base, budget, guarantee is not None),
             *notes,
-            *rows.short_notes(),
+            *rows.row_notes(),
             *rows.notes,
             *_other_costs(metas, base, compared, cost),
         ),

@@ -27,7 +27,8 @@ class Compared:
     tables  by saver, in the order given: on the rows that it shares with the base (``common``, where these are they)
     short   by saver that cannot be compared with the others: how many rows it shares with the base
     n       rows of the base's records
-    notes   what was left out, for the reader of the figures; not what is said of the short ones
+    notes   what was left out, for the reader of the figures; not who has how many samples
+    partial  who, of those that can be compared, lacks samples
     """
 
     common: Table
@@ -35,6 +36,17 @@ class Compared:
     short: Mapping[str, int]
     n: int
     notes: tuple[str, ...] = ()
+    partial: str | None = None
+
+    def row_notes(self) -> list[str]:
+        """Who has how many samples, where each saver is judged on its own."""
+        ranked = f"each is judged on those that it shares with the base, and ranked on the {len(self.common):,} of all"
+        return [*self.short_notes(), *([] if self.partial is None else [f"{self.partial}: {ranked}"])]
+
+    def common_notes(self, what: str) -> list[str]:
+        """Who has how many samples, where all are judged on the same; *what* was done with the short ones."""
+        shared = f"all are judged on the {len(self.common):,} that all have"
+        return [*self.short_notes(what), *([] if self.partial is None else [f"{self.partial}: {shared}"])]
 
     def short_notes(self, what: str = "judged on those, not comparable with the others") -> list[str]:
         """A line for the short ones of each size, that ends in *what* was done with them."""
@@ -74,14 +86,12 @@ def compare(others: Sequence[Records], base: Records, group_by: GroupBy | None =
     of_rows |= {rows_note([r for r in others if r.meta.model in fair], base, rows)}
     of_rows |= {note for table in tables.values() for note in table.grouping if note not in common.grouping}
     said = [note for table in (common, *tables.values()) for note in table.notes if note not in of_rows]
+    partial = None
     fewer = [name for name in alike if not masks[name].all()]
     if fewer:
         counts = ", ".join(f"{name} {int(masks[name].sum()):,}" for name in fewer[:5]) + (", …" if fewer[5:] else "")
-        said.append(
-            f"of the base's {len(base):,} samples, {counts}: each saver is judged on those that it shares with the "
-            f"base, and they are ranked on the {int(rows.sum()):,} that all of them have"
-        )
-    return Compared(common, tables, short, len(base), tuple(dict.fromkeys(said)))
+        partial = f"of the base's {len(base):,} samples, {counts}"
+    return Compared(common, tables, short, len(base), tuple(dict.fromkeys(said)), partial)
 
 
 def fair_table(everyone: Sequence[Records], group_by: str | Path | None = None) -> tuple[Table, tuple[str, ...]]:
@@ -92,7 +102,7 @@ def fair_table(everyone: Sequence[Records], group_by: str | Path | None = None) 
     most = max(len(r) for r in everyone)
     widest = next(r for r in reversed(everyone) if len(r) == most)
     found = compare([r for r in everyone if r is not widest], widest, group_by)
-    notes = [note.replace("of the base's", f"of {widest.meta.model}'s") for note in found.short_notes("left out")]
+    notes = [note.replace("of the base's", f"of {widest.meta.model}'s") for note in found.common_notes("left out")]
     return found.common, (*notes, *found.notes)
 
 

@@ -221,7 +221,7 @@ def _selection(
 
 def _remarks(tables: Mapping[str, Compared], split: str, on: str | None, cost: str, base: str) -> list[str]:
     here = tables[split].common
-    remarks = [*tables[split].short_notes("judged on those, and not in the selection"), *tables[split].notes]
+    remarks = [*tables[split].row_notes(), *tables[split].notes]
     remarks += [f"split {s}: {note}" for s, t in tables.items() if s != split for note in t.short_notes()]
     if here.meta[base].costs.get(cost) is None:
         remarks.append(f"{base} has no cost {cost!r}: no break-even, and savers are ranked by exit ratio")
