@@ -26,3 +26,14 @@ def test_long_work_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkey
             now[0] += 1
     lines = [line.split()[4] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["31/100", "61/100", "91/100", "100/100"]
+
+
+def test_names_are_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say(output.console(), "python:m:saver", "a:smile:b")
+    output.notes(["python:m:saver"])
+    output.table(output.console(), [("model", "left")], [["python:m:saver"]])
+    with output.progress_bars() as progress:
+        progress("python:m:saver", 1, 1)
+    said = capsys.readouterr()
+    assert said.out.count("python:m:saver") == said.err.count("python:m:saver") == 2
+    assert "a:smile:b" in said.out

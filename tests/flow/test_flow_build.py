@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pilotfish.cascade import load_artefact
-from pilotfish.errors import ArtefactError, BudgetError, UsageError
+from pilotfish.errors import ArtefactError, BudgetError, DataError, RecordsError, UsageError
 from pilotfish.flow import build
 from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions
@@ -92,6 +92,15 @@ def test_what_cannot_be_built(zoo: dict[str, str], tmp_path: Path) -> None:
         build(data, pair, tmp_path / "o", options=OPTIONS)
     with pytest.raises(UsageError, match="the base far is not among the models: base, close"):
         build(data, pair, tmp_path / "o", max_drop=0.01, base="far", options=OPTIONS)
+    for cost, said in (("usd", "macs"), ("ms", "macs"), ("ms@cuda-b8", "macs")):  # OPTIONS time nothing
+        with pytest.raises(RecordsError, match=f"no recording counts a cost '{cost}'; there are .*{said}"):
+            build(data, pair, tmp_path / "o", max_drop=0.01, cost=cost, options=OPTIONS)
+    with pytest.raises(UsageError, match="max_drop=1 is read as a fraction"):
+        build(data, pair, tmp_path / "o", max_drop=1, options=OPTIONS)
+    with pytest.raises(DataError, match="400 of 400 samples are in the training data"):
+        build(data, pair, tmp_path / "o", max_drop="1%", trained_on=data, options=OPTIONS)
+    with pytest.raises(UsageError, match="judge on is random or last"):
+        build(data, pair, tmp_path / "o", max_drop="1%", judge_on="first", options=OPTIONS)
     assert not (tmp_path / "o-run").exists()  # said before anything is recorded
     with pytest.raises(BudgetError, match=r"no saver: of 1 candidates for base, close: .* best accuracy that can be"):
         build(data, pair, tmp_path / "o", min_accuracy=1.0, options=OPTIONS)

@@ -38,7 +38,7 @@ def console(to_stderr: bool = False) -> Console:
 
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else max(160, shutil.get_terminal_size((160, 24)).columns)
-    return Console(stderr=to_stderr, width=width, highlight=False, soft_wrap=False)
+    return Console(stderr=to_stderr, width=width, highlight=False, soft_wrap=False, emoji=False)
 
 
 def table(
