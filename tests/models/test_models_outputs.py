@@ -611,3 +611,37 @@ def test_one_column_for_many_classes_is_refused(
     with pytest.raises(ModelError) as caught:
         read(name, data)
     assert_one_line(caught.value, "one column for 5 classes")
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "python"])
+def test_class_numbers_of_another_order_are_said(
+    form: str, tmp_path: Path, named: Callable[[Any], str], data: Dataset
+) -> None:
+    """Classes 1 to C, say, whose columns are numbered from 0."""
+    if form == "onnx":
+        path = tmp_path / "net.onnx"
+        steps = [
+            node("ArgMax", "z", "best", axis=1, keepdims=0),
+            helper.make_node("Add", ["best", "one"], ["label"]),
+            node("Identity", "z", "scores"),
+        ]
+        outputs = [("label", TensorProto.INT64, ["N"]), ("scores", TensorProto.FLOAT, ["N", C])]
+        whole = onnx.load(linear(path, *steps, outputs=outputs))
+        whole.graph.initializer.append(numpy_helper.from_array(np.array(1), "one"))
+        onnx.save(whole, path)
+        name = f"onnx:{path}"
+    elif form == "torch":
+        name = named(Linear(lambda z: (z.argmax(1) + 1, z)))
+    else:
+        name = named(lambda batch: {"label": (batch @ W).argmax(axis=1) + 1, "scores": batch @ W})
+    assert sum("are not the largest columns" in note for note in read(name, data).notes) == 1
+
+
+@pytest.mark.parametrize("ending", ["softmax", "log_softmax", "sigmoid"])
+def test_what_is_reduced_on_a_device_is_of_the_same_logits(
+    ending: str, tmp_path: Path, named: Callable[[Any], str], data: Dataset
+) -> None:
+    backend = read(model_name("torch", ending, tmp_path, named), data).backend
+    found, expected = backend.reduce(X, 3), from_logits(backend.run(X), top_k=3)  # type: ignore[attr-defined]
+    assert np.array_equal(found.prediction, expected.prediction)
+    np.testing.assert_allclose(found.log_odds, expected.log_odds, rtol=1e-9, atol=1e-12)

@@ -42,9 +42,12 @@ def settle(model: Model, reading: Reading, data: Dataset) -> tuple[Model, Readin
     notes = list(_choice(outputs, at)) if reading.output is None else []
     kind, said = (reading.activation, "") if reading.activation is not None else _kind(looked, at, text)
     notes += [said] if said else []
+    if any(o.values.dtype.kind in "iub" and o.values.ndim == 1 for o in looked.outputs):
+        looked.at(ENOUGH)  # class numbers, which the scores are held against
     one = looked.outputs[at]
     if one.matrix.shape[1] == 1:
         _refuse_other_columns(looked, at, kind, _classes(model, data), text)
+    notes += _other_orders(looked.outputs, one)
     if kind in ("softmax", "log_softmax") and one.matrix.shape[1] == 1:
         raise ModelError(
             f"{text}: {kind} over one column says the same of every sample; write ?activation=sigmoid or none"
@@ -206,6 +209,17 @@ def _refuse_other_columns(looked: _Looked, at: int, kind: str, classes: int | No
                 f"{text}: the output{of} is one column and not that of class 1: {other.name!r} holds other class "
                 "numbers; return logits or probabilities (N, 2), or use `pilotfish import` for its predictions"
             )
+
+
+def _other_orders(outputs: Sequence[Output], one: Output) -> Iterator[str]:
+    """A note where the model's own class numbers are not those of its largest columns."""
+    largest, columns = one.matrix.argmax(axis=1), one.matrix.shape[1]
+    for other in outputs if columns > 1 else ():
+        if other.values.dtype.kind in "iu" and other.values.shape == largest.shape:
+            differ = int((other.values != largest).sum())
+            said = f"its class numbers {other.name!r} are not the largest columns of {one.name!r} in {differ} of "
+            order = f"{len(largest)} samples: the columns may stand for other classes than 0 to {columns - 1}"
+            yield from (said + order,) if differ else ()
 
 
 def _finite(one: Output) -> NDArray[np.bool_]:
