@@ -70,7 +70,8 @@ def test_a_column_of_labels_csv_and_copies_of_a_file(matrix_model: MatrixModel, 
         np.ones((12, 2), np.float32), Preprocessing(size=(2, 2), resize=2, mean=(0.5,) * 3, std=(0.5,) * 3)
     )
     data = load_data(f"folder:{folder}")
-    recorded(data, model, tmp_path / "run", "product")
+    made = recorded(data, model, tmp_path / "run", "product")
+    assert not any("not read: product" in note for note in made.notes)
     table = read_table(Run(tmp_path / "run"), [], "m")
     assert table.groups is not None
     assert table.ids.to_pylist() == [f"{i}.png" for i in (0, 1, 3, 4, 6, 7)]

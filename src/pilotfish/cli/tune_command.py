@@ -141,7 +141,8 @@ def tune(
         of_base = "" if p.cost is None or not p.base_cost else f" ({percent(p.cost / p.base_cost, 1)} of base)"
         low, high = p.drop_interval
         drop = f"{plain_points(p.drop)} [{plain_points(low)}, {plain_points(high)}]"
-        cells = [what, format_count(p.n), percent(p.accuracy), percent(p.base_accuracy), drop]
+        counted = format_count(p.n) + (f" in {format_count(p.groups)} groups" if p.groups else "")
+        cells = [what, counted, percent(p.accuracy), percent(p.base_accuracy), drop]
         rows.append([*cells, format_cost(key, p.cost, unit) + of_base, " / ".join(percent(r, 1) for r in p.exit_ratio)])
     columns = [("part", "left"), ("n", "right"), ("accuracy", "right"), ("base", "right"), ("drop [95 %]", "right")]
     target = console(as_json)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pilotfish.data import Dataset, FolderDataset
 from pilotfish.data.folder import LABELS_FILE
-from pilotfish.records.groups import GroupBy, file_column, groups_by
+from pilotfish.records.groups import GroupBy, file_column, groups_by, now_read
 from pilotfish.records.records import string_ids
 
 
@@ -28,3 +28,9 @@ def data_groups(data: Dataset, group_by: GroupBy) -> dict[str, str] | None:
 
     found = groups_by(group_by, ids, column)
     return None if found is None else dict(zip(ids.to_pylist(), found.to_pylist(), strict=True))
+
+
+def data_notes(data: Dataset, group_by: GroupBy | None) -> tuple[str, ...]:
+    """What the data set says of itself; a column that names the groups was read."""
+    notes: tuple[str, ...] = tuple(getattr(data, "notes", ()))
+    return notes if group_by is None else now_read(notes, LABELS_FILE, str(group_by))

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.data import Dataset, open_data, refuse_trained_on
+from pilotfish.data.folder import LABELS_FILE
 from pilotfish.errors import ModelError, RecordsError
 from pilotfish.models import Model
 from pilotfish.models.augmentation import RECIPE
 from pilotfish.models.machine import device_name
 from pilotfish.models.reading import reading_of
 from pilotfish.models.spec import file_of, parse_spec
-from pilotfish.recording.groups import data_groups
+from pilotfish.recording.groups import data_groups, data_notes
 from pilotfish.recording.labels import model_labels
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
@@ -28,6 +29,7 @@ from pilotfish.recording.planned import device_kind, identity_of, measured_times
 from pilotfish.recording.read_before import load_to_record
 from pilotfish.recording.run_parts import record_parts
 from pilotfish.records import RecordsMeta, Run
+from pilotfish.records.groups import now_read
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
 from pilotfish.records.records import string_ids
 from pilotfish.records.run import PARTS_SUFFIX
@@ -159,6 +161,7 @@ def _existing(
         if options.group_by is not None:
             named = data_groups(data, options.group_by)
             group = None if named is None else string_ids([named[one] for one in everything.ids.to_pylist()])
+            meta = dataclasses.replace(meta, notes=now_read(meta.notes, LABELS_FILE, str(options.group_by)))
         run.write(dataclasses.replace(everything, meta=meta, group=group))
     rows = int(meta.data.get("n", 0)) - len(meta.failures)
     return RecordResult(
@@ -243,7 +246,7 @@ def _meta(
         position=None if model.exit_of is None else model.exit_of.position,
         file=_file(model.spec),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        notes=(*getattr(data, "notes", ()), *model.notes, *plan["cost_notes"], *plan["notes"]),
+        notes=(*data_notes(data, options.group_by), *model.notes, *plan["cost_notes"], *plan["notes"]),
     )
 
 

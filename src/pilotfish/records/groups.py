@@ -44,7 +44,7 @@ def groups_by(
     text = str(group_by)
     if text == NONE:
         return None
-    if _is_file(text):
+    if is_file(text):
         found = _from_file(Path(text), ids)
     else:
         named = None if column is None else column(text)
@@ -57,7 +57,8 @@ def groups_by(
     return found
 
 
-def _is_file(text: str) -> bool:
+def is_file(text: str) -> bool:
+    """Whether *text* names a file."""
     try:
         return Path(text).is_file()
     except (OSError, ValueError):  # too long for a name, or a NUL: an expression
@@ -166,7 +167,7 @@ def import_groups(records: Records, group_by: GroupBy, files: Sequence[str | Pat
         nonlocal notes
         for file in (Path(one) for one in files if one is not None):
             if (found := file_column(file, name, records.ids)) is not None:
-                notes = _now_read(notes, file.name, name)
+                notes = now_read(notes, file.name, name)
                 return found
         return None
 
@@ -174,8 +175,8 @@ def import_groups(records: Records, group_by: GroupBy, files: Sequence[str | Pat
     return replace(records, group=group, meta=replace(records.meta, notes=notes))
 
 
-def _now_read(notes: tuple[str, ...], file: str, column: str) -> tuple[str, ...]:
-    """The notes without *column* among what was not read of *file*."""
+def now_read(notes: tuple[str, ...], file: str, column: str) -> tuple[str, ...]:
+    """The notes without *column* among what was not read of *file*, for it names groups."""
     said, end = f"{file}: not read: ", " (the names that are read"
     kept: list[str] = []
     for note in notes:

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from pilotfish.errors import RecordsError, UsageError, nearest
 from pilotfish.files import encode_name
-from pilotfish.records.groups import GroupBy
+from pilotfish.records.groups import NONE, GroupBy, is_file
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_column, read_meta, read_records, write_records
 from pilotfish.records.records import Records, RecordsMeta
 
@@ -75,8 +73,10 @@ class Run:
 
     def groups(self, model: str, split: str, group_by: GroupBy | None) -> GroupBy | None:
         """*group_by*, or the column of that name in the records of *model*, one text per row."""
-        path = self.find(model, split) if isinstance(group_by, str) and group_by != "none" else None
-        column: pa.Array | None = None if path is None else read_column(path, str(group_by))
+        if not isinstance(group_by, str) or group_by == NONE or is_file(group_by):
+            return group_by
+        path = self.find(model, split)
+        column = None if path is None else read_column(path, group_by)
         return group_by if column is None else column
 
     def write(self, records: Records) -> Path:
