@@ -158,6 +158,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "group_by": None,
             "judge_on": "random",
             "trained_on": None,
+            "allow_bad_base": False,
         },
     ),
     "bench": (

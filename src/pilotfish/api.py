@@ -244,10 +244,12 @@ def tune(
     group_by: GroupBy | None = None,
     judge_on: str = "random",
     trained_on: str | Dataset | None = None,
+    allow_bad_base: bool = False,
 ) -> Tuning:
     """Choose the exits of (savers…, base) for one budget; ``.save(folder)`` writes the cascade.
 
     Drops, accuracies and confidences are fractions (0.005) or text (``"0.5%"``); a bare drop of 0.1 or more is refused.
+    allow_bad_base  go on with a base that is no better than chance on its labels, which is refused otherwise
 
     group_by  samples that belong together: a CSV file id,group, a column, a regular expression on the ids, or ``none``
     judge_on    ``last``: the last samples of the records judge, and not a random part; for data in the order of time
@@ -275,6 +277,7 @@ def tune(
         options=options,
         group_by=group_by,
         judge_on=judge_on,
+        allow_bad_base=allow_bad_base,
     )
 
 

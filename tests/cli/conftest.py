@@ -70,5 +70,5 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.syspath_prepend(folder)
         options = RecordOptions(timing=False, batch_size=16)
         record(f"arrays:{folder}/data.npz", PAIR.split(","), folder / "run", options=options)
-    tune(Run(folder / "run"), PAIR.split(","), max_drop=0.05, holdout=0).save(folder / "cascade")
+    tune(Run(folder / "run"), PAIR.split(","), max_drop=0.05, holdout=0, allow_bad_base=True).save(folder / "cascade")
     return folder

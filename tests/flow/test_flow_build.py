@@ -68,7 +68,7 @@ def test_the_cheapest_saver_within_the_budget_is_taken(zoo: dict[str, str], tmp_
     assert result.report == out / "report.html"
     assert result.report.stat().st_size > 10_000
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert document.keys() == {"cascade", "report", "run", "records", "tune", "bench"}
+    assert document.keys() == {"cascade", "report", "run", "records", "tune", "bench", "notes"}
     assert json.loads((out / "bench.json").read_text()) == document["bench"]
     allowed = [name.removeprefix("python:") for name in models.values()]
     assert len(Cascade.load(out, allow_python=allowed).predict(np.zeros((3, 6), np.float32))) == 3

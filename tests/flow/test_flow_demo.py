@@ -22,7 +22,7 @@ def test_the_whole_job(tmp_path: Path) -> None:
     ended = command(tmp_path, "demo", "--json")
     assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)
-    assert document.keys() == {"cascade", "report", "run", "records", "tune", "bench"}
+    assert document.keys() == {"cascade", "report", "run", "records", "tune", "bench", "notes"}
 
     tuned, timed = document["tune"], document["bench"]
     saver, base = tuned["stages"]

@@ -51,6 +51,9 @@ def build(
             "of the data's labels, a CSV file id,group; or none.",
         ),
     ] = None,
+    allow_bad_base: Annotated[
+        bool, typer.Option("--allow-bad-base", help="Go on with a base that is no better than chance on its labels.")
+    ] = False,
     embed: Annotated[bool, typer.Option(help="Copy the weights into the cascade folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -84,6 +87,7 @@ def build(
             embed=embed,
             judge_on=judge_on,
             trained_on=trained_on,
+            allow_bad_base=allow_bad_base,
             options=RecordOptions(device=device, group_by=group_by),
             progress=progress,
         )
@@ -99,7 +103,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
 
     target = console(to_stderr)
     tuning, timed = result.tuning, result.bench
-    left = verdict(target, tuning.missed, tuning.notes)
+    left = verdict(target, tuning.missed, result.notes)
     key = tuning.artefact.cost_key
     judged = tuning.evaluation or tuning.calibration
     unit = cost_unit(key, max(s.cost or 0.0 for s in result.singles)) if key else None

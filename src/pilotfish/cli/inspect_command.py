@@ -34,13 +34,16 @@ def inspect(
 
 def _show_run(run: Run, as_json: bool) -> None:
     from pilotfish.cli.output import console, notes, print_json, table
+    from pilotfish.records import judge_records
     from pilotfish.report.format import format_cost, format_count, percent
 
     rows, entries = [], []
     said: list[str] = []
     for meta in run.metas():
         records = run.read(meta.model, meta.split)
-        said += [f"{meta.model}: {note}" for note in meta.notes]
+        verdict = judge_records(records)
+        found = [*meta.notes, *([] if verdict.note is None else [verdict.note])]
+        said += [f"{meta.model}: {note}" for note in found]
         labelled = records.label >= 0
         right = (records.outputs.prediction == records.label)[labelled]
         accuracy = float(right.mean()) if len(right) else None
@@ -67,7 +70,7 @@ def _show_run(run: Run, as_json: bool) -> None:
                 "spec": meta.spec,
                 "weights_hash": meta.weights_hash,
                 "path": str(run.find(meta.model, meta.split)),
-                "notes": list(meta.notes),
+                "notes": found,
             }
         )
     columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("classes", "right"), ("accuracy", "right")]

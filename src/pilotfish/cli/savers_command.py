@@ -49,7 +49,7 @@ def savers(
     from pilotfish.cli.output import console, notes, print_json, say, table, verdict
     from pilotfish.cli.parse import confidence, fraction
     from pilotfish.plan import rank_savers
-    from pilotfish.records import open_run
+    from pilotfish.records import is_bad_base, open_run, read_table
     from pilotfish.report.format import format_count, format_threshold, percent, plain_points, signed_percent
 
     if (base is None) is not all_bases:
@@ -103,7 +103,9 @@ def savers(
     left = verdict(target, missed, found.notes)
     best = next((i for i, s in enumerate(found.savers) if s.saver == found.best), None)
     table(target, columns, rows, title=title, strong=best)
-    if found.best is None:
+    if is_bad_base(read_table(open_run(run), [], base, split)):
+        say(target, f"{base} is no better than chance on these labels: no saver can be judged by it.")
+    elif found.best is None:
         costs_known = any(s.delta_cost is not None for s in found.savers)
         unknown = (
             "Without costs no saving is known." if found.savers else f"No other model here can be a saver for {base}."

@@ -74,6 +74,9 @@ def tune(
         typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused."),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
+    allow_bad_base: Annotated[
+        bool, typer.Option("--allow-bad-base", help="Go on with a base that is no better than chance on its labels.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Cascade folder to write.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Copy the models' weights into the cascade folder.")] = False,
     allow_python: AllowPython = None,
@@ -125,6 +128,7 @@ def tune(
         options=choices(option or [], "--option"),
         group_by=group_by,
         judge_on=judge_on,
+        allow_bad_base=allow_bad_base,
     )
     if out is not None and embed:
         from pilotfish.runtime import save_with_weights

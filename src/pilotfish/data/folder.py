@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,11 @@ LABELS_FILE = "labels.csv"
 
 @dataclass(frozen=True, eq=False)
 class FolderDataset:
-    """Image files below *root*. The ids are paths relative to it, with "/"."""
+    """Image files below *root*. The ids are paths relative to it, with "/".
+
+    sorted_names  whether labels are places among the sorted class names, and mean nothing beside them
+    label_names   name by label, where some classes from 0 to the largest label have none
+    """
 
     spec: str
     root: Path
@@ -31,6 +35,8 @@ class FolderDataset:
     class_names: tuple[str, ...] | None = field(repr=False)
     fingerprint: str
     notes: tuple[str, ...] = ()
+    sorted_names: bool = False
+    label_names: Mapping[int, str] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,7 +105,9 @@ def _from_labels_csv(spec: str, root: Path) -> FolderDataset:
         notes += (f"images that {LABELS_FILE} does not list are left out: {_counted(spare)}",)
     sizes = ((file, _size(os.path.join(root, file))) for file in files)
     fingerprint = digest(_lines(sizes, root), table.labels, table.class_names)
-    return FolderDataset(spec, root, files, table.labels, table.class_names, fingerprint, (*table.notes, *notes))
+    said = (*table.notes, *notes)
+    names = table.sorted_names, table.label_names
+    return FolderDataset(spec, root, files, table.labels, table.class_names, fingerprint, said, *names)
 
 
 def _counted(files: Sequence[str]) -> str:
@@ -132,7 +140,7 @@ def _from_listing(spec: str, root: Path) -> FolderDataset:
     if ids:
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
         fingerprint = digest(lines, labels, classes)
-        return FolderDataset(spec, root, tuple(ids), labels, tuple(classes), fingerprint, notes)
+        return FolderDataset(spec, root, tuple(ids), labels, tuple(classes), fingerprint, notes, True)
     if not flat:
         said = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{spec} holds no images{said}; expected class folders of files such as .jpg or .png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,19 @@ _INTEGER = re.compile(r"[+-]?\d{1,15}(\.0*)?")  # "3.0" is what pandas writes fo
 
 @dataclass(frozen=True)
 class LabelTable:
-    """N rows of a ``labels.csv``: normalised relative paths, labels int64 (N,) or None, names by class index, notes."""
+    """N rows of a ``labels.csv``: normalised relative paths, labels int64 (N,) or None, names by class index.
+
+    notes         what was assumed or not read
+    sorted_names  whether labels are places among the sorted names that the file gives as labels
+    label_names   name of each label, where not all numbers from 0 to the largest have one
+    """
 
     files: tuple[str, ...]
     labels: Labels | None
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
+    sorted_names: bool = False
+    label_names: Mapping[int, str] | None = None
 
 
 def read_labels_csv(path: Path) -> LabelTable:
@@ -69,10 +76,11 @@ def read_labels_csv(path: Path) -> LabelTable:
         return LabelTable(files, None, None, notes)
     cells = _cells(rows, columns.index(label))
     labels, class_names, notes = _labels(path, cells)
-    if labels is not None and class_names is None and name is not None:
-        class_names = _names_of(labels, [text for _, text in _cells(rows, columns.index(name))])
+    by_name, label_names = class_names is not None, None
+    if labels is not None and not by_name and name is not None:
+        class_names, label_names = _names_of(labels, [text for _, text in _cells(rows, columns.index(name))])
     left = [other for other in others if other not in (label, name)]
-    return LabelTable(files, labels, class_names, (*notes, *unread_note(path.name, left)))
+    return LabelTable(files, labels, class_names, (*notes, *unread_note(path.name, left)), by_name, label_names)
 
 
 def found_files(files: Sequence[str], there: Collection[str], root: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -230,9 +238,12 @@ def _labels(
     return labels_or_none(labels), None, notes
 
 
-def _names_of(labels: Labels, names: Sequence[str]) -> tuple[str, ...] | None:
-    """Names by class index, if each index from 0 to the largest has exactly one."""
+def _names_of(labels: Labels, names: Sequence[str]) -> tuple[tuple[str, ...] | None, dict[int, str] | None]:
+    """(names by class index, None) if each index from 0 to the largest has exactly one; else (None, name by label) if
+    each label that occurs has exactly one; else (None, None)."""
     pairs = {(label, name) for label, name in zip(labels.tolist(), names, strict=True) if label >= 0 and name}
-    by_index = dict(pairs)
-    complete = len(by_index) == int(labels.max()) + 1
-    return tuple(by_index[i] for i in range(len(by_index))) if complete and len(pairs) == len(by_index) else None
+    by_label = dict(pairs)
+    if len(pairs) != len(by_label) or not by_label.keys() >= set(labels[labels >= 0].tolist()):
+        return None, None
+    complete = len(by_label) == int(labels.max()) + 1
+    return (tuple(by_label[i] for i in range(len(by_label))), None) if complete else (None, by_label)

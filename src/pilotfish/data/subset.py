@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,6 +43,17 @@ class Subset:
     def class_names(self) -> tuple[str, ...] | None:
         """Names by class index."""
         return self.data.class_names
+
+    @property
+    def sorted_names(self) -> bool:
+        """Whether labels are places among the sorted class names."""
+        return bool(getattr(self.data, "sorted_names", False))
+
+    @property
+    def label_names(self) -> Mapping[int, str] | None:
+        """Name by label, where some classes have none."""
+        found: Mapping[int, str] | None = getattr(self.data, "label_names", None)
+        return found
 
     @property
     def fingerprint(self) -> str:

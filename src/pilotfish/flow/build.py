@@ -18,7 +18,7 @@ from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.same_cost import cost_keys
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.recording.planned import device_kind
-from pilotfish.records import Run, compare, fair_table
+from pilotfish.records import Run, compare, fair_table, read_table, refuse_bad_base
 from pilotfish.records.groups import NONE
 from pilotfish.report import write_report
 from pilotfish.runtime import BenchResult, Cascade, bench, save_with_weights, tune_runtime
@@ -52,6 +52,12 @@ class BuildResult:
     bench: BenchResult
     singles: tuple[SingleModel, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the figures should know, of the records and of tuning, each once."""
+        recorded = (f"{r.model}: {note}" for r in self.records for note in r.all_notes)
+        return tuple(dict.fromkeys((*recorded, *self.tuning.notes)))
+
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish build --json``."""
         return {
@@ -61,6 +67,7 @@ class BuildResult:
             "records": [r.to_json() for r in self.records],
             "tune": self.tuning.to_json(),
             "bench": self.bench.to_json(),
+            "notes": list(self.notes),
         }
 
 
@@ -79,6 +86,7 @@ def build(
     seed: int = 0,
     runs: int = 5,
     embed: bool = False,
+    allow_bad_base: bool = False,
     options: RecordOptions | None = None,
     progress: Tell | None = None,
     judge_on: str = "random",
@@ -93,8 +101,10 @@ def build(
     judge_on    ``last``: the last samples of the data judge, and not a random part; for data in the order of time
     trained_on  data that the models were trained on: DataError when samples of *data* are in it
     run   where the records go; by default ``OUT-run`` beside the cascade
+    allow_bad_base  go on with a base that is no better than chance on its labels
 
-    Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer.
+    Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer; RecordsError for a
+    base that is no better than chance.
     """
     if len(models) < 2:
         raise UsageError(f"a base and at least one saver are needed, found {len(models)} model")
@@ -119,6 +129,8 @@ def build(
     names = [r.model for r in recorded]
     by = NONE if settings.group_by == NONE else None  # other groups are in the records
     chosen_base = base or most_accurate(folder, names, settings.split, by)
+    if not allow_bad_base:
+        refuse_bad_base(read_table(folder, [], chosen_base, settings.split, by))
     budget = {"max_drop": drop, "max_cost": max_cost, "min_accuracy": accuracy}
     tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed, by, judge_on)
     allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
@@ -190,6 +202,7 @@ def best_pair(
     for saver in candidates:
         try:
             drawn: dict[str, Any] = {"split": split, "holdout": holdout, "seed": seed, "judge_on": judge_on}
+            drawn["allow_bad_base"] = True  # it was judged before, on all samples
             tunings.append(tune(run, (saver, base), cost=cost, group_by=group_by, **drawn, **budget))
         except BudgetError as error:
             refusals.append(f"{saver}: {error}")

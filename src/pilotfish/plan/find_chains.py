@@ -16,7 +16,7 @@ from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.savers import find_candidates
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import budget_missed
-from pilotfish.records import GroupBy, Run, compare
+from pilotfish.records import GroupBy, Run, compare, notes_on_chance
 from pilotfish.scores import check_name, to_shown
 
 
@@ -119,7 +119,12 @@ def find_chains(
     found = replace(found, chains=shown)
     missed = budget_missed(held_out[0], budget, "held-out samples", promised=True) if held_out else None
     alone = [f"no cascade is needed: {name} alone keeps to the budget" for name in _answering_alone(found.best)]
-    notes = [*([] if missed is None else [f"{missed} (the first chain)"]), *alone, *notes]
+    notes = [
+        *([] if missed is None else [f"{missed} (the first chain)"]),
+        *alone,
+        *notes_on_chance(table, table.models[::-1]),
+        *notes,
+    ]
     return ChainRanking(found, tuple(held_out), str(budget), cost, score, split, tuple(notes))
 
 

@@ -13,7 +13,7 @@ from pilotfish.errors import RecordsError
 from pilotfish.plan.pool import pool_r_match
 from pilotfish.plan.same_cost import check_cost, cost_keys
 from pilotfish.plan.sweep import F64, Mask
-from pilotfish.records import GroupBy, Outputs, Records, Run, fair_table
+from pilotfish.records import GroupBy, Outputs, Records, Run, fair_table, notes_on_chance
 from pilotfish.scores import Scale, can_score, to_shown
 from pilotfish.scores import score as compute_score
 
@@ -161,7 +161,7 @@ def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None)
     values = np.stack([np.asarray(table.outputs[name].confidence) for name in names])
     right = np.stack([table.correct(name) for name in names])
     prices = np.array([meta.costs[cost] for meta in costed], np.float64)
-    return _Pool(names, values, tuple(scales), right, prices, (*notes, *said))
+    return _Pool(names, values, tuple(scales), right, prices, (*notes_on_chance(table, names[::-1]), *notes, *said))
 
 
 def _scored(run: Run, model: str, split: str, name: str) -> tuple[Records, Scale, list[str]]:

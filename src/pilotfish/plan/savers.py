@@ -21,7 +21,7 @@ from pilotfish.plan.same_cost import check_cost, cost_keys, side_keys
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import MISSED, SLACK
-from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare
+from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, notes_on_chance
 from pilotfish.scores import ExitScore, can_score, check_name, compute, to_shown
 
 
@@ -179,6 +179,8 @@ def rank_savers(
         reference=table.reference_kind,
         notes=(
             *_verdicts(saving[0] if saving else None, base, budget, guarantee is not None),
+            *notes_on_chance(table, table.models[::-1]),
+            *(said for name in rows.short for said in notes_on_chance(rows.tables[name], [name])),
             *notes,
             *rows.row_notes(),
             *rows.notes,

@@ -25,7 +25,7 @@ from pilotfish.plan.path import PolicyPath, measure
 from pilotfish.plan.same_cost import check_cost, refuse_unknown, side_keys
 from pilotfish.plan.trace import Trace
 from pilotfish.plan.tuning import Tuning, notes_on
-from pilotfish.records import GroupBy, Run, Table, read_table
+from pilotfish.records import GroupBy, Run, Table, read_table, refuse_bad_base
 from pilotfish.scores import needs_fit
 
 
@@ -48,6 +48,7 @@ def tune(
     options: Mapping[str, Any] | None = None,
     group_by: GroupBy | None = None,
     judge_on: str = "random",
+    allow_bad_base: bool = False,
 ) -> Tuning:
     """Choose the policy of a cascade (savers, then the base) for one budget.
 
@@ -63,8 +64,10 @@ def tune(
     group_by      samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded. A group is
                   on one side of every split, and intervals and certificates count groups
     judge_on      ``last``: the last samples of the records judge, not a random part; for data in the order of time
+    allow_bad_base  go on with a base that is no better than chance; it is a note then
 
-    Raises BudgetError, with the best that can be reached, when the budget cannot be met or certified.
+    Raises BudgetError, with the best that can be reached, when the budget cannot be met or certified; RecordsError for
+    a base that is no better than chance on its labels.
     """
     names = _stages(stages)
     found = find_method(method, len(names))
@@ -74,6 +77,8 @@ def tune(
     if found.rule == "average" and needs_fit(score):
         raise UsageError(f"method average mixes probabilities, and {score} is fitted to one model's; use max_prob")
     table = read_table(run, names[:-1], names[-1], split, group_by)
+    if not allow_bad_base:
+        refuse_bad_base(table)
     refuse_unknown(table.meta, names, cost)
     checked = tuple(check_cost(table.meta, names, cost))
     budget = make_budget(max_drop, max_cost, min_accuracy, _full_cost(table, names, cost))

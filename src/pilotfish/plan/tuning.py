@@ -12,6 +12,7 @@ from pilotfish.plan.certificate import Promise
 from pilotfish.plan.evidence import ScoreChoice, StageScores
 from pilotfish.plan.job import Job
 from pilotfish.plan.verdict import answers_alone, budget_missed
+from pilotfish.records import notes_on_chance
 from pilotfish.scores import needs_fit
 
 
@@ -93,7 +94,13 @@ def notes_on(
     if calibration.cost is not None and calibration.base_cost is not None:
         saves = calibration.cost < calibration.base_cost
     missed = _missed(job.budget, calibration, evaluation, promise is not None)
-    notes = [*([] if missed is None else [missed]), *table.notes, *job.checked, *_choice_notes(scores, job.stages)]
+    notes = [
+        *([] if missed is None else [missed]),
+        *notes_on_chance(table, table.models[::-1]),
+        *table.notes,
+        *job.checked,
+        *_choice_notes(scores, job.stages),
+    ]
     alone = answers_alone(job.stages, calibration, missed is None)
     if alone is not None and (saves is not False or calibration.exit_ratio[-1] < 1):
         notes.append(alone)

@@ -2,47 +2,236 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.data import Dataset
-from pilotfish.errors import DataError
+from pilotfish.errors import DataError, nearest
 from pilotfish.models import Model
+from pilotfish.recording.class_names import find_classes, numbers_in
 from pilotfish.records import NO_LABEL
 
 I64 = NDArray[np.int64]
 
+SHOWN = 3
+ADVICE = "or write a labels.csv (file,label) with the model's class numbers"
+
+
+@dataclass(frozen=True)
+class ModelClasses:
+    """The classes that labels are to be numbers of.
+
+    spec        the model, for messages
+    n_classes   how many, where it is known
+    names, ids  in the model's order; None where it has none
+    """
+
+    spec: str
+    n_classes: int | None = None
+    names: tuple[str, ...] | None = None
+    ids: tuple[str, ...] | None = None
+
+    @property
+    def limits(self) -> str:
+        """How many, and their numbers, in words."""
+        return "" if self.n_classes is None else f"{self.n_classes} classes (0 to {self.n_classes - 1})"
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Labels as numbers of a model's classes.
+
+    labels       int64 (N,), -1 where unknown
+    class_names  the data's names in the order of these numbers, where they name every class; None otherwise
+    notes        what was assumed, a line each
+    """
+
+    labels: I64
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
 
 def model_labels(data: Dataset, model: Model) -> I64:
-    """int64 (N,): the label of each sample as a class of *model*, -1 where unknown.
+    """int64 (N,): the label of each sample as a class of *model*, -1 where unknown; see :func:`match_labels`."""
+    return match_labels(data, classes_of(model)).labels
 
-    Class names of the data (folder names, say) that the model knows are matched by name; else labels are taken as the
-    model's own numbers, which needs as many classes. DataError when they cannot be.
+
+def classes_of(model: Model) -> ModelClasses:
+    """The classes of a loaded model."""
+    return ModelClasses(model.spec, model.n_classes, model.class_names, model.class_ids)
+
+
+def match_labels(data: Dataset, model: ModelClasses) -> Matched:
+    """The labels of *data* as classes of *model*.
+
+    Class names of the data that are numbers (folders 0 to 11, also "007" and "class_7") are class numbers. Other names
+    are matched with the model's, whatever their case, underscores and synonyms. Where none of them agrees and there are
+    equally many, they are matched by position alone, which is noted. Without names, labels are the model's own numbers.
+
+    DataError where names agree in part, with the culprit, and for labels that the model has no class for.
     """
-    if data.labels is None:
-        return np.full(len(data), NO_LABEL, np.int64)
-    labels = np.asarray(data.labels, np.int64)
     names = data.class_names
+    if data.labels is None:
+        return Matched(np.full(len(data), NO_LABEL, np.int64), names)
+    labels = np.asarray(data.labels, np.int64)
+    used = np.unique(labels[labels >= 0]).tolist()
     if names is None:
-        return _checked(labels, model, data)
-    for known in (model.class_names, model.class_ids):
-        if known is not None and set(names) <= set(known):
-            index = {name: known.index(name) for name in names}
-            order = np.array([index[name] for name in names] + [NO_LABEL], np.int64)
-            return np.asarray(order[labels])
-    if model.n_classes is not None and model.n_classes != len(names):
+        return _numbered(data, labels, used, model)
+    if model.names is not None and all(i < len(model.names) and names[i] == model.names[i] for i in used):
+        return Matched(labels, names)  # also where a name stands twice, as ImageNet's crane does
+    numbers = numbers_in(names[i] for i in used)
+    if numbers is not None:
+        return _by_number(data, labels, used, numbers, model)
+    return _by_name(data, labels, used, model)
+
+
+def _numbered(data: Dataset, labels: I64, used: list[int], model: ModelClasses) -> Matched:
+    """Labels that are numbers: the model's own, unless a labels.csv names them as other classes of the model."""
+    names = getattr(data, "label_names", None)
+    if names is None or numbers_in(names[i] for i in used) is not None:
+        return Matched(_checked(labels, model, data))
+    places, known = _places([names[i] for i in used], used, data, model)
+    if not places or not known or places == used:
+        return Matched(_checked(labels, model, data))
+    moved = next(i for i, place in zip(used, places, strict=True) if i != place)
+    note = (
+        f"labels of {data.spec} are matched by their names, not their numbers: {names[moved]!r} is label {moved} there "
+        f"and class {places[used.index(moved)]} of {model.spec}"
+    )
+    return Matched(_renumbered(labels, used, places), None, (note,))
+
+
+def _by_number(data: Dataset, labels: I64, used: list[int], numbers: list[int], model: ModelClasses) -> Matched:
+    """Names that are numbers: the model's names where they all are the very same text, else class numbers."""
+    names: Sequence[str] = data.class_names or ()
+    own = {} if model.names is None else {name: i for i, name in enumerate(model.names)}
+    if all(names[i] in own for i in used):
+        return Matched(_renumbered(labels, used, [own[names[i]] for i in used]))
+    twice = _first_twice(numbers)
+    if twice is not None:
+        same = " and ".join(repr(names[i]) for i, number in zip(used, numbers, strict=True) if number == twice)
+        raise DataError(f"{data.spec}: {same} are both class {twice}; give each class one folder, {ADVICE}")
+    theirs = None if model.names is None else numbers_in(model.names)
+    if theirs is not None and _first_twice(theirs) is None:
+        at = {number: i for i, number in enumerate(theirs)}
+        if unknown := [i for i, number in zip(used, numbers, strict=True) if number not in at]:
+            raise DataError(
+                f"{data.spec}: {names[unknown[0]]!r} is no class of {model.spec}, whose classes are named "
+                f"{_listed(model.names or ())}; {_from_one(numbers, model) or 'name the classes as the model does'}, "
+                f"{ADVICE}"
+            )
+        return Matched(_renumbered(labels, used, [at[number] for number in numbers]))
+    for i, number in zip(used, numbers, strict=True):
+        if own.get(names[i], number) != number:
+            raise DataError(
+                f"{data.spec}: {names[i]!r} is the name of class {own[names[i]]} of {model.spec}, and others of its "
+                f"class names are not; name all classes as the model does, {ADVICE}"
+            )
+    by_number = dict(zip(numbers, (names[i] for i in used), strict=True))
+    found = _checked(_renumbered(labels, used, numbers), model, data)
+    complete = sorted(by_number) == list(range(model.n_classes or len(names)))
+    return Matched(found, tuple(by_number[i] for i in range(len(by_number))) if complete else None)
+
+
+def _by_name(data: Dataset, labels: I64, used: list[int], model: ModelClasses) -> Matched:
+    names = [(data.class_names or ())[i] for i in used]
+    places, known = _places(names, used, data, model)
+    if not places:
+        return _by_position(data, labels, model)
+    notes = []
+    if not known:
+        notes.append(f"{model.spec} names no classes: the names of {data.spec} are taken in ImageNet's usual order")
+    together = defaultdict(list)
+    for name, place in zip(names, places, strict=True):
+        together[place].append(repr(name))
+    notes += [
+        f"{' and '.join(same)} of {data.spec} are one class of {model.spec}, {place}"
+        for place, same in together.items()
+        if len(same) > 1
+    ]
+    return Matched(_renumbered(labels, used, places), None, tuple(notes))
+
+
+def _places(names: list[str], used: list[int], data: Dataset, model: ModelClasses) -> tuple[list[int], bool]:
+    """(the model's class for each of *names*, [] where it knows none; whether the model itself has names).
+
+    DataError where it knows some of them only, or has two classes of one name and neither has the number in *used*.
+    """
+    found, assumed = find_classes(names, model.names, model.ids, model.n_classes)
+    unknown = [name for name, classes in zip(names, found, strict=True) if not classes]
+    if len(unknown) == len(names):
+        return [], True
+    if unknown:
+        close = nearest(unknown[0], model.names or model.ids or ())
         raise DataError(
-            f"{data.spec} has {len(names)} classes ({', '.join(names[:3])}, …) and {model.spec} has {model.n_classes}, "
-            "whose names are others; write a labels.csv (file,label) with the model's class numbers"
+            f"{data.spec}: {len(unknown)} of its {len(names)} class names are none of {model.spec}: {_listed(unknown)} "
+            f"({close}); name the classes as the model does, {ADVICE}"
         )
-    return _checked(labels, model, data)
+    for i, name, classes in zip(used, names, found, strict=True):
+        if len(classes) > 1 and i not in classes:
+            raise DataError(
+                f"{data.spec}: {name!r} is the name of classes {' and '.join(map(str, classes))} of {model.spec}; "
+                f"use another of their names, such as the wnid, {ADVICE}"
+            )
+    return [i if i in classes else classes[0] for i, classes in zip(used, found, strict=True)], not assumed
 
 
-def _checked(labels: I64, model: Model, data: Dataset) -> I64:
+def _by_position(data: Dataset, labels: I64, model: ModelClasses) -> Matched:
+    """Names of which the model knows none: its own numbers, when there are as many."""
+    names = tuple(data.class_names or ())
+    if model.n_classes is not None and model.n_classes != len(names):
+        whose = "whose names are others" if model.names or model.ids else "which it does not name"
+        raise DataError(
+            f"{data.spec} has {len(names)} classes ({', '.join(names[:SHOWN])}, …) and {model.spec} has "
+            f"{model.n_classes}, {whose}; write a labels.csv (file,label) with the model's class numbers"
+        )
+    found = Matched(_checked(labels, model, data), names)
+    if model.names is None and not getattr(data, "sorted_names", False):
+        return found  # the numbers were given as such
+    pairs = (f"{i}: {name!r}" for i, name in enumerate(names[:SHOWN]))
+    why = f"{model.spec} names no classes"
+    if model.names is not None:
+        pairs = (f"{i}: {a!r} = {b!r}" for i, (a, b) in enumerate(zip(names[:SHOWN], model.names, strict=False)))
+        why = f"no name is one of {model.spec}'s"
+    shown = ", ".join(pairs) + (", …" if len(names) > SHOWN else "")
+    note = f"classes of {data.spec} are matched by position alone ({shown}), as {why}; if that is wrong, "
+    fix = f"name them as the model does, {ADVICE}" if model.names else ADVICE.removeprefix("or ")
+    return replace(found, notes=(note + fix,))
+
+
+def _renumbered(labels: I64, used: list[int], places: list[int]) -> I64:
+    order = np.full(max(used, default=0) + 2, NO_LABEL, np.int64)  # the last one for label -1
+    order[used] = places
+    return np.asarray(order[labels])
+
+
+def _checked(labels: I64, model: ModelClasses, data: Dataset) -> I64:
     if model.n_classes is not None and (labels >= model.n_classes).any():
         row = int(np.flatnonzero(labels >= model.n_classes)[0])
+        hint = _from_one(labels[labels >= 0].tolist(), model)
         raise DataError(
-            f"{data.spec}: {data.ids[row]} has label {labels[row]}, but {model.spec} has {model.n_classes} classes "
-            f"(0 to {model.n_classes - 1})"
+            f"{data.spec}: {data.ids[row]} has label {labels[row]}, but {model.spec} has {model.limits}"
+            + (f"; {hint}" if hint else "")
         )
     return labels
+
+
+def _from_one(numbers: Sequence[int], model: ModelClasses) -> str:
+    """What to do where classes are numbered from 1; "" where they are not."""
+    lowest, highest = min(numbers), max(numbers)
+    if lowest < 1 or highest != model.n_classes:
+        return ""
+    return f"they are numbered {lowest} to {highest}: if that is from 1, number them from 0"
+
+
+def _first_twice(numbers: Sequence[int]) -> int | None:
+    values, counts = np.unique(np.asarray(numbers, np.int64), return_counts=True)
+    return int(values[counts > 1][0]) if (counts > 1).any() else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")

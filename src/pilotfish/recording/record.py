@@ -22,14 +22,15 @@ from pilotfish.models.machine import device_name
 from pilotfish.models.reading import reading_of
 from pilotfish.models.spec import file_of, parse_spec
 from pilotfish.recording.groups import data_groups, data_notes
-from pilotfish.recording.labels import model_labels
+from pilotfish.recording.labels import Matched, classes_of, match_labels
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import device_kind, identity_of, measured_times, planned, timing_facts
 from pilotfish.recording.read_before import load_to_record
 from pilotfish.recording.run_parts import record_parts
-from pilotfish.records import RecordsMeta, Run
+from pilotfish.records import RecordsMeta, Run, judge_records
 from pilotfish.records.groups import now_read
+from pilotfish.records.outputs import I64
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
 from pilotfish.records.records import string_ids
 from pilotfish.records.run import PARTS_SUFFIX
@@ -90,16 +91,16 @@ def record_model(
 ) -> RecordResult:
     """Record one loaded model under *name*."""
     path = run.file(name, options.split)
+    matched = match_labels(data, classes_of(model))
     identity = identity_of(data, model, options)
     group = None if options.group_by is None else data_groups(data, options.group_by)
     parts = Parts(path.with_suffix(PARTS_SUFFIX))
     if path.is_file() and not options.overwrite:
-        found = _existing(path, identity, run, name, data, model, options)
+        found = _existing(path, identity, run, name, data, model, matched, options)
         _remove_leftovers(parts, identity)
         return found
-    labels = model_labels(data, model)
     with parts.locked():
-        plan = planned(parts, identity, data, model, labels, options)
+        plan = planned(parts, identity, data, model, matched.labels, options)
         started, begun = parts.done(), time.perf_counter()
         if started > len(data):
             raise RecordsError(
@@ -109,12 +110,12 @@ def record_model(
         parts.remove_rows(beyond=started)  # behind a gap: they will be made again, perhaps cut otherwise
         tell = progress or (lambda *_: None)
         tell(name, started, len(data))
-        for end in record_parts(data, model, labels, parts, plan, options):
+        for end in record_parts(data, model, matched.labels, parts, plan, options):
             tell(name, end, len(data))
         seconds = time.perf_counter() - begun
         if not parts.rows():
             raise RecordsError(_nothing_read(parts, data))
-        meta = _meta(data, model, name, options, plan, parts)
+        meta = _meta(data, model, name, options, plan, parts, matched)
         parts.join(path, meta, group)
     written = read_meta(path)
     return RecordResult(
@@ -127,12 +128,19 @@ def record_model(
         failures=written.failures,
         started=started,
         rate=(len(data) - started) / seconds if seconds > 0 else None,
-        notes=written.notes,
+        notes=(*written.notes, *_on_labels(run, name, options.split, data)),
     )
 
 
 def _existing(
-    path: Path, identity: dict[str, Any], run: Run, name: str, data: Dataset, model: Model, options: RecordOptions
+    path: Path,
+    identity: dict[str, Any],
+    run: Run,
+    name: str,
+    data: Dataset,
+    model: Model,
+    matched: Matched,
+    options: RecordOptions,
 ) -> RecordResult:
     """The records that are there already; costs that were not known yet are added, times on another device and groups
     too."""
@@ -174,8 +182,29 @@ def _existing(
         failures=meta.failures,
         started=int(meta.data.get("n", 0)),
         skipped=True,
-        notes=(*meta.notes, *(_of_another_machine(meta, options.device) if options.timing else ())),
+        notes=(
+            *meta.notes,
+            *(_of_another_machine(meta, options.device) if options.timing else ()),
+            *_on_labels(run, name, options.split, data, matched.labels),
+        ),
     )
+
+
+def _on_labels(run: Run, name: str, split: str, data: Dataset, expected: I64 | None = None) -> tuple[str, ...]:
+    """Notes on finished records: accuracy no better than chance, and labels that are not those *expected* now."""
+    found = run.read(name, split, ("id", "label", "prediction"))
+    verdict = judge_records(found)
+    said = [] if verdict.note is None else [verdict.note]
+    if expected is not None:
+        place = {key: i for i, key in enumerate(data.ids)}
+        rows = [place.get(key, -1) for key in found.ids.to_pylist()]
+        others = int((expected[rows] != found.label).sum())
+        if others:
+            said.append(
+                f"{others:,} labels of these records are not those that {data.spec} has for this model now; replace "
+                "the records with --overwrite"
+            )
+    return tuple(said)
 
 
 def _new_times(
@@ -217,9 +246,9 @@ def _remove_leftovers(parts: Parts, identity: dict[str, Any]) -> None:
 
 
 def _meta(
-    data: Dataset, model: Model, name: str, options: RecordOptions, plan: dict[str, Any], parts: Parts
+    data: Dataset, model: Model, name: str, options: RecordOptions, plan: dict[str, Any], parts: Parts, matched: Matched
 ) -> RecordsMeta:
-    names = model.class_names or data.class_names
+    names = model.class_names or matched.class_names
     return RecordsMeta(
         model=name,
         split=options.split,
@@ -246,7 +275,7 @@ def _meta(
         position=None if model.exit_of is None else model.exit_of.position,
         file=_file(model.spec),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        notes=(*data_notes(data, options.group_by), *model.notes, *plan["cost_notes"], *plan["notes"]),
+        notes=(*data_notes(data, options.group_by), *model.notes, *matched.notes, *plan["cost_notes"], *plan["notes"]),
     )
 
 

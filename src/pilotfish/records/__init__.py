@@ -1,6 +1,7 @@
 """Records: what each model said about each sample, and what it costs. The one shared type."""
 
 from pilotfish.records.align import Table, align, read_table
+from pilotfish.records.chance import Verdict, is_bad_base, judge, judge_records, notes_on_chance, refuse_bad_base
 from pilotfish.records.compare import Compared, compare, fair_table
 from pilotfish.records.groups import GroupBy, groups_by
 from pilotfish.records.importers import import_file
@@ -18,6 +19,7 @@ __all__ = [
     "RecordsMeta",
     "Run",
     "Table",
+    "Verdict",
     "align",
     "compare",
     "fair_table",
@@ -25,6 +27,11 @@ __all__ = [
     "from_probabilities",
     "groups_by",
     "import_file",
+    "is_bad_base",
+    "judge",
+    "judge_records",
+    "notes_on_chance",
     "open_run",
     "read_table",
+    "refuse_bad_base",
 ]

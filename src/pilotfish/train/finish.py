@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from pilotfish.data import Dataset, open_data
-from pilotfish.data.subset import hold_out
+from pilotfish.data.subset import hold_out, relabelled
 from pilotfish.errors import UsageError
 from pilotfish.files import write_json
 from pilotfish.models.exits.describe import Description
 from pilotfish.models.exits.file import save_network
 from pilotfish.models.exits.network import ExitNetwork
 from pilotfish.recording import RecordOptions, record
+from pilotfish.recording.class_names import numbers_in
+from pilotfish.recording.labels import ModelClasses, match_labels
 from pilotfish.records import Run
 from pilotfish.train.checks import CHECKPOINT, FILE, HISTORY, check_network, check_out, check_records, check_settings
 from pilotfish.train.loop import Tell, Trained, fit
@@ -95,7 +98,7 @@ def train_network(
     if job.recipe.loss == "saver_weighted" and description.kind != "esn":
         raise UsageError("the loss saver_weighted is of exit sequences (train esn); take sum, distill or self_distill")
     check_network(network, description, job.data.spec)
-    training, held_out = job.parts()
+    training, held_out = (in_class_order(part, description) for part in job.parts())
     chain, classes = description.preprocessing, description.classes
     history, resumed = fit(
         network,
@@ -126,6 +129,19 @@ def train_network(
     epochs = [dataclasses.asdict(epoch) for epoch in history]
     write_json(job.out / HISTORY, {"trained": facts, "description": description.to_json(), "epochs": epochs})
     return Trained(job.out / FILE, history, resumed)
+
+
+def in_class_order(data: Dataset, description: Description) -> Dataset:
+    """*data* with its labels as classes of the network, matched as recording matches them; *data* itself where they are
+    that already. DataError where its class names and the network's agree in part only."""
+    names = data.class_names
+    if data.labels is None or names is None:
+        return data
+    if description.class_names is None and numbers_in(names) is None:
+        return data  # the network has no names, and its classes are those of the data
+    model = ModelClasses(f"the {description.kind} network", description.classes, description.class_names)
+    labels = match_labels(data, model).labels
+    return data if np.array_equal(labels, data.labels) else relabelled(data, labels)
 
 
 def with_records(job: Job, trained: Trained, options: RecordOptions | None = None) -> Trained:
