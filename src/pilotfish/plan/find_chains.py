@@ -121,8 +121,8 @@ def find_chains(
     alone = [f"no cascade is needed: {name} alone keeps to the budget" for name in _answering_alone(found.best)]
     notes = [
         *([] if missed is None else [f"{missed} (the first chain)"]),
-        *alone,
         *notes_on_chance(table, table.models[::-1]),
+        *alone,
         *notes,
     ]
     return ChainRanking(found, tuple(held_out), str(budget), cost, score, split, tuple(notes))

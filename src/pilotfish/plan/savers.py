@@ -178,9 +178,9 @@ def rank_savers(
         holdout=holdout,
         reference=table.reference_kind,
         notes=(
-            *_verdicts(saving[0] if saving else None, base, budget, guarantee is not None),
             *notes_on_chance(table, table.models[::-1]),
             *(said for name in rows.short for said in notes_on_chance(rows.tables[name], [name])),
+            *_verdicts(saving[0] if saving else None, base, budget, guarantee is not None),
             *notes,
             *rows.row_notes(),
             *rows.notes,
