@@ -72,6 +72,7 @@ def test_savers_and_chains_name_it(tmp_path: Path) -> None:
     run = pool(tmp_path, moved=1)
     found = rank_savers(run, "big")
     assert found.notes[0].startswith("big: accuracy")
+    assert not any("alone" in note for note in found.notes)  # where the base is wrong, no saver is advised
     assert any("labels shifted by -1" in n for n in find_chains(run, "big", max_drop=0.01).notes)
     assert not any("chance" in n for n in rank_savers(pool(tmp_path / "healthy"), "big").notes)
 

@@ -16,7 +16,7 @@ from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.savers import find_candidates
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import budget_missed
-from pilotfish.records import GroupBy, Run, compare, notes_on_chance
+from pilotfish.records import GroupBy, Run, compare, is_bad_base, notes_on_chance
 from pilotfish.scores import check_name, to_shown
 
 
@@ -118,7 +118,11 @@ def find_chains(
     )
     found = replace(found, chains=shown)
     missed = budget_missed(held_out[0], budget, "held-out samples", promised=True) if held_out else None
-    alone = [f"no cascade is needed: {name} alone keeps to the budget" for name in _answering_alone(found.best)]
+    alone = [
+        f"no cascade is needed: {name} alone keeps to the budget"
+        for name in _answering_alone(found.best)
+        if not is_bad_base(table)
+    ]
     notes = [
         *([] if missed is None else [f"{missed} (the first chain)"]),
         *notes_on_chance(table, table.models[::-1]),

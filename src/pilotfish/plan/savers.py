@@ -21,7 +21,7 @@ from pilotfish.plan.same_cost import check_cost, cost_keys, side_keys
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import MISSED, SLACK
-from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, notes_on_chance
+from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, is_bad_base, notes_on_chance
 from pilotfish.scores import ExitScore, can_score, check_name, compute, to_shown
 
 
@@ -164,6 +164,7 @@ def rank_savers(
     compared = [s for s in results if s.comparable]
     saving = [s for s in compared if (d := fair[s.saver].delta_cost) is not None and d < 0]
     metas = {name: one.meta[name] for name, one in rows.tables.items()} | {base: table.meta[base]}
+    bad = is_bad_base(table)  # any saver is as good as it, and nothing follows from that
     return SaverRanking(
         base=base,
         cost=cost,
@@ -180,7 +181,7 @@ def rank_savers(
         notes=(
             *notes_on_chance(table, table.models[::-1]),
             *(said for name in rows.short for said in notes_on_chance(rows.tables[name], [name])),
-            *_verdicts(saving[0] if saving else None, base, budget, guarantee is not None),
+            *([] if bad else _verdicts(saving[0] if saving else None, base, budget, guarantee is not None)),
             *notes,
             *rows.row_notes(),
             *rows.notes,
