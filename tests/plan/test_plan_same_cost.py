@@ -203,3 +203,21 @@ def test_a_cost_that_one_stage_lacks_names_it(tmp_path: Path) -> None:
     run.write(dataclasses.replace(big, meta=dataclasses.replace(big.meta, costs={"macs": 9e8, "usd": 1e-3})))
     with pytest.raises(RecordsError, match=r"small: no cost 'usd'.*macs"):
         tune(run, ["small", "big"], max_drop=0.05, cost="usd")
+
+
+def test_what_makes_a_model_no_candidate_is_named(tmp_path: Path) -> None:
+    """The base in another unit, or timed on a faster machine: then the small model seems dearer, and is still named."""
+    run = a_run(tmp_path / "unit", {}, {})
+    big = run.read("big")
+    typed = dataclasses.replace(big.meta, source="imported:b.csv", costs={"macs": 4.1})
+    run.write(dataclasses.replace(big, meta=typed))
+    found = rank_savers(run, "big")
+    assert any("macs of big are 4.1, of small 1e+08: were GMACs typed?" in note for note in found.notes)
+    fast = a_run(tmp_path / "machine", EPYC, H100)
+    for name, ms in (("small", 20.0), ("big", 5.0)):
+        one = fast.read(name)
+        fast.write(dataclasses.replace(one, meta=dataclasses.replace(one.meta, costs={"ms": ms})))
+    with pytest.raises(RecordsError, match=r"AMD EPYC.*H100.*cannot be compared"):
+        rank_savers(fast, "big", cost="ms")
+    plain = rank_savers(a_run(tmp_path / "plain", {}, {}), "small")
+    assert any("no model costs less than small (macs 1e+08); the cheapest other is big" in n for n in plain.notes)

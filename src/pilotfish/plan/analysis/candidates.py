@@ -26,7 +26,7 @@ def candidates(
         return given, check_cost(metas, [*given, base], cost)
     names = [name for name, meta in metas.items() if name != base and _cheaper(meta, cost, base_cost)]
     kept = [name for name in names if _has_score(run, name, split, score_name)]
-    notes = check_cost(metas, [*kept, base], cost)
+    notes = check_cost(metas, [*(name for name in metas if name != base), base], cost)
     if left_out := [name for name in names if name not in kept]:
         notes.append(f"without a score {score_name}, and so left out: {', '.join(left_out)}")
     if not kept:
