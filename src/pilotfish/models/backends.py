@@ -69,6 +69,7 @@ def _can_export(model: Model) -> bool:
 def _exported(model: Model) -> Model:
     from pilotfish.models.onnx_backend import OnnxBackend
     from pilotfish.models.onnx_cache import cached_onnx, distrust
+    from pilotfish.models.onnx_file import own_file
 
     again = model.again
     assert again is not None
@@ -78,7 +79,7 @@ def _exported(model: Model) -> Model:
     fault = None if model.passing else distrust()
     return dataclasses.replace(
         model,
-        backend=OnnxBackend(path),
+        backend=OnnxBackend(own_file(path, exported.sha256)),
         notes=model.notes if fault is None else (*model.notes, fault),
         count=lambda: again().count(),
         weights=lambda target: _write_weights(again(), target),

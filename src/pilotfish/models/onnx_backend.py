@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import MissingExtraError, ModelError, nearest
 from pilotfish.models.machine import cpu_count
 from pilotfish.models.model import F32, blamed
+from pilotfish.models.onnx_file import OnnxFile, parsed
 from pilotfish.models.which_output import Output, output_of
 
 INPUT_DTYPES: Mapping[str, Any] = {
@@ -40,13 +40,15 @@ class OnnxBackend:
 
     def __init__(
         self,
-        path: Path,
+        source: Path | OnnxFile,
         threads: int | None = None,
         output: str | None = None,
         activation: str | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> None:
-        self.path, self.threads = path, threads or cpu_count()
+        self.source, self.threads = source, threads or cpu_count()
+        self.file = source if isinstance(source, OnnxFile) else None
+        self.path = source.path if isinstance(source, OnnxFile) else source
         self.wanted, self.activation, self.shape = output, activation, shape
         self._columns: int | None = None
         self._session: Any = None
@@ -62,7 +64,7 @@ class OnnxBackend:
         return self._session
 
     def _open(self) -> Any:
-        found = open_session(self.path, self.threads, self._rewritten() if self.is_rewritten else None)
+        found = open_session(self.source, self.threads, self._rewritten() if self.is_rewritten else None)
         types = [i.type for i in found.get_inputs()]
         if len(types) != 1 or types[0] not in INPUT_DTYPES:
             raise ModelError(
@@ -106,12 +108,13 @@ class OnnxBackend:
         """The ``onnx.ModelProto`` that is run, its tensors included."""
         import onnx
 
-        return self._changed(onnx.load(str(self.path))) if self.is_rewritten else onnx.load(str(self.path))
+        model = self._light() if self.file is not None and not self.file.others else onnx.load(str(self.path))
+        return self._changed(model) if self.is_rewritten else model
 
     def write(self, target: Path) -> None:
         """Write the graph that is run as one file: a copy, where it is the file as it is."""
         if not self.is_rewritten:
-            shutil.copyfile(self.path, target)
+            target.write_bytes(self.path.read_bytes() if self.file is None else self.file.read()[0])
             return
         import onnx
 
@@ -134,9 +137,7 @@ class OnnxBackend:
         return self._changed(self._light()) if self.is_rewritten else self._light()
 
     def _light(self) -> Any:
-        import onnx
-
-        return onnx.load(str(self.path), load_external_data=False)
+        return parsed(self.path, self.path.read_bytes() if self.file is None else self.file.read()[0])
 
     def _rewritten(self) -> bytes:
         from pilotfish.models.onnx_logits import packed
@@ -159,7 +160,7 @@ class OnnxBackend:
 
     def _asked(self, output: str) -> int:
         """How many numbers the file returns for one sample, where it does not declare it."""
-        file = OnnxBackend(self.path, 1)
+        file = OnnxBackend(self.source, 1)
         declared = [d if isinstance(d, int) and d > 0 else 1 for d in file.input.shape[1:]]
         [values] = file.returned(np.zeros((1, *(self.shape or declared)), np.float32), [output])
         return int(np.prod(np.shape(values)[1:]))
@@ -174,7 +175,7 @@ class OnnxBackend:
         """The same model with other threads; this one when it has as many."""
         if threads == self.threads:
             return self
-        found = OnnxBackend(self.path, threads, self.wanted, self.activation, self.shape)
+        found = OnnxBackend(self.source, threads, self.wanted, self.activation, self.shape)
         found._columns = self._columns
         return found
 
@@ -185,7 +186,7 @@ class OnnxBackend:
     def returned(self, batch: F32, names: Sequence[str]) -> list[Any]:
         """Some outputs of a batch, arrays (N, …); what ZipMap returns as an array as well."""
         inputs = self.fed(batch)
-        size = self.fixed_batch or len(inputs)
+        size = self.fixed_batch or (len(inputs) if self.file is None else self.file.limits.rows(len(inputs)))
         with blamed(str(self.path), batch):
             if len(inputs) == size:
                 return self._run(inputs, names)
@@ -194,7 +195,13 @@ class OnnxBackend:
             return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def _run(self, inputs: NDArray[Any], names: Sequence[str]) -> list[Any]:
-        return [_unzipped(values) for values in self.session.run(list(names), {self.input.name: inputs})]
+        feed = {self.input.name: inputs}
+        found = (
+            self.session.run(list(names), feed)
+            if self.file is None
+            else self.file.limits.run(self.session, names, feed, free=self.fixed_batch is None)
+        )
+        return [_unzipped(values) for values in found]
 
 
 def _unzipped(values: Any) -> Any:
@@ -204,11 +211,14 @@ def _unzipped(values: Any) -> Any:
     return values
 
 
-def open_session(path: Path, threads: int, changed: bytes | None = None) -> Any:
+def open_session(source: Path | OnnxFile, threads: int, changed: bytes | None = None) -> Any:
     """An ``onnxruntime.InferenceSession`` on the CPU; ModelError when the file cannot be loaded.
 
+    source   a file that was read is run from the bytes that were checked, and within its limits
     changed  the model that is run instead of the file; tensors that it keeps elsewhere lie beside the file
     """
+    file = source if isinstance(source, OnnxFile) else None
+    path = source.path if isinstance(source, OnnxFile) else source
     try:
         import onnxruntime as ort
     except ImportError as error:
@@ -219,10 +229,25 @@ def open_session(path: Path, threads: int, changed: bytes | None = None) -> Any:
     # waiting threads that spin take the cores from those that decode the next images
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # its errors are raised as well
-    if changed is not None:
+    content: bytes | None = None
+    others: dict[str, bytes] = {}
+    left_out: list[str] = []
+    if file is not None:
+        content, others = file.read()
+        left_out = file.limits.set_options(options)
+    if others:
+        options.add_external_initializers_from_files_in_memory(
+            list(others), list(others.values()), [len(held) for held in others.values()]
+        )
+    elif changed is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
-        return ort.InferenceSession(changed or str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            changed or content or str(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            **({"disabled_optimizers": left_out} if left_out else {}),
+        )
     except Exception as error:  # ONNX Runtime's own exception types are not public
         raise ModelError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0][:200]})") from error
 

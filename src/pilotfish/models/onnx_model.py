@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pilotfish.errors import MissingExtraError, ModelError
-from pilotfish.files import sha256_file, sha256_json
+from pilotfish.errors import ModelError
 from pilotfish.models.model import Counted, Model, counted
 from pilotfish.models.onnx_backend import OnnxBackend
+from pilotfish.models.onnx_file import OnnxFile, read_onnx
 from pilotfish.models.onnx_input import input_shape
 from pilotfish.models.onnx_logits import OWN
 from pilotfish.models.onnx_metadata import ASSUMED, CASCADE, CONTINUES, PREPROCESSING, class_lists, read_document
@@ -33,14 +31,10 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         raise ModelError(f"{path}: no such ONNX file")
     if device != "cpu":
         raise ModelError(f"{spec.text}: ONNX models run on the CPU here, not on {device!r}; leave --device out")
-    check_onnx_file(path)
-    backend = OnnxBackend(path)
-    try:
-        metadata = backend.session.get_modelmeta().custom_metadata_map
-    except ModelError:  # several inputs, say
-        _refuse_parts(spec, {entry.key: entry.value for entry in _read_graph(path).metadata_props})
-        raise
+    file = read_onnx(path, spec.pixels)
+    metadata = file.metadata
     _refuse_parts(spec, metadata)
+    backend = OnnxBackend(file)
     shape = input_shape(spec, backend.input.shape)
     preprocessing, assumed, notes = _preprocessing(spec, metadata, shape, backend.input_dtype is np.uint8)
     n_classes = backend.classes if len(backend.session.get_outputs()) == 1 else None  # else it is not chosen yet
@@ -49,66 +43,17 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         spec=spec.text,
         backend=backend,
         preprocessing=preprocessing,
-        weights_hash=_weights_hash(path),
+        weights_hash=file.weights_hash,
         input_shape=shape,
         n_classes=n_classes,
         class_names=names,
         class_ids=ids,
-        count=lambda: count_graph(_read_graph(path), backend.input.name, shape),
-        weights=lambda target: _copy(path, target),
+        count=lambda: count_graph(file.light, backend.input.name, shape),
+        weights=lambda target: _copy(file, target),
         weights_suffix=".onnx",
         notes=notes,
         assumed=assumed,
     )
-
-
-def check_onnx_file(path: Path) -> None:
-    """ModelError when the file is no ONNX model, or keeps tensors outside its own folder."""
-    for location in _external_locations(path):
-        target = (path.parent / location).resolve()
-        if os.path.isabs(location) or not target.is_relative_to(path.parent.resolve()):
-            raise ModelError(f"{path}: keeps tensors in {location!r}, outside its own folder; refused")
-        if not target.is_file():
-            raise ModelError(f"{path}: its tensors in {location!r} are missing beside it")
-
-
-def _external_locations(path: Path) -> list[str]:
-    model = _read_graph(path)
-    nodes = [node for function in model.functions for node in function.node]
-    tensors = [*_tensors(model.graph), *_tensors_of(nodes)]
-    return sorted({e.value for tensor in tensors for e in tensor.external_data if e.key == "location"})
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """All stored tensors, those in the branches of If and the bodies of Loop included."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _tensors_of(graph.node)
-
-
-def _tensors_of(nodes: Iterable[Any]) -> Iterator[Any]:
-    for attribute in (a for node in nodes for a in node.attribute):
-        yield from (attribute.t, *attribute.tensors)
-        for graph in (attribute.g, *attribute.graphs):
-            yield from _tensors(graph)
-
-
-def _weights_hash(path: Path) -> str:
-    """SHA-256 of the file, and of the files beside it that hold its tensors."""
-    own, others = sha256_file(path), _external_locations(path)
-    return sha256_json([own, *(sha256_file(path.parent / name) for name in others)]) if others else own
-
-
-def _read_graph(path: Path) -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "onnx", f"reading {path}") from error
-    try:
-        return onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError has no stable home
-        raise ModelError(f"{path}: not a readable ONNX file ({type(error).__name__})") from error
 
 
 def _refuse_parts(spec: ModelSpec, metadata: Mapping[str, str]) -> None:
@@ -162,7 +107,7 @@ def count_graph(graph: Any, name: str, shape: tuple[int, ...]) -> Counted:
     return counted(count_onnx_macs(graph, shapes={name: (1, *shape)}), parameters)
 
 
-def _copy(path: Path, target: Path) -> None:
-    if _external_locations(path):
-        raise ModelError(f"{path}: keeps tensors in other files and cannot be embedded; save it as one file")
-    shutil.copyfile(path, target)
+def _copy(file: OnnxFile, target: Path) -> None:
+    if file.others:
+        raise ModelError(f"{file.path}: keeps tensors in other files and cannot be embedded; save it as one file")
+    target.write_bytes(file.read()[0])

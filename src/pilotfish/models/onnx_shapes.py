@@ -7,7 +7,7 @@ on from there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,15 @@ def infer_shapes(light: onnx.ModelProto) -> dict[str, Shape]:
         names = (name for node in probe.graph.node for name in node.output if name)
         if all(name in known for name in names) or not _fold(probe, known, constants):
             return known
+
+
+def every_node(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph, those in the bodies of If, Loop and Scan included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from every_node(body)
 
 
 def explain_unknown(name: str, light: onnx.ModelProto, known: Mapping[str, Shape]) -> str:
@@ -167,8 +176,10 @@ def _write_shape(given: Any, sizes: Sequence[int], symbols: dict[str, int]) -> N
 def _infer_once(probe: onnx.ModelProto) -> dict[str, Shape]:
     import onnx
 
+    # onnx writes a Range out to propagate its data, however long it is; what is small is folded here all the same
+    propagated = not any(node.op_type == "Range" for node in every_node(probe.graph))
     try:
-        graph = onnx.shape_inference.infer_shapes(probe, data_prop=True).graph
+        graph = onnx.shape_inference.infer_shapes(probe, data_prop=propagated).graph
     except Exception as error:
         raise ModelError(
             f"onnx cannot infer the shapes of this model: {' '.join(str(error).split())}; "

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilotfish.models.onnx_cache import cached_span
+from pilotfish.models.onnx_file import OnnxFile, own_file
 
 if TYPE_CHECKING:
     from pilotfish.models.exits.spans import Network
 
 
-def span_files(network: Network, digest: str, shape: tuple[int, ...], first: int, last: int) -> tuple[Path, int]:
+def span_files(network: Network, digest: str, shape: tuple[int, ...], first: int, last: int) -> tuple[OnnxFile, int]:
     """(file, number of outputs) of the span from part *first* to exit *last*, both from 0.
 
     shape  of one input of the network
@@ -26,5 +26,5 @@ def span_files(network: Network, digest: str, shape: tuple[int, ...], first: int
     given = [tuple(x.shape[1:])] if first == 0 else [tuple(s[1:]) for s in shapes[first - 1]]
     made = [tuple(s[1:]) for s in shapes[last]]
     span = Span(loaded, first, last).eval()  # an exporter gives a module back in the mode that it found it in
-    path, _ = cached_span(span, given, f"{digest}:{first}-{last}:{made}")
-    return path, 1 + len(made)
+    path, exported = cached_span(span, given, f"{digest}:{first}-{last}:{made}")
+    return own_file(path, exported.sha256), 1 + len(made)

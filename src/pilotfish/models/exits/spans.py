@@ -12,6 +12,7 @@ import numpy as np
 from pilotfish.models.machine import cpu_count
 from pilotfish.models.model import F32, Carry, blamed
 from pilotfish.models.onnx_backend import open_session
+from pilotfish.models.onnx_file import OnnxFile
 
 if TYPE_CHECKING:
     from pilotfish.models.exits.network import ExitNetwork
@@ -44,21 +45,22 @@ class OnnxSpan:
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, outputs: int, threads: int | None = None) -> None:
-        self.path, self.outputs, self.threads = path, outputs, threads or cpu_count()
+    def __init__(self, source: Path | OnnxFile, outputs: int, threads: int | None = None) -> None:
+        self.source, self.path = source, source.path if isinstance(source, OnnxFile) else source
+        self.outputs, self.threads = outputs, threads or cpu_count()
         self._session: Any = None
         self._opening = threading.Lock()
 
     def with_threads(self, threads: int) -> OnnxSpan:
         """The same with other threads."""
-        return self if threads == self.threads else OnnxSpan(self.path, self.outputs, threads)
+        return self if threads == self.threads else OnnxSpan(self.source, self.outputs, threads)
 
     @property
     def session(self) -> Any:
         """Opened when it is first needed."""
         with self._opening:
             if self._session is None:
-                self._session = open_session(self.path, self.threads)
+                self._session = open_session(self.source, self.threads)
                 self._inputs = [entry.name for entry in self._session.get_inputs()]
         return self._session
 
