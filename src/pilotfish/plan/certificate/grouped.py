@@ -12,6 +12,7 @@ promise covers groups of at most that many samples), and the order of the groups
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,18 +99,46 @@ def passes(
     policies that lose nothing whatever the data."""
     groups, lowest = groups_of(trace), lowest_of(kind)
     passed = np.zeros(len(path), bool)
-    same = _unchanged(trace, path, counts, kind)
-    for i in range(len(path)):
+    nested = _are_nested(trace, path)
+    lost = _nested_sums(trace, groups, counts, kind) if nested else _sums(trace, groups, path, kind)
+    steady = nested and not trace.mixed  # what a mixture wins here it may lose there
+    same = _unchanged(counts, kind) if steady else np.zeros(len(path), bool)
+    for i, sums in enumerate(lost):
         if certain[i]:
             passed[i] = True
         elif same[i] and not certain[i - 1]:
             passed[i] = passed[i - 1]
         else:
-            sums = groups.sums(losses(trace, path, i, kind))
             passed[i] = rejects(sums, groups.sizes, groups.cap, limit, lowest, delta)
         if not passed[i]:
             break
     return passed
+
+
+def _are_nested(trace: Trace, path: PolicyPath) -> bool:
+    """Whether each policy of a pair lets more samples exit than the one before it, or each lets fewer."""
+    if trace.stages != 2 or path.exit_sets is not None:
+        return False
+    before, after = path.thresholds[:-1, 0], path.thresholds[1:, 0]
+    return bool((after <= before).all() or (after >= before).all())
+
+
+def _sums(trace: Trace, groups: Groups, path: PolicyPath, kind: str) -> Iterator[F64]:
+    return (groups.sums(losses(trace, path, i, kind)) for i in range(len(path)))
+
+
+def _nested_sums(trace: Trace, groups: Groups, counts: Counts, kind: str) -> Iterator[F64]:
+    """The sums of :func:`_sums`. From one policy to the next only samples that newly exit, or no longer do, matter."""
+    ends = PolicyPath(np.array([[np.inf], [-np.inf]]))
+    stays, leaves = (np.asarray(losses(trace, ends, i, kind), np.float64) for i in (0, 1))
+    order = np.argsort(-trace.values[0], kind="stable")  # as they exit; NaN last, never
+    change, member = (leaves - stays)[order], groups.member[order]
+    sums, exited = groups.sums(stays), 0
+    for now in counts.answered[:, 0].tolist():
+        sign, moved = (1, slice(exited, now)) if now >= exited else (-1, slice(now, exited))
+        np.add.at(sums, member[moved], sign * change[moved])
+        exited = now
+        yield sums
 
 
 def bound(trace: Trace, path: PolicyPath, kind: str, delta: float) -> float:
@@ -136,14 +165,9 @@ def losses(trace: Trace, path: PolicyPath, i: int, kind: str) -> NDArray[np.numb
     return np.asarray(trace.through[answered_by] / max(float(trace.through[-1]), math.ulp(0.0)))
 
 
-def _unchanged(trace: Trace, path: PolicyPath, counts: Counts, kind: str) -> Mask:
-    """Where a policy does to every sample what the one before it does: exit sets that grow, with equal counts."""
-    same = np.zeros(len(path), bool)
-    if trace.stages != 2 or trace.mixed or path.exit_sets is not None:
-        return same
-    before, after = path.thresholds[:-1, 0], path.thresholds[1:, 0]
-    if not (after <= before).all() and not (after >= before).all():
-        return same
+def _unchanged(counts: Counts, kind: str) -> Mask:
+    """Where a nested policy loses the same of every sample as the one before it: the counts are equal."""
     columns = [counts.answered[:, 1]] if kind == "cost" else [counts.lost, counts.won]
+    same = np.zeros(counts.answered.shape[0], bool)
     same[1:] = np.all([np.diff(column) == 0 for column in columns], axis=0)
     return same
