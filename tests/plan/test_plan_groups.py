@@ -219,6 +219,27 @@ def test_every_kind_is_the_last_before_the_first_failure(promise: Promise) -> No
         assert found.to_json()["test"] == "wsr"
 
 
+@pytest.mark.parametrize("kind", ["drop", "accuracy"])
+def test_a_mixture_may_lose_where_it_wins(kind: str) -> None:
+    """The last stage answers with a mixture: what stays may be lost or won, too."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        group = np.repeat(np.arange(120), 4)
+        right, base = rng.random((2, 480)) < [[0.9], [0.93]], rng.random(480) < 0.9
+        values = rng.normal(size=(1, 480))
+        trace = Trace(values, ("identity",), right, base, None, None, mixed=True, groups=group, cap=4)
+        path, bets, last = threshold_path(sweep(values[0], *right).thresholds[:, None]), grouped.groups_of(trace), None
+        promise = Promise("drop", 0.04, DELTA) if kind == "drop" else Promise("accuracy", 0.84, DELTA)
+        for i in range(len(path)):
+            answered_by, gap = outcomes(trace, path.policy(i))
+            loss = gap if kind == "drop" else ~right[answered_by, np.arange(480)]
+            sizes, sums = bets.sizes.astype(int).tolist(), bets.sums(loss.astype(float)).tolist()
+            if not plain_rejects(sums, sizes, 4, *((0.04, -1.0) if kind == "drop" else (1 - 0.84, 0.0))):
+                break
+            last = i
+        assert last_kept(trace, path, promise) == last
+
+
 def sized_population(eps: float) -> tuple[I64, NDArray[np.float64]]:
     """Sizes and loss rates of 4,000 groups whose true drop is 1.5 eps: the large ones lose, the small ones do not."""
     size = np.repeat([1, 20], [3600, 400])

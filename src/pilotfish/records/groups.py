@@ -84,7 +84,7 @@ def _from_ids(text: str, ids: pa.Array) -> pa.Array:
     if missing:
         raise UsageError(
             f"--group-by {text!r} finds no group in {len(missing):,} of {len(ids):,} ids, such as {ids[missing[0]]!s}: "
-            "write a regular expression that finds one in every id, such as '^(…)|^(?:other)', or a CSV file id,group"
+            "write a regular expression that finds one in every id, such as '^([^_]+)', or a CSV file id,group"
         )
     return pa.array(found, pa.string())
 
