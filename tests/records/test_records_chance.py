@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pilotfish.records import judge, judge_records, open_run
+from pilotfish.errors import RecordsError
+from pilotfish.records import import_file, judge, judge_records, open_run
 from support.runs import REAL_DATA
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "imagenet_lite"
@@ -139,3 +140,11 @@ def test_real_models_raise_no_alarm(name: str, classes: int) -> None:
         for rows in (np.arange(10_000), *np.random.default_rng(0).permutation(10_000)[:1200].reshape(4, 300)):
             assert judge(label[rows], prediction[rows], classes).note is None
         assert "labels shifted by -1" in str(judge(label + 1, prediction).note)
+
+
+@pytest.mark.parametrize("what", ["probs", "logits"])
+def test_imported_labels_numbered_from_1_are_named(what: str, tmp_path: Path) -> None:
+    values = np.eye(4)[[0, 1, 2, 3]] * 0.97 + 0.01
+    np.savez(tmp_path / "m.npz", **{what: values if what == "probs" else 20 * values, "label": np.arange(1, 5)})
+    with pytest.raises(RecordsError, match=r"label of row 3 is 4, .* numbered from 1"):
+        import_file(tmp_path / "m.npz", "m")

@@ -45,7 +45,7 @@ def import_predictions(
     """
     from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import key_values
-    from pilotfish.records import Run, import_file
+    from pilotfish.records import Run, import_file, judge_records
     from pilotfish.report.format import format_count
 
     costs = key_values(cost or [], "--cost")
@@ -55,7 +55,9 @@ def import_predictions(
     path = Run(run).write(records)
     labelled = "labelled" if records.has_labels else "without labels"
     say(console(as_json), f"{model}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")
-    notes(records.meta.notes)
+    on_chance = judge_records(records).note
+    said = [*records.meta.notes, *([] if on_chance is None else [on_chance])]
+    notes(said)
     if as_json:
         document = {"run": str(run), "model": model, "split": split, "n": len(records)}
-        print_json({**document, "cost": dict(records.meta.costs), "path": str(path), "notes": list(records.meta.notes)})
+        print_json({**document, "cost": dict(records.meta.costs), "path": str(path), "notes": said})

@@ -181,7 +181,10 @@ def _check_range(name: str, what: str, values: NDArray[np.integer], lowest: int,
         raise RecordsError(f"{name}: the {what} of row {row} is {values[row]}; classes are numbered from 0")
     if n_classes is not None and (values >= n_classes).any():
         row = int(np.flatnonzero(values >= n_classes)[0])
+        known = values[values >= 0]
+        from_one = known.min() > 0 and known.max() == n_classes
         raise RecordsError(
             f"{name}: the {what} of row {row} is {values[row]}, but the model has {n_classes} classes "
-            f"(0 to {n_classes - 1}); are the labels in the model's class order?"
+            f"(0 to {n_classes - 1}); "
+            + ("are they numbered from 1?" if from_one else "are the labels in the model's class order?")
         )
