@@ -58,6 +58,12 @@ def test_any_kind_of_text(tmp_path: Path, ids: Any) -> None:
     assert foreign(tmp_path, {"id": ids, "prediction": [0, 1]}).ids.to_pylist() == ["a", "b"]
 
 
+@pytest.mark.parametrize("name", ["y_true", "truth", "Label"])
+def test_columns_that_are_not_of_the_schema_are_named(tmp_path: Path, name: str) -> None:
+    found = foreign(tmp_path, {"id": ["a"], "prediction": [0], name: [0]})
+    assert found.meta.notes == (f"m.val.parquet: not read: {name} (the names that are read: docs/records.md)",)
+
+
 def test_labels_of_null_type_are_no_labels(tmp_path: Path) -> None:
     assert not foreign(tmp_path, {"id": ["a"], "prediction": [0], "label": pa.nulls(1)}).has_labels
 

@@ -64,7 +64,10 @@ def _grey(image: Image.Image) -> Image.Image:
             grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
         else:
             v = _finite(values)
-            grey = np.rint((v if black is None else v - black) * (255.0 / white)).astype(np.uint8)
+            if black is not None:
+                v -= black
+            v *= 255.0 / white
+            grey = np.rint(v, out=v).astype(np.uint8)
         if isinstance(clear, int):  # a 16-bit PNG may name one grey as transparent
             grey = np.where(values == clear, np.uint8(255), grey)
         return Image.fromarray(grey).convert("RGB")
@@ -81,9 +84,12 @@ def _range(image: Image.Image) -> tuple[float | None, float]:
         values = np.asarray(strip)
         if _is_16_bit(values):
             return None, 65535.0
-        v = _finite(values)
-        lows.append(float(v.min()))
-        highs.append(float(v.max()))
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite(low + high):
+            v = _finite(values)
+            low, high = float(v.min()), float(v.max())
+        lows.append(low)
+        highs.append(high)
         whole = values.dtype.kind in "iu"
     low, high = min(lows), max(highs)
     whites = (65535.0,) if whole else (1.0, 255.0, 65535.0)
@@ -96,4 +102,5 @@ def _is_16_bit(values: npt.NDArray[np.generic]) -> bool:
 
 
 def _finite(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    """A copy in float64, with 0 for what is not finite."""
+    return np.nan_to_num(values.astype(np.float64), copy=False, nan=0.0, posinf=0.0, neginf=0.0)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import threading
 from collections.abc import Iterator
 
-TOTAL = 200_000_000
+TOTAL = 180_000_000
 """Pixels that are decoded, or held after it, at once: 8 bytes a pixel while it is decoded, 4 after it."""
+
+
+HUGE = 2**24
+"""Pixels from which what was freed is handed back to the system at once."""
 
 
 class PixelBudget:
@@ -58,10 +63,18 @@ class PixelBudget:
             self._give_back(taken)
 
     def _give_back(self, pixels: int) -> None:
+        if pixels >= HUGE:
+            _trim()
         if pixels:
             with self._changed:
                 self.free += pixels
                 self._changed.notify_all()
+
+
+def _trim() -> None:
+    """Each thread's allocator keeps what it freed for itself; after a huge image that is a gigabyte a thread."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 PIXELS = PixelBudget()

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pilotfish.errors import RecordsError
 from pilotfish.files import atomic_path, decode_name, parse_json
+from pilotfish.reading.columns import unread_note
 from pilotfish.records.outputs import Outputs
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
 from pilotfish.records.records import (
@@ -192,7 +193,9 @@ def _meta_in(file: pq.ParquetFile, path: Path) -> RecordsMeta:
     encoded, _, split = path.name.removesuffix(".parquet").rpartition(".")
     fallback = {"model": decode_name(encoded or split), "split": decode_name(split) if encoded else "val"}
     if META_KEY not in found:
-        return RecordsMeta(model=fallback["model"], split=fallback["split"], source="external")
+        known = (*PLANNING_COLUMNS, "logits")
+        notes = unread_note(path.name, [name for name in file.schema_arrow.names if name not in known])
+        return RecordsMeta(model=fallback["model"], split=fallback["split"], source="external", notes=notes)
     return decode_meta(found[META_KEY], fallback, str(path))
 
 
