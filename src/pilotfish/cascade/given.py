@@ -16,10 +16,10 @@ def given_drop(value: float | str | None, name: str = "max_drop") -> float | Non
         return None
     number, percent = _number(value, name, "0.005 or '0.5%'")
     if not percent and abs(number) >= 0.1:
-        small = f"{number / 100:.6g} or " if abs(number) <= 100 else ""
+        shown = repr(value) if isinstance(value, str) else f"{number:g}"
         raise UsageError(
-            f"{name}={value!r} is read as a fraction, which is {100 * number:g} points; write {small}'{number:g}%' "
-            f"for {number:g} points, or '{100 * number:g}%'"
+            f"{name}={shown} is read as a fraction, which is {100 * number:g} points; write {number / 100:.6g} or "
+            f"'{number:g}%', or '{100 * number:g}%' where that is meant"
         )
     return number / 100 if percent else number
 
@@ -30,7 +30,8 @@ def given_share(value: float | str | None, name: str) -> float | None:
         return None
     number, percent = _number(value, name, "0.95 or '95%'")
     if not percent and 1 < number <= 100:
-        raise UsageError(f"{name}={value!r} is read as a fraction; write {number / 100:g} or '{number:g}%'")
+        shown = repr(value) if isinstance(value, str) else f"{number:g}"
+        raise UsageError(f"{name}={shown} is read as a fraction; write {number / 100:g} or '{number:g}%'")
     return number / 100 if percent else number
 
 
