@@ -151,6 +151,20 @@ def test_labels_that_one_model_knows_count_for_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", PARTIAL.values(), ids=PARTIAL)
+def test_labels_of_a_few_rows_do_not_stand_for_all(rows: Any, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for name in ("good", "mid", "base"):
+        run.write(model(name, label=np.full(N, -1)))
+    plain = rank_savers(run, "base", max_drop=0.01)
+    run.write(model("tiny", rows))
+    found = rank_savers(run, "base", max_drop=0.01)
+    assert found.reference == plain.reference == "base"
+    assert found.savers[:-1] == plain.savers
+    assert (found.savers[-1].saver, found.savers[-1].comparable) == ("tiny", False)
+    assert any(note.startswith("labels are known for the samples of tiny alone") for note in found.notes)
+
+
+@pytest.mark.parametrize("rows", PARTIAL.values(), ids=PARTIAL)
 def test_chains_pools_and_analyses_name_it_and_leave_it_out(rows: Any, tmp_path: Path) -> None:
     whole = a_run(tmp_path / "whole", names=["good", "mid", "base"])
     partial = a_run(tmp_path / "partial", {"tiny": rows})

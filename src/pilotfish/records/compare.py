@@ -61,7 +61,8 @@ def compare(others: Sequence[Records], base: Records, group_by: GroupBy | None =
 
     Savers can be compared where they share their rows: starting from the one with the most, each is added that leaves
     at least 90 % of those rows to all. The others are *short*. Where all savers have the same rows of the base this is
-    :func:`align` of all at once. Labels that any of the records knows count for all.
+    :func:`align` of all at once. Labels that any of the records knows count for all, where
+    they are known for 90 % of the base's samples.
 
     group_by  as :func:`align` takes it
 
@@ -87,6 +88,11 @@ def compare(others: Sequence[Records], base: Records, group_by: GroupBy | None =
     of_rows |= {note for table in tables.values() for note in table.grouping if note not in common.grouping}
     said = [note for table in (common, *tables.values()) for note in table.notes if note not in of_rows]
     partial = None
+    if common.reference_kind == "base" and (labelled := [r.meta.model for r in others if r.has_labels]):
+        said.append(
+            f"labels are known for the samples of {_list(labelled)} alone, which are few: the others are judged by "
+            "agreement with the base"
+        )
     fewer = [name for name in alike if not masks[name].all()]
     if fewer:
         counts = ", ".join(f"{name} {int(masks[name].sum()):,}" for name in fewer[:5]) + (", …" if fewer[5:] else "")
@@ -127,7 +133,8 @@ def comparable(masks: Mapping[str, Mask]) -> tuple[list[str], Mask]:
 
 
 def with_labels_of(others: Sequence[Records], base: Records) -> Records:
-    """*base* with the labels that others know of its samples."""
+    """*base* with the labels that others know of its samples; as it is, where it has none and they know less than 90 %:
+    else a few labelled rows would stand for all."""
     label = base.label.copy()
     for records in others:
         if not (label == NO_LABEL).any():
@@ -137,7 +144,8 @@ def with_labels_of(others: Sequence[Records], base: Records) -> Records:
             rows = np.asarray(at).astype(np.intp)
             theirs = np.where(rows < 0, NO_LABEL, records.label[rows])
             label = np.where(label == NO_LABEL, theirs, label)
-    return replace(base, label=label)
+    enough = base.has_labels or (label != NO_LABEL).sum() >= ENOUGH * len(base)
+    return replace(base, label=label) if enough else base
 
 
 def with_groups_of(others: Sequence[Records], base: Records) -> Records:
