@@ -24,8 +24,12 @@ import torch
 
 from pilotfish.data import load_data
 from pilotfish.models import Preprocessing, load_model
+from pilotfish.models.exits.attached import attach_exits
+from pilotfish.models.exits.file import save_network
 from pilotfish.recording import RecordOptions, record_model
 from pilotfish.records import Run
+from pilotfish.train.backbone import find_backbone
+from pilotfish.train.pair import described
 from support.colours import CLASSES, SIDE, by_hand, linear_onnx, nearest, pictures, plain_accuracy
 
 OPTIONS = RecordOptions(timing=False, batch_size=32, workers=1)
@@ -116,6 +120,19 @@ def test_a_file_that_states_its_preprocessing_and_is_not_asked_is_named(tmp_path
         assert len(found) == notes
         assert ("load it as checkpoint:" in found[0]) == (notes == 2)
         assert load_model(f"checkpoint:{tmp_path}/told.pth", backend="torch").notes == ()
+
+
+def test_a_network_trained_in_assumed_preprocessing_says_so(folder: Path, tmp_path: Path) -> None:
+    fine_tuned("test_efficientnet", folder, by_hand(), tmp_path / "tuned.pth")
+    name = f"timm:test_efficientnet@32?weights={tmp_path}/tuned.pth&num_classes=6"
+    for stated, notes in (("&mean=0&std=1", 0), ("", 1)):
+        backbone = find_backbone(f"{name}{stated}&crop=1", load_data(f"folder:{folder}"))
+        network = attach_exits(backbone.module, [], backbone.input_shape, backbone.classes)
+        description = described("attached", backbone, backbone=backbone.name, trained=backbone.facts)
+        save_network(network, description, tmp_path / "net.safetensors")
+        found = load_model(f"exits:{tmp_path}/net.safetensors", backend="torch").notes
+        assert len(found) == notes
+        assert all("assumed of its backbone: ImageNet mean and std; if it is another" in note for note in found)
 
 
 def test_what_a_training_was_told_is_not_assumed(folder: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ file nor the name states it."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -52,16 +52,21 @@ def with_stated(model: Model, spec: ModelSpec) -> Model:
 
 def describe_assumed(chain: Preprocessing, assumed: tuple[str, ...]) -> str:
     """One line: what of *chain* was assumed, and the options that state it."""
+    options = "&".join(f"{what}=…" for what in ("mean", "std", "crop") if what in assumed)
+    return f"preprocessing assumed: {shown(chain, assumed)}; state it with ?{options}"
+
+
+def shown(chain: Preprocessing, which: Sequence[str]) -> str:
+    """Some of mean, std and crop of *chain* in words."""
     parts = []
-    if "crop" in assumed:
+    if "crop" in which:
         parts += [_crop(chain), chain.interpolation]
-    norm = [what for what in assumed if what in ("mean", "std")]
+    norm = [what for what in which if what in ("mean", "std")]
     if norm:
         parts.append(_normalisation(chain, norm))
     if chain.layout == "nhwc":
         parts.append("channels last")
-    options = "&".join(f"{what}=…" for what in ("mean", "std", "crop") if what in assumed)
-    return f"preprocessing assumed: {', '.join(parts)}; state it with ?{options}"
+    return ", ".join(parts)
 
 
 def spec_with(text: str, options: Mapping[str, str]) -> str:

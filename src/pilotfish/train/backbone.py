@@ -27,7 +27,8 @@ KINDS = ("timm", "torchvision", "checkpoint", "exits", "small")
 
 @dataclass(frozen=True)
 class Backbone:
-    """module: the network; name, arguments: how it is built again; random: whether its weights are fresh."""
+    """module: the network; name, arguments: how it is built again; random: whether its weights are fresh; assumed: what
+    of the preprocessing nobody stated."""
 
     module: nn.Module
     name: str
@@ -37,6 +38,12 @@ class Backbone:
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
     random: bool = False
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is kept with the network that is trained on this one."""
+        return {"assumed": list(self.assumed)} if self.assumed else {}
 
 
 def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None = None, seed: int = 0) -> Backbone:
@@ -83,6 +90,7 @@ def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None
         preprocessing=loaded.preprocessing,
         class_names=loaded.class_names,
         random=spec.options.get("weights") == "random",
+        assumed=loaded.assumed,
     )
 
 

@@ -81,7 +81,12 @@ def train_esn(
         )
         job = dataclasses.replace(whole, out=folders[bus])
         found.append(
-            (job, train_network(job, network, description, network.frozen(), [description.to_json(), identity]))
+            (
+                job,
+                train_network(
+                    job, network, description, network.frozen(), [description.to_json(), identity], more=second.facts
+                ),
+            )
         )
     job, best = max(found, key=lambda one: float(np.mean(one[1].accuracy[1:-1])))
     return with_records(job, best)

@@ -73,7 +73,9 @@ def train_exits(
         exits=tuple(dataclasses.asdict(one) for one in attachments),
     )
     identity = [description.to_json(), state_hash(backbone.module.state_dict())]
-    return with_records(job, train_network(job, network, description, list(network.parts), identity))
+    return with_records(
+        job, train_network(job, network, description, list(network.parts), identity, more=backbone.facts)
+    )
 
 
 def _short(model: str) -> str:

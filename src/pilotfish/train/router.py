@@ -87,7 +87,13 @@ def train_router(
     identity = [description.to_json(), state_hash(own.module.state_dict())]
     shares = [float((part == 1).sum() / max(1, (part >= 0).sum())) for part in labels]
     trained = train_network(
-        judging, Judging(network), description, list(network.saver()), identity, network, {"saver_suffices": shares}
+        judging,
+        Judging(network),
+        description,
+        list(network.saver()),
+        identity,
+        network,
+        {"saver_suffices": shares, **own.facts},
     )
     found = with_records(dataclasses.replace(job, held_out=judged), trained)
     return dataclasses.replace(found, records=(*found.records, *theirs))

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from pilotfish.errors import ModelError
 from pilotfish.files import sha256_json
+from pilotfish.models.exits.describe import Description
 from pilotfish.models.exits.file import read_description, read_network
 from pilotfish.models.exits.onnx_span import span_files
 from pilotfish.models.exits.spans import OnnxSpan, TorchSpan
 from pilotfish.models.model import Counted, ExitOf, Model, Segment, counted
 from pilotfish.models.spec import ModelSpec, allow_options
+from pilotfish.models.stated import ASSUMED, shown
 from pilotfish.models.torch_backend import TorchBackend, state_hash
 
 if TYPE_CHECKING:
@@ -52,9 +54,22 @@ def load_exit(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         class_names=description.class_names,
         count=functools.cache(lambda: count_exit(network, k - 1, description.input_shape)),
         weights=lambda target: _copy(path, target),
+        notes=_assumed(description),
         exit_of=None
         if network.exits == 1
         else ExitOf(digest, k, network.exits, _segments(path, digest, description.input_shape, device)),
+    )
+
+
+def _assumed(description: Description) -> tuple[str, ...]:
+    """A note where the network was trained in preprocessing that nobody had stated for its backbone."""
+    told = description.trained.get("assumed")
+    which = [what for what in ASSUMED if isinstance(told, list) and what in told]
+    if description.preprocessing.kind != "image" or not which:
+        return ()
+    said = shown(description.preprocessing, which)
+    return (
+        f"trained in preprocessing that was assumed of its backbone: {said}; if it is another, state it and retrain",
     )
 
 
