@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pilotfish.data.content import content_hash
 from pilotfish.data.dataset import Dataset
 from pilotfish.data.encoded import Encoded, sample_reader
 from pilotfish.data.load import open_data
 from pilotfish.errors import DataError, UnreadableSample
-from pilotfish.records import Records
+
+if TYPE_CHECKING:
+    from pilotfish.records import Records
 
 THREADS = 4
 FILES, ARRAYS, PICTURES = "image files", "arrays", "pictures"
@@ -28,6 +29,11 @@ def refuse_trained_on(training: str | Dataset, calibration: Dataset | Records) -
     an array's type, shape and values. A copy that was resized or encoded anew is another sample. Records from before
     contents were kept are refused, unless they are of the training data itself.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from pilotfish.records import Records
+
     trained = open_data(training)
     if isinstance(calibration, Records):
         ids, data = calibration.ids, calibration.meta.data
