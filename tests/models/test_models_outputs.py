@@ -645,3 +645,15 @@ def test_what_is_reduced_on_a_device_is_of_the_same_logits(
     found, expected = backend.reduce(X, 3), from_logits(backend.run(X), top_k=3)  # type: ignore[attr-defined]
     assert np.array_equal(found.prediction, expected.prediction)
     np.testing.assert_allclose(found.log_odds, expected.log_odds, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+@pytest.mark.parametrize(
+    ("ending", "stated"), [("softmax", "sigmoid"), ("sigmoid", "softmax"), ("log_softmax", "softmax")]
+)
+def test_an_ending_that_contradicts_the_name_is_named(
+    form: str, ending: str, stated: str, tmp_path: Path, named: Callable[[Any], str], data: Dataset
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        read(f"{model_name(form, ending, tmp_path, named)}?activation={stated}", data)
+    assert_one_line(caught.value, f"activation={stated} is stated", f"write activation={ending}")

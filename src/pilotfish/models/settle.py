@@ -235,12 +235,17 @@ def _may_be_more(one: Output) -> bool:
 
 def _refuse_contradictions(looked: _Looked, at: int, activation: str, text: str) -> None:
     one = looked.at(ENOUGH)[at]
+    if activation != "none" and one.ending not in (None, activation):
+        raise ModelError(
+            f"{text}: activation={activation} is stated, but the output ends in a {_WORDS[one.ending]}; leave "
+            f"activation out, or write activation={one.ending}"
+        )
     wrong = np.flatnonzero(contradicting(one.matrix, activation, one.tolerance) & _finite(one))
     if len(wrong):
         row = int(wrong[0])
         values = one.matrix[row].astype(np.float64)
         raise ModelError(
-            f"{text}: activation={activation} is stated, but {looked.data.ids[looked.rows[row]]} has values from "
-            f"{values.min():.4g} to {values.max():.4g} that sum to {values.sum():.4g}; state what the model returns "
+            f"{text}: activation={activation} is stated, but sample {looked.data.ids[looked.rows[row]]} has values "
+            f"from {values.min():.4g} to {values.max():.4g} that sum to {values.sum():.4g}; state what the model returns "
             f"({', '.join(ACTIVATIONS)})"
         )
