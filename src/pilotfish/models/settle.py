@@ -246,6 +246,6 @@ def _refuse_contradictions(looked: _Looked, at: int, activation: str, text: str)
         values = one.matrix[row].astype(np.float64)
         raise ModelError(
             f"{text}: activation={activation} is stated, but sample {looked.data.ids[looked.rows[row]]} has values "
-            f"from {values.min():.4g} to {values.max():.4g} that sum to {values.sum():.4g}; state what the model returns "
-            f"({', '.join(ACTIVATIONS)})"
+            f"from {values.min():.4g} to {values.max():.4g} that sum to {values.sum():.4g}; state what the model "
+            f"returns ({', '.join(ACTIVATIONS)})"
         )
