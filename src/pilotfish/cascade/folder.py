@@ -228,9 +228,13 @@ def weights_path(folder: Path, stage: Stage) -> Path | None:
     """The embedded weights of *stage*, or None; ArtefactError when links lead outside *folder*."""
     if stage.weights_file is None:
         return None
-    path = (folder / stage.weights_file).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    try:
+        path = (folder / stage.weights_file).resolve()
+        inside, there = path.is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, links that go round
+        raise ArtefactError(f"{folder}: weights file {stage.weights_file[:60]!r} cannot be looked at") from error
+    if not inside:
         raise ArtefactError(f"{folder}: weights file {stage.weights_file!r} leads outside the cascade folder; refused")
-    if not path.is_file():
+    if not there:
         raise ArtefactError(f"{folder}: the embedded weights {stage.weights_file} are missing")
     return path

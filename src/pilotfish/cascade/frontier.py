@@ -88,7 +88,7 @@ class Frontier:
                 None if sets is None else tuple(exit_sets_from_json(entry) for entry in sets),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ArtefactError(f"the frontier is damaged: {error!r}") from error
+            raise ArtefactError(f"the frontier is damaged: {str(error)[:160]}") from error
         n, stages = len(thresholds), frontier.thresholds.shape[1] + 1
         columns = [c for c in (frontier.accuracy, frontier.drop, frontier.cost) if c is not None]
         if n == 0 or frontier.exit_ratio.shape != (n, stages) or any(column.shape != (n,) for column in columns):

@@ -20,12 +20,12 @@ def to_json(value: float | None) -> float | str | None:
 def from_json(value: Any) -> float:
     """The inverse of :func:`to_json`; ArtefactError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ArtefactError(f"expected a number or one of the strings inf, -inf; found {value!r}")
+        raise ArtefactError(f"expected a number or one of the strings inf, -inf; found {str(value)[:60]!r}")
     try:
         number = float(value)
     except (ValueError, OverflowError):
         number = math.nan
     if math.isnan(number) or (isinstance(value, str) and not math.isinf(number)):
-        shown = value if isinstance(value, float | str) else "an integer beyond float64"
+        shown = str(value)[:60] if isinstance(value, float | str) else "an integer beyond float64"
         raise ArtefactError(f"expected a number or one of the strings inf, -inf; found {shown!r}")
     return number

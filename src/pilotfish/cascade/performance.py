@@ -52,7 +52,7 @@ class Performance:
             known = (c for c in (entry.cost, entry.base_cost, entry.groups) if c is not None)
             for value in (*numbers, *known):
                 if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise TypeError(f"{value!r} is not a number")
+                    raise TypeError(f"{str(value)[:60]!r} is not a number")
                 if not math.isfinite(value):  # OverflowError for an integer beyond float64
                     raise ValueError(f"{value} is not finite")
             if not isinstance(entry.n, int) or entry.n < 0 or not all(0 <= r <= 1 for r in entry.exit_ratio):
@@ -61,7 +61,9 @@ class Performance:
                 raise ValueError("an accuracy is no share")
             return entry
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ArtefactError(f"a performance entry is damaged: {error!r}") from error
+            raise ArtefactError(
+                f"a performance entry is damaged: {type(error).__name__}: {str(error)[:160]}"
+            ) from error
 
 
 def paired_interval(lost: int, won: int, n: int, z: float = 1.959964) -> tuple[float, float]:

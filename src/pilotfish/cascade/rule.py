@@ -46,7 +46,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise UsageError(f"unknown rule {self.kind!r}; expected one of {', '.join(KINDS)}")
+            raise UsageError(f"unknown rule {str(self.kind)[:60]!r}; expected one of {', '.join(KINDS)}")
         if self.kind == "ensemble" and not (self.weight is not None and 0 <= self.weight <= 1):
             raise UsageError(f"the weight of an ensemble is a number from 0 to 1, found {self.weight}")
         if not 1 <= self.top_k <= TOP_K:

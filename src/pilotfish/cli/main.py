@@ -32,6 +32,7 @@ from pilotfish.cli import (
 from pilotfish.errors import PilotfishError
 from pilotfish.text import one_line
 
+LONGEST = 4000  # characters of a message: what a damaged file holds is not poured over a terminal
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
@@ -122,7 +123,9 @@ def run() -> None:
 
 def _end(message: str, code: int) -> None:
     sys.stdout.flush()
-    sys.stderr.write(f"pilotfish: error: {one_line(' '.join(message.split()))}\n")
+    text = one_line(" ".join(message.split()))
+    shown = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    sys.stderr.write(f"pilotfish: error: {shown}\n")
     sys.exit(code)
 
 

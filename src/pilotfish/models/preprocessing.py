@@ -17,10 +17,12 @@ from pilotfish.data.encoded import Encoded
 from pilotfish.errors import ArtefactError, UnreadableSample
 from pilotfish.files import sha256_json
 from pilotfish.models.augmentation import View
+from pilotfish.models.spec import MAX_SIZE
 
 F32 = NDArray[np.float32]
 Sample = Image.Image | NDArray[Any] | Encoded
 DECODERS = ("pillow", "pillow-draft")
+MAX_RESIZE = 16384  # pixels of a side, as MAX_SIZE for the input; what a file asks for beyond is refused
 ORDERS = ("rgb", "bgr")
 LAYOUTS = ("nchw", "nhwc")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -81,11 +83,11 @@ class Preprocessing:
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
             found = cls(**values)
-            possible = found.kind == "tensor" or _can_run(found)
-        except (TypeError, AttributeError) as error:
-            raise ArtefactError(f"unknown preprocessing in {document!r}: {error}") from error
+            possible = _can_run(found)
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ArtefactError(f"unknown preprocessing in {str(document)[:300]}: {str(error)[:100]}") from error
         if not possible:
-            raise ArtefactError(f"preprocessing that cannot be carried out: {document!r}")
+            raise ArtefactError(f"preprocessing that cannot be carried out: {str(document)[:300]}")
         return found
 
     @property
@@ -149,8 +151,14 @@ class Preprocessing:
 def _can_run(chain: Preprocessing) -> bool:
     resize = chain.resize if isinstance(chain.resize, tuple) else (chain.resize,) if chain.resize is not None else ()
     sizes = [*(chain.size or ()), *resize]
+    numbers = (*chain.mean, *chain.std)
+    sound = all(type(x) in (int, float) and math.isfinite(x) for x in numbers) and isinstance(chain.dtype, str)
+    if chain.kind == "tensor":
+        return sound and all(type(n) is int and 0 < n <= MAX_RESIZE for n in sizes)
     return (
-        chain.kind == "image"
+        sound
+        and chain.kind == "image"
+        and _is_normal(chain)
         and chain.interpolation in RESAMPLING
         and chain.decoder in DECODERS
         and chain.order in (ORDERS if chain.channels == 3 else ORDERS[:1])
@@ -159,10 +167,17 @@ def _can_run(chain: Preprocessing) -> bool:
         and len(chain.std) == chain.channels
         and (chain.size is None or len(chain.size) == 2)
         and (not isinstance(chain.resize, tuple) or len(chain.resize) == 2)
-        and all(isinstance(n, int) and n > 0 for n in sizes)
-        and all(isinstance(x, int | float) and math.isfinite(x) for x in (*chain.mean, *chain.std))
-        and all(chain.std)
+        and all(type(n) is int and 0 < n <= MAX_RESIZE for n in sizes)
+        and all(n <= MAX_SIZE for n in chain.size or ())
     )
+
+
+def _is_normal(chain: Preprocessing) -> bool:
+    """Whether mean and std make numbers of pixels, also in float32."""
+    with np.errstate(all="ignore"):
+        std = np.asarray(chain.std, np.float32)
+        offset = np.asarray(chain.mean, np.float32) / std if len(chain.mean) == len(chain.std) else np.float32(np.nan)
+        return bool(np.isfinite(1 / (255 * std)).all() and np.isfinite(offset).all())
 
 
 AS_IT_IS = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())

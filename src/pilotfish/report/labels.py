@@ -17,6 +17,7 @@ F64 = NDArray[np.float64]
 # Directions to try, the first ones preferred: right, left, above, below, then the diagonals.
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 DISTANCES = (8.0, 16.0, 28.0)
+FAR = 1e5  # pixels: beyond any page, where numbers are absurd
 CURVE_COST, DISTANCE_COST = 4.0, 2.0
 
 
@@ -66,6 +67,7 @@ def _dense(line: F64, step: float = 4.0) -> F64:
     """Points every 4 pixels along a line of pixels (P, 2)."""
     if len(line) < 2:
         return line
+    line = line.clip(-FAR, FAR)
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     at = np.arange(0, along[-1] + step, step)
     return np.stack([np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1])], axis=1)
