@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -119,3 +120,51 @@ def rewrite_meta(run: Run) -> Callable[..., None]:
         run.write(dataclasses.replace(records, meta=meta))
 
     return change
+
+
+def write_net(path: Path, seed: int, **metadata: str) -> Path:
+    """A linear classifier of 6 numbers into 4 classes as an ONNX file."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, numbers = onnx.helper, onnx.TensorProto.FLOAT
+    weights = np.random.default_rng(0).standard_normal((6, 4))
+    weights += 0.4 * seed * np.random.default_rng(seed).standard_normal((6, 4))
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "W"], ["y"])],
+        "net",
+        [helper.make_tensor_value_info("x", numbers, ["N", 6])],
+        [helper.make_tensor_value_info("y", numbers, ["N", 4])],
+        [onnx.numpy_helper.from_array(weights.astype(np.float32), "W")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture
+def net() -> Callable[..., Path]:
+    return write_net
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``small.onnx``, ``big.onnx``, ``data.npz``, the run ``run`` and the cascade ``cascade``."""
+    from pilotfish.recording import RecordOptions, record
+
+    folder = tmp_path_factory.mktemp("made")
+    models = [f"onnx:{write_net(folder / f'{name}.onnx', seed)}" for name, seed in (("small", 1), ("big", 0))]
+    x = np.random.default_rng(3).standard_normal((60, 6)).astype(np.float32)
+    label = (x @ np.random.default_rng(0).standard_normal((6, 4))).argmax(1)
+    np.savez(folder / "data.npz", x=x, label=label, class_names=np.array(list("abcd")))
+    options = RecordOptions(timing=False, batch_size=8)
+    record(f"arrays:{folder}/data.npz", models, folder / "run", options=options)
+    tune(Run(folder / "run"), models, max_drop=0.05, holdout=0).save(folder / "cascade")
+    return folder
+
+
+@pytest.fixture
+def runnable(made: Path, tmp_path: Path) -> Path:
+    """A copy of that folder's cascade, which runs."""
+    shutil.copytree(made / "cascade", tmp_path / "runnable")
+    return tmp_path / "runnable"

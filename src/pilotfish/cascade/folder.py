@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args, get_type_hints
@@ -19,6 +18,7 @@ from pilotfish.cascade.score_file import FILE_NAME as SCORES_FILE
 from pilotfish.cascade.score_file import read_scores, save_parameters, scores_document
 from pilotfish.errors import ArtefactError
 from pilotfish.files import read_json, write_json
+from pilotfish.records import MAX_COST
 
 SCHEMA_VERSION = 2
 READS = (1, 2)  # version 1 had one plain score for all stages
@@ -204,7 +204,7 @@ def _stage(entry: dict[str, Any], where: str) -> Stage:
     _expect(stage.costs, dict, "costs")
     for key, cost in stage.costs.items():
         _expect(cost, int | float, f"cost {key[:60]!r}")
-        if not (math.isfinite(cost) and cost >= 0):
+        if not 0 <= cost <= MAX_COST:
             raise ValueError(f"cost {key[:60]!r} is {cost}, no finite number of at least 0")
     if stage.n_classes is not None and stage.n_classes < 1:
         raise ValueError(f"n_classes is {stage.n_classes}")

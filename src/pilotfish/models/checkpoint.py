@@ -72,7 +72,7 @@ def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model
         if kind in LIBRARIES
         else _small_model(spec, document, device, file)
     )
-    names = document.get("class_names")
+    names = _class_names(document, model.n_classes, path)
     chain, assumed = model.preprocessing, () if document["stated"] is not None else ASSUMED
     if document.get("preprocessing"):
         chain, assumed = Preprocessing.from_json(document["preprocessing"]), ()
@@ -80,11 +80,32 @@ def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model
     return dataclasses.replace(
         model,
         spec=spec.text,
-        class_names=tuple(str(name) for name in names) if names else model.class_names,
+        class_names=names or model.class_names,
         preprocessing=chain,
         assumed=assumed,
         weights=lambda target: _copy(path, target),
     )
+
+
+def _class_names(document: Mapping[str, Any], classes: int | None, path: Path) -> tuple[str, ...] | None:
+    names = document.get("class_names")
+    if names is None or names == [] or names == ():
+        return None
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{path}: its class_names are {str(names)[:60]!r}; expected a list of texts")
+    if classes is not None and len(names) != classes:
+        raise ModelError(f"{path}: {len(names)} class_names for {classes} classes")
+    if any(not _is_unicode(name) for name in names):
+        raise ModelError(f"{path}: its class_names hold text that is no Unicode")
+    return tuple(names)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -222,14 +243,13 @@ def _build(document: Mapping[str, Any], path: Path) -> tuple[Any, tuple[int, ...
     if kind != "small" or name not in small.NETWORKS:
         known = ", ".join(f"small:{n}" for n in small.NETWORKS)
         raise ModelError(
-            f"{path}: unknown architecture {document['architecture']!r}; a checkpoint names one of {known}"
+            f"{path}: unknown architecture {str(document['architecture'])[:80]!r}; a checkpoint names one of {known}"
         )
     try:
         arguments = {key: int(document["arguments"][key]) for key in ARGUMENTS}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: arguments {', '.join(ARGUMENTS)} are needed, found {document.get('arguments')}"
-        ) from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        found = str(document.get("arguments"))[:160]
+        raise ModelError(f"{path}: arguments {', '.join(ARGUMENTS)} are needed, found {found}") from error
     if not all(0 < value <= 65536 for value in arguments.values()):
         raise ModelError(f"{path}: arguments out of range (1 to 65536): {arguments}")
     return small.build(name, **arguments), (1, arguments["side"], arguments["side"])

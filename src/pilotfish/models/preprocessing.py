@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -152,23 +153,26 @@ def _can_run(chain: Preprocessing) -> bool:
     resize = chain.resize if isinstance(chain.resize, tuple) else (chain.resize,) if chain.resize is not None else ()
     sizes = [*(chain.size or ()), *resize]
     numbers = (*chain.mean, *chain.std)
-    sound = all(type(x) in (int, float) and math.isfinite(x) for x in numbers) and isinstance(chain.dtype, str)
-    if chain.kind == "tensor":
-        return sound and all(type(n) is int and 0 < n <= MAX_RESIZE for n in sizes)
-    return (
-        sound
-        and chain.kind == "image"
-        and _is_normal(chain)
-        and chain.interpolation in RESAMPLING
-        and chain.decoder in DECODERS
-        and chain.order in (ORDERS if chain.channels == 3 else ORDERS[:1])
-        and chain.layout in LAYOUTS
-        and chain.channels in (1, 3)
-        and len(chain.std) == chain.channels
-        and (chain.size is None or len(chain.size) == 2)
-        and (not isinstance(chain.resize, tuple) or len(chain.resize) == 2)
+    sound = (
+        all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
+        and re.fullmatch(r"[a-z0-9_]{1,20}", chain.dtype) is not None
         and all(type(n) is int and 0 < n <= MAX_RESIZE for n in sizes)
         and all(n <= MAX_SIZE for n in chain.size or ())
+    )
+    return sound and (
+        chain.kind == "tensor"
+        or (
+            chain.kind == "image"
+            and _is_normal(chain)
+            and chain.interpolation in RESAMPLING
+            and chain.decoder in DECODERS
+            and chain.order in (ORDERS if chain.channels == 3 else ORDERS[:1])
+            and chain.layout in LAYOUTS
+            and chain.channels in (1, 3)
+            and len(chain.std) == chain.channels
+            and (chain.size is None or len(chain.size) == 2)
+            and (not isinstance(chain.resize, tuple) or len(chain.resize) == 2)
+        )
     )
 
 
@@ -177,7 +181,7 @@ def _is_normal(chain: Preprocessing) -> bool:
     with np.errstate(all="ignore"):
         std = np.asarray(chain.std, np.float32)
         offset = np.asarray(chain.mean, np.float32) / std if len(chain.mean) == len(chain.std) else np.float32(np.nan)
-        return bool(np.isfinite(1 / (255 * std)).all() and np.isfinite(offset).all())
+        return bool(all(np.isfinite(numbers).all() for numbers in (std, 1 / (255 * std), offset)))
 
 
 AS_IT_IS = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())

@@ -80,7 +80,7 @@ def parse_spec(text: str) -> ModelSpec:
     if not colon or kind not in KINDS:
         forms = ", ".join(form for form, _ in FORMS)
         hint = f"; {nearest(kind, KINDS)}" if colon else ""
-        raise ModelError(f"cannot read the model name {text!r}{hint}; forms: {forms}")
+        raise ModelError(f"cannot read the model name {text[:200]!r}{hint}; forms: {forms}")
     name, mark, query = rest.partition("?")
     size: int | tuple[int, int] | None = None
     if kind != "python" and (match := re.fullmatch(r"(.+)@([0-9]+)", name)):

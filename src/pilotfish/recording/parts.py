@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pilotfish.errors import RecordsError
 from pilotfish.files import atomic_path, parse_json, read_json, unwritable, write_json
-from pilotfish.records import Failure, Records, RecordsMeta
+from pilotfish.records import MAX_COST, Failure, Records, RecordsMeta
 from pilotfish.records.parquet import to_table, write_tables
 
 NAME = re.compile(r"part-(\d{12})-(\d{12})\.parquet")
@@ -143,13 +143,13 @@ class Parts:
     def _footer(self, path: Path) -> Any:
         try:
             return pq.read_metadata(path)
-        except (pa.ArrowException, OSError) as error:  # Thrift's errors come as OSError
+        except (pa.ArrowException, OSError, UnicodeError) as error:  # Thrift's errors come as OSError
             raise self._damaged(error) from error
 
     def _table(self, path: Path, columns: list[str]) -> pa.Table:
         try:
             return pq.read_table(path, columns=columns, partitioning=None)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeError) as error:
             raise self._damaged(error) from error
 
     def _failures(self, path: Path) -> list[Failure]:
@@ -185,13 +185,13 @@ def _shared_schema(files: list[Path]) -> pa.Schema:
 def _is_plan(plan: dict[str, Any]) -> bool:
     """Whether *plan* holds what a recording goes on with, each of its type."""
     size = plan.get("batch_size")
-    costs, notes = plan.get("costs"), plan.get("cost_notes")
+    costs, notes = plan.get("costs"), [plan.get("cost_notes"), plan.get("notes", [])]
     return (
         type(size) is int
         and 1 <= size <= MAX_BATCH
         and all(isinstance(plan.get(key), dict) for key in ("identity", "costs", "timing"))
-        and isinstance(notes, list)
-        and all(isinstance(note, str) for note in notes)
+        and re.fullmatch(r"auto|full|top[0-9]{1,5}", str(plan.get("store"))) is not None
+        and all(isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in notes)
         and isinstance(costs, dict)
-        and all(type(cost) in (int, float) and cost >= 0 for cost in costs.values())
+        and all(type(cost) in (int, float) and 0 <= cost <= MAX_COST for cost in costs.values())
     )

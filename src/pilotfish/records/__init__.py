@@ -6,10 +6,11 @@ from pilotfish.records.compare import Compared, compare, fair_table
 from pilotfish.records.groups import GroupBy, groups_by
 from pilotfish.records.importers import import_file
 from pilotfish.records.outputs import Outputs, from_logits, from_probabilities
-from pilotfish.records.records import NO_LABEL, Failure, Records, RecordsMeta
+from pilotfish.records.records import MAX_COST, NO_LABEL, Failure, Records, RecordsMeta
 from pilotfish.records.run import Run, open_run
 
 __all__ = [
+    "MAX_COST",
     "NO_LABEL",
     "Compared",
     "Failure",

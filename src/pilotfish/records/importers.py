@@ -20,7 +20,7 @@ from pilotfish.records.cells import confidences, first_numbers, values_of, whole
 from pilotfish.records.class_numbers import numbered
 from pilotfish.records.groups import GroupBy, import_groups
 from pilotfish.records.outputs import Outputs
-from pilotfish.records.records import NO_LABEL, Records, RecordsMeta, check, string_ids
+from pilotfish.records.records import MAX_COST, NO_LABEL, Records, RecordsMeta, check, string_ids
 from pilotfish.records.roles import NPZ_ARRAYS, NamedArrays, Parsed, assigned
 from pilotfish.records.tabular import TABULAR, read_tabular
 from pilotfish.records.truth import truth_for
@@ -92,8 +92,10 @@ def import_file(
 def checked_costs(costs: Mapping[str, float]) -> dict[str, float]:
     """Costs as floats; UsageError for one that is not a finite number >= 0."""
     for key, value in costs.items():
-        if not key or not np.isfinite(value) or value < 0:
-            raise UsageError(f"cost {key!r} is {value}; a cost is a finite number of at least 0")
+        if not key or not 0 <= value <= MAX_COST:
+            raise UsageError(
+                f"cost {key!r} is {value}; a cost is a finite number of at least 0 (and {MAX_COST:g} at most)"
+            )
     return {key: float(value) for key, value in costs.items()}
 
 

@@ -20,6 +20,7 @@ from pilotfish.reading.columns import unread_note
 from pilotfish.records.outputs import Outputs
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
 from pilotfish.records.records import (
+    MAX_COST,
     NO_LABEL,
     SCHEMA_VERSION,
     Failure,
@@ -270,8 +271,8 @@ def _checked(meta: RecordsMeta) -> RecordsMeta:
     if not all(isinstance(text, str) for failure in meta.failures for text in (failure.id, failure.reason)):
         raise TypeError("the id or the reason of a failure is no text")
     for key, cost in meta.costs.items():
-        if not (np.isfinite(cost) and cost >= 0):
-            raise ValueError(f"cost {key!r} is {cost}; a cost is a finite number of at least 0")
+        if not 0 <= cost <= MAX_COST:
+            raise ValueError(f"cost {key[:60]!r} is {cost}; a cost is a finite number of at least 0")
     return meta
 
 

@@ -293,7 +293,7 @@ def _answer(name: str, i: int, row: int, found: Answers, artefact: Artefact) -> 
     return Answer(
         input=name,
         prediction=prediction,
-        name=names[prediction] if names and prediction < len(names) else None,
+        name=names[prediction] if names and 0 <= prediction < len(names) else None,
         confidence=float(found.confidence[i]),
         stage=stage,
         error=None,

@@ -109,6 +109,8 @@ class State:
             raise ValueError("the samples that reach its stage are damaged")
         if not 0 <= self.current <= self.stages or (self.stage < -1).any() or (self.stage >= self.stages).any():
             raise ValueError("it names stages that there are not")
+        if (self.prediction[self.stage >= 0] < 0).any():
+            raise ValueError("it names classes that there are not")
         if any(((one < 0) | (one >= self.n)).any() for one in (reached, rows)):
             raise ValueError("it names samples that there are not")
         for outputs in self.memory.kept:

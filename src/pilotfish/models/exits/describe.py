@@ -140,7 +140,7 @@ def build(description: Description, weights: str | None = None) -> ExitNetwork:
 
         return join_exits(_saver(description), backbone, exits, shape, Bus(**description.joint), classes)
     except TypeError as error:
-        raise ModelError(f"exits cannot be attached: {error}") from error
+        raise ModelError(f"exits cannot be attached: {str(error)[:160]}") from error
 
 
 def _saver(description: Description) -> nn.Module:
