@@ -49,7 +49,8 @@ def test_parts_are_not_kept_through_a_link(made: Path, precious: Path, tmp_path:
 def test_leftovers_are_not_removed_through_a_link(made: Path, precious: Path, tmp_path: Path) -> None:
     record(f"arrays:{made}/data.npz", f"onnx:{made}/small.onnx", tmp_path / "run", alias="m", options=OPTIONS)
     (tmp_path / "run" / "m.val.parts").symlink_to(precious)
-    record(f"arrays:{made}/data.npz", f"onnx:{made}/small.onnx", tmp_path / "run", alias="m", options=OPTIONS)
+    with pytest.raises(RecordsError, match="is a link"):
+        record(f"arrays:{made}/data.npz", f"onnx:{made}/small.onnx", tmp_path / "run", alias="m", options=OPTIONS)
     assert untouched(precious)
 
 

@@ -44,10 +44,7 @@ class Parts:
         its parts are overwritten and deleted."""
         import fcntl
 
-        if self.folder.is_symlink():
-            raise RecordsError(
-                f"{self.folder} is a link; recordings are not kept through links: remove it, or use --as"
-            )
+        self._refuse_link()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -65,8 +62,15 @@ class Parts:
         finally:
             os.close(handle)
 
+    def _refuse_link(self) -> None:
+        if self.folder.is_symlink():
+            raise RecordsError(
+                f"{self.folder} is a link; recordings are not kept through links: remove it, or use --as"
+            )
+
     def plan(self) -> dict[str, Any] | None:
         """What an earlier start of this recording set out to do, or None. RecordsError for a damaged plan."""
+        self._refuse_link()
         path = self.folder / PLAN
         if not path.is_file():
             return None
