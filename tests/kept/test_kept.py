@@ -19,7 +19,7 @@ TUNED = {
     "small": {"max_drop": 0.02},
     "soft": {"max_drop": 0.05},
     "learned": {"max_drop": 0.02, "score": "learned_right"},
-    "pcee": {"max_drop": 0.2, "method": "pcee"},
+    "pcee": {"max_drop": "20%", "method": "pcee"},
     "certified": {"max_drop": 0.08, "guarantee": 0.9},
 }
 

@@ -1,4 +1,4 @@
-"""A sample that breaks the model costs its own row; a batch that does not fit is cut; content is hashed as it is read."""
+"""A sample that breaks the model costs its own row; a batch that does not fit is cut; samples are hashed as read."""
 
 from __future__ import annotations
 
