@@ -62,6 +62,11 @@ def accuracy(run: Path, result: RecordResult) -> float:
     return float((found.outputs.prediction == found.label).mean())
 
 
+def about(notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that are about preprocessing."""
+    return tuple(note for note in notes if "preprocessing" in note or "as they are" in note)
+
+
 def advised(notes: tuple[str, ...]) -> str:
     """The model's name in the note that names a better one."""
     [note] = [note for note in notes if "record with" in note]
@@ -93,7 +98,7 @@ def test_nobody_is_talked_out_of_what_is_right_or_of_what_makes_no_difference(fo
     weights, bias = nearest(by_hand(MEAN, STD), folder)
     path = linear_onnx(tmp_path / "right.onnx", weights, bias, ("N", 3, SIDE, SIDE))
     [found] = record(f"folder:{folder}", f"onnx:{path}", tmp_path / "run", options=OPTIONS)
-    assert [note.partition(":")[0] for note in found.notes] == ["preprocessing assumed"]
+    assert [note.partition(":")[0] for note in about(found.notes)] == ["preprocessing assumed"]
     data = load_data(f"folder:{folder}")
     labels = np.asarray(data.labels)
     for seed in range(4):
@@ -109,7 +114,7 @@ def test_nothing_is_said_of_what_is_stated(stated: str, folder: Path, tmp_path: 
     weights, bias = nearest(by_hand(scale=255), folder)
     path = linear_onnx(tmp_path / "net.onnx", weights, bias, ("N", 3, SIDE, SIDE))
     [found] = record(f"folder:{folder}", f"onnx:{path}?{stated}", tmp_path / "run", options=OPTIONS)
-    assert found.notes == ()
+    assert about(found.notes) == ()
 
 
 def test_few_labels_and_none_decide_nothing(folder: Path, tmp_path: Path) -> None:
@@ -138,7 +143,7 @@ def test_an_interrupted_recording_keeps_what_was_found_when_it_began(
     monkeypatch.setattr("pilotfish.recording.planned.preprocessing_notes", lambda *_: pytest.fail("checked twice"))
     [found] = record(f"folder:{folder}", name, tmp_path / "run", options=OPTIONS)
     assert advised(found.notes) == f"{name}?scale=0..255"
-    assert Run(tmp_path / "run").read(name).meta.notes == found.notes
+    assert set(Run(tmp_path / "run").read(name).meta.notes) <= set(found.notes)
 
 
 @pytest.mark.parametrize("assumed", [ASSUMED, ("crop", "channels"), ("mean", "std"), ("std", "channels"), ("crop",)])
@@ -170,11 +175,11 @@ def test_pictures_that_go_in_as_arrays_are_said(folder: Path, tmp_path: Path, mo
     (tmp_path / "as_arrays.py").write_text("def f(batch): return batch.reshape(len(batch), -1)[:, :6] * 2.0 - 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)
     [found] = record(f"folder:{folder}", "python:as_arrays:f", tmp_path / "run", options=OPTIONS)
-    assert found.notes[0].startswith("pictures are given as they are: pixels from 0 to 255 of shape (40, 40, 3)")
+    assert about(found.notes)[0].startswith("pictures are given as they are: pixels from 0 to 255 of shape (40, 40, 3)")
     [found] = record(
         f"folder:{folder}", "python:as_arrays:f?size=8&scale=0..1&crop=1", tmp_path / "run", options=OPTIONS
     )
-    assert found.notes == ()
+    assert about(found.notes) == ()
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 256.0])
