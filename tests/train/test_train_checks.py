@@ -264,7 +264,7 @@ def test_a_router_records_its_base_beside_it(trained: Path, tmp_path: Path) -> N
     )  # fmt: skip
     router, base = found.records
     assert router.n == base.n
-    tuning = pilotfish.tune(tmp_path / "run", [router.model, base.model], max_drop=0.5, holdout=0)
+    tuning = pilotfish.tune(tmp_path / "run", [router.model, base.model], max_drop="50%", holdout=0)
     assert tuning.calibration.cost < tuning.calibration.base_cost
 
 

@@ -247,7 +247,7 @@ def test_msdnet_trains_and_is_recorded(tmp_path: Path) -> None:
     found = train_msdnet(config, "digits:train", tmp_path, size=16, recipe=recipe, run=tmp_path / "run")
     assert [r.model for r in found.records] == ["msdnet#1", "msdnet#2"]
     assert found.accuracy[-1] > 0.3
-    tuning = pilotfish.tune(tmp_path / "run", ["msdnet#1", "msdnet#2"], max_drop=0.1, holdout=0)
+    tuning = pilotfish.tune(tmp_path / "run", ["msdnet#1", "msdnet#2"], max_drop="10%", holdout=0)
     answers = pilotfish.Cascade.load(tuning.save(tmp_path / "cascade")).predict(VAL)
     assert all(answer.error is None for answer in answers)
 
