@@ -187,6 +187,7 @@ def _misfit(own: Mapping[str, Any], file: WeightsFile, fits: list[_Fit]) -> str:
         return (
             f"it is headless: its classifier ({_listed(fit.missing)}) is missing, and what a network without one "
             "answers are features; use weights that were saved with a classifier"
+            + (f" (beside the network: {_listed(fit.beside)})" if fit.beside else "")
         )
     lacks = f"lacks {len(fit.missing)} of the model's {len(own)} tensors{_behind_text(fit)} ({_listed(fit.missing)})"
     has = f"has {len(fit.extra)} tensors that the model does not know, {_listed(fit.extra)}"
@@ -211,7 +212,7 @@ def _put(module: torch.nn.Module, state: Mapping[str, torch.Tensor], where: str)
         if getattr(module, name, None) is not None and not any(key.startswith(f"{name}.") for key in state):
             setattr(module, name, None)
     own = module.state_dict()
-    for name, tensor in sorted(state.items()):
+    for name, tensor in sorted(state.items(), key=lambda item: ("pos" not in item[0], item[0])):
         if tensor.shape != own[name].shape:
             advice = "; the weights are of another input size, write NAME@SIZE" if "pos" in name else ""
             raise ModelError(

@@ -53,7 +53,9 @@ def read_weights(path: Path) -> WeightsFile:
         raise ModelError(f"{path}: no such weights file; expected .safetensors, .pt or .pth")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ModelError(f"{path}: unknown kind of weights file {path.suffix}; expected .safetensors, .pt or .pth")
+        raise ModelError(
+            f"{path}: unknown kind of weights file {path.suffix or path.name!r}; expected .safetensors, .pt or .pth"
+        )
     if suffix == ".safetensors":
         return _safetensors(path)
     loaded = _unpickled(path)
