@@ -105,7 +105,7 @@ def test_a_network_without_a_classifier_is_refused_before_anything_is_downloaded
     ("file", "content", "said"),
     [
         ("absent.safetensors", None, "no such weights file"),
-        ("w.npz", b"x", "unknown kind of weights file .npz"),
+        ("w.npz", b"x", "unknown kind of weights file '.npz'"),
         ("w.safetensors", b"garbage", "not a readable safetensors file"),
         ("w.pth", b"garbage", "refused, it holds more than tensors or is damaged"),
     ],

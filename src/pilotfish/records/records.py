@@ -17,7 +17,7 @@ from pilotfish.records.parquet_size import check_decoded
 
 SCHEMA_VERSION = 1
 NO_LABEL = -1
-MAX_COST = 1e30  # per sample, in any unit: sums over all samples stay numbers
+MAX_COST = 1e300  # per sample, in any unit: sums over all samples stay numbers
 MOST_TEXT = 2**31 - 1
 """Bytes of all ids: beyond it they are no one array of strings."""
 
