@@ -10,7 +10,8 @@ from pilotfish.cascade import given_drop, given_share
 from pilotfish.plan.analysis import Analysis
 from pilotfish.plan.analysis import analyse as _analyse
 from pilotfish.plan.find_chains import ChainRanking, find_chains
-from pilotfish.plan.savers import SaverRanking, rank_savers
+from pilotfish.plan.saver_ranking import SaverRanking
+from pilotfish.plan.savers import rank_savers
 from pilotfish.plan.shortlist import Shortlist
 from pilotfish.plan.shortlist import shortlist as _shortlist
 from pilotfish.plan.tune import tune as _tune

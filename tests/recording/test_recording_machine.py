@@ -42,7 +42,7 @@ def test_the_machine_is_kept_and_another_one_is_said(
     [again] = record(data, NAME, tmp_path / "run")
     assert (again.skipped, again.notes) == (True, first.notes)
     monkeypatch.setattr(
-        importlib.import_module("pilotfish.recording.record"), "device_name", lambda _: "cpu, Another One, 64 cores"
+        importlib.import_module("pilotfish.recording.finished"), "device_name", lambda _: "cpu, Another One, 64 cores"
     )
     [elsewhere] = record(data, NAME, tmp_path / "run")
     [note] = [note for note in elsewhere.notes if note not in first.notes]

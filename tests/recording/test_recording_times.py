@@ -108,5 +108,7 @@ def test_the_best_saver_depends_on_the_scenario(tmp_path: Path) -> None:
     other = Run(tmp_path / "times")
     assert rank_savers(other, "base", cost="ms@cuda-b1").best == "small"
     assert rank_savers(other, "base", cost="ms@cuda-b512").best == "wide"
-    with pytest.raises(RecordsError, match=r"no cost 'ms@gpu-b1' in its records; there are ms@cuda-b1, ms@cuda-b512, macs"):
+    with pytest.raises(
+        RecordsError, match=r"no cost 'ms@gpu-b1' in its records; there are ms@cuda-b1, ms@cuda-b512, macs"
+    ):
         rank_savers(other, "base", cost="ms@gpu-b1")

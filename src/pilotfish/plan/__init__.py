@@ -4,7 +4,8 @@ from pilotfish.plan.analysis import Analysis, analyse
 from pilotfish.plan.find_chains import ChainRanking, find_chains
 from pilotfish.plan.methods import METHODS
 from pilotfish.plan.rank_pool import PoolRanking, rank_pool
-from pilotfish.plan.savers import SaverRanking, SaverResult, r_match, rank_savers
+from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
+from pilotfish.plan.savers import r_match, rank_savers
 from pilotfish.plan.shortlist import Shortlist, shortlist
 from pilotfish.plan.sweep import PairPath, sweep
 from pilotfish.plan.tune import tune

@@ -9,11 +9,11 @@ import numpy as np
 
 from pilotfish.cascade import Performance, Rule, make_budget
 from pilotfish.errors import RecordsError
+from pilotfish.plan.candidates import find_candidates
 from pilotfish.plan.chains import ChainSearch, FoundChain, search_chains
 from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.evidence import StageScores, stage_scores
 from pilotfish.plan.holdout import split_rows
-from pilotfish.plan.savers import find_candidates
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import budget_missed
 from pilotfish.records import GroupBy, Run, compare, is_bad_base, notes_on_chance

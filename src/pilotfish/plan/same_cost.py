@@ -10,6 +10,7 @@ from typing import Any
 from pilotfish.errors import RecordsError
 from pilotfish.plan.costs import common_keys
 from pilotfish.records import RecordsMeta
+from pilotfish.text import examples, listed
 
 Metas = Mapping[str, RecordsMeta]
 FACTS = ("backend", "threads", "cores")
@@ -53,8 +54,7 @@ def cost_keys(wanted: str, known: Iterable[str], most: int = 8) -> str:
     keys = sorted(known)
     like = difflib.get_close_matches(wanted, keys, n=3, cutoff=0.6)
     ordered = [*like, *(key for key in keys if key not in like)]
-    shown = ", ".join(ordered[:most]) + (", …" if len(ordered) > most else "")
-    return f"there are {shown}" if ordered else "there are none"
+    return f"there are {examples(ordered, most)}" if ordered else "there are none"
 
 
 def side_keys(metas: Metas, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -127,8 +127,8 @@ def _time_notes(metas: Metas, names: Sequence[str], cost: str) -> list[str]:
     if (by_hand := [name for name in names if name not in known]) and known:
         one = next(iter(known))
         notes.append(
-            f"{cost} of {_some(by_hand)} was given by hand, that of {one} was measured on {_said(metas[one], cost)}: "
-            "they compare only if they are of the same machine and batch size"
+            f"{cost} of {listed(by_hand, 4)} was given by hand, that of {one} was measured on {_said(metas[one], cost)}"
+            ": they compare only if they are of the same machine and batch size"
         )
     for fact in FACTS:
         notes += _differing(cost, fact, {name: t[fact] for name, t in known.items() if fact in t})
@@ -227,7 +227,3 @@ def _published(meta: RecordsMeta) -> Iterable[float]:
     table, stems, sizes = read_published(), _stems(meta), _sizes(meta)
     rows = [k for k, model in enumerate(table.models) if _stem(model) in stems]
     return [float(table.macs[k]) for k in rows if not sizes or int(table.img_size[k]) in sizes]
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

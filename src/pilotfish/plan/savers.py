@@ -10,103 +10,21 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import Budget, Rule, grouped_interval, make_budget, paired_interval, to_json
-from pilotfish.errors import RecordsError, UsageError
+from pilotfish.errors import UsageError
+from pilotfish.plan.candidates import find_candidates
 from pilotfish.plan.certificate import Promise, certify
 from pilotfish.plan.costs import delta_cost
 from pilotfish.plan.evidence import stage_scores
 from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_rows
 from pilotfish.plan.methods import PathMethod, chosen_saver_point, path_method
 from pilotfish.plan.path import threshold_path
-from pilotfish.plan.same_cost import check_cost, cost_keys, side_keys
+from pilotfish.plan.same_cost import side_keys
+from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import MISSED, SLACK
 from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, is_bad_base, notes_on_chance
-from pilotfish.scores import ExitScore, can_score, check_name, compute, to_shown
-
-
-@dataclass(frozen=True)
-class SaverResult:
-    """One candidate saver.
-
-    exit_ratio  r_match, the largest share it can answer within the drop
-    threshold   the exit threshold as people read it (a probability for max_prob)
-    cost_ratio  C_S / C_B, None without costs
-    delta_cost  ΔC = C_S / C_B - r_match; below 0 is a saving
-    accuracy    of the saver alone, on the samples that were used
-    held_out    exit ratio, ΔC, drop and its 95 % interval on the held-out samples, when some were held out
-    certified   exit ratio, ΔC, threshold and bound that hold for all savers at once with the confidence asked for
-    n           the samples that ``exit_ratio`` and ``accuracy`` are of: those that saver and base share
-    base_accuracy  of the base on the same samples
-    comparable  False where so many of the base's samples are missing that it ranks after the others, and is never best
-    """
-
-    saver: str
-    exit_ratio: float
-    threshold: float
-    cost_ratio: float | None
-    delta_cost: float | None
-    accuracy: float
-    held_out: dict[str, Any] | None = None
-    certified: dict[str, Any] | None = None
-    n: int | None = None
-    base_accuracy: float | None = None
-    comparable: bool = True
-
-
-@dataclass(frozen=True)
-class SaverRanking:
-    """Candidates for one base, best first. ``best`` is None when no saver saves anything: run the base alone."""
-
-    base: str
-    cost: str
-    n: int
-    best: str | None
-    savers: tuple[SaverResult, ...]
-    base_accuracy: float
-    split: str
-    score: str
-    method: str
-    max_drop: float
-    holdout: float
-    reference: str
-    notes: tuple[str, ...] = ()
-    guarantee: dict[str, Any] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The document of ``pilotfish savers --json``."""
-        rows = [
-            {
-                "saver": s.saver,
-                "exit_ratio": s.exit_ratio,
-                "threshold": to_json(s.threshold),
-                "cost_ratio": s.cost_ratio,
-                "delta_cost": s.delta_cost,
-                "accuracy": s.accuracy,
-                "held_out": s.held_out,
-                "certified": s.certified,
-                "n": s.n,
-                "base_accuracy": s.base_accuracy,
-                "comparable": s.comparable,
-            }
-            for s in self.savers
-        ]
-        return {
-            "base": self.base,
-            "cost": self.cost,
-            "n": self.n,
-            "best": self.best,
-            "savers": rows,
-            "base_accuracy": self.base_accuracy,
-            "split": self.split,
-            "score": self.score,
-            "method": self.method,
-            "max_drop": self.max_drop,
-            "holdout": self.holdout,
-            "reference": self.reference,
-            "guarantee": self.guarantee,
-            "notes": list(self.notes),
-        }
+from pilotfish.scores import ExitScore, check_name, compute, to_shown
 
 
 def rank_savers(
@@ -197,51 +115,6 @@ def rank_savers(
             **({} if table.groups is None else {"groups": len(np.unique(table.groups[parts.certify]))}),
         },
     )
-
-
-def find_candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[str], list[str]]:
-    metas = {meta.model: meta for meta in run.metas(split)}
-    if base not in metas:
-        run.read(base, split)  # raises the error that lists what there is
-    base_cost = metas[base].costs.get(cost)
-    if base_cost is None and cost != "macs":
-        known = sorted({key for meta in metas.values() for key in meta.costs})
-        raise RecordsError(f"{base} has no cost {cost!r} in its records; {cost_keys(cost, known)}")
-    names, dearer = [], []
-    # of all, not of the candidates alone: a cost in another unit is what makes a model no candidate
-    notes = check_cost(metas, [*(name for name in metas if name != base), base], cost)
-    for name, meta in metas.items():
-        its_cost = meta.costs.get(cost)
-        if name == base:
-            continue
-        if base_cost is not None and its_cost is not None and its_cost >= base_cost:
-            dearer.append(name)
-            continue
-        if base_cost is not None and its_cost is None:
-            notes.append(f"{name} has no cost {cost!r}; it is ranked by exit ratio, after the others")
-        names.append(name)
-    if base_cost is None:
-        notes.append(f"{base} has no cost {cost!r}; savers are ranked by exit ratio")
-    mixed = [name for name in dearer if _imported(metas[name]) is not _imported(metas[base])]
-    notes += [
-        f"{name} ({cost} {metas[name].costs[cost]:.4g}) does not cost less than {base} ({base_cost:.4g}) and so is no "
-        "saver; one was recorded and one imported: are both in the same unit?"
-        for name in mixed
-    ]
-    if not names and dearer and not mixed:
-        least = min(dearer, key=lambda name: metas[name].costs[cost])
-        notes.append(
-            f"no model costs less than {base} ({cost} {base_cost:.4g}); the cheapest other is {least} "
-            f"({metas[least].costs[cost]:.4g})"
-        )
-    kept = [name for name in names if can_score(run.read(name, split).outputs)]
-    if left_out := [name for name in names if name not in kept]:
-        notes.append(f"without a confidence, and so left out: {', '.join(left_out)}")
-    return kept, notes
-
-
-def _imported(meta: RecordsMeta) -> bool:
-    return meta.source.startswith("imported")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pilotfish.errors import RecordsError
-from pilotfish.files import atomic_path, decode_name, parse_json
+from pilotfish.files import atomic_path, decode_name
 from pilotfish.reading.columns import unread_note
+from pilotfish.records.metadata import decode_meta, encode_meta, first_line
 from pilotfish.records.outputs import Outputs
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
-from pilotfish.records.records import (
-    MAX_COST,
-    NO_LABEL,
-    SCHEMA_VERSION,
-    Failure,
-    Records,
-    RecordsMeta,
-    check,
-    string_ids,
-)
+from pilotfish.records.records import NO_LABEL, Records, RecordsMeta, check, string_ids
 
 META_KEY = b"pilotfish"
-MAX_META_BYTES = 64 * 2**20
-_META_TYPES: dict[Any, tuple[str, ...]] = {
-    str: ("model", "split", "source"),
-    str | None: ("spec", "weights_hash", "preprocessing_hash", "store", "created", "backbone", "file"),
-    int | None: ("n_classes", "position"),
-    tuple | None: ("class_names",),
-    Mapping | None: ("preprocessing",),
-    Mapping: ("data", "timing", "versions"),
-}
 PLANNING_COLUMNS = (
     "id",
     "label",
@@ -151,7 +133,7 @@ def read_records(path: Path, columns: Sequence[str] = PLANNING_COLUMNS) -> Recor
             check_parquet(str(path), file.metadata, wanted, RecordsError)
             table = file.read(wanted)
         except (pa.ArrowException, OSError, UnicodeError) as error:
-            raise RecordsError(f"{path}: damaged Parquet file ({_first_line(error)}); record it again") from error
+            raise RecordsError(f"{path}: damaged Parquet file ({first_line(error)}); record it again") from error
     return check(from_table(table, meta))
 
 
@@ -163,7 +145,7 @@ def read_column(path: Path, name: str) -> pa.Array | None:
         try:
             return _texts_in(file.read([name]), name, str(path))
         except (pa.ArrowException, OSError, UnicodeError) as error:
-            raise RecordsError(f"{path}: damaged Parquet file ({_first_line(error)}); record it again") from error
+            raise RecordsError(f"{path}: damaged Parquet file ({first_line(error)}); record it again") from error
 
 
 def read_meta(path: Path) -> RecordsMeta:
@@ -184,7 +166,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError as error:
         raise RecordsError(f"{path}: no such records file") from error
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise RecordsError(f"{path}: not a readable Parquet file ({_first_line(error)})") from error
+        raise RecordsError(f"{path}: not a readable Parquet file ({first_line(error)})") from error
     with source:
         yield file
 
@@ -200,41 +182,6 @@ def _meta_in(file: pq.ParquetFile, path: Path) -> RecordsMeta:
     return decode_meta(found[META_KEY], fallback, str(path))
 
 
-def encode_meta(meta: RecordsMeta) -> bytes:
-    """Metadata as UTF-8 JSON, with the schema's version."""
-    document = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(meta)}
-    return json.dumps(document, ensure_ascii=False).encode()
-
-
-def decode_meta(text: bytes, fallback: dict[str, str], where: str) -> RecordsMeta:
-    """Metadata from JSON. Unknown keys are left alone, so later minor versions stay readable."""
-    if len(text) > MAX_META_BYTES:
-        raise RecordsError(f"{where}: {len(text):,} bytes of metadata, more than the {MAX_META_BYTES:,} allowed")
-    try:
-        document = parse_json(text)
-        version = document.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
-            raise RecordsError(
-                f"{where}: records of schema version {version}, this Pilotfish reads version {SCHEMA_VERSION}"
-            )
-        known = {f.name for f in dataclasses.fields(RecordsMeta)}
-        values = {**fallback, **{k: v for k, v in document.items() if k in known}}
-        values["failures"] = tuple(Failure(**f) for f in values.get("failures", ()))
-        values["notes"] = _texts(values.get("notes", ()))
-        if isinstance(names := values.get("class_names"), list):
-            values["class_names"] = tuple(str(name) for name in names)
-        values["costs"] = {str(k): _number(k, v) for k, v in values.get("costs", {}).items()}
-        return _checked(RecordsMeta(**values))
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise RecordsError(f"{where}: damaged metadata ({_first_line(error)})") from error
-
-
-def _number(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"cost {key[:60]!r} is {str(value)[:60]!r}")
-    return float(value)
-
-
 def _texts_in(table: pa.Table, name: str, where: str, missing: str | None = None) -> pa.Array:
     """A column as text; RecordsError for missing values, unless *missing* stands for them."""
     column = table.column(name)
@@ -247,33 +194,6 @@ def _texts_in(table: pa.Table, name: str, where: str, missing: str | None = None
             f"{where}: column {name!r} has {text.null_count} missing values; give each such sample one of its own"
         )
     return string_ids(text if missing is None else pc.fill_null(text, missing))
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
-        raise TypeError(f"notes is {str(value)[:60]!r}")
-    return tuple(value)
-
-
-def _checked(meta: RecordsMeta) -> RecordsMeta:
-    """*meta*, when every value has the type it should; TypeError or ValueError otherwise."""
-    for types, names in _META_TYPES.items():
-        for name in names:
-            value = getattr(meta, name)
-            if isinstance(value, bool) or not isinstance(value, types):
-                raise TypeError(f"{name} is {str(value)[:60]!r}")
-    counts = {"n_classes": meta.n_classes, "position": meta.position, "n in data": meta.data.get("n")}
-    for name, count in counts.items():
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**53):
-            raise ValueError(f"{name} is {str(count)[:60]!r}")
-    if meta.class_names is not None and meta.n_classes not in (None, len(meta.class_names)):
-        raise ValueError(f"{len(meta.class_names)} class_names for {meta.n_classes} classes")
-    if not all(isinstance(text, str) for failure in meta.failures for text in (failure.id, failure.reason)):
-        raise TypeError("the id or the reason of a failure is no text")
-    for key, cost in meta.costs.items():
-        if not 0 <= cost <= MAX_COST:
-            raise ValueError(f"cost {key[:60]!r} is {cost}; a cost is a finite number of at least 0")
-    return meta
 
 
 def _with_log_odds(outputs: Outputs) -> Outputs:
@@ -319,8 +239,3 @@ def _numbers(values: pa.ChunkedArray, dtype: Any, where: str) -> Any:
     with np.errstate(over="ignore"):  # float64 logits beyond float32
         cast = found.astype(dtype, copy=False)
     return cast if flat is array else cast.reshape(rows, -1)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

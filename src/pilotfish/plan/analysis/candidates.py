@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pilotfish.errors import RecordsError, UsageError
-from pilotfish.plan.same_cost import check_cost, cost_keys
+from pilotfish.plan.candidates import metas_of
+from pilotfish.plan.same_cost import check_cost
 from pilotfish.records import Compared, GroupBy, RecordsMeta, Run, compare
 from pilotfish.scores import score
 
@@ -14,13 +15,7 @@ def candidates(
     run: Run, base: str, split: str, cost: str, score_name: str, wanted: Sequence[str] | None = None
 ) -> tuple[list[str], list[str]]:
     """(names, notes): the *wanted* savers, or all that cost less than the base and have the score."""
-    metas = {meta.model: meta for meta in run.metas(split)}
-    if base not in metas:
-        run.read(base, split)  # raises the error that lists what there is
-    base_cost = metas[base].costs.get(cost)
-    if base_cost is None and cost != "macs":
-        known = sorted({key for meta in metas.values() for key in meta.costs})
-        raise RecordsError(f"{base} has no cost {cost!r} in its records; {cost_keys(cost, known)}")
+    metas, base_cost = metas_of(run, base, split, cost)
     if wanted is not None:
         given = _given(run, base, split, score_name, wanted)
         return given, check_cost(metas, [*given, base], cost)

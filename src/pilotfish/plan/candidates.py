@@ -1,0 +1,66 @@
+"""Which models of a run can be savers of a base."""
+
+from __future__ import annotations
+
+from pilotfish.errors import RecordsError
+from pilotfish.plan.same_cost import check_cost, cost_keys
+from pilotfish.records import RecordsMeta, Run
+from pilotfish.scores import can_score
+
+
+def metas_of(run: Run, base: str, split: str, cost: str) -> tuple[dict[str, RecordsMeta], float | None]:
+    """(the metadata of each model of *split*, the cost of *base*: None where ``macs`` are not known).
+
+    RecordsError where there is no such base, and where it lacks a cost that was asked for by name.
+    """
+    metas = {meta.model: meta for meta in run.metas(split)}
+    if base not in metas:
+        run.read(base, split)  # raises the error that lists what there is
+    base_cost = metas[base].costs.get(cost)
+    if base_cost is None and cost != "macs":
+        known = sorted({key for meta in metas.values() for key in meta.costs})
+        raise RecordsError(f"{base} has no cost {cost!r} in its records; {cost_keys(cost, known)}")
+    return metas, base_cost
+
+
+def find_candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[str], list[str]]:
+    """(names, notes): the models that cost less than *base*, or all where costs are unknown, and have a confidence.
+
+    RecordsError as :func:`metas_of` raises it.
+    """
+    metas, base_cost = metas_of(run, base, split, cost)
+    names, dearer = [], []
+    # of all, not of the candidates alone: a cost in another unit is what makes a model no candidate
+    notes = check_cost(metas, [*(name for name in metas if name != base), base], cost)
+    for name, meta in metas.items():
+        its_cost = meta.costs.get(cost)
+        if name == base:
+            continue
+        if base_cost is not None and its_cost is not None and its_cost >= base_cost:
+            dearer.append(name)
+            continue
+        if base_cost is not None and its_cost is None:
+            notes.append(f"{name} has no cost {cost!r}; it is ranked by exit ratio, after the others")
+        names.append(name)
+    if base_cost is None:
+        notes.append(f"{base} has no cost {cost!r}; savers are ranked by exit ratio")
+    mixed = [name for name in dearer if _imported(metas[name]) is not _imported(metas[base])]
+    notes += [
+        f"{name} ({cost} {metas[name].costs[cost]:.4g}) does not cost less than {base} ({base_cost:.4g}) and so is no "
+        "saver; one was recorded and one imported: are both in the same unit?"
+        for name in mixed
+    ]
+    if not names and dearer and not mixed:
+        least = min(dearer, key=lambda name: metas[name].costs[cost])
+        notes.append(
+            f"no model costs less than {base} ({cost} {base_cost:.4g}); the cheapest other is {least} "
+            f"({metas[least].costs[cost]:.4g})"
+        )
+    kept = [name for name in names if can_score(run.read(name, split).outputs)]
+    if left_out := [name for name in names if name not in kept]:
+        notes.append(f"without a confidence, and so left out: {', '.join(left_out)}")
+    return kept, notes
+
+
+def _imported(meta: RecordsMeta) -> bool:
+    return meta.source.startswith("imported")

@@ -1,0 +1,92 @@
+"""What ``savers`` found: each candidate, and their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pilotfish.cascade import to_json
+
+
+@dataclass(frozen=True)
+class SaverResult:
+    """One candidate saver.
+
+    exit_ratio  r_match, the largest share it can answer within the drop
+    threshold   the exit threshold as people read it (a probability for max_prob)
+    cost_ratio  C_S / C_B, None without costs
+    delta_cost  ΔC = C_S / C_B - r_match; below 0 is a saving
+    accuracy    of the saver alone, on the samples that were used
+    held_out    exit ratio, ΔC, drop and its 95 % interval on the held-out samples, when some were held out
+    certified   exit ratio, ΔC, threshold and bound that hold for all savers at once with the confidence asked for
+    n           the samples that ``exit_ratio`` and ``accuracy`` are of: those that saver and base share
+    base_accuracy  of the base on the same samples
+    comparable  False where so many of the base's samples are missing that it ranks after the others, and is never best
+    """
+
+    saver: str
+    exit_ratio: float
+    threshold: float
+    cost_ratio: float | None
+    delta_cost: float | None
+    accuracy: float
+    held_out: dict[str, Any] | None = None
+    certified: dict[str, Any] | None = None
+    n: int | None = None
+    base_accuracy: float | None = None
+    comparable: bool = True
+
+
+@dataclass(frozen=True)
+class SaverRanking:
+    """Candidates for one base, best first. ``best`` is None when no saver saves anything: run the base alone."""
+
+    base: str
+    cost: str
+    n: int
+    best: str | None
+    savers: tuple[SaverResult, ...]
+    base_accuracy: float
+    split: str
+    score: str
+    method: str
+    max_drop: float
+    holdout: float
+    reference: str
+    notes: tuple[str, ...] = ()
+    guarantee: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``pilotfish savers --json``."""
+        rows = [
+            {
+                "saver": s.saver,
+                "exit_ratio": s.exit_ratio,
+                "threshold": to_json(s.threshold),
+                "cost_ratio": s.cost_ratio,
+                "delta_cost": s.delta_cost,
+                "accuracy": s.accuracy,
+                "held_out": s.held_out,
+                "certified": s.certified,
+                "n": s.n,
+                "base_accuracy": s.base_accuracy,
+                "comparable": s.comparable,
+            }
+            for s in self.savers
+        ]
+        return {
+            "base": self.base,
+            "cost": self.cost,
+            "n": self.n,
+            "best": self.best,
+            "savers": rows,
+            "base_accuracy": self.base_accuracy,
+            "split": self.split,
+            "score": self.score,
+            "method": self.method,
+            "max_drop": self.max_drop,
+            "holdout": self.holdout,
+            "reference": self.reference,
+            "guarantee": self.guarantee,
+            "notes": list(self.notes),
+        }

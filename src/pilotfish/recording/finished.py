@@ -1,0 +1,143 @@
+"""Records that are there already: whether they are those that were asked for, and what is added to them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from pilotfish.data import Dataset
+from pilotfish.data.folder import LABELS_FILE
+from pilotfish.errors import RecordsError
+from pilotfish.models import Model
+from pilotfish.models.machine import device_name
+from pilotfish.models.reading import reading_of
+from pilotfish.recording.groups import data_groups
+from pilotfish.recording.labels import Matched
+from pilotfish.recording.options import RecordOptions, RecordResult
+from pilotfish.recording.parts import Parts
+from pilotfish.recording.planned import device_kind, measured_times, timing_facts
+from pilotfish.records import RecordsMeta, Run, judge_records
+from pilotfish.records.groups import now_read
+from pilotfish.records.outputs import I64
+from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
+from pilotfish.records.records import string_ids
+
+
+def finished_records(
+    path: Path,
+    identity: dict[str, Any],
+    run: Run,
+    name: str,
+    data: Dataset,
+    model: Model,
+    matched: Matched,
+    options: RecordOptions,
+) -> RecordResult:
+    """The records in *path*, with what they lack and *options* ask for: costs, times on this device, groups.
+
+    identity  of the recording that was asked for (see ``planned``)
+    matched   the labels of *data* as classes of *model*, as they are read now
+
+    RecordsError where the records are of other data, weights, preprocessing or outputs.
+    """
+    meta = read_meta(path)
+    found = {
+        "weights": meta.weights_hash,
+        "preprocessing": meta.preprocessing_hash,
+        "data": meta.data.get("fingerprint"),
+        "augment": meta.data.get("augment"),
+        "store": meta.store,
+        "outputs": reading_of(meta.spec).identity,
+    }
+    if options.store is None:  # whatever was kept will do
+        found["store"] = identity["store"]
+    if differ := [key for key, value in identity.items() if found[key] != value]:
+        raise RecordsError(
+            f"{path} holds records of other {', '.join(differ)}; replace them with --overwrite, or choose another "
+            "name (--as), split or run"
+        )
+    times, timing = _new_times(meta, data, model, options)
+    costs = {**meta.costs, **times, **options.costs}
+    if costs != dict(meta.costs) or options.group_by is not None:
+        everything = run.read(name, options.split, (*PLANNING_COLUMNS, "logits"))
+        meta = dataclasses.replace(everything.meta, costs=costs, timing=timing)
+        group = everything.group
+        if options.group_by is not None:
+            named = data_groups(data, options.group_by)
+            group = None if named is None else string_ids([named[one] for one in everything.ids.to_pylist()])
+            meta = dataclasses.replace(meta, notes=now_read(meta.notes, LABELS_FILE, str(options.group_by)))
+        run.write(dataclasses.replace(everything, meta=meta, group=group))
+    rows = int(meta.data.get("n", 0)) - len(meta.failures)
+    return RecordResult(
+        run=str(run.path),
+        model=name,
+        split=options.split,
+        n=rows,
+        cost=dict(meta.costs),
+        path=path,
+        failures=meta.failures,
+        started=int(meta.data.get("n", 0)),
+        skipped=True,
+        notes=(
+            *meta.notes,
+            *(_of_another_machine(meta, options.device) if options.timing else ()),
+            *notes_on_labels(run, name, options.split, data, matched.labels),
+        ),
+    )
+
+
+def notes_on_labels(run: Run, name: str, split: str, data: Dataset, expected: I64 | None = None) -> tuple[str, ...]:
+    """Notes on finished records: accuracy no better than chance, and labels that are not those *expected* now."""
+    found = run.read(name, split, ("id", "label", "prediction"))
+    verdict = judge_records(found)
+    said = [] if verdict.note is None else [verdict.note]
+    if expected is not None:
+        place = {key: i for i, key in enumerate(data.ids)}
+        rows = [place.get(key, -1) for key in found.ids.to_pylist()]
+        others = int((expected[rows] != found.label).sum())
+        if others:
+            said.append(
+                f"{others:,} labels of these records are not those that {data.spec} has for this model now; replace "
+                "the records with --overwrite"
+            )
+    return tuple(said)
+
+
+def _new_times(
+    meta: RecordsMeta, data: Dataset, model: Model, options: RecordOptions
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Time per sample on a device that the records know no times of, and how all their times were measured."""
+    kind, timing = device_kind(options.device), dict(meta.timing)
+    if not options.timing or any(key.startswith(f"ms@{kind}") for key in meta.costs):
+        return {}, timing
+    times = measured_times(data, model, options)
+    if times is None:
+        return {}, timing
+    facts = timing_facts(model, options, times)
+    if timing.get("device"):
+        timing["also"] = {**timing.get("also", {}), kind: facts}
+    else:
+        timing |= facts
+    return {"ms": times.throughput, **times.costs(kind), **meta.costs}, timing
+
+
+def _of_another_machine(meta: RecordsMeta, device: str) -> list[str]:
+    """A note where the times in the records are of another machine than this one."""
+    kind, timing = device_kind(device), meta.timing
+    if device_kind(str(timing.get("device", ""))) != kind:
+        timing = timing.get("also", {}).get(kind, {})
+    measured = timing.get("machine")
+    if measured is None or measured == device_name(device):
+        return []
+    return [f"its times are of {measured}, and this is {device_name(device)}; --overwrite records and times it here"]
+
+
+def remove_leftovers(parts: Parts, identity: dict[str, Any]) -> None:
+    """Remove the parts of records that are finished: a recording was killed between its last two steps."""
+    if parts.folder.is_dir():
+        with contextlib.suppress(RecordsError), parts.locked():  # locked: another process is replacing the records
+            plan = parts.plan()
+            if plan is None or plan.get("identity") == identity:
+                parts.remove()
