@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from pilotfish.text import examples
 from pilotfish.text import one_line as one_line
 
 
@@ -83,5 +84,4 @@ def nearest(name: str, valid: Iterable[str], most: int = 5) -> str:
     close = difflib.get_close_matches(name, names, n=most, cutoff=0.4)
     if close:
         return "nearest names: " + ", ".join(close)
-    shown = ", ".join(names[:most]) + (", …" if len(names) > most else "")
-    return f"valid names: {shown}" if names else "there are none"
+    return f"valid names: {examples(names, most)}" if names else "there are none"

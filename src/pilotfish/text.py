@@ -4,6 +4,7 @@ the text's direction, with which a file could write over what is shown or make a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Controls (C0, DEL, C1), soft hyphens, marks and overrides of direction, line and paragraph separators, invisible
 # operators, tags, and lone surrogates; not the joiners that scripts and emoji need.
@@ -16,6 +17,16 @@ _UNSAFE = re.compile(
 def one_line(text: str) -> str:
     """*text* with everything escaped that a terminal would not show as it stands: ``\\x1b``, ``\\n``, ``\\u202e``."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first of *names* and how many more there are: ``a, b and 3 more``."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def examples(names: Sequence[str], most: int = 3) -> str:
+    """The first of *names*, where their number is said already: ``a, b, …``."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def json_line(text: str) -> str:

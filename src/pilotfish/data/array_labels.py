@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pilotfish.data.dataset import UNLABELLED, Labels, labels_or_none
 from pilotfish.errors import DataError, one_line
-from pilotfish.reading.columns import MISSING
+from pilotfish.reading.columns import MISSING, sorted_names_note
 from pilotfish.reading.npz import Npz, load_member
 
 Found = tuple[Labels | None, tuple[str, ...] | None, tuple[str, ...]]
@@ -108,8 +108,7 @@ def _numbers_of(
     notes: tuple[str, ...] = ()
     if names is None:
         names = tuple(sorted({cell for cell in cells if cell not in empty}))
-        listed = ", ".join(one_line(name)[:30] for name in names[:3]) + (", …" if names[3:] else "")
-        notes = (f"classes are numbered by their sorted names, {len(names)} in all, from 0: {listed}",)
+        notes = (sorted_names_note(names),)
     index: dict[str, float] = {name: number for number, name in reversed(list(enumerate(names)))}
     index |= {name: np.nan for name in empty if name not in index}
     if twice := [name for name, times in Counter(names).items() if times > 1 and name in set(cells)]:

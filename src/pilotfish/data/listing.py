@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pilotfish.data.images import IMAGE_SUFFIXES
 from pilotfish.errors import DataError, one_line
+from pilotfish.text import listed
 
 MISSING = -1
 """The size of a file that is not there."""
@@ -99,7 +100,7 @@ class Listing:
             more = f" and {len(self.left_out) - 8} more kinds" if len(self.left_out) > 8 else ""
             said.append(f"files left out, no images by their suffix: {counts}{more}{self._hint()}")
         if self.back:
-            first = ", ".join(one_line(name)[:80] for name in self.back[:3]) + (", …" if self.back[3:] else "")
+            first = listed([one_line(name)[:80] for name in self.back], 3)
             said.append(f"links that lead back are not followed: {first}")
         return tuple(said)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError
 from pilotfish.models.weights_file import WeightsFile
+from pilotfish.text import examples
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,6 @@ COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged|total_ops|total_pa
 LOSSES = re.compile(r"^(criterion|\w*loss(_fn)?|\w*metrics?|\w*accuracy)\.")
 HEAD = re.compile(r"(^|\.)(heads?|head_dist|fc|classifier|last_linear)\.")
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
-SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ def _chosen(module: torch.nn.Module, file: WeightsFile) -> tuple[dict[str, torch
     others = [fit for fit in whole[1:] if _differ(fit.state, best.state)]
     if others and others[0].rank == best.rank:
         raise ModelError(
-            f"{file.path}: {_listed([fit.label for fit in (best, *others)])} fit the model alike; save the one that is "
-            "meant alone, as .safetensors"
+            f"{file.path}: {examples([fit.label for fit in (best, *others)])} fit the model alike; save the one that "
+            "is meant alone, as .safetensors"
         )
     notes = []
     if others:
         kind = "the averaged weights (EMA), as timm does" if best.averaged else "the usual one"
-        held = _listed([f"{fit.label or 'weights at its top'}" for fit in others])
+        held = examples([f"{fit.label or 'weights at its top'}" for fit in others])
         notes.append(f"{file.path}: {best.label or 'the weights at its top'} was taken, {kind}; it also holds {held}")
     if not best.averaged and (left := [fit for fit in fits if fit.averaged]):
         notes.append(
@@ -122,7 +122,7 @@ def _chosen(module: torch.nn.Module, file: WeightsFile) -> tuple[dict[str, torch
     if best.beside:
         notes.append(
             f"{file.path}: {len(best.beside)} tensors beside the model's{_behind_text(best)} are left out "
-            f"({_listed(best.beside)})"
+            f"({examples(best.beside)})"
         )
     return {name: best.state[name] for name in own if name in best.state}, tuple(notes)
 
@@ -179,18 +179,18 @@ def _misfit(own: Mapping[str, Any], file: WeightsFile, fits: list[_Fit]) -> str:
     if fit is None or len(fit.missing) == len(needed):
         names = max(file.sets.values(), key=len)
         return (
-            f"none of its {len(names)} tensors ({_listed(list(names))}) is one of the model's {len(needed)} "
-            f"({_listed(needed)}); name the architecture that it was saved from"
+            f"none of its {len(names)} tensors ({examples(list(names))}) is one of the model's {len(needed)} "
+            f"({examples(needed)}); name the architecture that it was saved from"
         )
     head = {name for name in needed if HEAD.search(name) or _owner(name) == _owner(needed[-1])}
     if not fit.extra and set(fit.missing) == head:
         return (
-            f"it is headless: its classifier ({_listed(fit.missing)}) is missing, and what a network without one "
+            f"it is headless: its classifier ({examples(fit.missing)}) is missing, and what a network without one "
             "answers are features; use weights that were saved with a classifier"
-            + (f" (beside the network: {_listed(fit.beside)})" if fit.beside else "")
+            + (f" (beside the network: {examples(fit.beside)})" if fit.beside else "")
         )
-    lacks = f"lacks {len(fit.missing)} of the model's {len(own)} tensors{_behind_text(fit)} ({_listed(fit.missing)})"
-    has = f"has {len(fit.extra)} tensors that the model does not know, {_listed(fit.extra)}"
+    lacks = f"lacks {len(fit.missing)} of the model's {len(own)} tensors{_behind_text(fit)} ({examples(fit.missing)})"
+    has = f"has {len(fit.extra)} tensors that the model does not know, {examples(fit.extra)}"
     found = [text for text, names in ((lacks, fit.missing), (has, fit.extra)) if names]
     return f"{' and '.join(found)}; name the architecture that it was saved from"
 
@@ -227,8 +227,3 @@ def _differ(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> boo
 
 def _owner(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def _listed(names: Iterable[str]) -> str:
-    found = list(names)
-    return ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")

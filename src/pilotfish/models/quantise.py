@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.data import Dataset, sample_reader
-from pilotfish.errors import DataError, MissingExtraError, ModelError, UnreadableSample, UsageError
+from pilotfish.data import Dataset
+from pilotfish.errors import DataError, MissingExtraError, ModelError, UsageError
 from pilotfish.files import atomic_path
 from pilotfish.models.load import load_model
 from pilotfish.models.model import F32, Model
@@ -25,6 +25,7 @@ from pilotfish.models.onnx_backend import OnnxBackend
 from pilotfish.models.onnx_export import quiet, softmax
 from pilotfish.models.onnx_logits import OWN
 from pilotfish.models.onnx_metadata import described, write_metadata
+from pilotfish.models.sample_inputs import sample_inputs, stacked
 from pilotfish.models.settle import settle
 from pilotfish.models.timing import time_batches
 
@@ -127,20 +128,16 @@ def quantise(
 def _inputs(model: Model, data: Dataset, samples: int, tell: Tell) -> F32:
     """Inputs float32 (n, …) of readable samples spread over the data."""
     wanted = min(len(data), samples + samples // (HELD_OUT - 1))
-    read = sample_reader(data, model.preprocessing.decoder != "pillow")
     found: list[F32] = []
-    for row in np.linspace(0, len(data) - 1, wanted).round().astype(int).tolist():
-        try:
-            found.append(model.preprocessing(read(row)))
-        except UnreadableSample:
-            continue
+    for _, one in sample_inputs(data, model, np.linspace(0, len(data) - 1, wanted).round().astype(int).tolist()):
+        found.append(one)
         tell("reading samples", len(found), wanted)
-    alike = [one for one in found if one.shape == found[0].shape]
+    alike = stacked(found) if found else ()
     if len(alike) < LEAST + LEAST // (HELD_OUT - 1):
         raise DataError(
             f"{len(alike)} samples of {data.spec} can be read; at least {LEAST + 2} are needed to calibrate"
         )
-    return np.stack(alike)
+    return np.asarray(alike)
 
 
 def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibration: str, reduced: bool) -> None:

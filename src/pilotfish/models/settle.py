@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.data import Dataset, sample_reader
-from pilotfish.errors import ModelError, UnreadableSample
+from pilotfish.data import Dataset
+from pilotfish.errors import ModelError
 from pilotfish.models.activation import ACTIVATIONS, contradicting, recognised
 from pilotfish.models.model import F32, Model
 from pilotfish.models.reading import Reading
+from pilotfish.models.sample_inputs import draw_rows, sample_inputs
 from pilotfish.models.which_output import WHOLE, Output, choose, named, output_of, place
 
 SCREENED = 4  # samples that show that logits are logits
@@ -80,8 +81,7 @@ class _Looked:
 
     def __init__(self, model: Model, data: Dataset) -> None:
         self.model, self.data = model, data
-        order = np.random.default_rng(0).permutation(len(data))[:LOOKED_AT]
-        self.left = self._inputs(order.tolist())
+        self.left = sample_inputs(data, model, draw_rows(len(data), LOOKED_AT).tolist())
         self.rows: list[int] = []
         self.outputs: list[Output] = []
 
@@ -105,14 +105,6 @@ class _Looked:
         joined = [a.joined(b) for a, b in zip(self.outputs, outputs, strict=True)] if same else outputs
         self.rows = [*self.rows, *rows] if same else rows
         self.outputs = joined
-
-    def _inputs(self, order: list[int]) -> Iterator[tuple[int, F32]]:
-        read = sample_reader(self.data, self.model.preprocessing.decoder != "pillow")
-        for row in order:
-            try:
-                yield row, self.model.preprocessing(read(row))
-            except UnreadableSample:
-                continue
 
 
 def _stacked(pairs: Sequence[tuple[int, F32]]) -> tuple[list[int], F32]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from pilotfish.errors import PilotfishError, one_line
+from pilotfish.errors import PilotfishError
+from pilotfish.text import examples, listed, one_line
 
 _NAMES = {
     "id": (
@@ -119,8 +120,13 @@ def delimiter_of(header: str, order: Sequence[str] = DELIMITERS) -> str:
 
 def shown(names: Iterable[str], most: int = 12) -> str:
     """Names in one line, the first few of many; a column without a name is called so."""
-    listed = [one_line(name.strip())[:60] or "(no name)" for name in names]
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "") or "(none)"
+    return listed([one_line(name.strip())[:60] or "(no name)" for name in names], most) or "(none)"
+
+
+def sorted_names_note(names: Sequence[str]) -> str:
+    """The note on class names that a file gives without their order."""
+    first = examples([one_line(name)[:30] for name in names[:4]])
+    return f"classes are numbered by their sorted names, {len(names)} in all, from 0: {first}"
 
 
 def unread_note(where: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from pilotfish.errors import DataError, nearest
 from pilotfish.models import Model
 from pilotfish.recording.class_names import find_classes, numbers_in
 from pilotfish.records import NO_LABEL
+from pilotfish.text import examples
 
 I64 = NDArray[np.int64]
 
-SHOWN = 3
 ADVICE = "or write a labels.csv (file,label) with the model's class numbers"
 
 
@@ -119,10 +119,10 @@ def _by_number(data: Dataset, labels: I64, used: list[int], numbers: list[int], 
     if theirs is not None and _first_twice(theirs) is None:
         at = {number: i for i, number in enumerate(theirs)}
         if unknown := [i for i, number in zip(used, numbers, strict=True) if number not in at]:
+            theirs_named = examples([*map(repr, model.names or ())])
             raise DataError(
                 f"{data.spec}: {names[unknown[0]]!r} is no class of {model.spec}, whose classes are named "
-                f"{_listed(model.names or ())}; {_from_one(numbers, model) or 'name the classes as the model does'}, "
-                f"{ADVICE}"
+                f"{theirs_named}; {_from_one(numbers, model) or 'name the classes as the model does'}, {ADVICE}"
             )
         return Matched(_renumbered(labels, used, [at[number] for number in numbers]))
     for i, number in zip(used, numbers, strict=True):
@@ -168,8 +168,8 @@ def _places(names: list[str], used: list[int], data: Dataset, model: ModelClasse
     if unknown:
         close = nearest(unknown[0], model.names or model.ids or ())
         raise DataError(
-            f"{data.spec}: {len(unknown)} of its {len(names)} class names are none of {model.spec}: {_listed(unknown)} "
-            f"({close}); name the classes as the model does, {ADVICE}"
+            f"{data.spec}: {len(unknown)} of its {len(names)} class names are none of {model.spec}: "
+            f"{examples([*map(repr, unknown)])} ({close}); name the classes as the model does, {ADVICE}"
         )
     for i, name, classes in zip(used, names, found, strict=True):
         if len(classes) > 1 and i not in classes:
@@ -186,19 +186,18 @@ def _by_position(data: Dataset, labels: I64, model: ModelClasses) -> Matched:
     if model.n_classes is not None and model.n_classes != len(names):
         whose = "whose names are others" if model.names or model.ids else "which it does not name"
         raise DataError(
-            f"{data.spec} has {len(names)} classes ({', '.join(names[:SHOWN])}, …) and {model.spec} has "
+            f"{data.spec} has {len(names)} classes ({examples(names)}) and {model.spec} has "
             f"{model.n_classes}, {whose}; write a labels.csv (file,label) with the model's class numbers"
         )
     found = Matched(_checked(labels, model, data), names)
     if model.names is None and not getattr(data, "sorted_names", False):
         return found  # the numbers were given as such
-    pairs = (f"{i}: {name!r}" for i, name in enumerate(names[:SHOWN]))
+    pairs = [f"{i}: {name!r}" for i, name in enumerate(names)]
     why = f"{model.spec} names no classes"
     if model.names is not None:
-        pairs = (f"{i}: {a!r} = {b!r}" for i, (a, b) in enumerate(zip(names[:SHOWN], model.names, strict=False)))
+        pairs = [f"{i}: {a!r} = {b!r}" for i, (a, b) in enumerate(zip(names, model.names, strict=False))]
         why = f"no name is one of {model.spec}'s"
-    shown = ", ".join(pairs) + (", …" if len(names) > SHOWN else "")
-    note = f"classes of {data.spec} are matched by position alone ({shown}), as {why}; if that is wrong, "
+    note = f"classes of {data.spec} are matched by position alone ({examples(pairs)}), as {why}; if that is wrong, "
     fix = f"name them as the model does, {ADVICE}" if model.names else ADVICE.removeprefix("or ")
     return replace(found, notes=(note + fix,))
 
@@ -231,7 +230,3 @@ def _from_one(numbers: Sequence[int], model: ModelClasses) -> str:
 def _first_twice(numbers: Sequence[int]) -> int | None:
     values, counts = np.unique(np.asarray(numbers, np.int64), return_counts=True)
     return int(values[counts > 1][0]) if (counts > 1).any() else None
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")

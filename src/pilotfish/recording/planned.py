@@ -7,10 +7,11 @@ import sys
 from typing import Any
 
 from pilotfish.data import Dataset
-from pilotfish.errors import PilotfishError, RecordsError, UnreadableSample
+from pilotfish.errors import PilotfishError, RecordsError
 from pilotfish.models import Model
 from pilotfish.models.machine import cpu_count, device_name
 from pilotfish.models.reading import reading_of
+from pilotfish.models.sample_inputs import sample_inputs
 from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
@@ -96,12 +97,7 @@ def device_kind(device: str) -> str:
 
 
 def _sample_shape(data: Dataset, model: Model) -> tuple[int, ...] | None:
-    for row in range(min(len(data), 20)):
-        try:
-            return model.preprocessing(data.read(row)).shape
-        except UnreadableSample:
-            continue
-    return None
+    return next((one.shape for _, one in sample_inputs(data, model, range(min(len(data), 20)))), None)
 
 
 def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str, Any]:

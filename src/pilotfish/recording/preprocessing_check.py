@@ -23,6 +23,7 @@ from pilotfish.models import Model, Preprocessing
 from pilotfish.models.machine import cpu_count
 from pilotfish.models.model import check_logits
 from pilotfish.models.preprocessing import CENTRE, IMAGENET_MEAN, IMAGENET_STD
+from pilotfish.models.sample_inputs import draw_rows
 from pilotfish.models.stated import BYTE, options_in, spec_with
 from pilotfish.records.outputs import I64, bad_rows
 
@@ -47,8 +48,7 @@ def preprocessing_notes(data: Dataset, model: Model, labels: I64) -> tuple[str, 
     labelled = np.flatnonzero(labels >= 0)
     if not model.assumed or len(labelled) < LEAST or model.backend.name == "python":  # a callable may cost money
         return ()
-    rows = np.random.default_rng(0).permutation(labelled)[:SAMPLES]
-    found = _Trial(data, model, labels, rows).best()
+    found = _Trial(data, model, labels, draw_rows(labelled, SAMPLES)).best()
     return () if found is None else (found,)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pilotfish.data import Dataset, sample_reader
-from pilotfish.errors import ModelError, UnreadableSample
+from pilotfish.data import Dataset
+from pilotfish.errors import ModelError
 from pilotfish.models import Model
 from pilotfish.models.model import F32, blamed, check_logits
+from pilotfish.models.sample_inputs import draw_rows, sample_inputs, stacked
 from pilotfish.records import Outputs, from_logits
 
 SAMPLES = 16
@@ -43,32 +43,12 @@ class Differences:
         return f"the log-odds of {self.moved} of {self.n} samples change, by up to {self.most:.2g}"
 
 
-def draw_rows(n: int, most: int, seed: int = 0) -> NDArray[np.intp]:
-    """*most* of n rows, or all, at random over the data and in random order: class folders come sorted."""
-    return np.random.default_rng(seed).permutation(n)[:most]
-
-
-def read_inputs(data: Dataset, model: Model, rows: NDArray[np.intp]) -> list[F32]:
-    """The inputs of those *rows* that can be read and have the shape of the first."""
-    read = sample_reader(data, model.preprocessing.decoder != "pillow")
-    found: list[F32] = []
-    for row in rows.tolist():
-        try:
-            one = model.preprocessing(read(row))
-        except UnreadableSample:
-            continue
-        if not found or one.shape == found[0].shape:
-            found.append(one)
-    return found
-
-
 def repeat_notes(data: Dataset, model: Model) -> tuple[str, ...]:
     """A note where answers differ between two equal runs, or with the batch they are in; none where they do not."""
     most = SAMPLES_OF_CALLABLES if model.backend.name == "python" else SAMPLES
-    inputs = read_inputs(data, model, draw_rows(len(data), most))
-    if len(inputs) < 2:
+    inputs = [one for _, one in sample_inputs(data, model, draw_rows(len(data), most).tolist())]
+    if not inputs or len(batch := stacked(inputs)) < 2:
         return ()
-    batch = np.stack(inputs)
     try:
         first = _outputs(model, batch, len(batch))
         again = _compare(model, first, _outputs(model, batch, len(batch)))

@@ -13,6 +13,7 @@ from pilotfish.errors import RecordsError
 from pilotfish.records.align import Table
 from pilotfish.records.outputs import F64, I64, Mask
 from pilotfish.records.records import NO_LABEL, Records
+from pilotfish.text import examples
 
 FEWEST = 50  # samples for a verdict; fewer give a note
 LEVEL = 0.05  # of the test against chance
@@ -255,10 +256,9 @@ def _fitted(known: I64, said: I64) -> tuple[float, str] | None:
         return None
     gains = table[at_rows, at_columns]
     moved = [i for i in np.argsort(-gains).tolist() if rows[at_rows[i]] != columns[at_columns[i]]]
-    pairs = [f"{classes[rows[at_rows[i]]]} → {classes[columns[at_columns[i]]]}" for i in moved[:SHOWN]]
-    shown = ", ".join(pairs) + (", …" if len(moved) > SHOWN else "")
+    pairs = [f"{classes[rows[at_rows[i]]]} → {classes[columns[at_columns[i]]]}" for i in moved]
     accuracy = float(fits.mean())
     return accuracy, (
-        f"another order of the classes ({shown}) would give {_percent(accuracy)} on the half of the samples that did "
-        "not choose it (are the labels in the model's class order?)"
+        f"another order of the classes ({examples(pairs, SHOWN)}) would give {_percent(accuracy)} on the half of the "
+        "samples that did not choose it (are the labels in the model's class order?)"
     )

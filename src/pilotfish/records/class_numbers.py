@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError, one_line
+from pilotfish.reading.columns import sorted_names_note
 from pilotfish.records.cells import no_missing, nothing_there, whole_numbers
 from pilotfish.records.records import NO_LABEL
 
@@ -40,8 +41,7 @@ def numbered(
     texts = [column for column in columns if column[1].dtype == object]
     if texts and names is None:
         names = _sorted_names(path, truth, prediction, texts, n_classes)
-        listed = ", ".join(one_line(name)[:30] for name in names[:3]) + (", …" if names[3:] else "")
-        notes.append(f"classes are numbered by their sorted names, {len(names)} in all, from 0: {listed}")
+        notes.append(sorted_names_note(names))
     label = None
     if truth is not None:
         label, said = _labels(path, *truth, n_classes, names)

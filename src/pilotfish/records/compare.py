@@ -15,6 +15,7 @@ from pilotfish.records.align import Table, align, rows_note
 from pilotfish.records.groups import GroupBy
 from pilotfish.records.outputs import Mask
 from pilotfish.records.records import NO_LABEL, Records
+from pilotfish.text import examples, listed
 
 ENOUGH = 0.9
 
@@ -53,7 +54,7 @@ class Compared:
         sizes: dict[int, list[str]] = {}
         for name, rows in self.short.items():
             sizes.setdefault(rows, []).append(name)
-        return [f"{_list(names)}: {rows:,} of the base's {self.n:,} samples; {what}" for rows, names in sizes.items()]
+        return [f"{listed(names)}: {rows:,} of the base's {self.n:,} samples; {what}" for rows, names in sizes.items()]
 
 
 def compare(others: Sequence[Records], base: Records, group_by: GroupBy | None = None) -> Compared:
@@ -90,12 +91,12 @@ def compare(others: Sequence[Records], base: Records, group_by: GroupBy | None =
     partial = None
     if common.reference_kind == "base" and (labelled := [r.meta.model for r in others if r.has_labels]):
         said.append(
-            f"labels are known for the samples of {_list(labelled)} alone, which are few: the others are judged by "
+            f"labels are known for the samples of {listed(labelled)} alone, which are few: the others are judged by "
             "agreement with the base"
         )
     fewer = [name for name in alike if not masks[name].all()]
     if fewer:
-        counts = ", ".join(f"{name} {int(masks[name].sum()):,}" for name in fewer[:5]) + (", …" if fewer[5:] else "")
+        counts = examples([f"{name} {int(masks[name].sum()):,}" for name in fewer], 5)
         partial = f"of the base's {len(base):,} samples, {counts}"
     return Compared(common, tables, short, len(base), tuple(dict.fromkeys(said)), partial)
 
@@ -159,7 +160,3 @@ def with_groups_of(others: Sequence[Records], base: Records) -> Records:
             group = records.group.take(at) if base.group is None and records.group is not None else base.group
             base = replace(base, content=content, group=group)
     return base
-
-
-def _list(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import Artefact, Stage, load_artefact
-from pilotfish.data import Dataset, sample_reader
-from pilotfish.errors import MissingExtraError, ModelError, UnreadableSample, UsageError, nearest
+from pilotfish.data import Dataset
+from pilotfish.errors import MissingExtraError, ModelError, UsageError, nearest
 from pilotfish.models import Model
 from pilotfish.models.backends import NAMES, offered
 from pilotfish.models.machine import describe_machine, device_name
 from pilotfish.models.model import F32, Backend
 from pilotfish.models.onnx_export import softmax
+from pilotfish.models.sample_inputs import sample_inputs, stacked
 from pilotfish.runtime.choice import StageRuntime, write_choices
 from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.measure import Measured, agreed, fastest
@@ -185,18 +187,9 @@ def _tuned_part(
 
 def _inputs(model: Model, stage: Stage, data: Dataset | None) -> F32:
     """Inputs of up to 16 samples; random ones without data."""
-    found = []
-    if data is not None:
-        read = sample_reader(data, model.preprocessing.decoder != "pillow")
-        for row in range(len(data)):
-            try:
-                found.append(model.preprocessing(read(row)))
-            except UnreadableSample:
-                continue
-            if len(found) == PROBES:
-                break
-    if found:
-        return np.stack([one for one in found if one.shape == found[0].shape])
+    readable = () if data is None else sample_inputs(data, model, range(len(data)))
+    if found := [one for _, one in itertools.islice(readable, PROBES)]:
+        return stacked(found)
     if model.input_shape is None:
         raise UsageError(f"{stage.name} does not say what its inputs look like; name data that it takes (--data)")
     return np.random.default_rng(0).standard_normal((PROBES, *model.input_shape), dtype=np.float32)
