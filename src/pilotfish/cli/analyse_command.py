@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson, CostKey, GroupBy
+
 
 def analyse(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
@@ -22,26 +24,14 @@ def analyse(
         str | None,
         typer.Option(metavar="NAME", help="Split to choose savers on; train if there is one, else half of --split."),
     ] = None,
-    cost: Annotated[
-        str,
-        typer.Option(
-            metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
-        ),
-    ] = "macs",
+    cost: CostKey = "macs",
     score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
     max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0.5%",
     draws: Annotated[int, typer.Option(metavar="N", help="Bootstrap draws per saver.")] = 200,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the halves and the draws.")] = 0,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG or SVG to draw.")] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX|COLUMN|FILE",
-            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
-            "of the records, a CSV file id,group; or none.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    group_by: GroupBy = None,
+    as_json: AsJson = False,
 ) -> None:
     """Why a saver saves or does not: failure ranking, mistakes, break-even, noise, selection, transfer.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotfish.cli.parse import AllowPython
+from pilotfish.cli.options import AllowPython, AsJson, Device
 
 if TYPE_CHECKING:
     from pilotfish.runtime import BenchResult
@@ -33,11 +33,11 @@ def bench(
         int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
     ] = None,
     peers: Annotated[bool, typer.Option(help="Also time other ways to run the same cascade.")] = True,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
+    device: Device = "cpu",
     allow_python: AllowPython = None,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Also write the JSON document to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PATH", help="Also draw the times, as .png or .svg.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time a cascade beside its stages alone, beside what arithmetic allows, and beside other ways to run it.
 

@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pilotfish.cli.options import (
+    AllowBadBase,
+    AsJson,
+    Device,
+    GroupBy,
+    JudgeOn,
+    MaxCost,
+    MaxDrop,
+    MinAccuracy,
+    Seed,
+    TrainedOn,
+)
+
 if TYPE_CHECKING:
     from pilotfish.flow import BuildResult
 
@@ -15,13 +28,9 @@ def build(
     data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")],
     model: Annotated[list[str], typer.Option(metavar="NAME", help="Base and savers; repeat or separate by commas.")],
     out: Annotated[Path, typer.Option(metavar="PATH", help="Cascade folder to write.")],
-    max_drop: Annotated[
-        str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")
-    ] = None,
-    max_cost: Annotated[
-        str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
-    ] = None,
-    min_accuracy: Annotated[str | None, typer.Option(metavar="ACC", help="Accuracy to keep, such as 95%.")] = None,
+    max_drop: MaxDrop = None,
+    max_cost: MaxCost = None,
+    min_accuracy: MinAccuracy = None,
     base: Annotated[
         str | None, typer.Option(metavar="NAME", help="The model to make cheaper; the most accurate by default.")
     ] = None,
@@ -32,30 +41,15 @@ def build(
     holdout: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the samples the cascade is judged on.")
     ] = 0.5,
-    judge_on: Annotated[
-        str,
-        typer.Option(metavar="random|last", help="Judge on a random part, or on the last samples (data in time)."),
-    ] = "random",
-    trained_on: Annotated[
-        str | None,
-        typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused."),
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
+    judge_on: JudgeOn = "random",
+    trained_on: TrainedOn = None,
+    seed: Seed = 0,
     runs: Annotated[int, typer.Option(metavar="N", help="Runs of the bench.")] = 5,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX|COLUMN|FILE",
-            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
-            "of the data's labels, a CSV file id,group; or none.",
-        ),
-    ] = None,
-    allow_bad_base: Annotated[
-        bool, typer.Option("--allow-bad-base", help="Go on with a base that is no better than chance on its labels.")
-    ] = False,
+    device: Device = "cpu",
+    group_by: GroupBy = None,
+    allow_bad_base: AllowBadBase = False,
     embed: Annotated[bool, typer.Option(help="Copy the weights into the cascade folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Record, pick a saver, tune, bench and report in one go.
 

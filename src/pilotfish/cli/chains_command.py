@@ -7,39 +7,25 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson, CostKey, GroupBy, MaxCost, MaxDrop, Seed
+
 
 def chains(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
     base: Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper; the last stage.")],
-    max_drop: Annotated[
-        str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")
-    ] = None,
-    max_cost: Annotated[
-        str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
-    ] = None,
+    max_drop: MaxDrop = None,
+    max_cost: MaxCost = None,
     max_stages: Annotated[int, typer.Option(metavar="K", help="Most stages, the base included.")] = 3,
     top: Annotated[int, typer.Option(metavar="N", help="How many chains to show.")] = 10,
-    cost: Annotated[
-        str,
-        typer.Option(
-            metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
-        ),
-    ] = "macs",
+    cost: CostKey = "macs",
     score: Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")] = "max_prob",
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to search on.")] = "val",
     holdout: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the samples to judge on; 0 judges where it searched.")
     ] = 0.5,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX|COLUMN|FILE",
-            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
-            "of the records, a CSV file id,group; or none.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    seed: Seed = 0,
+    group_by: GroupBy = None,
+    as_json: AsJson = False,
 ) -> None:
     """Search all chains of savers to a base, and say what each further stage buys.
 

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson
+
 
 def demo(
     out: Annotated[
         Path, typer.Option(metavar="PATH", help="Folder for the models, records, cascade and report.")
     ] = Path("demo"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The whole job on an embedded data set, offline: train, record, tune, bench, report.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.parse import AllowPython
+from pilotfish.cli.options import AllowPython, AsJson
 
 
 def export(
@@ -27,7 +27,7 @@ def export(
     ] = None,
     samples: Annotated[int, typer.Option(metavar="N", min=1, help="Samples to compare on, at most.")] = 64,
     allow_python: AllowPython = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a cascade as one ONNX graph, checked against the engine, for programs that know nothing of Pilotfish.
 

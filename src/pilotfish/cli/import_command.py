@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson, GroupBy
+
 
 def import_predictions(
     file: Annotated[
@@ -29,15 +31,8 @@ def import_predictions(
         Path | None,
         typer.Option(metavar="FILE", help=".csv, .parquet or .json with the truth: id (or filename) and label."),
     ] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX|COLUMN|FILE",
-            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
-            "of FILE or of the labels, or a CSV file id,group.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    group_by: GroupBy = None,
+    as_json: AsJson = False,
 ) -> None:
     """Store predictions made elsewhere as records.
 

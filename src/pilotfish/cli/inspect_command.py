@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson
+
 if TYPE_CHECKING:
     from pilotfish.cascade import Artefact
     from pilotfish.records import Run
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def inspect(
     source: Annotated[Path, typer.Argument(help="A run folder or a cascade folder.", metavar="RUN_OR_CASCADE")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What is in a run or a cascade, in a screen.
 

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson
+
 
 def models(
     pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Part of a name, or a pattern with * and ?.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Names that --model takes.
 

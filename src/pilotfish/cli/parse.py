@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
 
 import typer
 
 _LISTED = re.compile(r"[?&](mean|std)=[^&]*$")  # ends in an option that takes a number per channel
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*(&|$)", re.IGNORECASE)
-
-AllowPython = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-python",
-        metavar="MODULE:OBJECT",
-        help="Run this code, which a python: model of the folder names; repeatable. Only where you trust who wrote it.",
-    ),
-]
 
 
 def fraction(text: str | None, option: str) -> float | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.parse import AllowPython
+from pilotfish.cli.options import AllowPython, AsJson, Device
 
 
 def predict(
@@ -29,9 +29,9 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="With --low-memory: keep what is known here; a killed run goes on from it."),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
+    device: Device = "cpu",
     allow_python: AllowPython = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Answer inputs with a cascade. A broken input has an error of its own and harms no other.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson
+
 
 def quantise(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model name (see pilotfish models).")],
@@ -16,7 +18,7 @@ def quantise(
     calibration: Annotated[
         str, typer.Option(metavar="NAME", help="How ranges are found: minmax, entropy or percentile.")
     ] = "minmax",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a model in int8 for ONNX Runtime. It is a model of its own: record it, and planning sees what it is worth.
 

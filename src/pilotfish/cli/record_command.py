@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson, Device, GroupBy, TrainedOn
+
 
 def record(
     data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")],
@@ -21,7 +23,7 @@ def record(
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="The fastest measured, by default.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
+    device: Device = "cpu",
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
     ] = None,
@@ -40,20 +42,10 @@ def record(
         list[str] | None,
         typer.Option(metavar="KEY=X", help="A further cost per sample, such as joules=0.8 or usd=4e-6; one model."),
     ] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX|COLUMN|FILE",
-            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
-            "of the data's labels, or a CSV file id,group.",
-        ),
-    ] = None,
-    trained_on: Annotated[
-        str | None,
-        typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused."),
-    ] = None,
+    group_by: GroupBy = None,
+    trained_on: TrainedOn = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run models over data and store what they say. A killed recording goes on where it was.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson
+
 
 def report(
     source: Annotated[Path, typer.Argument(help="A run folder or a cascade folder.", metavar="RUN_OR_CASCADE")],
@@ -31,7 +33,7 @@ def report(
     bench: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file of pilotfish bench --json to show.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write one offline HTML page with plots and tables.
 

@@ -7,23 +7,20 @@ from typing import Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson, CostKey, GroupBy, Seed
+
 
 def savers(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
     base: Annotated[str | None, typer.Option(metavar="NAME", help="The model to make cheaper; or --all-bases.")] = None,
     all_bases: Annotated[bool, typer.Option("--all-bases", help="The best saver of every model of the run.")] = False,
-    cost: Annotated[
-        str,
-        typer.Option(
-            metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
-        ),
-    ] = "macs",
+    cost: CostKey = "macs",
     score: Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")] = "max_prob",
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to judge on.")] = "val",
     holdout: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the samples kept to check the drop on.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
+    seed: Seed = 0,
     method: Annotated[str, typer.Option(metavar="NAME", help="sweep, first_violation or grid50.")] = "sweep",
     max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0",
     guarantee: Annotated[
@@ -32,15 +29,8 @@ def savers(
             metavar="CONF", help="Certify every saver's drop with this confidence for all at once, such as 90%."
         ),
     ] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX|COLUMN|FILE",
-            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
-            "of the records, a CSV file id,group; or none.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    group_by: GroupBy = None,
+    as_json: AsJson = False,
 ) -> None:
     """Rank the models of a run as savers for a base, by the cost they would save.
 

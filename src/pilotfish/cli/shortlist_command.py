@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pilotfish.cli.options import AsJson
+
 if TYPE_CHECKING:
     from pilotfish.plan.shortlist import Shortlist
 
@@ -34,7 +36,7 @@ def shortlist(
         Path | None,
         typer.Option(metavar="FILE", help="A table of newer results, made by tools/make_published_table.py."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Which savers are worth recording for a base: a prior from published accuracy and speed, before any measurement.
 

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.parse import AllowPython
+from pilotfish.cli.options import (
+    AllowBadBase,
+    AllowPython,
+    AsJson,
+    CostKey,
+    GroupBy,
+    JudgeOn,
+    MaxCost,
+    MaxDrop,
+    MinAccuracy,
+    Seed,
+    TrainedOn,
+)
 
 
 def tune(
@@ -35,19 +47,10 @@ def tune(
             "learned_base_gain, dirichlet, learned; auto chooses by cross-validation.",
         ),
     ] = "max_prob",
-    max_drop: Annotated[
-        str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")
-    ] = None,
-    max_cost: Annotated[
-        str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
-    ] = None,
-    min_accuracy: Annotated[str | None, typer.Option(metavar="ACC", help="Accuracy to keep, such as 95%.")] = None,
-    cost: Annotated[
-        str,
-        typer.Option(
-            metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
-        ),
-    ] = "macs",
+    max_drop: MaxDrop = None,
+    max_cost: MaxCost = None,
+    min_accuracy: MinAccuracy = None,
+    cost: CostKey = "macs",
     guarantee: Annotated[
         str | None,
         typer.Option(metavar="CONF", help="Keep the budget on all data with this confidence, such as 90%."),
@@ -65,30 +68,15 @@ def tune(
             metavar="SHARE", help="Share of the samples to judge on; 0 judges where the threshold was chosen."
         ),
     ] = 0.5,
-    judge_on: Annotated[
-        str,
-        typer.Option(metavar="random|last", help="Judge on a random part, or on the last samples (data in time)."),
-    ] = "random",
-    trained_on: Annotated[
-        str | None,
-        typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused."),
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
-    allow_bad_base: Annotated[
-        bool, typer.Option("--allow-bad-base", help="Go on with a base that is no better than chance on its labels.")
-    ] = False,
+    judge_on: JudgeOn = "random",
+    trained_on: TrainedOn = None,
+    seed: Seed = 0,
+    allow_bad_base: AllowBadBase = False,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Cascade folder to write.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Copy the models' weights into the cascade folder.")] = False,
     allow_python: AllowPython = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX|COLUMN|FILE",
-            help="Samples that belong together: a regular expression whose first group is taken from the id, a column "
-            "of the records, a CSV file id,group; or none.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    group_by: GroupBy = None,
+    as_json: AsJson = False,
 ) -> None:
     """Set the exits of a cascade (savers, then the base) for one budget.
 

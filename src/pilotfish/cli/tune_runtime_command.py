@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotfish.cli.parse import AllowPython
+from pilotfish.cli.options import AllowPython, AsJson, Device
 
 if TYPE_CHECKING:
     from pilotfish.runtime.measure import Measured
@@ -18,7 +18,7 @@ def tune_runtime(
     data: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Samples to compare the backends' answers on.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = "cpu",
+    device: Device = "cpu",
     backend: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,7 +29,7 @@ def tune_runtime(
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="S", min=0.1, help="About how long each stage may take.")] = 20.0,
     allow_python: AllowPython = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how each stage runs fastest on this device (backend, batch size, threads) and keep that in the cascade.
 

@@ -1,0 +1,47 @@
+"""Options that several commands take, each said once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+AllowPython = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-python",
+        metavar="MODULE:OBJECT",
+        help="Run this code, which a python: model of the folder names; repeatable. Only where you trust who wrote it.",
+    ),
+]
+AllowBadBase = Annotated[
+    bool, typer.Option("--allow-bad-base", help="Go on with a base that is no better than chance on its labels.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+CostKey = Annotated[
+    str,
+    typer.Option(
+        metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX|COLUMN|FILE",
+        help="Samples that belong together: a regular expression whose first group is taken from the id, a column of "
+        "the records, the predictions or the labels, a CSV file id,group; or none.",
+    ),
+]
+JudgeOn = Annotated[
+    str, typer.Option(metavar="random|last", help="Judge on a random part, or on the last samples (data in time).")
+]
+MaxCost = Annotated[
+    str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
+]
+MaxDrop = Annotated[str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")]
+MinAccuracy = Annotated[str | None, typer.Option(metavar="ACC", help="Accuracy to keep, such as 95%.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the split.")]
+TrainedOn = Annotated[
+    str | None, typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused.")
+]
