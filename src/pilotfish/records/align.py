@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pilotfish.errors import AlignmentError
-from pilotfish.records.groups import NONE, GroupBy, clusters, groups_by
+from pilotfish.records.clusters import clusters
+from pilotfish.records.groups import NONE, GroupBy, groups_by
 from pilotfish.records.outputs import I64, Mask, Outputs
 from pilotfish.records.records import NO_LABEL, Records, RecordsMeta
 from pilotfish.records.run import Run
