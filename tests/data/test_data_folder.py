@@ -199,3 +199,41 @@ def test_links_that_lead_back_are_named_and_not_followed(tmp_path: Path, target:
     assert data.ids == ("cat/a.png",)
     assert data.class_names == ("cat",)
     assert data.notes == (f"links that lead back are not followed: {where.relative_to(root)}",)
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ("Training", "Testing"), ("train",), ("dev", "test", "train")])
+def test_splits_are_not_taken_for_classes(splits: tuple[str, ...], tmp_path: Path) -> None:
+    for split in splits:
+        for name in ("cat", "dog"):
+            picture(tmp_path / split / name / "1.png")
+    with pytest.raises(DataError, match=r"holds splits .*name one of them, such as folder:"):
+        load_folder(tmp_path)
+    assert load_folder(tmp_path / splits[0]).class_names == ("cat", "dog")
+    picture(tmp_path / "tram" / "1.png")  # then "train" may be one
+    assert "tram" in (load_folder(tmp_path).class_names or ())
+
+
+@pytest.mark.parametrize("name", ["train.csv", "metadata.jsonl", "Labels.tsv"])
+def test_tables_that_hold_no_labels_for_us_are_named(name: str, tmp_path: Path) -> None:
+    picture(tmp_path / "1.png")
+    (tmp_path / name).write_text("file_name,label\n1.png,1\n")
+    found = load_folder(tmp_path)
+    assert found.labels is None
+    assert any(f"labels.csv (file,label), and {name} is not read" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "LABELS.CSV", "Labels.csv"])
+def test_the_case_of_labels_csv_does_not_matter(name: str, tmp_path: Path) -> None:
+    picture(tmp_path / "1.png")
+    (tmp_path / name).write_text("file,label\n1.png,1\n")
+    found = load_folder(tmp_path)
+    assert found.labels is not None
+    assert (list(found.labels), found.notes) == ([1], ())
+
+
+def test_class_folders_without_images_are_named(tmp_path: Path) -> None:
+    picture(tmp_path / "cat" / "1.png")
+    (tmp_path / "ant").mkdir()
+    found = load_folder(tmp_path)
+    assert found.class_names == ("ant", "cat")
+    assert found.notes == ("class folders without images keep their place among the classes: 1 (ant)",)

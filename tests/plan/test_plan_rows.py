@@ -248,3 +248,11 @@ def test_rows_in_another_order_are_no_news() -> None:
     assert found.short == {}
     assert found.notes == ()
     assert found.tables["tiny"] is found.tables["good"] is found.common
+
+
+@pytest.mark.parametrize("rows", [np.arange(3), np.arange(40), np.arange(0, N, 12)], ids=["3", "40", "every 12th"])
+def test_a_saver_of_too_few_rows_does_not_stop_the_certificates_of_others(rows: Any, tmp_path: Path) -> None:
+    found = rank_savers(a_run(tmp_path, {"tiny": rows}), "base", max_drop=0.05, guarantee=0.9, holdout=0.3)
+    assert {s.saver: s.certified is None for s in found.savers} == {"good": False, "mid": False, "tiny": True}
+    assert any(note.startswith("tiny is not certified: ") and "cannot certify" in note for note in found.notes)
+    assert found.best in ("good", "mid")

@@ -203,6 +203,8 @@ def test_a_cost_that_one_stage_lacks_names_it(tmp_path: Path) -> None:
     run.write(dataclasses.replace(big, meta=dataclasses.replace(big.meta, costs={"macs": 9e8, "usd": 1e-3})))
     with pytest.raises(RecordsError, match=r"small: no cost 'usd'.*macs"):
         tune(run, ["small", "big"], max_drop=0.05, cost="usd")
+    with pytest.raises(RecordsError, match=r"only big has a cost 'usd'.*the others have macs"):
+        rank_savers(run, "big", cost="usd")
 
 
 def test_what_makes_a_model_no_candidate_is_named(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def test_groups_are_kept_with_the_records(
     group = Run(tmp_path / "run").read("m").group
     assert group is not None
     assert group.to_pylist() == CLIPS
+    unread = [note for note in Run(tmp_path / "run").read("m").meta.notes if "not read: clip" in note]
+    assert len(unread) == (group_by != "clip")  # a column that names the groups was read
 
 
 def test_records_that_are_there_take_groups_and_lose_them(

@@ -252,6 +252,11 @@ LOOK = {
     "copies": [f"photo{c}{end}" for c in range(30) for end in (".jpg", "_copy.jpg", "_copy2.jpg")],
     "numbered copies": [f"beach {c}{end}.jpg" for c in range(20) for end in ("", " (1)", " (2)")],
     "patients": [f"patient_{c}/slice_{f}.png" for c in range(8) for f in range(30)],
+    "augmented": [f"img{c:04d}_{how}.png" for c in range(20) for how in ("orig", "flip", "rot90", "blur")],
+    "sides of a product": [f"B00{c:05d}/{side}.jpg" for c in range(30) for side in ("front", "back", "side")],
+    "exported copies": [f"IMG_{c}_jpg.rf.{c * 7 + f:032x}.jpg" for c in range(20) for f in range(3)],
+    "tiles of a slide": [f"slide_{c:03d}_x{256 * (f % 3)}_y{256 * (f // 3)}.png" for c in range(12) for f in range(9)],
+    "frames of UCF": [f"v_Archery_g{c:02d}_c01_f{f:04d}.png" for c in range(1, 25) for f in range(6)],
 }
 ORDINARY = {
     "numbers": [str(i) for i in range(10_000)],
@@ -265,6 +270,10 @@ ORDINARY = {
     "renamed at once": [f"cat ({i}).jpg" for i in range(1, 200)],
     "phone": [f"IMG_{20240101 + i // 40}_{120000 + i}.jpg" for i in range(200)],
     "pages": [f"scan_{i}.png" for i in range(100)],
+    "birds": [f"{c:03d}.Laysan_Albatross/Laysan_Albatross_{i:04d}_{796 + i}.jpg" for c in range(9) for i in range(30)],
+    "hub shards": [f"test-{i:05d}-of-00200" for i in range(200)],
+    "cats and dogs": [f"{name}.{i}.jpg" for i in range(100) for name in ("cat", "dog")],
+    "traffic signs": [f"{c:05d}/{i:05d}.ppm" for c in range(43) for i in range(5)],
 }
 
 

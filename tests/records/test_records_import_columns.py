@@ -191,3 +191,38 @@ def test_timm_files_that_cannot_be_are_named(tmp_path: Path, text: str, message:
     with pytest.raises(RecordsError, match=message) as caught:
         timm(tmp_path, text)
     assert len(str(caught.value).splitlines()) == 1
+
+
+ROWS = "id;label;prediction;confidence\n0;1;1;0,5\n1;0;1;0,25\n"
+
+
+@pytest.mark.parametrize("text", [f"sep=;\n{ROWS}", f'\ufeff"sep=;"\r\n{ROWS}', f"SEP=;\r\n{ROWS}"])
+def test_the_line_that_excel_writes_first_is_passed_over(tmp_path: Path, text: str) -> None:
+    found = import_file(csv(tmp_path, text), "m")
+    assert (found.ids.to_pylist(), found.label.tolist(), confidence(found)) == (["0", "1"], [1, 0], [0.5, 0.25])
+
+
+@pytest.mark.parametrize("text", ["0,1,1\n1,1,0\n", "a.jpg,1,1\nb.jpg,0,1\n", "12,0.5\n13,0.7\n"])
+def test_a_table_without_a_header_is_called_so(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecordsError, match=r"its first row .* is not a header"):
+        import_file(csv(tmp_path, text), "m")
+
+
+@pytest.mark.parametrize("cell", ['"[0.25, 0.75]"', "[0.25 0.75]", '"(0.25, 0.75)"'])
+def test_lists_as_text_beside_a_prediction_are_its_probabilities(tmp_path: Path, cell: str) -> None:
+    found = import_file(csv(tmp_path, f"id,prediction,probs,label\na,1,{cell},1\nb,1,{cell},0\n"), "m")
+    assert found.outputs.log_odds is not None
+    assert found.outputs.prediction.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("names", ["cat,dog", "prob_1,prob_2", "class_0,class_1"])
+def test_a_column_for_each_class_under_other_names_is_told_what_to_write(tmp_path: Path, names: str) -> None:
+    with pytest.raises(RecordsError, match="a column for each class is called prob_0, prob_1"):
+        import_file(csv(tmp_path, f"id,{names},label\na,0.5,0.5,1\n"), "m")
+
+
+def test_the_index_that_pandas_keeps_is_an_id(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"__index_level_0__": [7, 9], "label": [0, 1], "pred": [0, 0]}), tmp_path / "t.parquet")
+    found = import_file(tmp_path / "t.parquet", "m")
+    assert found.ids.to_pylist() == ["7", "9"]
+    assert any("__index_level_0__ is read as the column id" in note for note in found.meta.notes)

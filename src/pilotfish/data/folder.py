@@ -18,6 +18,8 @@ from pilotfish.data.listing import MISSING, File, Listing, entry_size, is_dir, i
 from pilotfish.errors import DataError, one_line
 
 LABELS_FILE = "labels.csv"
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx")
+SPLITS = frozenset(["train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +70,17 @@ def load_folder(path: str | Path) -> FolderDataset:
     if not os.path.isdir(root):
         found = "is a file, not a folder" if os.path.exists(root) else "does not exist"
         raise DataError(f"folder:{one_line(str(path))} {found}; expected a folder of images")
-    if os.path.isfile(root / LABELS_FILE):
-        return _from_labels_csv(f"folder:{path}", root)
+    if (table := labels_file(root)) is not None:
+        return _from_labels_csv(f"folder:{path}", root, table)
     return _from_listing(f"folder:{path}", root)
+
+
+def labels_file(root: Path) -> Path | None:
+    """The ``labels.csv`` of a folder, in whatever case it is written."""
+    if os.path.isfile(root / LABELS_FILE):
+        return root / LABELS_FILE
+    found = sorted(entry.name for entry in Listing(root).entries(root) if entry.name.lower() == LABELS_FILE)
+    return root / found[0] if found and os.path.isfile(root / found[0]) else None
 
 
 def image_paths(inputs: Iterable[str | Path], *, keep_missing: bool = False) -> list[Path]:
@@ -94,8 +104,8 @@ def image_paths(inputs: Iterable[str | Path], *, keep_missing: bool = False) -> 
     return paths
 
 
-def _from_labels_csv(spec: str, root: Path) -> FolderDataset:
-    table = read_labels_csv(root / LABELS_FILE)
+def _from_labels_csv(spec: str, root: Path, labels: Path) -> FolderDataset:
+    table = read_labels_csv(labels)
     listing = Listing(root)
     there = dict(listing.images(root))
     files, notes = found_files(table.files, there, root.resolve().name)
@@ -137,6 +147,13 @@ def _from_listing(spec: str, root: Path) -> FolderDataset:
             f"{spec} holds both images ({one_line(flat[0][0])}) and folders of images ({one_line(ids[0])}); "
             f"move the images into class folders, or list the samples in a {LABELS_FILE}"
         )
+    if ids and SPLITS.issuperset(name.lower() for name in classes):
+        raise DataError(
+            f"{spec} holds splits ({', '.join(classes)}), which would be taken for classes; name one of them, such as "
+            f"{spec}/{classes[-1]}"
+        )
+    if empty := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        notes += (f"class folders without images keep their place among the classes: {_counted(empty)}",)
     if ids:
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
         fingerprint = digest(lines, labels, classes)
@@ -144,6 +161,9 @@ def _from_listing(spec: str, root: Path) -> FolderDataset:
     if not flat:
         said = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{spec} holds no images{said}; expected class folders of files such as .jpg or .png")
+    if tables := [name for entry in top if (name := entry.name).lower().endswith(TABLES) and not is_dir(entry)]:
+        unread = ", ".join(one_line(name)[:60] for name in sorted(tables)[:3])
+        notes += (f"samples have no labels: they come from {LABELS_FILE} (file,label), and {unread} is not read",)
     fingerprint = digest(_lines(flat, root), None, None)
     return FolderDataset(spec, root, tuple(file for file, _ in flat), None, None, fingerprint, notes)
 

@@ -42,6 +42,12 @@ def find_candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[st
         if base_cost is not None and its_cost is None:
             notes.append(f"{name} has no cost {cost!r}; it is ranked by exit ratio, after the others")
         names.append(name)
+    if cost != "macs" and names and not dearer and not any(cost in metas[name].costs for name in names):
+        known = ", ".join(sorted({key for name in names for key in metas[name].costs})) or "none"
+        raise RecordsError(
+            f"only {base} has a cost {cost!r}, and no saver can be judged by it; the others have {known}; record or "
+            f"import them with --cost {cost}=X"
+        )
     if base_cost is None:
         notes.append(f"{base} has no cost {cost!r}; savers are ranked by exit ratio")
     mixed = [name for name in dearer if _imported(metas[name]) is not _imported(metas[base])]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import Budget, Rule, grouped_interval, make_budget, paired_interval, to_json
-from pilotfish.errors import UsageError
+from pilotfish.errors import PilotfishError, UsageError
 from pilotfish.plan.candidates import find_candidates
 from pilotfish.plan.certificate import Promise, certify
 from pilotfish.plan.costs import delta_cost
@@ -50,7 +50,8 @@ def rank_savers(
     fewer than 90 % of the most that one of them has rank after the others (see :func:`pilotfish.records.compare`).
 
     guarantee  confidence, such as 0.9. Savers are ranked on half of the samples and certified on the other half, each
-               at (1 - guarantee) / K for K savers, so that all K promises hold together
+               at (1 - guarantee) / K for K savers, so that all K promises hold together. A saver that cannot be
+               compared and has too few samples is not certified, and a note says so
     group_by   samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
     """
     budget = make_budget(max_drop=max_drop)  # refuses what is no drop
@@ -68,10 +69,17 @@ def rank_savers(
     asked = _Asked(cost, score, holdout, path_method(method), method, budget, seed, promise, guarantee or 0.0)
     parts = asked.split(table)
     fair = {name: _judge(table, name, asked, parts) for name in candidates if name not in rows.short}
-    results = [
-        replace(_judge(own, name, asked, asked.split(own)), comparable=name in fair) if own is not table else fair[name]
-        for name, own in rows.tables.items()
-    ]
+    results = []
+    for name, own in rows.tables.items():
+        if name in fair:
+            results.append(fair[name] if own is table else _judge(own, name, asked, asked.split(own)))
+            continue
+        try:
+            judged = _judge(own, name, asked, asked.split(own))
+        except PilotfishError as error:  # too few for a certificate; that stops none of the others
+            judged = _judge(own, name, replace(asked, promise=None), asked.split(own))
+            notes.append(f"{name} is not certified: {error}")
+        results.append(replace(judged, comparable=False))
 
     def place(s: SaverResult) -> tuple[Any, ...]:
         ranked_by = fair.get(s.saver, s)  # on the same samples for all that can be compared

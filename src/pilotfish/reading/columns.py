@@ -16,10 +16,10 @@ _NAMES = {
         "file",
         "path",
         "sample_id sample_ids image_id image_ids img_id filenames file_name file_path files paths",
-        "image_path image_name image_file img_path img_name",
+        "image_path image_name image_file img_path img_name image_paths image_names image_files img_paths img_names",
         "image img images sample key uid uuid",
         "name",
-        "index idx Unnamed:0",
+        "index idx Unnamed:0 __index_level_0__",
     ),
     "label": (
         "label labels y y_true true truth ground_truth gt target targets actual true_label true_class gt_label",

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.data import Dataset
-from pilotfish.data.folder import LABELS_FILE
 from pilotfish.errors import RecordsError
 from pilotfish.models import Model
 from pilotfish.models.machine import device_name
 from pilotfish.models.reading import reading_of
-from pilotfish.recording.groups import data_groups
+from pilotfish.recording.groups import data_groups, data_notes
 from pilotfish.recording.labels import Matched
 from pilotfish.recording.options import RecordOptions, RecordResult
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import device_kind, measured_times, timing_facts
 from pilotfish.records import RecordsMeta, Run, judge_records
-from pilotfish.records.groups import now_read
 from pilotfish.records.outputs import I64
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
 from pilotfish.records.records import string_ids
@@ -67,7 +65,7 @@ def finished_records(
         if options.group_by is not None:
             named = data_groups(data, options.group_by)
             group = None if named is None else string_ids([named[one] for one in everything.ids.to_pylist()])
-            meta = dataclasses.replace(meta, notes=now_read(meta.notes, LABELS_FILE, str(options.group_by)))
+            meta = dataclasses.replace(meta, notes=data_notes(data, options.group_by, meta.notes))
         run.write(dataclasses.replace(everything, meta=meta, group=group))
     rows = int(meta.data.get("n", 0)) - len(meta.failures)
     return RecordResult(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pilotfish.data import Dataset, FolderDataset
-from pilotfish.data.folder import LABELS_FILE
+from pilotfish.data.folder import labels_file
 from pilotfish.records.groups import GroupBy, file_column, groups_by, now_read
 from pilotfish.records.records import string_ids
 
@@ -18,19 +18,22 @@ def data_groups(data: Dataset, group_by: GroupBy) -> dict[str, str] | None:
     ids = string_ids(list(data.ids))
 
     def column(name: str) -> pa.Array | None:
-        if isinstance(data, FolderDataset):
-            file = data.root / LABELS_FILE
-        elif data.spec.startswith("arrays:"):
-            file = Path(data.spec.removeprefix("arrays:")).expanduser()
-        else:
-            return None
-        return file_column(file, name, ids) if file.is_file() else None
+        file = _columns_file(data)
+        return None if file is None or not file.is_file() else file_column(file, name, ids)
 
     found = groups_by(group_by, ids, column)
     return None if found is None else dict(zip(ids.to_pylist(), found.to_pylist(), strict=True))
 
 
-def data_notes(data: Dataset, group_by: GroupBy | None) -> tuple[str, ...]:
-    """What the data set says of itself; a column that names the groups was read."""
-    notes: tuple[str, ...] = tuple(getattr(data, "notes", ()))
-    return notes if group_by is None else now_read(notes, LABELS_FILE, str(group_by))
+def data_notes(data: Dataset, group_by: GroupBy | None, notes: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """What the data set says of itself, or *notes* that begin with it; a column that names the groups was read."""
+    said: tuple[str, ...] = tuple(getattr(data, "notes", ())) if notes is None else notes
+    file = _columns_file(data)
+    return said if group_by is None or file is None else now_read(said, file.name, str(group_by))
+
+
+def _columns_file(data: Dataset) -> Path | None:
+    """The file whose columns may name groups."""
+    if isinstance(data, FolderDataset):
+        return labels_file(data.root)
+    return Path(data.spec.removeprefix("arrays:")).expanduser() if data.spec.startswith("arrays:") else None

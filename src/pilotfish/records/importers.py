@@ -128,7 +128,7 @@ def _read_columns(path: Path) -> Parsed:
             f"{path}: {expected}; expected id, prediction [, confidence] [, label]; timm's own files are read with "
             "--format timm"
         )
-    others = [name for name in columns if name != prediction]
+    others = [name for name in columns if name != prediction and name not in _lists_as_text(columns)]
     sure = prediction is not None and find(str(path), others, "confidence", RecordsError, lambda *_: True) is not None
     if not sure and not any(name.endswith("_0") for name in ranks):  # else prob_0, prob_1 are of ranks, not of classes
         for name in _lists_as_text(columns):

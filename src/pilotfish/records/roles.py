@@ -137,6 +137,8 @@ def _main(file: NamedArrays, table: bool) -> tuple[str, str]:
     wanted = "id, prediction [, confidence] [, label]" if table else f"one of {', '.join(NPZ_ARRAYS)}"
     answer = file.find("label", file.vectors, same=True) if table else None
     hint = "" if answer is None else f"; if {answer!r} is what the model answered, call it prediction"
+    if table and len(file.vectors) > 2:
+        hint += "; a column for each class is called prob_0, prob_1, … (or logit_0, …) in class order"
     raise RecordsError(f"{file.path}: {file.expected}; expected {wanted}{hint}")
 
 
@@ -164,7 +166,7 @@ def _ids(file: NamedArrays, n: int, table: bool) -> tuple[pa.Array, tuple[str, .
     ids = string_ids(file.raw(name))
     if len(ids) and (empty := np.asarray(pc.equal(ids, ""))).any():
         raise RecordsError(f"{file.path}: {int(empty.sum()):,} ids are empty, row {int(empty.argmax())} the first")
-    if plain(name) in ("", "unnamed0", "index", "idx", "name"):
+    if plain(name) in ("", "unnamed0", "indexlevel0", "index", "idx", "name"):
         return ids, (f"{shown([name])} is read as the column id",)
     return ids, ()
 

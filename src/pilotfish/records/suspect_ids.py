@@ -15,12 +15,18 @@ FEWEST = 10  # ids, and half as many groups, below which nothing is said
 THINGS = (
     "clip|video|vid|scene|sequence|seq|track|session|series|product|prod|sku|item|listing|patient|subject|scan|case"
 )
-PARTS = "frame|frm|copy|crop|view|dup|duplicate|augmented|aug|angle|shot|tile|patch|slice"
+PARTS = (
+    "frame|frm|copy|crop|view|dup|duplicate|augmented|aug|angle|shot|tile|patch|slice|orig|original|flip|flipped|hflip|"
+    "vflip|rot|rotated|rotate|blur|blurred|noise|noisy|bright|front|back|side|detail"
+)
 END = r"(?:\.[A-Za-z]\w*)?$"
 # (the group in an id, what must be in the ids, the least and the largest share of the ids that it is in)
 KINDS = (
     (rf"^((?:.*[^A-Za-z])?(?:{THINGS})[_\- ]?\d+)[_\-/ .].*\d", r"\d", 1.0, 1.0),  # clip_001_frame_12, patient-4/scan-2
     (rf"^(.+?)(?:[_\- /.](?:{PARTS})[_\- ]?\d*)?{END}", rf"[_\- /.](?:{PARTS})[_\- ]?\d*{END}", 0.4, 1.0),  # a_copy2
+    (r"^(.+)\.rf\.[0-9a-f]{16,}", r"\.rf\.", 1.0, 1.0),  # a_jpg.rf.0f3c….jpg, an augmented copy
+    (rf"^(.+?)[_\-]x?\d+[_\-]y\d+{END}", rf"[_\-]x?\d+[_\-]y\d+{END}", 1.0, 1.0),  # slide_7_x256_y512.png
+    (rf"^(.+_g\d+_c\d+)_\w*\d{END}", r"_g\d+_c\d+_", 1.0, 1.0),  # v_Archery_g01_c02_f0012.png
     (rf"^(.+?)(?:[_\- ]?\(\d+\))?{END}", rf"\(\d+\){END}", 0.4, 0.9),  # a.jpg, a (1).jpg; not a (1).jpg … a (999).jpg
 )
 

@@ -52,21 +52,33 @@ def _read_parquet(path: Path) -> pa.Table:
 
 def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     check_size(str(path), 2 * path.stat().st_size, None, RecordsError)
+    with open(path, "rb") as raw:
+        if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise RecordsError(f"{path}: cannot be read (UTF-16 text, Excel's 'Unicode text'; save it as CSV UTF-8)")
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         head = file.readline(2**20)
+        skipped = int(re.fullmatch(r'"?sep=.?"?\s*', head, re.IGNORECASE) is not None)  # what Excel writes first
+        if skipped:
+            head = file.readline(2**20)
     delimiter = delimiter_of(head, ("\t", ",", ";", "|") if path.suffix.lower() == ".tsv" else DELIMITERS)
     quoted_after_space = re.search(rf'(^|{re.escape(delimiter)})[ \t]+"', head) is not None
     if not quoted_after_space and path.stat().st_size <= MAX_JSON_BYTES:
         quoted_after_space = re.search(rf'{re.escape(delimiter)} +"'.encode(), path.read_bytes()) is not None
     if quoted_after_space:
-        table = _with_python(path, delimiter)
+        table = _with_python(path, delimiter, skipped)
     else:
         try:
             names = next(csv.reader([head], delimiter=delimiter), [])
         except csv.Error:
             names = []  # pyarrow says what is wrong
+        if len(names) > 1 and not any(map(is_known, names)) and all(map(_is_value, names)):
+            raise RecordsError(
+                f"{path}: its first row ({one_line(head.strip())[:60]}) is not a header; expected names of columns, "
+                "such as id,prediction,confidence,label"
+            )
         table = pyarrow.csv.read_csv(
             path,
+            read_options=pyarrow.csv.ReadOptions(skip_rows=skipped),
             parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(column_types={name: pa.string() for name in names}),
         )
@@ -79,11 +91,17 @@ def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     return table, (f"{path.name}: its columns are separated by {delimiter!r}",)
 
 
-def _with_python(path: Path, delimiter: str) -> pa.Table:
+def _is_value(cell: str) -> bool:
+    """Whether a cell looks like a number or the name of a file, and not like the name of a column."""
+    text = cell.strip().replace(",", ".", 1)
+    return re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?|.+\.[A-Za-z]{3,4}", text) is not None
+
+
+def _with_python(path: Path, delimiter: str, skipped: int = 0) -> pa.Table:
     """Cells quoted after a space, which pyarrow does not take for quoted."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            reader = csv.reader(itertools.islice(file, skipped, None), delimiter=delimiter, skipinitialspace=True)
             names = next(reader, [])
             rows = [row for row in reader if row]
     except csv.Error as error:
