@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+pytest.importorskip("torch")
+
 from pilotfish.data import Dataset, load_data
 from pilotfish.errors import DataError
 from pilotfish.models import Preprocessing
