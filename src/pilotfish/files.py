@@ -61,9 +61,7 @@ def write_json(target: Path, document: Any) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         found = text[max(0, error.start - 40) : error.start + 40].strip()
-        raise UsageError(
-            f"{target}: cannot hold text that is no Unicode: {found!r}; rename what is called so"
-        ) from error
+        raise UsageError(f"{target}: cannot hold text that is not valid Unicode: {found!r}; rename it") from error
     write_text(target, text)
 
 

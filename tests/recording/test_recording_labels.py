@@ -15,7 +15,7 @@ from pilotfish.data import Dataset, load_data
 from pilotfish.errors import DataError
 from pilotfish.models import Model
 from pilotfish.recording import RecordOptions, RecordResult, record_model
-from pilotfish.recording.labels import classes_of, match_labels, model_labels
+from pilotfish.recording.labels import I64, classes_of, match_labels
 from pilotfish.records import Run
 from support.errors import assert_one_line
 
@@ -30,6 +30,10 @@ def model(matrix_model: Callable[..., Model]) -> Callable[..., Model]:
         return matrix_model(np.eye(2, 5, dtype=np.float32), **fields)
 
     return make
+
+
+def model_labels(data: Dataset, model: Model) -> I64:
+    return match_labels(data, classes_of(model)).labels
 
 
 def folders(root: Path, names: Sequence[str], empty: Sequence[str] = ()) -> Dataset:

@@ -209,7 +209,7 @@ def _decode(data: bytes, at_least: tuple[int, int] | None) -> Image.Image:
 
 def _unknown(data: bytes) -> str:
     if _HEIF.match(data):
-        return "it is HEIF, which is read once the package pillow-heif is installed; or save it as JPEG"
+        return "it is HEIF; install the package pillow-heif to read it, or save it as JPEG"
     return f"it is not an image of an allowed format ({', '.join(IMAGE_FORMATS)})"
 
 

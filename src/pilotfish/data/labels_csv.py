@@ -72,7 +72,7 @@ def read_labels_csv(path: Path) -> LabelTable:
         notes: tuple[str, ...] = ()
         if others:
             said = f"{path.name} has no column label (found: {shown(columns)})"
-            notes = (f"{said}: its samples are taken as unlabelled; call the column with the truth label",)
+            notes = (f"{said}: its samples are taken as unlabelled; name the column that has the truth 'label'",)
         return LabelTable(files, None, None, notes)
     cells = _cells(rows, columns.index(label))
     labels, class_names, notes = _labels(path, cells)

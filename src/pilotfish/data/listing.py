@@ -107,7 +107,7 @@ class Listing:
     def _hint(self) -> str:
         heif = sorted(suffix for suffix in (".heic", ".heif") if self.left_out[suffix])
         if heif and importlib.util.find_spec("pillow_heif") is None:
-            return f"; {' and '.join(heif)} are read once the package pillow-heif is installed"
+            return f"; install the package pillow-heif to read {' and '.join(heif)}"
         if self.left_out[".avif"]:
             return "; this Pillow was built without AVIF"
         return ""

@@ -69,8 +69,8 @@ def refuse_trained_on(training: str | Dataset, calibration: Dataset | Records) -
 
 def _found(count: int, n: int, spec: str, example: str) -> str:
     return (
-        f"{count:,} of {n:,} samples are in the training data {spec}, such as {example}: a model is surer of what it "
-        "was trained on, and thresholds chosen there lose more elsewhere; leave these samples out, or use others"
+        f"{count:,} of {n:,} samples are in the training data {spec}, such as {example}: thresholds "
+        "chosen there lose more on new data; leave these samples out, or use others"
     )
 
 

@@ -96,7 +96,7 @@ def _class_names(document: Mapping[str, Any], classes: int | None, path: Path) -
     if classes is not None and len(names) != classes:
         raise ModelError(f"{path}: {len(names)} class_names for {classes} classes")
     if any(not _is_unicode(name) for name in names):
-        raise ModelError(f"{path}: its class_names hold text that is no Unicode")
+        raise ModelError(f"{path}: its class_names hold text that is not valid Unicode")
     return tuple(names)
 
 
@@ -187,7 +187,7 @@ def _of_training(file: WeightsFile) -> dict[str, Any]:
     found: dict[str, Any] = {"architecture": f"{_library_of(arch, file)}:{arch}", "notes": ()}
     if said.get("num_classes") == 0:
         raise ModelError(
-            f"{file.path}: was trained as a headless network (num_classes=0): what it answers are features and not "
+            f"{file.path}: was trained as a headless network (num_classes=0): it returns features, not "
             "classes; use weights that were saved with a classifier"
         )
     built = {key: said[key] for key in ("in_chans", "global_pool") if said.get(key)}

@@ -185,8 +185,8 @@ def _misfit(own: Mapping[str, Any], file: WeightsFile, fits: list[_Fit]) -> str:
     head = {name for name in needed if HEAD.search(name) or _owner(name) == _owner(needed[-1])}
     if not fit.extra and set(fit.missing) == head:
         return (
-            f"it is headless: its classifier ({examples(fit.missing)}) is missing, and what a network without one "
-            "answers are features; use weights that were saved with a classifier"
+            f"it is headless: its classifier ({examples(fit.missing)}) is missing, so it would "
+            "return features; use weights that were saved with a classifier"
             + (f" (beside the network: {examples(fit.beside)})" if fit.beside else "")
         )
     lacks = f"lacks {len(fit.missing)} of the model's {len(own)} tensors{_behind_text(fit)} ({examples(fit.missing)})"

@@ -12,7 +12,6 @@ from pilotfish.models.model import Model
 
 PREPROCESSING = "pilotfish.preprocessing"
 CLASSES = "pilotfish.classes"
-SOURCE = "pilotfish.source"
 ASSUMED = "pilotfish.assumed"
 CASCADE = "pilotfish.cascade"
 CONTINUES = "pilotfish.continues"

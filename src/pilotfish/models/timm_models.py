@@ -49,7 +49,7 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     headless = timm.get_pretrained_cfg_value(spec.name, "num_classes") == 0 and classes is None
     if headless and source in ("pretrained", "random"):
         raise ModelError(
-            f"{spec.text} is a headless network (num_classes=0): what it answers are features and not classes; name "
+            f"{spec.text} is a headless network (num_classes=0): it returns features, not classes; name "
             "weights that were saved with a classifier, ?weights=FILE"
         )
     notes: tuple[str, ...] = ()

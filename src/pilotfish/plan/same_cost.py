@@ -164,7 +164,7 @@ def macs_notes(metas: Metas, names: Sequence[str]) -> list[str]:
     for name in (n for n in given if n in macs):
         largest = max(macs, key=macs.__getitem__)
         if macs[name] == 0:
-            notes.append(f"macs of {name} are 0: a cost that is not known is left out of the import, and not 0")
+            notes.append(f"macs of {name} are 0: leave --macs out of the import where they are not known")
         elif macs[name] < 1e5 and macs[largest] > 1e7:
             unit, scale = ("GMACs", 1e9) if macs[name] < 1000 else ("MMACs", 1e6)
             notes.append(

@@ -109,7 +109,7 @@ def notes_on(
     if judged.base_cost is None:
         notes.append(f"no cost {job.cost!r} in the records: the cheapest point is the one with the largest exit ratio")
     if job.judge_on == "last":
-        notes.append("judged on the last samples of the records: chosen on the earlier ones, and not on a random part")
+        notes.append("judged on the last samples of the records, chosen on the earlier ones")
     if job.holdout == 0:
         notes.append("judged on the samples the threshold was chosen on (holdout 0): the drop is optimistic")
     if table.reference_kind == "base":

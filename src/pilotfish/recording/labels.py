@@ -55,11 +55,6 @@ class Matched:
     notes: tuple[str, ...] = ()
 
 
-def model_labels(data: Dataset, model: Model) -> I64:
-    """int64 (N,): the label of each sample as a class of *model*, -1 where unknown; see :func:`match_labels`."""
-    return match_labels(data, classes_of(model)).labels
-
-
 def classes_of(model: Model) -> ModelClasses:
     """The classes of a loaded model."""
     return ModelClasses(model.spec, model.n_classes, model.class_names, model.class_ids)

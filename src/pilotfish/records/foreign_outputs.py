@@ -112,6 +112,5 @@ def _check_probabilities(path: Path, name: str, values: NDArray[Any]) -> None:
     if high <= 1:
         raise RecordsError(
             f"{path}: {name!r} of row {row} sums to {sums[row]:.4g}, with each value in 0..1: row {row} is not a "
-            f"probability vector. Sigmoids of several labels for one sample are another task, which is not read; the "
-            "probabilities of one class out of several sum to 1"
+            "probability vector. Sigmoids of several labels per sample cannot be read; expected one class of several"
         )

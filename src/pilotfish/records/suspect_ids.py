@@ -85,6 +85,6 @@ def repeated(ids: pa.Array, outputs: Iterable[Outputs], label: I64 | None = None
     copy = int(np.flatnonzero(twins & (first[member] != np.arange(n)))[0])
     return (
         f"{int(twins.sum()):,} of {n:,} samples have the very outputs of another one ({ids[copy]!s} and "
-        f"{ids[int(first[member[copy]])]!s}): if one sample stands under several ids, --group-by keeps these together; "
+        f"{ids[int(first[member[copy]])]!s}): if they are one sample, keep them together with --group-by; "
         "--group-by none says that they are independent"
     )
