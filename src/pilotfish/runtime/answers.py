@@ -1,12 +1,16 @@
-"""Answers as arrays, and the window in which they are put back into the order of their inputs."""
+"""Answers: as arrays, one by one, and the window in which they are put back into the order of their inputs."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pilotfish.cascade import Artefact
 
 
 @dataclass(frozen=True)
@@ -101,3 +105,41 @@ class Window:
         self.done[part] = False
         self.first += n
         return found
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one input.
+
+    prediction  class index; None with an error
+    name        the class's name, where the stage knows it
+    confidence  the exit score of the stage that answered (a probability for max_prob)
+    stage       index of the stage that answered, 0 the saver
+    """
+
+    input: str
+    prediction: int | None
+    name: str | None
+    confidence: float | None
+    stage: int | None
+    error: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of ``pilotfish predict --json``."""
+        return dataclasses.asdict(self)
+
+
+def answer_at(name: str, i: int, row: int, found: Answers, artefact: Artefact) -> Answer:
+    """The answer at place *i* of *found*, which is that of sample *row*."""
+    if row in found.errors:
+        return Answer(name, None, None, None, None, found.errors[row])
+    stage, prediction = int(found.stage[i]), int(found.prediction[i])
+    names = artefact.stages[stage].class_names
+    return Answer(
+        input=name,
+        prediction=prediction,
+        name=names[prediction] if names and 0 <= prediction < len(names) else None,
+        confidence=float(found.confidence[i]),
+        stage=stage,
+        error=None,
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +15,16 @@ from pilotfish.data import Dataset, Encoded, image_paths, open_image, path_reade
 from pilotfish.errors import UnreadableSample, UsageError
 from pilotfish.models import Model
 from pilotfish.models.machine import cpu_count
-from pilotfish.runtime.answers import Answers
+from pilotfish.runtime.answers import Answer, Answers, answer_at
 from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.load_stage import check_code, load_stage, with_threads
-from pilotfish.runtime.sequential import run_sequentially
 from pilotfish.runtime.shared import linked, threaded
 from pilotfish.runtime.single import answer_one
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import DecodingSupply
 
 Input = str | Path | bytes | Image.Image | NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer to one input.
-
-    prediction  class index; None with an error
-    name        the class's name, where the stage knows it
-    confidence  the exit score of the stage that answered (a probability for max_prob)
-    stage       index of the stage that answered, 0 the saver
-    """
-
-    input: str
-    prediction: int | None
-    name: str | None
-    confidence: float | None
-    stage: int | None
-    error: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """One entry of ``pilotfish predict --json``."""
-        return dataclasses.asdict(self)
 
 
 class Cascade:
@@ -156,7 +131,7 @@ class Cascade:
         row = 0
         for found in Engine(self.engine_stages(), artefact.in_force).stream(supply):
             for i in range(len(found)):
-                yield _answer(names.pop(row), i, row, found, artefact)
+                yield answer_at(names.pop(row), i, row, found, artefact)
                 row += 1
 
     @property
@@ -215,7 +190,7 @@ class Cascade:
     def _answers(self, names: list[str], read: Any, workers: int | None) -> list[Answer]:
         artefact = self.artefact
         found = self.run(read, len(names), artefact, workers)
-        return [_answer(name, i, i, found, artefact) for i, name in enumerate(names)]
+        return [answer_at(name, i, i, found, artefact) for i, name in enumerate(names)]
 
     def _opened(self, item: Input) -> Any:
         if isinstance(item, Image.Image | np.ndarray):
@@ -242,59 +217,3 @@ class _Names:
 
     def pop(self, row: int) -> str:
         return self.paths.pop(row, str(row))
-
-
-def predict_sequentially(
-    folder: str | Path,
-    inputs: Sequence[str | Path] | Dataset,
-    *,
-    artefact: Artefact | None = None,
-    device: str = "cpu",
-    state: str | Path | None = None,
-    workers: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-    allow_python: Collection[str] = (),
-) -> list[Answer]:
-    """As :meth:`Cascade.predict`, with one model in memory at a time: each stage over everything that reaches it.
-
-    artefact  the cascade at another operating point than the folder's own
-    state     a file that keeps what is known after every few thousand samples; a killed run goes on from it
-    allow_python  as for :meth:`Cascade.load`
-    """
-    point = artefact or load_artefact(folder)
-    check_code(point.stages, allow_python)
-    if isinstance(inputs, Sequence):
-        paths = image_paths([Path(p) for p in inputs], keep_missing=True)
-        names = [str(p) for p in paths]
-        reader: Callable[[bool], Callable[[int], Any]] = lambda encoded: path_reader(paths, encoded)  # noqa: E731
-    else:
-        data, names = inputs, list(inputs.ids)
-        reader = lambda encoded: sample_reader(data, encoded)  # noqa: E731
-    found = run_sequentially(
-        folder,
-        point,
-        reader,
-        names,
-        device=device,
-        state=state,
-        workers=workers,
-        progress=progress,
-        allow_python=allow_python,
-    )
-    return [_answer(name, i, i, found, point) for i, name in enumerate(names)]
-
-
-def _answer(name: str, i: int, row: int, found: Answers, artefact: Artefact) -> Answer:
-    """The answer at place *i* of *found*, which is that of sample *row*."""
-    if row in found.errors:
-        return Answer(name, None, None, None, None, found.errors[row])
-    stage, prediction = int(found.stage[i]), int(found.prediction[i])
-    names = artefact.stages[stage].class_names
-    return Answer(
-        input=name,
-        prediction=prediction,
-        name=names[prediction] if names and 0 <= prediction < len(names) else None,
-        confidence=float(found.confidence[i]),
-        stage=stage,
-        error=None,
-    )

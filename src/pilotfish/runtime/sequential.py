@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import ALONE, Artefact, Stage, decide
+from pilotfish.cascade import ALONE, Artefact, Stage, decide, load_artefact
+from pilotfish.data import Dataset, image_paths, path_reader, sample_reader
 from pilotfish.errors import ModelError
 from pilotfish.files import sha256_file, sha256_json
 from pilotfish.models import Model
 from pilotfish.models.machine import cpu_count
 from pilotfish.records import Outputs
-from pilotfish.runtime.answers import Answers
+from pilotfish.runtime.answers import Answer, Answers, answer_at
 from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices
 from pilotfish.runtime.engine import Engine
-from pilotfish.runtime.load_stage import engine_stage, load_stage, with_threads
+from pilotfish.runtime.load_stage import check_code, engine_stage, load_stage, with_threads
 from pilotfish.runtime.sequential_state import State
 from pilotfish.runtime.supply import DecodingSupply
 
@@ -37,6 +38,46 @@ LARGE_BLOCK = 65536
 Tell = Callable[[str, int, int], None]
 Load = Callable[[Stage, str | None], Model]
 Reader = Callable[[bool], Callable[[int], Any]]
+
+
+def predict_sequentially(
+    folder: str | Path,
+    inputs: Sequence[str | Path] | Dataset,
+    *,
+    artefact: Artefact | None = None,
+    device: str = "cpu",
+    state: str | Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    allow_python: Collection[str] = (),
+) -> list[Answer]:
+    """As ``Cascade.predict``, with one model in memory at a time: each stage over everything that reaches it.
+
+    artefact  the cascade at another operating point than the folder's own
+    state     a file that keeps what is known after every few thousand samples; a killed run goes on from it
+    allow_python  as for ``Cascade.load``
+    """
+    point = artefact or load_artefact(folder)
+    check_code(point.stages, allow_python)
+    if isinstance(inputs, Sequence):
+        paths = image_paths([Path(p) for p in inputs], keep_missing=True)
+        names = [str(p) for p in paths]
+        reader: Callable[[bool], Callable[[int], Any]] = lambda encoded: path_reader(paths, encoded)  # noqa: E731
+    else:
+        data, names = inputs, list(inputs.ids)
+        reader = lambda encoded: sample_reader(data, encoded)  # noqa: E731
+    found = run_sequentially(
+        folder,
+        point,
+        reader,
+        names,
+        device=device,
+        state=state,
+        workers=workers,
+        progress=progress,
+        allow_python=allow_python,
+    )
+    return [answer_at(name, i, i, found, point) for i, name in enumerate(names)]
 
 
 def run_sequentially(
