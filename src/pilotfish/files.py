@@ -70,10 +70,18 @@ def parse_json(text: str | bytes) -> Any:
     numbers beyond float64, NaN, nesting beyond any document of ours, half of a surrogate pair."""
     try:
         plain = text.decode("utf-8") if isinstance(text, bytes) else text
-        document = json.loads(plain, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        document = json.loads(plain, object_pairs_hook=without_duplicates, parse_constant=_no_constant)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     _check_values(document, texts="\\u" in plain)
+    return document
+
+
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON document (``object_pairs_hook``); ValueError where a key stands twice."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands twice in one object")
     return document
 
 
@@ -135,13 +143,6 @@ def sha256_json(document: Any) -> str:
     """Hex digest of a JSON document, independent of key order."""
     text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return document
 
 
 def _check_values(document: Any, texts: bool) -> None:

@@ -77,6 +77,7 @@ def own_file(path: Path, digest: str) -> OnnxFile:
 
 
 def parsed(path: Path, content: bytes) -> Any:
+    """The ``onnx.ModelProto`` in *content*, the bytes of *path*. ModelError where they are none."""
     try:
         import onnx
     except ImportError as error:

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
+from pilotfish.reading.columns import plain
+
 NUMBER = re.compile(r"(?:(?:label|class|cls|category|idx|index|id|c)[\s_.-]*)?0*(\d{1,9})", re.IGNORECASE)
 WNID = re.compile(r"(n\d{8})(?!\d)")
 NUMBERED = re.compile(r"\d+[\s_.-]+(.*[^\W\d_].*)", re.DOTALL)  # 001.Black_footed_Albatross
@@ -61,8 +63,8 @@ def _index(texts: Texts, form: Callable[[str], str]) -> dict[str, tuple[int, ...
 
 
 def _plain(name: str) -> str:
-    """Letters and digits alone, without case."""
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
+    """Letters and digits alone, without case, in Unicode's compatible form."""
+    return plain(unicodedata.normalize("NFKC", name))
 
 
 def _wnid(name: str) -> str:

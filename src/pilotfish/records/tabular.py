@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pilotfish.errors import RecordsError, one_line
-from pilotfish.files import MAX_JSON_BYTES
+from pilotfish.files import MAX_JSON_BYTES, without_duplicates
 from pilotfish.reading.columns import DELIMITERS, delimiter_of, is_known
 from pilotfish.reading.limits import check_size
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
@@ -139,19 +139,12 @@ def _read_json(path: Path) -> pa.Table:
 def _parse(path: Path, text: str) -> Any:
     """One JSON document, or one object a line."""
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates)
+        return json.loads(text, object_pairs_hook=without_duplicates)
     except json.JSONDecodeError:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) < 2 and path.suffix.lower() != ".jsonl":
             raise
-        return [json.loads(line, object_pairs_hook=_no_duplicates) for line in lines]
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return document
+        return [json.loads(line, object_pairs_hook=without_duplicates) for line in lines]
 
 
 def _columns(path: Path, document: Any) -> dict[str, list[Any]]:
