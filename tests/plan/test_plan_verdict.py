@@ -136,3 +136,12 @@ def test_without_costs_the_base_alone_is_named_too(tmp_path: Path) -> None:
 def test_who_answers_alone(ratio: tuple[float, ...], met: bool, said: str | None) -> None:
     line = answers_alone("abc"[: len(ratio)], performance(exit_ratio=ratio), met)
     assert line is None if said is None else said in str(line)
+
+
+@pytest.mark.parametrize("cost", [10.5, 40.0, 1e6])
+def test_stages_in_the_wrong_order_are_named(cost: float, tmp_path: Path) -> None:
+    run = write_pair(tmp_path, Pair(list(range(40)), [True] * 40, [True] * 40), saver_cost=cost)
+    found = tune(run, ["saver", "base"], max_drop=0.05)
+    assert "saver costs more than base: savers are named first, and the base last" in found.notes
+    run = write_pair(tmp_path, Pair(list(range(40)), [True] * 40, [True] * 40))
+    assert not any("savers are named first" in note for note in tune(run, ["saver", "base"], max_drop=0.05).notes)

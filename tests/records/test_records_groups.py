@@ -129,6 +129,8 @@ def test_a_column_of_the_predictions_or_labels(kind: str, tmp_path: Path) -> Non
     assert not any("clip" in note for note in run.read("m").meta.notes)  # it was read
     with pytest.raises(UsageError, match="'clap' is no file, no column"):
         import_predictions(file, tmp_path / "run", "m", labels=labels, group_by="clap")
+    with pytest.raises(UsageError, match="no column of that name is in the records of m; the groups that they"):
+        read_table(run, [], "m", group_by="clip")
 
 
 def test_a_column_of_the_records(tmp_path: Path) -> None:

@@ -106,6 +106,9 @@ def notes_on(
         notes.append(alone)
     if saves is False:
         notes.append("no saver: at this budget the cascade costs as much as the base alone or more; run the base alone")
+        own = [table.meta[name].costs.get(job.cost, 0.0) for name in job.stages]
+        if dearer := [name for name, cost in zip(job.stages, own, strict=True) if cost > own[-1]]:
+            notes.append(f"{dearer[0]} costs more than {job.stages[-1]}: savers are named first, and the base last")
     if judged.base_cost is None:
         notes.append(f"no cost {job.cost!r} in the records: the cheapest point is the one with the largest exit ratio")
     if job.judge_on == "last":

@@ -77,6 +77,11 @@ class Run:
             return group_by
         path = self.find(model, split)
         column = None if path is None else read_column(path, group_by)
+        if column is None and path is not None and group_by.isidentifier() and read_column(path, "group") is not None:
+            raise UsageError(
+                f"--group-by {group_by}: no column of that name is in the records of {model}; the groups that they "
+                "were recorded or imported with are used where --group-by is left out"
+            )
         return group_by if column is None else column
 
     def write(self, records: Records) -> Path:
