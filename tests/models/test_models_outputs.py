@@ -657,3 +657,87 @@ def test_an_ending_that_contradicts_the_name_is_named(
     with pytest.raises(ModelError) as caught:
         read(f"{model_name(form, ending, tmp_path, named)}?activation={stated}", data)
     assert_one_line(caught.value, f"activation={stated} is stated", f"write activation={ending}")
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "python"])
+def test_the_best_scores_alone_are_refused(
+    form: str, tmp_path: Path, named: Callable[[Any], str], data: Dataset
+) -> None:
+    """TopK: columns are ranks and no classes."""
+    if form == "onnx":
+        steps = [helper.make_node("TopK", ["z", "k"], ["values", "indices"], axis=1)]
+        outputs = [("values", TensorProto.FLOAT, ["N", C]), ("indices", TensorProto.INT64, ["N", C])]
+        whole = onnx.load(linear(tmp_path / "net.onnx", *steps, outputs=outputs))
+        whole.graph.initializer.append(numpy_helper.from_array(np.array([C]), "k"))
+        onnx.save(whole, tmp_path / "net.onnx")
+        name = f"onnx:{tmp_path / 'net.onnx'}"
+    elif form == "torch":
+        name = named(Linear(lambda z: z.topk(C)))
+    else:
+        name = named(lambda b: {"scores": -np.sort(-(b @ W), axis=1), "labels": np.argsort(-(b @ W), axis=1)})
+    with pytest.raises(ModelError) as caught:
+        read(name, data)
+    assert_one_line(caught.value, "sorted scores", "in the order of the classes")
+
+
+@pytest.mark.parametrize("total", [100, 255, 7])
+def test_percentages_and_votes_are_said(total: int, named: Callable[[Any], str], data: Dataset) -> None:
+    name = named(lambda batch: total * softmax(batch @ W / 20))
+    [note] = read(name, data).notes
+    assert f"all sum to {total}" in note
+    assert not read(f"{name}?activation=none", data).notes
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "python"])
+def test_a_model_that_answers_nan_alone_is_refused_by_name(
+    form: str, tmp_path: Path, named: Callable[[Any], str], data: Dataset
+) -> None:
+    broken = np.full_like(W, np.nan)
+    name = {
+        "onnx": lambda: f"onnx:{linear(tmp_path / 'net.onnx', w=broken)}",
+        "torch": lambda: named(Linear(w=broken)),
+        "python": lambda: named(lambda batch: batch @ broken),
+    }[form]()
+    with pytest.raises(RecordsError) as caught:
+        record(data, name, tmp_path / "run", options=QUIET)
+    assert_one_line(caught.value, "not finite")
+
+
+def test_labels_may_be_the_numbers_of_a_zipmap(tmp_path: Path) -> None:
+    """Labels 1 to C beside a model whose classes are numbered 1 to C, or any others that cannot be places."""
+    kind = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    )
+    for numbers in ([1, 2, 3, 4, 5], [10, 20, 30, 40, 50], [0, 2, 4, 6, 8]):
+        steps = [
+            node("Softmax", "z", "p", axis=1),
+            node("ZipMap", "p", "probability", domain="ai.onnx.ml", classlabels_int64s=numbers),
+        ]
+        path = linear(tmp_path / "zip.onnx", *steps, outputs=[("probability", kind, None)], ml=True)
+        np.savez(tmp_path / "own.npz", x=X, label=np.array(numbers)[Z.argmax(axis=1)])
+        run = tmp_path / f"run{numbers[0]}{numbers[1]}"
+        [result] = record(f"arrays:{tmp_path / 'own.npz'}", f"onnx:{path}", run, options=QUIET)
+        found = Run(run).read(result.model)
+        assert np.array_equal(found.label, found.outputs.prediction)
+        assert any("numbers by which" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("names", "{0: 'ant', 1: 'bee', 2: 'cat', 3: 'dog', 4: 'eel'}"),
+        ("class_names", '["ant", "bee", "cat", "dog", "eel"]'),
+        ("id2label", '{"0": "ant", "1": "bee", "2": "cat", "3": "dog", "4": "eel"}'),
+        ("names", "{0: 'ant'}"),
+        ("classes", "5"),
+        ("labels", "__import__('os').abort()"),
+        ("labels", "[" * 100_000),
+    ],
+)
+def test_class_names_that_other_exporters_write_are_read(key: str, value: str, tmp_path: Path) -> None:
+    path = linear(tmp_path / "net.onnx")
+    whole = onnx.load(path)
+    whole.metadata_props.add(key=key, value=value)
+    onnx.save(whole, path)
+    expected = ("ant", "bee", "cat", "dog", "eel") if "eel" in value else None
+    assert load_model(f"onnx:{path}").class_names == expected

@@ -59,8 +59,10 @@ def recognised(values: NDArray[Any], tolerance: float = OUTSIDE) -> str:
 
     Values that are the same in all rows show nothing: none.
     """
+    if not len(values):
+        return "none"
     z = values.astype(np.float64).reshape(len(values), -1)
-    if not len(z) or not np.isfinite(z).all() or (len(z) > 1 and not np.ptp(z, axis=0).any()):
+    if not np.isfinite(z).all() or (len(z) > 1 and not np.ptp(z, axis=0).any()):
         return "none"
     for activation in ("softmax", "log_softmax", "sigmoid"):
         if not (activation != "sigmoid" and z.shape[1] == 1) and not contradicting(values, activation, tolerance).any():
@@ -70,9 +72,9 @@ def recognised(values: NDArray[Any], tolerance: float = OUTSIDE) -> str:
 
 def contradicting(values: NDArray[Any], activation: str, tolerance: float = OUTSIDE) -> NDArray[np.bool_]:
     """bool (N,): the rows of *values* that cannot have come out of *activation*. tolerance: of a row's sum."""
+    if activation == "none" or not len(values):
+        return np.zeros(len(values), np.bool_)
     z = values.astype(np.float64).reshape(len(values), -1)
-    if activation == "none":
-        return np.zeros(len(z), np.bool_)
     if activation == "log_softmax":
         top = z.max(axis=1)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,8 @@ CLASSES = "pilotfish.classes"
 ASSUMED = "pilotfish.assumed"
 CASCADE = "pilotfish.cascade"
 CONTINUES = "pilotfish.continues"
+NAMES_OF_OTHERS = ("names", "class_names", "classes", "labels", "id2label")  # as other exporters call them
+LONGEST = 1_000_000  # characters of such a list
 
 
 def write_metadata(graph: Any, **documents: Mapping[str, Any] | None) -> None:
@@ -59,6 +62,8 @@ def class_lists(
     metadata: Mapping[str, str], n_classes: int | None, where: str
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     """(names, further ids) of the classes; ModelError when they are no lists of as many strings as classes."""
+    if CLASSES not in metadata:
+        return _names_of_others(metadata, n_classes), None
     document = read_document(metadata, CLASSES, where) or {}
     found = []
     for key in ("names", "ids"):
@@ -68,3 +73,33 @@ def class_lists(
             raise ModelError(f"{where}: its metadata {CLASSES} do not name {n_classes or 'its'} classes")
         found.append(None if value is None else tuple(value))
     return found[0], found[1]
+
+
+def _names_of_others(metadata: Mapping[str, str], n_classes: int | None) -> tuple[str, ...] | None:
+    """Class names as other exporters write them: a list, or a dictionary from 0 to C - 1, in JSON or in Python's form.
+
+    What is neither, or of another length, is none of ours to complain about.
+    """
+    for key in NAMES_OF_OTHERS:
+        value = _literal(metadata.get(key, ""))
+        if isinstance(value, dict):
+            numbered = {str(k): v for k, v in value.items()}
+            value = [numbered.get(str(i)) for i in range(len(numbered))]
+        fits = isinstance(value, list | tuple) and len(value) >= 2 and n_classes in (None, len(value))
+        if fits and all(isinstance(name, str) and name.isprintable() and name for name in value):
+            return tuple(value)
+    return None
+
+
+def _literal(text: str) -> Any:
+    """A value in JSON or in Python's own form; None for anything else. Nothing is evaluated but literals."""
+    if not 2 <= len(text) <= LONGEST or text.strip()[:1] not in ("[", "{", "("):
+        return None
+    try:
+        return parse_json(text)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None

@@ -46,6 +46,7 @@ def settle(model: Model, reading: Reading, data: Dataset) -> tuple[Model, Readin
     if any(o.values.dtype.kind in "iub" and o.values.ndim == 1 for o in looked.outputs):
         looked.at(ENOUGH)  # class numbers, which the scores are held against
     one = looked.outputs[at]
+    _refuse_best_only(looked.outputs, one, text)
     if one.matrix.shape[1] == 1:
         _refuse_other_columns(looked, at, kind, _classes(model, data), text)
     notes += _other_orders(looked.outputs, one)
@@ -164,6 +165,11 @@ def _kind(looked: _Looked, at: int, text: str) -> tuple[str, str]:
         return kind, f"{seen}: {_SEEN[kind]}{lost}; {settles}"
     if _may_be_more(one):
         return kind, f"the output{of} is the same for all {n} samples looked at; it is taken as logits"
+    if (total := _common_total(one)) is not None and (total := _common_total(looked.at(ENOUGH)[at])) is not None:
+        return kind, (
+            f"the rows of the output{of} all sum to {total:g}, as percentages or votes do, and are taken as logits: "
+            f"divide them by {total:g}, or state ?activation=none if that is right"
+        )
     if one.matrix.shape[1] == 1:
         return (
             kind,
@@ -203,6 +209,20 @@ def _refuse_other_columns(looked: _Looked, at: int, kind: str, classes: int | No
             )
 
 
+def _refuse_best_only(outputs: Sequence[Output], one: Output, text: str) -> None:
+    """Scores that fall in every row, beside class numbers of the same shape: the best few, and no column is a class."""
+    values = one.matrix
+    if values.shape[1] < 2 or not (np.diff(values) <= 0).all():
+        return
+    for other in outputs:
+        alike = other.values.dtype.kind in "iu" and other.matrix.shape == values.shape
+        if alike and (np.diff(np.sort(other.matrix, axis=1)) > 0).all():
+            raise ModelError(
+                f"{text}: the output {one.name!r} holds sorted scores, whose classes {other.name!r} names; expected "
+                "logits or probabilities (N, C) in the order of the classes: return them before they are sorted"
+            )
+
+
 def _other_orders(outputs: Sequence[Output], one: Output) -> Iterator[str]:
     """A note where the model's own class numbers are not those of its largest columns."""
     largest, columns = one.matrix.argmax(axis=1), one.matrix.shape[1]
@@ -212,6 +232,17 @@ def _other_orders(outputs: Sequence[Output], one: Output) -> Iterator[str]:
             said = f"its class numbers {other.name!r} are not the largest columns of {one.name!r} in {differ} of "
             order = f"{len(largest)} samples: the columns may stand for other classes than 0 to {columns - 1}"
             yield from (said + order,) if differ else ()
+
+
+def _common_total(one: Output) -> float | None:
+    """What all rows sum to, of numbers that are not negative; None where they do not agree."""
+    rows = one.matrix[_finite(one)].astype(np.float64)
+    if len(rows) < 2 or rows.shape[1] < 2 or (rows < 0).any() or not np.ptp(rows, axis=0).any():
+        return None
+    totals = rows.sum(axis=1)
+    middle = float(np.median(totals))
+    agree = middle > 0 and bool((np.abs(totals - middle) <= one.tolerance * middle).all())
+    return float(f"{middle:.3g}") if agree else None
 
 
 def _finite(one: Output) -> NDArray[np.bool_]:

@@ -87,6 +87,8 @@ def match_labels(data: Dataset, model: ModelClasses) -> Matched:
 def _numbered(data: Dataset, labels: I64, used: list[int], model: ModelClasses) -> Matched:
     """Labels that are numbers: the model's own, unless a labels.csv names them as other classes of the model."""
     names = getattr(data, "label_names", None)
+    if names is None and (own := _as_its_own_numbers(data, labels, used, model)) is not None:
+        return own
     if names is None or numbers_in(names[i] for i in used) is not None:
         return Matched(_checked(labels, model, data))
     places, known = _places([names[i] for i in used], used, data, model)
@@ -96,6 +98,21 @@ def _numbered(data: Dataset, labels: I64, used: list[int], model: ModelClasses) 
     note = (
         f"labels of {data.spec} are matched by their names, not their numbers: {names[moved]!r} is label {moved} there "
         f"and class {places[used.index(moved)]} of {model.spec}"
+    )
+    return Matched(_renumbered(labels, used, places), None, (note,))
+
+
+def _as_its_own_numbers(data: Dataset, labels: I64, used: list[int], model: ModelClasses) -> Matched | None:
+    """Labels that are the numbers by which the model names its classes, such as 1 to C, and cannot be 0 to C - 1."""
+    theirs = None if model.names is None else numbers_in(model.names)
+    if theirs is None or not used or used[-1] < len(theirs) or _first_twice(theirs) is not None:
+        return None
+    if not set(used) <= set(theirs):
+        return None
+    places = [theirs.index(label) for label in used]
+    note = (
+        f"labels of {data.spec} are taken as the numbers by which {model.spec} names its classes "
+        f"({_listed(model.names or ())})"
     )
     return Matched(_renumbered(labels, used, places), None, (note,))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,11 @@ class Cascade:
             raise UsageError(f"predict takes a list of inputs; write predict([{str(inputs)!r}])")
         if not isinstance(inputs, Sequence):
             return self._answers(list(inputs.ids), self.reader(inputs), workers)
+        others = [type(p).__name__ for p in inputs if not isinstance(p, str | os.PathLike)]
+        if others:
+            raise UsageError(
+                f"predict takes paths or one array (N, …); found {others[0]} in a list: stack, or use stream"
+            )
         paths = image_paths([Path(p) for p in inputs], keep_missing=True)
         return self._answers([str(p) for p in paths], path_reader(paths, self.decodes_itself), workers)
 
