@@ -45,7 +45,7 @@ def test_a_function_without_arguments_builds_the_model(write: Write) -> None:
 
 def test_an_attribute_of_an_attribute_is_found(write: Write) -> None:
     name = write("class Zoo:\n    @staticmethod\n    def f(batch): return batch")
-    assert load_model(f"python:{name}:Zoo.f").backend.run(BATCH) is BATCH
+    assert np.array_equal(load_model(f"python:{name}:Zoo.f").backend.run(BATCH), BATCH)
 
 
 def test_a_model_is_used_as_it_is(write: Write) -> None:

@@ -69,6 +69,42 @@ def test_answers_that_depend_on_the_batch_are_named(answer: Callable[..., Any], 
     assert note.startswith("its answers depend on the rest of the batch: in another order and size ")
 
 
+def smaller_alone(batch: np.ndarray) -> np.ndarray:
+    return batch @ WEIGHTS * (0.1 if len(batch) == 1 else 1)
+
+
+def other_alone(batch: np.ndarray) -> np.ndarray:
+    return (batch @ WEIGHTS)[:, :: -1 if len(batch) == 1 else 1]
+
+
+def fails_alone(batch: np.ndarray) -> np.ndarray:
+    if len(batch) == 1:
+        raise ValueError("expected more than 1 value per channel")
+    return batch @ WEIGHTS
+
+
+@pytest.mark.parametrize("answer", [smaller_alone, other_alone, fails_alone])
+def test_answers_that_differ_for_a_sample_that_comes_alone_are_named(
+    answer: Callable[..., Any], arrays: Arrays
+) -> None:
+    (note,) = repeat_notes(arrays(x=X), model_that(answer))
+    assert "comes alone" in note
+
+
+@pytest.mark.parametrize("limit", [200, 5, 1])
+def test_a_callable_may_fill_the_same_buffer_again(limit: int, arrays: Arrays, tmp_path: Path) -> None:
+    buffer = np.zeros((limit, 5))
+
+    def answer(batch: np.ndarray) -> np.ndarray:
+        return np.matmul(batch, WEIGHTS, out=buffer[: len(batch)])  # fails for more samples: halves are tried
+
+    data, run = arrays(x=X), Run(tmp_path / "run")
+    if limit == 200:
+        assert repeat_notes(data, model_that(answer)) == ()
+    record_model(data, model_that(answer), run, "m", RecordOptions(timing=False, batch_size=16))
+    assert np.array_equal(run.read("m").outputs.prediction, (X @ WEIGHTS).argmax(axis=1))
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 @pytest.mark.parametrize("jitter", [0.0, 1e-5])
 def test_models_that_repeat_themselves_are_not_named(scale: float, jitter: float, arrays: Arrays) -> None:

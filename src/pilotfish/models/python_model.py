@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib
 import inspect
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Model, blamed
@@ -31,12 +34,13 @@ class PythonBackend:
     def run(self, batch: F32) -> F32:
         """What the callable returns, as an array."""
         with blamed(self.spec, batch):
-            return as_array(self.function(batch))
+            return np.array(as_array(self.function(batch)))  # a copy: callables may fill the same buffer again
 
     def outputs(self, batch: F32) -> list[Output]:
         """All that the callable returns."""
         with blamed(self.spec, batch):
-            return [output_of(name, value) for name, value in named(self.function(batch), len(batch))]
+            found = [output_of(name, value) for name, value in named(self.function(batch), len(batch))]
+            return [dataclasses.replace(one, values=one.values.copy()) for one in found]
 
 
 def load_python(spec: ModelSpec, device: str, weights: Path | None) -> Model:

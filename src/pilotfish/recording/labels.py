@@ -112,7 +112,7 @@ def _as_its_own_numbers(data: Dataset, labels: I64, used: list[int], model: Mode
     places = [theirs.index(label) for label in used]
     note = (
         f"labels of {data.spec} are taken as the numbers by which {model.spec} names its classes "
-        f"({_listed(model.names or ())})"
+        f"({examples(model.names or ())})"
     )
     return Matched(_renumbered(labels, used, places), None, (note,))
 

@@ -55,6 +55,8 @@ def repeat_notes(data: Dataset, model: Model) -> tuple[str, ...]:
         order = np.random.default_rng(1).permutation(len(batch))
         other = _outputs(model, batch[order], max(1, len(batch) // 2 - 1))
         shuffled = _compare(model, first.take(order), other)
+        if not (again or shuffled):
+            return _alone(model, first, batch)
     except ModelError:  # of a sample, or a batch too large: the recording finds out which, and says so
         return ()
     if again:
@@ -64,6 +66,15 @@ def repeat_notes(data: Dataset, model: Model) -> tuple[str, ...]:
     if shuffled:
         return (f"its answers depend on the rest of the batch: in another order and size {shuffled}; {EVALUATE}",)
     return ()
+
+
+def _alone(model: Model, first: Outputs, batch: F32) -> tuple[str, ...]:
+    """A note where a sample is answered otherwise, or not at all, when it comes alone, as it does in a cascade."""
+    try:
+        alone = _compare(model, first.take(slice(0, 1)), _outputs(model, batch[:1], 1))
+    except ModelError as error:
+        return (f"a sample that comes alone fails, beside others it does not: {error}",)
+    return (f"its answers depend on the batch's size: of a sample that comes alone {alone}",) if alone else ()
 
 
 def _outputs(model: Model, inputs: F32, size: int) -> Outputs:
