@@ -3,9 +3,11 @@ of it."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,8 @@ COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged|total_ops|total_pa
 LOSSES = re.compile(r"^(criterion|\w*loss(_fn)?|\w*metrics?|\w*accuracy)\.")
 HEAD = re.compile(r"(^|\.)(heads?|head_dist|fc|classifier|last_linear)\.")
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
+SMALL = 2**27
+"""Weights that a network may always have, whatever file it is built for."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def load_from(
 
     ModelError where no set of tensors fits, or the head has another number of classes than was asked for.
     """
-    module = build(classes)
+    with held_to(file):
+        module = build(classes)
     state, notes = _chosen(module, file)
     found = _other_classes(module, state, classes)
     if found is not None and classes is not None:
@@ -77,7 +82,8 @@ def load_from(
             f"out, or write num_classes={found}"
         )
     if found is not None:
-        module = build(found)
+        with held_to(file):
+            module = build(found)
     _put(module, state, str(file.path))
     return module, notes
 
@@ -87,6 +93,36 @@ def load_weights(module: torch.nn.Module, file: WeightsFile) -> tuple[str, ...]:
     state, notes = _chosen(module, file)
     _put(module, state, str(file.path))
     return notes
+
+
+@contextlib.contextmanager
+def held_to(file: WeightsFile) -> Iterator[None]:
+    """A network that is built inside, in this thread, has no more weights than *file* could hold, if it is not small.
+
+    Which network, how wide and for how many classes may stand in the file: a kilobyte asks for terabytes. ModelError
+    as soon as it is clear, before the memory is touched.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    storages = (t.untyped_storage() for tensors in file.sets.values() for t in tensors.values())
+    most = max(SMALL, sum({s.data_ptr(): s.nbytes() for s in storages}.values()))  # a byte each, at least
+    thread, made = threading.get_ident(), 0
+
+    def count(_: Any, __: str, parameter: Any) -> None:
+        nonlocal made
+        if threading.get_ident() == thread and parameter is not None:
+            made += parameter.numel()
+            if made > most:
+                raise ModelError(
+                    f"{file.path}: the network that is named has more than {most:,} weights, and the file cannot hold "
+                    "as many; name the architecture that it was saved from"
+                )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.errors import ModelError
+from pilotfish.errors import ArtefactError, ModelError
 from pilotfish.models.model import Counted, Model, counted
 from pilotfish.models.onnx_backend import OnnxBackend
 from pilotfish.models.onnx_file import OnnxFile, read_onnx
@@ -76,9 +76,12 @@ def _preprocessing(
     """How samples become inputs, what of it nobody stated, and notes."""
     own = read_document(metadata, PREPROCESSING, spec.text)
     if own is not None:
-        chain = Preprocessing.from_json(own)
-        told = read_document(metadata, ASSUMED, spec.text) or {}
-        assumed = tuple(what for what in ASSUMABLE if what in told.get("fields", ()))
+        try:
+            chain = Preprocessing.from_json(own)
+        except ArtefactError as error:
+            raise ModelError(f"{spec.text}: its metadata {PREPROCESSING}: {error}") from error
+        told = (read_document(metadata, ASSUMED, spec.text) or {}).get("fields")
+        assumed = tuple(what for what in ASSUMABLE if what in told) if isinstance(told, list) else ()
         return (at_size(chain, spec.pixels) if spec.pixels else chain), assumed, ()
     layout = layout_of(shape, spec.stated.get("layout"))
     if layout is None:

@@ -42,6 +42,7 @@ RUNS_CODE = frozenset({"python"})
 """Kinds whose loading runs code that the name chooses. A file may not name such a model unless its user allows it."""
 
 MAX_SIZE = 4096
+MOST_CLASSES = 200_000
 SEPARATORS = re.compile("[:,]")
 
 
@@ -117,11 +118,13 @@ def parse_numbers(spec: ModelSpec, option: str, channels: int) -> tuple[float, .
     return numbers * channels if len(numbers) == 1 else numbers
 
 
-def parse_count(spec: ModelSpec, option: str, least: int) -> int:
-    """An option that is a whole number of at least *least*."""
+def parse_count(spec: ModelSpec, option: str, least: int, most: int = 10**9) -> int:
+    """An option that is a whole number of at least *least* and at most *most*."""
     text = spec.options[option]
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
         raise ModelError(f"{spec.text}: {option} must be a whole number of at least {least}, found {text[:40]!r}")
+    if int(text) > most:
+        raise ModelError(f"{spec.text[:200]}: {option} is {text}; at most {most:,} are taken")
     return int(text)
 
 

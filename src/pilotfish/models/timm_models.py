@@ -16,7 +16,7 @@ from pilotfish.models.hub import cache_alone_if_unreachable
 from pilotfish.models.imagenet import imagenet_classes
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
-from pilotfish.models.spec import ModelSpec, allow_options, parse_count
+from pilotfish.models.spec import MOST_CLASSES, ModelSpec, allow_options, parse_count
 from pilotfish.models.stated import ASSUMED
 from pilotfish.models.torch_backend import torch_model
 from pilotfish.models.weights_file import WeightsFile, read_weights
@@ -45,7 +45,7 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     if not timm.is_model(spec.name):
         raise ModelError(f"timm has no model {spec.name!r}; {nearest(spec.name, timm.list_models(pretrained=True))}")
     source = weights or spec.options.get("weights", "pretrained")
-    classes = parse_count(spec, "num_classes", least=2) if "num_classes" in spec.options else None
+    classes = parse_count(spec, "num_classes", least=2, most=MOST_CLASSES) if "num_classes" in spec.options else None
     headless = timm.get_pretrained_cfg_value(spec.name, "num_classes") == 0 and classes is None
     if headless and source in ("pretrained", "random"):
         raise ModelError(
@@ -108,6 +108,8 @@ def _create(timm: Any, spec: ModelSpec, pretrained: bool, classes: int | None) -
         if spec.pixels and spec.pixels != native and model.pretrained_cfg.get("fixed_input_size"):
             model = timm.create_model(spec.name, pretrained=pretrained, img_size=spec.size, **options)
         return model
+    except ModelError:  # too many weights
+        raise
     except Exception as error:  # hub clients raise errors of many libraries
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         if pretrained:

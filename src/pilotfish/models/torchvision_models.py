@@ -12,7 +12,7 @@ from pilotfish.errors import MissingExtraError, ModelError, nearest
 from pilotfish.models.fit_weights import load_from
 from pilotfish.models.model import Model
 from pilotfish.models.preprocessing import Preprocessing
-from pilotfish.models.spec import ModelSpec, allow_options, parse_count
+from pilotfish.models.spec import MOST_CLASSES, ModelSpec, allow_options, parse_count
 from pilotfish.models.stated import ASSUMED
 from pilotfish.models.torch_backend import torch_model
 from pilotfish.models.weights_file import WeightsFile, read_weights
@@ -41,7 +41,7 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
     source = weights or spec.options.get("weights", "DEFAULT")
     own = isinstance(source, str) and source in known.__members__
     entry = known[str(source)] if own else known["DEFAULT"]
-    classes = parse_count(spec, "num_classes", least=2) if "num_classes" in spec.options else None
+    classes = parse_count(spec, "num_classes", least=2, most=MOST_CLASSES) if "num_classes" in spec.options else None
     notes: tuple[str, ...] = ()
     told = False
     if own or source == "random":
@@ -68,6 +68,8 @@ def _create(models: Any, spec: ModelSpec, entry: Any, classes: int | None) -> An
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the downloader talks, and stdout is for answers
             return models.get_model(spec.name, weights=entry, **({} if classes is None else {"num_classes": classes}))
+    except ModelError:  # too many weights
+        raise
     except Exception as error:  # download errors of many kinds
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ModelError(

@@ -13,6 +13,7 @@ import json
 import pathlib
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError
 from pilotfish.models.torch_backend import import_torch
+from pilotfish.reading.limits import check_size
 
 if TYPE_CHECKING:
     import torch
@@ -91,12 +93,24 @@ def _json_object(text: bytes) -> dict[str, Any]:
 
 def _unpickled(path: Path) -> Any:
     torch = import_torch("reading weights")
+    _check_archive(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_inert()):
             warnings.simplefilter("ignore", UserWarning)  # about the dialect of a pickle that is refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file it does not trust or understand
         raise ModelError(f"{path}: {_refusal(str(error))}") from error
+
+
+def _check_archive(path: Path) -> None:
+    """ModelError for an archive that unpacks to far more than it is: torch stores tensors as they are."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # no archive: said when it is read
+    sizes = sum(one.file_size for one in members), sum(one.compress_size for one in members)
+    check_size(str(path), *sizes, ModelError)
 
 
 def _refusal(said: str) -> str:

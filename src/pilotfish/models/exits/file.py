@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pilotfish.errors import ModelError, PilotfishError
 from pilotfish.files import atomic_path, parse_json
 from pilotfish.models.exits.describe import Description, build
-from pilotfish.models.fit_weights import load_weights
+from pilotfish.models.fit_weights import held_to, load_weights
 from pilotfish.models.weights_file import read_weights
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ def read_network(path: Path) -> tuple[ExitNetwork, Description]:
         raise ModelError(f"{path}: networks with exits are kept as .safetensors{advice}")
     description, file = read_description(path), read_weights(path)
     try:
-        network = build(description)
+        with held_to(file):
+            network = build(description)
     except PilotfishError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise error if str(path) in str(error) else ModelError(f"{path}: {error}") from error
     except Exception as error:  # what was edited by hand makes layers raise errors of many kinds
         said = " ".join(str(error).split())[:120]
         raise ModelError(f"{path}: the network that it describes cannot be built ({said})") from error
