@@ -1,4 +1,9 @@
-"""The cache of exported models is its user's alone: what others could have written is not run."""
+"""The cache of exported models lay where others could write, or was a link to such a place: a planted export was run as
+somebody's own model.
+
+Taught: the cache is its user's alone (0700, owner, no link), an export is used only with the hash that was noted after
+its check, and where the folder cannot be trusted that is said and the model is exported anew.
+"""
 
 from __future__ import annotations
 
