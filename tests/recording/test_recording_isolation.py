@@ -71,6 +71,14 @@ def test_a_model_that_always_fails_is_at_fault_itself(arrays: Arrays, tmp_path: 
     assert not (tmp_path / "run" / "m.val.parquet").exists()
 
 
+def test_a_model_that_ends_the_program_is_named(arrays: Arrays, tmp_path: Path) -> None:
+    def answer(batch: np.ndarray) -> np.ndarray:
+        raise SystemExit("no licence")
+
+    with pytest.raises(ModelError, match="odd failed on a batch of shape .*: SystemExit: no licence"):
+        recorded(arrays(x=numbered(40)), model_that(answer), tmp_path / "run")
+
+
 def test_a_model_that_is_lost_on_the_way_stops_the_recording(arrays: Arrays, tmp_path: Path) -> None:
     def answer(batch: np.ndarray) -> np.ndarray:
         if batch[:, 0].max() >= 40:

@@ -122,13 +122,13 @@ def blamed(name: str, batch: F32) -> Iterator[None]:
         yield
     except PilotfishError:
         raise
-    except Exception as error:  # a model's code may raise anything
+    except (Exception, SystemExit) as error:  # a model's code may raise anything, or end the program
         said = " ".join(str(error).split())[:300]
         kind = ModelMemoryError if _is_memory(error) else ModelError
         raise kind(f"{name} failed on a batch of shape {batch.shape}: {type(error).__name__}: {said}") from error
 
 
-def _is_memory(error: Exception) -> bool:
+def _is_memory(error: BaseException) -> bool:
     """Whether a device or an allocator ran out of memory, however its library says it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
