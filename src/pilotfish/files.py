@@ -18,6 +18,9 @@ from urllib.parse import quote, unquote
 from pilotfish.errors import PilotfishError, UnwritableError, UsageError
 
 MAX_JSON_BYTES = 256 * 2**20
+"""Of a table of another program."""
+MAX_DOCUMENT_BYTES = 48 * 2**20
+"""Of a document of ours; as lists in lists it takes some 20 times as much memory."""
 MAX_JSON_DEPTH = 40
 
 
@@ -91,8 +94,8 @@ def read_json(path: Path, error_type: type[PilotfishError]) -> dict[str, Any]:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
             raise error_type(f"{path}: cannot be read (not a regular file); expected a JSON document")
-        if found.st_size > MAX_JSON_BYTES:
-            raise error_type(f"{path}: {found.st_size:,} bytes of JSON, more than the {MAX_JSON_BYTES:,} allowed")
+        if found.st_size > MAX_DOCUMENT_BYTES:
+            raise error_type(f"{path}: {found.st_size:,} bytes of JSON, more than the {MAX_DOCUMENT_BYTES:,} allowed")
         document = parse_json(path.read_bytes())
     except OSError as error:
         raise error_type(f"{path}: cannot be read ({error.strerror or error})") from error
