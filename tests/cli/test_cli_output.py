@@ -37,3 +37,13 @@ def test_names_are_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     assert said.out.count("python:m:saver") == said.err.count("python:m:saver") == 2
     assert "a:smile:b" in said.out
+
+
+def test_long_names_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["lite:efficientnet_lite0@224", "lite:efficientnet_lite1@208"]
+    columns = [("chain", "left"), *[(f"column {k}", "right") for k in range(6)]]
+    output.table(output.console(), columns, [[name, *["12.34% of the base"] * 6] for name in names])
+    said = capsys.readouterr().out
+    assert "…" not in said
+    first = "".join(line.replace("12.34% of the base", "").strip() for line in said.splitlines())
+    assert all(name in first for name in names)

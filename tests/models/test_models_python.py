@@ -139,3 +139,16 @@ def test_a_torch_module_runs_in_evaluation_mode_without_gradients(write: Write) 
     assert model.weights_hash == load_model(f"python:{name}:build").weights_hash
     with pytest.raises(ModelError, match=r"failed on a batch of shape \(3, 3\): RuntimeError: mat1 and mat2"):
         model.backend.run(BATCH[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("shape", "advised"), [((2, 8, 8, 3), True), ((2, 8, 8, 1), True), ((2, 3, 8, 8), False), ((2, 8), False)]
+)
+def test_images_with_their_channels_last_are_named_where_a_model_fails_on_them(
+    write: Write, shape: tuple[int, ...], advised: bool
+) -> None:
+    model = load_model(f"python:{write('def f(batch): raise ValueError(batch.ndim)')}:f")
+    with pytest.raises(ModelError, match="failed on a batch") as caught:
+        model.backend.run(np.zeros(shape, np.float32))
+    assert ("?layout=nchw" in str(caught.value)) == advised
+    assert len(str(caught.value).splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from pilotfish.cascade import Budget, Performance
 from pilotfish.plan import tune
-from pilotfish.plan.verdict import answers_alone, budget_missed
+from pilotfish.plan.tuning import resolution
+from pilotfish.plan.verdict import answers_alone, budget_missed, guarantee_needs
 from pilotfish.records import Run
 from support.pairs import Pair
 from support.runs import records, write_pair
@@ -145,3 +147,58 @@ def test_stages_in_the_wrong_order_are_named(cost: float, tmp_path: Path) -> Non
     assert "saver costs more than base: savers are named first, and the base last" in found.notes
     run = write_pair(tmp_path, Pair(list(range(40)), [True] * 40, [True] * 40))
     assert not any("savers are named first" in note for note in tune(run, ["saver", "base"], max_drop=0.05).notes)
+
+
+@pytest.mark.parametrize(
+    ("n", "groups", "budget", "said"),
+    [
+        (250, None, 0.005, "at least 460 samples to choose on, not 250"),
+        (60, None, 0.02, "samples to choose on, not 60"),
+        (5000, 5, 0.02, "groups to choose on, not 5"),
+        (460, None, 0.005, ""),
+        (120, None, 0.02, ""),
+        (250, None, 0.0, ""),
+    ],
+)
+def test_a_guarantee_is_advised_with_the_samples_that_it_takes(
+    n: int, groups: int | None, budget: float, said: str
+) -> None:
+    chosen = replace(performance(), n=n, groups=groups)
+    limit = Budget("max_drop", budget)
+    needs = guarantee_needs(chosen, limit)
+    assert said in needs
+    assert bool(needs) == bool(said)
+    line = budget_missed(performance(drop=0.1), limit, "held-out samples", chosen=chosen)
+    assert f"--guarantee 90%{needs}" in str(line)
+    wide = performance(drop=0.01, drop_interval=(-0.1, 0.1))
+    assert str(resolution(wide, limit, chosen=chosen)).endswith(f"use --guarantee{needs}")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["ms"], "the cascade costs 100% of the base by ms: it saves by macs and not by ms"),
+        (
+            ["ms", "usd", "joules"],
+            "the cascade costs 100% of the base by joules, 100% by ms, 100% by usd: it saves by macs and not by these",
+        ),
+        ([], ""),
+    ],
+)
+def test_costs_by_which_a_cascade_does_not_save_are_one_note(tmp_path: Path, keys: list[str], said: str) -> None:
+    rng = np.random.default_rng(0)
+    n = 400
+    wrong = (rng.random(n) < 0.1).astype(int)
+    run = Run(tmp_path)
+    for name, macs in (("saver", 1.0), ("base", 2.0)):
+        run.write(
+            records(
+                name,
+                label=np.zeros(n, int).tolist(),
+                prediction=wrong.tolist(),
+                outputs={"confidence": rng.random(n)},
+                costs={"macs": macs, **dict.fromkeys(keys, 1.0)},
+            )
+        )
+    found = tune(run, ("saver", "base"), max_drop=0.01)
+    assert [note for note in found.notes if "it saves by" in note][:1] == ([said] if said else [])

@@ -60,7 +60,12 @@ def table(
         pad_edge=False,
     )
     for index, (heading, justify) in enumerate(columns):
-        made.add_column(Text(one_line(heading)), justify="right" if justify == "right" else "left", no_wrap=index > 0)
+        made.add_column(
+            Text(one_line(heading)),
+            justify="right" if justify == "right" else "left",
+            no_wrap=index > 0,
+            overflow="ellipsis" if index else "fold",  # rows are told apart by their names
+        )
     for index, row in enumerate(rows):
         made.add_row(*(Text(one_line(cell)) for cell in row), style="bold green" if index == strong else None)
     target.print(made)

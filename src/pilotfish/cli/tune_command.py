@@ -145,6 +145,14 @@ def tune(
         say(target, describe_guarantee(result.guarantee, key))
     if out is not None:
         say(target, f"Cascade written to {out}")
-    notes(left)
+    inert = [stage.name for stage in result.artefact.stages if stage.spec is None]
+    more = []
+    if inert and out is not None:
+        more.append(
+            f"the cascade can be reported and not run: {', '.join(inert)} names no model, as imported predictions do; "
+            "record the model with pilotfish record and tune again to run it"
+        )
+    notes([*left, *more])
     if as_json:
-        print_json(result.to_json())
+        document = result.to_json()
+        print_json({**document, "notes": [*document["notes"], *more]})

@@ -209,7 +209,8 @@ def best_pair(
     useful = [t for t in tunings if t.saves is not False]
     if not useful:
         why = refusals[0] if refusals and not tunings else f"none costs less than {base} alone"
-        raise BudgetError(f"no saver: of {len(candidates)} candidates for {base}, {why}; run the base alone")
+        tried = f"{len(candidates)} candidate{'' if len(candidates) == 1 else 's'}"
+        raise BudgetError(f"no saver: of {tried} for {base}, {why}; run the base alone")
 
     def merit(tuning: Tuning) -> tuple[float, float]:
         p = tuning.calibration

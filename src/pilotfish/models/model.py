@@ -116,8 +116,11 @@ class Model:
 
 
 @contextlib.contextmanager
-def blamed(name: str, batch: F32) -> Iterator[None]:
-    """Inside, whatever the model *name* raises on *batch* becomes a ModelError of one line."""
+def blamed(name: str, batch: F32, expects: str = "") -> Iterator[None]:
+    """Inside, whatever the model *name* raises on *batch* becomes a ModelError of one line.
+
+    expects  the form of images that most such models take: where *batch* has another, the line says what to write
+    """
     try:
         yield
     except PilotfishError:
@@ -125,7 +128,19 @@ def blamed(name: str, batch: F32) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # a model's code may raise anything, or end the program
         said = " ".join(str(error).split())[:300]
         kind = ModelMemoryError if _is_memory(error) else ModelError
-        raise kind(f"{name} failed on a batch of shape {batch.shape}: {type(error).__name__}: {said}") from error
+        advice = ""
+        if expects == "nchw" and kind is ModelError and _channels_last(batch):
+            advice = (
+                "; these images have their channels last: if it takes them first, add ?layout=nchw with its mean and "
+                "std, or ?scale=0..1, to its name"
+            )
+        raise kind(
+            f"{name} failed on a batch of shape {batch.shape}: {type(error).__name__}: {said}{advice}"
+        ) from error
+
+
+def _channels_last(batch: F32) -> bool:
+    return batch.ndim == 4 and batch.shape[-1] in (1, 3, 4) and batch.shape[1] not in (1, 3, 4)
 
 
 def _is_memory(error: BaseException) -> bool:

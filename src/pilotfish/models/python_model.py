@@ -33,12 +33,12 @@ class PythonBackend:
 
     def run(self, batch: F32) -> F32:
         """What the callable returns, as an array."""
-        with blamed(self.spec, batch):
+        with blamed(self.spec, batch, expects="nchw"):
             return np.array(as_array(self.function(batch)))  # a copy: callables may fill the same buffer again
 
     def outputs(self, batch: F32) -> list[Output]:
         """All that the callable returns."""
-        with blamed(self.spec, batch):
+        with blamed(self.spec, batch, expects="nchw"):
             found = [output_of(name, value) for name, value in named(self.function(batch), len(batch))]
             return [dataclasses.replace(one, values=one.values.copy()) for one in found]
 

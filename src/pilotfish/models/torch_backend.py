@@ -100,7 +100,7 @@ class TorchBackend:
 
     @contextlib.contextmanager
     def _computing(self, batch: Any) -> Iterator[None]:
-        with self._torch.inference_mode(), blamed("the torch model", batch):
+        with self._torch.inference_mode(), blamed("the torch model", batch, expects="nchw"):
             yield
 
 

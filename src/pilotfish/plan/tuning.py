@@ -11,7 +11,7 @@ from pilotfish.cascade import Artefact, Budget, Performance, save_artefact, to_j
 from pilotfish.plan.certificate import Promise
 from pilotfish.plan.evidence import ScoreChoice, StageScores
 from pilotfish.plan.job import Job
-from pilotfish.plan.verdict import answers_alone, budget_missed
+from pilotfish.plan.verdict import answers_alone, budget_missed, guarantee_needs
 from pilotfish.records import notes_on_chance
 from pilotfish.scores import needs_fit
 
@@ -123,14 +123,16 @@ def notes_on(
         notes.append(
             f"the score {job.score} was fitted on {len(job.parts.fit)} samples only; max_prob needs no fitting"
         )
-    if (unresolved := resolution(judged, job.budget, promise is not None)) is not None:
+    if (unresolved := resolution(judged, job.budget, promise is not None, calibration)) is not None:
         notes.append(unresolved)
     if saves:
-        notes += [
-            f"by {key} the cascade costs {cost / base:.0%} of the base: it saves by {job.cost} and not by {key}"
-            for key, (cost, base) in costs.items()
-            if base > 0 and cost >= base
-        ]
+        worse = {key: f"{cost / base:.0%}" for key, (cost, base) in costs.items() if base > 0 and cost >= base}
+        if worse:
+            shares = ", ".join(
+                f"{share} {'' if i else 'of the base '}by {key}" for i, (key, share) in enumerate(worse.items())
+            )
+            others = next(iter(worse)) if len(worse) == 1 else "these"
+            notes.append(f"the cascade costs {shares}: it saves by {job.cost} and not by {others}")
     if (calibration.groups or calibration.n) < 500 and promise is None:
         notes.append(f"chosen on {_counted(calibration)} only: expect the drop on new data to differ by points")
     if promise is not None:
@@ -145,18 +147,21 @@ def notes_on(
 
 def _missed(budget: Budget | None, chosen: Performance, held_out: Performance | None, promised: bool) -> str | None:
     where = "the samples it was chosen on" if held_out is None else "held-out samples"
-    return budget_missed(held_out or chosen, budget, where, promised)
+    return budget_missed(held_out or chosen, budget, where, promised, chosen)
 
 
-def resolution(judged: Performance, budget: Budget, promised: bool = False) -> str | None:
+def resolution(
+    judged: Performance, budget: Budget, promised: bool = False, chosen: Performance | None = None
+) -> str | None:
     """A warning where so few samples cannot tell the drop that was asked for from none."""
     low, high = judged.drop_interval
     half = (high - low) / 2
     if budget.kind != "max_drop" or half <= budget.value:
         return None
+    advice = "" if promised else f", or use --guarantee{'' if chosen is None else guarantee_needs(chosen, budget)}"
     return (
         f"{_counted(judged)} resolve a drop to about ±{100 * half:.2f} points, the {100 * budget.value:g} points "
-        f"asked for lie within that: read the interval{'' if promised else ', or use --guarantee'}"
+        f"asked for lie within that: read the interval{advice}"
     )
 
 

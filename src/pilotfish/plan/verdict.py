@@ -10,11 +10,14 @@ MISSED = "BUDGET MISSED"
 SLACK = 1e-12
 
 
-def budget_missed(judged: Performance, budget: Budget | None, where: str, promised: bool = False) -> str | None:
+def budget_missed(
+    judged: Performance, budget: Budget | None, where: str, promised: bool = False, chosen: Performance | None = None
+) -> str | None:
     """One line when *judged* does not keep to *budget*, else None.
 
     where     the samples it was judged on, such as ``held-out samples``
     promised  whether a guarantee was asked for: then the line does not advise one
+    chosen    where the thresholds were chosen: a guarantee that needs more samples is advised with their number
     """
     if budget is None:
         return None
@@ -35,14 +38,32 @@ def budget_missed(judged: Performance, budget: Budget | None, where: str, promis
         return None
     found, limit = _apart(judged.drop, budget.value)
     low, high = judged.drop_interval
+    more = "" if promised or chosen is None else guarantee_needs(chosen, budget)
     interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, {judged.n:,} samples"
     if low > budget.value:
         why = f"the budget lies outside the {interval}"
-        advice = "" if promised else "; ask for a smaller drop, or for --guarantee 90%"
+        advice = "" if promised else f"; ask for a smaller drop, or for --guarantee 90%{more}"
     else:
         why = f"the budget lies inside the {interval}"
-        advice = ": chance may explain it" + ("" if promised else ", and --guarantee 90% would leave room for it")
+        advice = ": chance may explain it" + (
+            "" if promised else f", and --guarantee 90%{more} would leave room for it"
+        )
     return f"{MISSED} on {where}: {found} points against {limit}; {why}{advice}"
+
+
+def guarantee_needs(chosen: Performance, budget: Budget) -> str:
+    """What to say beside the advice to use ``--guarantee 90%``: how many samples it takes at least, where *chosen* has
+    fewer; else nothing."""
+    if budget.kind != "max_drop" or budget.value <= 0:
+        return ""
+    from pilotfish.plan.certificate import fewest_samples
+
+    grouped = chosen.groups is not None
+    needed = fewest_samples(budget.value, 0.1, "wsr" if grouped else "exact")
+    have = chosen.groups if chosen.groups is not None else chosen.n
+    if have >= needed:
+        return ""
+    return f" (with at least {needed:,} {'groups' if grouped else 'samples'} to choose on, not {have:,})"
 
 
 def answers_alone(stages: Sequence[str], chosen: Performance, met: bool) -> str | None:

@@ -67,7 +67,9 @@ def cascade_policy(artefact: Artefact) -> Policy:
         interval=judged.drop_interval,
         protocol=_protocol(artefact),
         drawn=artefact.calibration if artefact.evaluation is not None else None,
-        missed=budget_missed(judged, artefact.operating_point.budget, where, artefact.guarantee is not None),
+        missed=budget_missed(
+            judged, artefact.operating_point.budget, where, artefact.guarantee is not None, artefact.calibration
+        ),
     )
 
 

@@ -162,7 +162,9 @@ def _policy(trace: Trace, pair: Pair, artefact: Artefact | None, same: bool, spl
             f"The thresholds were chosen on {tuned_on(artefact)}. All figures here are of the {format_count(here.n)} "
             f"samples of split {split} of the run at hand, which are other samples."
         )
-        missed = budget_missed(here, point.budget, f"split {split}", artefact.guarantee is not None)
+        missed = budget_missed(
+            here, point.budget, f"split {split}", artefact.guarantee is not None, artefact.calibration
+        )
         return Policy(artefact.shown_thresholds, here, here.drop_interval, protocol, missed=missed)
     return replace(cascade_policy(artefact), drawn=here)
 
