@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read_tabular(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     except (pa.ArrowException, OSError, UnicodeError, OverflowError) as error:
         said = one_line((str(error).splitlines() or [""])[0][:200]) or type(error).__name__
         raise RecordsError(f"{path}: cannot be read ({said})") from error
-    if twice := [name for name in table.column_names if table.column_names.count(name) > 1]:
+    if twice := [name for name, n in Counter(table.column_names).items() if n > 1]:
         raise RecordsError(f"{path}: column {twice[0]!r} stands more than once; column names are unique")
     return table, notes
 
