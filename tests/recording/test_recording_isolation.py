@@ -75,7 +75,7 @@ def test_a_model_that_ends_the_program_is_named(arrays: Arrays, tmp_path: Path) 
     def answer(batch: np.ndarray) -> np.ndarray:
         raise SystemExit("no licence")
 
-    with pytest.raises(ModelError, match="odd failed on a batch of shape .*: SystemExit: no licence"):
+    with pytest.raises(ModelError, match=r"odd failed on a batch of shape .*: SystemExit: no licence"):
         recorded(arrays(x=numbered(40)), model_that(answer), tmp_path / "run")
 
 
