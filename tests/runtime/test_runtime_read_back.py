@@ -142,3 +142,17 @@ def test_what_was_assumed_by_an_earlier_version_is_what_a_cascade_runs(made: Pat
     with pytest.raises(ArtefactError, match="for other preprocessing"):
         Cascade.load(tmp_path / "cascade")
     assert len(load_artefact(made / "cascade").stages) == 3
+
+
+def test_stages_are_written_with_the_classes_that_only_the_data_named(made: Path, tmp_path: Path) -> None:
+    for name, shrink in (("small", 0.5), ("big", 1.0)):
+        weights, bias = nearest(by_hand(0.5, 0.5), made / "pictures")
+        linear_onnx(tmp_path / f"{name}.onnx", shrink * weights, bias, ("N", 3, SIDE, SIDE))
+    names = [f"onnx:{tmp_path}/{name}.onnx?scale=-1..1&crop=0.875" for name in ("small", "big")]
+    record(f"folder:{made}/pictures", names, Run(tmp_path / "run"), options=OPTIONS)
+    tune(Run(tmp_path / "run"), names, max_drop=0.9, holdout=0, allow_bad_base=True).save(tmp_path / "cascade")
+    export_stages(tmp_path / "cascade", tmp_path / "stages")
+    known = load_artefact(tmp_path / "cascade").stages[0].class_names
+    assert known is not None
+    for k in (1, 2):
+        assert load_model(f"onnx:{tmp_path}/stages/stage{k}.onnx").class_names == known

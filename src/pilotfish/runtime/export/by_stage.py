@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import load_artefact
+from pilotfish.cascade import Stage, load_artefact
 from pilotfish.cascade.folder import to_document
 from pilotfish.data import Dataset
 from pilotfish.errors import ModelError, UsageError
@@ -90,7 +90,7 @@ def export_stages(
         raise UsageError(f"{target} holds something else; name a new folder for the stages")
     artefact = load_artefact(Path(folder))
     check_code(artefact.stages, allow_python)
-    models = [load_stage(stage, Path(folder), "cpu", "onnxruntime", allow_python) for stage in artefact.stages]
+    models = [_named(load_stage(one, Path(folder), "cpu", "onnxruntime", allow_python), one) for one in artefact.stages]
     cascade = Cascade(artefact, models, [StageRuntime("onnxruntime", BATCH)] * len(models))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +112,11 @@ def export_stages(
             shutil.rmtree(target)
         shutil.copytree(made, target)
     return ExportedStages(target, tuple(files), len(tensors[0]))
+
+
+def _named(model: Model, stage: Stage) -> Model:
+    """*model* with the classes that its records name, where it names none itself: those of the data's folders."""
+    return model if model.class_names else dataclasses.replace(model, class_names=stage.class_names)
 
 
 def _may_be_written(target: Path) -> bool:
