@@ -102,7 +102,7 @@ def test_what_cannot_be_built(zoo: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="judge on is random or last"):
         build(data, pair, tmp_path / "o", max_drop="1%", judge_on="first", options=OPTIONS)
     assert not (tmp_path / "o-run").exists()  # said before anything is recorded
-    with pytest.raises(BudgetError, match=r"no saver: of 1 candidates for base, close: .* best accuracy that can be"):
+    with pytest.raises(BudgetError, match=r"no saver: of 1 candidate for base, close: .* best accuracy that can be"):
         build(data, pair, tmp_path / "o", min_accuracy=1.0, options=OPTIONS)
     with pytest.raises(BudgetError, match=r"none costs less than base alone; run the base alone"):
         build(data, {"base": zoo["base"], "slow": zoo["slow"]}, tmp_path / "o", max_drop=0.0, options=OPTIONS)

@@ -59,7 +59,7 @@ def guarantee_needs(chosen: Performance, budget: Budget) -> str:
     from pilotfish.plan.certificate import fewest_samples
 
     grouped = chosen.groups is not None
-    needed = fewest_samples(budget.value, 0.1, "wsr" if grouped else "exact")
+    needed = fewest_samples(budget.value, 0.1, "wsr" if grouped else "binomial")
     have = chosen.groups if chosen.groups is not None else chosen.n
     if have >= needed:
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
         if needed not in names:
             raise RecordsError(f"{meta.model}: no column {needed!r} among {', '.join(table.column_names)}")
 
-    if twice := [name for name in names if table.column_names.count(name) > 1]:
+    if twice := [name for name, times in Counter(table.column_names).items() if times > 1]:
         raise RecordsError(f"{meta.model}: column {twice[0]!r} stands more than once; column names are unique")
 
     def column(name: str, dtype: Any) -> Any:
