@@ -1,13 +1,17 @@
-"""The command line as a real process."""
+"""The command line: in this process, or as a process of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pilotfish
+from pilotfish.cli.main import run
 
 PREFIX = "pilotfish: error: "
 
@@ -30,6 +34,26 @@ def command(folder: Path, *arguments: object, **extra: str) -> subprocess.Comple
         timeout=300,
         check=False,
     )
+
+
+def in_process(*arguments: object, folder: Path | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run ``pilotfish`` here, by the entry point that the installed command has: quick, for it imports nothing anew."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    argv = ["pilotfish", *map(str, arguments)]
+    code = 0
+    with (
+        contextlib.chdir(folder or Path.cwd()),
+        mock.patch.dict(os.environ, extra),
+        mock.patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            run()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+    texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(argv, code, *texts)
 
 
 def refusal(folder: Path, *arguments: object, code: int = 1, **extra: str) -> str:
