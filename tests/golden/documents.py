@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.records import Records, RecordsMeta, Outputs, Run, from_probabilities
+from pilotfish.records import Outputs, Records, RecordsMeta, Run, from_probabilities
 from pilotfish.records.records import string_ids
 from support.process import in_process
 from support.runs import REAL_DATA
