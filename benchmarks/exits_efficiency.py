@@ -19,7 +19,7 @@ from typing import Any
 
 import pilotfish
 from pilotfish.data import load_data
-from pilotfish.models.machine import cpu_count
+from pilotfish.machine import cpu_count
 from pilotfish.runtime.bench import bench
 from pilotfish.runtime.choice import StageRuntime
 

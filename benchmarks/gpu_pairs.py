@@ -23,9 +23,9 @@ import numpy as np
 from pilotfish.cascade import ALONE, InForce, OperatingPoint, Rule
 from pilotfish.errors import ModelError
 from pilotfish.files import write_json
+from pilotfish.machine import describe_machine, device_name
 from pilotfish.models import load_model
-from pilotfish.models.backends import with_backend
-from pilotfish.models.machine import describe_machine, device_name
+from pilotfish.models.backends.backends import with_backend
 from pilotfish.models.model import Model
 from pilotfish.runtime import Engine, EngineStage
 from pilotfish.runtime.single import answer_one

@@ -22,7 +22,7 @@ import numpy as np
 
 import pilotfish
 from pilotfish.cascade import ALONE, load_artefact, save_artefact
-from pilotfish.models.machine import cpu_count, describe_machine
+from pilotfish.machine import cpu_count, describe_machine
 
 BATCH = 8
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pilotfish.models import Model
-from pilotfish.models.python_model import AS_IT_IS, PythonBackend
+from pilotfish.models.names.python_model import AS_IT_IS, PythonBackend
 from pilotfish.recording import RecordOptions, record_model
 from pilotfish.records import Run
 

@@ -16,6 +16,7 @@ ROOMS = [
     "text",
     "errors",
     "files",
+    "machine",
     "reading",
     "records",
     "scores",
@@ -117,13 +118,13 @@ def test_the_walk_sees_imports_wherever_they_stand(tmp_path: Path, monkeypatch: 
     made = tmp_path / "plan" / "x.py"
     made.write_text(
         "import torch.nn\nfrom pilotfish import data\n"
-        "def f():\n    from pilotfish.models.macs import g\n    import pilotfish.runtime as r\n"
+        "def f():\n    from pilotfish.models.costs.macs import g\n    import pilotfish.runtime as r\n"
         "from . import sweep\nfrom .tune import tune\nfrom .. import flow\nfrom ..cli.main import run\n"
     )
     assert sorted(imports(made)) == [
         (1, "torch.nn"),
         (2, "pilotfish.data"),
-        (4, "pilotfish.models.macs"),
+        (4, "pilotfish.models.costs.macs"),
         (5, "pilotfish.runtime"),
         (6, "pilotfish.plan"),
         (7, "pilotfish.plan.tune"),

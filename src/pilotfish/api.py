@@ -21,7 +21,7 @@ from pilotfish.records import open_run as _open_run
 
 if TYPE_CHECKING:
     from pilotfish.data import Dataset
-    from pilotfish.models.quantise import Quantised
+    from pilotfish.flow.quantise import Quantised
     from pilotfish.recording import RecordResult
     from pilotfish.recording.options import Progress
     from pilotfish.runtime import BenchResult, Cascade, RuntimeTuning
@@ -363,7 +363,7 @@ def quantise(
     calibration  how the range of each tensor is found: minmax, entropy or percentile
     """
     from pilotfish.data import open_data
-    from pilotfish.models.quantise import quantise as run_quantise
+    from pilotfish.flow.quantise import quantise as run_quantise
 
     samples_of = open_data(data)
     return run_quantise(model, samples_of, out, samples=samples, calibration=calibration, progress=progress)

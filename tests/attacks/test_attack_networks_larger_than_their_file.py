@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pilotfish.errors import ModelError
-from pilotfish.models.spec import MOST_CLASSES, parse_count, parse_spec
+from pilotfish.models.names.spec import MOST_CLASSES, parse_count, parse_spec
 
 pytest.importorskip("torch")
 CHAIN = {"size": [8, 8], "resize": None, "interpolation": "bilinear", "mean": [0.5], "std": [0.5]}
@@ -46,7 +46,7 @@ LARGE: list[dict[str, Any]] = [
 def test_it_is_refused_before_it_is_built(
     change: dict[str, Any], made: Path, tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pilotfish.models.fit_weights.SMALL", 100_000)
+    monkeypatch.setattr("pilotfish.models.names.fit_weights.SMALL", 100_000)
     file = exits(tmp_path / "net.safetensors", **change)
     said = refused("record", "--data", made / "data.npz", "--model", f"exits:{file}", "--run", tmp_path / "r")
     assert "net.safetensors: the network that is named has more than 100,000 weights" in said
@@ -56,10 +56,10 @@ def test_weights_that_are_one_number_many_times_are_one(tmp_path: Path, monkeypa
     import torch
     from torch import nn
 
-    from pilotfish.models.fit_weights import load_from
-    from pilotfish.models.weights_file import read_weights
+    from pilotfish.models.names.fit_weights import load_from
+    from pilotfish.models.names.weights_file import read_weights
 
-    monkeypatch.setattr("pilotfish.models.fit_weights.SMALL", 1000)
+    monkeypatch.setattr("pilotfish.models.names.fit_weights.SMALL", 1000)
     state = {"weight": torch.zeros(1).expand(10**6, 3), "bias": torch.zeros(1).expand(10**6)}
     torch.save(state, tmp_path / "net.pt")
     assert (tmp_path / "net.pt").stat().st_size < 5000

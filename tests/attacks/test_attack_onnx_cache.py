@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pilotfish.models import load_model
-from pilotfish.models.onnx_cache import cache_folder, distrust
+from pilotfish.models.onnx.onnx_cache import cache_folder, distrust
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
 
@@ -85,8 +85,9 @@ def test_another_users_folder_is_not_used(cache: Path, monkeypatch: pytest.Monke
 def test_a_planted_export_is_not_run_and_that_is_said(cache: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxruntime")
-    from pilotfish.models import Preprocessing, small
-    from pilotfish.models.checkpoint import save_checkpoint
+    from pilotfish.models import Preprocessing
+    from pilotfish.models.names import small
+    from pilotfish.models.names.checkpoint import save_checkpoint
 
     names = []
     for i, seed in enumerate((0, 1)):

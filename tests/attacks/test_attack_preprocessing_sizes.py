@@ -75,7 +75,7 @@ def test_nor_in_a_checkpoint(asked: dict[str, Any], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
-    from pilotfish.models import small
+    from pilotfish.models.names import small
 
     arguments = {"num_classes": 4, "width": 2, "side": 8}
     document = {"architecture": "small:mlp", "arguments": arguments, "preprocessing": {**SOUND, **asked}}
@@ -90,7 +90,7 @@ def test_nor_in_a_checkpoint(asked: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [{"side": 30_000}, {"width": 65_536}, {"side": HUGE}, {"width": float("inf")}])
 def test_nor_a_network_that_would_fill_the_memory(arguments: dict[str, Any], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from pilotfish.models import small
+    from pilotfish.models.names import small
 
     document = {"architecture": "small:mlp", "arguments": {"num_classes": 4, "width": 2, "side": 8, **arguments}}
     state = small.build("mlp", 4, 2, 8).state_dict()

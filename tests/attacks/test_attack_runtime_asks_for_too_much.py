@@ -16,7 +16,7 @@ import pytest
 
 from pilotfish.cascade import Stage, load_artefact
 from pilotfish.errors import ArtefactError
-from pilotfish.models.machine import cpu_count, device_name, total_memory
+from pilotfish.machine import cpu_count, device_name, total_memory
 from pilotfish.runtime import Cascade, StageRuntime
 from pilotfish.runtime.choice import best_batch, held, write_choices
 

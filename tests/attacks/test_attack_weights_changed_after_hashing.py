@@ -44,7 +44,7 @@ def test_a_checkpoint_replaced_while_it_is_read(tmp_path: Path, monkeypatch: pyt
     """Tensors and what is said of them come from one read: a second one would meet the other file."""
     pytest.importorskip("torch")
     numpy_file = pytest.importorskip("safetensors.numpy")
-    from pilotfish.models.weights_file import read_weights
+    from pilotfish.models.names.weights_file import read_weights
 
     file, read, seen = tmp_path / "net.safetensors", Path.read_bytes, []
 

@@ -22,7 +22,7 @@ OPTIONS = RecordOptions(timing=False, batch_size=32)
 MODELS = """
 import numpy as np
 from pilotfish.models.model import Counted, Model
-from pilotfish.models.python_model import AS_IT_IS, PythonBackend
+from pilotfish.models.names.python_model import AS_IT_IS, PythonBackend
 
 W = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 

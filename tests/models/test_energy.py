@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotfish.models.energy import find_meters, total_joules
+from pilotfish.runtime.energy import find_meters, total_joules
 
 
 def package(root: Path, name: str, microjoules: int, wraps: int = 1_000_000) -> Path:

@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 
 from pilotfish.errors import ModelError  # noqa: E402
-from pilotfish.models import Preprocessing, small  # noqa: E402
+from pilotfish.models import Preprocessing  # noqa: E402
+from pilotfish.models.costs.macs import count_macs  # noqa: E402
 from pilotfish.models.exits.attached import Attachment  # noqa: E402
 from pilotfish.models.exits.cut import cut_at_features  # noqa: E402
 from pilotfish.models.exits.describe import Description, build  # noqa: E402
@@ -19,7 +20,7 @@ from pilotfish.models.exits.esn import Bus, ExitSequence, Layer, join_exits  # n
 from pilotfish.models.exits.load import count_exit  # noqa: E402
 from pilotfish.models.exits.network import Span  # noqa: E402
 from pilotfish.models.exits.router import evaluator, with_confidence  # noqa: E402
-from pilotfish.models.macs import count_macs  # noqa: E402
+from pilotfish.models.names import small  # noqa: E402
 
 X = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 1, 8, 8), dtype=np.float32))
 

@@ -15,14 +15,15 @@ timm = pytest.importorskip("timm")
 from torch import nn  # noqa: E402
 
 from pilotfish.errors import ModelError  # noqa: E402
-from pilotfish.models import Preprocessing, load_model, small  # noqa: E402
+from pilotfish.models import Preprocessing, load_model  # noqa: E402
+from pilotfish.models.costs.macs import count_macs, count_parameters  # noqa: E402
 from pilotfish.models.exits.attached import Attachment, attach_exits, spread_layers  # noqa: E402
 from pilotfish.models.exits.describe import Description, build  # noqa: E402
 from pilotfish.models.exits.file import META_KEY, read_network, save_network  # noqa: E402
 from pilotfish.models.exits.load import count_exit  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNet, MSDNetConfig, imagenet  # noqa: E402
 from pilotfish.models.exits.network import Span, Whole  # noqa: E402
-from pilotfish.models.macs import count_macs, count_parameters  # noqa: E402
+from pilotfish.models.names import small  # noqa: E402
 
 GREY = Preprocessing(size=(8, 8), resize=None, mean=(0.5,), std=(0.3,))
 CASES = [

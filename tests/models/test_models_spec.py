@@ -8,7 +8,7 @@ import pytest
 
 from pilotfish.errors import MissingExtraError, ModelError, UsageError
 from pilotfish.models import FORMS, ModelSpec, load_model, parse_spec
-from pilotfish.models.spec import KINDS, allow_options, parse_count, parse_numbers
+from pilotfish.models.names.spec import KINDS, allow_options, parse_count, parse_numbers
 
 FOUND = [
     ("timm:resnet18", ("timm", "resnet18", None, {})),

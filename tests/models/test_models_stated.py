@@ -12,8 +12,8 @@ from PIL import Image
 
 from pilotfish.errors import PilotfishError
 from pilotfish.models import Preprocessing, load_model
+from pilotfish.models.names.stated import spec_with
 from pilotfish.models.preprocessing import AS_IT_IS
-from pilotfish.models.stated import spec_with
 from support.colours import by_hand, linear_onnx
 
 RNG = np.random.default_rng(0)

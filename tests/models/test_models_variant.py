@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch")
 
 from pilotfish.data import load_data  # noqa: E402
 from pilotfish.errors import ArtefactError, ModelError, UsageError  # noqa: E402
-from pilotfish.models import Preprocessing, load_model, small  # noqa: E402
-from pilotfish.models.checkpoint import save_checkpoint  # noqa: E402
+from pilotfish.models import Preprocessing, load_model  # noqa: E402
+from pilotfish.models.names import small  # noqa: E402
+from pilotfish.models.names.checkpoint import save_checkpoint  # noqa: E402
 from pilotfish.plan import tune  # noqa: E402
 from pilotfish.recording import RecordOptions, record  # noqa: E402
 from pilotfish.records import Run  # noqa: E402

@@ -19,8 +19,8 @@ from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from pilotfish.errors import ModelError  # noqa: E402
-from pilotfish.models.fit_weights import load_from, load_weights  # noqa: E402
-from pilotfish.models.weights_file import read_weights  # noqa: E402
+from pilotfish.models.names.fit_weights import load_from, load_weights  # noqa: E402
+from pilotfish.models.names.weights_file import read_weights  # noqa: E402
 
 State = dict[str, Any]
 

@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
 from pilotfish.errors import ModelError, UsageError  # noqa: E402
-from pilotfish.models.onnx_macs import count_onnx_macs  # noqa: E402
+from pilotfish.models.costs.onnx_macs import count_onnx_macs  # noqa: E402
 
 
 def model_of(nodes, inputs, weights=None, outputs=("y",), domains=("",)):
@@ -250,7 +250,7 @@ class TestExported:
     @pytest.mark.parametrize("kind", ["dynamo", "script"])
     @pytest.mark.parametrize("level", ["as exported", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED"])
     def test_counts_are_torch_s(self, exported, name: str, kind: str, level: str) -> None:
-        from pilotfish.models.macs import count_macs
+        from pilotfish.models.costs.macs import count_macs
 
         module, inputs, paths = exported[name]
         path = paths[kind] if level == "as exported" else optimised(paths[kind], level)
@@ -267,7 +267,7 @@ class TestExported:
     @pytest.mark.parametrize("form", ["QOperator", "QDQ", "dynamic"])
     def test_quantised(self, exported, tmp_path: Path, form: str) -> None:
         quantization = pytest.importorskip("onnxruntime.quantization")
-        from pilotfish.models.macs import count_macs
+        from pilotfish.models.costs.macs import count_macs
 
         module, inputs, paths = exported["conv"]
         path = tmp_path / "quantised.onnx"

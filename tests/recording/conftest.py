@@ -11,7 +11,7 @@ import pytest
 
 from pilotfish.data import Dataset, load_data
 from pilotfish.models import Model, Preprocessing
-from pilotfish.models.python_model import AS_IT_IS, PythonBackend
+from pilotfish.models.names.python_model import AS_IT_IS, PythonBackend
 
 MatrixModel = Callable[..., Model]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from pilotfish.data import Dataset, load_data
 from pilotfish.errors import DataError, ModelError, PilotfishError, RecordsError, UsageError
 from pilotfish.models import Model, Preprocessing
-from pilotfish.models.python_model import AS_IT_IS, PythonBackend
+from pilotfish.models.names.python_model import AS_IT_IS, PythonBackend
 from pilotfish.recording import RecordOptions, RecordResult, record_model
 from pilotfish.records import Run
 

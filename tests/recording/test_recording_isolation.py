@@ -14,7 +14,7 @@ from PIL import Image
 from pilotfish.data import Dataset, content_hash, load_data
 from pilotfish.errors import ModelError
 from pilotfish.models import Model, Preprocessing
-from pilotfish.models.python_model import AS_IT_IS, PythonBackend
+from pilotfish.models.names.python_model import AS_IT_IS, PythonBackend
 from pilotfish.recording import RecordOptions, RecordResult, record_model
 from pilotfish.records import Run, align
 from pilotfish.records.parquet import read_records, write_records

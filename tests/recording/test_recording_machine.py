@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pilotfish.models.machine import device_name
+from pilotfish.machine import device_name
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
 

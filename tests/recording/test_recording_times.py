@@ -11,7 +11,7 @@ import pytest
 from pilotfish.data import Dataset
 from pilotfish.errors import RecordsError
 from pilotfish.models import Model
-from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
+from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.plan import rank_savers
 from pilotfish.recording import RecordOptions, record_model
 from pilotfish.records import Run

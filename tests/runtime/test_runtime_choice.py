@@ -14,7 +14,7 @@ import pytest
 from pilotfish.cascade import load_artefact
 from pilotfish.data import load_data
 from pilotfish.errors import ArtefactError, UsageError
-from pilotfish.models.machine import cpu_count, device_name
+from pilotfish.machine import cpu_count, device_name
 from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions, record
 from pilotfish.runtime import Cascade, StageRuntime, tune_runtime
@@ -139,8 +139,9 @@ def test_what_tune_runtime_refuses(pair: Pair) -> None:
 def checkpoints(folder: Path) -> list[str]:
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxruntime")
-    from pilotfish.models import Preprocessing, small
-    from pilotfish.models.checkpoint import save_checkpoint
+    from pilotfish.models import Preprocessing
+    from pilotfish.models.names import small
+    from pilotfish.models.names.checkpoint import save_checkpoint
 
     chain = Preprocessing(size=(8, 8), resize=None, mean=(0.5,), std=(0.3,))
     for seed, name in enumerate(("small", "big")):

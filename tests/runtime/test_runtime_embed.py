@@ -25,8 +25,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (120, 8, 8), dtype=np.uint8)
 def checkpoints(folder: Path) -> list[str]:
     """A wide random network, and its first hidden units alone: the answers are akin."""
     torch = pytest.importorskip("torch")
-    from pilotfish.models import Preprocessing, small
-    from pilotfish.models.checkpoint import save_checkpoint
+    from pilotfish.models import Preprocessing
+    from pilotfish.models.names import small
+    from pilotfish.models.names.checkpoint import save_checkpoint
 
     chain = Preprocessing(size=(8, 8), resize=None, interpolation="bilinear", mean=(0.5,), std=(0.3,))
     torch.manual_seed(0)

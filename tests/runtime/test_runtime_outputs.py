@@ -22,10 +22,11 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import pilotfish  # noqa: E402
 from pilotfish.data import Dataset, open_data  # noqa: E402
-from pilotfish.models import Preprocessing, python_model  # noqa: E402
-from pilotfish.models.quantise import quantise  # noqa: E402
-from pilotfish.models.timing import time_batches  # noqa: E402
-from pilotfish.models.torch_backend import torch_model  # noqa: E402
+from pilotfish.flow.quantise import quantise  # noqa: E402
+from pilotfish.models import Preprocessing  # noqa: E402
+from pilotfish.models.backends.torch_backend import torch_model  # noqa: E402
+from pilotfish.models.costs.timing import time_batches  # noqa: E402
+from pilotfish.models.names import python_model  # noqa: E402
 from pilotfish.recording import RecordOptions, record  # noqa: E402
 from pilotfish.records import Run  # noqa: E402
 from pilotfish.runtime.export import export, export_stages  # noqa: E402
@@ -213,7 +214,7 @@ def test_an_int8_model_returns_the_logits(
     last: str, tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "pilotfish.models.quantise.time_batches",
+        "pilotfish.flow.quantise.time_batches",
         lambda model, shape, seconds: time_batches(model, shape, (1,), 0.01),
     )
     source = linear(tmp_path / "net.onnx", BASE / 10, last)

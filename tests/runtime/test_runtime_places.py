@@ -12,7 +12,7 @@ import pytest
 
 from pilotfish.cascade import load_artefact
 from pilotfish.errors import ArtefactError
-from pilotfish.models.spec import file_of, parse_spec
+from pilotfish.models.names.spec import file_of, parse_spec
 from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run

@@ -17,9 +17,9 @@ import onnx
 from pilotfish.cascade import load_artefact, save_artefact
 from pilotfish.data import load_data
 from pilotfish.errors import ArtefactError, ModelError
+from pilotfish.flow.quantise import quantise
 from pilotfish.models import Model, load_model
 from pilotfish.models.preprocessing import AS_IT_IS
-from pilotfish.models.quantise import quantise
 from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run

@@ -26,7 +26,7 @@ def quantise(
     """
     from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
     from pilotfish.data import load_data
-    from pilotfish.models.quantise import quantise as run_quantise
+    from pilotfish.flow.quantise import quantise as run_quantise
     from pilotfish.report.format import milliseconds, percent
 
     with progress_bars() as progress:

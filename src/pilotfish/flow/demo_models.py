@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError
-from pilotfish.models import Preprocessing, small
-from pilotfish.models.checkpoint import save_checkpoint
-from pilotfish.models.torch_backend import import_torch
+from pilotfish.models import Preprocessing
+from pilotfish.models.backends.torch_backend import import_torch
+from pilotfish.models.names import small
+from pilotfish.models.names.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import ModelError, ModelMemoryError, PilotfishError
-from pilotfish.models.mac_count import MacCount
+from pilotfish.models.costs.mac_count import MacCount
 from pilotfish.models.preprocessing import Preprocessing
 
 F32 = NDArray[np.float32]
@@ -23,13 +23,13 @@ class Backend(Protocol):
     """What runs a model. Calls from several threads may run side by side.
 
     Two more methods may be there: ``with_threads(n)``, the same model on n cores, and ``reduce(batch, top_k)``, the
-    outputs reduced where they were computed (see :mod:`pilotfish.models.torch_outputs`), which is used where the
+    outputs reduced where they were computed (:mod:`pilotfish.models.backends.torch_outputs`), which is used where the
     attribute ``reduces`` is true.
     """
 
     @property
     def name(self) -> str:
-        """One of ``pilotfish.models.backends.NAMES``."""
+        """One of ``pilotfish.models.backends.backends.NAMES``."""
         ...
 
     def run(self, batch: F32) -> F32:

@@ -18,7 +18,7 @@ from pilotfish.data.encoded import Encoded
 from pilotfish.errors import ArtefactError, UnreadableSample
 from pilotfish.files import sha256_json
 from pilotfish.models.augmentation import View
-from pilotfish.models.spec import MAX_SIZE
+from pilotfish.models.names.spec import MAX_SIZE
 
 F32 = NDArray[np.float32]
 Sample = Image.Image | NDArray[Any] | Encoded

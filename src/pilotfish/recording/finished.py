@@ -9,9 +9,9 @@ from typing import Any
 
 from pilotfish.data import Dataset
 from pilotfish.errors import RecordsError
+from pilotfish.machine import device_name
 from pilotfish.models import Model
-from pilotfish.models.machine import device_name
-from pilotfish.models.reading import reading_of
+from pilotfish.models.outputs.reading import reading_of
 from pilotfish.recording.groups import data_groups, data_notes
 from pilotfish.recording.labels import Matched
 from pilotfish.recording.options import RecordOptions, RecordResult

@@ -8,11 +8,11 @@ from typing import Any
 
 from pilotfish.data import Dataset
 from pilotfish.errors import PilotfishError, RecordsError
+from pilotfish.machine import cpu_count, device_name
 from pilotfish.models import Model
-from pilotfish.models.machine import cpu_count, device_name
-from pilotfish.models.reading import reading_of
-from pilotfish.models.sample_inputs import sample_inputs
-from pilotfish.models.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
+from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
+from pilotfish.models.outputs.reading import reading_of
+from pilotfish.models.outputs.sample_inputs import sample_inputs
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.preprocessing_check import preprocessing_notes

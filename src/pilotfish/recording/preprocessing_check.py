@@ -19,12 +19,12 @@ from PIL import Image
 
 from pilotfish.data import Dataset, sample_reader
 from pilotfish.errors import ModelError, PilotfishError, UnreadableSample
+from pilotfish.machine import cpu_count
 from pilotfish.models import Model, Preprocessing
-from pilotfish.models.machine import cpu_count
 from pilotfish.models.model import check_logits
+from pilotfish.models.names.stated import BYTE, options_in, spec_with
+from pilotfish.models.outputs.sample_inputs import draw_rows
 from pilotfish.models.preprocessing import CENTRE, IMAGENET_MEAN, IMAGENET_STD
-from pilotfish.models.sample_inputs import draw_rows
-from pilotfish.models.stated import BYTE, options_in, spec_with
 from pilotfish.records.outputs import I64, bad_rows
 
 SAMPLES = 256

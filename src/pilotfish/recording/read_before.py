@@ -8,9 +8,9 @@ from typing import Any
 
 from pilotfish.data import Dataset
 from pilotfish.models import Model, load_model
-from pilotfish.models.reading import Reading, reading_of
-from pilotfish.models.settle import settle
-from pilotfish.models.spec import parse_spec
+from pilotfish.models.names.spec import parse_spec
+from pilotfish.models.outputs.reading import Reading, reading_of
+from pilotfish.models.outputs.settle import settle
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
 from pilotfish.records import Run

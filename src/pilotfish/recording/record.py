@@ -16,7 +16,7 @@ from pilotfish.data import Dataset, open_data, refuse_trained_on
 from pilotfish.errors import ModelError, RecordsError
 from pilotfish.models import Model
 from pilotfish.models.augmentation import RECIPE
-from pilotfish.models.spec import file_of, parse_spec
+from pilotfish.models.names.spec import file_of, parse_spec
 from pilotfish.recording.finished import finished_records, notes_on_labels, remove_leftovers
 from pilotfish.recording.groups import data_groups, data_notes
 from pilotfish.recording.labels import Matched, classes_of, match_labels

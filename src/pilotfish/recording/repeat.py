@@ -14,7 +14,7 @@ from pilotfish.data import Dataset
 from pilotfish.errors import ModelError
 from pilotfish.models import Model
 from pilotfish.models.model import F32, blamed, check_logits
-from pilotfish.models.sample_inputs import draw_rows, sample_inputs, stacked
+from pilotfish.models.outputs.sample_inputs import draw_rows, sample_inputs, stacked
 from pilotfish.records import Outputs, from_logits
 
 SAMPLES = 16

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pilotfish.data import Dataset
+from pilotfish.machine import cpu_count
 from pilotfish.models import Model
-from pilotfish.models.machine import cpu_count
 from pilotfish.recording.judge import Judge, Judged
 from pilotfish.recording.loader import Batch, batches
 from pilotfish.recording.options import RecordOptions

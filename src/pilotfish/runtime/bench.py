@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from pilotfish.cascade import ALONE
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError, UnreadableSample, UsageError
-from pilotfish.models.energy import Meter, find_meters, total_joules
-from pilotfish.models.machine import cpu_count, describe_machine
+from pilotfish.machine import cpu_count, describe_machine
 from pilotfish.models.model import F32
 from pilotfish.runtime.cascade import Cascade
+from pilotfish.runtime.energy import Meter, find_meters, total_joules
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.measure import agreed, fastest
 from pilotfish.runtime.peers import Inputs, Peer, PeerTimes, decoding, find_peers, prepared

@@ -14,8 +14,8 @@ from PIL import Image
 from pilotfish.cascade import Artefact, given_drop, given_share, load_artefact
 from pilotfish.data import Dataset, Encoded, image_paths, open_image, path_reader, read_encoded, sample_reader
 from pilotfish.errors import UnreadableSample, UsageError
+from pilotfish.machine import cpu_count
 from pilotfish.models import Model
-from pilotfish.models.machine import cpu_count
 from pilotfish.runtime.answers import Answer, Answers, answer_at
 from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices
 from pilotfish.runtime.engine import Engine

@@ -17,8 +17,8 @@ from typing import Any
 from pilotfish.cascade import Artefact, Stage
 from pilotfish.errors import ArtefactError
 from pilotfish.files import read_json, write_json
-from pilotfish.models.backends import NAMES
-from pilotfish.models.machine import cpu_count, device_name, total_memory
+from pilotfish.machine import cpu_count, device_name, total_memory
+from pilotfish.models.backends.backends import NAMES
 
 FILE = "runtime.json"
 SCHEMA = 1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import ALONE
-from pilotfish.models.machine import cpu_count
+from pilotfish.machine import cpu_count
 from pilotfish.models.model import Backend
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.engine import Engine

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import MissingExtraError, ModelError
 from pilotfish.models import Preprocessing
-from pilotfish.models.backends import with_backend
+from pilotfish.models.backends.backends import with_backend
 from pilotfish.models.model import F32, Backend, Model
 from pilotfish.runtime.spread import Spread
 
@@ -115,7 +115,7 @@ def _on(model: Model, device: str, name: str) -> Backend:
 
 
 def _all_cores() -> int:
-    from pilotfish.models.machine import cpu_count
+    from pilotfish.machine import cpu_count
 
     return cpu_count()
 

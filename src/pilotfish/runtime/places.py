@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pilotfish.cascade import Stage
 from pilotfish.errors import ArtefactError
-from pilotfish.models.spec import file_of, parse_spec
+from pilotfish.models.names.spec import file_of, parse_spec
 
 
 def model_files(stage: Stage, folder: Path) -> list[Path]:

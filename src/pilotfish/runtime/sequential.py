@@ -21,8 +21,8 @@ from pilotfish.cascade import ALONE, Artefact, Stage, decide, load_artefact
 from pilotfish.data import Dataset, image_paths, path_reader, sample_reader
 from pilotfish.errors import ModelError
 from pilotfish.files import sha256_file, sha256_json
+from pilotfish.machine import cpu_count
 from pilotfish.models import Model
-from pilotfish.models.machine import cpu_count
 from pilotfish.records import Outputs
 from pilotfish.runtime.answers import Answer, Answers, answer_at
 from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices

@@ -15,12 +15,12 @@ import numpy as np
 from pilotfish.cascade import Artefact, Stage, load_artefact
 from pilotfish.data import Dataset
 from pilotfish.errors import MissingExtraError, ModelError, UsageError, nearest
+from pilotfish.machine import describe_machine, device_name
 from pilotfish.models import Model
-from pilotfish.models.backends import NAMES, offered
-from pilotfish.models.machine import describe_machine, device_name
+from pilotfish.models.backends.backends import NAMES, offered
 from pilotfish.models.model import F32, Backend
-from pilotfish.models.onnx_export import softmax
-from pilotfish.models.sample_inputs import sample_inputs, stacked
+from pilotfish.models.onnx.onnx_export import softmax
+from pilotfish.models.outputs.sample_inputs import sample_inputs, stacked
 from pilotfish.runtime.choice import StageRuntime, write_choices
 from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.measure import Measured, agreed, fastest

@@ -14,13 +14,13 @@ from torch import nn
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError, ModelError, UnreadableSample, UsageError
 from pilotfish.models import Model, Preprocessing, load_model
-from pilotfish.models.checkpoint import read_document
 from pilotfish.models.exits.attached import AttachedExits
 from pilotfish.models.exits.describe import build_backbone, checked_arguments
 from pilotfish.models.exits.file import read_network
-from pilotfish.models.fit_weights import load_state
+from pilotfish.models.names.checkpoint import read_document
+from pilotfish.models.names.fit_weights import load_state
+from pilotfish.models.names.spec import allow_options, parse_spec
 from pilotfish.models.preprocessing import Sample
-from pilotfish.models.spec import allow_options, parse_spec
 
 KINDS = ("timm", "torchvision", "checkpoint", "exits", "small")
 

@@ -12,9 +12,9 @@ import torch
 
 from pilotfish.data import Dataset
 from pilotfish.errors import UsageError
+from pilotfish.models.backends.torch_backend import state_hash
 from pilotfish.models.exits.attached import Attachment, spread_layers
 from pilotfish.models.exits.esn import Bus, join_exits
-from pilotfish.models.torch_backend import state_hash
 from pilotfish.records import Run
 from pilotfish.train.checks import check_out
 from pilotfish.train.finish import make_job, train_network, with_records

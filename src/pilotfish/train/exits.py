@@ -11,9 +11,9 @@ import torch
 
 from pilotfish.data import Dataset
 from pilotfish.errors import UsageError
+from pilotfish.models.backends.torch_backend import state_hash
 from pilotfish.models.exits.attached import Attachment, attach_exits, spread_layers
 from pilotfish.models.exits.describe import Description
-from pilotfish.models.torch_backend import state_hash
 from pilotfish.records import Run
 from pilotfish.train.backbone import find_backbone
 from pilotfish.train.finish import make_job, train_network, with_records

@@ -15,8 +15,8 @@ from torch import nn
 from pilotfish.errors import ModelError
 from pilotfish.files import atomic_path, sha256_json
 from pilotfish.models import Preprocessing
+from pilotfish.models.backends.torch_backend import state_hash
 from pilotfish.models.exits.network import ExitNetwork
-from pilotfish.models.torch_backend import state_hash
 from pilotfish.train.augment import mixed, varied
 from pilotfish.train.losses import exit_losses, exit_weights
 from pilotfish.train.recipe import Recipe

@@ -14,9 +14,9 @@ import torch
 from pilotfish.data import Dataset
 from pilotfish.data.subset import relabelled
 from pilotfish.errors import DataError, RecordsError, UsageError, nearest
+from pilotfish.models.backends.torch_backend import state_hash
 from pilotfish.models.exits.describe import build_backbone, checked_arguments
 from pilotfish.models.exits.router import KINDS, Judging, PriorRouter, Router, evaluator
-from pilotfish.models.torch_backend import state_hash
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.records import Run, read_table
 from pilotfish.train.backbone import find_backbone

@@ -13,8 +13,8 @@ import torch
 
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError, UnreadableSample
+from pilotfish.machine import cpu_count
 from pilotfish.models import Preprocessing
-from pilotfish.models.machine import cpu_count
 
 LARGEST = 4 * 2**30  # bytes of inputs that are held in memory
 CHUNK = 256

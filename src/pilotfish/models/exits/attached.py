@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from pilotfish.errors import ModelError
+from pilotfish.models.costs.macs import count_macs
 from pilotfish.models.exits.cut import Cut, cut, single_cuts, trace
 from pilotfish.models.exits.heads import channels_of, layout_of, make_head
 from pilotfish.models.exits.network import ExitNetwork, Features
-from pilotfish.models.macs import count_macs
 
 LATEST = 0.95  # share of the MACs beyond which an exit saves nothing
 

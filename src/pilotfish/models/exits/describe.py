@@ -162,7 +162,7 @@ def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weight
     options = {**arguments, "num_classes": classes}
     try:
         if library == "timm":
-            from pilotfish.models.timm_models import import_timm
+            from pilotfish.models.names.timm_models import import_timm
 
             timm = import_timm(f"building {name}")
             if not timm.is_model(own):  # create_model also takes addresses of hubs and folders
@@ -172,14 +172,14 @@ def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weight
         if library == "torchvision":
             from torchvision import models
 
-            from pilotfish.models.torchvision_models import classifiers
+            from pilotfish.models.names.torchvision_models import classifiers
 
             if own not in classifiers():
                 raise ModelError(f"torchvision has no classifier {own[:80]!r}")
             found = models.get_model(own, weights="DEFAULT" if weights == "pretrained" else None, **options)
             return found
         if library == "small":
-            from pilotfish.models import small
+            from pilotfish.models.names import small
 
             if own not in small.NETWORKS:
                 expected = " or ".join(f"small:{one}" for one in small.NETWORKS)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pilotfish.errors import ModelError, PilotfishError
 from pilotfish.files import atomic_path, parse_json
 from pilotfish.models.exits.describe import Description, build
-from pilotfish.models.fit_weights import held_to, load_weights
-from pilotfish.models.weights_file import read_weights
+from pilotfish.models.names.fit_weights import held_to, load_weights
+from pilotfish.models.names.weights_file import read_weights
 
 if TYPE_CHECKING:
     from pilotfish.models.exits.network import ExitNetwork

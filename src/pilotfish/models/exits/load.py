@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from pilotfish.errors import ModelError
 from pilotfish.files import sha256_json
+from pilotfish.models.backends.torch_backend import TorchBackend, state_hash
 from pilotfish.models.exits.describe import Description
 from pilotfish.models.exits.file import read_description, read_network
 from pilotfish.models.exits.onnx_span import span_files
 from pilotfish.models.exits.spans import OnnxSpan, TorchSpan
 from pilotfish.models.model import Counted, ExitOf, Model, Segment, counted
-from pilotfish.models.spec import ModelSpec, allow_options
-from pilotfish.models.stated import ASSUMED, shown
-from pilotfish.models.torch_backend import TorchBackend, state_hash
+from pilotfish.models.names.spec import ModelSpec, allow_options
+from pilotfish.models.names.stated import ASSUMED, shown
 
 if TYPE_CHECKING:
     from pilotfish.models.exits.network import ExitNetwork
@@ -84,8 +84,8 @@ def count_exit(network: ExitNetwork, k: int, shape: tuple[int, ...]) -> Counted:
     ``alone_macs`` where the same answer can be had for less (a base's, without the saver before it)."""
     import torch
 
+    from pilotfish.models.costs.macs import count_macs, count_parameters
     from pilotfish.models.exits.network import Whole
-    from pilotfish.models.macs import count_macs, count_parameters
 
     inputs = (torch.zeros(1, *shape),)
     whole = Whole(network, k)

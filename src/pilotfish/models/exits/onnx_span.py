@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pilotfish.models.onnx_cache import cached_span
-from pilotfish.models.onnx_file import OnnxFile, own_file
+from pilotfish.models.onnx.onnx_cache import cached_span
+from pilotfish.models.onnx.onnx_file import OnnxFile, own_file
 
 if TYPE_CHECKING:
     from pilotfish.models.exits.spans import Network

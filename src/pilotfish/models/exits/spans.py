@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pilotfish.models.machine import cpu_count
+from pilotfish.machine import cpu_count
+from pilotfish.models.backends.onnx_backend import open_session
 from pilotfish.models.model import F32, Carry, blamed
-from pilotfish.models.onnx_backend import open_session
-from pilotfish.models.onnx_file import OnnxFile
+from pilotfish.models.onnx.onnx_file import OnnxFile
 
 if TYPE_CHECKING:
     from pilotfish.models.exits.network import ExitNetwork

@@ -22,9 +22,9 @@ from pilotfish.data import Dataset
 from pilotfish.errors import ModelError, UsageError
 from pilotfish.files import unwritable, write_json
 from pilotfish.models import Model
+from pilotfish.models.backends.onnx_backend import OnnxBackend, open_session
 from pilotfish.models.exits.spans import OnnxSpan
-from pilotfish.models.onnx_backend import OnnxBackend, open_session
-from pilotfish.models.onnx_metadata import described, write_metadata
+from pilotfish.models.onnx.onnx_metadata import described, write_metadata
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.engine import Engine

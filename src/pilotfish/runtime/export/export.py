@@ -14,11 +14,11 @@ from pilotfish.cascade import Artefact, InForce, load_artefact
 from pilotfish.data import Dataset, sample_reader
 from pilotfish.errors import DataError, MissingExtraError, ModelError, UnreadableSample, UsageError
 from pilotfish.files import atomic_path
+from pilotfish.machine import cpu_count
 from pilotfish.models import Model
-from pilotfish.models.machine import cpu_count
+from pilotfish.models.backends.onnx_backend import open_session
 from pilotfish.models.model import F32
-from pilotfish.models.onnx_backend import open_session
-from pilotfish.models.onnx_metadata import write_metadata
+from pilotfish.models.onnx.onnx_metadata import write_metadata
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.choice import read_choices
 from pilotfish.runtime.engine import Engine

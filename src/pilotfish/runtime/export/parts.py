@@ -11,7 +11,7 @@ import numpy as np
 
 from pilotfish.errors import ModelError
 from pilotfish.models import Model
-from pilotfish.models.onnx_backend import OnnxBackend
+from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.runtime.export.nodes import Nodes
 
 LEAST_OPSET = 18  # the nodes that decide are written in it

@@ -1,0 +1,132 @@
+"""A torch module captured in CUDA graphs, one per bucket: no launches to wait for, no shapes to compile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pilotfish.errors import ModelError
+from pilotfish.models.backends.buckets import BUCKETS, pieces
+from pilotfish.models.backends.torch_backend import TorchBackend, checked_tensor
+from pilotfish.models.model import F32
+
+if TYPE_CHECKING:
+    import torch
+
+    from pilotfish.records import Outputs
+
+WARM_UP = 3  # calls before a capture, so that libraries have chosen their kernels
+NO_REDUCTION = 0
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph, the tensors that it reads and writes on the device, and pinned ones on the host to come back to."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: torch.Tensor
+    outputs: tuple[torch.Tensor, ...]
+    host: tuple[torch.Tensor, ...]
+    done: torch.cuda.Event
+
+
+class CudaGraphBackend(TorchBackend):
+    """Batches are padded to buckets, copied to the graph's own input, and replayed.
+
+    The reduction of the logits is part of the graph. The host waits once per call: for the numbers that route. One
+    call at a time; the others wait their turn.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        device: str = "cuda",
+        *,
+        dtype: str = "float32",
+        channels_last: bool = False,
+        buckets: Sequence[int] = BUCKETS,
+    ) -> None:
+        super().__init__(module, device, dtype=dtype, channels_last=channels_last)
+        if self.device.type != "cuda":
+            raise ModelError(f"CUDA graphs need a CUDA device, found {device!r}; leave the backend out")
+        self.buckets = tuple(buckets)
+        self.captured: dict[tuple[int, int, tuple[int, ...]], Captured] = {}
+        self.turn = threading.Lock()
+        self.stream = self._torch.cuda.Stream(self.device)
+
+    @property
+    def name(self) -> str:
+        """``torch-cuda-graphs``."""
+        return "torch-cuda-graphs"
+
+    def warm_up(self, shape: tuple[int, ...], top_k: int = 1) -> None:
+        """Capture every bucket for samples of *shape*, before anybody waits."""
+        for size in self.buckets:
+            self.reduce(np.zeros((size, *shape), np.float32), top_k)
+
+    def run(self, batch: F32 | torch.Tensor) -> F32:
+        """Logits float32 (N, C)."""
+        with self._computing(batch), self.turn:
+            found: list[F32] = [
+                self._replay(batch[first:end], size, NO_REDUCTION)[0][: end - first].float().numpy().copy()
+                for first, end, size in pieces(len(batch), self.buckets)
+            ]
+        return np.concatenate(found)
+
+    def reduce(self, batch: F32 | torch.Tensor, top_k: int) -> Outputs:
+        """The outputs of a batch, reduced in the graph."""
+        from pilotfish.models.backends.torch_outputs import to_outputs
+
+        torch = self._torch
+        with self._computing(batch), self.turn:
+            found = []
+            for first, end, size in pieces(len(batch), self.buckets):
+                parts = self._replay(batch[first:end], size, max(top_k, 1))
+                found.append(tuple(part[: end - first].clone() for part in parts))
+            return to_outputs(tuple(map(torch.cat, zip(*found, strict=True))), len(batch))
+
+    def _replay(self, rows: F32 | torch.Tensor, size: int, top_k: int) -> tuple[torch.Tensor, ...]:
+        """Results of up to *size* rows on the host, padding included; they are overwritten by the next replay."""
+        torch = self._torch
+        key = (size, top_k, tuple(rows.shape[1:]))
+        if key not in self.captured:
+            self.captured[key] = self._capture(size, top_k, key[2])
+        one = self.captured[key]
+        given = self._on_device(rows)
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            one.inputs[: len(given)].copy_(given, non_blocking=True)  # the padding holds older samples, which are cut
+            given.record_stream(self.stream)
+            one.graph.replay()
+            for host, out in zip(one.host, one.outputs, strict=True):
+                host.copy_(out, non_blocking=True)
+            one.done.record(self.stream)
+        one.done.synchronize()
+        return one.host
+
+    def _capture(self, size: int, top_k: int, shape: tuple[int, ...]) -> Captured:
+        torch = self._torch
+        inputs = torch.zeros((size, *shape), device=self.device, dtype=self.dtype)
+        if self.channels_last and len(shape) == 3:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            for _ in range(WARM_UP):
+                self._compute(inputs, top_k)
+        self.stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
+            outputs = self._compute(inputs, top_k)
+        host = tuple(torch.empty(out.shape, dtype=out.dtype, pin_memory=True) for out in outputs)
+        return Captured(graph, inputs, outputs, host, torch.cuda.Event())
+
+    def _compute(self, inputs: torch.Tensor, top_k: int) -> tuple[Any, ...]:
+        from pilotfish.models.backends.torch_outputs import reduce_logits
+
+        logits = checked_tensor(self.module(inputs), len(inputs), self.name)
+        return (logits,) if top_k == NO_REDUCTION else reduce_logits(logits, top_k)

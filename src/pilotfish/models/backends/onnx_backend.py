@@ -1,0 +1,256 @@
+"""ONNX Runtime as a backend."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import MissingExtraError, ModelError, nearest
+from pilotfish.machine import cpu_count
+from pilotfish.models.model import F32, blamed
+from pilotfish.models.onnx.onnx_file import OnnxFile, parsed
+from pilotfish.models.outputs.which_output import Output, output_of
+
+INPUT_DTYPES: Mapping[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+
+
+class OnnxBackend:
+    """An ONNX Runtime session on the CPU. Calls may run side by side.
+
+    threads     cores that one call uses; all of them by default
+    output      name of the output; None: the first
+    activation  what that output comes from (see ``activation``); None: it is logits as it is
+    shape       of one sample, where the file leaves it open
+
+    With an output or an activation the graph is rewritten in memory, so that its one output is logits (N, C).
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        source: Path | OnnxFile,
+        threads: int | None = None,
+        output: str | None = None,
+        activation: str | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.source, self.threads = source, threads or cpu_count()
+        self.file = source if isinstance(source, OnnxFile) else None
+        self.path = source.path if isinstance(source, OnnxFile) else source
+        self.wanted, self.activation, self.shape = output, activation, shape
+        self._columns: int | None = None
+        self._session: Any = None
+        self._opening = threading.Lock()
+
+    @property
+    def session(self) -> Any:
+        """Opened when it is first needed, so that a model which is to run on other threads is in memory once."""
+        if self._session is None:
+            with self._opening:
+                if self._session is None:
+                    self._session = self._open()
+        return self._session
+
+    def _open(self) -> Any:
+        found = open_session(self.source, self.threads, self._rewritten() if self.is_rewritten else None)
+        types = [i.type for i in found.get_inputs()]
+        if len(types) != 1 or types[0] not in INPUT_DTYPES:
+            raise ModelError(
+                f"{self.path}: its inputs are {', '.join(types) or 'none'}; "
+                f"expected a single one, of type {', '.join(INPUT_DTYPES)}"
+            )
+        return found
+
+    @functools.cached_property
+    def input(self) -> Any:
+        """Name, shape and type of the input."""
+        return self.session.get_inputs()[0]
+
+    @functools.cached_property
+    def input_dtype(self) -> Any:
+        """What the file computes from: a float type of numpy's, or uint8 for bytes from 0 to 255."""
+        return INPUT_DTYPES[self.input.type]
+
+    def fed(self, batch: F32) -> NDArray[Any]:
+        """*batch* as the file takes it; bytes are rounded and cut off at 0 and 255, never wrapped."""
+        found = np.clip(np.rint(batch), 0, 255) if self.input_dtype is np.uint8 else batch
+        return np.ascontiguousarray(found, self.input_dtype)
+
+    @functools.cached_property
+    def output(self) -> str:
+        """The name of the output that is read: the first of what is run."""
+        return str(self.session.get_outputs()[0].name)
+
+    @property
+    def classes(self) -> int | None:
+        """The number of columns of the output that is read, where the file declares it."""
+        shape = self.session.get_outputs()[0].shape
+        return shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether what is run differs from the file."""
+        return self.wanted is not None or self.activation is not None
+
+    def graph(self) -> Any:
+        """The ``onnx.ModelProto`` that is run, its tensors included."""
+        import onnx
+
+        model = self._light() if self.file is not None and not self.file.others else onnx.load(str(self.path))
+        return self._changed(model) if self.is_rewritten else model
+
+    def write(self, target: Path) -> None:
+        """Write the graph that is run as one file: a copy, where it is the file as it is."""
+        if not self.is_rewritten:
+            target.write_bytes(self.path.read_bytes() if self.file is None else self.file.read()[0])
+            return
+        import onnx
+
+        onnx.save(self.graph(), str(target))
+
+    def outputs(self, batch: F32) -> list[Output]:
+        """All outputs of a batch, of a file that is run as it is, with the activation that each comes out of."""
+        from pilotfish.models.onnx.onnx_logits import ending, zipped, zipped_names
+
+        model, names = self._light(), [entry.name for entry in self.session.get_outputs()]
+        maps = zipped(model)
+        return [
+            output_of(name, values, ending(model, name), zipped_names(maps.get(name)), name in maps)
+            for name, values in zip(names, self.returned(batch, names), strict=True)
+            if name in maps or hasattr(values, "dtype")  # sequences of other kinds are no answer
+        ]
+
+    def light(self) -> Any:
+        """The ``onnx.ModelProto`` that is run, without tensors that lie in other files."""
+        return self._changed(self._light()) if self.is_rewritten else self._light()
+
+    def _light(self) -> Any:
+        return parsed(self.path, self.path.read_bytes() if self.file is None else self.file.read()[0])
+
+    def _rewritten(self) -> bytes:
+        from pilotfish.models.onnx.onnx_logits import packed
+
+        return packed(self.light(), self.path)
+
+    def _changed(self, model: Any) -> Any:
+        """*model* with logits as its only output. ModelError for an output that it does not have."""
+        from pilotfish.models.onnx.onnx_logits import as_logits, columns_of
+
+        names = [entry.name for entry in model.graph.output]
+        output = self.wanted if self.wanted is not None else names[0]
+        if output not in names and output.isdecimal() and int(output) < len(names):
+            output = names[int(output)]
+        if output not in names:
+            raise ModelError(f"{self.path}: no output {output!r}; {nearest(output, names)}")
+        if self._columns is None:
+            self._columns = columns_of(model, output) or self._asked(output)
+        return as_logits(model, output, self.activation, self._columns)
+
+    def _asked(self, output: str) -> int:
+        """How many numbers the file returns for one sample, where it does not declare it."""
+        file = OnnxBackend(self.source, 1)
+        declared = [d if isinstance(d, int) and d > 0 else 1 for d in file.input.shape[1:]]
+        [values] = file.returned(np.zeros((1, *(self.shape or declared)), np.float32), [output])
+        return int(np.prod(np.shape(values)[1:]))
+
+    @functools.cached_property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the file insists on; None where it is free."""
+        size = self.input.shape[0] if self.input.shape else None
+        return size if isinstance(size, int) and size > 0 else None
+
+    def with_threads(self, threads: int) -> OnnxBackend:
+        """The same model with other threads; this one when it has as many."""
+        if threads == self.threads:
+            return self
+        found = OnnxBackend(self.source, threads, self.wanted, self.activation, self.shape)
+        found._columns = self._columns
+        return found
+
+    def run(self, batch: F32) -> F32:
+        """The output, float32 (N, C). A file of a fixed batch size is fed in pieces, the last one padded."""
+        return np.asarray(self.returned(batch, [self.output])[0], np.float32)
+
+    def returned(self, batch: F32, names: Sequence[str]) -> list[Any]:
+        """Some outputs of a batch, arrays (N, …); what ZipMap returns as an array as well."""
+        inputs = self.fed(batch)
+        size = self.fixed_batch or (len(inputs) if self.file is None else self.file.limits.rows(len(inputs)))
+        with blamed(str(self.path), batch):
+            if len(inputs) == size:
+                return self._run(inputs, names)
+            pieces = [inputs[start : start + size] for start in range(0, len(inputs), size)]
+            parts = [[values[: len(piece)] for values in self._run(_padded(piece, size), names)] for piece in pieces]
+            return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _run(self, inputs: NDArray[Any], names: Sequence[str]) -> list[Any]:
+        feed = {self.input.name: inputs}
+        found = (
+            self.session.run(list(names), feed)
+            if self.file is None
+            else self.file.limits.run(self.session, names, feed, free=self.fixed_batch is None)
+        )
+        return [_unzipped(values) for values in found]
+
+
+def _unzipped(values: Any) -> Any:
+    """A list of dictionaries from classes to numbers as an array (N, C)."""
+    if isinstance(values, list) and values and isinstance(values[0], dict):
+        return np.array([list(row.values()) for row in values], np.float32)
+    return values
+
+
+def open_session(source: Path | OnnxFile, threads: int, changed: bytes | None = None) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU; ModelError when the file cannot be loaded.
+
+    source   a file that was read is run from the bytes that were checked, and within its limits
+    changed  the model that is run instead of the file; tensors that it keeps elsewhere lie beside the file
+    """
+    file = source if isinstance(source, OnnxFile) else None
+    path = source.path if isinstance(source, OnnxFile) else source
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "onnx", f"running {path}") from error
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # waiting threads that spin take the cores from those that decode the next images
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # its errors are raised as well
+    content: bytes | None = None
+    others: dict[str, bytes] = {}
+    left_out: list[str] = []
+    if file is not None:
+        content, others = file.read()
+        left_out = file.limits.set_options(options)
+    if others:
+        options.add_external_initializers_from_files_in_memory(
+            list(others), list(others.values()), [len(held) for held in others.values()]
+        )
+    elif changed is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    try:
+        return ort.InferenceSession(
+            changed or content or str(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            **({"disabled_optimizers": left_out} if left_out else {}),
+        )
+    except Exception as error:  # ONNX Runtime's own exception types are not public
+        raise ModelError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0][:200]})") from error
+
+
+def _padded(piece: NDArray[Any], size: int) -> NDArray[Any]:
+    return np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])

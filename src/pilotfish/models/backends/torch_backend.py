@@ -1,0 +1,170 @@
+"""torch modules as models."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pilotfish.errors import MissingExtraError, ModelError
+from pilotfish.models.model import F32, Counted, Model, blamed, counted
+from pilotfish.models.outputs.which_output import Output
+from pilotfish.models.preprocessing import Preprocessing
+from pilotfish.records import Outputs
+
+if TYPE_CHECKING:
+    import torch
+
+
+def import_torch(purpose: str) -> Any:
+    """torch, or the error that says how to install it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError("torch", "torch", purpose) from error
+    return torch
+
+
+class TorchBackend:
+    """A module in evaluation mode on one device, run as it is.
+
+    dtype          what it computes in; another than float32 is a variant with records of its own
+    channels_last  whether feature maps lie in memory with their channels innermost
+    """
+
+    def __init__(
+        self, module: torch.nn.Module, device: str = "cpu", *, dtype: str = "float32", channels_last: bool = False
+    ) -> None:
+        torch = import_torch("running a torch model")
+        self._torch, self.dtype, self.channels_last = torch, getattr(torch, dtype), channels_last
+        memory = torch.channels_last if channels_last else torch.preserve_format
+        try:
+            self.device = torch.device(device)
+            self.module = module.eval().to(self.device, self.dtype)
+            if channels_last:
+                self.module = self.module.to(memory_format=memory)
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+    @property
+    def reduces(self) -> bool:
+        """Whether :meth:`reduce` saves copies: on any device but the host's own."""
+        return str(self.device.type) != "cpu"
+
+    @property
+    def name(self) -> str:
+        """``torch``, or ``torch-channels-last``."""
+        return "torch-channels-last" if self.channels_last else "torch"
+
+    def run(self, batch: F32 | torch.Tensor) -> F32:
+        """Logits float32 (N, C). The batch may be on the device already."""
+        with self._computing(batch):
+            logits: F32 = self._logits(batch).float().cpu().numpy()
+        return logits
+
+    def outputs(self, batch: F32) -> list[Output]:
+        """All that the module returns for a batch, with the activation that each output comes out of."""
+        from pilotfish.models.outputs.torch_logits import torch_outputs
+
+        with self._computing(batch):
+            return torch_outputs(lambda: self.module(self._on_device(batch)), len(batch))
+
+    def reduce(self, batch: F32 | torch.Tensor, top_k: int) -> Outputs:
+        """The outputs of a batch, reduced on the device: the host waits once, for what decides."""
+        from pilotfish.models.backends.torch_outputs import reduce_logits, to_outputs
+
+        with self._computing(batch):
+            reduced = reduce_logits(checked_tensor(self._logits(batch), len(batch), self.name), top_k)
+            return to_outputs(tuple(part.cpu() for part in reduced), len(batch))
+
+    def _logits(self, batch: F32 | torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.module(self._on_device(batch))
+        return found
+
+    def _on_device(self, batch: F32 | torch.Tensor) -> torch.Tensor:
+        if isinstance(batch, np.ndarray):  # torch warns of an array that it may not write to
+            tensor: torch.Tensor = self._torch.from_numpy(batch if batch.flags.writeable else batch.copy())
+        else:
+            tensor = batch
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()
+        tensor = tensor.to(self.device, self.dtype, non_blocking=True)
+        if self.channels_last and tensor.ndim == 4:
+            tensor = tensor.contiguous(memory_format=self._torch.channels_last)
+        return tensor
+
+    @contextlib.contextmanager
+    def _computing(self, batch: Any) -> Iterator[None]:
+        with self._torch.inference_mode(), blamed("the torch model", batch, expects="nchw"):
+            yield
+
+
+def checked_tensor(logits: Any, rows: int, name: str) -> Any:
+    """*logits* where they are; ModelError when a model returns something else than (rows, C)."""
+    shape = tuple(getattr(logits, "shape", ()))
+    if len(shape) != 2 or shape[0] != rows or shape[1] < 2 or not logits.is_floating_point():
+        raise ModelError(
+            f"{name}: expected logits of shape ({rows}, C) with C >= 2 for a batch of {rows}, found {shape}"
+        )
+    return logits
+
+
+def torch_model(
+    spec: str,
+    module: torch.nn.Module,
+    preprocessing: Preprocessing,
+    input_shape: tuple[int, ...],
+    device: str,
+    n_classes: int | None = None,
+    class_names: tuple[str, ...] | None = None,
+    class_ids: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Model:
+    """A module as a :class:`Model`: hashed, countable, and with weights that can be embedded."""
+    backend = TorchBackend(module, device)
+    return Model(
+        spec=spec,
+        backend=backend,
+        preprocessing=preprocessing,
+        weights_hash=state_hash(module.state_dict()),
+        input_shape=input_shape,
+        n_classes=n_classes,
+        class_names=class_names,
+        class_ids=class_ids,
+        count=functools.cache(_counter(module, input_shape)),
+        weights=lambda path: save_state(module, path),
+        notes=notes,
+    )
+
+
+def state_hash(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of a state dict."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(import_torch("hashing weights").uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_state(module: torch.nn.Module, path: Path) -> None:
+    """The module's state dict as safetensors."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}, path)
+
+
+def _counter(module: torch.nn.Module, shape: tuple[int, ...]) -> Callable[[], Counted]:
+    def count() -> Counted:
+        from pilotfish.models.costs.macs import count_macs, count_parameters
+
+        torch = import_torch("counting MACs")
+        macs = count_macs(module, (torch.zeros(1, *shape),))
+        return counted(macs, count_parameters(module))
+
+    return count

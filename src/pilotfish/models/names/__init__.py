@@ -1,0 +1,1 @@
+"""Names of models, and how each form of them is loaded."""

