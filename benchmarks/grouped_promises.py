@@ -68,7 +68,7 @@ def judge(
     for i in range(draws):
         drawn = np.random.default_rng([2, i]).integers(0, len(population), samples)
         trace = trace_of(copied(task, pair, drawn, times, group_by))
-        path = threshold_path(sweep(trace.values[0], trace.right[0], trace.right[1]).thresholds[:, None])
+        path = threshold_path(sweep(trace.values[0], trace.quality[0], trace.quality[1]).thresholds[:, None])
         try:
             check_promise(promise, len(trace), trace)
             index = last_kept(trace, path, promise)

@@ -78,7 +78,7 @@ def _one_split(job: tuple[Task, str, int, int]) -> list[dict[str, Any]]:
         fitted = _all_scores(table, saver, base, fit, known)
         for name, one in fitted.items():
             trace = _trace(table, one, judge)
-            own = sweep(trace.values[0], trace.right[0], trace.right[1])
+            own = sweep(trace.values[0], trace.quality[0], trace.quality[1])
             rows.append({**where, "score": name, "frontier": float(own.exited[own.last_feasible(0.005)] / len(judge))})
         for drop in DROPS:
             budget = Budget("max_drop", drop)
@@ -113,7 +113,7 @@ def _tuned(
         if name in fitted and name != "max_prob":
             yield _row(f"score {name}", "sweep", table, fitted[name], fit, judge, budget)
     trace, held = _trace(table, plain, fit), _trace(table, plain, judge)
-    path = threshold_path(sweep(trace.values[0], trace.right[0], trace.right[1]).thresholds[:, None])
+    path = threshold_path(sweep(trace.values[0], trace.quality[0], trace.quality[1]).thresholds[:, None])
     try:
         index = certify(trace, path, Promise("drop", budget.value, 0.1), 0.9).index
     except PilotfishError:  # too few samples for this drop

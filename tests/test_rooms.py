@@ -18,8 +18,9 @@ ROOMS = [
     "files",
     "machine",
     "reading",
-    "records",
     "scores",
+    "tasks",
+    "records",
     "cascade",
     "plan",
     "data",
@@ -33,7 +34,20 @@ ROOMS = [
     "cli",
     "__init__",
 ]
-TORCH_FREE = ["_version", "text", "errors", "files", "reading", "records", "scores", "cascade", "plan", "report"]
+TORCH_FREE = [*ROOMS[: ROOMS.index("plan") + 1], "report"]
+TORCH_FREE.remove("machine")
+    "_version",
+    "text",
+    "errors",
+    "files",
+    "reading",
+    "scores",
+    "tasks",
+    "records",
+    "cascade",
+    "plan",
+    "report",
+]
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "sklearn", "transformers"}
 
 

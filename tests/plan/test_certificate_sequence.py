@@ -51,7 +51,7 @@ def keeps(trace: Trace, path: PolicyPath, i: int, promise: Promise) -> bool:
     if promise.kind == "agreement":
         return high(lost + won, promise.delta) <= promise.target
     if promise.kind == "accuracy":
-        return low(int(trace.base_right.sum()) - lost + won, promise.delta) >= promise.target
+        return low(int(trace.base_quality.sum()) - lost + won, promise.delta) >= promise.target
     if promise.kind == "cost":
         through = trace.through
         if trace.stages == 2:
@@ -109,7 +109,7 @@ def test_the_bound_is_within_the_target(seed: int) -> None:
 def test_to_exit_nobody_always_passes_for_a_drop(test: str) -> None:
     """However bad the savers are: every policy but the first loses nearly all."""
     trace = trace_of(0, 800)
-    bad = Trace(trace.values, trace.scales, np.stack([~trace.base_right, trace.base_right]), trace.base_right)
+    bad = Trace(trace.values, trace.scales, np.stack([~trace.base_quality, trace.base_quality]), trace.base_quality)
     path = path_of(bad, 10).take(np.array([0, *range(2, 11)]))  # without the policy that lets one sample exit
     found = certify(bad, path, Promise("drop", 0.01, DELTA, test), 0.9)  # type: ignore[arg-type]
     assert (found.index, found.bound) == (0, 0.0)
@@ -299,7 +299,7 @@ def test_the_promise_holds_in_most_draws() -> None:
     for i in range(200):
         rows = np.random.default_rng([3, i]).integers(0, len(population), 800)
         sample = population.take(rows)
-        path = threshold_path(sweep(sample.values[0], sample.right[0], sample.right[1]).thresholds[:, None])
+        path = threshold_path(sweep(sample.values[0], sample.quality[0], sample.quality[1]).thresholds[:, None])
         index = last_kept(sample, path, promise)
         assert index is not None
         _, gap = outcomes(population, path.policy(index))

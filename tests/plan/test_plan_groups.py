@@ -203,7 +203,7 @@ def test_every_kind_is_the_last_before_the_first_failure(promise: Promise) -> No
             loss = {
                 "drop": gap,
                 "agreement": np.abs(gap),
-                "accuracy": ~trace.right[answered_by, np.arange(n)],
+                "accuracy": ~trace.quality[answered_by, np.arange(n)],
                 "cost": np.where(answered_by == 0, 0.1, 1.0),
             }[promise.kind]
             sums = bets.sums(loss.astype(float)).tolist()

@@ -68,8 +68,8 @@ def test_counting_a_chain_is_counting_sample_by_sample() -> None:
     for i, row in enumerate(grid):
         leaves = [[bool(v >= t) for v in values] for values, t in zip(trace.values, row, strict=True)]
         stage = [exits_at(trace, j, leaves) for j in range(len(trace))]
-        right = sum(bool(trace.right[k, j]) for j, k in enumerate(stage))
-        assert found.drop[i] == (int(trace.base_right.sum()) - right) / len(trace)
+        right = sum(bool(trace.quality[k, j]) for j, k in enumerate(stage))
+        assert found.drop[i] == (int(trace.base_quality.sum()) - right) / len(trace)
         assert found.exit_ratio[i] == pytest.approx([stage.count(k) / len(trace) for k in range(4)])
         assert found.cost is not None
         assert found.cost[i] == pytest.approx(sum(sum(4**j for j in range(k + 1)) for k in stage) / len(trace))
@@ -97,7 +97,7 @@ def test_pcee_exits_at_the_first_stage_whose_diagram_says_so(delta: float, popul
     expected = [trace.stages - 1] * len(trace)
     for k in range(trace.stages - 1):
         drawn = here if population == "survivors" else range(len(trace))
-        heights = plain_diagram([trace.values[k, i] for i in drawn], [trace.right[k, i] for i in drawn], bins)
+        heights = plain_diagram([trace.values[k, i] for i in drawn], [trace.quality[k, i] for i in drawn], bins)
         leaving = [i for i in here if heights[min(int(trace.values[k, i] * bins + 1e-12), bins - 1)] >= delta]
         for i in leaving:
             expected[i] = k
@@ -136,7 +136,7 @@ def test_a_lower_bound_lets_fewer_exit_and_the_mean_more() -> None:
     }
     assert share["bound"] < share["plain"] < share["mean"]
     exits = route(trace, exit_sets(trace, 0.8, PceeWsOptions(control="mean"))) == 0
-    assert trace.right[0][exits].mean() == pytest.approx(0.8, abs=0.02)
+    assert trace.quality[0][exits].mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_a_pcee_path_starts_with_nobody_and_lets_ever_more_exit() -> None:

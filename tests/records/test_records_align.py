@@ -45,7 +45,7 @@ def test_alignment_is_a_lookup_by_id(data: st.DataObject) -> None:
         assert (table.reference_kind, table.reference.tolist()) == ("label", [truth[i] for i in kept])
     else:
         assert (table.reference_kind, table.reference.tolist()) == ("base", table.outputs["base"].prediction.tolist())
-        assert table.correct("base").all()
+        assert table.quality("base").all()
     assert any("left out" in note for note in table.notes) == (len(kept) < max(len(r) for r in everyone))
 
 
@@ -54,7 +54,7 @@ def test_same_samples_in_another_order_are_the_same_samples() -> None:
     table = align([saver], records("b", [0, 1, 1], ids=["a", "b", "c"]))
     assert table.outputs["s"].prediction.tolist() == [0, 1, 2]
     assert table.reference.tolist() == [0, 1, 2]
-    assert table.correct("b").tolist() == [True, True, False]
+    assert table.quality("b").tolist() == [True, True, False]
     assert table.notes == ()
 
 
@@ -80,7 +80,7 @@ def test_half_labelled_samples_are_left_out_and_counted() -> None:
 def test_the_base_alone_is_a_table() -> None:
     table = align([], records("b", label=[0, 1, 1]))
     assert table.models == ("b",)
-    assert table.correct("b").tolist() == [True, True, False]
+    assert table.quality("b").tolist() == [True, True, False]
 
 
 def test_read_table_names_the_base_once(tmp_path: Any) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotfish.records import Outputs, from_logits
-from pilotfish.records.outputs import bad_rows
+from pilotfish.scores.outputs import bad_rows
 
 ROWS = st.integers(2, 9).flatmap(
     lambda c: st.lists(

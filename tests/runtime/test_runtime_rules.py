@@ -68,7 +68,7 @@ def test_running_is_what_was_planned(
     answers = Engine(stages_of(logits[:3], sizes), artefact.in_force).run(TensorSupply([indices] * 3))
     assert not answers.errors
     assert answers.stage.tolist() == stage.tolist()
-    right = trace.right[stage, np.arange(N)]
+    right = trace.quality[stage, np.arange(N)]
     assert ((answers.prediction == logits[3]) == right).all()
     assert len(set(stage.tolist())) > 1, "the case says something only where samples part"
 
@@ -241,4 +241,4 @@ def test_records_of_more_classes_or_fewer_than_the_engine_would_keep(
     indices = np.arange(N, dtype=np.float32)[:, None]
     answers = Engine(stages_of(wide, (7, 3, 5)), artefact.in_force).run(TensorSupply([indices] * 3))
     assert answers.stage.tolist() == stage.tolist()
-    assert ((answers.prediction == label) == trace.right[stage, np.arange(N)]).all()
+    assert ((answers.prediction == label) == trace.quality[stage, np.arange(N)]).all()

@@ -31,7 +31,7 @@ def evaluate(trace: Trace, policy: ExitSets) -> Performance:
     answered_by, gap = outcomes(trace, policy)
     lost, won = int((gap > 0).sum()), int((gap < 0).sum())
     share = np.bincount(answered_by, minlength=trace.stages) / n
-    base = int(trace.base_right.sum())
+    base = int(trace.base_quality.sum())
     return Performance(
         n=n,
         accuracy=(base - lost + won) / n,

@@ -88,8 +88,8 @@ def find_chains(
     fitted = {name: stage_scores(table, (name, base), score, parts.fit, budget, seed) for name in names}
     found = search_chains(
         np.stack([fitted[name].scored[0].values for name in names]),
-        np.stack([table.correct(name)[parts.fit] for name in names]),
-        table.correct(base)[parts.fit],
+        np.stack([table.quality(name)[parts.fit] for name in names]),
+        table.quality(base)[parts.fit],
         [table.meta[name].costs[cost] for name in names],
         base_cost,
         max_drop=budget.value if budget.kind == "max_drop" else None,
@@ -104,7 +104,7 @@ def find_chains(
         scores = [fitted[name].scores[0] for name in chain.stages[:-1]]
         if not scores:
             held = parts.evaluation
-            right = float(table.correct(base)[held].mean())
+            right = float(table.quality(base)[held].mean())
             groups = None if table.groups is None else len(np.unique(table.groups[held]))
             held_out.append(Performance(len(held), right, right, 0.0, (0.0, 0.0), base_cost, base_cost, (1.0,), groups))
             continue

@@ -77,8 +77,8 @@ def route(trace: Trace, policy: ExitSets) -> I64:
 def outcomes(trace: Trace, policy: ExitSets) -> tuple[I64, NDArray[np.int8]]:
     """(stage per sample, gap per sample): gap is 1 where only the base is right, -1 where only the cascade is."""
     answered_by = route(trace, policy)
-    right = trace.right[answered_by, np.arange(len(trace))]
-    return answered_by, trace.base_right.astype(np.int8) - right.astype(np.int8)
+    right = trace.quality[answered_by, np.arange(len(trace))]
+    return answered_by, trace.base_quality.astype(np.int8) - right.astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ def count(trace: Trace, path: PolicyPath) -> Counts:
     n, last = len(trace), trace.stages - 1
     if trace.stages == 2 and path.exit_sets is None:
         v, falling = trace.values[0], path.thresholds[:, 0]
-        mixed = trace.right[1].astype(np.int8)  # what answers those that stay
-        base = trace.base_right
-        lost0, won0 = int((base & ~trace.right[1]).sum()), int((trace.right[1] & ~base).sum())
-        lost = _steps(v, (base & ~trace.right[0]).astype(np.int8) - (base & (mixed == 0)), falling)
-        won = _steps(v, (trace.right[0] & ~base).astype(np.int8) - ((mixed == 1) & ~base), falling)
+        mixed = trace.quality[1].astype(np.int8)  # what answers those that stay
+        base = trace.base_quality
+        lost0, won0 = int((base & ~trace.quality[1]).sum()), int((trace.quality[1] & ~base).sum())
+        lost = _steps(v, (base & ~trace.quality[0]).astype(np.int8) - (base & (mixed == 0)), falling)
+        won = _steps(v, (trace.quality[0] & ~base).astype(np.int8) - ((mixed == 1) & ~base), falling)
         exited = _steps(v, np.ones(n, np.int8), falling)
         return Counts(np.stack([exited, n - exited], axis=1), lost0 + lost, won0 + won, n)
     answered = np.empty((len(path), last + 1), np.int64)
@@ -121,7 +121,7 @@ def measure(trace: Trace, path: PolicyPath) -> Frontier:
     return Frontier(
         thresholds=path.thresholds,
         exit_ratio=counts.answered / n,
-        accuracy=(int(trace.base_right.sum()) - gap) / n,
+        accuracy=(int(trace.base_quality.sum()) - gap) / n,
         drop=gap / n,
         cost=None if trace.costs is None else counts.answered @ trace.through / n,
         exit_sets=path.exit_sets,

@@ -159,7 +159,7 @@ def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None)
     scales = [scale for scale, records in zip(scales, kept, strict=True) if records.meta.model in table.outputs]
     names = tuple(meta.model for meta in costed)
     values = np.stack([np.asarray(table.outputs[name].confidence) for name in names])
-    right = np.stack([table.correct(name) for name in names])
+    right = np.stack([table.quality(name) for name in names])
     prices = np.array([meta.costs[cost] for meta in costed], np.float64)
     return _Pool(names, values, tuple(scales), right, prices, (*notes_on_chance(table, names[::-1]), *notes, *said))
 

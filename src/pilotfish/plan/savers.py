@@ -97,7 +97,7 @@ def rank_savers(
         n=len(parts.fit),
         best=saving[0].saver if saving else None,
         savers=tuple(results),
-        base_accuracy=float(table.correct(base)[parts.fit].mean()),
+        base_accuracy=float(table.quality(base)[parts.fit].mean()),
         split=split,
         score=score,
         method=method,
@@ -148,7 +148,7 @@ def _judge(table: Table, saver: str, asked: _Asked, parts: Holdout) -> SaverResu
     max_drop = asked.budget.value
     fitted = stage_scores(table, (saver, table.base), asked.score, parts.fit, asked.budget, asked.seed)
     score, scored = fitted.scores[0], fitted.scored[0]
-    path = asked.find(scored, table.correct(saver)[parts.fit], table.correct(table.base)[parts.fit], max_drop)
+    path = asked.find(scored, table.quality(saver)[parts.fit], table.quality(table.base)[parts.fit], max_drop)
     point = chosen_saver_point(asked.method, path, max_drop)
     threshold, r = float(path.thresholds[point]), float(path.exited[point] / path.n)
     c_s, c_b = (table.meta[name].costs.get(asked.cost) for name in (saver, table.base))
@@ -158,11 +158,11 @@ def _judge(table: Table, saver: str, asked: _Asked, parts: Holdout) -> SaverResu
         threshold=float(to_shown(scored.scale, threshold)),
         cost_ratio=None if c_s is None or not c_b else c_s / c_b,
         delta_cost=delta_cost(table.meta, saver, table.base, asked.cost, r),
-        accuracy=float(table.correct(saver)[parts.fit].mean()),
+        accuracy=float(table.quality(saver)[parts.fit].mean()),
         held_out=_held_out(table, saver, score, asked, parts.evaluation, threshold),
         certified=_certified(table, saver, score, asked, parts.certify),
         n=len(parts.fit),
-        base_accuracy=float(table.correct(table.base)[parts.fit].mean()),
+        base_accuracy=float(table.quality(table.base)[parts.fit].mean()),
     )
 
 
@@ -172,7 +172,7 @@ def _held_out(
     if not len(rows):
         return None
     exits = compute(score, table.outputs[saver].take(rows)).values >= threshold
-    s, b = table.correct(saver)[rows], table.correct(table.base)[rows]
+    s, b = table.quality(saver)[rows], table.quality(table.base)[rows]
     r = float(exits.mean())
     gap = (b & exits).astype(np.int8) - (s & exits).astype(np.int8)
     lost, won = int((gap > 0).sum()), int((gap < 0).sum())
@@ -191,7 +191,7 @@ def _certified(table: Table, saver: str, score: ExitScore, asked: _Asked, rows: 
     if asked.promise is None:
         return None
     trace = make_trace(table, (saver, table.base), Rule(), (score,), None, None, rows)
-    path = threshold_path(sweep(trace.values[0], trace.right[0], trace.right[1]).thresholds[:, None])
+    path = threshold_path(sweep(trace.values[0], trace.quality[0], trace.quality[1]).thresholds[:, None])
     certificate = certify(trace, path, asked.promise, asked.confidence)
     threshold = float(path.thresholds[certificate.index, 0])
     r = float((trace.values[0] >= threshold).mean())

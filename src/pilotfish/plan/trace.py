@@ -12,6 +12,7 @@ from pilotfish.cascade import Rule, decide
 from pilotfish.plan.costs import base_cost, stage_costs
 from pilotfish.records import Table
 from pilotfish.scores import ExitScore, Scale, Scored
+from pilotfish.tasks.task import Quality
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -25,9 +26,8 @@ class Trace:
 
     values      float64 (K-1, N), what each stage but the last compares with its threshold; NaN never exits
     scales      the unit of each row of values
-    right       bool (K, N), whether the answer of each stage, if it answers, is right
-    base_right  bool (N,), whether the last model alone is right; differs from right[-1] where the last stage's
-                answer is a mixture
+    quality     of the answer of each stage, if it answers: bool (K, N) right or wrong, else float64 (K, N) in [0, 1]
+    base_quality  (N,), of the last model alone; differs from quality[-1] where the last stage's answer is a mixture
     costs       what running each stage adds, float per stage, or None when unknown
     base_cost   of the last model alone
     groups      int64 (N,), the group of each sample; None where all are independent
@@ -37,8 +37,8 @@ class Trace:
 
     values: F64
     scales: tuple[Scale, ...]
-    right: Mask
-    base_right: Mask
+    quality: Quality
+    base_quality: Quality
     costs: tuple[float, ...] | None = None
     base_cost: float | None = None
     mixed: bool = False
@@ -46,16 +46,18 @@ class Trace:
     cap: int = 1
 
     def __len__(self) -> int:
-        return int(self.right.shape[1])
+        return int(self.quality.shape[1])
 
     @property
     def stages(self) -> int:
         """K."""
-        return int(self.right.shape[0])
+        return int(self.quality.shape[0])
 
     def take(self, rows: Rows) -> Trace:
         """The same stages on some rows."""
-        picked = replace(self, values=self.values[:, rows], right=self.right[:, rows], base_right=self.base_right[rows])
+        picked = replace(
+            self, values=self.values[:, rows], quality=self.quality[:, rows], base_quality=self.base_quality[rows]
+        )
         return picked if self.groups is None else replace(picked, groups=self.groups[rows])
 
     @property
@@ -85,7 +87,7 @@ def make_trace(
     """
     picked = [table.outputs[name] if rows is None else table.outputs[name].take(rows) for name in stages]
     reference = table.reference if rows is None else table.reference[rows]
-    values, right, scales = [], [], []
+    values, quality, scales = [], [], []
     for k in range(len(stages)):
         if scored is not None and k + 1 < len(stages):
             decided_values, scale, prediction = scored[k].values, scored[k].scale, picked[k].prediction
@@ -94,13 +96,13 @@ def make_trace(
             decided_values, scale, prediction = decision.values, decision.scale, decision.prediction
         values.append(decided_values)
         scales.append(scale)
-        right.append(prediction == reference)
+        quality.append(prediction == reference)
     costs = stage_costs(table, stages, cost_key)
     return Trace(
         values=np.stack(values[:-1]),
         scales=tuple(scales[:-1]),
-        right=np.stack(right),
-        base_right=np.asarray(picked[-1].prediction == reference),
+        quality=np.stack(quality),
+        base_quality=table.task.quality(picked[-1], reference),
         costs=None if costs is None else tuple(costs),
         base_cost=base_cost(table, stages[-1], cost_key),
         mixed=rule.mixes,

@@ -18,9 +18,9 @@ from pilotfish.recording.options import RecordOptions, RecordResult
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import device_kind, measured_times, timing_facts
 from pilotfish.records import RecordsMeta, Run, judge_records
-from pilotfish.records.outputs import I64
 from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
 from pilotfish.records.records import string_ids
+from pilotfish.scores.outputs import I64
 
 
 def finished_records(

@@ -14,7 +14,7 @@ from pilotfish.models import Model
 from pilotfish.models.model import F32, blamed, check_logits
 from pilotfish.recording.loader import Batch
 from pilotfish.records import Failure, Outputs, from_logits
-from pilotfish.records.outputs import bad_rows
+from pilotfish.scores.outputs import bad_rows
 
 FULL_UP_TO = 128
 DEFAULT_TOP_K = 10

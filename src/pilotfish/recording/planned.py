@@ -18,7 +18,7 @@ from pilotfish.recording.parts import Parts
 from pilotfish.recording.preprocessing_check import preprocessing_notes
 from pilotfish.recording.read_before import as_read
 from pilotfish.recording.repeat import repeat_notes
-from pilotfish.records.outputs import I64
+from pilotfish.scores.outputs import I64
 
 DEFAULT_BATCH = 32
 

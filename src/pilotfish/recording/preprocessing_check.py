@@ -25,7 +25,7 @@ from pilotfish.models.model import check_logits
 from pilotfish.models.names.stated import BYTE, options_in, spec_with
 from pilotfish.models.outputs.sample_inputs import draw_rows
 from pilotfish.models.preprocessing import CENTRE, IMAGENET_MEAN, IMAGENET_STD
-from pilotfish.records.outputs import I64, bad_rows
+from pilotfish.scores.outputs import I64, bad_rows
 
 SAMPLES = 256
 LEAST = 50  # labelled samples

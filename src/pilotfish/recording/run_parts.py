@@ -17,8 +17,8 @@ from pilotfish.recording.loader import Batch, batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
 from pilotfish.records import Failure, Outputs, Records, RecordsMeta
-from pilotfish.records.outputs import I64, join_outputs
 from pilotfish.records.records import string_ids
+from pilotfish.scores.outputs import I64, join_outputs
 
 PART_ROWS = 4096
 PART_BYTES = 2**26

@@ -5,9 +5,9 @@ from pilotfish.records.chance import Verdict, is_bad_base, judge, judge_records,
 from pilotfish.records.compare import Compared, compare, fair_table
 from pilotfish.records.groups import GroupBy, groups_by
 from pilotfish.records.importers import import_file
-from pilotfish.records.outputs import Outputs, from_logits, from_probabilities
 from pilotfish.records.records import MAX_COST, NO_LABEL, Failure, Records, RecordsMeta
 from pilotfish.records.run import Run, open_run
+from pilotfish.scores.outputs import Outputs, from_logits, from_probabilities
 
 __all__ = [
     "MAX_COST",

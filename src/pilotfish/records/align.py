@@ -13,10 +13,12 @@ import pyarrow.compute as pc
 from pilotfish.errors import AlignmentError
 from pilotfish.records.clusters import clusters
 from pilotfish.records.groups import NONE, GroupBy, groups_by
-from pilotfish.records.outputs import I64, Mask, Outputs
 from pilotfish.records.records import NO_LABEL, Records, RecordsMeta
 from pilotfish.records.run import Run
 from pilotfish.records.suspect_ids import repeated, suspected
+from pilotfish.scores.outputs import I64, Outputs
+from pilotfish.tasks import CLASSES, Task
+from pilotfish.tasks.task import Quality
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Table:
     notes           what was left out, for the reader of the results
     groups          int64 (N,), the group of each sample, numbered from 0; None where all samples are independent
     grouping        the notes that are about groups and copies
+    task            what an answer is
     """
 
     base: str
@@ -40,6 +43,7 @@ class Table:
     notes: tuple[str, ...] = ()
     groups: I64 | None = None
     grouping: tuple[str, ...] = ()
+    task: Task = CLASSES
 
     def __len__(self) -> int:
         return len(self.reference)
@@ -54,9 +58,10 @@ class Table:
         """Samples in the largest group; 1 without groups."""
         return 1 if self.groups is None else int(np.bincount(self.groups).max())
 
-    def correct(self, model: str) -> Mask:
-        """bool (N,): whether *model* gives the reference class."""
-        return np.asarray(self.outputs[model].prediction == self.reference)
+    def quality(self, model: str) -> Quality:
+        """How good the answers of *model* are, by the task: bool (N,) where they are right or wrong, else float64 (N,)
+        in [0, 1]."""
+        return self.task.quality(self.outputs[model], self.reference)
 
 
 def read_table(

@@ -11,8 +11,8 @@ import numpy as np
 
 from pilotfish.errors import RecordsError
 from pilotfish.records.align import Table
-from pilotfish.records.outputs import F64, I64, Mask
 from pilotfish.records.records import NO_LABEL, Records
+from pilotfish.scores.outputs import F64, I64, Mask
 from pilotfish.text import examples
 
 FEWEST = 50  # samples for a verdict; fewer give a note

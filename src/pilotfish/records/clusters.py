@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pilotfish.errors import UsageError
-from pilotfish.records.outputs import I64
+from pilotfish.scores.outputs import I64
 
 
 @dataclass(frozen=True)

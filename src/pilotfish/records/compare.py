@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from pilotfish.records.align import Table, align, rows_note
 from pilotfish.records.groups import GroupBy
-from pilotfish.records.outputs import Mask
 from pilotfish.records.records import NO_LABEL, Records
+from pilotfish.scores.outputs import Mask
 from pilotfish.text import examples, listed
 
 ENOUGH = 0.9

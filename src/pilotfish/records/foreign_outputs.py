@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
-from pilotfish.records.outputs import Outputs, bad_rows, from_logits, from_probabilities
+from pilotfish.scores.outputs import Outputs, bad_rows, from_logits, from_probabilities
 
 IMPORT_TOP_K = 10
 ENOUGH_ROWS = 32

@@ -18,9 +18,9 @@ from pilotfish.errors import RecordsError
 from pilotfish.files import atomic_path, decode_name
 from pilotfish.reading.columns import unread_note
 from pilotfish.records.metadata import decode_meta, encode_meta, first_line
-from pilotfish.records.outputs import Outputs
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
 from pilotfish.records.records import NO_LABEL, Records, RecordsMeta, check, string_ids
+from pilotfish.scores.outputs import Outputs
 
 META_KEY = b"pilotfish"
 PLANNING_COLUMNS = (

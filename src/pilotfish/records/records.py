@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
-from pilotfish.records.outputs import I64, Outputs
 from pilotfish.records.parquet_size import check_decoded
+from pilotfish.scores.outputs import I64, Outputs
 
 SCHEMA_VERSION = 1
 NO_LABEL = -1

@@ -17,8 +17,8 @@ from pilotfish.reading.columns import find, plain, shown, unread_note
 from pilotfish.records.cells import confidences, values_of, whole_numbers
 from pilotfish.records.class_numbers import Column
 from pilotfish.records.foreign_outputs import read_outputs
-from pilotfish.records.outputs import Outputs
 from pilotfish.records.records import string_ids
+from pilotfish.scores.outputs import Outputs
 
 NPZ_ARRAYS = ("probs", "logits", "prediction", "ranked")
 

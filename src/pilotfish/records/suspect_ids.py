@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from pilotfish.records.outputs import I64, Outputs
+from pilotfish.scores.outputs import I64, Outputs
 
 LOOK = 200  # ids that are tried first
 FEWEST = 10  # ids, and half as many groups, below which nothing is said

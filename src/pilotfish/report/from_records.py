@@ -65,7 +65,7 @@ def about_records(
         reference=table.reference_kind,
         cost=cost if costs is not None else None,
         score=score_name,
-        base_accuracy=float(table.correct(base).mean()),
+        base_accuracy=float(table.quality(base).mean()),
         stage_costs=None if costs is None else tuple(costs),
         policy=policy,
         pair=pair,
@@ -133,15 +133,15 @@ def _pair(table: Table, stages: Sequence[str], scores: Sequence[ExitScore], arte
     outputs = table.outputs[saver]
     drawn = bool(scores) and (artefact is None or artefact.is_threshold_vector)
     scored = compute(scores[0], outputs) if drawn else score("max_prob", outputs)
-    path = sweep(scored.values, table.correct(saver), table.correct(base))
+    path = sweep(scored.values, table.quality(saver), table.quality(base))
     match = path.last_feasible()
     chosen = artefact.operating_point.thresholds[0] if artefact is not None and drawn else None
     return Pair(
         saver=saver,
         base=base,
         scored=scored,
-        saver_correct=table.correct(saver),
-        base_correct=table.correct(base),
+        saver_correct=table.quality(saver),
+        base_correct=table.quality(base),
         path=path,
         match=match,
         threshold=float(path.thresholds[match]) if chosen is None else chosen,
@@ -201,7 +201,7 @@ def _points(run: Run, table: Table, cost: str, split: str) -> tuple[tuple[ModelP
             if here.reference_kind != table.reference_kind:
                 left_out.append(f"{meta.model} is not in the plot: it alone has labels")
                 continue
-        points.append(ModelPoint(meta.model, float(here.correct(meta.model).mean()), meta.costs.get(cost)))
+        points.append(ModelPoint(meta.model, float(here.quality(meta.model).mean()), meta.costs.get(cost)))
     return tuple(points), left_out
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pilotfish.errors import ModelError, ModelMemoryError
 from pilotfish.models.model import F32, Carry
 from pilotfish.records import Outputs
-from pilotfish.records.outputs import join_outputs
 from pilotfish.runtime.stage import EngineStage, Place, gather, join, speak, take
 from pilotfish.runtime.supply import Supply, why
+from pilotfish.scores.outputs import join_outputs
 
 Rows = NDArray[np.intp]
 Part = tuple[Rows, Outputs, Carry | None]

@@ -16,9 +16,9 @@ from pilotfish.cascade import InForce, decide
 from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Carry, check_logits
 from pilotfish.records import Outputs, from_logits
-from pilotfish.records.outputs import log_odds_of_one
 from pilotfish.runtime.stage import EngineStage, step
 from pilotfish.runtime.supply import why
+from pilotfish.scores.outputs import log_odds_of_one
 
 
 class OneAnswer(NamedTuple):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.records.outputs import Outputs
 from pilotfish.scores import deferral, dirichlet
 from pilotfish.scores.evidence import Evidence
+from pilotfish.scores.outputs import Outputs
 
 F64 = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError, UsageError, nearest
-from pilotfish.records.outputs import LARGEST, Outputs
+from pilotfish.scores.outputs import LARGEST, Outputs
 from pilotfish.scores.scale import Scale
 from pilotfish.scores.top import available, log_rest, top_log_probs
 

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.records.outputs import Outputs
 from pilotfish.scores.evidence import Evidence, truth_probability
 from pilotfish.scores.features import confidence_knots, features
 from pilotfish.scores.linear import Design, fit_linear, predict_linear
+from pilotfish.scores.outputs import Outputs
 
 F64 = NDArray[np.float64]
 RIDGE = 3.0

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
-from pilotfish.records.outputs import Outputs
 from pilotfish.scores.confidence import TOP_K
 from pilotfish.scores.evidence import Evidence
+from pilotfish.scores.outputs import Outputs
 from pilotfish.scores.top import FLOOR, available, log_rest, top_log_probs
 
 F64 = NDArray[np.float64]

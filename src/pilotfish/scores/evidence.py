@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.records.outputs import I64, Mask, Outputs
+from pilotfish.scores.outputs import I64, Mask, Outputs
 
 F64 = NDArray[np.float64]
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import UsageError, nearest
-from pilotfish.records.outputs import Outputs
 from pilotfish.scores import blend, deferral, dirichlet, per_class, temperature
 from pilotfish.scores.confidence import SCORES, TOP_K, Scored, below_infinity, score
+from pilotfish.scores.outputs import Outputs
 from pilotfish.scores.scale import Scale
 from pilotfish.scores.top import available
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.records.outputs import Outputs
 from pilotfish.scores.confidence import max_prob, score
+from pilotfish.scores.outputs import Outputs
 from pilotfish.scores.top import available, has_top, top_log_probs
 
 F64 = NDArray[np.float64]

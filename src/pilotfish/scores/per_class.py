@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.records.outputs import Outputs
 from pilotfish.scores.confidence import max_prob
 from pilotfish.scores.evidence import Evidence
 from pilotfish.scores.features import HIGHEST
 from pilotfish.scores.linear import Design, fit_linear, predict_linear
+from pilotfish.scores.outputs import Outputs
 
 F64 = NDArray[np.float64]
 RIDGE = 3.0

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.records.outputs import Outputs
 from pilotfish.scores.confidence import TOP_K
 from pilotfish.scores.evidence import Evidence
+from pilotfish.scores.outputs import Outputs
 from pilotfish.scores.top import log_rest, top_log_probs
 
 F64 = NDArray[np.float64]

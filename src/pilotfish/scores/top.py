@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
-from pilotfish.records.outputs import Outputs
+from pilotfish.scores.outputs import Outputs
 
 F64 = NDArray[np.float64]
 FLOOR = -12.0  # log-probabilities below it say "no" and nothing more

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.records import Outputs
-from pilotfish.records.outputs import LARGEST
+from pilotfish.scores.outputs import LARGEST
 
 if TYPE_CHECKING:
     import torch

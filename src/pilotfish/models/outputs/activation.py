@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.records.outputs import F32, F64
+from pilotfish.scores.outputs import F32, F64
 
 ACTIVATIONS = ("none", "softmax", "sigmoid", "log_softmax")
 TINY = float(np.finfo(np.float32).tiny)  # what p = 0 is taken for

@@ -117,7 +117,7 @@ def _passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) ->
     if promise.kind == "agreement":
         return np.asarray(upper(counts.lost + counts.won, n, delta) <= target)
     if promise.kind == "accuracy":
-        right = int(trace.base_right.sum()) - counts.lost + counts.won
+        right = int(trace.base_quality.sum()) - counts.lost + counts.won
         return np.asarray(lower(right, n, delta) >= target)
     if promise.kind == "cost":
         return _cost_bound(trace, counts, path, delta) <= target * (1 + 1e-12)
@@ -189,7 +189,7 @@ def _bound(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> 
     if promise.kind == "agreement":
         return float(upper(lost + won, n, delta))
     if promise.kind == "accuracy":
-        return float(lower(int(trace.base_right.sum()) - lost + won, n, delta))
+        return float(lower(int(trace.base_quality.sum()) - lost + won, n, delta))
     if promise.kind == "cost":
         return float(_cost_bound(trace, counts, path, delta)[0])
     if _never_differs(trace, path, counts)[0]:

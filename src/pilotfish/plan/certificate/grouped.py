@@ -161,7 +161,7 @@ def losses(trace: Trace, path: PolicyPath, i: int, kind: str) -> NDArray[np.numb
     if kind == "agreement":
         return np.abs(gap)
     if kind == "accuracy":
-        return np.asarray(gap - trace.base_right.astype(np.int8) + 1)
+        return np.asarray(gap - trace.base_quality.astype(np.int8) + 1)
     return np.asarray(trace.through[answered_by] / max(float(trace.through[-1]), math.ulp(0.0)))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan.chains.goal import F64, Goal
 from pilotfish.plan.evaluate import route
-from pilotfish.records.outputs import LARGEST
+from pilotfish.scores.outputs import LARGEST
 
 Mask = NDArray[np.bool_]
 

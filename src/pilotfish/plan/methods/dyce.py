@@ -58,7 +58,7 @@ def dyce_path(trace: Trace, budget: Budget, options: DyceOptions) -> PolicyPath:
 
 def _losses(trace: Trace, weight: float) -> F64:
     """(K, N): the objective per sample and stage, lambda (1 - A) + (1 - lambda) M up to constants."""
-    right, through = trace.right.astype(np.float64), trace.through
+    right, through = trace.quality.astype(np.float64), trace.through
     accuracy = max(float(right[-1].mean() - right[0].mean()), 1 / len(trace))
     spent = max(float(through[-1] - through[0]), np.finfo(float).tiny)
     return weight * (1 - right) / accuracy + (1 - weight) * (through / spent)[:, None]

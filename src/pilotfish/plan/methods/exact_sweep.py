@@ -31,11 +31,11 @@ class SweepOptions:
 def sweep_path(trace: Trace, budget: Budget, options: SweepOptions) -> PolicyPath:
     """From "exit nobody" on, in falling cost."""
     if trace.stages == 2:
-        pair = sweep(trace.values[0], trace.right[0], trace.right[1])
+        pair = sweep(trace.values[0], trace.quality[0], trace.quality[1])
         return threshold_path(pair.thresholds[:, None])
     costs = _added(trace)
     if trace.stages == 3:
-        found = frontier_three(trace.values[0], trace.values[1], trace.right, costs)
+        found = frontier_three(trace.values[0], trace.values[1], trace.quality, costs)
     else:
         found = dyce_path(trace, budget, DyceOptions()).thresholds
     best = _best(trace, costs, budget)
@@ -50,12 +50,12 @@ def _best(trace: Trace, costs: tuple[float, ...], budget: Budget) -> F64 | None:
     """The thresholds that serve the budget best; None when none meets it (the frontier's error then says so)."""
     try:
         if budget.kind == "max_cost":
-            return np.array(best_chain(trace.values, trace.right, costs, max_cost=budget.value).thresholds)
-        base = int(trace.base_right.sum())
+            return np.array(best_chain(trace.values, trace.quality, costs, max_cost=budget.value).thresholds)
+        base = int(trace.base_quality.sum())
         drop = budget.value if budget.kind == "max_drop" else base / len(trace) - budget.value
-        mixed = (int(trace.right[-1].sum()) - base) / len(trace)  # the last stage's answer may not be the base's
+        mixed = (int(trace.quality[-1].sum()) - base) / len(trace)  # the last stage's answer may not be the base's
         allowed = float(np.clip(drop + mixed, -1, 1))
-        return np.array(best_chain(trace.values, trace.right, costs, max_drop=allowed).thresholds)
+        return np.array(best_chain(trace.values, trace.quality, costs, max_drop=allowed).thresholds)
     except BudgetError:
         return None
 

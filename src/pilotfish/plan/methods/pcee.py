@@ -102,7 +102,7 @@ def _accepted(diagram: Diagram, delta: float, options: Options) -> tuple[float, 
 
 
 def _diagram(trace: Trace, k: int, rows: NDArray[np.intp], options: Options) -> Diagram:
-    values, right, scale = trace.values[k][rows], trace.right[k][rows], trace.scales[k]
+    values, right, scale = trace.values[k][rows], trace.quality[k][rows], trace.scales[k]
     if isinstance(options, PceeOptions):
         return binned(values, right, scale, options.bins, options.binning, options.lower_bound)
     return smoothed(values, right, scale, options.smoothing, options.neighbours, options.width, options.lower_bound)

@@ -55,7 +55,7 @@ def _pair_method(name: str) -> Callable[[Trace, Budget, Any], PolicyPath]:
     def path(trace: Trace, budget: Budget, options: Any) -> PolicyPath:
         scored = Scored(trace.values[0], trace.scales[0])
         drop = budget.value if budget.kind == "max_drop" else 0.0
-        return threshold_path(PAIR_METHODS[name](scored, trace.right[0], trace.right[1], drop).thresholds[:, None])
+        return threshold_path(PAIR_METHODS[name](scored, trace.quality[0], trace.quality[1], drop).thresholds[:, None])
 
     return path
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pilotfish.records.outputs import LARGEST
 from pilotfish.runtime.export.nodes import Nodes
 from pilotfish.scores import ExitScore, Scale
 from pilotfish.scores.confidence import TOP_K
+from pilotfish.scores.outputs import LARGEST
 
 
 @dataclass(frozen=True)
