@@ -36,18 +36,6 @@ ROOMS = [
 ]
 TORCH_FREE = [*ROOMS[: ROOMS.index("plan") + 1], "report"]
 TORCH_FREE.remove("machine")
-    "_version",
-    "text",
-    "errors",
-    "files",
-    "reading",
-    "scores",
-    "tasks",
-    "records",
-    "cascade",
-    "plan",
-    "report",
-]
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "sklearn", "transformers"}
 
 
