@@ -86,7 +86,7 @@ def test_a_planted_export_is_not_run_and_that_is_said(cache: Path, tmp_path: Pat
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxruntime")
     from pilotfish.models import Preprocessing
-    from pilotfish.models.names import small
+    from pilotfish.models.names.architectures import build_small
     from pilotfish.models.names.checkpoint import save_checkpoint
 
     names = []
@@ -95,7 +95,7 @@ def test_a_planted_export_is_not_run_and_that_is_said(cache: Path, tmp_path: Pat
         arguments = {"num_classes": 3, "width": 2, "side": 2}
         chain = Preprocessing(size=(2, 2), resize=None, interpolation="bilinear", mean=(0.5,), std=(0.5,))
         save_checkpoint(
-            small.build("mlp", **arguments), tmp_path / f"{i}.safetensors", "small:mlp", arguments, chain, ()
+            build_small("mlp", **arguments), tmp_path / f"{i}.safetensors", "small:mlp", arguments, chain, ()
         )
         names.append(f"checkpoint:{tmp_path}/{i}.safetensors")
     batch = np.ones((2, 1, 2, 2), np.float32)

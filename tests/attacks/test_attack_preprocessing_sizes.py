@@ -75,11 +75,11 @@ def test_nor_in_a_checkpoint(asked: dict[str, Any], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
-    from pilotfish.models.names import small
+    from pilotfish.models.names.architectures import build_small
 
     arguments = {"num_classes": 4, "width": 2, "side": 8}
     document = {"architecture": "small:mlp", "arguments": arguments, "preprocessing": {**SOUND, **asked}}
-    state = small.build("mlp", 4, 2, 8).state_dict()
+    state = build_small("mlp", 4, 2, 8).state_dict()
     save_file(state, tmp_path / "m.safetensors", metadata={"pilotfish": json.dumps(document)})
     torch.save({**document, "state_dict": state}, tmp_path / "m.pt")
     for file in ("m.safetensors", "m.pt"):
@@ -90,10 +90,10 @@ def test_nor_in_a_checkpoint(asked: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [{"side": 30_000}, {"width": 65_536}, {"side": HUGE}, {"width": float("inf")}])
 def test_nor_a_network_that_would_fill_the_memory(arguments: dict[str, Any], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from pilotfish.models.names import small
+    from pilotfish.models.names.architectures import build_small
 
     document = {"architecture": "small:mlp", "arguments": {"num_classes": 4, "width": 2, "side": 8, **arguments}}
-    state = small.build("mlp", 4, 2, 8).state_dict()
+    state = build_small("mlp", 4, 2, 8).state_dict()
     torch.save({**document, "preprocessing": SOUND, "state_dict": state}, tmp_path / "m.pt")
     with pytest.raises(PilotfishError, match=r"out of range|are needed|has shape"):
         load_model(f"checkpoint:{tmp_path}/m.pt")

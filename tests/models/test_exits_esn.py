@@ -17,17 +17,17 @@ from pilotfish.models.exits.attached import Attachment  # noqa: E402
 from pilotfish.models.exits.cut import cut_at_features  # noqa: E402
 from pilotfish.models.exits.describe import Description, build  # noqa: E402
 from pilotfish.models.exits.esn import Bus, ExitSequence, Layer, join_exits  # noqa: E402
-from pilotfish.models.exits.load import count_exit  # noqa: E402
+from pilotfish.models.exits.exit_model import count_exit  # noqa: E402
 from pilotfish.models.exits.network import Span  # noqa: E402
 from pilotfish.models.exits.router import evaluator, with_confidence  # noqa: E402
-from pilotfish.models.names import small  # noqa: E402
+from pilotfish.models.names.architectures import build_small  # noqa: E402
 
 X = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 1, 8, 8), dtype=np.float32))
 
 
 def sequence(bus: Bus, seed: int = 0) -> tuple[Any, Any, ExitSequence]:
     torch.manual_seed(seed)
-    saver, base = (small.build("convnet", 10, width, 8).eval() for width in (4, 8))
+    saver, base = (build_small("convnet", 10, width, 8).eval() for width in (4, 8))
     return saver, base, join_exits(saver, base, [Attachment("2"), Attachment("8")], (1, 8, 8), bus, 10).eval()
 
 
@@ -148,7 +148,7 @@ def test_a_router_changes_the_confidence_and_no_answer() -> None:
 
 
 def test_an_evaluator_costs_its_head() -> None:
-    saver = small.build("convnet", 10, 4, 8).eval()
+    saver = build_small("convnet", 10, 4, 8).eval()
     network = evaluator(saver, (1, 8, 8), 16).eval()
     costs = count_exit(network, 0, (1, 8, 8)).costs
     own, saver_macs = costs["head_macs"], count_macs(saver, (X[:1],)).total

@@ -18,12 +18,11 @@ from pilotfish.errors import ModelError  # noqa: E402
 from pilotfish.models import Preprocessing, load_model  # noqa: E402
 from pilotfish.models.costs.macs import count_macs, count_parameters  # noqa: E402
 from pilotfish.models.exits.attached import Attachment, attach_exits, spread_layers  # noqa: E402
-from pilotfish.models.exits.describe import Description, build  # noqa: E402
-from pilotfish.models.exits.file import META_KEY, read_network, save_network  # noqa: E402
-from pilotfish.models.exits.load import count_exit  # noqa: E402
+from pilotfish.models.exits.describe import META_KEY, Description, build, read_network, save_network  # noqa: E402  # noqa: E402
+from pilotfish.models.exits.exit_model import count_exit  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNet, MSDNetConfig, imagenet  # noqa: E402
 from pilotfish.models.exits.network import Span, Whole  # noqa: E402
-from pilotfish.models.names import small  # noqa: E402
+from pilotfish.models.names.architectures import build_small  # noqa: E402
 
 GREY = Preprocessing(size=(8, 8), resize=None, mean=(0.5,), std=(0.3,))
 CASES = [
@@ -71,7 +70,7 @@ def test_the_trunk_answers_as_the_whole_network_to_the_bit(
 
 
 def test_layers_after_an_exit_are_not_run_for_samples_that_left() -> None:
-    network = attach_exits(small.build("convnet", 5, 8, 8), [Attachment("2"), Attachment("8")], (1, 8, 8), 5).eval()
+    network = attach_exits(build_small("convnet", 5, 8, 8), [Attachment("2"), Attachment("8")], (1, 8, 8), 5).eval()
     seen: list[int] = []
     network.parts[2].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     x = random_inputs((1, 8, 8), 6)
@@ -87,12 +86,12 @@ def test_layers_after_an_exit_are_not_run_for_samples_that_left() -> None:
 
 @pytest.mark.parametrize("head", ["linear", "norm", "mlp", "conv"])
 def test_heads(head: str) -> None:
-    network = attach_exits(small.build("convnet", 5, 8, 8), [Attachment("5", head, 12)], (1, 8, 8), 5)
+    network = attach_exits(build_small("convnet", 5, 8, 8), [Attachment("5", head, 12)], (1, 8, 8), 5)
     assert network(random_inputs((1, 8, 8)))[0].shape == (3, 5)
 
 
 def test_places_that_are_none() -> None:
-    net = small.build("convnet", 5, 8, 8)
+    net = build_small("convnet", 5, 8, 8)
     with pytest.raises(ModelError, match=r"no layer '17' is run; nearest names?:"):
         attach_exits(net, [Attachment("17")], (1, 8, 8), 5)
     with pytest.raises(ModelError, match="in the order in which they run, each once; found 8, 2"):
@@ -100,7 +99,7 @@ def test_places_that_are_none() -> None:
     with pytest.raises(ModelError, match=r"unknown head 'lineal'; .*linear"):
         attach_exits(net, [Attachment("2", "lineal")], (1, 8, 8), 5)
     with pytest.raises(ModelError, match="a conv head needs feature maps"):
-        attach_exits(small.build("mlp", 5, 8, 8), [Attachment("1", "conv")], (1, 8, 8), 5)
+        attach_exits(build_small("mlp", 5, 8, 8), [Attachment("1", "conv")], (1, 8, 8), 5)
 
 
 def test_a_network_whose_flow_depends_on_the_data_is_refused() -> None:
@@ -123,7 +122,7 @@ def test_exits_are_spread_by_macs() -> None:
         for k in range(3)
     ]
     np.testing.assert_allclose(shares, [0.25, 0.5, 0.75], atol=0.08)
-    assert spread_layers(small.build("convnet", 5, 8, 8), (1, 8, 8), 2) == ["5", "8"]  # after activations, never twice
+    assert spread_layers(build_small("convnet", 5, 8, 8), (1, 8, 8), 2) == ["5", "8"]  # after activations, never twice
     with pytest.raises(ModelError, match=r"40 exits were asked for; the backbone has places for \d+"):
         spread_layers(backbone, (3, 64, 64), 40)
 
@@ -244,7 +243,7 @@ def test_an_exit_costs_what_runs_up_to_it_and_its_own_head(file: Path) -> None:
     costs = [load_model(f"exits:{file}#{k}", backend="torch").count().costs for k in (1, 2, 3)]
     assert [c["head_macs"] for c in costs] == [8 * 5, 16 * 16 + 16 * 5, 0]
     assert costs[0]["macs"] < costs[1]["macs"] < costs[2]["macs"]
-    assert costs[2]["macs"] == count_macs(small.build("convnet", 5, 8, 8), (torch.zeros(1, 1, 8, 8),)).total
+    assert costs[2]["macs"] == count_macs(build_small("convnet", 5, 8, 8), (torch.zeros(1, 1, 8, 8),)).total
 
 
 @pytest.mark.parametrize(

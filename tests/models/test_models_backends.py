@@ -23,7 +23,7 @@ from pilotfish.models.backends.buckets import BUCKETS, bucket_of, pieces  # noqa
 from pilotfish.models.backends.onnx_backend import OnnxBackend  # noqa: E402
 from pilotfish.models.backends.torch_backend import TorchBackend  # noqa: E402
 from pilotfish.models.backends.torch_outputs import reduce_logits, to_outputs  # noqa: E402
-from pilotfish.models.names import small  # noqa: E402
+from pilotfish.models.names.architectures import build_small  # noqa: E402
 from pilotfish.models.names.checkpoint import save_checkpoint  # noqa: E402
 from pilotfish.models.onnx.onnx_cache import cache_folder  # noqa: E402
 from pilotfish.models.preprocessing import Preprocessing  # noqa: E402
@@ -59,7 +59,7 @@ def checkpoint(folder: Path) -> str:
     torch.manual_seed(0)
     path = folder / "net.safetensors"
     arguments = {"num_classes": 5, "width": 8, "side": 8}
-    save_checkpoint(small.build("convnet", 5, 8, 8), path, "small:convnet", arguments, GREY, tuple("abcde"))
+    save_checkpoint(build_small("convnet", 5, 8, 8), path, "small:convnet", arguments, GREY, tuple("abcde"))
     return f"checkpoint:{path}"
 
 

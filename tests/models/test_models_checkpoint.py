@@ -18,7 +18,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from pilotfish.errors import PilotfishError  # noqa: E402
 from pilotfish.models import Preprocessing, load_model  # noqa: E402
-from pilotfish.models.names import small  # noqa: E402
+from pilotfish.models.names.architectures import SMALL, build_small  # noqa: E402
 from pilotfish.models.names.checkpoint import save_checkpoint  # noqa: E402
 
 load_torch = functools.partial(load_model, backend="torch")
@@ -31,7 +31,7 @@ BATCH = np.random.default_rng(0).standard_normal((5, 1, 8, 8), dtype=np.float32)
 
 def module_of(architecture: str) -> Any:
     torch.manual_seed(0)
-    module = small.build(architecture, **ARGUMENTS)
+    module = build_small(architecture, **ARGUMENTS)
     for parameter in module.buffers():
         if parameter.is_floating_point():
             parameter += 0.5
@@ -56,7 +56,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("architecture", small.NETWORKS)
+@pytest.mark.parametrize("architecture", SMALL)
 def test_a_checkpoint_gives_the_same_network_back(architecture: str, tmp_path: Path) -> None:
     module, path = module_of(architecture), tmp_path / "a b.safetensors"
     save_checkpoint(module, path, f"small:{architecture}", ARGUMENTS, CHAIN, NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import pytest
@@ -31,8 +32,14 @@ def test_every_form_is_understood(text: str, found: tuple) -> None:
     assert spec == ModelSpec(text.strip(), *found)
 
 
-def test_every_kind_has_a_form_that_is_shown() -> None:
-    assert {form.partition(":")[0] for form, _ in FORMS} == set(KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_form_that_is_shown_and_loaders_that_exist(kind: str) -> None:
+    form = KINDS[kind]
+    assert (form.pattern, form.meaning) in FORMS
+    if importlib.util.find_spec("torch") is not None:
+        for reference in filter(None, (form.loader, form.lister)):
+            module, _, name = reference.partition(":")
+            assert callable(getattr(importlib.import_module(f"pilotfish.models.{module}"), name))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from pilotfish.errors import ModelError  # noqa: E402
 from pilotfish.models import Model, load_model  # noqa: E402
-from pilotfish.models.names.hub import cache_alone_if_unreachable  # noqa: E402
+from pilotfish.models.names.timm_models import cache_alone_if_unreachable  # noqa: E402
 
 load_torch = functools.partial(load_model, backend="torch")
 

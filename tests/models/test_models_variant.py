@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from pilotfish.data import load_data  # noqa: E402
 from pilotfish.errors import ArtefactError, ModelError, UsageError  # noqa: E402
 from pilotfish.models import Preprocessing, load_model  # noqa: E402
-from pilotfish.models.names import small  # noqa: E402
+from pilotfish.models.names.architectures import build_small  # noqa: E402
 from pilotfish.models.names.checkpoint import save_checkpoint  # noqa: E402
 from pilotfish.plan import tune  # noqa: E402
 from pilotfish.recording import RecordOptions, record  # noqa: E402
@@ -29,7 +29,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("net") / "net.safetensors"
     arguments = {"num_classes": 3, "width": 8, "side": 16}
-    save_checkpoint(small.build("convnet", 3, 8, 16), path, "small:convnet", arguments, CHAIN, tuple("abc"))
+    save_checkpoint(build_small("convnet", 3, 8, 16), path, "small:convnet", arguments, CHAIN, tuple("abc"))
     return f"checkpoint:{path}"
 
 

@@ -144,7 +144,7 @@ def test_case_underscores_and_numbers_before_names_do_not_matter(
 @pytest.mark.skipif(not TIMM, reason="timm has ImageNet's synonyms")
 @pytest.mark.parametrize("named", ["names", "ids", "nothing"])
 def test_imagenet_s_synonyms_and_wnids(named: str, tmp_path: Path, model: Callable[..., Model]) -> None:
-    from pilotfish.models.names.imagenet import imagenet_classes
+    from pilotfish.models.names.timm_models import imagenet_classes
 
     names, wnids = imagenet_classes()
     fields = {"names": {"class_names": names}, "ids": {"class_ids": wnids}, "nothing": {}}[named]
@@ -164,7 +164,7 @@ def test_imagenet_s_synonyms_and_wnids(named: str, tmp_path: Path, model: Callab
 
 @pytest.mark.skipif(not TIMM, reason="timm has ImageNet's names")
 def test_a_name_that_two_classes_have(arrays: Arrays, tmp_path: Path, model: Callable[..., Model]) -> None:
-    from pilotfish.models.names.imagenet import imagenet_classes
+    from pilotfish.models.names.timm_models import imagenet_classes
 
     names, wnids = imagenet_classes()
     whole = arrays(x=ZEROS, label=np.array([134, 517, 3, 638]), class_names=list(names))

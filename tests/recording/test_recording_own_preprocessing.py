@@ -25,7 +25,7 @@ import torch
 from pilotfish.data import load_data
 from pilotfish.models import Preprocessing, load_model
 from pilotfish.models.exits.attached import attach_exits
-from pilotfish.models.exits.file import save_network
+from pilotfish.models.exits.describe import save_network
 from pilotfish.recording import RecordOptions, record_model
 from pilotfish.records import Run
 from pilotfish.train.backbone import find_backbone

@@ -17,9 +17,9 @@ pytest.importorskip("onnxruntime")
 from pilotfish.data import load_data
 from pilotfish.errors import ModelError
 from pilotfish.models import Model, Preprocessing, load_model, parse_spec
+from pilotfish.models.names.load_model import take_variant
 from pilotfish.models.names.python_model import PythonBackend
 from pilotfish.models.names.stated import ASSUMED, spec_with, with_stated
-from pilotfish.models.names.variant import take_variant
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.recording.preprocessing_check import (
     better_by_test,

@@ -140,13 +140,13 @@ def checkpoints(folder: Path) -> list[str]:
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxruntime")
     from pilotfish.models import Preprocessing
-    from pilotfish.models.names import small
+    from pilotfish.models.names.architectures import build_small
     from pilotfish.models.names.checkpoint import save_checkpoint
 
     chain = Preprocessing(size=(8, 8), resize=None, mean=(0.5,), std=(0.3,))
     for seed, name in enumerate(("small", "big")):
         torch.manual_seed(seed)
-        module = small.build("mlp", 4, 8 * (seed + 1), 8)
+        module = build_small("mlp", 4, 8 * (seed + 1), 8)
         arguments = {"num_classes": 4, "width": 8 * (seed + 1), "side": 8}
         save_checkpoint(module, folder / f"{name}.safetensors", "small:mlp", arguments, chain, tuple("abcd"))
     return [f"checkpoint:{folder}/{name}.safetensors" for name in ("small", "big")]

@@ -26,13 +26,13 @@ def checkpoints(folder: Path) -> list[str]:
     """A wide random network, and its first hidden units alone: the answers are akin."""
     torch = pytest.importorskip("torch")
     from pilotfish.models import Preprocessing
-    from pilotfish.models.names import small
+    from pilotfish.models.names.architectures import build_small
     from pilotfish.models.names.checkpoint import save_checkpoint
 
     chain = Preprocessing(size=(8, 8), resize=None, interpolation="bilinear", mean=(0.5,), std=(0.3,))
     torch.manual_seed(0)
-    base = small.build("mlp", 4, 32, 8)
-    saver = small.build("mlp", 4, 16, 8)
+    base = build_small("mlp", 4, 32, 8)
+    saver = build_small("mlp", 4, 16, 8)
     wide, narrow = base.state_dict(), saver.state_dict()
     saver.load_state_dict({name: wide[name][tuple(map(slice, own.shape))] for name, own in narrow.items()})
     for name, module, width in (("saver", saver, 16), ("base", base, 32)):

@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 import pilotfish  # noqa: E402
 from pilotfish.data import load_data  # noqa: E402
 from pilotfish.errors import DataError, ModelError, PilotfishError, UsageError  # noqa: E402
-from pilotfish.models.exits.file import read_network  # noqa: E402
+from pilotfish.models.exits.describe import read_network  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNetConfig  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_esn, train_exits, train_msdnet, train_router  # noqa: E402
 from pilotfish.train.backbone import find_backbone  # noqa: E402

@@ -23,7 +23,7 @@ from pilotfish.errors import ModelError, UsageError  # noqa: E402
 from pilotfish.flow.demo_models import Recipe as Net  # noqa: E402
 from pilotfish.flow.demo_models import train_demo_models  # noqa: E402
 from pilotfish.models import Preprocessing, load_model  # noqa: E402
-from pilotfish.models.exits.file import read_network  # noqa: E402
+from pilotfish.models.exits.describe import read_network  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNetConfig  # noqa: E402
 from pilotfish.runtime.shared import whole  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_exits, train_msdnet  # noqa: E402

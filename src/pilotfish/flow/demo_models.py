@@ -14,7 +14,7 @@ from pilotfish.data import Dataset
 from pilotfish.errors import DataError
 from pilotfish.models import Preprocessing
 from pilotfish.models.backends.torch_backend import import_torch
-from pilotfish.models.names import small
+from pilotfish.models.names.architectures import build_small
 from pilotfish.models.names.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _train(
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = small.build(recipe.architecture, CLASSES, recipe.width, SIDE)
+        module = build_small(recipe.architecture, CLASSES, recipe.width, SIDE)
     x, y = torch.from_numpy(inputs), torch.from_numpy(labels)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
     steps = recipe.epochs * -(-len(x) // 64)

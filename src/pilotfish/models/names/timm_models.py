@@ -6,16 +6,18 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Mapping
+import socket
+import urllib.request
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pilotfish.errors import MissingExtraError, ModelError, nearest
 from pilotfish.models.backends.torch_backend import torch_model
 from pilotfish.models.model import Model
 from pilotfish.models.names.fit_weights import load_from, load_weights
-from pilotfish.models.names.hub import cache_alone_if_unreachable
-from pilotfish.models.names.imagenet import imagenet_classes
 from pilotfish.models.names.spec import MOST_CLASSES, ModelSpec, allow_options, parse_count
 from pilotfish.models.names.stated import ASSUMED
 from pilotfish.models.names.weights_file import WeightsFile, read_weights
@@ -23,6 +25,7 @@ from pilotfish.models.preprocessing import Preprocessing
 
 LITE = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
 BUILT_WITH: Mapping[str, type[int] | type[str]] = {"in_chans": int, "global_pool": str}  # beside the class count
+SECONDS = 5.0  # to find out whether there is a network
 LITE_MEAN, LITE_STD = 127 / 255, 128 / 255  # their training's (x - 127) / 128
 
 
@@ -35,6 +38,16 @@ def import_timm(purpose: str) -> Any:
     return timm
 
 
+def pretrained() -> list[str]:
+    """Names of timm's models with weights."""
+    return list(import_timm("listing models").list_models(pretrained=True))
+
+
+def lite() -> list[str]:
+    """Names of the lite models."""
+    return list(LITE)
+
+
 def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) -> Model:
     """A timm model. ``?weights=FILE`` or ``random`` instead of the pretrained ones, ``?num_classes=N``; by default as
     many classes as the head in the file has."""
@@ -43,7 +56,7 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
 
     allow_options(spec, "weights", "num_classes", *BUILT_WITH)
     if not timm.is_model(spec.name):
-        raise ModelError(f"timm has no model {spec.name!r}; {nearest(spec.name, timm.list_models(pretrained=True))}")
+        raise ModelError(f"timm has no model {spec.name!r}; {nearest(spec.name, pretrained())}")
     source = weights or spec.options.get("weights", "pretrained")
     classes = parse_count(spec, "num_classes", least=2, most=MOST_CLASSES) if "num_classes" in spec.options else None
     headless = timm.get_pretrained_cfg_value(spec.name, "num_classes") == 0 and classes is None
@@ -147,3 +160,53 @@ def _load_in_order(module: Any, state: dict[str, Any], where: str) -> None:
     if not fits:
         raise ModelError(f"{where}: the packaged weights do not fit timm's architecture; update timm or the weights")
     module.load_state_dict({a: y for (a, _), (_, y) in pairs})
+
+
+@cache
+def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(names, wnids) of the 1,000 classes in the usual order; a name is the first of WordNet's synonyms."""
+    called = imagenet_names()
+    return tuple(names[1] for names in called), tuple(names[0] for names in called)
+
+
+@cache
+def imagenet_names() -> tuple[tuple[str, ...], ...]:
+    """What each of the 1,000 classes is called: its wnid, then WordNet's synonyms. () where timm is not installed."""
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError:
+        return ()
+    info = ImageNetInfo("imagenet-1k")
+    pairs = zip(info.label_names(), info.label_descriptions(), strict=True)
+    return tuple((str(wnid), *(name.strip() for name in str(text).split(","))) for wnid, text in pairs)
+
+
+@contextlib.contextmanager
+def cache_alone_if_unreachable() -> Iterator[None]:
+    """Inside, Hugging Face's client reads its cache alone when its server cannot be reached from here.
+
+    It retries for half a minute per file and talks about it on stderr; whether there is a network takes a moment.
+    """
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        yield
+        return
+    if constants.HF_HUB_OFFLINE or urllib.request.getproxies() or _reachable(constants.ENDPOINT):
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
+def _reachable(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+        socket.create_connection((parts.hostname or "", port), timeout=SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True

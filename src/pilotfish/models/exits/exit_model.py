@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from pilotfish.errors import ModelError
 from pilotfish.files import sha256_json
 from pilotfish.models.backends.torch_backend import TorchBackend, state_hash
-from pilotfish.models.exits.describe import Description
-from pilotfish.models.exits.file import read_description, read_network
+from pilotfish.models.exits.describe import Description, read_description, read_network
 from pilotfish.models.exits.onnx_span import span_files
 from pilotfish.models.exits.spans import OnnxSpan, TorchSpan
 from pilotfish.models.model import Counted, ExitOf, Model, Segment, counted

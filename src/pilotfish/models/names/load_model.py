@@ -1,0 +1,118 @@
+"""Name → model."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pilotfish.errors import ModelError, nearest
+from pilotfish.models.backends.backends import with_backend
+from pilotfish.models.model import Model
+from pilotfish.models.names.spec import KINDS, ModelSpec, parse_spec
+from pilotfish.models.names.stated import STATED, with_stated
+from pilotfish.models.outputs.reading import Reading, read_as, take_reading
+from pilotfish.models.preprocessing import DECODERS
+
+DTYPES = ("float32", "bfloat16", "float16")
+Settle = Callable[[Model, Reading], tuple[Model, Reading]]
+
+
+def load_model(
+    name: str,
+    device: str = "cpu",
+    weights: Path | None = None,
+    backend: str | None = None,
+    settle: Settle | None = None,
+    *,
+    typed: bool = True,
+) -> Model:
+    """The model called *name* (see ``spec.KINDS``), on *device*.
+
+    weights  a file that replaces the weights the name would bring: how an embedded cascade loads its own
+    backend  what runs it (see ``backends.NAMES``); by default ONNX Runtime on the CPU, torch on CUDA
+    settle   finds out which output is meant and what it has been through (see ``settle``); the model's ``spec`` then
+             says it. None: what the name says, else the first output, logits as they are
+    typed    whether the user typed the name; False for a name that stands in a file, which imports nothing from the
+             working directory
+
+    Raises ModelError for a wrong name (with the nearest right ones) or weights that do not fit.
+    """
+    plain, reading = take_reading(dataclasses.replace(parse_spec(name), typed=typed))
+    plain, variant = take_variant(plain)
+    loader = _imported(KINDS[plain.kind].loader)
+
+    def load() -> Model:
+        return variant.applied(with_stated(loader(plain, device, weights), plain), name, device)
+
+    model = load()
+    if settle is not None and plain.kind != "exits":
+        model, reading = settle(model, reading)
+    if not reading.is_plain:
+        model = read_as(dataclasses.replace(model, spec=reading.written(name)), reading, device)
+    if getattr(model.backend, "module", None) is None:
+        return with_backend(model, device, backend)
+    passing = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory
+    again = (lambda: model) if passing else lambda: read_as(load(), reading, device)
+    return with_backend(dataclasses.replace(model, again=again, passing=passing), device, backend)
+
+
+def list_models(pattern: str = "") -> list[str]:
+    """Names that ``--model`` takes and that contain *pattern*, or match it when it has wildcards."""
+    listers = {kind: form.lister for kind, form in sorted(KINDS.items()) if form.lister is not None}
+    names = [f"{kind}:{name}" for kind, lister in listers.items() for name in _imported(lister)()]
+    if any(mark in pattern for mark in "*?["):
+        return [
+            name for name in names if fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.split(":")[1], pattern)
+        ]
+    return [name for name in names if pattern.lower() in name.lower()]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Options that every form takes and that make another model of it, recorded for itself: ``?dtype=…`` and
+    ``?decoder=…``. None: as the model comes."""
+
+    dtype: str | None = None
+    decoder: str | None = None
+
+    def applied(self, model: Model, name: str, device: str) -> Model:
+        """*model* under its full *name*, computing in the variant's dtype and reading with its decoder.
+
+        ModelError where the model has no torch module to cast, or takes no images.
+        """
+        chain, backend = model.preprocessing, model.backend
+        if self.decoder is not None:
+            if chain.kind != "image" or chain.size is None:
+                raise ModelError(f"{name}: decoder is for models that take images of a fixed size; leave it out")
+            chain = dataclasses.replace(chain, decoder=self.decoder)
+        if self.dtype is not None and self.dtype != chain.dtype:
+            from pilotfish.models.backends.torch_backend import TorchBackend
+
+            module = getattr(backend, "module", None)
+            if module is None:
+                raise ModelError(f"{name}: dtype is for torch models, this one is run by {backend.name}")
+            chain = dataclasses.replace(chain, dtype=self.dtype)
+            backend = TorchBackend(module, device, dtype=self.dtype)
+        return dataclasses.replace(model, preprocessing=chain, backend=backend)
+
+
+def take_variant(spec: ModelSpec) -> tuple[ModelSpec, Variant]:
+    """The name without its variant, its statements on preprocessing apart, and the variant."""
+    options = dict(spec.options)
+    stated = {option: options.pop(option) for option in STATED if option in options}
+    dtype, decoder = options.pop("dtype", None), options.pop("decoder", None)
+    for what, value, known in (("dtype", dtype, DTYPES), ("decoder", decoder, DECODERS)):
+        if value is not None and value not in known:
+            raise ModelError(f"{spec.text}: unknown {what} {value!r}; {nearest(value, known)}")
+    return dataclasses.replace(spec, options=options, stated=stated), Variant(dtype, decoder)
+
+
+def _imported(reference: str) -> Any:
+    """The function that a form names."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(f"pilotfish.models.{module}"), name)
