@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
+
+import numpy as np
 
 from pilotfish.errors import ArtefactError
 
@@ -15,6 +19,19 @@ def to_json(value: float | None) -> float | str | None:
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     return float(value)
+
+
+def document(value: Any) -> Any:
+    """*value* as JSON: a dataclass as an object of its fields, tuples and arrays as lists, floats by to_json."""
+    if is_dataclass(value):
+        return {field.name: document(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): document(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [document(entry) for entry in value]
+    return to_json(value) if isinstance(value, float) else value
 
 
 def from_json(value: Any) -> float:

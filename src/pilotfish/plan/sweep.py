@@ -8,11 +8,13 @@ E_t", says that the cascade is at least as good as the base: Little-Big's T* wit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade.frontier import Frontier
+from pilotfish.tasks.task import Quality
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -26,13 +28,13 @@ class PairPath:
     thresholds  float64 (P,), falling, the first +inf; a threshold is a score of the data, never between two,
                 and the last is -inf where everybody exits
     exited      int64 (P,), |E_t|
-    gain        int64 (P,), #S right - #B right on E_t
+    gain        (P,), #S right - #B right on E_t in int64, or the sum of what S is better by in float64
     n           M
     """
 
     thresholds: F64
     exited: I64
-    gain: I64
+    gain: NDArray[Any]
     n: int
 
     def last_feasible(self, max_drop: float = 0.0) -> int:
@@ -53,17 +55,23 @@ class PairPath:
         )
 
 
-def sweep(score: F64, saver_correct: Mask, base_correct: Mask) -> PairPath:
+def advantage(saver: Quality, base: Quality) -> NDArray[Any]:
+    """(M,), what each sample gains where *saver* answers it and not *base*: int64 -1, 0 or 1 of right and wrong, else
+    float64."""
+    kind = np.int64 if saver.dtype == np.bool_ else np.float64
+    return np.asarray(saver.astype(kind) - base.astype(kind))
+
+
+def sweep(score: F64, saver: Quality, base: Quality) -> PairPath:
     """Every distinct threshold of *score*.
 
-    score                        float64 (M,); NaN never exits
-    saver_correct, base_correct  bool (M,)
+    score        float64 (M,); NaN never exits
+    saver, base  the quality of their answers, bool (M,) or float64 (M,) in [0, 1]
 
     Samples of equal score exit together: a cut is made at the end of a group of ties only.
     """
     order, distinct = sorted_groups(score)
-    change = saver_correct.astype(np.int64) - base_correct.astype(np.int64)
-    gain = np.cumsum(change[order])
+    gain = np.cumsum(advantage(saver, base)[order])
     exited = np.flatnonzero(distinct) + 1
     thresholds = score[order][exited - 1]
     if len(exited) and exited[-1] == len(score):
@@ -71,23 +79,23 @@ def sweep(score: F64, saver_correct: Mask, base_correct: Mask) -> PairPath:
     return PairPath(
         thresholds=np.concatenate([[np.inf], thresholds]),
         exited=np.concatenate([[0], exited]).astype(np.int64),
-        gain=np.concatenate([[0], gain[exited - 1]]).astype(np.int64),
+        gain=np.concatenate([[0], gain[exited - 1]]).astype(gain.dtype),
         n=len(score),
     )
 
 
-def at_thresholds(score: F64, saver_correct: Mask, base_correct: Mask, thresholds: F64) -> PairPath:
+def at_thresholds(score: F64, saver: Quality, base: Quality, thresholds: F64) -> PairPath:
     """The path through given falling thresholds (a paper's grid), with "exit nobody" before them."""
     order = np.argsort(score, kind="stable")  # NaN sort last, above every number
     known = int(np.count_nonzero(~np.isnan(score)))
     rising = score[order[:known]]
-    change = (saver_correct.astype(np.int64) - base_correct.astype(np.int64))[order[:known]]
-    below = np.concatenate([[0], np.cumsum(change)])
+    change = advantage(saver, base)[order[:known]]
+    below = np.concatenate([[0], np.cumsum(change)]).astype(change.dtype)
     first = np.searchsorted(rising, thresholds, side="left")  # the rule is score >= threshold
     return PairPath(
         thresholds=np.concatenate([[np.inf], thresholds]),
         exited=np.concatenate([[0], known - first]).astype(np.int64),
-        gain=np.concatenate([[0], below[-1] - below[first]]).astype(np.int64),
+        gain=np.concatenate([[0], below[-1] - below[first]]).astype(below.dtype),
         n=len(score),
     )
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pilotfish.cascade import Rule, decide
+from pilotfish.errors import UsageError
 from pilotfish.plan.costs import base_cost, stage_costs
 from pilotfish.records import Table
 from pilotfish.scores import ExitScore, Scale, Scored
+from pilotfish.scores.outputs import LARGEST
 from pilotfish.tasks.task import Quality
 
 F64 = NDArray[np.float64]
@@ -33,6 +36,7 @@ class Trace:
     groups      int64 (N,), the group of each sample; None where all are independent
     cap         the most samples that a group may have, by the whole table; 1 without groups
     mixed       whether the last stage answers with a mixture: then "exit nobody" is not the base
+    names       of the stages, where they are known
     """
 
     values: F64
@@ -44,6 +48,7 @@ class Trace:
     mixed: bool = False
     groups: I64 | None = None
     cap: int = 1
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.quality.shape[1])
@@ -60,6 +65,18 @@ class Trace:
         )
         return picked if self.groups is None else replace(picked, groups=self.groups[rows])
 
+    def pick(self, savers: Sequence[int]) -> Trace:
+        """The stages with these indices, and the last one: the chain of a few models of a pool."""
+        stages = [*savers, self.stages - 1]
+        return replace(
+            self,
+            values=self.values[stages[:-1]],
+            scales=tuple(self.scales[k] for k in savers),
+            quality=self.quality[stages],
+            costs=None if self.costs is None else tuple(self.costs[k] for k in stages),
+            names=tuple(self.names[k] for k in stages) if self.names else (),
+        )
+
     @property
     def through(self) -> F64:
         """float64 (K,): what a sample has cost that leaves at each stage; without costs, 1 for the last stage alone."""
@@ -70,6 +87,61 @@ class Trace:
     def whole(self) -> float:
         """Cost of the last model alone; 1 where costs are unknown."""
         return self.base_cost if self.base_cost is not None else 1.0
+
+
+def numbers(quality: Quality) -> NDArray[Any]:
+    """What can be added up and subtracted: right and wrong as int8 1 and 0, other quality as it is."""
+    return quality.view(np.int8) if quality.dtype == np.bool_ else quality
+
+
+def trace_of(
+    values: Sequence[ArrayLike] | F64,
+    quality: ArrayLike,
+    costs: Sequence[float] | None = None,
+    *,
+    scales: Sequence[Scale] | None = None,
+    groups: I64 | None = None,
+    names: Sequence[str] = (),
+) -> Trace:
+    """The trace of K stages from plain arrays.
+
+    values   float (K-1, N), larger exits first; NaN never exits, and what is +inf is cut to the largest number
+    quality  bool (K, N) right or wrong, or float (K, N) in [0, 1]
+    costs    what running each stage adds, K numbers of at least 0; None when unknown
+    scales   the unit of each row of values; by default ``identity``
+    groups   int (N,), the group of each sample; None where all are independent
+    names    K names
+
+    UsageError where shapes do not fit together or a number is out of range.
+    """
+    rows, good = [np.asarray(row, np.float64) for row in values], np.asarray(quality)
+    if len({row.shape for row in rows}) > 1:
+        raise UsageError(f"scores of one length per stage are needed, found shapes {[row.shape for row in rows]}")
+    exits = np.minimum(np.stack(rows), LARGEST) if rows else np.empty((0, 0))
+    k = len(good)
+    if good.ndim != 2 or k < 2 or not good.shape[1] or exits.shape != (k - 1, good.shape[1]):
+        raise UsageError(
+            f"K stages need scores (K-1, N) and the quality of their answers (K, N) with K >= 2, N >= 1; "
+            f"found {exits.shape} and {good.shape}"
+        )
+    good = good.astype(np.float64 if good.dtype.kind == "f" else np.bool_, copy=False)
+    if good.dtype.kind == "f" and not ((good >= 0) & (good <= 1)).all():
+        raise UsageError("the quality of an answer is a number from 0 to 1; there are others, or NaN, among them")
+    if costs is not None and (len(costs) != k or not all(np.isfinite(c) and c >= 0 for c in costs)):
+        raise UsageError(f"expected {k} finite costs of at least 0, one per stage, found {list(costs)}")
+    priced = None if costs is None else tuple(float(c) for c in costs)
+    unscaled: tuple[Scale, ...] = ("identity",) * (k - 1)
+    return Trace(
+        values=exits,
+        scales=unscaled if scales is None else tuple(scales),
+        quality=good,
+        base_quality=good[-1],
+        costs=priced,
+        base_cost=None if priced is None else priced[-1],
+        groups=groups,
+        cap=1 if groups is None else int(np.unique(groups, return_counts=True)[1].max()),
+        names=tuple(names),
+    )
 
 
 def make_trace(
@@ -96,7 +168,8 @@ def make_trace(
             decided_values, scale, prediction = decision.values, decision.scale, decision.prediction
         values.append(decided_values)
         scales.append(scale)
-        quality.append(prediction == reference)
+        own = prediction is picked[k].prediction  # no mixture and no vote
+        quality.append(table.task.quality(picked[k], reference) if own else prediction == reference)
     costs = stage_costs(table, stages, cost_key)
     return Trace(
         values=np.stack(values[:-1]),
@@ -108,4 +181,5 @@ def make_trace(
         mixed=rule.mixes,
         groups=table.groups if table.groups is None or rows is None else table.groups[rows],
         cap=table.largest_group,
+        names=tuple(stages),
     )
