@@ -130,10 +130,10 @@ def trace_of(
     if costs is not None and (len(costs) != k or not all(np.isfinite(c) and c >= 0 for c in costs)):
         raise UsageError(f"expected {k} finite costs of at least 0, one per stage, found {list(costs)}")
     priced = None if costs is None else tuple(float(c) for c in costs)
-    unscaled: tuple[Scale, ...] = ("identity",) * (k - 1)
+    unscaled: Scale = "identity"
     return Trace(
         values=exits,
-        scales=unscaled if scales is None else tuple(scales),
+        scales=(unscaled,) * (k - 1) if scales is None else tuple(scales),
         quality=good,
         base_quality=good[-1],
         costs=priced,
