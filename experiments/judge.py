@@ -37,7 +37,7 @@ class Cascade:
             return None
         one: Frontier = measure(self.test, path.take(np.array([i])))
         assert one.cost is not None
-        return float(one.accuracy[0]), float(one.drop[0]), float(one.cost[0])
+        return float(one.value[0]), float(one.drop[0]), float(one.cost[0])
 
 
 def cascade(run: Run, stages: Sequence[str], score: str = "max_prob", cost: str = "macs") -> Cascade:

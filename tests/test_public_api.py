@@ -144,6 +144,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "max_drop": None,
             "max_cost": None,
+            "min_metric": None,
             "min_accuracy": None,
             "method": "sweep",
             "score": "max_prob",
@@ -259,7 +260,7 @@ FIELDS = {
         "saver exit_ratio threshold cost_ratio delta_cost accuracy held_out certified n base_accuracy comparable"
     ),
     pilotfish.Tuning: "artefact calibration evaluation split saves reference notes costs choices",
-    Performance: "n accuracy base_accuracy drop drop_interval cost base_cost exit_ratio groups",
+    Performance: "n value base_value drop drop_interval cost base_cost exit_ratio groups metric asymptotic",
     pilotfish.Answer: "input prediction name confidence stage error",
     pilotfish.BenchResult: (
         "machine stages batch_sizes n runs forced exit_ratio model_only end_to_end speedup choices decode_ms "
@@ -295,7 +296,7 @@ def test_a_cascade_can(method: str) -> None:
     expected = {
         "load": ["folder", "device", "allow_python"],
         "predict": ["self", "inputs", "workers"],
-        "set_operating_point": ["self", "max_drop", "max_cost", "min_accuracy"],
+        "set_operating_point": ["self", "max_drop", "max_cost", "min_accuracy", "min_metric"],
     }
     assert list(parameters) == expected[method]
 
@@ -325,6 +326,7 @@ def test_the_json_of_savers_and_tune(tmp_path: Path) -> None:
     assert set(keys.split()) <= set(found)
     assert set(found["split"]) == {"fit", "certify", "evaluation"}
     performance = {"n", "accuracy", "base_accuracy", "drop", "drop_interval", "cost", "exit_ratio", "base_cost"}
+    performance |= {"metric", "value", "base_value"}
     assert performance == set(found["calibration"]) == set(found["evaluation"])
     assert sum(found["calibration"]["exit_ratio"]) == pytest.approx(1)
     swept = pilotfish.tune(tmp_path, ["saver", "base"], max_drop=0, holdout=0).to_json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def frontier(points: list[tuple[int, int]], with_cost: bool = True) -> Frontier:
     return Frontier(
         thresholds=np.linspace(9, 0, len(points))[:, None],
         exit_ratio=np.stack([1 - last, last], axis=1),
-        accuracy=0.5 - drop / 10,
+        value=0.5 - drop / 10,
         drop=drop / 10,
         cost=effort if with_cost else None,
     )
@@ -42,12 +43,12 @@ def test_pareto_keeps_what_no_other_beats(points: list[tuple[int, int]], with_co
     assert (best.cost is None) == (not with_cost)
 
 
-@given(st.lists(POINT, min_size=1, max_size=12), st.sampled_from(["max_drop", "min_accuracy", "max_cost"]), st.data())
+@given(st.lists(POINT, min_size=1, max_size=12), st.sampled_from(["max_drop", "min_metric", "max_cost"]), st.data())
 def test_choose_is_the_best_of_those_within_the_budget(
     points: list[tuple[int, int]], kind: Any, data: st.DataObject
 ) -> None:
     path, k = frontier(points), data.draw(st.integers(-4, 6))
-    value = {"max_drop": k / 10, "min_accuracy": 0.5 - k / 10, "max_cost": float(k)}[kind]
+    value = {"max_drop": k / 10, "min_metric": 0.5 - k / 10, "max_cost": float(k)}[kind]
     if kind == "max_cost":
         kept, key = [i for i, p in enumerate(points) if p[0] <= k], lambda i: (points[i][1], points[i][0], -i)
     else:
@@ -66,7 +67,7 @@ def test_choose_is_the_best_of_those_within_the_budget(
     ("budget", "message"),
     [
         (Budget("max_drop", -0.5), "drop at most -50%; the smallest drop that can be reached is -10.00 points"),
-        (Budget("min_accuracy", 0.99), "accuracy at least 99%; the best accuracy that can be reached is 60.00%"),
+        (Budget("min_metric", 0.99), "accuracy at least 99%; the best accuracy that can be reached is 60.00%"),
         (Budget("max_cost", 0.5), "cost at most 0.5; the cheapest costs 1, at a drop of 20.00 points"),
     ],
 )
@@ -85,7 +86,7 @@ def test_a_cost_cannot_be_kept_to_without_costs() -> None:
     [
         ({"max_drop": 0}, Budget("max_drop", 0.0)),
         ({"max_drop": -0.01}, Budget("max_drop", -0.01)),
-        ({"min_accuracy": 1}, Budget("min_accuracy", 1.0)),
+        ({"min_accuracy": 1}, Budget("min_metric", 1.0)),
         ({"max_cost": 3}, Budget("max_cost", 3.0)),
         ({"max_cost": "3e9"}, Budget("max_cost", 3e9)),
         ({"max_cost": " 40% ", "base_cost": 50.0}, Budget("max_cost", 20.0)),
@@ -132,15 +133,16 @@ def test_what_is_no_number_is_refused(value: Any) -> None:
     assert to_json(math.nan) is None
 
 
-@given(st.lists(POINT, min_size=1, max_size=6), st.booleans())
-def test_frontiers_survive_json(points: list[tuple[int, int]], with_cost: bool) -> None:
-    path = frontier(points, with_cost)
+@given(st.lists(POINT, min_size=1, max_size=6), st.booleans(), st.sampled_from(["accuracy", "closeness"]))
+def test_frontiers_survive_json(points: list[tuple[int, int]], with_cost: bool, metric: str) -> None:
+    path = replace(frontier(points, with_cost), metric=metric)
+    assert ("accuracy" in path.to_json()) == (metric == "accuracy")
     path.thresholds[0, 0], path.thresholds[-1, 0] = math.inf, -math.inf
     back = Frontier.from_json(json.loads(json.dumps(path.to_json(), allow_nan=False)))
     for name, column in vars(path).items():
         found = getattr(back, name)
         assert (found is None) == (column is None)
-        assert column is None or found.tolist() == column.tolist()
+        assert np.array_equal(found, column)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +178,17 @@ def test_damaged_frontiers_are_refused(wrong: dict[str, Any]) -> None:
 PERFORMANCE = Performance(10, 0.5, 0.6, 0.1, (-0.1, 0.3), 3.5, None, (0.4, 0.6))
 
 
-def test_performance_survives_json() -> None:
-    assert Performance.from_json(json.loads(json.dumps(PERFORMANCE.to_json()))) == PERFORMANCE
+@pytest.mark.parametrize("more", [{}, {"metric": "closeness"}, {"metric": "micro_f1", "asymptotic": True, "groups": 4}])
+def test_performance_survives_json(more: dict[str, Any]) -> None:
+    one = replace(PERFORMANCE, **more)
+    document = json.loads(json.dumps(one.to_json()))
+    assert Performance.from_json(document) == one
+    assert ("accuracy" in document) == (one.metric == "accuracy")
+
+
+def test_performance_from_before_metrics_had_names_is_of_accuracy() -> None:
+    document = {k: v for k, v in PERFORMANCE.to_json().items() if k not in ("metric", "value", "base_value")}
+    assert Performance.from_json(document) == PERFORMANCE
 
 
 @pytest.mark.parametrize(
@@ -185,6 +196,10 @@ def test_performance_survives_json() -> None:
     [
         {"n": "ten"},
         {"accuracy": None},
+        {"accuracy": 0.7},
+        {"value": None},
+        {"metric": 3},
+        {"asymptotic": "no"},
         {"drop": True},
         {"drop_interval": [1]},
         {"cost": "x"},

@@ -88,7 +88,7 @@ def test_what_cannot_be_built(zoo: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a base and at least one saver are needed, found 1 model"):
         build(data, [zoo["base"]], tmp_path / "o", max_drop=0.01)
     pair = {name: zoo[name] for name in ("base", "close")}
-    with pytest.raises(UsageError, match="exactly one of max_drop, max_cost, min_accuracy is needed, found none"):
+    with pytest.raises(UsageError, match="exactly one of max_drop, max_cost, min_metric is needed, found none"):
         build(data, pair, tmp_path / "o", options=OPTIONS)
     with pytest.raises(UsageError, match="the base far is not among the models: base, close"):
         build(data, pair, tmp_path / "o", max_drop=0.01, base="far", options=OPTIONS)

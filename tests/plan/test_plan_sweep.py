@@ -103,7 +103,7 @@ def test_frontier_holds_equation_1(pair: Pair, saver_cost: int | None, base_cost
     for i, point in enumerate(points(path)):
         r = Fraction(point.exited, n)
         assert frontier.thresholds[i, 0] == point.threshold
-        assert frontier.accuracy[i] == (base_right + point.gain) / n
+        assert frontier.value[i] == (base_right + point.gain) / n
         assert frontier.drop[i] == -point.gain / n
         assert frontier.exit_ratio[i] == pytest.approx([float(r), float(1 - r)], abs=1e-15)
         if saver_cost is not None and frontier.cost is not None:

@@ -160,7 +160,7 @@ def test_without_costs_the_largest_exit_ratio_is_cheapest(tmp_path: Path) -> Non
         (["saver"], {"max_drop": 0}, "two different stages are needed"),
         (["saver", "saver"], {"max_drop": 0}, "two different stages are needed"),
         (["saver", "bas"], {"max_drop": 0}, "nearest names: base"),
-        (["saver", "base"], {}, "exactly one of max_drop, max_cost, min_accuracy is needed, found none"),
+        (["saver", "base"], {}, "exactly one of max_drop, max_cost, min_metric is needed, found none"),
         (["saver", "base"], {"max_drop": 0, "max_cost": 1}, "found max_drop and max_cost"),
         (["saver", "base"], {"max_drop": 2}, "max_drop is a fraction"),
         (["saver", "base"], {"max_drop": math.nan}, "max_drop is a fraction"),

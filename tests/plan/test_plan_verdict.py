@@ -27,7 +27,7 @@ def performance(drop: float = 0.0, accuracy: float = 0.9, cost: float | None = 5
     [
         (performance(drop=0.065), Budget("max_drop", 0.01), "6.5 points against 1.0"),
         (performance(drop=0.0104), Budget("max_drop", 0.01), "1.04 points against 1.00"),
-        (performance(accuracy=0.885), Budget("min_accuracy", 0.9), "accuracy 88.5% against 90.0%"),
+        (performance(accuracy=0.885), Budget("min_metric", 0.9), "accuracy 88.5% against 90.0%"),
         (performance(cost=4.4), Budget("max_cost", 4.0), "cost 4.4 against 4 (10.0% more)"),
     ],
 )
@@ -43,7 +43,7 @@ def test_a_missed_budget_says_both_numbers(judged: Performance, budget: Budget, 
     [
         (performance(drop=5 / 500), Budget("max_drop", 0.01)),
         (performance(drop=-0.2), Budget("max_drop", 0.0)),
-        (performance(accuracy=0.9), Budget("min_accuracy", 0.9)),
+        (performance(accuracy=0.9), Budget("min_metric", 0.9)),
         (performance(cost=4.0 * (1 + 1e-15)), Budget("max_cost", 4.0)),
         (performance(cost=None), Budget("max_cost", 4.0)),
     ],

@@ -183,7 +183,7 @@ def test_a_moved_operating_point_claims_no_interval(artefact: Artefact, tmp_path
     assert moved.operating_point.thresholds != artefact.operating_point.thresholds
     page = Page(write_report(tmp_path / "r.html", artefact=moved))
     row = int(np.flatnonzero(moved.frontier.thresholds[:, 0] == moved.operating_point.thresholds[0])[0])
-    assert f"{100 * moved.frontier.accuracy[row]:.2f}%" in tiles(page)
+    assert f"{100 * moved.frontier.value[row]:.2f}%" in tiles(page)
     assert "95% interval" not in tiles(page)
     assert "moved along the frontier" in page.text
 

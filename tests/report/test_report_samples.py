@@ -68,9 +68,9 @@ def test_figures_are_of_the_samples_that_are_named(other: dict[str, Any], names:
     assert found.policy.judged not in (artefact.evaluation, artefact.calibration)
     assert f"samples of split {split} of the run at hand" in found.policy.protocol
     assert "chosen on split val of run run" in found.policy.protocol
-    assert found.frontier.accuracy.max() <= 1
+    assert found.frontier.value.max() <= 1
     if len(names) > 2:  # the curve is of these samples, too
-        assert not np.isin(artefact.frontier.accuracy, found.frontier.accuracy).all()
+        assert not np.isin(artefact.frontier.value, found.frontier.value).all()
     page = write_report(tmp_path / "page.html", run=run, artefact=artefact, split=split).read_text()
     assert f"{100 * expected.accuracy:.2f}%" in page
 

@@ -191,13 +191,14 @@ class Artefact:
         *,
         max_drop: float | None = None,
         max_cost: float | str | None = None,
+        min_metric: float | None = None,
         min_accuracy: float | None = None,
     ) -> Artefact:
         """The same cascade at another operating point of its frontier. BudgetError when none meets the budget.
 
         A guarantee holds for the point it was made for: another point has none.
         """
-        budget = make_budget(max_drop, max_cost, min_accuracy, self.base_cost)
+        budget = make_budget(max_drop, max_cost, min_metric, self.base_cost, min_accuracy=min_accuracy)
         i = choose(self.frontier, budget)
         sets = None if self.frontier.exit_sets is None else self.frontier.exit_sets[i]
         point = OperatingPoint(tuple(self.frontier.thresholds[i].tolist()), budget, sets)

@@ -3,99 +3,136 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pilotfish.cascade.frontier import Frontier
 from pilotfish.errors import BudgetError, UsageError
+from pilotfish.tasks import says_of
 
-SLACK = 1e-12  # so that a drop of 5/1000 meets 0.005 however it was rounded
+F64 = NDArray[np.float64]
+SLACK = 1e-12  # so that a drop of 5/1000 meets 0.005 however it was rounded; relative for costs
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What an operating point must keep to.
+    """What an operating point must keep to, and which of those that do is best.
 
-    kind   ``max_drop`` (a fraction, absolute), ``max_cost`` (in the cost's unit), ``min_accuracy`` (a fraction)
+    kind   ``max_drop`` (a fraction, absolute) and ``min_metric`` (a fraction): the least cost, then the smallest drop;
+           ``max_cost`` (in the cost's unit): the smallest drop, then the least cost;
+           ``price``: the least cost + value x drop, then the least cost, without a limit
     """
 
-    kind: Literal["max_drop", "max_cost", "min_accuracy"]
+    kind: Literal["max_drop", "max_cost", "min_metric", "price"]
     value: float
 
     def __str__(self) -> str:
+        return self.says("value")
+
+    def says(self, metric: str) -> str:
+        """The budget in words; *metric* is what the metric is called in prose."""
         if self.kind == "max_cost":
             return f"cost at most {self.value:,.6g}"
-        limit = "drop at most" if self.kind == "max_drop" else "accuracy at least"
+        limit = "drop at most" if self.kind == "max_drop" else f"{metric} at least"
         return f"{limit} {100 * self.value:.4g}%"
+
+    def violation(self, gain: NDArray[Any], cost: NDArray[Any], n: int = 1) -> F64:
+        """How far each policy is from a drop or a cost that is allowed; 0 where it is met.
+
+        gain  what the cascade's answers are worth beyond the base's, summed over *n* samples; whole numbers or float64
+        cost  float64, mean per sample
+        """
+        if self.kind == "max_drop":
+            return np.maximum(0.0, -(self.value + SLACK) * n - gain)
+        if self.kind == "max_cost":
+            return np.where(cost <= self.value * (1 + SLACK), 0.0, cost - self.value)
+        return np.zeros(np.shape(gain))
+
+    def keys(self, gain: NDArray[Any], cost: NDArray[Any], n: int = 1) -> tuple[F64, F64]:
+        """First and second aim of each policy, smaller is better; arguments as in :meth:`violation`."""
+        lost = np.asarray(-gain, np.float64)
+        if self.kind == "max_cost":
+            return lost, cost
+        if self.kind == "price":
+            return cost + self.value * lost / n, cost
+        return cost, lost
+
+    def rank(self, gain: float, cost: float, n: int = 1) -> tuple[float, float, float]:
+        """The place of one policy: (violation, first aim, second aim), compared as a tuple."""
+        one, its_cost = np.array([gain]), np.array([cost])
+        first, second = self.keys(one, its_cost, n)
+        return float(self.violation(one, its_cost, n)[0]), float(first[0]), float(second[0])
+
+    def best(self, gain: NDArray[Any], cost: NDArray[Any], n: int = 1) -> int:
+        """Flat index of the best policy, the first of equals; the least violation where none is allowed."""
+        gain, cost = gain.ravel(), cost.ravel()
+        broken = self.violation(gain, cost, n)
+        rows = np.flatnonzero(broken == broken.min())
+        first, second = self.keys(gain[rows], cost[rows], n)
+        least = np.flatnonzero(first == first.min())
+        return int(rows[least[np.argmin(second[least])]])
 
 
 def make_budget(
     max_drop: float | None = None,
     max_cost: float | str | None = None,
-    min_accuracy: float | None = None,
+    min_metric: float | None = None,
     base_cost: float | None = None,
+    *,
+    min_accuracy: float | None = None,
 ) -> Budget:
-    """The one budget that was given. ``max_cost`` may be text such as ``"40%"``, of the base's cost."""
-    given = [name for name, value in _named(max_drop, max_cost, min_accuracy) if value is not None]
+    """The one budget that was given. ``max_cost`` may be text such as ``"40%"``, of the base's cost; ``min_accuracy``
+    is another name of ``min_metric``."""
+    options = {"max_drop": max_drop, "max_cost": max_cost, "min_metric": min_metric, "min_accuracy": min_accuracy}
+    given = [name for name, value in options.items() if value is not None]
     if len(given) != 1:
         found = " and ".join(given) or "none"
-        raise UsageError(f"exactly one of max_drop, max_cost, min_accuracy is needed, found {found}")
+        raise UsageError(f"exactly one of max_drop, max_cost, min_metric is needed, found {found}")
+    if max_cost is not None:
+        return Budget("max_cost", _absolute_cost(max_cost, base_cost))
     if max_drop is not None:
         if not -1 <= max_drop <= 1:
             raise UsageError(f"max_drop is a fraction between -1 and 1 (0.005 is half a point), found {max_drop}")
         return Budget("max_drop", float(max_drop))
-    if min_accuracy is not None:
-        if not 0 <= min_accuracy <= 1:
-            raise UsageError(f"min_accuracy is a fraction between 0 and 1, found {min_accuracy}")
-        return Budget("min_accuracy", float(min_accuracy))
-    return Budget("max_cost", _absolute_cost(max_cost, base_cost))
+    least = float(options[given[0]])  # type: ignore[arg-type]
+    if not 0 <= least <= 1:
+        raise UsageError(f"{given[0]} is a fraction between 0 and 1, found {least:g}")
+    return Budget("min_metric", least)
 
 
 def choose(frontier: Frontier, budget: Budget) -> int:
-    """Index of the policy that meets *budget*: the cheapest for a drop or an accuracy, the most accurate for a
-    cost (then the cheapest); of equals the last, which on a grid is the smallest threshold. BudgetError, with the
-    best that can be reached, when none does."""
-    drop, effort = frontier.drop, frontier.effort
-    if budget.kind == "max_cost":
-        if frontier.cost is None:
-            raise BudgetError(
-                f"{budget} cannot be judged: the records hold no such cost; give max_drop or min_accuracy"
-            )
-        feasible = effort <= budget.value * (1 + SLACK)
-        keys = (effort, drop)
+    """Index of the policy that meets *budget*: the cheapest for a drop or a least value, the best for a cost (then the
+    cheapest); of equals the last, which on a grid is the smallest threshold. BudgetError, with the best that can be
+    reached, when none does."""
+    if budget.kind == "max_cost" and frontier.cost is None:
+        raise BudgetError(f"{budget} cannot be judged: the records hold no such cost; give max_drop or min_metric")
+    gain, effort = -frontier.drop, frontier.effort
+    if budget.kind == "min_metric":
+        met = frontier.value >= budget.value - SLACK
     else:
-        slack = SLACK
-        if budget.kind == "max_drop":
-            feasible = drop <= budget.value + slack
-        else:
-            feasible = frontier.accuracy >= budget.value - slack
-        keys = (drop, effort)
-    if not feasible.any():
-        raise BudgetError(f"no operating point has {budget}; {_best(frontier, budget)}")
-    rows = np.flatnonzero(feasible)
-    return int(rows[np.lexsort((-rows, keys[0][rows], keys[1][rows]))[0]])
+        met = budget.violation(gain, effort) == 0
+    if not met.any():
+        says = says_of(frontier.metric)
+        raise BudgetError(f"no operating point has {budget.says(says)}; {_best(frontier, budget, says)}")
+    rows = np.flatnonzero(met)
+    first, second = budget.keys(gain[rows], effort[rows])
+    return int(rows[np.lexsort((-rows, second, first))[0]])
 
 
-def _best(frontier: Frontier, budget: Budget) -> str:
+def _best(frontier: Frontier, budget: Budget, says: str) -> str:
     if budget.kind == "max_cost":
         cheapest = int(frontier.effort.argmin())
-        return f"the cheapest costs {frontier.effort[cheapest]:,.6g}, at a drop of {_points(frontier.drop[cheapest])}"
+        drop = f"{100 * frontier.drop[cheapest]:.2f} points"
+        return f"the cheapest costs {frontier.effort[cheapest]:,.6g}, at a drop of {drop}"
     best = int(np.lexsort((frontier.effort, frontier.drop))[0])
     if budget.kind == "max_drop":
-        return f"the smallest drop that can be reached is {_points(frontier.drop[best])}"
-    return f"the best accuracy that can be reached is {100 * frontier.accuracy[best]:.2f}%"
+        return f"the smallest drop that can be reached is {100 * frontier.drop[best]:.2f} points"
+    return f"the best {says} that can be reached is {100 * frontier.value[best]:.2f}%"
 
 
-def _points(drop: float) -> str:
-    return f"{100 * drop:.2f} points"
-
-
-def _named(*values: object) -> list[tuple[str, object]]:
-    return list(zip(("max_drop", "max_cost", "min_accuracy"), values, strict=True))
-
-
-def _absolute_cost(value: float | str | None, base_cost: float | None) -> float:
+def _absolute_cost(value: float | str, base_cost: float | None) -> float:
     share = isinstance(value, str) and value.strip().endswith("%")
     try:
         number = float(str(value).strip().removesuffix("%"))

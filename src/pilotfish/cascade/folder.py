@@ -187,6 +187,7 @@ def _expect(value: Any, types: Any, what: str) -> None:
 
 
 def _budget(kind: Any, value: Any) -> Budget:
+    kind = "min_metric" if kind == "min_accuracy" else kind  # as it was called
     if kind not in get_args(get_type_hints(Budget)["kind"]):
         raise TypeError(f"unknown kind of budget {str(kind)[:60]!r}")
     _expect(value, int | float, "the budget's value")

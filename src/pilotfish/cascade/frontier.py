@@ -1,4 +1,4 @@
-"""Policies along a path and the best of them: thresholds, exit ratios, accuracy, cost."""
+"""Policies along a path and the best of them: thresholds, exit ratios, the metric's value, cost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pilotfish.cascade.numbers import from_json, to_json
 from pilotfish.errors import ArtefactError
 
 F64 = NDArray[np.float64]
+ACCURACY = "accuracy"  # the metric of cascades that name none
 ExitSets = tuple[tuple[float, ...], ...]  # per stage but the last: rising bounds, see pilotfish.cascade.exits
 
 
@@ -22,21 +23,23 @@ class Frontier:
 
     thresholds  float64 (P, K-1), in the score's own unit; +inf exits nobody, -inf everybody
     exit_ratio  float64 (P, K), share of the samples that each stage answers; rows sum to 1
-    accuracy    float64 (P,)
-    drop        float64 (P,), base accuracy minus accuracy, from whole counts (no rounding of a difference)
+    value       float64 (P,), the metric's value, such as the accuracy
+    drop        float64 (P,), the base's value minus it; of accuracy from whole counts (no rounding of a difference)
     cost        float64 (P,), mean cost per sample, or None when costs are unknown
     exit_sets   P exit sets where policies are no thresholds (then ``thresholds`` holds their lowest bounds), else None
+    metric      the name of what is measured
     """
 
     thresholds: F64
     exit_ratio: F64
-    accuracy: F64
+    value: F64
     drop: F64
     cost: F64 | None
     exit_sets: tuple[ExitSets, ...] | None = None
+    metric: str = ACCURACY
 
     def __len__(self) -> int:
-        return len(self.accuracy)
+        return len(self.value)
 
     @property
     def effort(self) -> F64:
@@ -48,24 +51,26 @@ class Frontier:
         return Frontier(
             self.thresholds[rows],
             self.exit_ratio[rows],
-            self.accuracy[rows],
+            self.value[rows],
             self.drop[rows],
             None if self.cost is None else self.cost[rows],
             None if self.exit_sets is None else tuple(self.exit_sets[i] for i in np.arange(len(self))[rows]),
+            self.metric,
         )
 
     def pareto(self) -> Frontier:
-        """The policies that no other beats in both accuracy and effort, cheapest first; of equals the last."""
+        """The policies that no other beats in both value and effort, cheapest first; of equals the last."""
         order = np.lexsort((-np.arange(len(self)), self.drop, self.effort))
         best_before = np.minimum.accumulate(np.concatenate([[np.inf], self.drop[order]]))[:-1]
         return self.take(order[self.drop[order] < best_before])
 
     def to_json(self) -> dict[str, Any]:
-        """Columns as JSON lists."""
+        """Columns as JSON lists; of accuracies ``accuracy``, of other metrics ``metric`` and ``value``."""
         document = {
             "thresholds": [[to_json(t) for t in row] for row in self.thresholds.tolist()],
             "exit_ratio": self.exit_ratio.tolist(),
-            "accuracy": self.accuracy.tolist(),
+            **({} if self.metric == ACCURACY else {"metric": self.metric}),
+            "accuracy" if self.metric == ACCURACY else "value": self.value.tolist(),
             "drop": self.drop.tolist(),
             "cost": None if self.cost is None else self.cost.tolist(),
         }
@@ -77,26 +82,28 @@ class Frontier:
     def from_json(cls, document: Any) -> Frontier:
         """The inverse of :meth:`to_json`; ArtefactError when the columns do not fit together."""
         try:
+            metric = str(document.get("metric", ACCURACY))
             thresholds = [[from_json(t) for t in row] for row in document["thresholds"]]
             cost, sets = document["cost"], document.get("exit_sets")
             frontier = cls(
                 np.array(thresholds, np.float64).reshape(len(thresholds), -1),
                 np.array(document["exit_ratio"], np.float64),
-                np.array(document["accuracy"], np.float64),
+                np.array(document["accuracy" if metric == ACCURACY else "value"], np.float64),
                 np.array(document["drop"], np.float64),
                 None if cost is None else np.array(cost, np.float64),
                 None if sets is None else tuple(exit_sets_from_json(entry) for entry in sets),
+                metric,
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtefactError(f"the frontier is damaged: {str(error)[:160]}") from error
         n, stages = len(thresholds), frontier.thresholds.shape[1] + 1
-        columns = [c for c in (frontier.accuracy, frontier.drop, frontier.cost) if c is not None]
+        columns = [c for c in (frontier.value, frontier.drop, frontier.cost) if c is not None]
         if n == 0 or frontier.exit_ratio.shape != (n, stages) or any(column.shape != (n,) for column in columns):
             raise ArtefactError(f"the frontier is damaged: its columns do not have {n} policies of {stages} stages")
         if not all(np.isfinite(column).all() for column in (*columns, frontier.exit_ratio)):
             raise ArtefactError("the frontier is damaged: some of its numbers are missing")
-        if any(((column < 0) | (column > 1)).any() for column in (frontier.accuracy, frontier.exit_ratio)):
-            raise ArtefactError("the frontier is damaged: an accuracy or an exit ratio is no share")
+        if any(((column < 0) | (column > 1)).any() for column in (frontier.value, frontier.exit_ratio)):
+            raise ArtefactError("the frontier is damaged: a value or an exit ratio is no share")
         if frontier.exit_sets is not None and [len(s) for s in frontier.exit_sets] != [stages - 1] * n:
             raise ArtefactError(f"the frontier is damaged: its exit sets are not {n} policies of {stages} stages")
         return frontier

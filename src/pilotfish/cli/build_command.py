@@ -15,7 +15,7 @@ from pilotfish.cli.options import (
     JudgeOn,
     MaxCost,
     MaxDrop,
-    MinAccuracy,
+    MinMetric,
     Seed,
     TrainedOn,
 )
@@ -30,7 +30,7 @@ def build(
     out: Annotated[Path, typer.Option(metavar="PATH", help="Cascade folder to write.")],
     max_drop: MaxDrop = None,
     max_cost: MaxCost = None,
-    min_accuracy: MinAccuracy = None,
+    min_metric: MinMetric = None,
     base: Annotated[
         str | None, typer.Option(metavar="NAME", help="The model to make cheaper; the most accurate by default.")
     ] = None,
@@ -61,9 +61,9 @@ def build(
     from pilotfish.flow import build as run_build
     from pilotfish.recording import RecordOptions
 
-    budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_accuracy, "--min-accuracy"))
+    budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_metric, "--min-metric"))
     if sum(b is not None for b in budget) != 1:
-        raise typer.BadParameter("give exactly one of --max-drop, --max-cost, --min-accuracy")
+        raise typer.BadParameter("give exactly one of --max-drop, --max-cost, --min-metric")
     with progress_bars() as progress:
         result = run_build(
             data,
@@ -71,7 +71,7 @@ def build(
             out,
             max_drop=max_drop,
             max_cost=budget[1],
-            min_accuracy=min_accuracy,
+            min_metric=min_metric,
             base=base,
             run=run,
             cost=cost,
@@ -117,7 +117,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
     realised, ideal = timed.end_to_end.realised_ms.median, timed.end_to_end.ideal_ms.median
     name = f"cascade {saver} → {base}"
     exits = percent(judged.exit_ratio[0], 1)
-    rows.append(row(name, judged.accuracy, judged.drop, judged.cost, exits, realised))
+    rows.append(row(name, judged.value, judged.drop, judged.cost, exits, realised))
     columns = [("model", "left"), ("accuracy", "right"), ("drop (points)", "right"), ("cost per sample", "right")]
     columns += [("exit ratio", "right"), ("ms per sample", "right"), ("speed-up", "right")]
     table(target, columns, rows, strong=len(rows) - 1)

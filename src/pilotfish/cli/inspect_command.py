@@ -92,6 +92,7 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
     from pilotfish.report.format import format_cost, format_threshold, percent, plain_points
     from pilotfish.report.from_cascade import about_cascade, tuned_on
     from pilotfish.report.policy import describe_guarantee, describe_policy
+    from pilotfish.tasks import says_of
 
     target = console(as_json)
     about = about_cascade(artefact)
@@ -120,11 +121,12 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
         if p is not None:
             cost = format_cost(artefact.cost_key, p.cost)
             ratio = " / ".join(percent(r, 1) for r in p.exit_ratio)
-            numbers = f"accuracy {percent(p.accuracy)}, drop {plain_points(p.drop)} points, cost {cost}, exits {ratio}"
-            say(target, f"{what:>11}: n {p.n:,}, {numbers}")
+            measured = f"{says_of(p.metric)} {percent(p.value)}, drop {plain_points(p.drop)} points"
+            say(target, f"{what:>11}: n {p.n:,}, {measured}, cost {cost}, exits {ratio}")
     say(target, f"   tuned on: {tuned_on(artefact)}")
     budget = artefact.operating_point.budget
-    say(target, f"   frontier: {len(artefact.frontier)} operating points; in force: {budget or 'thresholds as given'}")
+    chosen = "thresholds as given" if budget is None else budget.says(says_of(artefact.calibration.metric))
+    say(target, f"   frontier: {len(artefact.frontier)} operating points; in force: {chosen}")
     say(target, f"     policy: method {artefact.method}, {describe_policy(artefact)}")
     if artefact.guarantee is not None:
         say(target, describe_guarantee(artefact.guarantee, artefact.cost_key))

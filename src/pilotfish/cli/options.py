@@ -40,7 +40,10 @@ MaxCost = Annotated[
     str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
 ]
 MaxDrop = Annotated[str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")]
-MinAccuracy = Annotated[str | None, typer.Option(metavar="ACC", help="Accuracy to keep, such as 95%.")]
+MinMetric = Annotated[
+    str | None,
+    typer.Option("--min-metric", "--min-accuracy", metavar="VALUE", help="Accuracy to keep (the metric), such as 95%."),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the split.")]
 TrainedOn = Annotated[
     str | None, typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused.")

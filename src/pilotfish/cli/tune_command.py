@@ -16,7 +16,7 @@ from pilotfish.cli.options import (
     JudgeOn,
     MaxCost,
     MaxDrop,
-    MinAccuracy,
+    MinMetric,
     Seed,
     TrainedOn,
 )
@@ -49,7 +49,7 @@ def tune(
     ] = "max_prob",
     max_drop: MaxDrop = None,
     max_cost: MaxCost = None,
-    min_accuracy: MinAccuracy = None,
+    min_metric: MinMetric = None,
     cost: CostKey = "macs",
     guarantee: Annotated[
         str | None,
@@ -89,9 +89,9 @@ def tune(
     from pilotfish.report.format import cost_unit, format_cost, format_count, percent, plain_points
     from pilotfish.report.policy import describe_guarantee, describe_policy
 
-    budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_accuracy, "--min-accuracy"))
+    budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_metric, "--min-metric"))
     if sum(b is not None for b in budget) != 1:
-        raise typer.BadParameter("give exactly one of --max-drop, --max-cost, --min-accuracy")
+        raise typer.BadParameter("give exactly one of --max-drop, --max-cost, --min-metric")
     if embed and out is None:
         raise typer.BadParameter("--embed copies weights into the cascade folder; give it with --out")
     if trained_on is not None:
@@ -103,7 +103,7 @@ def tune(
         name_list(stages),
         max_drop=budget[0],
         max_cost=budget[1],
-        min_accuracy=budget[2],
+        min_metric=budget[2],
         method=method,
         score=score,
         cost=cost,
@@ -134,7 +134,7 @@ def tune(
         low, high = p.drop_interval
         drop = f"{plain_points(p.drop)} [{plain_points(low)}, {plain_points(high)}]"
         counted = format_count(p.n) + (f" in {format_count(p.groups)} groups" if p.groups else "")
-        cells = [what, counted, percent(p.accuracy), percent(p.base_accuracy), drop]
+        cells = [what, counted, percent(p.value), percent(p.base_value), drop]
         rows.append([*cells, format_cost(key, p.cost, unit) + of_base, " / ".join(percent(r, 1) for r in p.exit_ratio)])
     columns = [("part", "left"), ("n", "right"), ("accuracy", "right"), ("base", "right"), ("drop [95 %]", "right")]
     target = console(as_json)

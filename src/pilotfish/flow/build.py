@@ -78,6 +78,7 @@ def build(
     *,
     max_drop: float | str | None = None,
     max_cost: float | str | None = None,
+    min_metric: float | str | None = None,
     min_accuracy: float | str | None = None,
     base: str | None = None,
     run: str | Path | None = None,
@@ -95,7 +96,7 @@ def build(
     """Record *models* on *data*, pick the saver and threshold for the budget, time the cascade, write a report.
 
     models  names, or a mapping from the records' names to them
-    max_drop, min_accuracy  fractions (0.005) or text (``"0.5%"``)
+    max_drop, min_metric  fractions (0.005) or text (``"0.5%"``); ``min_accuracy`` is another name of the latter
     out   the cascade folder; ``report.html`` and ``bench.json`` go into it
     base  the model to make cheaper; by default the most accurate on the data
     judge_on    ``last``: the last samples of the data judge, and not a random part; for data in the order of time
@@ -108,8 +109,13 @@ def build(
     """
     if len(models) < 2:
         raise UsageError(f"a base and at least one saver are needed, found {len(models)} model")
-    drop, accuracy = given_drop(max_drop), given_share(min_accuracy, "min_accuracy")
-    make_budget(drop, max_cost, accuracy, base_cost=1.0)  # refused before hours of recording
+    budget = {
+        "max_drop": given_drop(max_drop),
+        "max_cost": max_cost,
+        "min_metric": given_share(min_metric, "min_metric"),
+        "min_accuracy": given_share(min_accuracy, "min_accuracy"),
+    }
+    make_budget(**budget, base_cost=1.0)  # type: ignore[arg-type]  # refused before hours of recording
     target = Path(out)
     check_target(target)
     settings = options or RecordOptions()
@@ -131,7 +137,6 @@ def build(
     chosen_base = base or most_accurate(folder, names, settings.split, by)
     if not allow_bad_base:
         refuse_bad_base(read_table(folder, [], chosen_base, settings.split, by))
-    budget = {"max_drop": drop, "max_cost": max_cost, "min_accuracy": accuracy}
     tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed, by, judge_on)
     allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
     if embed:

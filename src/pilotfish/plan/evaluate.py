@@ -34,8 +34,8 @@ def evaluate(trace: Trace, policy: ExitSets) -> Performance:
     base = int(trace.base_quality.sum())
     return Performance(
         n=n,
-        accuracy=(base - lost + won) / n,
-        base_accuracy=base / n,
+        value=(base - lost + won) / n,
+        base_value=base / n,
         drop=(lost - won) / n,
         drop_interval=paired_interval(lost, won, n) if trace.groups is None else grouped_interval(gap, trace.groups),
         cost=None if trace.costs is None else float(share @ trace.through),

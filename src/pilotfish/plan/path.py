@@ -121,7 +121,7 @@ def measure(trace: Trace, path: PolicyPath) -> Frontier:
     return Frontier(
         thresholds=path.thresholds,
         exit_ratio=counts.answered / n,
-        accuracy=(int(trace.base_quality.sum()) - gap) / n,
+        value=(int(trace.base_quality.sum()) - gap) / n,
         drop=gap / n,
         cost=None if trace.costs is None else counts.answered @ trace.through / n,
         exit_sets=path.exit_sets,

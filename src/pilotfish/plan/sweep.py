@@ -49,7 +49,7 @@ class PairPath:
         return Frontier(
             thresholds=self.thresholds[:, None],
             exit_ratio=np.stack([r, 1 - r], axis=1),
-            accuracy=(base_correct + self.gain) / self.n,
+            value=(base_correct + self.gain) / self.n,
             drop=-self.gain / self.n,
             cost=cost,
         )

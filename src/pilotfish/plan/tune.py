@@ -35,6 +35,7 @@ def tune(
     *,
     max_drop: float | None = None,
     max_cost: float | str | None = None,
+    min_metric: float | None = None,
     min_accuracy: float | None = None,
     method: str = "sweep",
     score: str = "max_prob",
@@ -81,7 +82,7 @@ def tune(
         refuse_bad_base(table)
     refuse_unknown(table.meta, names, cost)
     checked = tuple(check_cost(table.meta, names, cost))
-    budget = make_budget(max_drop, max_cost, min_accuracy, _full_cost(table, names, cost))
+    budget = make_budget(max_drop, max_cost, min_metric, _full_cost(table, names, cost), min_accuracy=min_accuracy)
     if budget.kind != "max_drop" and found.takes_last:
         raise UsageError(f"method {method} stops at a drop; give max_drop, or use method sweep")
     parts = _split(table, holdout, seed, guarantee, found, score, test, len(names), judge_on)
@@ -185,7 +186,7 @@ def _promise(budget: Budget, table: Table, guarantee: float, test: str, savers_t
     delta = (1 - guarantee) / savers_tried
     if budget.kind == "max_cost":
         return Promise("cost", budget.value, delta, test)  # type: ignore[arg-type]
-    if budget.kind == "min_accuracy":
+    if budget.kind == "min_metric":
         return Promise("accuracy", budget.value, delta, test)  # type: ignore[arg-type]
     kind = "agreement" if table.reference_kind == "base" else "drop"
     return Promise(kind, budget.value, delta, test)  # type: ignore[arg-type]

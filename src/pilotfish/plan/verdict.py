@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pilotfish.cascade import Budget, Performance
+from pilotfish.tasks import says_of
 
 MISSED = "BUDGET MISSED"
 SLACK = 1e-12
@@ -29,11 +30,11 @@ def budget_missed(
             f"{MISSED} on {where}: cost {judged.cost:,.6g} against {budget.value:,.6g} ({100 * over:.1f}% more): "
             "these samples exit less often than those it was chosen on"
         )
-    if budget.kind == "min_accuracy":
-        if judged.accuracy >= budget.value - SLACK:
+    if budget.kind == "min_metric":
+        if judged.value >= budget.value - SLACK:
             return None
-        found, limit = _apart(judged.accuracy, budget.value)
-        return f"{MISSED} on {where}: accuracy {found}% against {limit}% ({judged.n:,} samples)"
+        found, limit = _apart(judged.value, budget.value)
+        return f"{MISSED} on {where}: {says_of(judged.metric)} {found}% against {limit}% ({judged.n:,} samples)"
     if judged.drop <= budget.value + SLACK:
         return None
     found, limit = _apart(judged.drop, budget.value)

@@ -11,6 +11,7 @@ from pilotfish.plan.verdict import budget_missed
 from pilotfish.records import Table
 from pilotfish.report.format import format_count
 from pilotfish.report.subject import ModelFacts, ModelPoint, Policy, Subject
+from pilotfish.tasks import says_of
 
 
 def about_cascade(artefact: Artefact) -> Subject:
@@ -18,11 +19,11 @@ def about_cascade(artefact: Artefact) -> Subject:
     policy = cascade_policy(artefact)
     names = tuple(stage.name for stage in artefact.stages)
     costs = _stage_costs(artefact)
-    base_accuracy = policy.on_curve.base_accuracy
+    base_accuracy = policy.on_curve.base_value
     points = [ModelPoint(names[-1], base_accuracy, artefact.base_cost)]
     everybody = np.flatnonzero(np.isneginf(artefact.frontier.thresholds[:, 0]))
     if len(everybody):
-        alone = float(artefact.frontier.accuracy[everybody[0]])
+        alone = float(artefact.frontier.value[everybody[0]])
         points.insert(0, ModelPoint(names[0], alone, costs[0] if costs else None))
     return Subject(
         base=names[-1],
@@ -95,8 +96,8 @@ def cascade_notes(artefact: Artefact, elsewhere: bool = False) -> tuple[str, ...
     notes = []
     if elsewhere:
         notes.append(f"budget and guarantee are of the samples that the cascade was tuned on: {tuned_on(artefact)}")
-    if artefact.operating_point.budget is not None:
-        notes.append(f"budget of the operating point: {artefact.operating_point.budget}")
+    if (budget := artefact.operating_point.budget) is not None:
+        notes.append(f"budget of the operating point: {budget.says(says_of(artefact.calibration.metric))}")
     if artefact.guarantee:
         notes.append("guarantee: " + ", ".join(f"{key} {value}" for key, value in artefact.guarantee.items()))
     else:
@@ -136,13 +137,14 @@ def _on_frontier(artefact: Artefact) -> Performance | None:
     row = int(rows[0])
     return Performance(
         n=known.n,
-        accuracy=float(frontier.accuracy[row]),
-        base_accuracy=known.base_accuracy,
+        value=float(frontier.value[row]),
+        base_value=known.base_value,
         drop=float(frontier.drop[row]),
         drop_interval=(float("nan"), float("nan")),
         cost=None if frontier.cost is None else float(frontier.cost[row]),
         base_cost=known.base_cost,
         exit_ratio=tuple(frontier.exit_ratio[row].tolist()),
+        metric=frontier.metric,
     )
 
 

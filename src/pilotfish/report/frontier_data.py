@@ -74,7 +74,7 @@ def _curve(subject: Subject, log: bool) -> Curve | None:
         return None
     x = frontier.cost if subject.cost is not None and frontier.cost is not None else frontier.exit_ratio[:, -1]
     rows = thin(np.log(x) if log else x)
-    return x[rows], frontier.accuracy[rows]
+    return x[rows], frontier.value[rows]
 
 
 def _routed(subject: Subject, points: tuple[tuple[ModelPoint, float], ...]) -> Curve | None:
@@ -95,7 +95,7 @@ def _here(subject: Subject) -> tuple[float, float] | None:
         return None
     point = subject.policy.on_curve
     x = point.exit_ratio[-1] if subject.cost is None else point.cost
-    return None if x is None else (x, point.accuracy)
+    return None if x is None else (x, point.value)
 
 
 def _floor(subject: Subject, points: tuple[tuple[ModelPoint, float], ...], curve: Curve | None) -> float:

@@ -136,7 +136,7 @@ def _tiles(subject: Subject, bench: Mapping[str, Any] | None) -> list[Markup]:
 def _policy_tiles(subject: Subject, policy: Policy) -> list[Markup]:
     judged = policy.judged
     tiles = [
-        _tile(subject.measure, percent(judged.accuracy), f"{percent(judged.base_accuracy)} by the base alone"),
+        _tile(subject.measure, percent(judged.value), f"{percent(judged.base_value)} by the base alone"),
         _tile("drop", points(judged.drop), _interval(policy)),
     ]
     if subject.cost is not None and judged.cost is not None and judged.base_cost:

@@ -93,15 +93,20 @@ class Cascade:
         max_drop: float | str | None = None,
         max_cost: float | str | None = None,
         min_accuracy: float | str | None = None,
+        min_metric: float | str | None = None,
     ) -> None:
         """Move to another point of the recorded frontier; nothing is tuned again. BudgetError when none fits.
 
         max_drop      a fraction (0.005) or text (``"0.5%"``); UsageError for a bare number of 0.1 or more
         max_cost      in the cost's unit, or text such as ``"40%"``, of the base's
-        min_accuracy  a fraction (0.95) or text (``"95%"``)
+        min_metric    a fraction (0.95) or text (``"95%"``), the least that the metric may be; or ``min_accuracy``
         """
-        accuracy = given_share(min_accuracy, "min_accuracy")
-        self.artefact = self.artefact.at(max_drop=given_drop(max_drop), max_cost=max_cost, min_accuracy=accuracy)
+        self.artefact = self.artefact.at(
+            max_drop=given_drop(max_drop),
+            max_cost=max_cost,
+            min_metric=given_share(min_metric, "min_metric"),
+            min_accuracy=given_share(min_accuracy, "min_accuracy"),
+        )
 
     def predict(
         self, inputs: Sequence[str | Path] | NDArray[Any] | Dataset, workers: int | None = None

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import UsageError, nearest
@@ -17,19 +16,23 @@ Quality = NDArray[Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """What is measured over samples.
+    """What is measured over samples, from a state per sample.
 
-    name   in documents and on the command line: ``accuracy``, ``micro_f1``
-    says   in prose: "accuracy", "micro F1"
-    kind   ``mean``: of the quality per sample; ``ratio``: *value* of the sum of vectors of counts per sample; ``rank``:
-           *value* of merged states
-    value  for ratios: sums of states (..., S) -> values (...); None for a mean
+    name    in documents and on the command line: ``accuracy``, ``micro_f1``
+    says    in prose: "accuracy", "micro F1"
+    kind    ``mean``: the mean of the task's quality, which is the state; ``ratio``: *value* of the sum of the samples'
+            states; ``rank``: *value* of the states of whoever answers each sample
+    states  (outputs, truth) of N samples -> their states; None for a mean. For a ratio float64 (N, S) that can be added
+            up; for a rank anything with ``take(rows)``
+    value   for a ratio: sums of states, float64 (..., S) -> values in [0, 1], float64 (...). For a rank: (states of
+            each of K models, int64 (N,) which of them answers each sample) -> the value in [0, 1]
     """
 
     name: str
     says: str
     kind: Literal["mean", "ratio", "rank"] = "mean"
-    value: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+    states: Callable[[Any, Any], Any] | None = None
+    value: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,9 @@ def find_task(name: str) -> Task:
     if name not in _TASKS:
         raise UsageError(f"unknown task {name!r}; {nearest(name, _TASKS)}")
     return _TASKS[name]
+
+
+def says_of(metric: str) -> str:
+    """What the metric called *metric* is called in prose; of one that is not known here, its name with spaces."""
+    known = {task.metric.name: task.metric.says for task in _TASKS.values()}
+    return known.get(metric, metric.replace("_", " "))
