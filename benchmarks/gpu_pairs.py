@@ -31,7 +31,7 @@ from pilotfish.runtime import Engine, EngineStage
 from pilotfish.runtime.single import answer_one
 from pilotfish.runtime.spread import Spread
 from pilotfish.runtime.supply import TensorSupply
-from pilotfish.scores import ExitScore
+from pilotfish.scores import SCORES, ExitScore
 
 PAIRS = (  # saver, base, batch sizes of the table's columns
     ("convnextv2_large", "convnextv2_huge", (1,)),
@@ -44,7 +44,7 @@ PAIRS = (  # saver, base, batch sizes of the table's columns
     ("efficientvit_b2", "efficientformerv2_s2", (128, 512)),
 )
 BACKENDS = ("torch", "torch-channels-last", "torch-cuda-graphs")
-NOBODY = InForce(Rule(), (ExitScore("max_prob", "log_odds"),), OperatingPoint((float("inf"),)))
+NOBODY = InForce(Rule(), (ExitScore(SCORES["max_prob"], "log_odds"),), OperatingPoint((float("inf"),)))
 
 
 @dataclass(frozen=True)

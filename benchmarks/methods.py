@@ -24,12 +24,13 @@ from pilotfish.cascade import Budget, Rule, choose
 from pilotfish.errors import PilotfishError
 from pilotfish.plan.certificate import Promise, certify
 from pilotfish.plan.evaluate import evaluate
-from pilotfish.plan.evidence import BASE_FREE, auto_score, evidence
+from pilotfish.plan.evidence import auto_score, evidence
 from pilotfish.plan.methods import METHODS
 from pilotfish.plan.path import measure, threshold_path
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Table
+from pilotfish.scores import SCORES as KINDS
 from pilotfish.scores import FittedScore, can_fit, cross_fit
 
 DROPS = (0.001, 0.005)
@@ -93,12 +94,12 @@ def _all_scores(
     found = evidence(table, saver, base, fit)
     fitted = {}
     for name in SCORES:
-        if name == "auto" or not can_fit(name, found):
+        if name == "auto" or not can_fit(KINDS[name], found):
             continue
-        if name not in known or name not in BASE_FREE:
-            known[name] = cross_fit(name, found)
+        if name not in known or KINDS[name].uses_base:
+            known[name] = cross_fit(KINDS[name], found)
         fitted[name] = known[name]
-    free = {name: one for name, one in known.items() if name in BASE_FREE}
+    free = {name: one for name, one in known.items() if not KINDS[name].uses_base}
     fitted["auto"], _ = auto_score(found, Budget("max_drop", 0.005), known=free)
     return fitted
 

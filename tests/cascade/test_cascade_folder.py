@@ -17,7 +17,7 @@ from pilotfish import tune
 from pilotfish.cascade import Artefact, OperatingPoint, Stage, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.folder import from_document, to_document
 from pilotfish.errors import ArtefactError, PilotfishError
-from pilotfish.scores import ExitScore
+from pilotfish.scores import SCORES, ExitScore
 from support.errors import assert_one_line
 from support.pairs import Pair
 from support.runs import write_pair
@@ -71,7 +71,7 @@ def test_saving_again_replaces(tmp_path: Path, artefact: Artefact) -> None:
 
 
 def test_thresholds_are_shown_as_people_read_them(artefact: Artefact) -> None:
-    score = ExitScore("max_prob", "log_odds")
+    score = ExitScore(SCORES["max_prob"], "log_odds")
     made = dataclasses.replace(artefact, scores=(score,), operating_point=OperatingPoint((math.log(9),)))
     assert made.shown_thresholds == pytest.approx((0.9,))
 

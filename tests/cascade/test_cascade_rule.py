@@ -15,10 +15,10 @@ from pilotfish.cascade import Rule, decide
 from pilotfish.cascade.rule import KINDS, rule_from_json
 from pilotfish.errors import UsageError
 from pilotfish.records import Outputs, from_logits
-from pilotfish.scores import ExitScore, score
+from pilotfish.scores import SCORES, ExitScore, score
 
 STAGES, CLASSES = 4, 3
-MAX_PROB = (ExitScore("max_prob", "log_odds"),) * (STAGES - 1)
+MAX_PROB = (ExitScore(SCORES["max_prob"], "log_odds"),) * (STAGES - 1)
 ROW = st.lists(st.integers(-3, 3).map(float), min_size=CLASSES, max_size=CLASSES) | st.just([math.nan, 0.0, 1.0])
 SAMPLE = st.lists(ROW, min_size=STAGES, max_size=STAGES)  # one row of logits per stage
 
@@ -130,7 +130,7 @@ def test_the_weight_of_an_ensemble_goes_from_the_model_before_to_the_last() -> N
 def test_the_plain_rule_is_the_stages_own_score(name: str) -> None:
     outputs = from_logits(np.random.default_rng(1).normal(size=(50, 6)), top_k=6)
     expected = score(name, outputs)
-    found = decide(Rule(), (ExitScore(name, expected.scale, {}, 6),), 0, [outputs], 2)
+    found = decide(Rule(), (ExitScore(SCORES[name], expected.scale, {}, 6),), 0, [outputs], 2)
     assert (found.values == expected.values).all()
     assert (found.prediction == outputs.prediction).all()
     assert found.scale == expected.scale
@@ -140,7 +140,7 @@ def test_the_plain_rule_is_the_stages_own_score(name: str) -> None:
 def test_a_last_stage_of_bare_classes_answers_everybody() -> None:
     bare = Outputs(np.array([3, 1, 2]))
     for kind in ("score", "patience", "agreement"):
-        found = decide(Rule(kind), (ExitScore("max_prob", "log_odds"),), 1, [bare, bare], 2)  # type: ignore[arg-type]
+        found = decide(Rule(kind), (ExitScore(SCORES["max_prob"], "log_odds"),), 1, [bare, bare], 2)  # type: ignore[arg-type]
         assert found.prediction.tolist() == [3, 1, 2]
         assert not np.isnan(found.values).any()
 

@@ -14,7 +14,7 @@ from pilotfish.models.backends.cuda_graphs import CudaGraphBackend  # noqa: E402
 from pilotfish.records import from_logits  # noqa: E402
 from pilotfish.runtime import Engine, EngineStage  # noqa: E402
 from pilotfish.runtime.supply import TensorSupply  # noqa: E402
-from pilotfish.scores import ExitScore  # noqa: E402
+from pilotfish.scores import SCORES, ExitScore  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 NAME = "timm:test_resnet?weights=random"
@@ -63,7 +63,7 @@ def test_nothing_is_captured_after_warm_up() -> None:
 def test_the_engine_on_the_device() -> None:
     _, graphs = pair()
     rows = inputs(100)
-    in_force = InForce(Rule(), (ExitScore("max_prob", "log_odds"),), OperatingPoint((0.0,)))
+    in_force = InForce(Rule(), (ExitScore(SCORES["max_prob"], "log_odds"),), OperatingPoint((0.0,)))
     forced = np.random.default_rng(0).integers(0, 2, 100)
     stages = [EngineStage("saver", graphs, 16, lanes=2), EngineStage("base", graphs, 16, lanes=2)]
     found = Engine(stages, in_force, forced).run(TensorSupply([rows, rows]))

@@ -11,7 +11,7 @@ from pilotfish.errors import PilotfishError
 from pilotfish.plan import METHODS, analyse, find_chains, rank_pool, rank_savers, tune
 from pilotfish.records import Outputs, Records, RecordsMeta, Run, from_logits
 from pilotfish.records.records import string_ids
-from pilotfish.scores import FITTED, SCORES
+from pilotfish.scores import SCORES
 
 CLASSES = 3
 KINDS = [
@@ -66,7 +66,7 @@ def test_nothing_but_our_errors(kind: str, n: int, tmp_path: Path) -> None:
             for i, m in enumerate(METHODS)
             for s, g, b in (*(("ac", None, b) for b in budgets), ("abc", 0.9, budgets[i % 3]))
         ),
-        *(lambda s=s: tune(run, "abc", score=s, max_drop=0.05).to_json() for s in (*SCORES, *FITTED, "auto")),  # type: ignore[misc]
+        *(lambda s=s: tune(run, "abc", score=s, max_drop=0.05).to_json() for s in (*SCORES, "auto")),  # type: ignore[misc]
         *(lambda s=s: rank_savers(run, "c", score=s).to_json() for s in ("entropy", "learned", "auto")),  # type: ignore[misc]
         lambda: rank_savers(run, "c", guarantee=0.9, max_drop=0.2).to_json(),
         lambda: find_chains(run, "c", max_drop=0.05, max_stages=4).to_json(),

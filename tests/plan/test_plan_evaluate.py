@@ -16,7 +16,7 @@ from pilotfish.plan.evaluate import evaluate, route
 from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.trace import make_trace
 from pilotfish.records import align
-from pilotfish.scores import ExitScore, Scored
+from pilotfish.scores import SCORES, ExitScore, Scored
 from support.runs import records
 
 SCORE = st.sampled_from([0.0, 0.5, 1.0, -math.inf, math.nan]) | st.floats(-5, 5)
@@ -42,7 +42,7 @@ def test_routing_and_performance_are_a_loop_over_samples(data: st.DataObject) ->
     base_right = sum(a == b for a, b in zip(answers[-1], label, strict=True))
     spent = sum(10**stage for j in answered_by for stage in range(j + 1))
     given_scores = [Scored(np.array(s), "identity") for s in scores]
-    plain = tuple(ExitScore("max_prob", "identity") for _ in scores)
+    plain = tuple(ExitScore(SCORES["max_prob"], "identity") for _ in scores)
     trace = make_trace(table, names, Rule(), plain, given_scores, "macs")
     found = evaluate(trace, tuple((t,) for t in thresholds))
     assert found.n == n
@@ -60,7 +60,7 @@ def test_a_stage_without_the_cost_makes_the_cost_unknown() -> None:
     models = [records("s", costs={"macs": 1.0}), records("b", costs={"ms": 1.0})]
     scored = [Scored(np.zeros(3), "identity")]
     table = align(models[:1], models[1])
-    trace = make_trace(table, ["s", "b"], Rule(), (ExitScore("max_prob", "identity"),), scored, "macs")
+    trace = make_trace(table, ["s", "b"], Rule(), (ExitScore(SCORES["max_prob"], "identity"),), scored, "macs")
     found = evaluate(trace, ((0.0,),))
     assert found.cost is None
     assert found.base_cost is None

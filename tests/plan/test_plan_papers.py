@@ -22,7 +22,7 @@ from pilotfish.plan.path import measure, threshold_path
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
 from pilotfish.records import align
-from pilotfish.scores import ExitScore, Scored
+from pilotfish.scores import SCORES, ExitScore, Scored
 from support.runs import records
 
 N = 20_000
@@ -73,7 +73,7 @@ def rebuilt(cell: Cell) -> tuple[float, float, float]:
         records("B", np.zeros(N, int), label=np.zeros(N, int), costs={"macs": base}),
     ]
     table = align(models[:1], models[1])
-    plain = (ExitScore("max_prob", "identity"),)
+    plain = (ExitScore(SCORES["max_prob"], "identity"),)
     trace = make_trace(table, ("S", "B"), Rule(), plain, [Scored(score, "identity")], "macs")
     path = sweep(score, saver_right, base_right)
     point = path.last_feasible()

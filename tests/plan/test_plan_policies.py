@@ -21,7 +21,7 @@ from pilotfish.plan.methods.pcee import exit_sets, pcee_path
 from pilotfish.plan.path import count, measure, route, threshold_path
 from pilotfish.plan.trace import Trace
 from pilotfish.records import Outputs, from_probabilities
-from pilotfish.scores import ExitScore
+from pilotfish.scores import SCORES, ExitScore
 from pilotfish.scores.mixture import mix
 from support.pairs import pairs
 
@@ -266,7 +266,7 @@ def probabilities(seed: int, n: int = 50, classes: int = 6) -> np.ndarray:
 def test_the_ensemble_is_little_bigs_equation_8(weight: float) -> None:
     little, big = probabilities(0), probabilities(1)
     outputs = [from_probabilities(p, top_k=6) for p in (little, big)]
-    scores = (ExitScore("max_prob", "log_odds"),)
+    scores = (ExitScore(SCORES["max_prob"], "log_odds"),)
     found = decide(Rule("ensemble", weight), scores, 1, outputs, 2)
     assert found.prediction.tolist() == ((1 - weight) * little + weight * big).argmax(axis=1).tolist()
     first = decide(Rule("ensemble", weight), scores, 0, outputs[:1], 2)
@@ -276,7 +276,7 @@ def test_the_ensemble_is_little_bigs_equation_8(weight: float) -> None:
 def test_the_average_is_of_all_so_far() -> None:
     all_p = [probabilities(k) for k in range(3)]
     outputs = [from_probabilities(p, top_k=6) for p in all_p]
-    scores = (ExitScore("max_prob", "log_odds"),) * 2
+    scores = (ExitScore(SCORES["max_prob"], "log_odds"),) * 2
     for k in range(3):
         found = decide(Rule("average"), scores, k, outputs[: k + 1], 3)
         mean = np.mean(all_p[: k + 1], axis=0)

@@ -15,7 +15,7 @@ from pilotfish.cascade import InForce, OperatingPoint, Rule
 from pilotfish.runtime import Answers, Engine, EngineStage
 from pilotfish.runtime.single import answer_one
 from pilotfish.runtime.supply import TensorSupply
-from pilotfish.scores import ExitScore
+from pilotfish.scores import SCORES, ExitScore
 
 torch = pytest.importorskip("torch")
 
@@ -59,7 +59,7 @@ def stages_of(parts: list[Part], sizes: list[int], lanes: int = 1) -> list[Engin
 
 
 def in_force(thresholds: list[float]) -> InForce:
-    scores = tuple(ExitScore("max_prob", "log_odds") for _ in thresholds)
+    scores = tuple(ExitScore(SCORES["max_prob"], "log_odds") for _ in thresholds)
     return InForce(Rule(), scores, OperatingPoint(tuple(thresholds)))
 
 

@@ -25,7 +25,8 @@ from pilotfish.errors import ModelError, PilotfishError, UsageError  # noqa: E40
 from pilotfish.models import Preprocessing  # noqa: E402
 from pilotfish.records import Outputs, from_logits  # noqa: E402
 from pilotfish.runtime.export.nodes import Nodes  # noqa: E402
-from pilotfish.runtime.export.score_nodes import SCORES, leaves, reduce_logits, score_value, shown  # noqa: E402
+from pilotfish.runtime.export.score_nodes import NODES, leaves, reduce_logits, score_value, shown  # noqa: E402
+from pilotfish.scores import SCORES as KINDS  # noqa: E402
 from pilotfish.scores import ExitScore, compute, plain_score, to_shown  # noqa: E402
 from support.process import command  # noqa: E402
 
@@ -245,7 +246,7 @@ def test_scores_of_the_graph_are_those_of_the_records(logits: np.ndarray) -> Non
     outputs = from_logits(logits, top_k=10)
     usable = ~np.isnan(outputs.log_odds)
     assume((np.abs(outputs.log_sum_exp) > 1e-4).any())  # else they pass for probabilities, which have no energy
-    scores = [_score(name, outputs) for name in SCORES]
+    scores = [_score(name, outputs) for name in NODES]
 
     def write(n: Nodes, z: str) -> list[str]:
         said = reduce_logits(n, z)
@@ -265,10 +266,10 @@ def test_scores_of_the_graph_are_those_of_the_records(logits: np.ndarray) -> Non
 
 def _score(name: str, outputs: Outputs) -> ExitScore:
     if name == "temperature":
-        return ExitScore(name, "log_odds", {"temperature": np.array([1.7])}, 10)
+        return ExitScore(KINDS[name], "log_odds", {"temperature": np.array([1.7])}, 10)
     if name == "energy":
-        return ExitScore(name, "identity")
-    return plain_score(name, outputs)
+        return ExitScore(KINDS[name], "identity")
+    return plain_score(KINDS[name], outputs)
 
 
 @given(

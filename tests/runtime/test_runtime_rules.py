@@ -18,7 +18,7 @@ from pilotfish.records import Records, RecordsMeta, Run, from_logits, read_table
 from pilotfish.records.records import string_ids
 from pilotfish.runtime import Answers, Engine
 from pilotfish.runtime.supply import DecodingSupply, TensorSupply
-from pilotfish.scores import ExitScore
+from pilotfish.scores import SCORES, ExitScore
 from support.engine import stages_of
 
 N, CLASSES, NAMES = 300, 6, ("a", "b", "c")
@@ -88,15 +88,16 @@ def test_a_sample_whose_outputs_are_not_finite_goes_on_alone(run: Run, logits: l
 
 
 TENSOR = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
+MAX_PROB = (ExitScore(SCORES["max_prob"], "log_odds"),)
 RULES = {
-    "sweep": InForce(Rule(), (ExitScore("margin", "margin", {}, CLASSES),) * 2, OperatingPoint((0.8, 0.6))),
-    "ensemble": InForce(Rule("ensemble", 0.4), (ExitScore("max_prob", "log_odds"),) * 2, OperatingPoint((0.8, 1.2))),
-    "average": InForce(Rule("average"), (ExitScore("max_prob", "log_odds"),) * 2, OperatingPoint((0.8, 0.5))),
+    "sweep": InForce(Rule(), (ExitScore(SCORES["margin"], "margin", {}, CLASSES),) * 2, OperatingPoint((0.8, 0.6))),
+    "ensemble": InForce(Rule("ensemble", 0.4), MAX_PROB * 2, OperatingPoint((0.8, 1.2))),
+    "average": InForce(Rule("average"), MAX_PROB * 2, OperatingPoint((0.8, 0.5))),
     "agreement": InForce(Rule("agreement"), (), OperatingPoint((np.inf, 1.0))),
     "patience": InForce(Rule("patience"), (), OperatingPoint((1.0, 1.0))),
     "intervals": InForce(
         Rule(),
-        (ExitScore("max_prob", "log_odds"),) * 2,
+        MAX_PROB * 2,
         OperatingPoint((0.2, 0.3), None, ((0.2, 0.5, 1.0), (0.3, 2.0))),
     ),
 }

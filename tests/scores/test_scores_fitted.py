@@ -12,12 +12,12 @@ from pilotfish.errors import RecordsError
 from pilotfish.plan.evidence import auto_score
 from pilotfish.records import Outputs, Records, RecordsMeta, Run, from_logits, from_probabilities
 from pilotfish.records.records import string_ids
-from pilotfish.scores import FITTED, Evidence, can_fit, compute, cross_fit, dirichlet, fit_score, score
-from pilotfish.scores.deferral import RIDGE
-from pilotfish.scores.features import features
+from pilotfish.scores import SCORES, Evidence, calibrated, can_fit, compute, cross_fit, fit_score, score
+from pilotfish.scores.learned import RIDGE, features
 from pilotfish.scores.linear import Design, fit_linear, predict_linear
 
 CLASSES = 6
+FITTED = sorted(name for name, kind in SCORES.items() if kind.fit is not None)
 
 
 def world(seed: int, n: int = 1500, liar: int | None = 2, heat: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -46,10 +46,10 @@ def exits(values: np.ndarray, saver: np.ndarray, base: np.ndarray, drop: float =
     return (kept[-1] + 1) / len(values) if len(kept) else 0.0
 
 
-@pytest.mark.parametrize("name", sorted(set(FITTED) - {"temperature"}))
+@pytest.mark.parametrize("name", sorted({*FITTED} - {"temperature"}))
 def test_a_class_that_lies_is_found_out(name: str) -> None:
     found, new = evidence_of(*world(0)), evidence_of(*world(1), seed=10)
-    values = compute(fit_score(name, found), new.outputs).values
+    values = compute(fit_score(SCORES[name], found), new.outputs).values
     plain = score("max_prob", new.outputs).values
     lead = exits(values, new.right, new.base_right) - exits(plain, new.right, new.base_right)
     assert lead > 0.02
@@ -57,7 +57,7 @@ def test_a_class_that_lies_is_found_out(name: str) -> None:
 
 def test_temperature_is_where_the_likelihood_is_largest() -> None:
     z, label = world(3, liar=None, heat=3.0)
-    fitted = float(fit_score("temperature", evidence_of(z, label)).parameters["temperature"][0])
+    fitted = float(fit_score(SCORES["temperature"], evidence_of(z, label)).parameters["temperature"][0])
 
     def nll(t: float) -> float:
         scaled = z.astype(np.float64) / t
@@ -87,7 +87,7 @@ def test_the_solver_is_ridge_logistic_regression() -> None:
 def test_learned_right_is_ridge_logistic_regression_on_its_features() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     found = evidence_of(*world(11, n=500))
-    ours = compute(fit_score("learned_right", found), found.outputs).values
+    ours = compute(fit_score(SCORES["learned_right"], found), found.outputs).values
     dense, groups = features(found.outputs)
     std = dense.std(axis=0)
     z = (dense - dense.mean(axis=0)) / np.where(std > 1e-12, std, 1.0)
@@ -101,10 +101,10 @@ def test_dirichlet_is_the_optimum_of_its_penalised_likelihood() -> None:
     optimize = pytest.importorskip("scipy.optimize")
     z, label = world(12, n=600)
     found = evidence_of(z, label)
-    fitted = fit_score("dirichlet", found).parameters
+    fitted = fit_score(SCORES["dirichlet"], found).parameters
     logits = z.astype(np.float64)
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    assert log_p.min() > dirichlet.FLOOR
+    assert log_p.min() > calibrated.FLOOR
 
     def objective(matrix: np.ndarray, bias: np.ndarray) -> float:
         u = log_p @ matrix + bias
@@ -112,7 +112,7 @@ def test_dirichlet_is_the_optimum_of_its_penalised_likelihood() -> None:
         nll = -float(log_q[np.arange(len(label)), label].sum())
         free = np.trace(matrix) / CLASSES  # the best multiple of the identity is not penalised
         off = matrix - free * np.eye(CLASSES)
-        return nll + dirichlet.RIDGE / 2 * float((off**2).sum()) + dirichlet.RIDGE_BIAS / 2 * float(bias @ bias)
+        return nll + calibrated.RIDGE / 2 * float((off**2).sum()) + calibrated.RIDGE_BIAS / 2 * float(bias @ bias)
 
     def of(theta: np.ndarray) -> float:
         return objective(theta[:-CLASSES].reshape(CLASSES, CLASSES), theta[-CLASSES:])
@@ -124,33 +124,33 @@ def test_dirichlet_is_the_optimum_of_its_penalised_likelihood() -> None:
     assert best == pytest.approx(direct.fun, rel=1e-5)
     expected = log_p @ direct.x[:-CLASSES].reshape(CLASSES, CLASSES) + direct.x[-CLASSES:]
     q = np.exp(expected - np.logaddexp.reduce(expected, axis=1)[:, None])
-    chance = 1 / (1 + np.exp(-compute(fit_score("dirichlet", found), found.outputs).values))
+    chance = 1 / (1 + np.exp(-compute(fit_score(SCORES["dirichlet"], found), found.outputs).values))
     assert chance == pytest.approx(q[np.arange(len(label)), found.outputs.prediction], abs=3e-3)
 
 
 def test_per_class_gives_the_class_that_lies_a_higher_threshold() -> None:
     found = evidence_of(*world(13, n=3000), base_skill=1.0)
-    fitted = fit_score("per_class", found)
+    fitted = fit_score(SCORES["per_class"], found)
     assert fitted.parameters["offsets0"][:CLASSES].argmin() == 2
     assert fitted.parameters["weights"][0] > 0
     # where the base is no better there is nothing to learn: all classes are alike
     z, label = world(14, n=3000, liar=None)
-    offsets = fit_score("per_class", evidence_of(z, label, base_skill=1.0)).parameters["offsets0"][:CLASSES]
+    offsets = fit_score(SCORES["per_class"], evidence_of(z, label, base_skill=1.0)).parameters["offsets0"][:CLASSES]
     assert np.ptp(offsets) < 1.0
 
 
-@pytest.mark.parametrize("name", sorted(FITTED))
+@pytest.mark.parametrize("name", FITTED)
 def test_no_sample_is_scored_by_a_model_that_saw_its_label(name: str) -> None:
     z, label = world(4, n=400)
-    before = cross_fit(name, evidence_of(z, label)).scored.values
+    before = cross_fit(SCORES[name], evidence_of(z, label)).scored.values
     changed = label.copy()
     changed[7] = (changed[7] + 1) % CLASSES
-    after = cross_fit(name, evidence_of(z, changed)).scored.values
+    after = cross_fit(SCORES[name], evidence_of(z, changed)).scored.values
     assert after[7] == before[7]
     assert (after != before).sum() > 100  # others' models did see it
 
 
-@pytest.mark.parametrize("name", sorted(FITTED))
+@pytest.mark.parametrize("name", FITTED)
 def test_the_score_of_records_is_the_score_when_running(name: str, tmp_path: Path) -> None:
     """Fitted on records read back from Parquet, computed on fresh logits reduced as the engine reduces them."""
     z, label = world(5, n=300)
@@ -159,7 +159,9 @@ def test_the_score_of_records_is_the_score_when_running(name: str, tmp_path: Pat
     Run(tmp_path).write(Records(string_ids(np.arange(300)), label, outputs, meta))
     kept = Run(tmp_path).read("m").outputs
     base_right = np.ones(300, bool)
-    found = fit_score(name, Evidence(kept, label, kept.prediction == label, base_right, base_right * 1.0, CLASSES))
+    found = fit_score(
+        SCORES[name], Evidence(kept, label, kept.prediction == label, base_right, base_right * 1.0, CLASSES)
+    )
     running = compute(found, from_logits(z, top_k=found.top_k)).values
     assert (running == compute(found, kept).values).all()
 
@@ -172,9 +174,9 @@ def test_a_bare_confidence_will_do(name: str) -> None:
     outputs = Outputs(answer.astype(np.int64), confidence=confidence)
     base = np.ones(600, bool)
     found = Evidence(outputs, np.where(right, answer, 3 + 0 * answer), right, base, base * 1.0, 4)
-    values = compute(fit_score(name, found), outputs).values
+    values = compute(fit_score(SCORES[name], found), outputs).values
     assert values[answer == 1].mean() < values[answer != 1].mean()
-    assert not can_fit("dirichlet", found)
+    assert not can_fit(SCORES["dirichlet"], found)
 
 
 def test_energy_is_no_score_of_imported_probabilities() -> None:
@@ -182,9 +184,9 @@ def test_energy_is_no_score_of_imported_probabilities() -> None:
     outputs = from_probabilities(p, top_k=CLASSES)
     ones = np.ones(80, bool)
     found = Evidence(outputs, outputs.prediction, ones, ones, ones * 1.0, CLASSES)
-    assert not can_fit("energy", found)
+    assert not can_fit(SCORES["energy"], found)
     with pytest.raises(RecordsError, match="energy needs the log-sum-exp of logits"):
-        cross_fit("energy", found)
+        cross_fit(SCORES["energy"], found)
 
 
 @pytest.mark.parametrize("name", ["temperature", "dirichlet"])
@@ -192,16 +194,16 @@ def test_what_needs_probabilities_says_so(name: str) -> None:
     outputs = Outputs(np.zeros(80, np.int64), confidence=np.linspace(0, 1, 80))
     ones = np.ones(80, bool)
     found = Evidence(outputs, outputs.prediction, ones, ones, ones * 1.0, 3)
-    assert not can_fit(name, found)
+    assert not can_fit(SCORES[name], found)
     with pytest.raises(RecordsError, match=rf"{name} needs (log-)?(probabilities|logits)"):
-        fit_score(name, found)
+        fit_score(SCORES[name], found)
 
 
-@pytest.mark.parametrize("name", sorted(FITTED))
+@pytest.mark.parametrize("name", FITTED)
 def test_nothing_reaches_a_threshold_of_infinity(name: str) -> None:
     """Certain, masked and broken outputs after a fit on usual ones; a temperature below 1 only makes them larger."""
     z, label = world(15, n=400, liar=None, heat=0.3)
-    fitted = fit_score(name, evidence_of(z, label))
+    fitted = fit_score(SCORES[name], evidence_of(z, label))
     odd = np.zeros((5, CLASSES), np.float32)
     odd[0, 1:], odd[1, 0], odd[2, 0], odd[3, 1], odd[4] = -np.inf, 3e38, 800.0, np.nan, -np.inf
     values = compute(fitted, from_logits(odd, top_k=CLASSES)).values
@@ -218,7 +220,7 @@ def test_records_may_hold_more_classes_or_fewer_than_the_engine_keeps(name: str,
     z[np.arange(300), label] += 2
     kept = from_logits(z, top_k=top_k)
     ones = np.ones(300, bool)
-    fitted = fit_score(name, Evidence(kept, label, kept.prediction == label, ones, ones * 1.0, 25))
+    fitted = fit_score(SCORES[name], Evidence(kept, label, kept.prediction == label, ones, ones * 1.0, 25))
     assert fitted.top_k == min(top_k, 10)
     running = compute(fitted, from_logits(z, top_k=fitted.top_k)).values
     assert (running == compute(fitted, kept).values).all()
@@ -227,7 +229,7 @@ def test_records_may_hold_more_classes_or_fewer_than_the_engine_keeps(name: str,
 def test_too_few_samples_are_refused() -> None:
     z, label = world(7, n=30)
     with pytest.raises(RecordsError, match="30 samples are too few to fit the score learned"):
-        fit_score("learned", evidence_of(z, label))
+        fit_score(SCORES["learned"], evidence_of(z, label))
 
 
 def test_auto_takes_a_better_score_and_names_it() -> None:
@@ -261,6 +263,6 @@ def test_records_of_more_classes_than_the_engine_keeps_score_as_it_does(name: st
     z[np.arange(400), label] += 2
     kept = from_logits(z, top_k=15)
     base = np.ones(400, bool)
-    found = fit_score(name, Evidence(kept, label, kept.prediction == label, base, base * 1.0, 15))
+    found = fit_score(SCORES[name], Evidence(kept, label, kept.prediction == label, base, base * 1.0, 15))
     running = compute(found, from_logits(z, top_k=found.top_k)).values
     assert (running == compute(found, kept).values).all()

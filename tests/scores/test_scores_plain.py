@@ -13,7 +13,18 @@ from hypothesis.extra.numpy import arrays
 
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.records import Outputs, from_logits, from_probabilities
-from pilotfish.scores import SCALES, ExitScore, Scale, check_name, compute, from_shown, plain_score, score, to_shown
+from pilotfish.scores import (
+    SCALES,
+    SCORES,
+    ExitScore,
+    Scale,
+    check_name,
+    compute,
+    from_shown,
+    plain_score,
+    score,
+    to_shown,
+)
 
 LOGITS = arrays(np.float64, (5, 4), elements=st.floats(-30, 30).map(lambda x: round(x, 3)))
 
@@ -176,7 +187,7 @@ def test_what_cannot_be_had_says_what_is_there() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_stored_confidence_of_infinity_stays_below_a_threshold_of_infinity(bad: float) -> None:
     outputs = Outputs(np.zeros(2, np.int64), confidence=np.array([bad, 0.5]))
-    found = compute(plain_score("max_prob", outputs), outputs)
+    found = compute(plain_score(SCORES["max_prob"], outputs), outputs)
     assert (found.values >= math.inf).tolist() == [False, False]
     assert found.values[1] == 0.5
 
@@ -184,6 +195,8 @@ def test_a_stored_confidence_of_infinity_stays_below_a_threshold_of_infinity(bad
 def test_a_score_of_data_is_the_score_by_name() -> None:
     outputs = from_logits(np.random.default_rng(3).normal(size=(20, 12)), top_k=10)
     for name in ("max_prob", "margin", "entropy", "energy"):
-        found = plain_score(name, outputs)
-        assert found == ExitScore(name, score(name, outputs).scale, {}, 10 if name in ("margin", "entropy") else 1)
+        found = plain_score(SCORES[name], outputs)
+        assert found == ExitScore(
+            SCORES[name], score(name, outputs).scale, {}, 10 if name in ("margin", "entropy") else 1
+        )
         assert (compute(found, outputs).values == score(name, outputs).values).all()

@@ -10,7 +10,7 @@ import numpy as np
 from pilotfish.cascade import InForce, OperatingPoint, Rule
 from pilotfish.records import from_logits
 from pilotfish.runtime import EngineStage
-from pilotfish.scores import ExitScore, score, to_shown
+from pilotfish.scores import SCORES, ExitScore, score, to_shown
 
 
 @dataclass
@@ -42,7 +42,7 @@ def stages_of(logits: Sequence[np.ndarray], sizes: Sequence[int]) -> list[Engine
 
 def by_max_prob(thresholds: Sequence[float]) -> InForce:
     """Exit iff the log-odds of the largest probability are at least the threshold."""
-    scores = tuple(ExitScore("max_prob", "log_odds") for _ in thresholds)
+    scores = tuple(ExitScore(SCORES["max_prob"], "log_odds") for _ in thresholds)
     return InForce(Rule(), scores, OperatingPoint(tuple(thresholds)))
 
 

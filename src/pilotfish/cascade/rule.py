@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import UsageError
 from pilotfish.records import Outputs
-from pilotfish.scores import ExitScore, Scale, Scored, compute, plain_score, to_shown
-from pilotfish.scores.confidence import TOP_K
+from pilotfish.scores import SCORES, ExitScore, Scale, Scored, compute, plain_score, to_shown
 from pilotfish.scores.mixture import mix
+from pilotfish.scores.outputs import TOP_K
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -118,7 +118,7 @@ def last_score(outputs: Outputs) -> Scored:
     """What the last stage shows as its confidence; it answers whatever it is, unless its outputs are not finite."""
     if outputs.log_odds is None and outputs.confidence is None:
         return Scored(np.zeros(len(outputs)), "identity")
-    return compute(plain_score("max_prob", outputs), outputs)
+    return compute(plain_score(SCORES["max_prob"], outputs), outputs)
 
 
 def _streak(predictions: Sequence[I64]) -> F64:

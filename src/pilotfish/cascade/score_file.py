@@ -10,8 +10,8 @@ import numpy as np
 from pilotfish.errors import ArtefactError
 from pilotfish.files import atomic_path
 from pilotfish.records import from_logits
-from pilotfish.scores import FITTED, SCALES, SCORES, ExitScore, compute
-from pilotfish.scores.confidence import TOP_K
+from pilotfish.scores import SCALES, SCORES, ExitScore, ScoreKind, compute
+from pilotfish.scores.outputs import TOP_K
 
 FILE_NAME = "scores.safetensors"
 MAX_BYTES = 256 * 2**20
@@ -41,11 +41,11 @@ def read_scores(document: Any, folder: Path | None, where: str) -> tuple[ExitSco
     entries = [_entry(one, where) for one in document]
     arrays = _arrays(folder, where) if any(parameters for _, _, parameters, _ in entries) else {}
     scores = []
-    for k, (name, scale, parameters, top_k) in enumerate(entries):
+    for k, (kind, scale, parameters, top_k) in enumerate(entries):
         missing = [key for key in parameters if f"{k}.{key}" not in arrays]
         if missing:
             raise ArtefactError(f"{where}: {FILE_NAME} has no {missing[0]!r} of stage {k}; tune again")
-        scores.append(ExitScore(name, scale, {key: arrays[f"{k}.{key}"] for key in parameters}, top_k))
+        scores.append(ExitScore(kind, scale, {key: arrays[f"{k}.{key}"] for key in parameters}, top_k))
         _try(scores[k], k, where)
     return tuple(scores)
 
@@ -65,18 +65,19 @@ def _try(score: ExitScore, k: int, where: str) -> None:
         raise ArtefactError(f"{where}: the parameters of score {score.name} of stage {k} give no scores; tune again")
 
 
-def _entry(document: Any, where: str) -> tuple[str, Any, list[str], int]:
+def _entry(document: Any, where: str) -> tuple[ScoreKind, Any, list[str], int]:
     name, scale, parameters = document["name"], document["scale"], document["parameters"]
-    if name not in SCORES and name not in FITTED:
+    kind = SCORES.get(name) if isinstance(name, str) else None
+    if kind is None:
         raise ArtefactError(f"{where}: unknown score {str(name)[:60]!r}; was it written by a newer Pilotfish?")
     if scale not in SCALES:
         raise ArtefactError(f"{where}: unknown scale {str(scale)[:60]!r}; expected one of {', '.join(SCALES)}")
-    if not isinstance(parameters, list) or (name in FITTED) != bool(parameters):
+    if not isinstance(parameters, list) or (kind.fit is not None) != bool(parameters):
         raise ArtefactError(f"{where}: the parameters of score {name} are damaged; tune again")
     top_k = document.get("top_k", 1)
     if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= TOP_K:
         raise ArtefactError(f"{where}: top_k of score {name} is {str(top_k)[:60]!r}; expected 1 to {TOP_K}")
-    return name, scale, [str(key) for key in parameters], top_k
+    return kind, scale, [str(key) for key in parameters], top_k
 
 
 def _arrays(folder: Path | None, where: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pilotfish.cascade import Budget
 from pilotfish.plan.sweep import sorted_groups
 from pilotfish.records import Table
 from pilotfish.scores import (
+    SCORES,
     Evidence,
     ExitScore,
     FittedScore,
@@ -19,15 +20,13 @@ from pilotfish.scores import (
     can_fit,
     check_name,
     cross_fit,
-    join,
+    find_score,
     plain_score,
     truth_probability,
 )
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
-CANDIDATES = ("margin", "entropy", "temperature", "per_class", "learned_right", "learned_gain", "dirichlet", "learned")
-BASE_FREE = frozenset({"margin", "entropy", "temperature", "learned_right", "dirichlet", "learned"})  # fit no base
 RESAMPLES = 40
 CERTAIN = 1.0  # standard errors by which a score must beat max_prob to be taken for it
 USUAL_DROP = 0.005
@@ -63,14 +62,15 @@ def stage_scores(
             fitted, choice = auto_score(evidence(table, stage, stages[-1], rows), budget, seed)
             choices.append(choice)
         else:
-            fitted = cross_fit(name, evidence(table, stage, stages[-1], rows), seed)
+            fitted = cross_fit(SCORES[name], evidence(table, stage, stages[-1], rows), seed)
         found.append(fitted)
     return StageScores(tuple(f.score for f in found), tuple(f.scored for f in found), tuple(choices))
 
 
 def plain_stage_scores(table: Table, stages: Sequence[str], name: str) -> tuple[ExitScore, ...]:
     """Unfitted scores of every stage but the last."""
-    return tuple(plain_score(name, table.outputs[stage]) for stage in stages[:-1])
+    kind = find_score(name)
+    return tuple(plain_score(kind, table.outputs[stage]) for stage in stages[:-1])
 
 
 def evidence(table: Table, saver: str, base: str, rows: Rows) -> Evidence:
@@ -97,10 +97,10 @@ def auto_score(
     Exit ratios are averaged over half, once and twice the drop: less noisy than at one. A score replaces max_prob
     only where its advantage exceeds one standard error over resamples of the samples.
 
-    known  scores of BASE_FREE that were cross-fitted on these very samples for another base
+    known  scores without ``uses_base`` that were cross-fitted on these very samples for another base
     """
     drop = budget.value if budget is not None and budget.kind == "max_drop" else USUAL_DROP
-    plain = cross_fit("max_prob", found, seed)
+    plain = cross_fit(SCORES["max_prob"], found, seed)
     change = found.right.astype(np.int64) - found.base_right.astype(np.int64)
     draws = _resamples(len(found), found.groups, np.random.default_rng([seed, 2]))
     weights = np.concatenate([np.ones((1, len(found)), np.int64), draws])  # the samples themselves, then resamples
@@ -108,13 +108,11 @@ def auto_score(
     reference = _exits(plain.scored.values, change, weights, drop)
     advantage: dict[str, tuple[float, float]] = {}
     tried = dict(known or {})
-    for name in CANDIDATES:
-        if not can_fit(name, found):
+    for name, kind in SCORES.items():
+        if not kind.candidate or not can_fit(kind, found):
             continue
-        parts = [tried[part] for part in ("learned_right", "dirichlet") if part in tried]
         if name not in tried:
-            joined = name == "learned" and len(parts) == 2
-            tried[name] = join(*parts) if joined else cross_fit(name, found, seed)
+            tried[name] = cross_fit(kind, found, seed, tried)
         one = tried[name]
         difference = _exits(one.scored.values, change, weights, drop) - reference
         lead, error = float(difference[0]), float(difference[1:].std())

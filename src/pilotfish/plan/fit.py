@@ -12,8 +12,7 @@ from pilotfish.plan.job import Job
 from pilotfish.plan.methods import WEIGHTS, EnsembleOptions
 from pilotfish.plan.path import PolicyPath, measure
 from pilotfish.plan.trace import Trace
-from pilotfish.scores.confidence import TOP_K
-from pilotfish.scores.top import available
+from pilotfish.scores.outputs import TOP_K, available
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pilotfish.report.from_cascade import (
     tuned_on,
 )
 from pilotfish.report.subject import ModelFacts, ModelPoint, Pair, Policy, Subject
-from pilotfish.scores import FITTED, ExitScore, compute, needs_fit, plain_score, score, to_shown
+from pilotfish.scores import ExitScore, compute, find_score, needs_fit, plain_score, score, to_shown
 
 ANSWERS_ONLY = ("id", "label", "prediction", "content", "group")
 
@@ -116,9 +116,10 @@ def _scores(
 ) -> tuple[Rule, tuple[ExitScore, ...]]:
     """How the stages decide: as the cascade says, or by the plain score *name*."""
     if artefact is None:
-        return Rule(), tuple(plain_score(name, table.outputs[stage]) for stage in stages[:-1])
+        kind = find_score(name)
+        return Rule(), tuple(plain_score(kind, table.outputs[stage]) for stage in stages[:-1])
     for stage, one in zip(stages, artefact.scores, strict=False):
-        here = one.scale if one.name in FITTED else plain_score(one.name, table.outputs[stage]).scale
+        here = one.kind.scale_of(table.outputs[stage])
         if here != one.scale:
             raise UsageError(
                 f"the cascade's thresholds are in the unit {one.scale}, the records of {stage} give {here}; "

@@ -1,28 +1,37 @@
 """Scores: plain functions of a model's outputs that say how safe it is to exit."""
 
-from pilotfish.scores.confidence import SCORES, Scored, can_score, score
-from pilotfish.scores.evidence import Evidence, truth_probability
-from pilotfish.scores.exit_score import FITTED, ExitScore, check_name, compute, plain_score
-from pilotfish.scores.fit import FittedScore, can_fit, cross_fit, fit_score, join, needs_fit
-from pilotfish.scores.scale import SCALES, Scale, from_shown, to_shown
+from pilotfish.scores.confidence import can_score
+from pilotfish.scores.fit import Evidence, FittedScore, can_fit, cross_fit, fit_score, truth_probability
+from pilotfish.scores.score_kind import (
+    SCALES,
+    ExitScore,
+    Scale,
+    Scored,
+    ScoreKind,
+    compute,
+    from_shown,
+    plain_score,
+    to_shown,
+)
+from pilotfish.scores.scores import SCORES, check_name, find_score, needs_fit, score
 
 __all__ = [
-    "FITTED",
     "SCALES",
     "SCORES",
     "Evidence",
     "ExitScore",
     "FittedScore",
     "Scale",
+    "ScoreKind",
     "Scored",
     "can_fit",
     "can_score",
     "check_name",
     "compute",
     "cross_fit",
+    "find_score",
     "fit_score",
     "from_shown",
-    "join",
     "needs_fit",
     "plain_score",
     "score",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.scores.scale import Scale, from_shown, to_shown
+from pilotfish.scores.score_kind import Scale, from_shown, to_shown
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

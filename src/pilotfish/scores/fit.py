@@ -2,32 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
-from pilotfish.scores import blend, deferral, dirichlet, per_class, temperature
-from pilotfish.scores.confidence import Scored
-from pilotfish.scores.evidence import Evidence
-from pilotfish.scores.exit_score import FITTED, ExitScore, classes_needed, compute, fitted_scale, plain_score
-from pilotfish.scores.top import has_top
+from pilotfish.scores.outputs import I64, Mask, Outputs
+from pilotfish.scores.score_kind import ExitScore, Scored, ScoreKind, compute, plain_score
 
 F64 = NDArray[np.float64]
 FOLDS = 5
 FEWEST = 50  # samples below which nothing is fitted
 
-FITS: dict[str, Callable[[Evidence], dict[str, F64]]] = {
-    "temperature": temperature.fit,
-    "per_class": per_class.fit,
-    "learned_right": deferral.fit_right,
-    "learned_gain": deferral.fit_gain,
-    "learned_base_gain": deferral.fit_base_gain,
-    "dirichlet": dirichlet.fit,
-    "learned": blend.fit,
-}
+
+@dataclass(frozen=True)
+class Evidence:
+    """M samples of the calibration part.
+
+    outputs            of the saver
+    reference          int64 (M,), the class that counts as right
+    right, base_right  bool (M,)
+    base_truth         float64 (M,), the base's probability of the reference class; 1 or 0 where only its class is known
+    groups             int64 (M,), the group of each sample, or None where all are independent
+    n_classes          how many classes there are, at least one more than the largest that was seen
+    """
+
+    outputs: Outputs
+    reference: I64
+    right: Mask
+    base_right: Mask
+    base_truth: F64
+    n_classes: int
+    groups: I64 | None = None
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    def take(self, rows: NDArray[np.intp]) -> Evidence:
+        """The same for some rows."""
+        return Evidence(
+            self.outputs.take(rows),
+            self.reference[rows],
+            self.right[rows],
+            self.base_right[rows],
+            self.base_truth[rows],
+            self.n_classes,
+            None if self.groups is None else self.groups[rows],
+        )
+
+
+def truth_probability(outputs: Outputs, reference: I64) -> F64:
+    """float64 (N,): the probability a model gives the reference class; 1 or 0 by its prediction without logits."""
+    if outputs.top_logits is None or outputs.log_sum_exp is None or outputs.top_classes is None:
+        return np.asarray(outputs.prediction == reference, np.float64)
+    hit = outputs.top_classes == reference[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        p = np.exp(np.minimum(outputs.top_logits - outputs.log_sum_exp[:, None], 0.0))
+    return np.asarray(np.where(hit, p, 0.0).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -38,51 +71,53 @@ class FittedScore:
     scored: Scored
 
 
-def needs_fit(name: str) -> bool:
-    """Whether the score is fitted to data."""
-    return name in FITTED or name == "auto"
-
-
-def can_fit(name: str, evidence: Evidence) -> bool:
+def can_fit(kind: ScoreKind, evidence: Evidence) -> bool:
     """Whether the score can be had from this evidence."""
-    if len(evidence) < FEWEST and needs_fit(name):
-        return False
-    if name in ("max_prob", "per_class", "learned_right", "learned_gain", "learned_base_gain", "learned"):
-        return True
-    if name == "dirichlet":
-        return dirichlet.can_fit(evidence)
-    if name == "energy":
-        z = evidence.outputs.log_sum_exp
-        return z is not None and bool((np.abs(z) > 1e-4).any())
-    return has_top(evidence.outputs, 2)
+    return (kind.fit is None or len(evidence) >= FEWEST) and kind.can(evidence)
 
 
-def fit_score(name: str, evidence: Evidence) -> ExitScore:
-    """The score *name*, fitted where it needs it. RecordsError when there is too little to fit on."""
-    if name not in FITTED:
-        return plain_score(name, evidence.outputs)
+def fit_score(kind: ScoreKind, evidence: Evidence) -> ExitScore:
+    """The score, fitted where it needs it. RecordsError when there is too little to fit on."""
+    if kind.fit is None:
+        return plain_score(kind, evidence.outputs)
     if len(evidence) < FEWEST:
         raise RecordsError(
-            f"{len(evidence)} samples are too few to fit the score {name}: at least {FEWEST}; use max_prob"
+            f"{len(evidence)} samples are too few to fit the score {kind.name}: at least {FEWEST}; use max_prob"
         )
-    top_k = classes_needed(name, evidence.outputs)
-    return ExitScore(name, fitted_scale(name), FITS[name](evidence), top_k)
+    return ExitScore(kind, kind.scale_of(evidence.outputs), kind.fit(evidence), kind.top_k(evidence.outputs))
 
 
-def cross_fit(name: str, evidence: Evidence, seed: int = 0) -> FittedScore:
-    """The score and, for its own samples, values from models that were fitted on the other folds."""
-    if name == "learned" and dirichlet.can_fit(evidence) and len(evidence) >= FEWEST:
-        return join(cross_fit("learned_right", evidence, seed), cross_fit("dirichlet", evidence, seed))
-    score = fit_score(name, evidence)
-    if name not in FITTED:
+def cross_fit(
+    kind: ScoreKind, evidence: Evidence, seed: int = 0, known: Mapping[str, FittedScore] | None = None
+) -> FittedScore:
+    """The score and, for its own samples, values from models that were fitted on the other folds.
+
+    known  by name, scores that were cross-fitted on these very samples: parts of others are taken from there
+    """
+    if kind.parts and len(evidence) >= FEWEST:
+        able = {prefix: part for prefix, part in kind.parts.items() if part.can(evidence)}
+        fitted = {
+            prefix: (known or {}).get(part.name) or cross_fit(part, evidence, seed) for prefix, part in able.items()
+        }
+        return _mean(kind, evidence, fitted)
+    score = fit_score(kind, evidence)
+    if kind.fit is None:
         return FittedScore(score, compute(score, evidence.outputs))
     fold = folds(len(evidence), seed, evidence.groups)
     values = np.empty(len(evidence))
     for f in np.unique(fold):
         inside, held = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
-        part = ExitScore(name, score.scale, FITS[name](evidence.take(inside)), score.top_k)
+        part = ExitScore(kind, score.scale, kind.fit(evidence.take(inside)), score.top_k)
         values[held] = compute(part, evidence.outputs.take(held)).values
     return FittedScore(score, Scored(values, score.scale))
+
+
+def _mean(kind: ScoreKind, evidence: Evidence, parts: Mapping[str, FittedScore]) -> FittedScore:
+    parameters = {f"{prefix}.{k}": v for prefix, one in parts.items() for k, v in one.score.parameters.items()}
+    values = sum(one.scored.values for one in parts.values()) / len(parts)
+    scale = kind.scale_of(evidence.outputs)
+    score = ExitScore(kind, scale, parameters, kind.top_k(evidence.outputs))
+    return FittedScore(score, Scored(np.asarray(values), scale))
 
 
 def folds(n: int, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.intp]:
@@ -103,11 +138,3 @@ def folds(n: int, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray
     if len(np.unique(fold)) < 2:  # one group has nearly all samples
         fold[order] = np.arange(len(found)) % FOLDS
     return fold[member]
-
-
-def join(right: FittedScore, posterior: FittedScore) -> FittedScore:
-    """``learned`` from its two parts: learned_right and dirichlet."""
-    parts = (("right", right), ("dirichlet", posterior))
-    parameters = {f"{part}.{key}": v for part, one in parts for key, v in one.score.parameters.items()}
-    values = (right.scored.values + posterior.scored.values) / 2
-    return FittedScore(ExitScore("learned", "log_odds", parameters, right.score.top_k), Scored(values, "log_odds"))

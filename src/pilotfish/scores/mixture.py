@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.scores.confidence import TOP_K
-from pilotfish.scores.outputs import Outputs
-from pilotfish.scores.top import available, log_rest, top_log_probs
+from pilotfish.scores.outputs import TOP_K, Outputs, available, log_rest, top_log_probs
 
 F64 = NDArray[np.float64]
 

@@ -34,7 +34,7 @@ from pilotfish.runtime.export.compare import (
 from pilotfish.runtime.export.exported import ExportCost, ExportedCascade, ExportInput
 from pilotfish.runtime.export.graph import Plan, cascade_graph
 from pilotfish.runtime.export.parts import Part, read_parts
-from pilotfish.runtime.export.score_nodes import SCORES
+from pilotfish.runtime.export.score_nodes import NODES
 from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
@@ -152,8 +152,8 @@ def _refuse_what_has_no_graph(artefact: Artefact) -> None:
             "with --method sweep, pcee, dyce or msdnet"
         )
     for score in artefact.scores:
-        if score.name not in SCORES or (score.name == "max_prob" and score.scale != "log_odds"):
-            raise UsageError(f"the score {score.name} cannot be exported; tune with --score {', '.join(SCORES)}")
+        if score.name not in NODES or (score.name == "max_prob" and score.scale != "log_odds"):
+            raise UsageError(f"the score {score.name} cannot be exported; tune with --score {', '.join(NODES)}")
 
 
 def _refuse_fixed_batches(models: Sequence[Model], names: Sequence[str], batched: bool) -> None:

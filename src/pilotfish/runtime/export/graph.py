@@ -16,10 +16,10 @@ from pilotfish.cascade import OperatingPoint
 from pilotfish.runtime.export.nodes import Nodes
 from pilotfish.runtime.export.parts import Part, embed
 from pilotfish.runtime.export.score_nodes import leaves, reduce_logits, score_value, shown
-from pilotfish.scores import ExitScore
+from pilotfish.scores import SCORES, ExitScore
 
 OUTPUTS = (("prediction", "INT64"), ("confidence", "FLOAT"), ("stage", "INT64"), ("logits", "FLOAT"))
-LAST = ExitScore("max_prob", "log_odds")  # what the last stage shows
+LAST = ExitScore(SCORES["max_prob"], "log_odds")  # what the last stage shows
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ import numpy as np
 
 from pilotfish.runtime.export.nodes import Nodes
 from pilotfish.scores import ExitScore, Scale
-from pilotfish.scores.confidence import TOP_K
-from pilotfish.scores.outputs import LARGEST
+from pilotfish.scores.outputs import LARGEST, TOP_K
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _temperature(n: Nodes, said: Said, score: ExitScore) -> str:
     return n.op("Sub", first, _log_sum_exp(n, _slice(n, terms, 1, 2**31 - 1)))
 
 
-SCORES: dict[str, Callable[[Nodes, Said, ExitScore], str]] = {
+NODES: dict[str, Callable[[Nodes, Said, ExitScore], str]] = {
     "max_prob": _max_prob,
     "margin": _margin,
     "entropy": _entropy,
@@ -95,7 +94,7 @@ SCORES: dict[str, Callable[[Nodes, Said, ExitScore], str]] = {
 
 def score_value(n: Nodes, said: Said, score: ExitScore) -> str:
     """The score in its own unit, float64."""
-    return n.op("Min", SCORES[score.name](n, said, score), n.constant(LARGEST, np.float64))
+    return n.op("Min", NODES[score.name](n, said, score), n.constant(LARGEST, np.float64))
 
 
 def leaves(n: Nodes, value: str, finite: str, bounds: Sequence[float]) -> str:

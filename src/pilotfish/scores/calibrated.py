@@ -1,7 +1,11 @@
-"""Dirichlet calibration (Kull et al., NeurIPS 2019): a linear map of log-probabilities to class posteriors.
+"""Scores of calibrated probabilities.
 
-It learns from which class was true, not merely from whether the saver was right, and so which classes this saver takes
-for which. The score is the calibrated posterior of the saver's own prediction, as log-odds.
+temperature  logits / T, with T by the likelihood of the calibration part (Guo et al., 2017). It keeps every prediction
+             and re-orders samples by max-prob as soon as there are more than two classes, so it changes the cascade's
+             curve. Beyond the ten best classes the rest counts as one class
+dirichlet    a linear map of log-probabilities to class posteriors (Kull et al., NeurIPS 2019). It learns from which
+             class was true, not merely from whether the saver was right, and so which classes this saver takes for
+             which. The score is the calibrated posterior of the saver's own prediction, as log-odds
 """
 
 from __future__ import annotations
@@ -12,28 +16,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
-from pilotfish.scores.confidence import TOP_K
-from pilotfish.scores.evidence import Evidence
-from pilotfish.scores.outputs import Outputs
-from pilotfish.scores.top import FLOOR, available, log_rest, top_log_probs
+from pilotfish.scores.fit import Evidence
+from pilotfish.scores.outputs import TOP_K, Outputs, available, log_rest, top_log_probs
 
 F64 = NDArray[np.float64]
+TEMPERATURES = (0.05, 20.0)
+FLOOR = -12.0  # log-probabilities below it say "no" and nothing more
 RIDGE = 300.0  # on the departure from a multiple of the identity
 RIDGE_BIAS = 10.0
 MAX_CLASSES = 200
 MAX_ROUNDS = 100
 
 
-def can_fit(evidence: Evidence) -> bool:
+def fit_temperature(evidence: Evidence) -> dict[str, F64]:
+    """T = argmin NLL over the samples whose true class is among the best ten."""
+    from scipy.optimize import minimize_scalar
+
+    z = _best_and_rest(evidence.outputs)
+    classes = np.asarray(evidence.outputs.top_classes)[:, :TOP_K]
+    hit = classes == evidence.reference[:, None]
+    known = hit.any(axis=1) & np.isfinite(z[:, 0])
+    z, column = z[known], hit[known].argmax(axis=1)
+    rows = np.arange(len(z))
+
+    def nll(log_t: float) -> float:
+        scaled = z / np.exp(log_t)
+        return float((np.logaddexp.reduce(scaled, axis=1) - scaled[rows, column]).sum())
+
+    if not len(z):
+        return {"temperature": np.ones(1)}
+    found = minimize_scalar(nll, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-4})
+    return {"temperature": np.array([float(np.exp(found.x))])}
+
+
+def temperature_value(outputs: Outputs, parameters: Mapping[str, F64]) -> F64:
+    """float64 (N,): log-odds of the largest probability after scaling."""
+    scaled = _best_and_rest(outputs) / parameters["temperature"][0]
+    return np.asarray(scaled[:, 0] - np.logaddexp.reduce(scaled[:, 1:], axis=1))
+
+
+def _best_and_rest(outputs: Outputs) -> F64:
+    logp = top_log_probs(outputs, TOP_K, "temperature")
+    return np.concatenate([logp, log_rest(outputs, logp)[:, None]], axis=1)
+
+
+def can_fit_dirichlet(evidence: Evidence) -> bool:
     """Whether there are log-probabilities, and few enough classes for a matrix of them."""
     return available(evidence.outputs) > 1 and evidence.n_classes <= MAX_CLASSES
 
 
-def fit(evidence: Evidence) -> dict[str, F64]:
+def fit_dirichlet(evidence: Evidence) -> dict[str, F64]:
     """Matrix (C, C) and bias (C,) by penalised maximum likelihood."""
     from scipy.optimize import minimize
 
-    if not can_fit(evidence):
+    if not can_fit_dirichlet(evidence):
         raise RecordsError(
             f"dirichlet needs log-probabilities and at most {MAX_CLASSES} classes, found {evidence.n_classes} classes; "
             "use learned_right"
@@ -62,7 +98,7 @@ def fit(evidence: Evidence) -> dict[str, F64]:
     return {"matrix": matrix, "bias": np.asarray(found.x[C * C : -1])}
 
 
-def value(outputs: Outputs, parameters: Mapping[str, F64]) -> F64:
+def dirichlet_value(outputs: Outputs, parameters: Mapping[str, F64]) -> F64:
     """float64 (N,): log-odds of the calibrated posterior of the prediction."""
     matrix, bias = parameters["matrix"], parameters["bias"]
     z = _scattered(outputs, len(bias)) @ matrix + bias
