@@ -16,6 +16,7 @@ ROOMS = [
     "text",
     "errors",
     "files",
+    "documents",
     "machine",
     "reading",
     "scores",

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotfish.cascade import Rule, decide
-from pilotfish.cascade.rule import KINDS, rule_from_json
-from pilotfish.errors import UsageError
+from pilotfish.cascade.rule import KINDS
+from pilotfish.documents import read_as
+from pilotfish.errors import ArtefactError, UsageError
 from pilotfish.records import Outputs, from_logits
 from pilotfish.scores import SCORES, ExitScore, score
 
@@ -152,8 +153,8 @@ def test_what_is_no_rule() -> None:
         with pytest.raises(UsageError, match="the weight of an ensemble is a number from 0 to 1"):
             Rule("ensemble", weight)
     for document in (None, "score", {}, {"weight": 1.0}, {"kind": ["score"]}, {"kind": "score", "weight": True}):
-        with pytest.raises((TypeError, KeyError)):
-            rule_from_json(document)
+        with pytest.raises(ArtefactError, match="rule"):
+            read_as(Rule, document, "the rule", ArtefactError)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,4 +162,4 @@ def test_what_a_rule_is_asked(kind: str) -> None:
     rule = Rule(kind, 0.5 if kind == "ensemble" else None)  # type: ignore[arg-type]
     assert rule.remembers == (kind != "score")
     assert rule.scores == (kind not in ("agreement", "patience"))
-    assert rule_from_json({"kind": kind, "weight": rule.weight}) == rule
+    assert read_as(Rule, {"kind": kind, "weight": rule.weight}, "", ArtefactError) == rule

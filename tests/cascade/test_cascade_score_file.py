@@ -139,9 +139,9 @@ def test_parameters_that_do_not_fit_together_are_refused_on_loading(folder: Path
     ("change", "message"),
     [
         ({"name": "pickle"}, "unknown score 'pickle'"),
-        ({"scale": "degrees"}, "unknown scale 'degrees'"),
+        ({"scale": "degrees"}, r"scores\[0\]\.scale is 'degrees', expected one of log_odds"),
         ({"parameters": []}, "parameters of score learned are damaged"),
-        ({"top_k": 10**9}, "top_k of score learned is"),
+        ({"top_k": 10**9}, r"scores\[0\]\.top_k is 1000000000, expected a whole number from 1 to 10"),
     ],
 )
 def test_entries_that_make_no_sense_are_refused(change: dict[str, object], message: str, folder: Path) -> None:

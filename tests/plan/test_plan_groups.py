@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pilotfish import analyse, chains, savers, tune
 from pilotfish.cascade import Performance, grouped_interval, paired_interval
-from pilotfish.errors import BudgetError, RecordsError, UsageError
+from pilotfish.documents import read_as
+from pilotfish.errors import ArtefactError, BudgetError, RecordsError, UsageError
 from pilotfish.plan import rank_pool
 from pilotfish.plan.certificate import Promise, certify, grouped, last_kept, wsr
 from pilotfish.plan.holdout import split_for_certificate, split_rows
@@ -343,7 +344,7 @@ def test_tuning_counts_groups(tmp_path: Path) -> None:
     low, high = document["evaluation"]["drop_interval"]
     assert high - low > 1.9 * np.subtract(*plain["evaluation"]["drop_interval"][::-1])
     assert found.artefact.origin["groups"] == 300
-    saved = Performance.from_json(document["evaluation"])
+    saved = read_as(Performance, document["evaluation"], "evaluation", ArtefactError)
     assert saved == found.evaluation
 
 

@@ -154,7 +154,7 @@ def test_metadata_with_unknown_keys_is_read_and_with_another_version_refused() -
     text = encode_meta(FULL)
     assert decode_meta(text, {}, "f") == FULL
     assert decode_meta(text.replace(b"{", b'{"later": [1], ', 1), {}, "f") == FULL
-    with pytest.raises(RecordsError, match="records of schema version 2, this Pilotfish reads version 1"):
+    with pytest.raises(RecordsError, match="schema version 2, this Pilotfish reads version 1"):
         decode_meta(text.replace(b'"schema_version": 1', b'"schema_version": 2'), {}, "f")
     with pytest.raises(RecordsError, match="schema version None"):
         decode_meta(b"{}", {}, "f")

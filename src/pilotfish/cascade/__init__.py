@@ -6,7 +6,7 @@ from pilotfish.cascade.exits import from_bins, leaves
 from pilotfish.cascade.folder import check_target, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
 from pilotfish.cascade.given import given_drop, given_share
-from pilotfish.cascade.numbers import document, from_json, to_json
+from pilotfish.cascade.numbers import document, to_json
 from pilotfish.cascade.performance import Performance, grouped_interval, paired_interval
 from pilotfish.cascade.rule import Decision, Rule, RuleKind, decide
 
@@ -28,7 +28,6 @@ __all__ = [
     "decide",
     "document",
     "from_bins",
-    "from_json",
     "given_drop",
     "given_share",
     "grouped_interval",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade.budget import Budget, choose, make_budget
 from pilotfish.cascade.exits import leaves
-from pilotfish.cascade.frontier import ExitSets, Frontier, exit_sets_to_json
+from pilotfish.cascade.frontier import ExitSets, Frontier, check_bounds
 from pilotfish.cascade.performance import Performance
 from pilotfish.cascade.rule import Rule
+from pilotfish.documents import ALWAYS, Unbounded, Within, as_document
 from pilotfish.errors import ArtefactError
-from pilotfish.records import RecordsMeta
+from pilotfish.records import Cost, RecordsMeta
 from pilotfish.scores import ExitScore, Scale, to_shown
 
 
@@ -38,12 +40,22 @@ class Stage:
     weights_hash: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     preprocessing_hash: str | None = None
-    n_classes: int | None = None
+    n_classes: Annotated[int, Within(1)] | None = None
     class_names: tuple[str, ...] | None = None
-    costs: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, Cost] = field(default_factory=dict)
     weights_file: str | None = None
     records_created: str | None = None
     files: tuple[str, ...] = ()
+
+    def validate(self) -> None:
+        """ValueError for class names that are not as many as classes, and for weights outside the folder."""
+        if self.class_names is not None and self.n_classes not in (None, len(self.class_names)):
+            raise ValueError(f"{self.n_classes} classes and {len(self.class_names)} class_names")
+        inside = PurePosixPath(self.weights_file or "")
+        if inside.is_absolute() or ".." in inside.parts or set(self.weights_file or "") & {"\\", "\0"}:
+            raise ValueError(f"weights file {self.weights_file!r} lies outside the cascade folder; refused")
+        if any("\0" in file for file in self.files):
+            raise ValueError("the name of a file holds a NUL")
 
     @classmethod
     def from_meta(cls, meta: RecordsMeta) -> Stage:
@@ -70,9 +82,16 @@ class OperatingPoint:
     exit_sets   the scores that exit where they are no thresholds (PCEE's diagrams may fall), else None
     """
 
-    thresholds: tuple[float, ...]
-    budget: Budget | None = None
+    thresholds: tuple[Unbounded, ...]
+    budget: Budget | None = field(default=None, metadata=ALWAYS)
     exit_sets: ExitSets | None = None
+
+    def validate(self) -> None:
+        """ValueError for exit sets that are not one per threshold, or do not rise."""
+        if self.exit_sets is not None:
+            if len(self.exit_sets) != len(self.thresholds):
+                raise ValueError(f"{len(self.exit_sets)} exit sets for {len(self.thresholds)} thresholds")
+            check_bounds(self.exit_sets)
 
     def leaves(self, k: int, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """bool (N,): who exits at stage *k*; the last stage answers everybody whose value is not NaN."""
@@ -118,10 +137,10 @@ class Artefact:
     frontier: Frontier
     operating_point: OperatingPoint
     calibration: Performance
-    evaluation: Performance | None = None
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    guarantee: Mapping[str, Any] | None = None
-    rule: Rule = field(default_factory=Rule)
+    evaluation: Performance | None = field(default=None, metadata=ALWAYS)
+    origin: Mapping[str, Any] = field(default_factory=dict, metadata=ALWAYS)
+    guarantee: Mapping[str, Any] | None = field(default=None, metadata=ALWAYS)
+    rule: Rule = field(default_factory=Rule, metadata=ALWAYS)
 
     def __post_init__(self) -> None:
         expected = len(self.stages) - 1
@@ -133,6 +152,14 @@ class Artefact:
                 f"{len(self.stages)} stages with rule {self.rule.kind} need "
                 f"{expected if self.rule.scores else 0} scores, found {len(self.scores)}"
             )
+
+    def validate(self) -> None:
+        """ValueError where parts that are each sound do not belong together."""
+        if (stages := len(self.stages)) < 2:
+            raise ValueError(f"a cascade has a saver and a base, found {stages} stage")
+        for what, part in (("calibration", self.calibration), ("evaluation", self.evaluation)):
+            if part is not None and len(part.exit_ratio) != stages:
+                raise ValueError(f"{what} has {len(part.exit_ratio)} exit ratios for {stages} stages")
 
     @property
     def base_cost(self) -> float | None:
@@ -176,7 +203,7 @@ class Artefact:
             share = point.thresholds[-1]
             return {"kind": "agreement", "share": None if np.isinf(share) else share}
         if (sets := self.shown_exit_sets) is not None:
-            return {"kind": "intervals", "exit_sets": exit_sets_to_json(sets), "fallback": "last stage"}
+            return {"kind": "intervals", "exit_sets": as_document(sets), "fallback": "last stage"}
         if self.rule.kind == "ensemble":
             return {"kind": "ensemble", "weight": self.rule.weight}
         return "thresholds" if self.rule.kind == "score" else {"kind": self.rule.kind}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +28,11 @@ class Budget:
 
     kind: Literal["max_drop", "max_cost", "min_metric", "price"]
     value: float
+
+    @staticmethod
+    def modern(document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``min_accuracy`` as ``min_metric``."""
+        return {**document, "kind": "min_metric"} if document.get("kind") == "min_accuracy" else document
 
     def __str__(self) -> str:
         return self.says("value")

@@ -1,20 +1,20 @@
-"""Policies along a path and the best of them: thresholds, exit ratios, the metric's value, cost."""
+"""Policies along a path and the best of them: thresholds, exit ratios, accuracy, cost."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade.numbers import from_json, to_json
-from pilotfish.errors import ArtefactError
+from pilotfish.documents import OFF_DEFAULT, Unbounded, Within, as_document
 
 F64 = NDArray[np.float64]
 ACCURACY = "accuracy"  # the metric of cascades that name none
-ExitSets = tuple[tuple[float, ...], ...]  # per stage but the last: rising bounds, see pilotfish.cascade.exits
+ExitSets = tuple[tuple[Unbounded, ...], ...]  # per stage but the last: rising bounds, see pilotfish.cascade.exits
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Frontier:
     metric      the name of what is measured
     """
 
-    thresholds: F64
-    exit_ratio: F64
-    value: F64
+    thresholds: Annotated[F64, Within(infinities=True)]
+    exit_ratio: Annotated[F64, Within(0, 1)]
+    value: Annotated[F64, Within(0, 1)]
     drop: F64
     cost: F64 | None
-    exit_sets: tuple[ExitSets, ...] | None = None
-    metric: str = ACCURACY
+    exit_sets: tuple[ExitSets, ...] | None = field(default=None, metadata=OFF_DEFAULT)
+    metric: str = field(default=ACCURACY, metadata=OFF_DEFAULT)
 
     def __len__(self) -> int:
         return len(self.value)
@@ -59,64 +59,41 @@ class Frontier:
         )
 
     def pareto(self) -> Frontier:
-        """The policies that no other beats in both value and effort, cheapest first; of equals the last."""
+        """The policies that no other beats in both accuracy and effort, cheapest first; of equals the last."""
         order = np.lexsort((-np.arange(len(self)), self.drop, self.effort))
         best_before = np.minimum.accumulate(np.concatenate([[np.inf], self.drop[order]]))[:-1]
         return self.take(order[self.drop[order] < best_before])
 
     def to_json(self) -> dict[str, Any]:
         """Columns as JSON lists; of accuracies ``accuracy``, of other metrics ``metric`` and ``value``."""
-        document = {
-            "thresholds": [[to_json(t) for t in row] for row in self.thresholds.tolist()],
-            "exit_ratio": self.exit_ratio.tolist(),
-            **({} if self.metric == ACCURACY else {"metric": self.metric}),
-            "accuracy" if self.metric == ACCURACY else "value": self.value.tolist(),
-            "drop": self.drop.tolist(),
-            "cost": None if self.cost is None else self.cost.tolist(),
-        }
-        if self.exit_sets is not None:
-            document["exit_sets"] = [exit_sets_to_json(sets) for sets in self.exit_sets]
+        document: dict[str, Any] = as_document(self)
+        if self.metric == ACCURACY:
+            return {"accuracy" if key == "value" else key: column for key, column in document.items()}
         return document
 
-    @classmethod
-    def from_json(cls, document: Any) -> Frontier:
-        """The inverse of :meth:`to_json`; ArtefactError when the columns do not fit together."""
-        try:
-            metric = str(document.get("metric", ACCURACY))
-            thresholds = [[from_json(t) for t in row] for row in document["thresholds"]]
-            cost, sets = document["cost"], document.get("exit_sets")
-            frontier = cls(
-                np.array(thresholds, np.float64).reshape(len(thresholds), -1),
-                np.array(document["exit_ratio"], np.float64),
-                np.array(document["accuracy" if metric == ACCURACY else "value"], np.float64),
-                np.array(document["drop"], np.float64),
-                None if cost is None else np.array(cost, np.float64),
-                None if sets is None else tuple(exit_sets_from_json(entry) for entry in sets),
-                metric,
-            )
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ArtefactError(f"the frontier is damaged: {str(error)[:160]}") from error
-        n, stages = len(thresholds), frontier.thresholds.shape[1] + 1
-        columns = [c for c in (frontier.value, frontier.drop, frontier.cost) if c is not None]
-        if n == 0 or frontier.exit_ratio.shape != (n, stages) or any(column.shape != (n,) for column in columns):
-            raise ArtefactError(f"the frontier is damaged: its columns do not have {n} policies of {stages} stages")
-        if not all(np.isfinite(column).all() for column in (*columns, frontier.exit_ratio)):
-            raise ArtefactError("the frontier is damaged: some of its numbers are missing")
-        if any(((column < 0) | (column > 1)).any() for column in (frontier.value, frontier.exit_ratio)):
-            raise ArtefactError("the frontier is damaged: a value or an exit ratio is no share")
-        if frontier.exit_sets is not None and [len(s) for s in frontier.exit_sets] != [stages - 1] * n:
-            raise ArtefactError(f"the frontier is damaged: its exit sets are not {n} policies of {stages} stages")
-        return frontier
+    @staticmethod
+    def modern(document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``accuracy`` as ``value``."""
+        return {"value" if key == "accuracy" and "metric" not in document else key: v for key, v in document.items()}
+
+    def validate(self) -> None:
+        """ValueError when the columns do not fit together."""
+        n, stages = len(self), self.exit_ratio.shape[-1]
+        columns = [c for c in (self.value, self.drop, self.cost) if c is not None]
+        if (
+            n == 0
+            or (self.exit_ratio.shape, self.thresholds.shape) != ((n, stages), (n, stages - 1))
+            or any(column.shape != (n,) for column in columns)
+        ):
+            raise ValueError(f"its columns do not have {n} policies of {stages} stages")
+        if self.exit_sets is not None:
+            if [len(sets) for sets in self.exit_sets] != [stages - 1] * n:
+                raise ValueError(f"its exit sets are not {n} policies of {stages} stages")
+            for sets in self.exit_sets:
+                check_bounds(sets)
 
 
-def exit_sets_to_json(sets: ExitSets) -> list[list[float | str | None]]:
-    """Bounds as JSON lists."""
-    return [[to_json(b) for b in bounds] for bounds in sets]
-
-
-def exit_sets_from_json(document: Any) -> ExitSets:
-    """The inverse of :func:`exit_sets_to_json`; ArtefactError when the bounds do not rise."""
-    sets = tuple(tuple(from_json(b) for b in bounds) for bounds in document)
+def check_bounds(sets: ExitSets) -> None:
+    """ValueError when the bounds of some stage do not rise."""
     if any(not bounds or any(a >= b for a, b in pairwise(bounds)) for bounds in sets):
-        raise ArtefactError("an exit set is damaged: its bounds do not rise")
-    return sets
+        raise ValueError("the bounds of an exit set do not rise")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade.frontier import ACCURACY
-from pilotfish.errors import ArtefactError
+from pilotfish.documents import OFF_DEFAULT, Count, Share, as_document
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,17 @@ class Performance:
     asymptotic     whether the interval is a jackknife's, which holds for many samples only
     """
 
-    n: int
-    value: float
-    base_value: float
+    n: Count
+    value: Share
+    base_value: Share
     drop: float
     drop_interval: tuple[float, float]
     cost: float | None
     base_cost: float | None
-    exit_ratio: tuple[float, ...]
-    groups: int | None = None
+    exit_ratio: tuple[Share, ...]
+    groups: Count | None = field(default=None, metadata=OFF_DEFAULT)
     metric: str = ACCURACY
-    asymptotic: bool = False
+    asymptotic: bool = field(default=False, metadata=OFF_DEFAULT)
 
     @property
     def accuracy(self) -> float:
@@ -50,45 +51,27 @@ class Performance:
         return self.base_value
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object, with lists for tuples; ``groups`` and ``asymptotic`` only where there are some."""
-        document = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """As a JSON object; ``groups`` and ``asymptotic`` only where there are some, and accuracies by their names."""
+        document: dict[str, Any] = as_document(self)
         if self.metric == ACCURACY:
             document |= {"accuracy": self.value, "base_accuracy": self.base_value}
-        if self.groups is None:
-            del document["groups"]
-        if not self.asymptotic:
-            del document["asymptotic"]
         return document
 
-    @classmethod
-    def from_json(cls, document: Any) -> Performance:
-        """The inverse of :meth:`to_json`, and of what was written before metrics had names."""
-        try:
-            low, high = document["drop_interval"]
-            known = dict(document)
-            for key in {"accuracy", "base_accuracy"} & known.keys():
-                accuracy, name = known.pop(key), key.replace(ACCURACY, "value")
-                if known.setdefault(name, accuracy) != accuracy:
-                    raise ValueError(f"{key} is {str(accuracy)[:60]!r}, and {name} another number")
-            entry = cls(**{**known, "drop_interval": (low, high), "exit_ratio": tuple(document["exit_ratio"])})
-            numbers = [entry.n, entry.value, entry.base_value, entry.drop, low, high, *entry.exit_ratio]
-            optional = (c for c in (entry.cost, entry.base_cost, entry.groups) if c is not None)
-            for value in (*numbers, *optional):
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise TypeError(f"{str(value)[:60]!r} is not a number")
-                if not math.isfinite(value):  # OverflowError for an integer beyond float64
-                    raise ValueError(f"{value} is not finite")
-            if not isinstance(entry.metric, str) or not isinstance(entry.asymptotic, bool):
-                raise TypeError("the metric is no name, or asymptotic neither true nor false")
-            if not isinstance(entry.n, int) or entry.n < 0 or not all(0 <= r <= 1 for r in entry.exit_ratio):
-                raise ValueError("n is no count, or an exit ratio no share")
-            if not (0 <= entry.value <= 1 and 0 <= entry.base_value <= 1):
-                raise ValueError("a value of the metric is no share")
-            return entry
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ArtefactError(
-                f"a performance entry is damaged: {type(error).__name__}: {str(error)[:160]}"
-            ) from error
+    @staticmethod
+    def modern(document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``accuracy`` as ``value``, and ``base_accuracy`` as ``base_value``."""
+        found = dict(document)
+        for key in ("accuracy", "base_accuracy"):
+            if key in found:
+                accuracy, name = found.pop(key), key.replace(ACCURACY, "value")
+                if found.setdefault(name, accuracy) != accuracy:
+                    raise ValueError(f"{key} and {name} are not the same number")
+        return found
+
+    def validate(self) -> None:
+        """ValueError for an entry without a stage."""
+        if not self.exit_ratio:
+            raise ValueError("exit_ratio is empty, expected a share per stage")
 
 
 def paired_interval(lost: int, won: int, n: int, z: float = 1.959964) -> tuple[float, float]:

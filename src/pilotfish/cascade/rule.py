@@ -12,13 +12,14 @@ patience   how many times in a row the prediction stayed the same (PABEE)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.documents import ALWAYS
 from pilotfish.errors import UsageError
 from pilotfish.records import Outputs
 from pilotfish.scores import SCORES, ExitScore, Scale, Scored, compute, plain_score, to_shown
@@ -40,7 +41,7 @@ class Rule:
     top_k   how many of a model's best classes a mixture looks at: as many as its records held
     """
 
-    kind: RuleKind = "score"
+    kind: RuleKind = field(default="score", metadata=ALWAYS)
     weight: float | None = None
     top_k: int = TOP_K
 
@@ -138,19 +139,3 @@ def _vote(outputs: Sequence[Outputs], own: Outputs, k: int, stages: int) -> Deci
     columns = np.arange(votes.shape[1])
     share = counts[chosen, columns] / len(votes) if k + 2 == stages else np.full(votes.shape[1], -np.inf)
     return Decision(share, votes[chosen, columns], "identity")
-
-
-def rule_from_json(document: Any) -> Rule:
-    """A rule of ``cascade.json``; TypeError when it is none."""
-    if not isinstance(document, dict) or not set(document) <= {"kind", "weight", "top_k"}:
-        raise TypeError(f"rule is {str(document)[:60]!r}")
-    weight = document.get("weight")
-    if isinstance(weight, bool) or not isinstance(weight, int | float | None):
-        raise TypeError(f"the rule's weight is {str(weight)[:60]!r}")
-    top_k = document.get("top_k", TOP_K)
-    if isinstance(top_k, bool) or not isinstance(top_k, int):
-        raise TypeError(f"the rule's top_k is {str(top_k)[:60]!r}")
-    try:
-        return Rule(document["kind"], None if weight is None else float(weight), top_k)
-    except UsageError as error:
-        raise TypeError(str(error)) from error

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from pilotfish.documents import Within, read_as
 from pilotfish.errors import ArtefactError
 from pilotfish.files import atomic_path
 from pilotfish.records import from_logits
-from pilotfish.scores import SCALES, SCORES, ExitScore, ScoreKind, compute
+from pilotfish.scores import SCORES, ExitScore, Scale, compute
 from pilotfish.scores.outputs import TOP_K
 
 FILE_NAME = "scores.safetensors"
 MAX_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A score in ``cascade.json``: an :class:`ExitScore` with the names of its parameters."""
+
+    name: str
+    scale: Scale
+    parameters: tuple[str, ...]
+    top_k: Annotated[int, Within(1, TOP_K)] = 1
+
+    def validate(self) -> None:
+        """ValueError for a score that is not known, or whose parameters are not what it has."""
+        if self.name not in SCORES:
+            raise ValueError(f"unknown score {self.name[:60]!r}; was it written by a newer Pilotfish?")
+        if (SCORES[self.name].fit is not None) != bool(self.parameters):
+            raise ValueError(f"the parameters of score {self.name} are damaged")
 
 
 def scores_document(scores: tuple[ExitScore, ...]) -> list[dict[str, Any]]:
@@ -38,14 +57,16 @@ def save_parameters(scores: tuple[ExitScore, ...], folder: Path) -> None:
 def read_scores(document: Any, folder: Path | None, where: str) -> tuple[ExitScore, ...]:
     """The scores of ``cascade.json``, with their parameters. ArtefactError when they are not all there, finite, and
     of shapes that give a number per sample."""
-    entries = [_entry(one, where) for one in document]
-    arrays = _arrays(folder, where) if any(parameters for _, _, parameters, _ in entries) else {}
+    damaged = f"{where}: damaged or incomplete"
+    entries = read_as(tuple[_Entry, ...], document, damaged, ArtefactError, at="scores", advice="tune again")
+    arrays = _arrays(folder, where) if any(entry.parameters for entry in entries) else {}
     scores = []
-    for k, (kind, scale, parameters, top_k) in enumerate(entries):
-        missing = [key for key in parameters if f"{k}.{key}" not in arrays]
+    for k, entry in enumerate(entries):
+        missing = [key for key in entry.parameters if f"{k}.{key}" not in arrays]
         if missing:
             raise ArtefactError(f"{where}: {FILE_NAME} has no {missing[0]!r} of stage {k}; tune again")
-        scores.append(ExitScore(kind, scale, {key: arrays[f"{k}.{key}"] for key in parameters}, top_k))
+        parameters = {key: arrays[f"{k}.{key}"] for key in entry.parameters}
+        scores.append(ExitScore(SCORES[entry.name], entry.scale, parameters, entry.top_k))
         _try(scores[k], k, where)
     return tuple(scores)
 
@@ -63,21 +84,6 @@ def _try(score: ExitScore, k: int, where: str) -> None:
         ) from error
     if values.shape != (2,) or not np.isfinite(values).all():
         raise ArtefactError(f"{where}: the parameters of score {score.name} of stage {k} give no scores; tune again")
-
-
-def _entry(document: Any, where: str) -> tuple[ScoreKind, Any, list[str], int]:
-    name, scale, parameters = document["name"], document["scale"], document["parameters"]
-    kind = SCORES.get(name) if isinstance(name, str) else None
-    if kind is None:
-        raise ArtefactError(f"{where}: unknown score {str(name)[:60]!r}; was it written by a newer Pilotfish?")
-    if scale not in SCALES:
-        raise ArtefactError(f"{where}: unknown scale {str(scale)[:60]!r}; expected one of {', '.join(SCALES)}")
-    if not isinstance(parameters, list) or (kind.fit is not None) != bool(parameters):
-        raise ArtefactError(f"{where}: the parameters of score {name} are damaged; tune again")
-    top_k = document.get("top_k", 1)
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= TOP_K:
-        raise ArtefactError(f"{where}: top_k of score {name} is {str(top_k)[:60]!r}; expected 1 to {TOP_K}")
-    return kind, scale, [str(key) for key in parameters], top_k
 
 
 def _arrays(folder: Path | None, where: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import to_json
+from pilotfish.documents import as_document
 from pilotfish.errors import RecordsError
 from pilotfish.plan.pool import pool_r_match
 from pilotfish.plan.same_cost import check_cost, cost_keys
@@ -64,7 +64,7 @@ class PoolRanking:
 
 
 def _rows(matrix: F64) -> list[list[Any]]:
-    return [[None if np.isnan(x) else to_json(x) for x in row] for row in matrix.tolist()]
+    return [[None if np.isnan(x) else as_document(x) for x in row] for row in matrix.tolist()]
 
 
 def rank_pool(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pilotfish.cascade import to_json
+from pilotfish.documents import as_document
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SaverRanking:
             {
                 "saver": s.saver,
                 "exit_ratio": s.exit_ratio,
-                "threshold": to_json(s.threshold),
+                "threshold": as_document(s.threshold),
                 "cost_ratio": s.cost_ratio,
                 "delta_cost": s.delta_cost,
                 "accuracy": s.accuracy,

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Budget, Rule, grouped_interval, make_budget, paired_interval, to_json
+from pilotfish.cascade import Budget, Rule, grouped_interval, make_budget, paired_interval
+from pilotfish.documents import as_document
 from pilotfish.errors import PilotfishError, UsageError
 from pilotfish.plan.candidates import find_candidates
 from pilotfish.plan.certificate import Promise, certify
@@ -198,7 +199,7 @@ def _certified(table: Table, saver: str, score: ExitScore, asked: _Asked, rows: 
     return {
         "exit_ratio": r,
         "delta_cost": delta_cost(table.meta, saver, table.base, asked.cost, r),
-        "threshold": to_json(float(to_shown(score.scale, threshold))),
+        "threshold": as_document(float(to_shown(score.scale, threshold))),
         "bound": certificate.bound,
     }
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pilotfish.cascade import Artefact, Budget, Performance, save_artefact, to_json
+from pilotfish.cascade import Artefact, Budget, Performance, save_artefact
+from pilotfish.documents import as_document
 from pilotfish.plan.certificate import Promise
 from pilotfish.plan.evidence import ScoreChoice, StageScores
 from pilotfish.plan.job import Job
@@ -67,7 +68,7 @@ class Tuning:
             "method": artefact.method,
             "score": artefact.score,
             "scores": [s.name for s in artefact.scores],
-            "thresholds": [to_json(t) for t in self.thresholds] if artefact.is_threshold_vector else None,
+            "thresholds": [as_document(t) for t in self.thresholds] if artefact.is_threshold_vector else None,
             "policy": artefact.policy,
             "split": {**self.split, **({} if judge_on is None else {"judge_on": judge_on})},
             "calibration": self.calibration.to_json(),

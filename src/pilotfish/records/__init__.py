@@ -5,7 +5,7 @@ from pilotfish.records.chance import Verdict, is_bad_base, judge, judge_records,
 from pilotfish.records.compare import Compared, compare, fair_table
 from pilotfish.records.groups import GroupBy, groups_by
 from pilotfish.records.importers import import_file
-from pilotfish.records.records import MAX_COST, NO_LABEL, Failure, Records, RecordsMeta
+from pilotfish.records.records import MAX_COST, NO_LABEL, Cost, Failure, Records, RecordsMeta
 from pilotfish.records.run import Run, open_run
 from pilotfish.scores.outputs import Outputs, from_logits, from_probabilities
 
@@ -13,6 +13,7 @@ __all__ = [
     "MAX_COST",
     "NO_LABEL",
     "Compared",
+    "Cost",
     "Failure",
     "GroupBy",
     "Outputs",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pilotfish.documents import Count, Within
 from pilotfish.errors import RecordsError
 from pilotfish.records.parquet_size import check_decoded
 from pilotfish.scores.outputs import I64, Outputs
@@ -18,6 +19,7 @@ from pilotfish.scores.outputs import I64, Outputs
 SCHEMA_VERSION = 1
 NO_LABEL = -1
 MAX_COST = 1e300  # per sample, in any unit: sums over all samples stay numbers
+Cost = Annotated[float, Within(0, MAX_COST)]
 MOST_TEXT = 2**31 - 1
 """Bytes of all ids: beyond it they are no one array of strings."""
 
@@ -49,22 +51,30 @@ class RecordsMeta:
     split: str
     spec: str | None = None
     source: str = "recorded"
-    n_classes: int | None = None
+    n_classes: Count | None = None
     class_names: tuple[str, ...] | None = None
-    costs: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, Cost] = field(default_factory=dict)
     weights_hash: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     preprocessing_hash: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     store: str | None = None
     created: str | None = None
     backbone: str | None = None
-    position: int | None = None
+    position: Count | None = None
     file: str | None = None
     notes: tuple[str, ...] = ()
+
+    def validate(self) -> None:
+        """ValueError for class names that are not as many as classes, and for a number of samples that is none."""
+        if self.class_names is not None and self.n_classes not in (None, len(self.class_names)):
+            raise ValueError(f"{len(self.class_names)} class_names for {self.n_classes} classes")
+        n = self.data.get("n")
+        if n is not None and not (type(n) is int and 0 <= n < 2**53):
+            raise ValueError(f"n in data is {str(n)[:60]!r}, expected a number of samples")
 
     @property
     def fingerprint(self) -> str | None:

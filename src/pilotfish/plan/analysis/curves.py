@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade.numbers import to_json
+from pilotfish.documents import as_document
 from pilotfish.plan.analysis.pair import Pair
 from pilotfish.plan.sweep import F64, sorted_groups, sweep
 
@@ -43,8 +43,8 @@ class GainCurve:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
         columns = {name: getattr(self, name) for name in ("exit_ratio", "gain", "saver", "base")}
-        listed = {name: [to_json(x) for x in column.tolist()] for name, column in columns.items()}
-        return {"n": self.n, "r_match": self.r_match, "threshold": to_json(self.threshold), **listed}
+        listed = {name: as_document(column) for name, column in columns.items()}
+        return {"n": self.n, "r_match": self.r_match, "threshold": as_document(self.threshold), **listed}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade.numbers import to_json
+from pilotfish.documents import as_document
 from pilotfish.errors import UsageError
 from pilotfish.plan.analysis.pair import Pair, check_drop
 from pilotfish.plan.holdout import split_rows
@@ -59,7 +59,7 @@ class TuningNoise:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
         plain = {"exit_ratio": self.plain[0], "drop": self.plain[1]}
-        return {**asdict(self), "plain": plain, "threshold": [to_json(t) for t in self.threshold]}
+        return {**asdict(self), "plain": plain, "threshold": [as_document(t) for t in self.threshold]}
 
 
 def tuning_noise(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade.numbers import to_json
+from pilotfish.documents import as_document
 from pilotfish.plan.analysis.pair import Pair, check_drop
 from pilotfish.plan.analysis.ties import spearman
 from pilotfish.plan.sweep import at_thresholds, sweep
@@ -67,7 +67,7 @@ class Selection:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        rows = [{**asdict(s), "threshold": to_json(s.threshold)} for s in self.savers]
+        rows = [{**asdict(s), "threshold": as_document(s.threshold)} for s in self.savers]
         return {**asdict(self), "savers": rows}
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade.numbers import to_json
 from pilotfish.cascade.performance import grouped_interval, paired_interval
+from pilotfish.documents import as_document
 from pilotfish.plan.analysis.pair import Pair, check_drop
 from pilotfish.plan.sweep import PairPath, at_thresholds, sweep
 
@@ -49,7 +49,7 @@ class Transfer:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return {**asdict(self), "threshold": to_json(self.threshold), "drop_interval": list(self.drop_interval)}
+        return dict(as_document(self))
 
 
 def transfers(pairs: Mapping[str, Pair], max_drop: float = 0.0) -> tuple[Transfer, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pilotfish.cascade import to_json
+from pilotfish.documents import as_document
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class FoundChain:
         """One entry of the list of chains."""
         return {
             "stages": list(self.stages),
-            "thresholds": [to_json(t) for t in self.thresholds],
+            "thresholds": [as_document(t) for t in self.thresholds],
             "exit_ratio": list(self.exit_ratio),
             "cost": self.cost,
             "drop": self.drop,
