@@ -50,7 +50,7 @@ def bare_loop(data: Dataset, model: Model, batch_size: int, workers: int) -> flo
     """Seconds for reading everything and running the model."""
     start = time.perf_counter()
     for batch in batches(data, model.preprocessing, 0, batch_size, workers):
-        model.backend.run(batch.inputs)
+        model.run(batch.inputs)
     return time.perf_counter() - start
 
 

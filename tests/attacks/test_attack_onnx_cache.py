@@ -100,15 +100,15 @@ def test_a_planted_export_is_not_run_and_that_is_said(cache: Path, tmp_path: Pat
         names.append(f"checkpoint:{tmp_path}/{i}.safetensors")
     batch = np.ones((2, 1, 2, 2), np.float32)
     own = load_model(names[0])
-    expected = own.backend.run(batch)
+    expected = own.run(batch)
     (file,) = (cache / "onnx").glob("*.onnx")
     note = file.with_suffix(".json")
     load_model(names[1])
     (planted,) = set((cache / "onnx").glob("*.onnx")) - {file}
     note.write_bytes(planted.with_suffix(".json").read_bytes())  # another model with its own note, whole and checked
     file.write_bytes(planted.read_bytes())
-    assert not np.array_equal(load_model(names[0]).backend.run(batch), expected)  # the folder itself is trusted
+    assert not np.array_equal(load_model(names[0]).run(batch), expected)  # the folder itself is trusted
     (cache / "onnx").chmod(0o777)
     again = load_model(names[0])
-    assert np.array_equal(again.backend.run(batch), expected)
+    assert np.array_equal(again.run(batch), expected)
     assert "can be written by others" in again.notes[-1]

@@ -93,7 +93,7 @@ def test_batches_fit_the_memory() -> None:
 def test_a_cascade_says_so(runnable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Cascade.load(runnable)
     monkeypatch.setattr("pilotfish.runtime.choice.total_memory", lambda: 1000)
-    again = Cascade(whole.artefact, [dataclasses.replace(m, passing=True) for m in whole.models])
+    again = Cascade(whole.artefact, [dataclasses.replace(m, ephemeral=True) for m in whole.models])
     assert all("fit this machine's memory" in note for note in again.notes)
     assert len(again.notes) == 2
 

@@ -29,10 +29,10 @@ def test_an_onnx_file_replaced_between_hash_and_run(net: Any, tmp_path: Path) ->
     file, other = net(tmp_path / "net.onnx", 1), net(tmp_path / "other.onnx", 2)
     model = load_model(f"onnx:{file}")
     batch = np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)
-    before = model.backend.run(batch)
+    before = model.run(batch)
     again = model.backend.with_threads(model.backend.threads + 1)  # type: ignore[attr-defined]  # opened when it is run
     replaced(file, other)
-    np.testing.assert_array_equal(model.backend.run(batch), before)
+    np.testing.assert_array_equal(model.run(batch), before)
     with pytest.raises(ModelError, match="was changed while it was read"):
         again.run(batch)
     with pytest.raises(ModelError, match="was changed while it was read"):

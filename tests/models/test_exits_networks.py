@@ -229,7 +229,7 @@ def test_an_exit_is_a_model(backend: str, file: Path) -> None:
     for k in (1, 2, 3):
         model = load_model(f"exits:{file}#{k}", backend=backend)
         assert model.backend.name == backend
-        np.testing.assert_allclose(model.backend.run(x.numpy()), expected[k - 1], atol=1e-5)
+        np.testing.assert_allclose(model.run(x.numpy()), expected[k - 1], atol=1e-5)
         assert model.class_names == tuple("abcde")
         assert model.exit_of is not None
         assert (model.exit_of.position, model.exit_of.exits) == (k, 3)

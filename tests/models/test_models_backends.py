@@ -81,7 +81,7 @@ def test_architectures_agree_with_torch(name: str) -> None:
     assert isinstance(exported.backend, OnnxBackend)
     for n in (1, 3):
         batch = inputs(model.input_shape, n)
-        theirs, ours = model.backend.run(batch), exported.backend.run(batch)
+        theirs, ours = model.run(batch), exported.run(batch)
         louder = 4 / theirs.std()  # untrained networks are sure of nothing: as sure as trained ones
         p, q = softmax(theirs * louder), softmax(ours * louder)
         assert p.max() > 0.1
@@ -98,7 +98,7 @@ def test_lite_models_agree_with_torch(name: str, size: int) -> None:
     assert (plain.weights_hash, plain.preprocessing) == (exported.weights_hash, exported.preprocessing)
     assert plain.input_shape is not None
     batch = inputs(plain.input_shape, 4)
-    assert np.abs(softmax(plain.backend.run(batch)) - softmax(exported.backend.run(batch))).max() <= TOLERANCE
+    assert np.abs(softmax(plain.run(batch)) - softmax(exported.run(batch))).max() <= TOLERANCE
     assert exported.details["export"]["probability_difference"] <= TOLERANCE
     assert dict(exported.count().costs) == dict(plain.count().costs)
 
@@ -119,9 +119,9 @@ def test_every_backend_says_the_same(name: str, net: str) -> None:
     assert model.backend.name == name
     batch = inputs((1, 8, 8), 7)
     batch.flags.writeable = False  # as slices of mapped files are
-    expected = load_model(net, backend="torch").backend.run(batch)
-    assert np.abs(model.backend.run(batch) - expected).max() < 1e-5
-    assert model.backend.run(batch).dtype == np.float32
+    expected = load_model(net, backend="torch").run(batch)
+    assert np.abs(model.run(batch) - expected).max() < 1e-5
+    assert model.run(batch).dtype == np.float32
 
 
 def test_what_is_offered(net: str) -> None:
@@ -161,7 +161,7 @@ def test_a_model_that_cannot_be_exported_runs_on_torch_and_says_why(net: str) ->
 def dataclass_with_again(model: object) -> object:
     import dataclasses
 
-    return dataclasses.replace(model, again=lambda: model, passing=True)  # type: ignore[type-var]
+    return dataclasses.replace(model, reload=lambda: model, ephemeral=True)  # type: ignore[type-var]
 
 
 def test_exports_are_kept_by_weights_and_a_damaged_one_is_made_again(
@@ -169,16 +169,16 @@ def test_exports_are_kept_by_weights_and_a_damaged_one_is_made_again(
 ) -> None:
     monkeypatch.setenv("PILOTFISH_CACHE", str(tmp_path / "cache"))
     batch = inputs((1, 8, 8))
-    expected = load_model(net).backend.run(batch)
+    expected = load_model(net).run(batch)
     (file,) = (cache_folder() / "onnx").glob("*.onnx")
     made = file.stat().st_mtime_ns
     load_model(net)
     assert file.stat().st_mtime_ns == made
     file.write_bytes(file.read_bytes()[:-20])
-    assert np.array_equal(load_model(net).backend.run(batch), expected)
+    assert np.array_equal(load_model(net).run(batch), expected)
     assert file.stat().st_mtime_ns != made
     file.with_suffix(".json").write_text("{}")
-    assert np.array_equal(load_model(net).backend.run(batch), expected)
+    assert np.array_equal(load_model(net).run(batch), expected)
     assert {path.suffix for path in file.parent.iterdir()} == {".onnx", ".json"}
 
 
@@ -195,9 +195,9 @@ def test_random_weights_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     model = load_model("timm:test_resnet?weights=random")
     assert model.backend.name == "onnxruntime"
     assert list(tmp_path.iterdir()) == []
-    assert model.again is not None
+    assert model.reload is not None
     batch = inputs(model.input_shape or ())
-    assert np.abs(model.again().backend.run(batch) - model.backend.run(batch)).max() < 1e-4
+    assert np.abs(model.reload().run(batch) - model.run(batch)).max() < 1e-4
 
 
 @given(n=st.integers(1, 2000), buckets=st.sets(st.integers(1, 512), min_size=1).map(sorted))
@@ -244,7 +244,7 @@ def test_a_torch_backend_reduces_as_it_runs(net: str) -> None:
     backend = load_model(net, backend="torch").backend
     assert isinstance(backend, TorchBackend)
     batch = inputs((1, 8, 8), 9)
-    expected, found = from_logits(backend.run(batch), top_k=3), backend.reduce(batch, 3)
+    expected, found = from_logits(backend.step(batch)[0], top_k=3), backend.reduce(batch, 3)
     np.testing.assert_allclose(found.log_odds, expected.log_odds, rtol=1e-9)
     assert np.array_equal(found.top_classes, expected.top_classes)
 
@@ -267,7 +267,7 @@ def test_compiled_once_per_bucket_and_never_again(net: str) -> None:
     made = counters["stats"]["unique_graphs"]
     for n in [*range(1, 20), 64, 3, 1]:
         batch = inputs((1, 8, 8), n)
-        assert np.abs(backend.run(batch) - plain.run(batch)).max() < 1e-5
+        assert np.abs(backend.step(batch)[0] - plain.step(batch)[0]).max() < 1e-5
     assert counters["stats"]["unique_graphs"] == made
     with pytest.raises(ModelError, match="Detected recompile"):  # a size it was not compiled for: told, not suffered
-        backend.run(inputs((1, 16, 16), 8))
+        backend.step(inputs((1, 16, 16), 8))

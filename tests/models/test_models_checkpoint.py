@@ -62,7 +62,7 @@ def test_a_checkpoint_gives_the_same_network_back(architecture: str, tmp_path: P
     save_checkpoint(module, path, f"small:{architecture}", ARGUMENTS, CHAIN, NAMES)
     model = load_torch(f"checkpoint:{path}")
     with torch.inference_mode():
-        assert np.array_equal(model.backend.run(BATCH), module(torch.from_numpy(BATCH)).numpy())
+        assert np.array_equal(model.run(BATCH), module(torch.from_numpy(BATCH)).numpy())
     assert (model.preprocessing, model.class_names, model.n_classes) == (CHAIN, NAMES, 3)
     assert model.input_shape == (1, 8, 8)
     assert model.count().costs["params"] == sum(p.numel() for p in module.parameters())

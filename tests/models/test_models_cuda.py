@@ -37,8 +37,8 @@ def test_graphs_say_what_torch_says_at_any_batch_size() -> None:
     plain, graphs = pair()
     for n in (1, 3, 5, 16, 17, 40, 2, 1):
         batch = inputs(n)
-        expected = plain.run(batch)  # type: ignore[attr-defined]
-        assert np.abs(graphs.run(batch) - expected).max() < 1e-3
+        expected = plain.step(batch)[0]  # type: ignore[attr-defined]
+        assert np.abs(graphs.step(batch)[0] - expected).max() < 1e-3
         reduced = graphs.reduce(batch, 3)
         np.testing.assert_allclose(reduced.log_odds, from_logits(expected).log_odds, atol=1e-3)
         assert len(reduced) == n
@@ -46,9 +46,9 @@ def test_graphs_say_what_torch_says_at_any_batch_size() -> None:
 
 def test_padding_rows_never_leak() -> None:
     _, graphs = pair()
-    alone = graphs.run(inputs(3))
-    graphs.run(np.full((4, 3, 160, 160), np.nan, np.float32))  # what the padding row holds from now on
-    assert np.array_equal(graphs.run(inputs(3)), alone)
+    alone = graphs.step(inputs(3))[0]
+    graphs.step(np.full((4, 3, 160, 160), np.nan, np.float32))  # what the padding row holds from now on
+    assert np.array_equal(graphs.step(inputs(3))[0], alone)
 
 
 def test_nothing_is_captured_after_warm_up() -> None:
@@ -68,4 +68,4 @@ def test_the_engine_on_the_device() -> None:
     stages = [EngineStage("saver", graphs, 16, lanes=2), EngineStage("base", graphs, 16, lanes=2)]
     found = Engine(stages, in_force, forced).run(TensorSupply([rows, rows]))
     assert found.stage.tolist() == forced.tolist()
-    assert found.prediction.tolist() == graphs.run(rows).argmax(1).tolist()
+    assert found.prediction.tolist() == graphs.step(rows)[0].argmax(1).tolist()

@@ -40,7 +40,7 @@ def test_it_is_an_imagenet_classifier_with_its_training_s_preprocessing() -> Non
     assert (model.n_classes, model.input_shape) == (1000, (3, 224, 224))
     grey = np.full((10, 10, 3), 127, np.uint8)
     np.testing.assert_allclose(model.preprocessing(grey), 0, atol=1e-6)  # (x - 127) / 128
-    assert np.isfinite(model.backend.run(model.preprocessing(grey)[None])).all()
+    assert np.isfinite(model.run(model.preprocessing(grey)[None])).all()
     assert model.count().costs["macs"] == pytest.approx(385e6, rel=0.01)
 
 

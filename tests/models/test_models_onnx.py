@@ -66,7 +66,7 @@ def refusal(name: str, device: str = "cpu") -> str:
 def test_floats_of_any_width_are_fed(dtype: int, tmp_path: Path) -> None:
     model = load_model(f"onnx:{written(tmp_path / 'net.onnx', dtype=dtype)}")
     assert (model.input_shape, model.n_classes, model.backend.name) == ((1, 8, 8), 10, "onnxruntime")
-    found = model.backend.run(BATCH)
+    found = model.run(BATCH)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, LOGITS, atol=1e-4 if dtype != TensorProto.FLOAT16 else 0.05)
     assert model.count().costs == {"macs": 640, "params": 640}
@@ -75,8 +75,8 @@ def test_floats_of_any_width_are_fed(dtype: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
 def test_a_fixed_batch_size_is_fed_in_pieces_and_padding_never_leaks(size: int, tmp_path: Path) -> None:
     model = load_model(f"onnx:{written(tmp_path / 'net.onnx', shape=(size, 1, 8, 8))}")
-    np.testing.assert_allclose(model.backend.run(BATCH), LOGITS, atol=1e-4)
-    np.testing.assert_allclose(model.backend.run(BATCH[:1]), LOGITS[:1], atol=1e-4)
+    np.testing.assert_allclose(model.run(BATCH), LOGITS, atol=1e-4)
+    np.testing.assert_allclose(model.run(BATCH[:1]), LOGITS[:1], atol=1e-4)
 
 
 def test_a_free_image_size_must_be_given(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_free_image_size_must_be_given(tmp_path: Path) -> None:
     assert "give the size, as in onnx:FILE@224" in refusal(f"onnx:{path}")
     model = load_model(f"onnx:{path}@8")
     assert model.input_shape == (1, 8, 8)
-    np.testing.assert_allclose(model.backend.run(BATCH), LOGITS, atol=1e-4)
+    np.testing.assert_allclose(model.run(BATCH), LOGITS, atol=1e-4)
     fixed = written(tmp_path / "fixed.onnx")
     assert "takes inputs of 8x8 pixels only; leave @ out" in refusal(f"onnx:{fixed}@16")
     assert load_model(f"onnx:{fixed}@8").input_shape == (1, 8, 8)
@@ -151,7 +151,7 @@ def test_tensors_beside_the_file_are_part_of_its_identity(tmp_path: Path) -> Non
     assert "'w.bin' are missing beside it" in refusal(f"onnx:{path}")
     WEIGHTS.tofile(tmp_path / "w.bin")
     model = load_model(f"onnx:{path}")
-    np.testing.assert_allclose(model.backend.run(BATCH), LOGITS, atol=1e-4)
+    np.testing.assert_allclose(model.run(BATCH), LOGITS, atol=1e-4)
     assert model.weights is not None
     with pytest.raises(PilotfishError, match="cannot be embedded"):
         model.weights(tmp_path / "copy.onnx")
@@ -178,7 +178,7 @@ def test_cut_files_whole_numbers_other_devices_and_nothing_at_all(tmp_path: Path
 def test_a_batch_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
     model: Model = load_model(f"onnx:{written(tmp_path / 'net.onnx')}")
     with pytest.raises(PilotfishError, match=r"net\.onnx failed on a batch of shape \(5, 1, 4, 4\): "):
-        model.backend.run(BATCH[:, :, :4, :4])
+        model.run(BATCH[:, :, :4, :4])
 
 
 def test_an_exported_torch_net_answers_as_torch_does(tmp_path: Path) -> None:
@@ -193,5 +193,5 @@ def test_an_exported_torch_net_answers_as_torch_does(tmp_path: Path) -> None:
     program.save(tmp_path / "net.onnx")
     model = load_model(f"onnx:{tmp_path}/net.onnx")
     with torch.inference_mode():
-        np.testing.assert_allclose(model.backend.run(BATCH), net(torch.from_numpy(BATCH)).numpy(), atol=1e-5)
+        np.testing.assert_allclose(model.run(BATCH), net(torch.from_numpy(BATCH)).numpy(), atol=1e-5)
     assert model.count().costs["macs"] == 4 * 9 * 36 + 1440

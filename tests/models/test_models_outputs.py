@@ -119,7 +119,7 @@ def read(name: str, data: Dataset) -> Model:
     """The model as a recording reads it, and as a cascade loads it by the name that the records keep: the same."""
     model = load_model(name, settle=functools.partial(settle, data=data))
     again = load_model(model.spec if model.spec.startswith(name) else name)
-    assert np.array_equal(model.backend.run(X), again.backend.run(X))
+    assert np.array_equal(model.run(X), again.run(X))
     return model
 
 
@@ -160,7 +160,7 @@ def test_an_activation_is_seen_and_its_probabilities_are_kept(
     model = read(model_name(form, ending, tmp_path, named, small), data)
     p = {"softmax": softmax, "log_softmax": softmax, "sigmoid": sigmoid}[ending](z)
     expected = p / p.sum(axis=1, keepdims=True)
-    found = model.backend.run(X)
+    found = model.run(X)
     assert (found.dtype.kind, found.shape) == ("f", (N, C))
     np.testing.assert_allclose(softmax(found), expected, atol=2e-5)
     assert np.array_equal(found.argmax(axis=1), z.argmax(axis=1))
@@ -176,9 +176,9 @@ def test_a_saturated_softmax_keeps_the_order_of_its_logits(
     model = read(model_name(form, ending, tmp_path, named), data)
     plain = Linear()(torch.from_numpy(X)).detach().numpy() if form == "torch" else None
     if plain is None:
-        plain = load_model(f"onnx:{linear(tmp_path / 'plain.onnx')}").backend.run(X)
+        plain = load_model(f"onnx:{linear(tmp_path / 'plain.onnx')}").run(X)
     assert (softmax(plain.astype(np.float32)).max(axis=1) == 1).mean() > 0.3
-    found = model.backend.run(X)
+    found = model.run(X)
     if ending == "softmax":
         np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-4)
         if form != "torch-onnx":  # two exports may differ in the last bit
@@ -192,7 +192,7 @@ def test_a_saturated_sigmoid_keeps_its_prediction(
     form: str, tmp_path: Path, named: Callable[[Any], str], data: Dataset
 ) -> None:
     model = read(model_name(form, "sigmoid", tmp_path, named), data)
-    found, z = model.backend.run(X), Z.astype(np.float64)
+    found, z = model.run(X), Z.astype(np.float64)
     assert (sigmoid(Z.astype(np.float32)) == 1).sum(axis=1).max() > 1  # more than one class at p = 1
     assert np.array_equal(found.argmax(axis=1), z.argmax(axis=1))
     np.testing.assert_allclose(np.maximum(found, -80), np.maximum(-np.logaddexp(0, -z), -80), rtol=1e-4, atol=1e-34)
@@ -227,7 +227,7 @@ def test_one_column_is_two_classes(
         name = named(Linear(module, ONE) if form == "torch" else lambda batch: function(batch @ ONE))
     model = read(name, two)
     z = (X @ ONE)[:, 0]
-    np.testing.assert_allclose(model.backend.run(X), np.stack([0 * z, z], axis=1), atol=1e-4)
+    np.testing.assert_allclose(model.run(X), np.stack([0 * z, z], axis=1), atol=1e-4)
     assert model.n_classes == 2
     assert any("column" in note for note in model.notes)
 
@@ -250,7 +250,7 @@ def test_a_softmax_behind_steps_that_change_nothing_is_read_before_it(
     steps: list[Any], tmp_path: Path, data: Dataset
 ) -> None:
     model = read(f"onnx:{linear(tmp_path / 'net.onnx', *steps)}", data)
-    assert np.array_equal(model.backend.run(X), load_model(f"onnx:{linear(tmp_path / 'z.onnx')}").backend.run(X))
+    assert np.array_equal(model.run(X), load_model(f"onnx:{linear(tmp_path / 'z.onnx')}").run(X))
 
 
 def test_a_softmax_over_feature_maps_is_read_before_it(tmp_path: Path, data: Dataset) -> None:
@@ -263,7 +263,7 @@ def test_a_softmax_over_feature_maps_is_read_before_it(tmp_path: Path, data: Dat
     whole = onnx.load(path)
     whole.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
     onnx.save(whole, path)
-    np.testing.assert_allclose(read(f"onnx:{path}", data).backend.run(X), Z, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(read(f"onnx:{path}", data).run(X), Z, rtol=1e-4, atol=1e-3)
 
 
 def test_a_softmax_over_the_batch_is_none(tmp_path: Path, data: Dataset) -> None:
@@ -323,7 +323,7 @@ def test_of_several_onnx_outputs_the_one_of_the_classes_is_taken_and_named(
 ) -> None:
     steps, outputs, meant = SEVERAL[case]
     model = read(f"onnx:{linear(tmp_path / 'net.onnx', *steps, outputs=outputs, ml=case == 'zipmap')}", data)
-    np.testing.assert_allclose(model.backend.run(X), Z, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(model.run(X), Z, rtol=1e-4, atol=1e-3)
     assert f"output={meant}" in model.spec
     assert any("several outputs" in note and meant in note for note in model.notes)
     assert model.n_classes == C
@@ -342,7 +342,7 @@ def test_the_class_names_of_a_zipmap_are_the_models(tmp_path: Path, data: Datase
     path = linear(tmp_path / "net.onnx", *steps, outputs=[("y", kind, None)], ml=True)
     model = read(f"onnx:{path}", data)
     assert model.class_names == tuple(names)
-    np.testing.assert_allclose(model.backend.run(X), Z, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(model.run(X), Z, rtol=1e-4, atol=1e-3)
 
 
 Answer = namedtuple("Answer", ["features", "scores"])
@@ -388,7 +388,7 @@ def test_containers_are_read_and_the_place_is_part_of_the_name(
 ) -> None:
     make, place = CONTAINERS[container]
     model = read(named(Linear(make) if form == "torch" else lambda batch: make(batch @ W)), data)
-    np.testing.assert_allclose(model.backend.run(X), Z, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(model.run(X), Z, rtol=1e-4, atol=1e-3)
     assert model.spec.endswith(f"?output={place}")
 
 
@@ -406,7 +406,7 @@ TENSORS: dict[str, Callable[[np.ndarray], Any]] = {
 @pytest.mark.parametrize("kind", list(TENSORS))
 def test_tensors_of_any_kind_are_brought_to_the_host(kind: str, named: Callable[[Any], str], data: Dataset) -> None:
     model = read(named(lambda batch: TENSORS[kind](batch @ W)), data)
-    found = model.backend.run(X)
+    found = model.run(X)
     assert found.shape == (N, C)
     np.testing.assert_allclose(found, Z, rtol=1e-2, atol=1e-2)
     assert not model.notes
@@ -416,7 +416,7 @@ def test_tensors_of_any_kind_are_brought_to_the_host(kind: str, named: Callable[
 def test_probabilities_of_few_bits_are_seen(kind: str, named: Callable[[Any], str], data: Dataset) -> None:
     model = read(named(lambda batch: TENSORS[kind](softmax(batch @ W / 20))), data)
     assert "activation=softmax" in model.spec
-    np.testing.assert_allclose(softmax(model.backend.run(X)), softmax(Z / 20), atol=2e-2)
+    np.testing.assert_allclose(softmax(model.run(X)), softmax(Z / 20), atol=2e-2)
 
 
 AMBIGUOUS: dict[str, Callable[[Any], Any]] = {
@@ -435,7 +435,7 @@ def test_several_candidates_are_listed_and_output_chooses(
     with pytest.raises(ModelError) as caught:
         read(name, data)
     assert_one_line(caught.value, f"{first} float32 (N, 5)", f"{second} float32 (N, 5)", "?output=")
-    np.testing.assert_allclose(read(f"{name}?output={second}", data).backend.run(X), -Z, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(read(f"{name}?output={second}", data).run(X), -Z, rtol=1e-4, atol=1e-3)
     with pytest.raises(ModelError, match="there are"):
         read(f"{name}?output=elsewhere", data)
 
@@ -447,9 +447,9 @@ def test_several_onnx_candidates_are_listed_and_output_chooses(tmp_path: Path, d
     with pytest.raises(ModelError) as caught:
         read(name, data)
     assert_one_line(caught.value, "a float32 (N, 5)", "b float32 (N, 5)", "?output=a")
-    np.testing.assert_allclose(read(f"{name}?output=b", data).backend.run(X), -Z, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(read(f"{name}?output=b", data).run(X), -Z, rtol=1e-4, atol=1e-3)
     with pytest.raises(ModelError, match="no output 'c'"):
-        load_model(f"{name}?output=c").backend.run(X)
+        load_model(f"{name}?output=c").run(X)
 
 
 def test_two_outputs_whose_name_and_width_disagree_are_asked_about(named: Callable[[Any], str], data: Dataset) -> None:
@@ -478,10 +478,10 @@ def test_what_the_name_states_settles_it(form: str, tmp_path: Path, named: Calla
     small = W / 20
     name = model_name(form, "softmax", tmp_path, named, small)
     plain = read(f"{name}?activation=none", data)
-    np.testing.assert_allclose(plain.backend.run(X), softmax(X @ small), atol=1e-5)
+    np.testing.assert_allclose(plain.run(X), softmax(X @ small), atol=1e-5)
     assert not plain.notes
     stated = read(f"{name}?activation=softmax", data)
-    np.testing.assert_allclose(softmax(stated.backend.run(X)), softmax(X @ small), atol=1e-5)
+    np.testing.assert_allclose(softmax(stated.run(X)), softmax(X @ small), atol=1e-5)
     with pytest.raises(ModelError, match="unknown activation 'soft'"):
         load_model(f"{name}?activation=soft")
 
@@ -643,7 +643,7 @@ def test_what_is_reduced_on_a_device_is_of_the_same_logits(
     ending: str, tmp_path: Path, named: Callable[[Any], str], data: Dataset
 ) -> None:
     backend = read(model_name("torch", ending, tmp_path, named), data).backend
-    found, expected = backend.reduce(X, 3), from_logits(backend.run(X), top_k=3)  # type: ignore[attr-defined]
+    found, expected = backend.reduce(X, 3), from_logits(backend.step(X)[0], top_k=3)  # type: ignore[attr-defined]
     assert np.array_equal(found.prediction, expected.prediction)
     np.testing.assert_allclose(found.log_odds, expected.log_odds, rtol=1e-9, atol=1e-12)
 

@@ -32,7 +32,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 def test_a_bare_callable_takes_samples_as_they_are(write: Write) -> None:
     model = load_model(f"python:{write('def f(batch): return batch[:, :2] * 2')}:f")
-    assert np.array_equal(model.backend.run(BATCH), BATCH[:, :2] * 2)
+    assert np.array_equal(model.run(BATCH), BATCH[:, :2] * 2)
     assert model.preprocessing.kind == "tensor"
     assert model.backend.name == "python"
     assert model.weights is None
@@ -40,12 +40,12 @@ def test_a_bare_callable_takes_samples_as_they_are(write: Write) -> None:
 
 def test_a_function_without_arguments_builds_the_model(write: Write) -> None:
     name = write("def build(scale=3):\n    return lambda batch: batch[:, :2] * scale")
-    assert np.array_equal(load_model(f"python:{name}:build").backend.run(BATCH), BATCH[:, :2] * 3)
+    assert np.array_equal(load_model(f"python:{name}:build").run(BATCH), BATCH[:, :2] * 3)
 
 
 def test_an_attribute_of_an_attribute_is_found(write: Write) -> None:
     name = write("class Zoo:\n    @staticmethod\n    def f(batch): return batch")
-    assert np.array_equal(load_model(f"python:{name}:Zoo.f").backend.run(BATCH), BATCH)
+    assert np.array_equal(load_model(f"python:{name}:Zoo.f").run(BATCH), BATCH)
 
 
 def test_a_model_is_used_as_it_is(write: Write) -> None:
@@ -119,7 +119,7 @@ def test_names_that_lead_nowhere(name: str, said: str) -> None:
 def test_an_error_in_the_model_s_own_code_is_said_to_be_its_own(write: Write) -> None:
     name = write("def f(batch):\n    raise ValueError('two\\nlines')")
     with pytest.raises(ModelError) as caught:
-        load_model(f"python:{name}:f").backend.run(BATCH)
+        load_model(f"python:{name}:f").run(BATCH)
     assert str(caught.value) == f"python:{name}:f failed on a batch of shape (3, 4): ValueError: two lines"
 
 
@@ -135,10 +135,10 @@ def test_a_torch_module_runs_in_evaluation_mode_without_gradients(write: Write) 
     assert model.backend.name == "torch"
     with torch.no_grad():
         expected = model.backend.module[0](torch.from_numpy(BATCH)).numpy()
-    assert np.array_equal(model.backend.run(BATCH), expected)
+    assert np.array_equal(model.run(BATCH), expected)
     assert model.weights_hash == load_model(f"python:{name}:build").weights_hash
     with pytest.raises(ModelError, match=r"failed on a batch of shape \(3, 3\): RuntimeError: mat1 and mat2"):
-        model.backend.run(BATCH[:, :3])
+        model.run(BATCH[:, :3])
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,6 @@ def test_images_with_their_channels_last_are_named_where_a_model_fails_on_them(
 ) -> None:
     model = load_model(f"python:{write('def f(batch): raise ValueError(batch.ndim)')}:f")
     with pytest.raises(ModelError, match="failed on a batch") as caught:
-        model.backend.run(np.zeros(shape, np.float32))
+        model.run(np.zeros(shape, np.float32))
     assert ("?layout=nchw" in str(caught.value)) == advised
     assert len(str(caught.value).splitlines()) == 1

@@ -44,7 +44,7 @@ def test_it_says_nearly_the_same_on_samples_it_was_not_calibrated_on(source: str
     images = load_data("digits:val")
     a, b = load_model(source), load_model(f"onnx:{int8.path}")
     batch = np.stack([a.preprocessing(images.read(i)) for i in range(400)])
-    ours, theirs = b.backend.run(batch), a.backend.run(batch)
+    ours, theirs = b.run(batch), a.run(batch)
     assert (ours.argmax(1) == theirs.argmax(1)).mean() > 0.97
     assert not np.array_equal(ours, theirs)
     assert int8.agreement > 0.9

@@ -97,7 +97,7 @@ def test_every_form_makes_the_input_that_is_stated(form: str, models: Path) -> N
         assert (model.preprocessing.size, model.preprocessing.dtype == "int8") == ((32, 32), form == "onnx, told")
         expected = by_hand(**by, last="last" in form)(PICTURE)
         np.testing.assert_allclose(model.preprocessing(PICTURE), expected, atol=1e-6 * np.abs(expected).max())
-        assert model.backend.run(expected[None]).shape[0] == 1
+        assert model.run(expected[None]).shape[0] == 1
 
 
 def test_what_is_not_stated_stays_the_files(models: Path) -> None:
@@ -220,7 +220,7 @@ def test_onnx_images_may_have_their_channels_last_and_be_bytes(
         assert made.max() > 100
         assert np.array_equal(made, np.rint(made))
     typed = made.astype({"FLOAT": np.float32, "UINT8": np.uint8, "FLOAT16": np.float16}[dtype]).astype(np.float32)
-    np.testing.assert_allclose(model.backend.run(made[None]), typed.reshape(1, -1) @ weights, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(model.run(made[None]), typed.reshape(1, -1) @ weights, rtol=1e-3, atol=1e-2)
     assert model.count().costs["macs"] == weights.size
 
 

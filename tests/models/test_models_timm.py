@@ -49,7 +49,7 @@ def test_random_weights_are_a_whole_model(random_model: Model) -> None:
     assert random_model.class_ids is not None
     assert (random_model.class_names[0], random_model.class_ids[0]) == ("tench", "n01440764")
     assert random_model.input_shape == (3, 160, 160)
-    logits = random_model.backend.run(BATCH)
+    logits = random_model.run(BATCH)
     assert (logits.shape, logits.dtype) == ((2, 1000), np.float32)
     costs = random_model.count().costs
     assert costs["params"] == sum(p.numel() for p in module_of(random_model).parameters())
@@ -64,7 +64,7 @@ def test_weights_come_from_files_of_either_kind(random_model: Model, tmp_path: P
     for file in ("w.safetensors", "plain.pth", "trained.pt"):
         model = load_torch(f"{NAME}?weights={tmp_path / file}")
         assert model.weights_hash == random_model.weights_hash
-        assert np.array_equal(model.backend.run(BATCH), random_model.backend.run(BATCH))
+        assert np.array_equal(model.run(BATCH), random_model.run(BATCH))
 
 
 def test_one_changed_weight_is_another_hash(random_model: Model, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_wrong_names_and_options(name: str, said: str) -> None:
 def test_a_size_that_the_architecture_was_not_made_for_is_built_in() -> None:
     model = load_torch(f"{NAME}@192?weights=random")
     assert model.input_shape == (3, 192, 192)
-    assert model.backend.run(np.zeros((1, 3, 192, 192), np.float32)).shape == (1, 1000)
+    assert model.run(np.zeros((1, 3, 192, 192), np.float32)).shape == (1, 1000)
 
 
 @pytest.fixture

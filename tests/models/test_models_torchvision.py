@@ -30,7 +30,7 @@ def test_random_weights_are_a_whole_model() -> None:
     assert model.class_names[0] == "tench"
     assert model.input_shape == (3, 64, 64)
     assert model.preprocessing.size == (64, 64)
-    assert model.backend.run(np.zeros((2, 3, 64, 64), np.float32)).shape == (2, 1000)
+    assert model.run(np.zeros((2, 3, 64, 64), np.float32)).shape == (2, 1000)
 
 
 def test_weights_come_from_a_file(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_another_dtype_is_another_preprocessing_and_other_numbers(dtype: str, ne
     assert half.preprocessing.hash != plain.preprocessing.hash
     assert half.weights_hash == plain.weights_hash  # the same weights, cast
     batch = np.random.default_rng(0).standard_normal((4, 1, 16, 16), dtype=np.float32)
-    a, b = plain.backend.run(batch), half.backend.run(batch)
+    a, b = plain.run(batch), half.run(batch)
     assert b.dtype == np.float32
     assert 0 < np.abs(a - b).max() < 0.1
 

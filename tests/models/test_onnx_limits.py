@@ -85,7 +85,7 @@ def test_a_loop_without_end_ends_in_one_line(
     model = loaded(tmp_path / "net.onnx", made())
     for _ in range(2):  # at once the second time: the samples of a batch are not tried one by one
         with pytest.raises(ModelError, match=r"net\.onnx: a call on [12] samples? did not end within 0 s, its loops m"):
-            model.backend.run(BATCH)
+            model.run(BATCH)
         monkeypatch.setenv("PILOTFISH_CALL_SECONDS", "1000")
 
 
@@ -93,7 +93,7 @@ def test_a_loop_without_end_ends_in_one_line(
 def test_loops_that_end_are_run(times: int, tmp_path: Path) -> None:
     half = body(node("Mul", ["a", "half"], ["b"]))
     made = model_of(node("Loop", ["n", "", "z"], ["y"], body=half), n=np.int64(times), half=np.float32(0.5))
-    np.testing.assert_allclose(loaded(tmp_path / "net.onnx", made).backend.run(BATCH), LOGITS * 0.5**times, atol=1e-6)
+    np.testing.assert_allclose(loaded(tmp_path / "net.onnx", made).run(BATCH), LOGITS * 0.5**times, atol=1e-6)
 
 
 def asked_of_the_data() -> Any:
@@ -119,10 +119,10 @@ def kept_by_a_loop() -> Any:
 def test_memory_that_only_the_data_tell_is_held_to_an_arena(made: Callable[[], Any], tmp_path: Path) -> None:
     model = loaded(tmp_path / "net.onnx", made())
     with pytest.raises(ModelMemoryError, match=r"takes more memory than the \d\.\d\d GB that are allowed"):
-        model.backend.run(BATCH)
+        model.run(BATCH)
     for kind in (ModelMemoryError, ModelMemoryError, ModelError, ModelError):  # given up after three single samples
         with pytest.raises(ModelError) as caught:
-            model.backend.run(BATCH[:1])
+            model.run(BATCH[:1])
         assert type(caught.value) is kind
 
 
@@ -159,11 +159,11 @@ def test_batches_are_cut_to_what_the_memory_holds(tmp_path: Path, monkeypatch: p
     made = model_of(
         node("ReduceMax", ["x"], ["e"], axes=[1], keepdims=1), *wide, node("Add", ["z", "top"], ["y"]), s=[1, 10**5]
     )
-    whole = loaded(tmp_path / "net.onnx", made).backend.run(np.tile(BATCH, (20, 1)))
+    whole = loaded(tmp_path / "net.onnx", made).run(np.tile(BATCH, (20, 1)))
     monkeypatch.setenv("PILOTFISH_CALL_GB", str(2**-10))  # a megabyte
     cut = load_model(f"onnx:{tmp_path}/net.onnx").backend
     assert cut.file.limits.rows(60) == 2
-    np.testing.assert_array_equal(cut.run(np.tile(BATCH, (20, 1))), whole)
+    np.testing.assert_array_equal(cut.step(np.tile(BATCH, (20, 1)))[0], whole)
 
 
 def test_the_demand_of_a_graph_is_what_is_alive_at_once() -> None:
@@ -178,7 +178,7 @@ def test_limits_are_numbers(variable: str, text: str, tmp_path: Path, monkeypatc
     monkeypatch.setenv(variable, text)
     made = ENDLESS[0]() if variable == "PILOTFISH_CALL_SECONDS" else model_of(node("Relu", ["z"], ["y"]))
     with pytest.raises(UsageError, match=f"{variable} is a number above 0"):
-        loaded(tmp_path / "net.onnx", made).backend.run(BATCH)
+        loaded(tmp_path / "net.onnx", made).run(BATCH)
 
 
 def outside(name: str = "w", shape: Any = (3,)) -> onnx.TensorProto:
@@ -259,7 +259,7 @@ def with_its_weights_beside(path: Path) -> Model:
 def test_a_file_that_changes_after_it_was_hashed_is_not_run(beside: bool, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     model = with_its_weights_beside(path) if beside else loaded(path, model_of(node("Identity", ["z"], ["y"])))
-    np.testing.assert_allclose(model.backend.run(BATCH), LOGITS, atol=1e-5)
+    np.testing.assert_allclose(model.run(BATCH), LOGITS, atol=1e-5)
     other = model.backend.with_threads(model.backend.threads + 1)  # is opened later, when it is needed
     changed = path.with_name("w.bin") if beside else path
     content = bytearray(changed.read_bytes())
@@ -268,7 +268,7 @@ def test_a_file_that_changes_after_it_was_hashed_is_not_run(beside: bool, tmp_pa
     changed.write_bytes(content)
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(ModelError, match=r"net\.onnx: was changed while it was read; load it again"):
-        other.run(BATCH)
-    np.testing.assert_allclose(model.backend.run(BATCH), LOGITS, atol=1e-5)  # what was loaded is what was hashed
+        other.step(BATCH)
+    np.testing.assert_allclose(model.run(BATCH), LOGITS, atol=1e-5)  # what was loaded is what was hashed
     with pytest.raises(ModelError, match="was changed" if not beside else "cannot be embedded"):
         model.weights(tmp_path / "copy.onnx")

@@ -76,9 +76,9 @@ def test_lanes_are_measured_where_a_backend_can_run_on_fewer_threads() -> None:
         def with_threads(self, threads: int) -> Counted:
             return Counted(threads, self.log)
 
-        def run(self, batch: np.ndarray) -> np.ndarray:
-            self.log.append((self.threads, len(batch)))
-            return np.zeros((len(batch), 2), np.float32)
+        def step(self, inputs: np.ndarray, carry: object = None) -> tuple[np.ndarray, None]:
+            self.log.append((self.threads, len(inputs)))
+            return np.zeros((len(inputs), 2), np.float32), None
 
     log: list[tuple[int, int]] = []
     found = time_batches(Counted(8, log), (3,), seconds=0.2)

@@ -104,9 +104,9 @@ def test_tuning_finds_the_batch_size_that_a_model_likes(monkeypatch: pytest.Monk
 
         name = "python"
 
-        def run(self, batch: np.ndarray) -> np.ndarray:
-            now[0] += 0.001 if len(batch) <= 4 else 0.01 * len(batch)
-            return np.tile(np.array([[1.0, 0.0]], np.float32), (len(batch), 1))
+        def step(self, inputs: np.ndarray, carry: object = None) -> tuple[np.ndarray, None]:
+            now[0] += 0.001 if len(inputs) <= 4 else 0.01 * len(inputs)
+            return np.tile(np.array([[1.0, 0.0]], np.float32), (len(inputs), 1)), None
 
     chosen, measured = fastest({"python": Likes()}, (3,), "cpu", seconds=3.0)
     assert (chosen.backend, chosen.batch_size) == ("python", 4)

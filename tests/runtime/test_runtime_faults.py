@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pilotfish.errors import ModelError, ModelMemoryError, UnreadableSample
 from pilotfish.models import Preprocessing
-from pilotfish.models.model import blamed
+from pilotfish.models.model import model_errors
 from pilotfish.runtime import Answers, Engine, EngineStage
 from pilotfish.runtime.supply import DecodingSupply, TensorSupply
 from support.engine import Lookup, by_max_prob, plain_cascade, stages_of
@@ -30,7 +30,7 @@ class Touchy(Lookup):
         self.bad, self.error = bad, error
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        with blamed("the model", batch):
+        with model_errors("the model", batch):
             rows = batch.reshape(len(batch), -1)[:, 0].astype(int)
             if self.bad & set(rows.tolist()):
                 raise self.error()
@@ -45,7 +45,7 @@ class Small(Lookup):
         self.most = most
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        with blamed("the device", batch):
+        with model_errors("the device", batch):
             if len(batch) > self.most:
                 raise RuntimeError(f"CUDA out of memory. Tried to allocate {len(batch)} GiB")
             return super().run(batch)

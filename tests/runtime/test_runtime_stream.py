@@ -16,7 +16,7 @@ from pilotfish.records import from_logits
 from pilotfish.runtime import Answers, Cascade, Engine, EngineStage
 from pilotfish.runtime.supply import DecodingSupply
 from pilotfish.scores import score
-from support.engine import by_max_prob
+from support.engine import Whole, by_max_prob
 
 if TYPE_CHECKING:
     from conftest import Pair
@@ -27,7 +27,7 @@ BAND = 5e-4  # of a probability: how far a decision may move with the batch size
 W = [np.random.default_rng(seed).standard_normal((16, 5)).astype(np.float32) for seed in (0, 1)]
 
 
-class Linear:
+class Linear(Whole):
     """A matrix product, whose last bits depend on the batch size as those of real models do."""
 
     name = "linear"
@@ -90,7 +90,7 @@ def test_a_window_that_is_full_waits_for_nobody() -> None:
     logits = np.tile(np.array([9.0, 0, 0, 0, 0], np.float32), (5000, 1))
     logits[3] = 0
 
-    class Look:
+    class Look(Whole):
         name = "look"
 
         def run(self, batch: np.ndarray) -> np.ndarray:

@@ -78,8 +78,8 @@ def test_exits_learn_and_the_backbone_stays(done: Done, backbone: Path) -> None:
     assert accuracy[0] > 0.3
     assert accuracy[1] > 0.8
     x = np.stack([load_model(f"checkpoint:{backbone}").preprocessing(VAL.read(i)) for i in range(50)])
-    whole = load_model(f"checkpoint:{backbone}", backend="torch").backend.run(x)
-    last = load_model(f"exits:{done.file}#3", backend="torch").backend.run(x)
+    whole = load_model(f"checkpoint:{backbone}", backend="torch").run(x)
+    last = load_model(f"exits:{done.file}#3", backend="torch").run(x)
     assert np.array_equal(whole, last), "exits off, the answers are the backbone's"
     run = pilotfish.open_run(done.run)
     for k, name in enumerate(done.names):  # what training measured is what was recorded
@@ -183,8 +183,8 @@ def test_bench_and_tune_runtime_know_parts_of_a_network(done: Done, tmp_path: Pa
     times, base = timed.end_to_end, pilotfish.Cascade.load(folder).models[-1]
     assert timed.speedup.median == pytest.approx(times.base_ms.median / times.realised_ms.median)
     x = np.stack([base.preprocessing(VAL.read(i)) for i in range(20)])
-    timed_as = whole(base, "torch", None).run(x)  # all of the network, and not what its last exit adds
-    assert np.allclose(timed_as, base.backend.run(x), atol=1e-4)
+    timed_as = whole(base, "torch", None).step(x)[0]  # all of the network, and not what its last exit adds
+    assert np.allclose(timed_as, base.run(x), atol=1e-4)
 
 
 # killed and resumed
@@ -318,5 +318,5 @@ def test_a_plain_network_is_trained_alike_and_exits_can_be_attached_to_it(tmp_pa
     later = train_exits(f"exits:{plain.file}", DIGITS, tmp_path / "exits", layers=["5"], recipe=SHORT, held_out=VAL)
     assert later.accuracy[-1] == plain.accuracy[-1], "the backbone stays as it is"
     x = np.stack([model.preprocessing(VAL.read(i)) for i in range(20)])
-    last = load_model(f"exits:{later.file}#2", backend="torch").backend.run(x)
-    assert np.array_equal(last, load_model(f"exits:{plain.file}", backend="torch").backend.run(x))
+    last = load_model(f"exits:{later.file}#2", backend="torch").run(x)
+    assert np.array_equal(last, load_model(f"exits:{plain.file}", backend="torch").run(x))

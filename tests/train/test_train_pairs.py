@@ -42,8 +42,8 @@ def test_an_exit_sequence_learns_and_leaves_saver_and_base_alone(pair: tuple[str
     saver, _, late, base = found.accuracy
     x = np.stack([load_model(pair[0]).preprocessing(VAL.read(i)) for i in range(60)])
     for model, k in zip(pair, (1, 4), strict=True):
-        whole = load_model(model, backend="torch").backend.run(x)
-        assert np.array_equal(whole, load_model(f"exits:{found.file}#{k}", backend="torch").backend.run(x))
+        whole = load_model(model, backend="torch").run(x)
+        assert np.array_equal(whole, load_model(f"exits:{found.file}#{k}", backend="torch").run(x))
     assert late > saver, "an exit that reads most of the base beats the saver"
     assert base > saver
     tuning = pilotfish.tune(tmp_path / "run", names, max_drop=0.01, method="dyce", holdout=0)
@@ -109,8 +109,8 @@ def test_routers_know_more_than_chance(kind: str, pair: tuple[str, str], tmp_pat
     )
     model = load_model(f"exits:{found.file}")
     x = np.stack([model.preprocessing(DIGITS.read(i)) for i in range(len(DIGITS))])
-    saver, base = (load_model(name).backend.run(x).argmax(1) for name in pair)
-    logits = model.backend.run(x)
+    saver, base = (load_model(name).run(x).argmax(1) for name in pair)
+    logits = model.run(x)
     assert np.array_equal(logits.argmax(1), saver), "the answers are the saver's"
     needed = (base == DIGITS.labels) & (saver != DIGITS.labels)
     top = torch.softmax(torch.from_numpy(logits), 1).amax(1).numpy()

@@ -100,7 +100,7 @@ def quantise(
         tell("quantising", 0, 1)
         _write(model, model.backend, inputs[~held], temporary, calibration, reduced)
         after = OnnxBackend(temporary)
-        p, q = softmax(model.backend.run(inputs[held])), softmax(after.run(inputs[held]))
+        p, q = softmax(model.run(inputs[held])), softmax(after.step(inputs[held])[0])
         shape = inputs.shape[1:]
         before_ms, after_ms = (time_batches(b, shape, seconds=1.5).throughput for b in (model.backend, after))
         size = temporary.stat().st_size

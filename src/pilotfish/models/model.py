@@ -20,9 +20,9 @@ Carry = tuple[Any, ...]
 
 
 class Backend(Protocol):
-    """What runs a model. Calls from several threads may run side by side.
+    """What runs a model, or a part of a network with exits. Calls from several threads may run side by side.
 
-    Two more methods may be there: ``with_threads(n)``, the same model on n cores, and ``reduce(batch, top_k)``, the
+    Two more methods may be there: ``with_threads(n)``, the same model on n cores, and ``reduce(inputs, top_k)``, the
     outputs reduced where they were computed (:mod:`pilotfish.models.backends.torch_outputs`), which is used where the
     attribute ``reduces`` is true.
     """
@@ -32,24 +32,11 @@ class Backend(Protocol):
         """One of ``pilotfish.models.backends.backends.NAMES``."""
         ...
 
-    def run(self, batch: F32) -> F32:
-        """Logits float32 (N, C) of a batch float32 (N, …)."""
-        ...
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, Carry | None]:
+        """(logits float32 (N, C), features for the next part of the same network).
 
-
-class Segment(Protocol):
-    """What runs a part of a network with exits: from the features of the part before to those of the next."""
-
-    @property
-    def name(self) -> str:
-        """As a backend's."""
-        ...
-
-    def step(self, inputs: F32 | None, carry: Carry | None) -> tuple[F32, Carry | None]:
-        """(logits float32 (N, C) of this exit, features for the next part).
-
-        The first part takes inputs float32 (N, …) and no carry; the others take the carry of the part before, of the
-        samples that are left, and no inputs.
+        A whole model takes inputs float32 (N, …) and gives no features, and so does the first part of a network, which
+        gives some. The other parts take the carry of the part before, of the samples that are left, and no inputs.
         """
         ...
 
@@ -74,7 +61,7 @@ class ExitOf:
     network: str
     position: int
     exits: int
-    segment: Callable[[int, int, str | None], Segment]
+    segment: Callable[[int, int, str | None], Backend]
 
 
 @dataclass(frozen=True)
@@ -88,8 +75,8 @@ class Model:
     count          multiply-adds and parameters of one sample
     weights        how to write the weights to a file, for ``--embed``; None when they cannot be
     weights_suffix of that file
-    again          the model anew as a torch module in memory, for another backend; None where there is no such module
-    passing        whether its weights are drawn anew at every loading, so that nothing of it is worth keeping
+    reload         the model anew as a torch module in memory, for another backend; None where there is no such module
+    ephemeral      whether its weights are drawn anew at every loading, so that nothing of it is worth keeping
     details        what else there is to know, such as how well an export agrees with its source
     exit_of        the network that it is an exit of, where it is one
     notes          what was assumed or chosen when it was loaded and shapes its answers, a line each
@@ -107,16 +94,20 @@ class Model:
     count: Callable[[], Counted] = Counted
     weights: Callable[[Any], None] | None = None
     weights_suffix: str = ".safetensors"
-    again: Callable[[], Model] | None = None
-    passing: bool = False
+    reload: Callable[[], Model] | None = None
+    ephemeral: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
     exit_of: ExitOf | None = None
     notes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
 
+    def run(self, batch: F32) -> F32:
+        """Logits float32 (N, C) of a batch float32 (N, …)."""
+        return self.backend.step(batch)[0]
+
 
 @contextlib.contextmanager
-def blamed(name: str, batch: F32, expects: str = "") -> Iterator[None]:
+def model_errors(name: str, batch: F32, expects: str = "") -> Iterator[None]:
     """Inside, whatever the model *name* raises on *batch* becomes a ModelError of one line.
 
     expects  the form of images that most such models take: where *batch* has another, the line says what to write

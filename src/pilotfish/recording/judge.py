@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pilotfish.data import Dataset
 from pilotfish.errors import ModelError
 from pilotfish.models import Model
-from pilotfish.models.model import F32, blamed, check_logits
+from pilotfish.models.model import F32, check_logits, model_errors
 from pilotfish.recording.loader import Batch
 from pilotfish.records import Failure, Outputs, from_logits
 from pilotfish.scores.outputs import bad_rows
@@ -97,8 +97,8 @@ class Judge:
         sample's fault, and are raised."""
         inputs = batch.inputs if len(places) == len(batch.rows) else batch.inputs[places]
         try:
-            with blamed(self.model.spec, inputs):
-                found: Any = self.model.backend.run(inputs)
+            with model_errors(self.model.spec, inputs):
+                found: Any = self.model.run(inputs)
         except ModelError as error:
             return error
         parts.append((places, check_logits(found, len(places), self.model.spec)))

@@ -160,7 +160,7 @@ class _Trial:
                     continue
                 inputs = np.stack([chain.normalise(one[chain.resize]) for one in samples if one is not None])
                 try:
-                    logits = check_logits(self.model.backend.run(inputs), len(inputs), self.model.spec)
+                    logits = check_logits(self.model.run(inputs), len(inputs), self.model.spec)
                 except PilotfishError:
                     return False
                 found[chain][at] = logits.argmax(axis=1) == self.labels[self.rows[at]]

@@ -13,7 +13,7 @@ import numpy as np
 from pilotfish.data import Dataset
 from pilotfish.errors import ModelError
 from pilotfish.models import Model
-from pilotfish.models.model import F32, blamed, check_logits
+from pilotfish.models.model import F32, check_logits, model_errors
 from pilotfish.models.outputs.sample_inputs import draw_rows, sample_inputs, stacked
 from pilotfish.records import Outputs, from_logits
 
@@ -81,8 +81,8 @@ def _outputs(model: Model, inputs: F32, size: int) -> Outputs:
     found = []
     for start in range(0, len(inputs), size):
         part = np.ascontiguousarray(inputs[start : start + size])
-        with blamed(model.spec, part):
-            found.append(check_logits(model.backend.run(part.copy()), len(part), model.spec))
+        with model_errors(model.spec, part):
+            found.append(check_logits(model.run(part.copy()), len(part), model.spec))
     logits = np.concatenate(found)
     return from_logits(logits, top_k=2)
 

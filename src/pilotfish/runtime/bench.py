@@ -22,7 +22,7 @@ from pilotfish.cascade import ALONE
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError, UnreadableSample, UsageError
 from pilotfish.machine import cpu_count, describe_machine
-from pilotfish.models.model import F32
+from pilotfish.models.model import F32, Backend, Carry
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.energy import Meter, find_meters, total_joules
 from pilotfish.runtime.engine import Engine
@@ -286,12 +286,12 @@ class _Clocked:
 
     name = "clocked"
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.backend, self.ms = backend, 0.0
 
-    def run(self, batch: F32) -> F32:
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, Carry | None]:
         start = time.perf_counter()
-        found: F32 = self.backend.run(batch) if hasattr(self.backend, "run") else self.backend.step(batch, None)[0]
+        found = self.backend.step(inputs, carry)
         self.ms = 1000 * (time.perf_counter() - start)
         return found
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import ModelError, ModelMemoryError
 from pilotfish.models.model import F32, Carry
 from pilotfish.records import Outputs
-from pilotfish.runtime.stage import EngineStage, Place, gather, join, speak, take
+from pilotfish.runtime.stage import EngineStage, Place, gather, join, run_stage, take
 from pilotfish.runtime.supply import Supply, why
 from pilotfish.scores.outputs import join_outputs
 
@@ -103,7 +103,7 @@ def _run(
 ) -> None:
     """One call, or several where it fails: halves, down to the sample at fault. Too little memory halves once."""
     try:
-        parts.append((rows, *speak(stage, inputs, carry, top_k)))
+        parts.append((rows, *run_stage(stage, inputs, carry, top_k)))
         return
     except ModelMemoryError as error:
         out_of_memory: ModelError | None = error

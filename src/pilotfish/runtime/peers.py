@@ -127,7 +127,7 @@ def _one_by_one(backends: Sequence[Backend]) -> Callable[[Inputs], None]:
         for i, stop in enumerate(inputs.stops.tolist()):
             held: dict[int, Any] = {}
             for stage, backend in enumerate(backends[: stop + 1]):
-                _confidence(backend.run(inputs.tensor(i, stage, held)[None]))
+                _confidence(backend.step(inputs.tensor(i, stage, held)[None])[0])
 
     return run
 
@@ -163,13 +163,13 @@ def _batch(
     pool: ThreadPoolExecutor,
 ) -> None:
     held = {int(row): part[1] for row, part in zip(rows, parts, strict=True)}
-    _confidence(backends[0].run(np.stack([tensor for tensor, _ in parts])))
+    _confidence(backends[0].step(np.stack([tensor for tensor, _ in parts]))[0])
     for stage, backend in list(enumerate(backends))[1:]:
         rows = rows[inputs.stops[rows] >= stage]
         if not len(rows):
             return
         tensors = list(pool.map(lambda i, k=stage: inputs.tensor(i, k, held[i]), rows.tolist()))
-        _confidence(backend.run(np.stack(tensors)))
+        _confidence(backend.step(np.stack(tensors))[0])
 
 
 def _confidence(logits: F32) -> F32:

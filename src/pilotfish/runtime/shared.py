@@ -8,10 +8,8 @@ from typing import Any, cast
 import numpy as np
 
 from pilotfish.models import Model
-from pilotfish.models.model import F32, Backend, Carry, Segment
+from pilotfish.models.model import F32, Backend, Carry
 from pilotfish.runtime.stage import join, take
-
-Runner = Backend | Segment
 
 
 def shares_with(before: Model | None, model: Model) -> bool:
@@ -20,12 +18,12 @@ def shares_with(before: Model | None, model: Model) -> bool:
     return a is not None and b is not None and a.network == b.network and a.position < b.position
 
 
-def linked(models: Sequence[Model], backends: Sequence[str | None]) -> list[tuple[Runner, bool]]:
+def linked(models: Sequence[Model], backends: Sequence[str | None]) -> list[tuple[Backend, bool]]:
     """What runs each stage, and whether it goes on from the features of the stage before.
 
     backends  names; None for the device's default
     """
-    found: list[tuple[Runner, bool]] = []
+    found: list[tuple[Backend, bool]] = []
     for k, model in enumerate(models):
         before = models[k - 1] if k else None
         goes_on = k + 1 < len(models) and shares_with(model, models[k + 1])
@@ -39,20 +37,18 @@ def linked(models: Sequence[Model], backends: Sequence[str | None]) -> list[tupl
     return found
 
 
-def threaded(runner: Runner, threads: int | None) -> Runner:
+def threaded(runner: Backend, threads: int | None) -> Backend:
     """*runner* with calls of so many threads, where it can do so."""
     if threads is None or not hasattr(runner, "with_threads"):
         return runner
-    return cast(Runner, cast(Any, runner).with_threads(threads))
+    return cast(Backend, cast(Any, runner).with_threads(threads))
 
 
-def alone(runners: Sequence[tuple[Runner, bool]], k: int, inputs: F32) -> Backend:
+def alone(runners: Sequence[tuple[Backend, bool]], k: int, inputs: F32) -> Backend:
     """Stage *k* as a model of its own, for timing it alone. A stage that shares its backbone goes on from the features
     of *inputs*, computed beforehand, and takes numbers of samples (n, 1) instead of inputs."""
     runner, shares = runners[k]
-    if not shares:
-        return cast(Backend, runner) if hasattr(runner, "run") else _Part(cast(Any, runner), None)
-    return _Part(cast(Any, runner), features_before(runners, k, inputs))
+    return _Part(runner, features_before(runners, k, inputs)) if shares else runner
 
 
 def whole(model: Model, backend: str | None, threads: int | None) -> Backend:
@@ -60,33 +56,27 @@ def whole(model: Model, backend: str | None, threads: int | None) -> Backend:
     own = model.exit_of
     if own is None:
         return model.backend
-    return _Part(cast(Any, threaded(own.segment(0, own.position, backend), threads)), None)
+    return threaded(own.segment(0, own.position, backend), threads)
 
 
 class _Part:
-    """A segment that forgets its features."""
+    """A part of a network that goes on from *features* computed beforehand: its inputs are their numbers (n, 1)."""
 
-    def __init__(self, segment: Segment, features: Carry | None) -> None:
-        self.segment, self.features = segment, features
-        if hasattr(segment, "with_threads"):
-            self.with_threads = lambda threads: _Part(cast(Any, segment).with_threads(threads), features)
+    def __init__(self, part: Backend, features: Carry) -> None:
+        self.part, self.features, self.name = part, features, part.name
+        if hasattr(part, "with_threads"):
+            self.with_threads = lambda threads: _Part(threaded(part, threads), features)
 
-    @property
-    def name(self) -> str:
-        """The segment's backend."""
-        return str(getattr(self.segment, "name", "torch"))
-
-    def run(self, batch: F32) -> F32:
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, None]:
         """Logits float32 (n, C)."""
-        if self.features is None:
-            return self.segment.step(batch, None)[0]
-        rows = np.abs(batch[:, 0]).astype(np.intp) % len(self.features[0])
+        assert inputs is not None, "numbers of samples"
+        rows = np.abs(inputs[:, 0]).astype(np.intp) % len(self.features[0])
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows):  # as a batch is that was cut from one before it
-            return self.segment.step(None, tuple(part[rows[0] : rows[-1] + 1] for part in self.features))[0]
-        return self.segment.step(None, take(self.features, rows))[0]
+            return self.part.step(None, tuple(part[rows[0] : rows[-1] + 1] for part in self.features))[0], None
+        return self.part.step(None, take(self.features, rows))[0], None
 
 
-def features_before(runners: Sequence[tuple[Runner, bool]], k: int, inputs: F32, size: int = 32) -> Carry:
+def features_before(runners: Sequence[tuple[Backend, bool]], k: int, inputs: F32, size: int = 32) -> Carry:
     """The features that stage *k* goes on from, of samples whose *inputs* are those of the network's first stage."""
     first = k
     while runners[first][1]:
@@ -96,7 +86,7 @@ def features_before(runners: Sequence[tuple[Runner, bool]], k: int, inputs: F32,
         carry: Carry | None = None
         for runner, shares in runners[first:k]:
             given = None if shares else inputs[start : start + size]
-            _, carry = cast(Segment, runner).step(given, carry)
+            _, carry = runner.step(given, carry)
         if carry is not None:
             parts.append(carry)
     return join(parts)

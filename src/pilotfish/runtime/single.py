@@ -16,7 +16,7 @@ from pilotfish.cascade import InForce, decide
 from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Carry, check_logits
 from pilotfish.records import Outputs, from_logits
-from pilotfish.runtime.stage import EngineStage, step
+from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import why
 from pilotfish.scores.outputs import log_odds_of_one
 
@@ -51,7 +51,7 @@ def answer_one(
                 raise
             except Exception as error:  # the data's or the user's own code
                 return _failed(why(error))
-        logits, carry = step(stage, inputs, carry)
+        logits, carry = stage.backend.step(inputs, carry)
         if type(logits) is not np.ndarray or logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != 1:
             logits = check_logits(logits, 1, stage.name)
         if _is_plain(in_force, k) and (found := log_odds_of_one(logits[0])) is not None:

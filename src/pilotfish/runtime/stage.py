@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.models.model import F32, Backend, Carry, Segment, check_logits
+from pilotfish.models.model import F32, Backend, Carry, check_logits
 from pilotfish.records import Outputs, from_logits
 
 Rows = NDArray[np.intp]
@@ -19,7 +19,7 @@ Rows = NDArray[np.intp]
 class EngineStage:
     """A model as the engine runs it.
 
-    backend     what runs it; a :class:`Segment` where stages share a backbone
+    backend     what runs it; a part of a network where stages share a backbone
     batch_size  how many samples its queue waits for
     lanes       how many batches may be computed at the same time: on a CPU, as many single-threaded calls as there are
                 cores beat one call of many threads
@@ -27,29 +27,22 @@ class EngineStage:
     """
 
     name: str
-    backend: Backend | Segment
+    backend: Backend
     batch_size: int
     lanes: int = 1
     shares: bool = False
 
 
-def step(stage: EngineStage, inputs: F32 | None, carry: Carry | None) -> tuple[F32, Carry | None]:
-    """Logits (n, C) of a batch, and the features that the next stage of the same network goes on from."""
-    whole = getattr(stage.backend, "run", None)  # isinstance with a Protocol would take 25 microseconds
-    if whole is None:
-        return cast(Segment, stage.backend).step(inputs, carry)
-    return whole(inputs), None
-
-
-def speak(stage: EngineStage, inputs: F32 | None, carry: Carry | None, top_k: int) -> tuple[Outputs, Carry | None]:
+def run_stage(stage: EngineStage, inputs: F32 | None, carry: Carry | None, top_k: int) -> tuple[Outputs, Carry | None]:
     """Reduced outputs of a batch, and the features for the next stage.
 
     A backend on another device than the host's reduces there, so that only what decides is copied and waited for.
     ModelError when the stage returns something else than logits (n, C).
     """
-    if getattr(stage.backend, "reduces", False):
-        return cast(Any, stage.backend).reduce(inputs, top_k), None
-    logits, out = step(stage, inputs, carry)
+    backend: Any = stage.backend
+    if getattr(backend, "reduces", False):
+        return backend.reduce(inputs, top_k), None
+    logits, out = backend.step(inputs, carry)
     rows = len(inputs) if inputs is not None else len((carry or ((),))[0])
     return from_logits(check_logits(logits, rows, stage.name), top_k=top_k), out
 

@@ -141,7 +141,7 @@ def _tuned(
             found[name] = load(stage, name).backend
             if found[name].name != name:  # it was replaced by the default
                 raise ModelError(f"{name} cannot run {stage.name}")
-            found[name].run(inputs[:1])
+            found[name].step(inputs[:1])
         except (ModelError, MissingExtraError) as error:
             found.pop(name, None)
             notes.append(f"{stage.name}: {name} left out: {error}")
@@ -151,7 +151,7 @@ def _tuned(
     chosen, measured = fastest(
         found, inputs.shape[1:], device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of)
     )
-    difference = _difference(found[str(chosen.backend)].run(inputs), plain.backend.run(inputs))
+    difference = _difference(found[str(chosen.backend)].step(inputs)[0], plain.run(inputs))
     return StageTuning(stage.name, dataclasses.replace(chosen, max_difference=difference), measured, tuple(notes))
 
 
@@ -181,7 +181,7 @@ def _tuned_part(
         raise UsageError(f"none of the backends {', '.join(names or PARTS)} can run {stage.name} from features")
     chosen, measured = fastest(kept, (1,), device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of))
     rows = np.arange(len(inputs), dtype=np.float32)[:, None]
-    difference = _difference(kept[str(chosen.backend)].run(rows), found["torch"].run(rows))
+    difference = _difference(kept[str(chosen.backend)].step(rows)[0], found["torch"].step(rows)[0])
     return StageTuning(stage.name, dataclasses.replace(chosen, max_difference=difference), measured, tuple(notes))
 
 

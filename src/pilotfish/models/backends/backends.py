@@ -24,7 +24,7 @@ TORCH = ("torch", "torch-channels-last", "torch-compiled", "torch-cuda-graphs")
 
 def offered(model: Model, device: str) -> tuple[str, ...]:
     """The backends that can run *model* on *device* and say the same within rounding."""
-    if model.again is None:
+    if model.reload is None:
         return (model.backend.name,)
     cuda = device.startswith("cuda")
     names = [name for name in TORCH if cuda or name != "torch-cuda-graphs"]
@@ -41,9 +41,9 @@ def with_backend(model: Model, device: str, name: str | None = None) -> Model:
     """
     if name is not None and name not in NAMES:
         raise UsageError(f"no backend {name!r}; {nearest(name, NAMES)}")
-    if name == model.backend.name or (name is None and model.again is None):
+    if name == model.backend.name or (name is None and model.reload is None):
         return model
-    if model.again is None:
+    if model.reload is None:
         raise ModelError(f"{model.spec} is run by {model.backend.name}, not by {name}; leave the backend out")
     if name is None:
         if device != "cpu" or not _can_export(model):
@@ -71,18 +71,18 @@ def _exported(model: Model) -> Model:
     from pilotfish.models.onnx.onnx_cache import cached_onnx, distrust
     from pilotfish.models.onnx.onnx_file import own_file
 
-    again = model.again
-    assert again is not None
+    reload = model.reload
+    assert reload is not None
     if model.input_shape is None:
         raise ModelError(f"{model.spec}: its input's shape is not known, so it cannot be exported; use backend torch")
-    path, exported = cached_onnx(_module(model), model.input_shape, model.weights_hash, keep=not model.passing)
-    fault = None if model.passing else distrust()
+    path, exported = cached_onnx(_module(model), model.input_shape, model.weights_hash, keep=not model.ephemeral)
+    fault = None if model.ephemeral else distrust()
     return dataclasses.replace(
         model,
         backend=OnnxBackend(own_file(path, exported.sha256)),
         notes=model.notes if fault is None else (*model.notes, fault),
-        count=lambda: again().count(),
-        weights=lambda target: _write_weights(again(), target),
+        count=lambda: reload().count(),
+        weights=lambda target: _write_weights(reload(), target),
         details={**model.details, "export": dataclasses.asdict(exported)},
     )
 
@@ -111,6 +111,6 @@ def _module(model: Model) -> Any:
     """The torch module of a model: the one in memory, or loaded again."""
     found = getattr(model.backend, "module", None)
     if found is None:
-        assert model.again is not None
-        found = getattr(model.again().backend, "module", None)
+        assert model.reload is not None
+        found = getattr(model.reload().backend, "module", None)
     return found

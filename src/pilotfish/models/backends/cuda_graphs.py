@@ -12,7 +12,7 @@ import numpy as np
 from pilotfish.errors import ModelError
 from pilotfish.models.backends.buckets import BUCKETS, pieces
 from pilotfish.models.backends.torch_backend import TorchBackend, checked_tensor
-from pilotfish.models.model import F32
+from pilotfish.models.model import F32, Carry
 
 if TYPE_CHECKING:
     import torch
@@ -68,14 +68,15 @@ class CudaGraphBackend(TorchBackend):
         for size in self.buckets:
             self.reduce(np.zeros((size, *shape), np.float32), top_k)
 
-    def run(self, batch: F32 | torch.Tensor) -> F32:
-        """Logits float32 (N, C)."""
-        with self._computing(batch), self.turn:
+    def step(self, inputs: F32 | torch.Tensor | None, carry: Carry | None = None) -> tuple[F32, None]:
+        """Logits float32 (N, C), and no features."""
+        assert inputs is not None, "a whole model takes inputs"
+        with self._computing(inputs), self.turn:
             found: list[F32] = [
-                self._replay(batch[first:end], size, NO_REDUCTION)[0][: end - first].float().numpy().copy()
-                for first, end, size in pieces(len(batch), self.buckets)
+                self._replay(inputs[first:end], size, NO_REDUCTION)[0][: end - first].float().numpy().copy()
+                for first, end, size in pieces(len(inputs), self.buckets)
             ]
-        return np.concatenate(found)
+        return np.concatenate(found), None
 
     def reduce(self, batch: F32 | torch.Tensor, top_k: int) -> Outputs:
         """The outputs of a batch, reduced in the graph."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import MissingExtraError, ModelError, nearest
 from pilotfish.machine import cpu_count
-from pilotfish.models.model import F32, blamed
+from pilotfish.models.model import F32, Carry, model_errors
 from pilotfish.models.onnx.onnx_file import OnnxFile, parsed
 from pilotfish.models.outputs.which_output import Output, output_of
 
@@ -179,15 +179,16 @@ class OnnxBackend:
         found._columns = self._columns
         return found
 
-    def run(self, batch: F32) -> F32:
-        """The output, float32 (N, C). A file of a fixed batch size is fed in pieces, the last one padded."""
-        return np.asarray(self.returned(batch, [self.output])[0], np.float32)
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, None]:
+        """The output, float32 (N, C), and no features. A file of a fixed batch size is fed in padded pieces."""
+        assert inputs is not None, "a whole model takes inputs"
+        return np.asarray(self.returned(inputs, [self.output])[0], np.float32), None
 
     def returned(self, batch: F32, names: Sequence[str]) -> list[Any]:
         """Some outputs of a batch, arrays (N, …); what ZipMap returns as an array as well."""
         inputs = self.fed(batch)
         size = self.fixed_batch or (len(inputs) if self.file is None else self.file.limits.rows(len(inputs)))
-        with blamed(str(self.path), batch):
+        with model_errors(str(self.path), batch):
             if len(inputs) == size:
                 return self._run(inputs, names)
             pieces = [inputs[start : start + size] for start in range(0, len(inputs), size)]

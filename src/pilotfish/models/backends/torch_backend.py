@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pilotfish.errors import MissingExtraError, ModelError
-from pilotfish.models.model import F32, Counted, Model, blamed, counted
+from pilotfish.models.model import F32, Carry, Counted, Model, counted, model_errors
 from pilotfish.models.outputs.which_output import Output
 from pilotfish.models.preprocessing import Preprocessing
 from pilotfish.records import Outputs
@@ -61,11 +61,12 @@ class TorchBackend:
         """``torch``, or ``torch-channels-last``."""
         return "torch-channels-last" if self.channels_last else "torch"
 
-    def run(self, batch: F32 | torch.Tensor) -> F32:
-        """Logits float32 (N, C). The batch may be on the device already."""
-        with self._computing(batch):
-            logits: F32 = self._logits(batch).float().cpu().numpy()
-        return logits
+    def step(self, inputs: F32 | torch.Tensor | None, carry: Carry | None = None) -> tuple[F32, None]:
+        """Logits float32 (N, C), and no features. The inputs may be on the device already."""
+        assert inputs is not None, "a whole model takes inputs"
+        with self._computing(inputs):
+            logits: F32 = self._logits(inputs).float().cpu().numpy()
+        return logits, None
 
     def outputs(self, batch: F32) -> list[Output]:
         """All that the module returns for a batch, with the activation that each output comes out of."""
@@ -100,7 +101,7 @@ class TorchBackend:
 
     @contextlib.contextmanager
     def _computing(self, batch: Any) -> Iterator[None]:
-        with self._torch.inference_mode(), blamed("the torch model", batch, expects="nchw"):
+        with self._torch.inference_mode(), model_errors("the torch model", batch, expects="nchw"):
             yield
 
 

@@ -46,7 +46,7 @@ class CompiledBackend(TorchBackend):
     def warm_up(self, shape: tuple[int, ...]) -> None:
         """Compile every bucket for samples of *shape*, before anybody waits."""
         for size in self.buckets:
-            self.run(np.zeros((size, *shape), np.float32))
+            self.step(np.zeros((size, *shape), np.float32))
 
     def _logits(self, batch: F32 | torch.Tensor) -> torch.Tensor:
         torch, inputs = self._torch, self._on_device(batch)

@@ -56,7 +56,7 @@ def time_batches(
     end = time.perf_counter() + seconds
     for size in sizes:
         batch = rng.standard_normal((size, *shape), dtype=np.float32)
-        backend.run(batch)
+        backend.step(batch)
         found[size] = _median_ms(backend, batch, min(seconds / len(sizes), 0.5)) / size
         best = min(found.values())
         recent = list(found.values())[-2:]
@@ -78,7 +78,7 @@ def _in_lanes(backend: Any, shape: tuple[int, ...], seconds: float) -> list[floa
     with ThreadPoolExecutor(lanes) as pool:
         for size in LANE_BATCH_SIZES:
             batch = rng.standard_normal((size, *shape), dtype=np.float32)
-            single.run(batch)
+            single.step(batch)
             end = time.perf_counter() + seconds / len(LANE_BATCH_SIZES)
             rates = [future.result() for future in [pool.submit(_until, single, batch, end) for _ in range(lanes)]]
             found.append(1000 / sum(rates))
@@ -89,7 +89,7 @@ def _until(backend: Backend, batch: NDArray[np.float32], end: float) -> float:
     """Samples per second of calls one after the other, at least two, up to the time *end*."""
     start, calls = time.perf_counter(), 0
     while calls < 2 or time.perf_counter() < end:
-        backend.run(batch)
+        backend.step(batch)
         calls += 1
     return calls * len(batch) / (time.perf_counter() - start)
 
@@ -99,6 +99,6 @@ def _median_ms(backend: Backend, batch: NDArray[np.float32], seconds: float) -> 
     end = time.perf_counter() + seconds
     while len(times) < 3 or (time.perf_counter() < end and len(times) < 200):
         start = time.perf_counter()
-        backend.run(batch)
+        backend.step(batch)
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times)

@@ -14,7 +14,7 @@ from pilotfish.models.backends.torch_backend import TorchBackend, state_hash
 from pilotfish.models.exits.describe import Description, read_description, read_network
 from pilotfish.models.exits.onnx_span import span_files
 from pilotfish.models.exits.spans import OnnxSpan, TorchSpan
-from pilotfish.models.model import Counted, ExitOf, Model, Segment, counted
+from pilotfish.models.model import Backend, Counted, ExitOf, Model, counted
 from pilotfish.models.names.spec import ModelSpec, allow_options
 from pilotfish.models.names.stated import ASSUMED, shown
 
@@ -106,14 +106,14 @@ def count_exit(network: ExitNetwork, k: int, shape: tuple[int, ...]) -> Counted:
 
 def _segments(
     path: Path, digest: str, shape: tuple[int, ...], device: str
-) -> Callable[[int, int, str | None], Segment]:
+) -> Callable[[int, int, str | None], Backend]:
     """What runs the network from one exit to another, loaded when it is asked for."""
 
     @functools.cache
     def network() -> ExitNetwork:
         return read_network(path)[0]
 
-    def make(first: int, last: int, backend: str | None) -> Segment:
+    def make(first: int, last: int, backend: str | None) -> Backend:
         """From exit *first* (0: the inputs) to exit *last*, counting from 1."""
         if device == "cpu" and backend in (None, "onnxruntime"):
             file, outputs = span_files(network, digest, shape, first, last - 1)

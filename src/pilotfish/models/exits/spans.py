@@ -11,7 +11,7 @@ import numpy as np
 
 from pilotfish.machine import cpu_count
 from pilotfish.models.backends.onnx_backend import open_session
-from pilotfish.models.model import F32, Carry, blamed
+from pilotfish.models.model import F32, Carry, model_errors
 from pilotfish.models.onnx.onnx_file import OnnxFile
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ class TorchSpan:
         self._torch, self.device = torch, torch.device(device)
         self.span = Span(network, first, last).eval().to(self.device)
 
-    def step(self, inputs: F32 | None, carry: Carry | None) -> tuple[F32, Carry]:
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, Carry]:
         """Logits float32 (N, C), and the features after the last part."""
         torch = self._torch
-        with torch.inference_mode(), blamed("the network", _first(inputs, carry)):
+        with torch.inference_mode(), model_errors("the network", _first(inputs, carry)):
             given = (carry or ()) if inputs is None else (np.ascontiguousarray(inputs),)
             logits, *features = self.span(*(torch.as_tensor(part).to(self.device) for part in given))
             return logits.float().cpu().numpy(), tuple(features)
@@ -64,11 +64,11 @@ class OnnxSpan:
                 self._inputs = [entry.name for entry in self._session.get_inputs()]
         return self._session
 
-    def step(self, inputs: F32 | None, carry: Carry | None) -> tuple[F32, Carry]:
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, Carry]:
         """Logits float32 (N, C), and the features after the last part."""
         session = self.session
         given = [np.asarray(part) for part in ((carry or ()) if inputs is None else (inputs,))]
-        with blamed(str(self.path), _first(inputs, carry)):
+        with model_errors(str(self.path), _first(inputs, carry)):
             logits, *features = session.run(None, dict(zip(self._inputs, given, strict=True)))
         return logits, tuple(features)
 

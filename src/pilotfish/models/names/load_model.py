@@ -56,9 +56,9 @@ def load_model(
         model = read_as(dataclasses.replace(model, spec=reading.written(name)), reading, device)
     if getattr(model.backend, "module", None) is None:
         return with_backend(model, device, backend)
-    passing = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory
-    again = (lambda: model) if passing else lambda: read_as(load(), reading, device)
-    return with_backend(dataclasses.replace(model, again=again, passing=passing), device, backend)
+    ephemeral = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory
+    reload = (lambda: model) if ephemeral else lambda: read_as(load(), reading, device)
+    return with_backend(dataclasses.replace(model, reload=reload, ephemeral=ephemeral), device, backend)
 
 
 def list_models(pattern: str = "") -> list[str]:

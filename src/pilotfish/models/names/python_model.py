@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.errors import ModelError
-from pilotfish.models.model import F32, Model, blamed
+from pilotfish.models.model import F32, Carry, Model, model_errors
 from pilotfish.models.names.spec import ModelSpec, allow_options
 from pilotfish.models.outputs.which_output import Output, as_array, named, output_of
 from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
@@ -31,14 +31,15 @@ class PythonBackend:
     def __init__(self, function: Callable[[F32], Any], spec: str = "the callable") -> None:
         self.function, self.spec = function, spec
 
-    def run(self, batch: F32) -> F32:
-        """What the callable returns, as an array."""
-        with blamed(self.spec, batch, expects="nchw"):
-            return np.array(as_array(self.function(batch)))  # a copy: callables may fill the same buffer again
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, None]:
+        """What the callable returns, as an array, and no features."""
+        assert inputs is not None, "a whole model takes inputs"
+        with model_errors(self.spec, inputs, expects="nchw"):
+            return np.array(as_array(self.function(inputs))), None  # a copy: callables may fill the same buffer again
 
     def outputs(self, batch: F32) -> list[Output]:
         """All that the callable returns."""
-        with blamed(self.spec, batch, expects="nchw"):
+        with model_errors(self.spec, batch, expects="nchw"):
             found = [output_of(name, value) for name, value in named(self.function(batch), len(batch))]
             return [dataclasses.replace(one, values=one.values.copy()) for one in found]
 

@@ -96,7 +96,7 @@ def read_as(model: Model, reading: Reading, device: str) -> Model:
         return dataclasses.replace(model, backend=found, count=count, n_classes=found.classes or model.n_classes)
     from pilotfish.models.names.python_model import PythonBackend
 
-    inner = getattr(backend, "function", backend.run)
+    inner = getattr(backend, "function", model.run)
 
     def function(batch: F32) -> F32:
         values = as_array(pick(inner(batch), reading.output, len(batch), model.spec))

@@ -117,7 +117,7 @@ def _outputs(model: Model, batch: F32) -> list[Output]:
     if own is not None:
         found: list[Output] = own(batch)
         return found
-    return [output_of(name, value) for name, value in named(model.backend.run(batch), len(batch))]
+    return [output_of(name, value) for name, value in named(model.run(batch), len(batch))]
 
 
 def _takes_first(model: Model) -> bool:

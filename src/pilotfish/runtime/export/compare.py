@@ -82,7 +82,7 @@ def compare(
 
 def _distance(stage: EngineStage, inputs: F32, in_force: InForce, k: int) -> float:
     """How far the score is from the nearest bound, as people read both."""
-    outputs = from_logits(stage.backend.run(inputs), top_k=in_force.top_k(k))  # type: ignore[union-attr]
+    outputs = from_logits(stage.backend.step(inputs)[0], top_k=in_force.top_k(k))
     scored = compute(in_force.scores[k], outputs)
     point = in_force.point
     bounds = (point.thresholds[k],) if point.exit_sets is None else point.exit_sets[k]
