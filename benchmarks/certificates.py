@@ -28,10 +28,10 @@ from pilotfish.cascade import Budget, Rule
 from pilotfish.errors import PilotfishError
 from pilotfish.plan.certificate import Promise, check_promise, last_kept
 from pilotfish.plan.certificate.exact import critical_value
-from pilotfish.plan.densify import densify
+from pilotfish.plan.evaluate import outcomes
 from pilotfish.plan.evidence import StageScores, stage_scores
 from pilotfish.plan.methods import METHODS
-from pilotfish.plan.path import PolicyPath, outcomes
+from pilotfish.plan.path import PolicyPath, densify
 from pilotfish.plan.trace import Trace, make_trace
 
 CONFIDENCE = 0.9

@@ -22,8 +22,9 @@ from public_data import Task, cifar
 from pilotfish.cascade import Rule
 from pilotfish.errors import BudgetError
 from pilotfish.plan.certificate import Promise, check_promise, last_kept
+from pilotfish.plan.evaluate import outcomes
 from pilotfish.plan.evidence import plain_stage_scores
-from pilotfish.plan.path import outcomes, threshold_path
+from pilotfish.plan.path import threshold_path
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Table, align

@@ -23,10 +23,10 @@ from public_data import Task, cifar, frugalml, halves
 from pilotfish.cascade import Budget, Rule, choose
 from pilotfish.errors import PilotfishError
 from pilotfish.plan.certificate import Promise, certify
-from pilotfish.plan.evaluate import evaluate
+from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.evidence import auto_score, evidence
 from pilotfish.plan.methods import METHODS
-from pilotfish.plan.path import measure, threshold_path
+from pilotfish.plan.path import threshold_path
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Table

@@ -10,9 +10,10 @@ import numpy as np
 
 from pilotfish.cascade import Budget, Frontier, Rule, choose
 from pilotfish.errors import BudgetError
+from pilotfish.plan.evaluate import measure
 from pilotfish.plan.evidence import stage_scores
 from pilotfish.plan.methods import METHODS, read_options
-from pilotfish.plan.path import PolicyPath, measure
+from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Run, Table, read_table
 

@@ -14,7 +14,8 @@ from scipy.stats import beta
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan import rank_savers, tune
 from pilotfish.plan.certificate import TESTS, Promise, certify, exact, last_kept, wsr
-from pilotfish.plan.path import PolicyPath, outcomes, sets_path, threshold_path
+from pilotfish.plan.evaluate import outcomes
+from pilotfish.plan.path import PolicyPath, sets_path, threshold_path
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import Trace
 from pilotfish.records import Run

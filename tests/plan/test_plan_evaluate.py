@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pilotfish.cascade import Rule, paired_interval
 from pilotfish.errors import UsageError
-from pilotfish.plan.evaluate import evaluate, route
+from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.holdout import split_rows
+from pilotfish.plan.path import route
 from pilotfish.plan.trace import make_trace
 from pilotfish.records import align
 from pilotfish.scores import SCORES, ExitScore, Scored
@@ -36,14 +37,13 @@ def test_routing_and_performance_are_a_loop_over_samples(data: st.DataObject) ->
     table = align(models[:-1], models[-1])
 
     answered_by = [next((j for j in range(k - 1) if scores[j][i] >= thresholds[j]), k - 1) for i in range(n)]
-    assert route([np.array(s) for s in scores], thresholds).tolist() == answered_by
-
     right = sum(answers[j][i] == label[i] for i, j in enumerate(answered_by))
     base_right = sum(a == b for a, b in zip(answers[-1], label, strict=True))
     spent = sum(10**stage for j in answered_by for stage in range(j + 1))
     given_scores = [Scored(np.array(s), "identity") for s in scores]
     plain = tuple(ExitScore(SCORES["max_prob"], "identity") for _ in scores)
     trace = make_trace(table, names, Rule(), plain, given_scores, "macs")
+    assert route(trace, tuple((t,) for t in thresholds)).tolist() == answered_by
     found = evaluate(trace, tuple((t,) for t in thresholds))
     assert found.n == n
     assert found.accuracy == pytest.approx(right / n, abs=1e-15)

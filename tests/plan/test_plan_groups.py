@@ -18,8 +18,9 @@ from pilotfish.documents import read_as
 from pilotfish.errors import ArtefactError, BudgetError, RecordsError, UsageError
 from pilotfish.plan import rank_pool
 from pilotfish.plan.certificate import Promise, certify, grouped, last_kept, wsr
+from pilotfish.plan.evaluate import outcomes
 from pilotfish.plan.holdout import split_for_certificate, split_rows
-from pilotfish.plan.path import outcomes, threshold_path
+from pilotfish.plan.path import threshold_path
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import Trace
 from pilotfish.records import Run

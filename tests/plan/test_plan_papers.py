@@ -17,8 +17,8 @@ import pytest
 from pilotfish.cascade import Rule
 from pilotfish.plan import r_match
 from pilotfish.plan.costs import delta_cost
-from pilotfish.plan.evaluate import evaluate
-from pilotfish.plan.path import measure, threshold_path
+from pilotfish.plan.evaluate import evaluate, measure
+from pilotfish.plan.path import threshold_path
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
 from pilotfish.records import align

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from pilotfish.cascade import Budget, Rule, decide
 from pilotfish.errors import UsageError
-from pilotfish.plan.densify import densify
+from pilotfish.plan.evaluate import count, measure
 from pilotfish.plan.methods import METHODS, DyceOptions, PceeOptions, PceeWsOptions, find_method, read_options
 from pilotfish.plan.methods.dyce import _losses, dyce_path
-from pilotfish.plan.methods.msdnet import geometric_thresholds
+from pilotfish.plan.methods.grids import geometric_thresholds
 from pilotfish.plan.methods.pcee import exit_sets, pcee_path
-from pilotfish.plan.path import count, measure, route, threshold_path
+from pilotfish.plan.path import densify, route, threshold_path
 from pilotfish.plan.trace import Trace
 from pilotfish.records import Outputs, from_probabilities
 from pilotfish.scores import SCORES, ExitScore

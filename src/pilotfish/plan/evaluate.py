@@ -1,45 +1,181 @@
-"""What a policy does to samples whose records are known."""
+"""What policies do to samples whose records are known: who answers, and what the task's metric makes of it.
+
+A mean (accuracy) is counted: right and wrong in whole numbers, other quality in sums. A ratio of sums is exact at every
+threshold, from sums of the samples' states. A rank is asked for, policy by policy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import ExitSets
-from pilotfish.cascade.performance import Performance, grouped_interval, paired_interval
-from pilotfish.plan.path import outcomes
-from pilotfish.plan.trace import Trace
+from pilotfish.cascade import ExitSets, Frontier, Performance, grouped_interval, paired_interval
+from pilotfish.plan.path import PolicyPath, route
+from pilotfish.plan.trace import Trace, numbers
+from pilotfish.tasks.task import Quality
 
 F64 = NDArray[np.float64]
-Rows = NDArray[np.intp]
+I64 = NDArray[np.int64]
+BLOCKS = 100  # parts that a jackknife leaves out in turn
 
 
-def route(scores: Sequence[F64], thresholds: Sequence[float]) -> NDArray[np.int64]:
-    """int64 (N,): the stage that answers each sample, the first whose score >= its threshold, else the last.
+@dataclass(frozen=True)
+class Counts:
+    """What P policies do to n samples.
 
-    scores  K-1 arrays (N,), one per stage but the last
+    answered  int64 (P, K), the samples that each stage answers
+    lost      (P,), by how much the base is better, summed over the samples where it is; int64 of right and wrong, else
+              float64
+    won       (P,), the same where the cascade is better
     """
-    passes = np.stack([s >= t for s, t in zip(scores, thresholds, strict=True)])
-    return np.where(passes.any(axis=0), passes.argmax(axis=0), len(passes)).astype(np.int64)
+
+    answered: I64
+    lost: NDArray[Any]
+    won: NDArray[Any]
+    n: int
+
+
+def outcomes(trace: Trace, policy: ExitSets) -> tuple[I64, NDArray[Any]]:
+    """(stage per sample, gap per sample): the base's quality minus the cascade's; of right and wrong int8, 1 where only
+    the base is right, -1 where only the cascade is."""
+    answered_by = route(trace, policy)
+    return answered_by, _gap(trace, trace.quality[answered_by, np.arange(len(trace))])
+
+
+def count(trace: Trace, path: PolicyPath) -> Counts:
+    """What each policy of a path does. Exact in whole counts; a pair's thresholds in one sort."""
+    n, stages = len(trace), trace.stages
+    if stages == 2 and path.exit_sets is None:
+        exits, stays = (_gap(trace, quality) for quality in trace.quality)
+        change = np.stack([exits.clip(0) - stays.clip(0), (-exits).clip(0) - (-stays).clip(0)], axis=1)
+        exited, (lost, won) = _steps(trace.values[0], change, path.thresholds[:, 0])
+        lost, won = stays.clip(0).sum() + lost, (-stays).clip(0).sum() + won
+        return Counts(np.stack([exited, n - exited], axis=1), lost, won, n)
+    answered = np.empty((len(path), stages), np.int64)
+    kind = np.int64 if trace.quality.dtype == np.bool_ else np.float64
+    lost, won = np.empty(len(path), kind), np.empty(len(path), kind)
+    for i in range(len(path)):
+        answered_by, gap = outcomes(trace, path.policy(i))
+        answered[i] = np.bincount(answered_by, minlength=stages)
+        lost[i], won[i] = gap.clip(0).sum(), (-gap).clip(0).sum()
+    return Counts(answered, lost, won, n)
+
+
+def measure(trace: Trace, path: PolicyPath) -> Frontier:
+    """The metric's value, the drop, cost and exit ratios of each policy of a path."""
+    counts, n = count(trace, path), len(trace)
+    if trace.metric.kind == "mean":
+        gap = counts.lost - counts.won
+        value, drop = (trace.base_quality.sum() - gap) / n, gap / n
+    else:
+        value = _values(trace, path)
+        drop = _base_value(trace) - value
+    return Frontier(
+        thresholds=path.thresholds,
+        exit_ratio=counts.answered / n,
+        value=value,
+        drop=drop,
+        cost=None if trace.costs is None else counts.answered @ trace.through / n,
+        exit_sets=path.exit_sets,
+        metric=trace.metric.name,
+    )
 
 
 def evaluate(trace: Trace, policy: ExitSets) -> Performance:
-    """Accuracy, drop with its interval (by groups where there are some), cost and exit ratios of one policy."""
+    """The metric's value, the drop with its 95 % interval, cost and exit ratios of one policy.
+
+    The interval goes by groups where there are some. Of right and wrong it is Agresti and Min's for paired outcomes, of
+    other means Student's of the gaps (see :func:`pilotfish.cascade.grouped_interval`), else a jackknife's.
+    """
     n = len(trace)
     answered_by, gap = outcomes(trace, policy)
-    lost, won = int((gap > 0).sum()), int((gap < 0).sum())
     share = np.bincount(answered_by, minlength=trace.stages) / n
-    base = int(trace.base_quality.sum())
+    if trace.metric.kind == "mean":
+        lost, won, base = gap.clip(0).sum().item(), (-gap).clip(0).sum().item(), trace.base_quality.sum().item()
+        value, base_value, drop = (base - lost + won) / n, base / n, (lost - won) / n
+        if trace.groups is None and gap.dtype.kind != "f":
+            interval = paired_interval(lost, won, n)
+        else:
+            interval = grouped_interval(gap, np.arange(n) if trace.groups is None else trace.groups)
+    else:
+        value, base_value = _value(trace, answered_by), _base_value(trace)
+        drop = base_value - value
+        interval = _jackknife(trace, answered_by, drop)
     return Performance(
         n=n,
-        value=(base - lost + won) / n,
-        base_value=base / n,
-        drop=(lost - won) / n,
-        drop_interval=paired_interval(lost, won, n) if trace.groups is None else grouped_interval(gap, trace.groups),
+        value=value,
+        base_value=base_value,
+        drop=drop,
+        drop_interval=interval,
         cost=None if trace.costs is None else float(share @ trace.through),
         base_cost=trace.base_cost if trace.costs is not None else None,
         exit_ratio=tuple(share.tolist()),
         groups=None if trace.groups is None else len(np.unique(trace.groups)),
+        metric=trace.metric.name,
+        asymptotic=trace.metric.kind != "mean",
     )
+
+
+def _gap(trace: Trace, quality: Quality) -> NDArray[Any]:
+    return np.asarray(numbers(trace.base_quality) - numbers(quality))
+
+
+def _steps(values: F64, change: NDArray[Any], thresholds: F64) -> tuple[I64, NDArray[Any]]:
+    """(int64 (P,), how many have a value >= each threshold; (S, P), the sums of *change* (N, S) over them)."""
+    order = np.argsort(values, kind="stable")  # NaN last, above every number
+    known = len(values) - int(np.count_nonzero(np.isnan(values)))
+    kind = np.float64 if change.dtype.kind == "f" else np.int64
+    below = np.zeros((known + 1, change.shape[1]), kind)
+    np.cumsum(change[order[:known]], axis=0, out=below[1:], dtype=kind)
+    first = np.searchsorted(values[order[:known]], thresholds, side="left")
+    return known - first, (below[-1] - below[first]).T
+
+
+def _values(trace: Trace, path: PolicyPath) -> F64:
+    """float64 (P,): the ratio or rank of each policy."""
+    if trace.metric.kind == "ratio" and trace.stages == 2 and path.exit_sets is None:
+        exits, stays = trace.states
+        _, moved = _steps(trace.values[0], exits - stays, path.thresholds[:, 0])
+        return np.asarray(_called(trace)(stays.sum(axis=0) + moved.T), np.float64)
+    return np.array([_value(trace, route(trace, path.policy(i))) for i in range(len(path))])
+
+
+def _value(trace: Trace, answered_by: I64) -> float:
+    """The ratio or rank where each sample is answered by one of the stages."""
+    if trace.metric.kind == "ratio":
+        sums = [states[answered_by == k].sum(axis=0) for k, states in enumerate(trace.states)]
+        return float(_called(trace)(np.sum(sums, axis=0)))
+    return float(_called(trace)(trace.states, answered_by))
+
+
+def _base_value(trace: Trace) -> float:
+    if trace.metric.kind == "ratio":
+        return float(_called(trace)(trace.base_states.sum(axis=0)))
+    return float(_called(trace)((trace.base_states,), np.zeros(len(trace), np.int64)))
+
+
+def _called(trace: Trace) -> Any:
+    assert trace.metric.value is not None
+    return trace.metric.value
+
+
+def _jackknife(trace: Trace, answered_by: I64, drop: float) -> tuple[float, float]:
+    """95 % interval of the drop, by leaving out one of 100 parts of the samples at a time, groups whole. Asymptotic."""
+    from scipy.special import stdtrit
+
+    unit = np.arange(len(trace)) if trace.groups is None else np.unique(trace.groups, return_inverse=True)[1]
+    blocks = min(BLOCKS, int(unit.max()) + 1)
+    if blocks < 2:
+        return -1.0, 1.0
+    left_out = np.random.default_rng(0).permutation(int(unit.max()) + 1)[unit] % blocks
+    drops = np.empty(blocks)
+    for block in range(blocks):
+        rows = np.flatnonzero(left_out != block)
+        rest = trace.take(rows)
+        drops[block] = _base_value(rest) - _value(rest, answered_by[rows])
+    half = float(stdtrit(blocks - 1, 0.975)) * math.sqrt((blocks - 1) * float(drops.var()))
+    return max(-1.0, drop - half), min(1.0, drop + half)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from pilotfish.cascade import Rule, choose
 from pilotfish.errors import BudgetError
+from pilotfish.plan.evaluate import measure
 from pilotfish.plan.evidence import StageScores, plain_stage_scores, stage_scores
 from pilotfish.plan.holdout import Rows
 from pilotfish.plan.job import Job
 from pilotfish.plan.methods import WEIGHTS, EnsembleOptions
-from pilotfish.plan.path import PolicyPath, measure
+from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
 from pilotfish.scores.outputs import TOP_K, available
 

@@ -1,6 +1,7 @@
 """Policy paths: ordered families of policies from "exit nobody" on, and what they do to samples.
 
 Every method of tuning makes one; measuring, choosing and certifying work on paths and do not know which method it was.
+Who answers a sample is decided here alone, by :func:`route`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import ExitSets, Frontier, leaves
+from pilotfish.cascade import ExitSets, leaves
 from pilotfish.plan.trace import Trace
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+STEP = 0.005  # share of the samples by which a threshold of a densified path moves at most
+MOST = 400  # policies of a densified path; each costs a pass over the samples
 
 
 @dataclass(frozen=True)
@@ -74,64 +77,42 @@ def route(trace: Trace, policy: ExitSets) -> I64:
     return answered_by
 
 
-def outcomes(trace: Trace, policy: ExitSets) -> tuple[I64, NDArray[np.int8]]:
-    """(stage per sample, gap per sample): gap is 1 where only the base is right, -1 where only the cascade is."""
-    answered_by = route(trace, policy)
-    right = trace.quality[answered_by, np.arange(len(trace))]
-    return answered_by, trace.base_quality.astype(np.int8) - right.astype(np.int8)
+def densify(path: PolicyPath, trace: Trace) -> PolicyPath:
+    """*path* with policies put between distant neighbours, each stage's threshold moving evenly in rank.
+
+    Fixed-sequence testing goes as far as the first policy that fails. Between two policies that are far apart it would
+    stop at the nearer one; steps between them, fixed on the same samples as the path, let it go on.
+
+    trace  the samples that the path was fitted on. Paths of exit sets stay as they are.
+    """
+    if path.exit_sets is not None or len(path) < 2:
+        return path
+    values = [np.sort(v[~np.isnan(v)]) for v in trace.values]
+    ranks = np.stack([_rank(v, path.thresholds[:, k]) for k, v in enumerate(values)], axis=1)
+    steps = np.ceil(np.abs(np.diff(ranks, axis=0)).max(axis=1) / (STEP * len(trace))).astype(int)
+    steps = np.maximum(steps, 1)
+    if steps.sum() > MOST:
+        steps = np.maximum(1, steps * MOST // steps.sum())
+    rows = [path.thresholds[:1]]
+    for i, count in enumerate(steps.tolist()):
+        part = np.arange(1, count)[:, None] / count
+        between = ranks[i] + part * (ranks[i + 1] - ranks[i])
+        rows.append(np.stack([_value(v, between[:, k]) for k, v in enumerate(values)], axis=1))
+        rows.append(path.thresholds[i + 1 : i + 2])
+    at = None
+    if path.at is not None:
+        at = np.concatenate([path.at[:1], *(np.full(c, path.at[i + 1]) for i, c in enumerate(steps.tolist()))])
+    return threshold_path(np.concatenate(rows), path.parameter, at)
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Whole counts of P policies on n samples: answered (P, K), lost (P,) only the base right, won (P,) only the
-    cascade right."""
-
-    answered: I64
-    lost: I64
-    won: I64
-    n: int
+def _rank(values: F64, thresholds: F64) -> F64:
+    """How many values exit at each threshold."""
+    return np.asarray(len(values) - np.searchsorted(values, thresholds, side="left"), np.float64)
 
 
-def count(trace: Trace, path: PolicyPath) -> Counts:
-    """What each policy of a path does. Exact in whole counts; a pair's thresholds in one sort."""
-    n, last = len(trace), trace.stages - 1
-    if trace.stages == 2 and path.exit_sets is None:
-        v, falling = trace.values[0], path.thresholds[:, 0]
-        mixed = trace.quality[1].astype(np.int8)  # what answers those that stay
-        base = trace.base_quality
-        lost0, won0 = int((base & ~trace.quality[1]).sum()), int((trace.quality[1] & ~base).sum())
-        lost = _steps(v, (base & ~trace.quality[0]).astype(np.int8) - (base & (mixed == 0)), falling)
-        won = _steps(v, (trace.quality[0] & ~base).astype(np.int8) - ((mixed == 1) & ~base), falling)
-        exited = _steps(v, np.ones(n, np.int8), falling)
-        return Counts(np.stack([exited, n - exited], axis=1), lost0 + lost, won0 + won, n)
-    answered = np.empty((len(path), last + 1), np.int64)
-    lost, won = np.empty(len(path), np.int64), np.empty(len(path), np.int64)
-    for i in range(len(path)):
-        answered_by, gap = outcomes(trace, path.policy(i))
-        answered[i] = np.bincount(answered_by, minlength=last + 1)
-        lost[i], won[i] = (gap > 0).sum(), (gap < 0).sum()
-    return Counts(answered, lost, won, n)
-
-
-def measure(trace: Trace, path: PolicyPath) -> Frontier:
-    """Accuracy, drop, cost and exit ratios of each policy of a path."""
-    counts = count(trace, path)
-    n = counts.n
-    gap = counts.lost - counts.won
-    return Frontier(
-        thresholds=path.thresholds,
-        exit_ratio=counts.answered / n,
-        value=(int(trace.base_quality.sum()) - gap) / n,
-        drop=gap / n,
-        cost=None if trace.costs is None else counts.answered @ trace.through / n,
-        exit_sets=path.exit_sets,
-    )
-
-
-def _steps(values: F64, change: NDArray[np.integer], thresholds: F64) -> I64:
-    """int64 (P,): the sum of *change* over the samples with value >= each threshold."""
-    order = np.argsort(values, kind="stable")
-    known = len(values) - int(np.count_nonzero(np.isnan(values)))
-    above = np.concatenate([[0], np.cumsum(change[order[:known]].astype(np.int64))])
-    first = np.searchsorted(values[order[:known]], thresholds, side="left")
-    return np.asarray(above[-1] - above[first], np.int64)
+def _value(values: F64, exits: F64) -> F64:
+    """The threshold at which about so many exit; +inf for none."""
+    count = np.floor(exits).astype(int)
+    if not len(values):
+        return np.full(len(count), np.inf)
+    return np.where(count <= 0, np.inf, values[np.clip(len(values) - count, 0, len(values) - 1)])

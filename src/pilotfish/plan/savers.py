@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Budget, Rule, grouped_interval, make_budget, paired_interval
+from pilotfish.cascade import Budget, ExitSets, Rule, make_budget
+from pilotfish.cascade.budget import SLACK
 from pilotfish.documents import as_document
-from pilotfish.errors import PilotfishError, UsageError
+from pilotfish.errors import BudgetError, PilotfishError, UsageError
 from pilotfish.plan.candidates import find_candidates
 from pilotfish.plan.certificate import Promise, certify
 from pilotfish.plan.costs import delta_cost
+from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.evidence import stage_scores
 from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_rows
-from pilotfish.plan.methods import PathMethod, chosen_saver_point, path_method
-from pilotfish.plan.path import threshold_path
+from pilotfish.plan.methods import METHODS, Method, saver_method
 from pilotfish.plan.same_cost import side_keys
 from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
-from pilotfish.plan.verdict import MISSED, SLACK
+from pilotfish.plan.verdict import MISSED
 from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, is_bad_base, notes_on_chance
-from pilotfish.scores import ExitScore, check_name, compute, to_shown
+from pilotfish.scores import ExitScore, check_name, to_shown
 
 
 def rank_savers(
@@ -67,7 +68,7 @@ def rank_savers(
     if guarantee is not None and candidates:
         kind = "agreement" if table.reference_kind == "base" else "drop"
         promise = Promise(kind, max_drop, (1 - guarantee) / len(candidates), test)  # type: ignore[arg-type]
-    asked = _Asked(cost, score, holdout, path_method(method), method, budget, seed, promise, guarantee or 0.0)
+    asked = _Asked(cost, score, holdout, saver_method(method), budget, seed, promise, guarantee or 0.0)
     parts = asked.split(table)
     fair = {name: _judge(table, name, asked, parts) for name in candidates if name not in rows.short}
     results = []
@@ -131,8 +132,7 @@ class _Asked:
     cost: str
     score: str
     holdout: float
-    find: PathMethod
-    method: str
+    method: Method
     budget: Budget
     seed: int
     promise: Promise | None
@@ -146,60 +146,66 @@ class _Asked:
 
 
 def _judge(table: Table, saver: str, asked: _Asked, parts: Holdout) -> SaverResult:
-    max_drop = asked.budget.value
-    fitted = stage_scores(table, (saver, table.base), asked.score, parts.fit, asked.budget, asked.seed)
-    score, scored = fitted.scores[0], fitted.scored[0]
-    path = asked.find(scored, table.quality(saver)[parts.fit], table.quality(table.base)[parts.fit], max_drop)
-    point = chosen_saver_point(asked.method, path, max_drop)
-    threshold, r = float(path.thresholds[point]), float(path.exited[point] / path.n)
-    c_s, c_b = (table.meta[name].costs.get(asked.cost) for name in (saver, table.base))
+    stages, budget, method = (saver, table.base), asked.budget, asked.method
+    fitted = stage_scores(table, stages, asked.score, parts.fit, budget, asked.seed)
+    trace = make_trace(table, stages, Rule(), fitted.scores, fitted.scored, None, parts.fit)
+    path = method.path(trace, budget, method.options())
+    frontier = measure(trace, path)
+    try:
+        point = method.point(frontier, budget)
+    except BudgetError:  # below a drop of 0 there may be none: exit nobody
+        point = 0
+    r = float(frontier.exit_ratio[point, 0])
+    plain = len(path.policy(point)[0]) == 1
+    c_s, c_b = (table.meta[name].costs.get(asked.cost) for name in stages)
     return SaverResult(
         saver=saver,
         exit_ratio=r,
-        threshold=float(to_shown(scored.scale, threshold)),
+        threshold=float(to_shown(trace.scales[0], path.thresholds[point, 0])) if plain else math.nan,
         cost_ratio=None if c_s is None or not c_b else c_s / c_b,
         delta_cost=delta_cost(table.meta, saver, table.base, asked.cost, r),
-        accuracy=float(table.quality(saver)[parts.fit].mean()),
-        held_out=_held_out(table, saver, score, asked, parts.evaluation, threshold),
-        certified=_certified(table, saver, score, asked, parts.certify),
+        accuracy=float(trace.quality[0].mean()),
+        held_out=_held_out(table, stages, fitted.scores, asked, parts.evaluation, path.policy(point)),
+        certified=_certified(table, stages, fitted.scores, asked, parts.certify),
         n=len(parts.fit),
-        base_accuracy=float(table.quality(table.base)[parts.fit].mean()),
+        base_accuracy=float(trace.base_quality.mean()),
     )
 
 
 def _held_out(
-    table: Table, saver: str, score: ExitScore, asked: _Asked, rows: Rows, threshold: float
+    table: Table,
+    stages: tuple[str, str],
+    scores: Sequence[ExitScore],
+    asked: _Asked,
+    rows: Rows,
+    policy: ExitSets,
 ) -> dict[str, Any] | None:
     if not len(rows):
         return None
-    exits = compute(score, table.outputs[saver].take(rows)).values >= threshold
-    s, b = table.quality(saver)[rows], table.quality(table.base)[rows]
-    r = float(exits.mean())
-    gap = (b & exits).astype(np.int8) - (s & exits).astype(np.int8)
-    lost, won = int((gap > 0).sum()), int((gap < 0).sum())
-    groups = None if table.groups is None else table.groups[rows]
-    interval = paired_interval(lost, won, len(rows)) if groups is None else grouped_interval(gap, groups)
+    judged = evaluate(make_trace(table, stages, Rule(), scores, None, None, rows), policy)
     return {
-        "exit_ratio": r,
-        "delta_cost": delta_cost(table.meta, saver, table.base, asked.cost, r),
-        "drop": (lost - won) / len(rows),
-        "drop_interval": list(interval),
-        **({} if groups is None else {"groups": len(np.unique(groups))}),
+        "exit_ratio": judged.exit_ratio[0],
+        "delta_cost": delta_cost(table.meta, *stages, asked.cost, judged.exit_ratio[0]),
+        "drop": judged.drop,
+        "drop_interval": list(judged.drop_interval),
+        **({} if judged.groups is None else {"groups": judged.groups}),
     }
 
 
-def _certified(table: Table, saver: str, score: ExitScore, asked: _Asked, rows: Rows) -> dict[str, Any] | None:
+def _certified(
+    table: Table, stages: tuple[str, str], scores: Sequence[ExitScore], asked: _Asked, rows: Rows
+) -> dict[str, Any] | None:
     if asked.promise is None:
         return None
-    trace = make_trace(table, (saver, table.base), Rule(), (score,), None, None, rows)
-    path = threshold_path(sweep(trace.values[0], trace.quality[0], trace.quality[1]).thresholds[:, None])
+    trace = make_trace(table, stages, Rule(), scores, None, None, rows)
+    path = METHODS["sweep"].path(trace, asked.budget, None)
     certificate = certify(trace, path, asked.promise, asked.confidence)
     threshold = float(path.thresholds[certificate.index, 0])
     r = float((trace.values[0] >= threshold).mean())
     return {
         "exit_ratio": r,
-        "delta_cost": delta_cost(table.meta, saver, table.base, asked.cost, r),
-        "threshold": as_document(float(to_shown(score.scale, threshold))),
+        "delta_cost": delta_cost(table.meta, *stages, asked.cost, r),
+        "threshold": as_document(float(to_shown(trace.scales[0], threshold))),
         "bound": certificate.bound,
     }
 

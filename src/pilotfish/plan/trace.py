@@ -15,6 +15,7 @@ from pilotfish.plan.costs import base_cost, stage_costs
 from pilotfish.records import Table
 from pilotfish.scores import ExitScore, Scale, Scored
 from pilotfish.scores.outputs import LARGEST
+from pilotfish.tasks import ACCURACY, Metric
 from pilotfish.tasks.task import Quality
 
 F64 = NDArray[np.float64]
@@ -37,6 +38,8 @@ class Trace:
     cap         the most samples that a group may have, by the whole table; 1 without groups
     mixed       whether the last stage answers with a mixture: then "exit nobody" is not the base
     names       of the stages, where they are known
+    metric      what is measured
+    states      of each stage's answers, and base_states, where the metric is no mean (:class:`~pilotfish.tasks.Metric`)
     """
 
     values: F64
@@ -49,6 +52,9 @@ class Trace:
     groups: I64 | None = None
     cap: int = 1
     names: tuple[str, ...] = ()
+    metric: Metric = ACCURACY
+    states: tuple[Any, ...] = ()
+    base_states: Any = None
 
     def __len__(self) -> int:
         return int(self.quality.shape[1])
@@ -60,10 +66,15 @@ class Trace:
 
     def take(self, rows: Rows) -> Trace:
         """The same stages on some rows."""
-        picked = replace(
-            self, values=self.values[:, rows], quality=self.quality[:, rows], base_quality=self.base_quality[rows]
+        return replace(
+            self,
+            values=self.values[:, rows],
+            quality=self.quality[:, rows],
+            base_quality=self.base_quality[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            states=tuple(_some(states, rows) for states in self.states),
+            base_states=None if self.base_states is None else _some(self.base_states, rows),
         )
-        return picked if self.groups is None else replace(picked, groups=self.groups[rows])
 
     def pick(self, savers: Sequence[int]) -> Trace:
         """The stages with these indices, and the last one: the chain of a few models of a pool."""
@@ -75,6 +86,7 @@ class Trace:
             quality=self.quality[stages],
             costs=None if self.costs is None else tuple(self.costs[k] for k in stages),
             names=tuple(self.names[k] for k in stages) if self.names else (),
+            states=tuple(self.states[k] for k in stages) if self.states else (),
         )
 
     @property
@@ -87,6 +99,10 @@ class Trace:
     def whole(self) -> float:
         """Cost of the last model alone; 1 where costs are unknown."""
         return self.base_cost if self.base_cost is not None else 1.0
+
+
+def _some(states: Any, rows: Rows) -> Any:
+    return states[rows] if isinstance(states, np.ndarray) else states.take(rows)
 
 
 def numbers(quality: Quality) -> NDArray[Any]:
@@ -170,7 +186,8 @@ def make_trace(
         scales.append(scale)
         own = prediction is picked[k].prediction  # no mixture and no vote
         quality.append(table.task.quality(picked[k], reference) if own else prediction == reference)
-    costs = stage_costs(table, stages, cost_key)
+    costs, metric = stage_costs(table, stages, cost_key), table.task.metric
+    states = () if metric.states is None else tuple(metric.states(outputs, reference) for outputs in picked)
     return Trace(
         values=np.stack(values[:-1]),
         scales=tuple(scales[:-1]),
@@ -182,4 +199,7 @@ def make_trace(
         groups=table.groups if table.groups is None or rows is None else table.groups[rows],
         cap=table.largest_group,
         names=tuple(stages),
+        metric=metric,
+        states=states,
+        base_states=states[-1] if states else None,
     )

@@ -15,13 +15,12 @@ from pilotfish.cascade import Artefact, Budget, OperatingPoint, Performance, Rul
 from pilotfish.errors import UsageError
 from pilotfish.plan.certificate import Promise, certify
 from pilotfish.plan.costs import base_cost, stage_costs
-from pilotfish.plan.densify import densify
-from pilotfish.plan.evaluate import evaluate
+from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.fit import Fitted, fit
 from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
 from pilotfish.plan.job import Job
 from pilotfish.plan.methods import Method, find_method, read_options
-from pilotfish.plan.path import PolicyPath, measure
+from pilotfish.plan.path import PolicyPath, densify
 from pilotfish.plan.same_cost import check_cost, refuse_unknown, side_keys
 from pilotfish.plan.trace import Trace
 from pilotfish.plan.tuning import Tuning, notes_on

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pilotfish.cascade import Budget, Performance
+from pilotfish.cascade.budget import SLACK
 from pilotfish.tasks import says_of
 
 MISSED = "BUDGET MISSED"
-SLACK = 1e-12
 
 
 def budget_missed(

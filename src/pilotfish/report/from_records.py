@@ -9,8 +9,8 @@ from pilotfish.cascade import Artefact, Frontier, Rule
 from pilotfish.errors import AlignmentError, RecordsError, UsageError
 from pilotfish.plan import SaverRanking, rank_savers, sweep
 from pilotfish.plan.costs import stage_costs
-from pilotfish.plan.evaluate import evaluate
-from pilotfish.plan.path import PolicyPath, measure
+from pilotfish.plan.evaluate import evaluate, measure
+from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.plan.verdict import budget_missed
 from pilotfish.records import Records, RecordsMeta, Run, Table, align

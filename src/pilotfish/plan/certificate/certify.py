@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pilotfish.errors import BudgetError, UsageError, nearest
 from pilotfish.plan.certificate import exact, grouped, wsr
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
-from pilotfish.plan.path import Counts, PolicyPath, count, outcomes
+from pilotfish.plan.evaluate import Counts, count, outcomes
+from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
 
 F64 = NDArray[np.float64]

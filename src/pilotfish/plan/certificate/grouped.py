@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import UsageError
 from pilotfish.plan.certificate import wsr
-from pilotfish.plan.path import Counts, PolicyPath, outcomes
+from pilotfish.plan.evaluate import Counts, outcomes
+from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
 
 F64 = NDArray[np.float64]
@@ -159,7 +160,7 @@ def losses(trace: Trace, path: PolicyPath, i: int, kind: str) -> NDArray[np.numb
     if kind == "drop":
         return gap
     if kind == "agreement":
-        return np.abs(gap)
+        return np.asarray(np.abs(gap))
     if kind == "accuracy":
         return np.asarray(gap - trace.base_quality.astype(np.int8) + 1)
     return np.asarray(trace.through[answered_by] / max(float(trace.through[-1]), math.ulp(0.0)))

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan.chains.goal import F64, Goal
-from pilotfish.plan.evaluate import route
 from pilotfish.scores.outputs import LARGEST
 
 Mask = NDArray[np.bool_]
@@ -111,7 +110,8 @@ def measure(
 
 def measure_chain(chain: Chain, thresholds: Sequence[float]) -> ChainPoint:
     """:func:`measure` of arrays that were checked."""
-    answered_by = route(list(chain.scores), list(thresholds))
+    passes = chain.scores >= np.asarray(thresholds)[:, None]
+    answered_by = np.where(passes.any(axis=0), passes.argmax(axis=0), chain.stages - 1)
     exits = np.bincount(answered_by, minlength=chain.stages)
     gain = int(chain.right[answered_by, np.arange(chain.n)].sum()) - int(chain.right[-1].sum())
     reached = chain.n - np.concatenate([[0], np.cumsum(exits)[:-1]])

@@ -7,7 +7,7 @@ that was asked for, exact for three stages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,16 @@ from numpy.typing import NDArray
 from pilotfish.cascade import Budget
 from pilotfish.errors import BudgetError
 from pilotfish.plan.chains import best_chain, frontier_three
+from pilotfish.plan.evaluate import measure
 from pilotfish.plan.methods.dyce import DyceOptions, dyce_path
-from pilotfish.plan.path import PolicyPath, measure, threshold_path
+from pilotfish.plan.path import PolicyPath, threshold_path
 from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import Trace
 
 F64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class SweepOptions:
-    """It has none."""
-
-
-def sweep_path(trace: Trace, budget: Budget, options: SweepOptions) -> PolicyPath:
+def sweep_path(trace: Trace, budget: Budget, options: Any) -> PolicyPath:
     """From "exit nobody" on, in falling cost."""
     if trace.stages == 2:
         pair = sweep(trace.values[0], trace.quality[0], trace.quality[1])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pilotfish.errors import UsageError, nearest
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """It has none."""
 
 
 def read_options(kind: type[T], given: Mapping[str, Any], method: str) -> T:
@@ -21,11 +26,6 @@ def read_options(kind: type[T], given: Mapping[str, Any], method: str) -> T:
             raise UsageError(f"method {method} has no option {key!r}; it has {known}")
         values[key] = _read(value, hints[key], f"option {key} of method {method}")
     return kind(**values)
-
-
-def describe(options: Any) -> dict[str, Any]:
-    """The options as JSON."""
-    return dataclasses.asdict(options)
 
 
 def _read(value: Any, hint: Any, what: str) -> Any:

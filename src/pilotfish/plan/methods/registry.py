@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Budget, RuleKind
+from pilotfish.cascade import Budget, Frontier, RuleKind, choose
 from pilotfish.errors import UsageError, nearest
+from pilotfish.plan.methods import grids
 from pilotfish.plan.methods.dyce import DyceOptions, dyce_path
-from pilotfish.plan.methods.exact_sweep import SweepOptions, sweep_path
-from pilotfish.plan.methods.msdnet import MsdnetOptions, msdnet_path
-from pilotfish.plan.methods.pair import PAIR_METHODS
+from pilotfish.plan.methods.exact_sweep import sweep_path
+from pilotfish.plan.methods.options import NoOptions
 from pilotfish.plan.methods.pcee import PceeOptions, PceeWsOptions, pcee_path
-from pilotfish.plan.methods.votes import NoOptions, agreement_path, patience_path
-from pilotfish.plan.path import PolicyPath, threshold_path
+from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
-from pilotfish.scores import Scored
+
+WEIGHTS = tuple(float(w) for w in np.arange(10, -1, -1) / 10)
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Method:
     """One way to tune.
 
     path        (trace, budget, options) -> policies from "exit nobody" on
+    says        one line for help
     rule        how stages decide; see :mod:`pilotfish.cascade.rule`
     options     dataclass of further choices
-    says        one line for help
     pairs_only  whether it is defined for two stages alone
     takes_last  the rule takes the policy where its scan stopped, whatever the budget
     fitted      whether the path depends on the samples by more than the order of their scores, so that a certificate
@@ -43,54 +43,37 @@ class Method:
     """
 
     path: Callable[[Trace, Budget, Any], PolicyPath]
-    rule: RuleKind
-    options: type
     says: str
+    rule: RuleKind = "score"
+    options: type = NoOptions
     pairs_only: bool = False
     takes_last: bool = False
     fitted: bool = True
 
-
-def _pair_method(name: str) -> Callable[[Trace, Budget, Any], PolicyPath]:
-    def path(trace: Trace, budget: Budget, options: Any) -> PolicyPath:
-        scored = Scored(trace.values[0], trace.scales[0])
-        drop = budget.value if budget.kind == "max_drop" else 0.0
-        return threshold_path(PAIR_METHODS[name](scored, trace.quality[0], trace.quality[1], drop).thresholds[:, None])
-
-    return path
+    def point(self, frontier: Frontier, budget: Budget) -> int:
+        """Index of the policy that the method takes for *budget*. BudgetError when none meets it."""
+        return len(frontier) - 1 if self.takes_last else choose(frontier, budget)
 
 
 METHODS: dict[str, Method] = {
-    "sweep": Method(
-        sweep_path, "score", SweepOptions, "every distinct threshold, exact up to three stages", fitted=False
-    ),
-    "pcee": Method(pcee_path, "score", PceeOptions, "one accuracy for all exits, by binned reliability diagrams"),
-    "pcee-ws": Method(pcee_path, "score", PceeWsOptions, "the same with smoothed diagrams"),
-    "dyce": Method(dyce_path, "score", DyceOptions, "accuracy against cost at every weight, by exact sweeps"),
-    "msdnet": Method(msdnet_path, "score", MsdnetOptions, "a geometric share leaves at each exit"),
+    "sweep": Method(sweep_path, "every distinct threshold, exact up to three stages", fitted=False),
+    "pcee": Method(pcee_path, "one accuracy for all exits, by binned reliability diagrams", options=PceeOptions),
+    "pcee-ws": Method(pcee_path, "the same with smoothed diagrams", options=PceeWsOptions),
+    "dyce": Method(dyce_path, "accuracy against cost at every weight, by exact sweeps", options=DyceOptions),
+    "msdnet": Method(grids.msdnet_path, "a geometric share leaves at each exit"),
     "patience": Method(
-        patience_path, "patience", NoOptions, "exit when predictions agree so many times in a row", fitted=False
+        grids.patience_path, "exit when predictions agree so many times in a row", "patience", fitted=False
     ),
-    "agreement": Method(agreement_path, "agreement", NoOptions, "savers vote, then the base", fitted=False),
+    "agreement": Method(grids.agreement_path, "savers vote, then the base", "agreement", fitted=False),
     "ensemble": Method(
-        sweep_path, "ensemble", EnsembleOptions, "the last stage answers with a mixture (Little-Big Eq. 8)"
+        sweep_path, "the last stage answers with a mixture (Little-Big Eq. 8)", "ensemble", EnsembleOptions
     ),
-    "average": Method(
-        sweep_path, "average", SweepOptions, "each stage answers with the mean of all so far", fitted=False
-    ),
+    "average": Method(sweep_path, "each stage answers with the mean of all so far", "average", fitted=False),
     "first_violation": Method(
-        _pair_method("first_violation"),
-        "score",
-        NoOptions,
-        "TinySaver's released scan",
-        pairs_only=True,
-        takes_last=True,
+        grids.first_violation_path, "TinySaver's released scan", pairs_only=True, takes_last=True
     ),
-    "grid50": Method(
-        _pair_method("grid50"), "score", NoOptions, "Little-Big's grid of k/50", pairs_only=True, fitted=False
-    ),
+    "grid50": Method(grids.grid50_path, "Little-Big's grid of k/50", pairs_only=True, fitted=False),
 }
-WEIGHTS = tuple(float(w) for w in np.arange(10, -1, -1) / 10)
 
 
 def find_method(name: str, stages: int) -> Method:
@@ -100,4 +83,14 @@ def find_method(name: str, stages: int) -> Method:
     method = METHODS[name]
     if method.pairs_only and stages != 2:
         raise UsageError(f"method {name} is defined for a saver and a base, found {stages} stages; use sweep")
+    return method
+
+
+def saver_method(name: str) -> Method:
+    """The method *name*, where it judges a saver by its own score; UsageError for those of other rules."""
+    method = find_method(name, 2)
+    if method.rule != "score":
+        fit = ", ".join(key for key, one in METHODS.items() if one.rule == "score")
+        why = "mixes or counts the answers of several models, and a saver is judged by its own"
+        raise UsageError(f"method {name} {why}; use {fit}, or tune --method {name}")
     return method
