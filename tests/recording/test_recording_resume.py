@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from pilotfish.records import Records, RecordsMeta, Run, open_run
-from pilotfish.records.parquet import PLANNING_COLUMNS
+from pilotfish.records.parquet import record_columns
+from pilotfish.tasks import CLASSES
 from support.process import command, environment, refusal
 
 BATCH, PART_ROWS = 8, 64
@@ -129,7 +130,7 @@ def assert_equal(found: Records, expected: Records) -> None:
 
 
 def read(folder: Path, run: str) -> Records:
-    return Run(folder / run).read("m", columns=(*PLANNING_COLUMNS, "logits"))
+    return Run(folder / run).read("m", columns=record_columns(CLASSES, everything=True))
 
 
 def test_killed_at_ten_random_moments(tmp_path: Path) -> None:

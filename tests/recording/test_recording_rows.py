@@ -15,11 +15,12 @@ from pilotfish.models import Model, Preprocessing
 from pilotfish.models.augmentation import draw_view
 from pilotfish.recording import RecordOptions, record, record_model
 from pilotfish.records import Records, Run, from_logits
-from pilotfish.records.parquet import PLANNING_COLUMNS
+from pilotfish.records.parquet import record_columns
 from pilotfish.scores import score
+from pilotfish.tasks import CLASSES
 
 RNG = np.random.default_rng(0)
-ALL = (*PLANNING_COLUMNS, "logits")
+ALL = record_columns(CLASSES, everything=True)
 Arrays = Callable[..., Dataset]
 MatrixModel = Callable[..., Model]
 

@@ -15,7 +15,8 @@ from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing,
 from pilotfish.plan import rank_savers
 from pilotfish.recording import RecordOptions, record_model
 from pilotfish.records import Run
-from pilotfish.records.parquet import PLANNING_COLUMNS
+from pilotfish.records.parquet import record_columns
+from pilotfish.tasks import CLASSES
 from support.pairs import Pair
 from support.runs import write_pair
 
@@ -39,11 +40,11 @@ def test_times_are_added_to_records_that_have_none(
     data, run = arrays(x=RNG.standard_normal((30, 6)).astype(np.float32)), Run(tmp_path)
     model = matrix_model(RNG.standard_normal((6, 4)).astype(np.float32), n_classes=4)
     record_model(data, model, run, "m", RecordOptions(timing=False, costs={"usd": 0.5}))
-    before = run.read("m", columns=(*PLANNING_COLUMNS, "logits"))
+    before = run.read("m", columns=record_columns(CLASSES, everything=True))
     assert not any(key.startswith("ms") for key in before.meta.costs)
     again = record_model(data, model, run, "m", RecordOptions())
     assert again.skipped
-    after = run.read("m", columns=(*PLANNING_COLUMNS, "logits"))
+    after = run.read("m", columns=record_columns(CLASSES, everything=True))
     assert {"ms@cpu", "ms@cpu-b1"} <= set(after.meta.costs)
     assert after.meta.costs["usd"] == 0.5
     assert np.array_equal(after.outputs.log_odds, before.outputs.log_odds)

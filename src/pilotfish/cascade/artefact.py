@@ -20,6 +20,7 @@ from pilotfish.documents import ALWAYS, Unbounded, Within, as_document
 from pilotfish.errors import ArtefactError
 from pilotfish.records import Cost, RecordsMeta
 from pilotfish.scores import ExitScore, Scale, to_shown
+from pilotfish.tasks import CLASSES, Task
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,13 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class InForce:
-    """What decides who exits: the rule, the stages' scores and the operating point. Plan and run share it."""
+    """What decides who exits: the rule, the stages' scores and the operating point; and what an answer is. Plan and run
+    share it."""
 
     rule: Rule
     scores: tuple[ExitScore, ...]
     point: OperatingPoint
+    task: Task = CLASSES
 
     def top_k(self, k: int) -> int:
         """How many of the best classes the outputs of stage *k* must keep."""
@@ -127,6 +130,7 @@ class Artefact:
     frontier   the policies worth choosing, measured on the calibration samples; cheapest first
     origin     data, split, seed and sizes that the thresholds came from
     guarantee  what was certified for the operating point, or None
+    task       what an answer is
     """
 
     stages: tuple[Stage, ...]
@@ -141,6 +145,7 @@ class Artefact:
     origin: Mapping[str, Any] = field(default_factory=dict, metadata=ALWAYS)
     guarantee: Mapping[str, Any] | None = field(default=None, metadata=ALWAYS)
     rule: Rule = field(default_factory=Rule, metadata=ALWAYS)
+    task: Task = CLASSES
 
     def __post_init__(self) -> None:
         expected = len(self.stages) - 1
@@ -169,7 +174,7 @@ class Artefact:
     @property
     def in_force(self) -> InForce:
         """What the engine needs to know."""
-        return InForce(self.rule, self.scores, self.operating_point)
+        return InForce(self.rule, self.scores, self.operating_point, self.task)
 
     @property
     def scales(self) -> tuple[Scale, ...]:

@@ -15,6 +15,8 @@ from pilotfish.cascade.score_file import read_scores, save_parameters, scores_do
 from pilotfish.documents import as_document, read_as
 from pilotfish.errors import ArtefactError
 from pilotfish.files import read_json, write_json
+from pilotfish.tasks import CLASSES
+from pilotfish.tasks.task import task_in
 
 SCHEMA_VERSION = 2
 READS = (1, 2)  # version 1 had one plain score for all stages
@@ -79,7 +81,9 @@ def _files(stage: Stage, folder: Path) -> tuple[str, ...]:
 
 def to_document(artefact: Artefact) -> dict[str, Any]:
     """The JSON document of ``cascade.json``."""
-    document: dict[str, Any] = as_document(artefact, without=("scores",))
+    document: dict[str, Any] = as_document(artefact, without=("scores", "task"))
+    if artefact.task is not CLASSES:
+        document["task"] = artefact.task.name
     document["scores"] = scores_document(artefact.scores)
     document["operating_point"]["shown"] = as_document(artefact.shown_thresholds)
     return {"schema_version": SCHEMA_VERSION, "pilotfish_version": __version__, **document}
@@ -118,8 +122,9 @@ def from_document(document: dict[str, Any], where: str, folder: Path | None = No
         found["operating_point"] = {key: value for key, value in point.items() if key != "shown"}
     if found.get("guarantee") is not None:
         read_as(_Guarantee, found["guarantee"], at="guarantee", unknown="ignore", **damaged)
+    task = task_in(found.pop("task", CLASSES.name), where, ArtefactError)
     scores = read_scores(found.get("scores"), folder, where)
-    return read_as(Artefact, found, given={"scores": scores}, **damaged)
+    return read_as(Artefact, found, given={"scores": scores, "task": task}, **damaged)
 
 
 def weights_path(folder: Path, stage: Stage) -> Path | None:

@@ -142,17 +142,6 @@ def _is_memory(error: BaseException) -> bool:
     return any(text in said for text in ("out of memory", "failed to allocate", "bad_alloc", "not enough memory"))
 
 
-def check_logits(logits: Any, rows: int, name: str) -> F32:
-    """*logits* as float32 (rows, C); ModelError when a model returns something else."""
-    found = np.asarray(logits)
-    if found.ndim != 2 or len(found) != rows or found.shape[1] < 2 or found.dtype.kind != "f":
-        raise ModelError(
-            f"{name}: expected floating-point logits of shape ({rows}, C) with C >= 2 for a batch of {rows}, "
-            f"found {found.dtype} {found.shape}"
-        )
-    return found.astype(np.float32, copy=False)
-
-
 def counted(macs: MacCount, parameters: int) -> Counted:
     """MACs and parameters as costs; a note when some operators have no formula and the count is a lower bound."""
     notes = (f"MACs are a lower bound, not counted: {', '.join(macs.uncounted)}",) if macs.uncounted else ()

@@ -18,9 +18,9 @@ from pilotfish.recording.options import RecordOptions, RecordResult
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import device_kind, measured_times, timing_facts
 from pilotfish.records import RecordsMeta, Run, judge_records
-from pilotfish.records.parquet import PLANNING_COLUMNS, read_meta
+from pilotfish.records.parquet import read_meta, record_columns
 from pilotfish.records.records import string_ids
-from pilotfish.scores.outputs import I64
+from pilotfish.tasks import find_task
 
 
 def finished_records(
@@ -36,7 +36,7 @@ def finished_records(
     """The records in *path*, with what they lack and *options* ask for: costs, times on this device, groups.
 
     identity  of the recording that was asked for (see ``planned``)
-    matched   the labels of *data* as classes of *model*, as they are read now
+    matched   the labels of *data* as the task and *model* have them, as they are read now
 
     RecordsError where the records are of other data, weights, preprocessing or outputs.
     """
@@ -48,6 +48,7 @@ def finished_records(
         "augment": meta.data.get("augment"),
         "store": meta.store,
         "outputs": reading_of(meta.spec).identity,
+        "task": meta.task,
     }
     if options.store is None:  # whatever was kept will do
         found["store"] = identity["store"]
@@ -59,7 +60,7 @@ def finished_records(
     times, timing = _new_times(meta, data, model, options)
     costs = {**meta.costs, **times, **options.costs}
     if costs != dict(meta.costs) or options.group_by is not None:
-        everything = run.read(name, options.split, (*PLANNING_COLUMNS, "logits"))
+        everything = run.read(name, options.split, record_columns(find_task(meta.task), everything=True))
         meta = dataclasses.replace(everything.meta, costs=costs, timing=timing)
         group = everything.group
         if options.group_by is not None:
@@ -86,15 +87,17 @@ def finished_records(
     )
 
 
-def notes_on_labels(run: Run, name: str, split: str, data: Dataset, expected: I64 | None = None) -> tuple[str, ...]:
+def notes_on_labels(run: Run, name: str, split: str, data: Dataset, expected: Any | None = None) -> tuple[str, ...]:
     """Notes on finished records: accuracy no better than chance, and labels that are not those *expected* now."""
-    found = run.read(name, split, ("id", "label", "prediction"))
+    found = run.read(name, split)
+    task = found.task
     verdict = judge_records(found)
     said = [] if verdict.note is None else [verdict.note]
     if expected is not None:
         place = {key: i for i, key in enumerate(data.ids)}
         rows = [place.get(key, -1) for key in found.ids.to_pylist()]
-        others = int((expected[rows] != found.label).sum())
+        now = expected[rows]
+        others = int(((now != found.label) & (task.known(now) | task.known(found.label))).sum())
         if others:
             said.append(
                 f"{others:,} labels of these records are not those that {data.spec} has for this model now; replace "

@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from pilotfish.data import Dataset
 from pilotfish.errors import ModelError
 from pilotfish.models import Model
-from pilotfish.models.model import F32, check_logits, model_errors
+from pilotfish.models.model import model_errors
 from pilotfish.recording.loader import Batch
-from pilotfish.records import Failure, Outputs, from_logits
-from pilotfish.scores.outputs import bad_rows
+from pilotfish.records import Failure
+from pilotfish.scores.outputs import join_outputs
+from pilotfish.tasks import Task
 
-FULL_UP_TO = 128
-DEFAULT_TOP_K = 10
 BROKEN = 4  # samples in a row that fail before any was computed: the model is at fault, and not a sample
 STUCK = 32  # the same later on: a device that was lost, a service that is down
 Rows = NDArray[np.intp]
+Parts = list[tuple[Rows, Any]]
 
 
 @dataclass(frozen=True)
 class Judged:
     """Of one batch: the outputs of the samples *kept* (places in the batch, rising), and the samples without any."""
 
-    outputs: Outputs | None
+    outputs: Any | None
     kept: Rows
     failures: list[Failure]
 
@@ -44,6 +44,7 @@ class Judge:
     model: Model
     store: str
     data: Dataset
+    task: Task
     limit: int | None = None
     computed: bool = False
     failed_in_a_row: int = 0
@@ -52,24 +53,21 @@ class Judge:
     def __call__(self, batch: Batch) -> Judged:
         """The outputs of a batch. ModelError where so many samples fail in a row that none of them is at fault."""
         failures = list(batch.failures)
-        parts: list[tuple[Rows, F32]] = []
+        parts: Parts = []
         size = len(batch.rows)
         for start in range(0, size, self.limit or max(size, 1)):
             places = np.arange(start, min(start + (self.limit or size), size))
             self._run(batch, places, parts, failures)
         if not parts:
             return Judged(None, np.empty(0, np.intp), failures)
-        kept, logits = np.concatenate([rows for rows, _ in parts]), np.concatenate([z for _, z in parts])
-        if len(bad := bad_rows(logits)):
-            failures += [Failure(self._id(batch, kept[i]), "the model's outputs are not finite") for i in bad]
-            fine = np.setdiff1d(np.arange(len(kept)), bad)
-            kept, logits = kept[fine], logits[fine]
-            if not len(kept):
-                return Judged(None, kept, failures)
-        keep_all, top_k = _resolve_store(self.store, logits.shape[1])
-        return Judged(from_logits(logits, top_k=top_k, keep_all=keep_all), kept, failures)
+        kept, outputs = np.concatenate([rows for rows, _ in parts]), join_outputs([found for _, found in parts])
+        fine = self.task.usable(outputs)
+        failures += [Failure(self._id(batch, at), "the model's outputs are not finite") for at in kept[~fine]]
+        if not fine.all():
+            kept, outputs = kept[fine], outputs.take(fine)
+        return Judged(outputs if len(kept) else None, kept, failures)
 
-    def _run(self, batch: Batch, places: Rows, parts: list[tuple[Rows, F32]], failures: list[Failure]) -> None:
+    def _run(self, batch: Batch, places: Rows, parts: Parts, failures: list[Failure]) -> None:
         """One call, or halves of it where it fails, down to the sample at fault. A batch that fails as a whole while
         all of its samples can be computed was too large: later ones are cut to the size that could be."""
         begun, before = len(parts), len(failures)
@@ -92,8 +90,8 @@ class Judge:
             self.limit = max(len(rows) for rows, _ in parts[begun:])
             self.notes.append(f"calls with {len(places)} samples fail ({first}); recorded {self.limit} at a time")
 
-    def _try(self, batch: Batch, places: Rows, parts: list[tuple[Rows, F32]]) -> ModelError | None:
-        """Add the logits of some samples to *parts*; the error of a call that failed. Outputs of a wrong shape are no
+    def _try(self, batch: Batch, places: Rows, parts: Parts) -> ModelError | None:
+        """Add the outputs of some samples to *parts*; the error of a call that failed. Outputs of a wrong shape are no
         sample's fault, and are raised."""
         inputs = batch.inputs if len(places) == len(batch.rows) else batch.inputs[places]
         try:
@@ -101,18 +99,9 @@ class Judge:
                 found: Any = self.model.run(inputs)
         except ModelError as error:
             return error
-        parts.append((places, check_logits(found, len(places), self.model.spec)))
+        parts.append((places, self.task.reduce(found, len(places), self.model.spec, self.store)))
         self.computed, self.failed_in_a_row = True, 0
         return None
 
     def _id(self, batch: Batch, place: Any) -> str:
         return self.data.ids[int(batch.rows[int(place)])]
-
-
-def _resolve_store(store: str, n_classes: int) -> tuple[bool, int]:
-    """(keep all logits, how many of the best to keep)."""
-    if store == "auto":
-        return n_classes <= FULL_UP_TO, min(DEFAULT_TOP_K, n_classes)
-    if store == "full":
-        return True, min(DEFAULT_TOP_K, n_classes)
-    return False, min(int(store.removeprefix("top")), n_classes)

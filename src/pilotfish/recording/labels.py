@@ -1,10 +1,11 @@
-"""The data's labels in the model's class order."""
+"""The data's labels as the task has them: for classes, in the model's class order."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pilotfish.data import Dataset
 from pilotfish.errors import DataError, nearest
 from pilotfish.models import Model
 from pilotfish.recording.class_names import find_classes, numbers_in
-from pilotfish.records import NO_LABEL
+from pilotfish.tasks import NO_LABEL, Task
 from pilotfish.text import examples
 
 I64 = NDArray[np.int64]
@@ -43,14 +44,14 @@ class ModelClasses:
 
 @dataclass(frozen=True)
 class Matched:
-    """Labels as numbers of a model's classes.
+    """Labels as numbers of a model's classes, or as the truth of another task.
 
-    labels       int64 (N,), -1 where unknown
+    labels       int64 (N,), -1 where unknown, or as the task has them
     class_names  the data's names in the order of these numbers, where they name every class; None otherwise
     notes        what was assumed, a line each
     """
 
-    labels: I64
+    labels: NDArray[Any]
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
@@ -58,6 +59,25 @@ class Matched:
 def classes_of(model: Model) -> ModelClasses:
     """The classes of a loaded model."""
     return ModelClasses(model.spec, model.n_classes, model.class_names, model.class_ids)
+
+
+def truth_for(task: Task, data: Dataset, model: Model) -> Matched:
+    """The labels of *data* as the truth of *task*, for *model*.
+
+    DataError for names of classes where a task takes numbers, and as :func:`match_labels` has it.
+    """
+    if task.classes:
+        return match_labels(data, classes_of(model))
+    if data.labels is None or data.class_names is None:
+        return Matched(task.truth(data.labels, len(data)))
+    numbers = numbers_in(data.class_names)
+    if numbers is None:
+        raise DataError(
+            f"{data.spec}: its labels are names ({examples(data.class_names)}), and task {task.name} takes numbers; "
+            "name the folders by numbers, or write a labels.csv (file,label) with numbers"
+        )
+    labels = np.asarray(data.labels, np.int64)
+    return Matched(task.truth(np.where(labels < 0, NO_LABEL, np.array(numbers)[labels]), len(data)))
 
 
 def match_labels(data: Dataset, model: ModelClasses) -> Matched:

@@ -6,6 +6,8 @@ import re
 import sys
 from typing import Any
 
+import numpy as np
+
 from pilotfish.data import Dataset
 from pilotfish.errors import PilotfishError, RecordsError
 from pilotfish.machine import cpu_count, device_name
@@ -18,27 +20,29 @@ from pilotfish.recording.parts import Parts
 from pilotfish.recording.preprocessing_check import preprocessing_notes
 from pilotfish.recording.read_before import as_read
 from pilotfish.recording.repeat import repeat_notes
-from pilotfish.scores.outputs import I64
+from pilotfish.tasks import CLASSES, NO_LABEL, find_task
 
 DEFAULT_BATCH = 32
 
 
 def planned(
-    parts: Parts, identity: dict[str, Any], data: Dataset, model: Model, labels: I64, options: RecordOptions
+    parts: Parts, identity: dict[str, Any], data: Dataset, model: Model, truth: Any, options: RecordOptions
 ) -> dict[str, Any]:
     """The plan of an earlier start, when it is of this very recording, or a new one.
 
-    labels  int64 (N,), in the model's class order, -1 where unknown
+    truth  (N,), as the task has it
     """
+    task = find_task(options.task)
     plan = parts.plan()
     if plan is None:
         parts.remove_rows()  # of nobody's plan: a removal was cut off
         plan = {"identity": identity, "store": options.store or "auto", **_measured(data, model, options)}
-        plan["notes"] = [*preprocessing_notes(data, model, labels), *repeat_notes(data, model)]
+        labels = truth if task.classes else np.full(len(data), NO_LABEL, np.int64)
+        plan["notes"] = [*preprocessing_notes(data, model, labels), *repeat_notes(data, model, task)]
         plan["read"] = as_read(model)
         parts.write_plan(plan)
         return plan
-    begun = {"outputs": "", **plan["identity"]}
+    begun = {"outputs": "", "task": CLASSES.name, **plan["identity"]}  # an earlier version set down neither
     if differ := [key for key, value in identity.items() if begun.get(key) != value]:
         raise RecordsError(
             f"{parts.folder} holds an unfinished recording of other {', '.join(differ)}; finish it with the command "
@@ -109,4 +113,5 @@ def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str
         "augment": options.augment,
         "store": options.store or "auto",
         "outputs": reading_of(model.spec).identity,
+        "task": options.task,
     }

@@ -16,10 +16,13 @@ from pilotfish.recording.parts import Parts
 from pilotfish.records import Run
 from pilotfish.records.parquet import read_meta
 from pilotfish.records.run import PARTS_SUFFIX
+from pilotfish.tasks import find_task
 
 
 def load_to_record(name: str, written: str, data: Dataset, run: Run, options: RecordOptions) -> Model:
     """The model *name*, read as an earlier start of the records *written* read it, else as some samples show."""
+    if not find_task(options.task).classes:
+        return load_model(name, options.device)  # which output is meant, and its activation, are questions of classes
     path = run.file(written, options.split)
     known = _known(name, path, options) if reading_of(name).is_plain else None
 

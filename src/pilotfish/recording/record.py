@@ -19,7 +19,7 @@ from pilotfish.models.augmentation import RECIPE
 from pilotfish.models.names.spec import file_of, parse_spec
 from pilotfish.recording.finished import finished_records, notes_on_labels, remove_leftovers
 from pilotfish.recording.groups import data_groups, data_notes
-from pilotfish.recording.labels import Matched, classes_of, match_labels
+from pilotfish.recording.labels import Matched, truth_for
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import identity_of, planned
@@ -28,6 +28,7 @@ from pilotfish.recording.run_parts import record_parts
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import read_meta
 from pilotfish.records.run import PARTS_SUFFIX
+from pilotfish.tasks import find_task
 
 
 def record(
@@ -85,7 +86,7 @@ def record_model(
 ) -> RecordResult:
     """Record one loaded model under *name*."""
     path = run.file(name, options.split)
-    matched = match_labels(data, classes_of(model))
+    matched = truth_for(find_task(options.task), data, model)
     identity = identity_of(data, model, options)
     group = None if options.group_by is None else data_groups(data, options.group_by)
     parts = Parts(path.with_suffix(PARTS_SUFFIX))
@@ -155,6 +156,7 @@ def _meta(
         backbone=None if model.exit_of is None else name.rpartition("#")[0] or name,
         position=None if model.exit_of is None else model.exit_of.position,
         file=_file(model.spec),
+        task=options.task,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         notes=(*data_notes(data, options.group_by), *model.notes, *matched.notes, *plan["cost_notes"], *plan["notes"]),
     )

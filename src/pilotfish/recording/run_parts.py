@@ -16,9 +16,10 @@ from pilotfish.recording.judge import Judge, Judged
 from pilotfish.recording.loader import Batch, batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
-from pilotfish.records import Failure, Outputs, Records, RecordsMeta
+from pilotfish.records import Failure, Records, RecordsMeta
 from pilotfish.records.records import string_ids
-from pilotfish.scores.outputs import I64, join_outputs
+from pilotfish.scores.outputs import join_outputs
+from pilotfish.tasks import Task, find_task
 
 PART_ROWS = 4096
 PART_BYTES = 2**26
@@ -26,12 +27,13 @@ PART_SECONDS = 10.0
 
 
 def record_parts(
-    data: Dataset, model: Model, labels: I64, parts: Parts, plan: dict[str, Any], options: RecordOptions
+    data: Dataset, model: Model, truth: Any, parts: Parts, plan: dict[str, Any], options: RecordOptions
 ) -> Iterator[int]:
     """Run the model from the last finished part on; yields the number of samples done after each batch."""
     batch_size, start = int(plan["batch_size"]), parts.done()
     workers = options.workers or cpu_count()
-    pending, judge, told = _Pending(start), Judge(model, plan["store"], data), 0
+    task = find_task(options.task)
+    pending, judge, told = _Pending(start), Judge(model, plan["store"], data, task), 0
     for batch in batches(data, model.preprocessing, start, batch_size, workers, options.augment):
         judged = judge(batch)
         end = min(pending.end + batch_size, len(data))
@@ -41,10 +43,10 @@ def record_parts(
             parts.write_plan(plan)
             told = len(judge.notes)
         if pending.full:
-            pending = pending.flush(parts, data, labels)
+            pending = pending.flush(parts, data, truth, task)
         yield end
     if pending.end > pending.start:
-        pending.flush(parts, data, labels)
+        pending.flush(parts, data, truth, task)
 
 
 class _Pending:
@@ -53,7 +55,7 @@ class _Pending:
     def __init__(self, start: int) -> None:
         self.start = self.end = start
         self.since = time.perf_counter()
-        self.outputs: list[Outputs] = []
+        self.outputs: list[Any] = []
         self.kept: list[Any] = []
         self.content: list[str] = []
         self.failures: list[Failure] = []
@@ -67,20 +69,21 @@ class _Pending:
             self.kept.append(batch.rows[judged.kept])
             self.content += [batch.content[i] for i in judged.kept.tolist()]
             self.rows += len(judged.kept)
-            self.bytes += 0 if judged.outputs.logits is None else judged.outputs.logits.nbytes
+            self.bytes += sum(a.nbytes for a in vars(judged.outputs).values() if a is not None)
 
     @property
     def full(self) -> bool:
         """Whether it is time to write: enough rows, enough bytes, or long enough ago that a crash would hurt."""
         return self.rows >= PART_ROWS or self.bytes >= PART_BYTES or time.perf_counter() - self.since > PART_SECONDS
 
-    def flush(self, parts: Parts, data: Dataset, labels: I64) -> _Pending:
+    def flush(self, parts: Parts, data: Dataset, truth: Any, task: Task) -> _Pending:
         """Write what there is as one part, and begin the next."""
         records = None
         if self.outputs:
             rows = np.concatenate(self.kept)
             ids = string_ids([data.ids[row] for row in rows.tolist()])
             content = pa.array(self.content, pa.string())
-            records = Records(ids, labels[rows], join_outputs(self.outputs), RecordsMeta("part", "part"), content)
+            meta = RecordsMeta("part", "part", task=task.name)
+            records = Records(ids, truth[rows], join_outputs(self.outputs), meta, content)
         parts.write(self.start, self.end, records, self.failures)
         return _Pending(self.end)

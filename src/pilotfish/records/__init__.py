@@ -1,13 +1,21 @@
 """Records: what each model said about each sample, and what it costs. The one shared type."""
 
-from pilotfish.records.align import Table, align, read_table
-from pilotfish.records.chance import Verdict, is_bad_base, judge, judge_records, notes_on_chance, refuse_bad_base
+from pilotfish.records.align import (
+    Table,
+    align,
+    is_bad_base,
+    judge_records,
+    notes_on_chance,
+    read_table,
+    refuse_bad_base,
+)
 from pilotfish.records.compare import Compared, compare, fair_table
 from pilotfish.records.groups import GroupBy, groups_by
 from pilotfish.records.importers import import_file
-from pilotfish.records.records import MAX_COST, NO_LABEL, Cost, Failure, Records, RecordsMeta
+from pilotfish.records.records import MAX_COST, Cost, Failure, Records, RecordsMeta
 from pilotfish.records.run import Run, open_run
 from pilotfish.scores.outputs import Outputs, from_logits, from_probabilities
+from pilotfish.tasks import NO_LABEL, Verdict, judge
 
 __all__ = [
     "MAX_COST",

@@ -10,23 +10,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pilotfish.errors import AlignmentError
+from pilotfish.errors import AlignmentError, RecordsError
 from pilotfish.records.clusters import clusters
 from pilotfish.records.groups import NONE, GroupBy, groups_by
-from pilotfish.records.records import NO_LABEL, Records, RecordsMeta
+from pilotfish.records.records import Records, RecordsMeta
 from pilotfish.records.run import Run
 from pilotfish.records.suspect_ids import repeated, suspected
-from pilotfish.scores.outputs import I64, Outputs
-from pilotfish.tasks import CLASSES, Task
+from pilotfish.scores.outputs import I64
+from pilotfish.tasks import CLASSES, Task, Verdict
 from pilotfish.tasks.task import Quality
+
+Rows = np.ndarray[tuple[int], np.dtype[np.intp]]
+CHANCE_LINES = 4
 
 
 @dataclass(frozen=True)
 class Table:
     """Models aligned by sample id, in the order of the base's records.
 
-    reference       int64 (N,), the class that counts as right: the label, or the base's own answer
-    reference_kind  ``label`` (results are accuracies) or ``base`` (results are agreements with the base)
+    reference       (N,), what counts as right: the truth, or the base's own answer; int64 for classes
+    reference_kind  ``label`` or ``base`` (results are agreements with the base)
     notes           what was left out, for the reader of the results
     groups          int64 (N,), the group of each sample, numbered from 0; None where all samples are independent
     grouping        the notes that are about groups and copies
@@ -36,9 +39,9 @@ class Table:
     base: str
     split: str
     ids: pa.Array
-    reference: I64
+    reference: Any
     reference_kind: str
-    outputs: Mapping[str, Outputs]
+    outputs: Mapping[str, Any]
     meta: Mapping[str, RecordsMeta]
     notes: tuple[str, ...] = ()
     groups: I64 | None = None
@@ -83,14 +86,13 @@ def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = N
     group_by  what belongs together (see :func:`pilotfish.records.groups.groups_by`; an array is one group per row of
               *base*); None: the groups that the records hold; ``none``: no groups, and copies count as they stand
     """
-    everyone = [*others, base]
+    everyone, task = [*others, base], base.task
     for records in others:
         _check_pair(records, base)
     keep = _shared_rows(others, base)
     notes = [] if (left_out := rows_note(others, base, keep)) is None else [left_out]
     label, keep = _labels(everyone, base, keep)
-    if label is not None and (label == NO_LABEL).any():
-        labelled = label != NO_LABEL
+    if label is not None and not (labelled := task.known(label)).all():
         notes.append(f"{int((~labelled).sum()):,} samples without a label were left out")
         keep, label = keep[labelled], label[labelled]
     ids, groups, grouping = base.ids.take(pa.array(keep)), None, []
@@ -101,7 +103,7 @@ def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = N
         grouping = [*said, *found.notes]
         if group is None and group_by is None:
             looks = suspected(ids, label)
-            if looks is None and content is None:
+            if looks is None and content is None and task.classes:
                 looks = repeated(ids, (_rows(r, ids) for r in everyone), label)
             grouping += [] if looks is None else [looks]
         groups = found.groups
@@ -109,7 +111,7 @@ def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = N
             keep, label = keep[found.rows], None if label is None else label[found.rows]
             ids = base.ids.take(pa.array(keep))
     outputs = {r.meta.model: _rows(r, ids) for r in everyone}
-    reference = label if label is not None else outputs[base.meta.model].prediction
+    reference = label if label is not None else task.reference(outputs[base.meta.model])
     return Table(
         base=base.meta.model,
         split=base.meta.split,
@@ -121,10 +123,50 @@ def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = N
         notes=(*notes, *grouping),
         groups=groups,
         grouping=tuple(grouping),
+        task=task,
     )
 
 
-def _shared_rows(others: Sequence[Records], base: Records) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+def judge_records(records: Records) -> Verdict:
+    """A model's records beside chance; nothing is said where the task knows no chance."""
+    return _judged(records.task, records.label, records.outputs, records.meta)
+
+
+def notes_on_chance(table: Table, models: Sequence[str]) -> list[str]:
+    """A line for each of *models* that is no better than chance, or far better in another order of the classes; after
+    the first few their names alone. None where the base's answers are the reference."""
+    said = [(model, note) for model in models if (note := _in_table(table, model).note) is not None]
+    lines = [f"{model}: {note}" for model, note in said[:CHANCE_LINES]]
+    rest = [model for model, _ in said[CHANCE_LINES:]]
+    return [*lines, *([f"so it is with {len(rest)} more: {', '.join(rest)}"] if rest else [])]
+
+
+def is_bad_base(table: Table) -> bool:
+    """Whether the base of *table* is no better than chance; never where its own answers are the reference."""
+    return _in_table(table, table.base).bad
+
+
+def refuse_bad_base(table: Table) -> None:
+    """RecordsError for a base that is no better than chance: with wrong labels every saver is as good as it."""
+    verdict = _in_table(table, table.base)
+    if verdict.bad:
+        raise RecordsError(
+            f"the base {table.base}: {verdict.note}; bring the labels into the model's class order, or go on all the "
+            "same with --allow-bad-base"
+        )
+
+
+def _in_table(table: Table, model: str) -> Verdict:
+    if table.reference_kind != "label":
+        return Verdict(0, 0.0, 0.0)
+    return _judged(table.task, table.reference, table.outputs[model], table.meta[model])
+
+
+def _judged(task: Task, truth: Any, outputs: Any, meta: RecordsMeta) -> Verdict:
+    return Verdict(0, 0.0, 0.0) if task.judge is None else task.judge(truth, outputs, meta.n_classes)
+
+
+def _shared_rows(others: Sequence[Records], base: Records) -> Rows:
     keep = np.ones(len(base), bool)
     for records in others:
         if not records.ids.equals(base.ids):
@@ -211,19 +253,17 @@ def _differing(one: pa.Array, other: pa.Array) -> tuple[int, int] | None:
     return int(rows[0]), len(rows)
 
 
-def _rows(records: Records, ids: pa.Array) -> Outputs:
+def _rows(records: Records, ids: pa.Array) -> Any:
     if records.ids.equals(ids):
         return records.outputs
     return records.outputs.take(_positions(records, ids))
 
 
-def _positions(records: Records, ids: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+def _positions(records: Records, ids: pa.Array) -> Rows:
     return np.asarray(pc.index_in(ids, value_set=records.ids)).astype(np.intp)
 
 
-def _labels(
-    everyone: Sequence[Records], base: Records, keep: np.ndarray[tuple[int], np.dtype[np.intp]]
-) -> tuple[I64 | None, np.ndarray[tuple[int], np.dtype[np.intp]]]:
+def _labels(everyone: Sequence[Records], base: Records, keep: Rows) -> tuple[Any, Rows]:
     """The label of each kept sample from whoever knows it, checked for contradictions; None when nobody does."""
     ids = base.ids.take(pa.array(keep))
     label = base.label[keep].copy()
@@ -231,33 +271,27 @@ def _labels(
         if records is base or not records.has_labels:
             continue
         theirs = records.label if records.ids.equals(ids) else records.label[_positions(records, ids)]
-        both = (label != NO_LABEL) & (theirs != NO_LABEL)
+        both = base.task.known(label) & base.task.known(theirs)
         wrong = int((label[both] != theirs[both]).sum())
         if wrong:
             raise AlignmentError(
                 f"the labels of {records.meta.model} and {base.meta.model} differ for {wrong:,} of {int(both.sum()):,} "
                 "shared samples; are these the same data, with classes in the same order?"
             )
-        label = np.where(label == NO_LABEL, theirs, label)
-    return (None if (label == NO_LABEL).all() else label), keep
+        label = np.where(base.task.known(label), label, theirs)
+    return (label if base.task.known(label).any() else None), keep
 
 
 def _check_pair(records: Records, base: Records) -> None:
     a, b = records.meta, base.meta
     if a.split != b.split:
         raise AlignmentError(f"{a.model} was recorded on split {a.split}, {b.model} on split {b.split}")
-    if a.n_classes is not None and b.n_classes is not None and a.n_classes != b.n_classes:
+    if a.task != b.task:
         raise AlignmentError(
-            f"{a.model} has {a.n_classes} classes, {b.model} has {b.n_classes}; a cascade needs models of one task"
+            f"{a.model} has records of task {a.task}, {b.model} of task {b.task}; a cascade has one task"
         )
-    _check_class_order(a, b)
-    for mine, theirs in ((records, base), (base, records)):
-        classes, largest = mine.meta.n_classes, int(theirs.outputs.prediction.max())
-        if classes is not None and largest >= classes:
-            raise AlignmentError(
-                f"{theirs.meta.model} predicts class {largest}, and {mine.meta.model} has {classes} classes "
-                f"(0 to {classes - 1}); a cascade needs models of one task"
-            )
+    if base.task.match is not None:
+        base.task.match(records, base)
     if a.fingerprint and b.fingerprint and a.fingerprint != b.fingerprint:
         raise AlignmentError(
             f"{a.model} and {b.model} saw different data (fingerprints {_short(a.fingerprint)} and "
@@ -268,21 +302,3 @@ def _check_pair(records: Records, base: Records) -> None:
 def _short(fingerprint: str) -> str:
     digest, plus, augment = fingerprint.partition("+")
     return digest[:12] + plus + augment
-
-
-def _check_class_order(a: RecordsMeta, b: RecordsMeta) -> None:
-    """A name that both models use must have the same index (ImageNet uses 'crane' twice: sets of indices)."""
-    mine, theirs = _indices(a.class_names or ()), _indices(b.class_names or ())
-    for name in mine.keys() & theirs.keys():
-        if mine[name].isdisjoint(theirs[name]):
-            raise AlignmentError(
-                f"the class order of {a.model} and {b.model} differs: {name!r} is class {min(mine[name])} in one "
-                f"and {min(theirs[name])} in the other; bring the outputs into one order and record again"
-            )
-
-
-def _indices(names: Sequence[str]) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
-    for index, name in enumerate(names):
-        found.setdefault(name, set()).add(index)
-    return found

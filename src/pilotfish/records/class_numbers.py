@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import RecordsError, one_line
 from pilotfish.reading.columns import sorted_names_note
 from pilotfish.records.cells import no_missing, nothing_there, whole_numbers
-from pilotfish.records.records import NO_LABEL
+from pilotfish.tasks import NO_LABEL
 
 I64 = NDArray[np.int64]
 Values = NDArray[Any]  # numbers, or an object array of texts and None

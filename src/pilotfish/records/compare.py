@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pilotfish.records.align import Table, align, rows_note
 from pilotfish.records.groups import GroupBy
-from pilotfish.records.records import NO_LABEL, Records
+from pilotfish.records.records import Records
 from pilotfish.scores.outputs import Mask
 from pilotfish.text import examples, listed
 
@@ -136,16 +136,16 @@ def comparable(masks: Mapping[str, Mask]) -> tuple[list[str], Mask]:
 def with_labels_of(others: Sequence[Records], base: Records) -> Records:
     """*base* with the labels that others know of its samples; as it is, where it has none and they know less than 90 %:
     else a few labelled rows would stand for all."""
-    label = base.label.copy()
+    label, task = base.label.copy(), base.task
     for records in others:
-        if not (label == NO_LABEL).any():
+        if task.known(label).all():
             return replace(base, label=label)
         if records.has_labels:
             at = pc.fill_null(pc.index_in(base.ids, value_set=records.ids), pa.scalar(-1, pa.int32()))
             rows = np.asarray(at).astype(np.intp)
-            theirs = np.where(rows < 0, NO_LABEL, records.label[rows])
-            label = np.where(label == NO_LABEL, theirs, label)
-    enough = base.has_labels or (label != NO_LABEL).sum() >= ENOUGH * len(base)
+            theirs = np.where(rows < 0, task.missing, records.label[rows])
+            label = np.where(task.known(label), label, theirs)
+    enough = base.has_labels or task.known(label).sum() >= ENOUGH * len(base)
     return replace(base, label=label) if enough else base
 
 

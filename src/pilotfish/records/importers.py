@@ -19,11 +19,12 @@ from pilotfish.reading.npz import array_header, load_member, open_npz
 from pilotfish.records.cells import confidences, first_numbers, values_of, whole_numbers
 from pilotfish.records.class_numbers import numbered
 from pilotfish.records.groups import GroupBy, import_groups
-from pilotfish.records.records import MAX_COST, NO_LABEL, Records, RecordsMeta, check, string_ids
+from pilotfish.records.records import MAX_COST, Records, RecordsMeta, check, string_ids
 from pilotfish.records.roles import NPZ_ARRAYS, NamedArrays, Parsed, assigned
 from pilotfish.records.tabular import TABULAR, read_tabular
 from pilotfish.records.truth import truth_for
 from pilotfish.scores.outputs import Outputs
+from pilotfish.tasks import NO_LABEL
 
 
 def import_file(

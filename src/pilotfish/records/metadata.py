@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
-from pilotfish.documents import read_as
+from pilotfish.documents import as_document, read_as
 from pilotfish.errors import RecordsError
 from pilotfish.files import parse_json
 from pilotfish.records.records import SCHEMA_VERSION, RecordsMeta
@@ -15,7 +14,7 @@ MAX_META_BYTES = 64 * 2**20
 
 def encode_meta(meta: RecordsMeta) -> bytes:
     """Metadata as UTF-8 JSON, with the schema's version."""
-    document = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(meta)}
+    document = {"schema_version": SCHEMA_VERSION, **as_document(meta)}
     return json.dumps(document, ensure_ascii=False).encode()
 
 

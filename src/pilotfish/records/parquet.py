@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,44 +18,30 @@ from pilotfish.files import atomic_path, decode_name
 from pilotfish.reading.columns import unread_note
 from pilotfish.records.metadata import decode_meta, encode_meta, first_line
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
-from pilotfish.records.records import NO_LABEL, Records, RecordsMeta, check, string_ids
-from pilotfish.scores.outputs import Outputs
+from pilotfish.records.records import Records, RecordsMeta, check, string_ids
+from pilotfish.tasks.classes import CLASSES
+from pilotfish.tasks.task import Task, task_in
 
 META_KEY = b"pilotfish"
-PLANNING_COLUMNS = (
-    "id",
-    "label",
-    "prediction",
-    "log_odds",
-    "log_sum_exp",
-    "top_class",
-    "top_logit",
-    "confidence",
-    "content",
-    "group",
-)
+COMMON_COLUMNS = ("id", "label", "content", "group")
+
+
+def record_columns(task: Task, everything: bool = False) -> list[str]:
+    """Names of the columns that records of *task* may have: those that planning reads, or *everything*."""
+    return [*COMMON_COLUMNS, *(c.name for c in task.columns.values() if c.planning or everything)]
 
 
 def to_table(records: Records) -> pa.Table:
     """A pyarrow table with the columns of the schema."""
-    out, label = records.outputs, records.label
+    task, label = records.task, records.label
     columns: dict[str, Any] = {
         "id": records.ids,
-        "label": pa.array(label, pa.int64(), mask=label == NO_LABEL),
-        "prediction": pa.array(out.prediction, pa.int64()),
+        "label": pa.array(label, pa.from_numpy_dtype(label.dtype), mask=~task.known(label)),
     }
-    if out.log_odds is not None:
-        columns["log_odds"] = pa.array(out.log_odds, pa.float64())
-    if out.log_sum_exp is not None:
-        columns["log_sum_exp"] = pa.array(out.log_sum_exp, pa.float64())
-    if out.top_classes is not None:
-        columns["top_class"] = _lists(out.top_classes, pa.int32())
-    if out.top_logits is not None:
-        columns["top_logit"] = _lists(out.top_logits, pa.float32())
-    if out.confidence is not None:
-        columns["confidence"] = pa.array(out.confidence, pa.float64())
-    if out.logits is not None:
-        columns["logits"] = _lists(out.logits, pa.float32())
+    for field, column in task.columns.items():
+        if (values := getattr(records.outputs, field)) is not None:
+            kind = pa.from_numpy_dtype(np.dtype(column.dtype))
+            columns[column.name] = pa.array(values, kind) if column.dims == 1 else _lists(values, kind)
     texts = {"content": records.content, "group": records.group}
     columns |= {name: column for name, column in texts.items() if column is not None}
     return pa.table(columns)
@@ -65,42 +50,47 @@ def to_table(records: Records) -> pa.Table:
 def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
     """The inverse of :func:`to_table`; tolerant of other integer and float widths, and of absent columns."""
     names = set(table.column_names)
-    for needed in ("id", "prediction"):
+    task = task_in(meta.task, f"the records of {meta.model}", RecordsError)
+    for needed in ("id", next(iter(task.columns.values())).name):
         if needed not in names:
             raise RecordsError(f"{meta.model}: no column {needed!r} among {', '.join(table.column_names)}")
 
     if twice := [name for name, times in Counter(table.column_names).items() if times > 1]:
         raise RecordsError(f"{meta.model}: column {twice[0]!r} stands more than once; column names are unique")
-
-    def column(name: str, dtype: Any) -> Any:
-        if name not in names:
-            return None
-        values = table.column(name)
-        if values.null_count:
-            raise RecordsError(f"{meta.model}: column {name!r} has {values.null_count} missing values")
-        return _numbers(values, dtype, f"{meta.model}: column {name!r}")
-
+    arrays: dict[str, Any] = {}
+    for field, column in task.columns.items():
+        if column.name in names:
+            values = table.column(column.name)
+            if values.null_count:
+                raise RecordsError(
+                    f"{meta.model}: column {column.name!r} has {values.null_count} missing values; a sample without "
+                    "an answer has no row"
+                )
+            arrays[field] = _numbers(values, column.dtype, f"{meta.model}: column {column.name!r}")
     label = table.column("label") if "label" in names else None
     if label is not None and not (pa.types.is_integer(label.type) or pa.types.is_floating(label.type)):
         if label.null_count < len(label):
-            raise RecordsError(f"{meta.model}: column 'label' holds {label.type}; expected class numbers")
+            expected = "class numbers" if task.classes else "numbers"
+            raise RecordsError(f"{meta.model}: column 'label' holds {label.type}; expected {expected}")
         label = None
-    n = table.num_rows
-    outputs = Outputs(
-        prediction=column("prediction", np.int64),
-        log_odds=column("log_odds", np.float64),
-        log_sum_exp=column("log_sum_exp", np.float64),
-        top_classes=column("top_class", np.int32),
-        top_logits=column("top_logit", np.float32),
-        confidence=column("confidence", np.float64),
-        logits=column("logits", np.float32),
-    )
-    labels = np.full(n, NO_LABEL, np.int64)
-    if label is not None and label.null_count < n:
-        labels[np.asarray(label.is_valid())] = _numbers(label.drop_null(), np.int64, f"{meta.model}: column 'label'")
+    truth = task.truth(None, table.num_rows)
+    if label is not None and label.null_count < len(label):
+        known = _numbers(label.drop_null(), truth.dtype, f"{meta.model}: column 'label'")
+        truth[np.asarray(label.is_valid())] = known
     content = _texts_in(table, "content", meta.model, missing="") if "content" in names else None
     group = _texts_in(table, "group", meta.model) if "group" in names else None
-    return Records(string_ids(table.column("id")), labels, _with_log_odds(outputs), meta, content, group)
+    return Records(string_ids(table.column("id")), truth, _outputs(task, arrays, meta), meta, content, group)
+
+
+def _outputs(task: Task, arrays: dict[str, Any], meta: RecordsMeta) -> Any:
+    try:
+        return task.outputs(**arrays)
+    except TypeError as error:  # a field without a default
+        lacking = [c.name for field, c in task.columns.items() if field not in arrays]
+        raise RecordsError(
+            f"{meta.model}: records of task {task.name} need more columns than there are; there is no "
+            f"{', '.join(map(repr, lacking))}"
+        ) from error
 
 
 def write_records(records: Records, path: Path) -> None:
@@ -124,13 +114,16 @@ def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], meta
         writer.add_key_value_metadata({META_KEY: encode_meta(meta)})
 
 
-def read_records(path: Path, columns: Sequence[str] = PLANNING_COLUMNS) -> Records:
-    """Read one records file; full logits only when asked for by name in *columns*."""
+def read_records(path: Path, columns: Sequence[str] | None = None) -> Records:
+    """Read one records file.
+
+    columns  names of those to read; None: those that planning needs (see :func:`record_columns`)
+    """
     with _opened(path) as file:  # once: the file may be replaced while it is read
         meta = _meta_in(file, path)
         try:
-            present = file.schema_arrow.names
-            wanted = [c for c in columns if c in present]
+            task = task_in(meta.task, str(path), RecordsError)
+            wanted = [c for c in columns or record_columns(task) if c in file.schema_arrow.names]
             check_parquet(str(path), file.metadata, wanted, RecordsError)
             table = file.read(wanted)
         except (pa.ArrowException, OSError, UnicodeError) as error:
@@ -177,7 +170,7 @@ def _meta_in(file: pq.ParquetFile, path: Path) -> RecordsMeta:
     encoded, _, split = path.name.removesuffix(".parquet").rpartition(".")
     fallback = {"model": decode_name(encoded or split), "split": decode_name(split) if encoded else "val"}
     if META_KEY not in found:
-        known = (*PLANNING_COLUMNS, "logits")
+        known = record_columns(CLASSES, everything=True)
         notes = unread_note(path.name, [name for name in file.schema_arrow.names if name not in known])
         return RecordsMeta(model=fallback["model"], split=fallback["split"], source="external", notes=notes)
     return decode_meta(found[META_KEY], fallback, str(path))
@@ -195,16 +188,6 @@ def _texts_in(table: pa.Table, name: str, where: str, missing: str | None = None
             f"{where}: column {name!r} has {text.null_count} missing values; give each such sample one of its own"
         )
     return string_ids(text if missing is None else pc.fill_null(text, missing))
-
-
-def _with_log_odds(outputs: Outputs) -> Outputs:
-    """Log-odds from the top logit and the log-sum-exp, for files of other programs that lack the column."""
-    if outputs.log_odds is not None or outputs.top_logits is None or outputs.log_sum_exp is None:
-        return outputs
-    if outputs.top_logits.ndim != 2 or 0 in outputs.top_logits.shape or outputs.log_sum_exp.ndim != 1:
-        return outputs  # check() says what is wrong
-    gap = np.minimum(outputs.top_logits[:, 0].astype(np.float64) - outputs.log_sum_exp, -1e-300)  # log p1 < 0
-    return dataclasses.replace(outputs, log_odds=gap - np.log(-np.expm1(gap)))
 
 
 def _lists(matrix: np.ndarray[Any, Any], dtype: pa.DataType) -> pa.Array:

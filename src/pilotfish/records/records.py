@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pilotfish.documents import Count, Within
+from pilotfish.documents import OFF_DEFAULT, Count, Within
 from pilotfish.errors import RecordsError
 from pilotfish.records.parquet_size import check_decoded
-from pilotfish.scores.outputs import I64, Outputs
+from pilotfish.tasks.classes import CLASSES
+from pilotfish.tasks.task import Task, task_in
 
 SCHEMA_VERSION = 1
-NO_LABEL = -1
 MAX_COST = 1e300  # per sample, in any unit: sums over all samples stay numbers
 Cost = Annotated[float, Within(0, MAX_COST)]
 MOST_TEXT = 2**31 - 1
@@ -45,6 +45,7 @@ class RecordsMeta:
     position       k, from 1
     file           where the model's file lay when it was recorded, an absolute path; None for a model without one
     notes          what the reader of these records should know: what was assumed, chosen or found odd, a line each
+    task           the name of what an answer is; see :mod:`pilotfish.tasks`
     """
 
     model: str
@@ -67,6 +68,7 @@ class RecordsMeta:
     position: Count | None = None
     file: str | None = None
     notes: tuple[str, ...] = ()
+    task: str = field(default=CLASSES.name, metadata=OFF_DEFAULT)
 
     def validate(self) -> None:
         """ValueError for class names that are not as many as classes, and for a number of samples that is none."""
@@ -91,15 +93,15 @@ class Records:
     """One model on one split.
 
     ids     pyarrow string array (N,), unique
-    label   int64 (N,), the true class, or -1 where it is unknown
-    outputs arrays of N samples
+    label   (N,), the truth as the task has it: for classes int64, the true class, or -1 where it is unknown
+    outputs arrays of N samples, as the task has them
     content pyarrow string array (N,), a hash of each sample as it was read (equal for copies of one file); or None
     group   pyarrow string array (N,), what each sample belongs to: a clip, a product, a patient; or None
     """
 
     ids: pa.Array
-    label: I64
-    outputs: Outputs
+    label: NDArray[Any]
+    outputs: Any
     meta: RecordsMeta
     content: pa.Array | None = None
     group: pa.Array | None = None
@@ -110,7 +112,12 @@ class Records:
     @property
     def has_labels(self) -> bool:
         """Whether any sample has a label."""
-        return bool((self.label != NO_LABEL).any())
+        return bool(self.task.known(self.label).any())
+
+    @property
+    def task(self) -> Task:
+        """What an answer is. RecordsError for a task that is not known here."""
+        return task_in(self.meta.task, f"the records of {self.meta.model}", RecordsError)
 
     def take(self, rows: np.ndarray[Any, Any]) -> Records:
         """The records of some rows, in the order given."""
@@ -146,7 +153,7 @@ def _arrow(values: np.ndarray[Any, Any]) -> pa.Array:
 
 
 def check(records: Records) -> Records:
-    """*records*, when they are sound: same lengths, unique ids, classes in range. Errors name a row."""
+    """*records*, when they are sound: same lengths, unique ids, values that the task allows. Errors name a row."""
     name, n = records.meta.model, len(records.ids)
     if n == 0:
         raise RecordsError(f"{name}: no rows")
@@ -158,44 +165,26 @@ def check(records: Records) -> Records:
             f"{name}: {n} ids, {len(records.label)} labels and {len(records.outputs)} predictions; "
             "these must be equally many"
         )
-    _check_shapes(name, records.label, records.outputs)
+    _check_shapes(records)
     counts = records.ids.value_counts()
     most = np.asarray(counts.field("counts"))
     if len(counts) != n:
         twice = counts.field("values")[int(most.argmax())]
         raise RecordsError(f"{name}: {n - len(counts)} ids stand more than once, {twice!s} for one; ids are unique")
-    for what, values, lowest in (
-        ("label", records.label, NO_LABEL),
-        ("prediction", records.outputs.prediction, 0),
-    ):
-        _check_range(name, what, values, lowest, records.meta.n_classes)
-    if records.outputs.top_classes is not None:
-        for values in (records.outputs.top_classes.min(axis=1), records.outputs.top_classes.max(axis=1)):
-            _check_range(name, "top class", values, 0, records.meta.n_classes)
+    if records.task.check is not None:
+        records.task.check(name, records.label, records.outputs, records.meta.n_classes)
     return records
 
 
-def _check_shapes(name: str, label: I64, outputs: Outputs) -> None:
-    columns = {"label": label, **vars(outputs)}
-    for what, values in columns.items():
+def _check_shapes(records: Records) -> None:
+    dims = {name: column.dims for name, column in records.task.columns.items()}
+    n = len(records.label)
+    for what, values in {"label": records.label, **vars(records.outputs)}.items():
         if values is None:
             continue
-        dims = 2 if what in ("top_classes", "top_logits", "logits") else 1
-        if values.ndim != dims or len(values) != len(label) or 0 in values.shape:
-            expected = f"({len(label)}, K)" if dims == 2 else f"({len(label)},)"
-            raise RecordsError(f"{name}: {what} has shape {values.shape}; expected {expected}, one entry per row")
-
-
-def _check_range(name: str, what: str, values: NDArray[np.integer], lowest: int, n_classes: int | None) -> None:
-    if (values < lowest).any():
-        row = int(np.flatnonzero(values < lowest)[0])
-        raise RecordsError(f"{name}: the {what} of row {row} is {values[row]}; classes are numbered from 0")
-    if n_classes is not None and (values >= n_classes).any():
-        row = int(np.flatnonzero(values >= n_classes)[0])
-        known = values[values >= 0]
-        from_one = known.min() > 0 and known.max() == n_classes
-        raise RecordsError(
-            f"{name}: the {what} of row {row} is {values[row]}, but the model has {n_classes} classes "
-            f"(0 to {n_classes - 1}); "
-            + ("are they numbered from 1?" if from_one else "are the labels in the model's class order?")
-        )
+        lists = dims.get(what, 1) == 2
+        if values.ndim != (2 if lists else 1) or len(values) != n or 0 in values.shape:
+            expected = f"({n}, K)" if lists else f"({n},)"
+            raise RecordsError(
+                f"{records.meta.model}: {what} has shape {values.shape}; expected {expected}, one entry per row"
+            )

@@ -9,7 +9,7 @@ from pathlib import Path
 from pilotfish.errors import RecordsError, UsageError, nearest
 from pilotfish.files import encode_name
 from pilotfish.records.groups import NONE, GroupBy, is_file
-from pilotfish.records.parquet import PLANNING_COLUMNS, read_column, read_meta, read_records, write_records
+from pilotfish.records.parquet import read_column, read_meta, read_records, write_records
 from pilotfish.records.records import Records, RecordsMeta
 
 PARTS_SUFFIX = ".parts"
@@ -58,8 +58,8 @@ class Run:
         """Folders of recordings that were cut off; the same ``record`` command goes on with them."""
         return sorted(p for p in self.path.glob(f"*{PARTS_SUFFIX}") if p.is_dir())
 
-    def read(self, model: str, split: str = "val", columns: Sequence[str] = PLANNING_COLUMNS) -> Records:
-        """The records of one model. Full logits are read only when *columns* names ``logits``."""
+    def read(self, model: str, split: str = "val", columns: Sequence[str] | None = None) -> Records:
+        """The records of one model: *columns* by name, or those that planning needs (not full logits)."""
         path = self.find(model, split)
         if path is None:
             raise RecordsError(self._missing(model, split))

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import ModelError, ModelMemoryError
 from pilotfish.models.model import F32, Carry
-from pilotfish.records import Outputs
 from pilotfish.runtime.stage import EngineStage, Place, gather, join, run_stage, take
 from pilotfish.runtime.supply import Supply, why
 from pilotfish.scores.outputs import join_outputs
+from pilotfish.tasks import Task
 
 Rows = NDArray[np.intp]
-Part = tuple[Rows, Outputs, Carry | None]
+Part = tuple[Rows, Any, Carry | None]
 
 
 @dataclass
@@ -44,14 +44,14 @@ class Called:
     """
 
     rows: Rows
-    outputs: Outputs | None = None
+    outputs: Any | None = None
     carry: Carry | None = None
     errors: dict[int, str] = field(default_factory=dict)
     shrink: int | None = None
     fault: ModelError | None = None
 
 
-def call(stage: EngineStage, index: int, items: Sequence[Item], supply: Supply, top_k: int) -> Called:
+def call(stage: EngineStage, index: int, items: Sequence[Item], supply: Supply, top_k: int, task: Task) -> Called:
     """Run *stage* on the samples of its queue."""
     found = Called(np.empty(0, np.intp))
     fit: list[Item] = []
@@ -69,7 +69,7 @@ def call(stage: EngineStage, index: int, items: Sequence[Item], supply: Supply, 
         inputs = None if stage.shares else supply.batch(index, rows.tolist(), [prepared[i] for i in group])
         found_at = [place for i in group if (place := fit[i].carry) is not None] if stage.shares else []
         carry = gather(found_at) if found_at else None
-        _run(stage, rows, inputs, carry, top_k, found, parts)
+        _run(stage, rows, inputs, carry, top_k, task, found, parts)
     if parts:
         found.rows = np.concatenate([rows for rows, _, _ in parts])
         found.outputs = join_outputs([outputs for _, outputs, _ in parts])
@@ -97,13 +97,14 @@ def _run(
     inputs: F32 | None,
     carry: Carry | None,
     top_k: int,
+    task: Task,
     found: Called,
     parts: list[Part],
     halved: bool = False,
 ) -> None:
     """One call, or several where it fails: halves, down to the sample at fault. Too little memory halves once."""
     try:
-        parts.append((rows, *run_stage(stage, inputs, carry, top_k)))
+        parts.append((rows, *run_stage(stage, inputs, carry, top_k, task)))
         return
     except ModelMemoryError as error:
         out_of_memory: ModelError | None = error
@@ -124,6 +125,7 @@ def _run(
             None if inputs is None else inputs[part],
             None if carry is None else take(carry, part),
             top_k,
+            task,
             found,
             parts,
             out_of_memory is not None,

@@ -159,8 +159,8 @@ class _Run:
 
     def _begin(self, k: int, n: int) -> None:
         items = [self.queues[k].popleft() for _ in range(n)]
-        top_k = max(self.top_k, self.in_force.top_k(k))
-        self.begun.append((k, self.runners.submit(call, self.stages[k], k, items, self.supply, top_k)))
+        top_k, task = max(self.top_k, self.in_force.top_k(k)), self.in_force.task
+        self.begun.append((k, self.runners.submit(call, self.stages[k], k, items, self.supply, top_k, task)))
 
     def _commit(self, k: int, called: Called) -> None:
         """Note the answers of a batch, and send the survivors on."""

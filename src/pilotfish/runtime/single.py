@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pilotfish.cascade import InForce, decide
 from pilotfish.errors import ModelError
-from pilotfish.models.model import F32, Carry, check_logits
-from pilotfish.records import Outputs, from_logits
+from pilotfish.models.model import F32, Carry
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import why
 from pilotfish.scores.outputs import log_odds_of_one
+from pilotfish.tasks.classes import check_logits
 
 
 class OneAnswer(NamedTuple):
@@ -41,7 +41,7 @@ def answer_one(
     Raises ModelError when a stage fails.
     """
     carry: Carry | None = None
-    so_far: list[Outputs] = []
+    so_far: list[Any] = []
     for k, stage in enumerate(stages):
         inputs = None
         if not stage.shares:
@@ -51,16 +51,14 @@ def answer_one(
                 raise
             except Exception as error:  # the data's or the user's own code
                 return _failed(why(error))
-        logits, carry = stage.backend.step(inputs, carry)
-        if type(logits) is not np.ndarray or logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != 1:
-            logits = check_logits(logits, 1, stage.name)
-        if _is_plain(in_force, k) and (found := log_odds_of_one(logits[0])) is not None:
+        raw, carry = stage.backend.step(inputs, carry)
+        if _is_plain(in_force, k) and (found := log_odds_of_one(_logits(raw, stage.name)[0])) is not None:
             prediction, log_odds = found
             leaves = log_odds >= in_force.point.thresholds[k] if k + 1 < len(stages) else True
             if leaves if forced is None else forced == k:
                 return OneAnswer(prediction, 1.0 / (1.0 + math.exp(-log_odds)), k)
             continue
-        so_far.append(from_logits(check_logits(logits, 1, stage.name), top_k=in_force.top_k(k)))
+        so_far.append(in_force.task.reduce(raw, 1, stage.name, in_force.top_k(k)))
         decision = decide(in_force.rule, in_force.scores, k, so_far, len(stages))
         leaves = bool(in_force.point.leaves(k, decision.values)[0])
         if leaves if forced is None else forced == k:
@@ -68,9 +66,16 @@ def answer_one(
     return _failed(f"the outputs of {stages[-1].name} are not finite")
 
 
+def _logits(raw: Any, name: str) -> F32:
+    """*raw* where it is float32 (1, C), else checked: a check takes as long as the score."""
+    if type(raw) is np.ndarray and raw.dtype == np.float32 and raw.ndim == 2 and len(raw) == 1:
+        return raw
+    return check_logits(raw, 1, name)
+
+
 def _is_plain(in_force: InForce, k: int) -> bool:
     """Whether stage *k* compares its own max_prob with a threshold, or is the last."""
-    if in_force.rule.kind != "score" or in_force.point.exit_sets is not None:
+    if not in_force.task.classes or in_force.rule.kind != "score" or in_force.point.exit_sets is not None:
         return False
     return k == len(in_force.scores) or (
         in_force.scores[k].name == "max_prob" and in_force.scores[k].scale == "log_odds"

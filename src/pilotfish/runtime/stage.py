@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.models.model import F32, Backend, Carry, check_logits
-from pilotfish.records import Outputs, from_logits
+from pilotfish.models.model import F32, Backend, Carry
+from pilotfish.tasks import Task
 
 Rows = NDArray[np.intp]
 
@@ -33,18 +33,20 @@ class EngineStage:
     shares: bool = False
 
 
-def run_stage(stage: EngineStage, inputs: F32 | None, carry: Carry | None, top_k: int) -> tuple[Outputs, Carry | None]:
+def run_stage(
+    stage: EngineStage, inputs: F32 | None, carry: Carry | None, top_k: int, task: Task
+) -> tuple[Any, Carry | None]:
     """Reduced outputs of a batch, and the features for the next stage.
 
-    A backend on another device than the host's reduces there, so that only what decides is copied and waited for.
-    ModelError when the stage returns something else than logits (n, C).
+    A backend on another device than the host's reduces logits there, so that only what decides is copied and waited
+    for. ModelError when the stage returns something else than the task's raw answer.
     """
     backend: Any = stage.backend
-    if getattr(backend, "reduces", False):
+    if task.classes and getattr(backend, "reduces", False):
         return backend.reduce(inputs, top_k), None
     logits, out = backend.step(inputs, carry)
     rows = len(inputs) if inputs is not None else len((carry or ((),))[0])
-    return from_logits(check_logits(logits, rows, stage.name), top_k=top_k), out
+    return task.reduce(logits, rows, stage.name, top_k), out
 
 
 def take(carry: Carry, rows: Rows) -> Carry:

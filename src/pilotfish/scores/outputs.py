@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,26 @@ LARGEST = float(np.finfo(np.float64).max)
 TOP_K = 10  # classes that scores look at one by one; records keep as many
 
 
+class SampleArrays:
+    """What the outputs of every task are: a frozen dataclass of arrays that share their first axis of N samples.
+
+    A field is None where it is not known; the first one never is.
+    """
+
+    def __len__(self) -> int:
+        return len(next(iter(vars(self).values())))
+
+    def take(self, rows: NDArray[np.intp] | Mask | slice) -> Self:
+        """The same outputs for some rows, in the order given."""
+        return type(self)(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
+
+
+S = TypeVar("S", bound=SampleArrays)
+
+
 @dataclass(frozen=True)
-class Outputs:
-    """Reduced outputs of one model. Arrays share their first axis of N samples.
+class Outputs(SampleArrays):
+    """Reduced outputs of one classifier. Arrays share their first axis of N samples.
 
     prediction   int64 (N,)      the predicted class
     log_odds     float64 (N,)    log p1 / (1 - p1) of the predicted class: the order of max-softmax, and
@@ -51,17 +68,6 @@ class Outputs:
     top_logits: F32 | None = None
     confidence: F64 | None = None
     logits: F32 | None = None
-
-    def __len__(self) -> int:
-        return len(self.prediction)
-
-    def take(self, rows: NDArray[np.intp] | Mask | slice) -> Outputs:
-        """The same outputs for some rows, in the order given."""
-        picked: dict[str, Any] = {
-            field.name: None if (value := getattr(self, field.name)) is None else value[rows]
-            for field in dataclasses.fields(self)
-        }
-        return Outputs(**picked)
 
     def best(self, k: int) -> Outputs:
         """The same outputs with no more than the *k* best classes: what records of the k best would hold."""
@@ -159,15 +165,25 @@ def from_probabilities(probabilities: FloatArray, top_k: int = 1, keep_all: bool
     return outputs
 
 
-def join_outputs(parts: Sequence[Outputs]) -> Outputs:
+def join_outputs(parts: Sequence[S]) -> S:
     """Outputs of consecutive samples as one; all parts have the same columns."""
     if len(parts) == 1:
         return parts[0]
     columns: dict[str, Any] = {}
-    for name in Outputs.__dataclass_fields__:
-        values = [getattr(part, name) for part in parts]
-        columns[name] = None if values[0] is None else np.concatenate(values)
-    return Outputs(**columns)
+    for name, first in vars(parts[0]).items():
+        columns[name] = None if first is None else np.concatenate([getattr(part, name) for part in parts])
+    return type(parts[0])(**columns)
+
+
+def choose_rows(parts: Sequence[S], which: NDArray[np.intp]) -> S:
+    """For each of N samples the outputs of one of *parts*, by its place int (N,). Arrays that not all parts have, or
+    that are of other widths, are left out."""
+    columns: dict[str, Any] = {}
+    for name in vars(parts[0]):
+        arrays = [getattr(part, name) for part in parts]
+        alike = all(a is not None and a.shape == arrays[0].shape for a in arrays)
+        columns[name] = np.stack(arrays)[which, np.arange(len(which))] if alike else None
+    return type(parts[0])(**columns)
 
 
 def bad_rows(logits: FloatArray) -> NDArray[np.intp]:

@@ -1,6 +1,19 @@
 """Tasks: what an answer is. A task is one file that binds everything that depends on it."""
 
+from pilotfish.tasks.chance import NO_LABEL, Verdict, judge
 from pilotfish.tasks.classes import ACCURACY, CLASSES
-from pilotfish.tasks.task import Metric, Task, find_task, register, says_of
+from pilotfish.tasks.task import Column, Metric, Task, find_task, register, says_of
 
-__all__ = ["ACCURACY", "CLASSES", "Metric", "Task", "find_task", "register", "says_of"]
+__all__ = [
+    "ACCURACY",
+    "CLASSES",
+    "NO_LABEL",
+    "Column",
+    "Metric",
+    "Task",
+    "Verdict",
+    "find_task",
+    "judge",
+    "register",
+    "says_of",
+]

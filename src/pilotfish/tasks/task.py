@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import UsageError, nearest
+from pilotfish.errors import PilotfishError, UsageError, nearest
+from pilotfish.scores.outputs import Mask
+from pilotfish.tasks.chance import Verdict
 
 Quality = NDArray[Any]
 """bool where answers are right or wrong, else float64 in [0, 1]."""
@@ -36,17 +39,91 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Task:
-    """What an answer is.
+class Column:
+    """Where records keep one array of outputs.
 
-    name     as records and cascades carry it
-    metric   what is measured; drops are in its points
-    quality  (outputs, truth) of N samples -> bool (N,) where an answer is right or wrong, else float64 (N,) in [0, 1]
+    name      of the Parquet column; two-dimensional arrays are lists of one length
+    dtype     that the array has in memory; a file may hold other widths of it
+    dims      1, or 2 for lists
+    planning  whether planning reads it; what it does not read may be large
+    """
+
+    name: str
+    dtype: Any
+    dims: int = 1
+    planning: bool = True
+
+
+def _not_named(value: Any, names: Sequence[str] | None) -> tuple[Any, str | None]:
+    return value.item(), None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an answer is: one instance binds everything that depends on it.
+
+    An answer's arrays are *outputs*, a frozen dataclass that is a :class:`pilotfish.scores.outputs.SampleArrays`. The
+    *truth* is an array (N,).
+
+    name       as records and cascades carry it
+    metric     what is measured; drops are in its points
+    quality    (outputs, truth) of N samples -> bool (N,) where an answer is right or wrong, else float64 (N,) in [0, 1]
+    outputs    makes the outputs of their arrays by name
+    columns    where records keep each array of the outputs; a field that has no default must be there
+    reduce     (raw, n, model, keep) -> outputs: what a model returned for n samples, checked. *model* is named in the
+               ModelError for anything else; *keep* is how much detail is wanted: a number of best classes, or what
+               ``record --store`` took (tasks without such a choice leave it alone)
+    reference  outputs -> truth: the answers of a base without labels are what is right
+    missing    what the truth of an unlabelled sample is, of the truth's dtype: int64 -1, float64 NaN
+    answer     outputs -> array (N, ...): what ``predict`` answers, in one dtype
+    says       (one value of *answer*, the model's class names) -> (prediction as JSON, its name or None)
+    finite     outputs -> bool (N,): False where a model's outputs are not finite; such a sample never exits. None:
+               every float array of the outputs says it
+    classes    whether a raw answer is logits of numbered classes: then the recorder finds out which output is meant and
+               matches labels by the names of the classes, and devices may reduce
+    same       (outputs, outputs) -> bool (N,): whether two answers agree; None: no votes and no patience
+    mix        (outputs of several models, weights) -> outputs; None: no ensembles and no averages
+    check      (model, truth, outputs, n_classes) -> None; RecordsError for values that cannot be
+    match      (records, records) -> None; AlignmentError where two models do not answer the same question
+    judge      (truth, outputs, n_classes) -> Verdict against chance; None: nothing is said of chance
     """
 
     name: str
     metric: Metric
     quality: Callable[[Any, Any], Quality]
+    outputs: Callable[..., Any]
+    columns: Mapping[str, Column]
+    reduce: Callable[[Any, int, str, int | str], Any]
+    reference: Callable[[Any], NDArray[Any]]
+    missing: np.generic
+    answer: Callable[[Any], NDArray[Any]]
+    says: Callable[[Any, Sequence[str] | None], tuple[Any, str | None]] = _not_named
+    finite: Callable[[Any], Mask] | None = None
+    classes: bool = False
+    same: Callable[[Any, Any], Mask] | None = None
+    mix: Callable[[Sequence[Any], Sequence[float]], Any] | None = None
+    check: Callable[[str, Any, Any, int | None], None] | None = None
+    match: Callable[[Any, Any], None] | None = None
+    judge: Callable[[Any, Any, int | None], Verdict] | None = None
+
+    def known(self, truth: NDArray[Any]) -> Mask:
+        """bool (N,): where the truth is known."""
+        return ~np.isnan(truth) if truth.dtype.kind == "f" else np.asarray(truth != self.missing)
+
+    def truth(self, labels: NDArray[np.int64] | None, n: int) -> NDArray[Any]:
+        """The truth of *n* samples, from labels int64 (n,), -1 where unknown, or None: nothing is known."""
+        found = np.full(n, self.missing)
+        if labels is not None:
+            found[labels >= 0] = labels[labels >= 0]
+        return found
+
+    def usable(self, outputs: Any) -> Mask:
+        """bool (N,): False where a model's outputs are not finite."""
+        if self.finite is not None:
+            return self.finite(outputs)
+        arrays = [a for a in vars(outputs).values() if a is not None and a.dtype.kind == "f"]
+        fine = [np.isfinite(a).all(axis=tuple(range(1, a.ndim))) for a in arrays]
+        return np.all(fine, axis=0) if fine else np.ones(len(outputs), bool)
 
 
 _TASKS: dict[str, Task] = {}
@@ -70,3 +147,13 @@ def says_of(metric: str) -> str:
     """What the metric called *metric* is called in prose; of one that is not known here, its name with spaces."""
     known = {task.metric.name: task.metric.says for task in _TASKS.values()}
     return known.get(metric, metric.replace("_", " "))
+
+
+def task_in(name: Any, where: str, error: type[PilotfishError]) -> Task:
+    """The task that a file names; *error*, which names the file as *where*, for one that is not known here."""
+    if not isinstance(name, str) or name not in _TASKS:
+        raise error(
+            f"{where}: its task {str(name)[:60]!r} is not known here (known: {', '.join(_TASKS)}); register it with "
+            "pilotfish.tasks.register first, or install a newer Pilotfish"
+        )
+    return _TASKS[name]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from pilotfish.errors import RecordsError
-from pilotfish.records.align import Table
-from pilotfish.records.records import NO_LABEL, Records
 from pilotfish.scores.outputs import F64, I64, Mask
 from pilotfish.text import examples
 
+NO_LABEL = -1
 FEWEST = 50  # samples for a verdict; fewer give a note
 LEVEL = 0.05  # of the test against chance
 CLEAR = 1e-3  # p-value that another order of the classes has to stay below ...
@@ -78,41 +76,6 @@ def judge(label: I64, prediction: I64, n_classes: int | None = None) -> Verdict:
         note = f"{shown} is no better than chance ({_percent(level)}, {n:,} samples){same}{explanation}"
     bad = n >= FEWEST and (not better or 1 - reached <= (1 - accuracy) / 2)
     return Verdict(n, accuracy, level, bad and note is not None, note)
-
-
-def judge_records(records: Records) -> Verdict:
-    """:func:`judge` of one model's records."""
-    return judge(records.label, records.outputs.prediction, records.meta.n_classes)
-
-
-def notes_on_chance(table: Table, models: Sequence[str]) -> list[str]:
-    """A line for each of *models* that is no better than chance, or far better in another order of the classes; after
-    the first few their names alone. None where the base's answers are the reference."""
-    said = [(model, note) for model in models if (note := _in_table(table, model).note) is not None]
-    lines = [f"{model}: {note}" for model, note in said[:LINES]]
-    rest = [model for model, _ in said[LINES:]]
-    return [*lines, *([f"so it is with {len(rest)} more: {', '.join(rest)}"] if rest else [])]
-
-
-def is_bad_base(table: Table) -> bool:
-    """Whether the base of *table* is no better than chance; never where its own answers are the reference."""
-    return _in_table(table, table.base).bad
-
-
-def refuse_bad_base(table: Table) -> None:
-    """RecordsError for a base that is no better than chance: with wrong labels every saver is as good as it."""
-    verdict = _in_table(table, table.base)
-    if verdict.bad:
-        raise RecordsError(
-            f"the base {table.base}: {verdict.note}; bring the labels into the model's class order, or go on all the "
-            "same with --allow-bad-base"
-        )
-
-
-def _in_table(table: Table, model: str) -> Verdict:
-    if table.reference_kind != "label":
-        return Verdict(0, 0.0, 0.0)
-    return judge(table.reference, table.outputs[model].prediction, table.meta[model].n_classes)
 
 
 def _percent(share: float) -> str:
