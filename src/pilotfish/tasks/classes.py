@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import AlignmentError, ModelError, RecordsError
 from pilotfish.scores.mixture import mix
-from pilotfish.scores.outputs import F32, I64, Mask, Outputs, from_logits
+from pilotfish.scores.outputs import F32, I64, TOP_K, Mask, Outputs, from_logits
 from pilotfish.tasks.chance import NO_LABEL, Verdict, judge
 from pilotfish.tasks.task import Column, Metric, Task, register
 
 FULL_UP_TO = 128
-DEFAULT_TOP_K = 10
 ACCURACY = Metric("accuracy", "accuracy")
 
 
@@ -47,7 +46,7 @@ def reduce_logits(raw: Any, rows: int, model: str, keep: int | str = 1) -> Outpu
         return from_logits(logits, top_k=keep)
     classes = logits.shape[1]
     if keep in ("auto", "full"):
-        return from_logits(logits, min(DEFAULT_TOP_K, classes), keep == "full" or classes <= FULL_UP_TO)
+        return from_logits(logits, min(TOP_K, classes), keep == "full" or classes <= FULL_UP_TO)
     return from_logits(logits, top_k=min(int(keep.removeprefix("top")), classes))
 
 
