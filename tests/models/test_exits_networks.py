@@ -276,7 +276,7 @@ def test_names_that_are_none(name: str, said: str, file: Path) -> None:
         ({"arguments": {"checkpoint_path": 1}}, "'checkpoint_path' = '1' is not allowed"),
         ({"arguments": {"width": "../../etc"}}, "'width' = '../../etc' is not allowed"),
         ({"backbone": "os:system"}, "unknown backbone 'os:system'"),
-        ({"exits": [{"after": "2", "evil": 1}]}, "exits cannot be attached"),
+        ({"exits": [{"after": "2", "evil": 1}]}, "attached: cannot be built as described"),
         ({"exits": [{"after": "5"}]}, "lacks|has .* tensors"),
         ({"input_shape": [1, "8", 8]}, "no whole number"),
     ],

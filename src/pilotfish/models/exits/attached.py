@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,8 +11,8 @@ from torch import nn
 
 from pilotfish.errors import ModelError
 from pilotfish.models.costs.macs import count_macs
-from pilotfish.models.exits.cut import Cut, cut, single_cuts, trace
-from pilotfish.models.exits.heads import channels_of, layout_of, make_head
+from pilotfish.models.exits.cut import Cut, cut, features_through, single_cuts, trace
+from pilotfish.models.exits.heads import laid_out, make_head
 from pilotfish.models.exits.network import ExitNetwork, Features
 
 LATEST = 0.95  # share of the MACs beyond which an exit saves nothing
@@ -81,16 +82,9 @@ def spread_layers(backbone: nn.Module, shape: tuple[int, ...], exits: int) -> li
     traced = trace(backbone)
     names = single_cuts(traced)
     parts = cut(traced, names).parts if names else ()
-    spent, total = [], 0.0
-    features: Features = (torch.zeros(1, *shape),)
-    was = backbone.training
-    backbone.eval()
-    with torch.inference_mode():
-        for part in parts:
-            total += float(count_macs(part, features).total)
-            spent.append(total)
-            features = part(*features)
-    backbone.train(was)
+    given = [(torch.zeros(1, *shape),), *features_through(backbone, parts[:-1], shape, batch=1)]
+    spent = list(itertools.accumulate(count_macs(*one).total for one in zip(parts, given, strict=False)))
+    total = spent[-1] if spent else 0
     places = dict(zip(spent, names, strict=False))  # of places with the same MACs the last: after norm and activation
     inside = [(macs, name) for macs, name in places.items() if 0 < macs <= LATEST * total]
     chosen: list[str] = []
@@ -110,21 +104,15 @@ def _heads(
     found: Cut, backbone: nn.Module, attachments: Sequence[Attachment], shape: tuple[int, ...], classes: int
 ) -> list[nn.Module]:
     """A head for each cut, after the shapes of real features; every carried tensor must have the sample first."""
-    was = backbone.training
-    backbone.eval()
     heads = []
-    with torch.no_grad():
-        features: Features = (torch.zeros(2, *shape),)
-        for part, tap, one in zip(found.parts, found.taps, attachments, strict=False):
-            features = part(*features)
-            for value in features:
-                if not isinstance(value, torch.Tensor) or value.ndim == 0 or len(value) != 2:
-                    what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
-                    raise ModelError(
-                        f"the network cannot be cut after {one.after}: {what} would have to pass, which is not one "
-                        "row per sample; name a layer at the end of a block"
-                    )
-            layout = layout_of(features[tap].shape, backbone)
-            heads.append(make_head(one.head, layout, channels_of(features[tap].shape, layout), classes, one.width))
-    backbone.train(was)
+    found_features = features_through(backbone, found.parts[:-1], shape)
+    for features, tap, one in zip(found_features, found.taps, attachments, strict=True):
+        for value in features:
+            if not isinstance(value, torch.Tensor) or value.ndim == 0 or len(value) != 2:
+                what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+                raise ModelError(
+                    f"the network cannot be cut after {one.after}: {what} would have to pass, which is not one "
+                    "row per sample; name a layer at the end of a block"
+                )
+        heads.append(make_head(one.head, *laid_out(features[tap], backbone), classes, one.width))
     return heads

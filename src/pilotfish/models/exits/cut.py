@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from pilotfish.errors import ModelError, nearest
+from pilotfish.models.exits.network import Features
 
 LEAVES = ("DropPath",)  # they ask whether they are trained: traced through, the answer would be fixed
 
@@ -107,22 +108,30 @@ def single_cuts(traced: fx.GraphModule) -> list[str]:
     return [name for end, name in sorted(by_place.items()) if _needed_after(nodes, place, end + 1) == [nodes[end]]]
 
 
+def features_through(
+    module: nn.Module, parts: Sequence[nn.Module], shape: tuple[int, ...], batch: int = 2
+) -> list[Features]:
+    """What each of *parts* of *module* returns in evaluation mode, for *batch* inputs of *shape* that are zero."""
+    was = module.training
+    module.eval()
+    found: list[Features] = [(torch.zeros(batch, *shape),)]
+    with torch.no_grad():
+        for part in parts:
+            found.append(part(*found[-1]))
+    module.train(was)
+    return found[1:]
+
+
 def cut_at_features(module: nn.Module, shape: tuple[int, ...]) -> Cut:
     """*module* in two parts, at its last feature map or tokens (its last vector where it has none)."""
     traced = trace(module)
     names = single_cuts(traced)[:-1] or single_cuts(traced)
-    parts = cut(traced, names).parts
-    was, best = module.training, (0, "")  # (axes, name): the last of those with most axes
-    module.eval()
-    features: tuple[torch.Tensor, ...] = (torch.zeros(2, *shape),)
-    with torch.no_grad():
-        for part, name in zip(parts, names, strict=False):
-            features = part(*features)
-            best = max((min(features[0].ndim, 3), name), best, key=lambda one: one[0])
-    module.train(was)
-    if not best[1]:
+    if not names:
         raise ModelError(f"{type(module).__name__} has no features before its answer that could be read")
-    return cut(traced, [best[1]])
+    found = features_through(module, cut(traced, names).parts[:-1], shape)
+    axes = [min(features[0].ndim, 3) for features in found]
+    last = max(range(len(names)), key=lambda i: (axes[i], i))  # the last of those with most axes
+    return cut(traced, [names[last]])
 
 
 def _last_node(traced: fx.GraphModule, layer: str) -> fx.Node:

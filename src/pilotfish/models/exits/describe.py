@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 META_KEY = "pilotfish.exits"
 LARGEST_DOCUMENT = 2**20
 LARGEST_INPUT = 2**26  # numbers in one sample
-KINDS = ("attached", "msdnet", "esn", "router")
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,7 @@ class Description:
     @property
     def count(self) -> int:
         """How many exits the network has."""
-        if self.kind == "router":
-            return 1
-        if self.kind == "msdnet":
-            return int(self.arguments["blocks"])
-        return len(self.exits) + (2 if self.kind == "esn" else 1)
+        return KINDS[self.kind].count(self)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -96,18 +91,15 @@ class Description:
                 saver=_part(document.get("saver")),
                 joint=checked_arguments(document.get("joint", {})),
             )
-            if (found.kind in ("esn", "router")) != (found.saver is not None):
-                raise ValueError(f"{'a saver is missing' if found.saver is None else 'nothing has a saver'}")
             if found.kind not in KINDS:
                 raise ValueError(f"kind is {found.kind!r}, expected one of {', '.join(KINDS)}")
+            if KINDS[found.kind].has_saver != (found.saver is not None):
+                raise ValueError("a saver is missing" if found.saver is None else f"{found.kind} takes no saver")
             if found.class_names is not None and (isinstance(names, str) or len(found.class_names) != found.classes):
                 raise ValueError(f"{len(found.class_names)} class names for {found.classes} classes")
             if math.prod(found.input_shape) > LARGEST_INPUT:
                 raise ValueError(f"inputs of shape {found.input_shape} are out of range")
-            if found.kind == "msdnet":
-                _whole(found.arguments["blocks"], 1, 100)
-            if found.kind == "router" and found.backbone is None:
-                _whole(found.joint["width"], 1, 100_000)
+            KINDS[found.kind].count(found)  # refuses numbers that make no sense
             return found
         except PilotfishError as error:
             raise ModelError(f"{where}: {error}") from error
@@ -115,32 +107,62 @@ class Description:
             raise ModelError(f"{where}: does not describe a network with exits ({error!r})") from error
 
 
-def build(description: Description, weights: str | None = None) -> ExitNetwork:
-    """The network, with fresh weights; *weights* for the pretrained ones of a backbone's library."""
-    if description.kind == "msdnet":
-        from pilotfish.models.exits.msdnet import MSDNet, MSDNetConfig
+@dataclass(frozen=True)
+class Kind:
+    """A kind of network with exits.
 
-        try:
-            values = dict(description.arguments)
-            factors = tuple(int(f) for f in values.pop("factors", (1, 2, 4)))
-            return MSDNet(MSDNetConfig(factors=factors, **{**values, "classes": description.classes}))
-        except TypeError as error:
-            raise ModelError(f"an MSDNet cannot be built: {error}") from error
-    if description.kind == "router":
-        return _router(description)
+    count      how many exits one has that is so described; ValueError where its numbers make no sense
+    build      the network, with fresh weights
+    has_saver  whether it holds a saver
+    """
+
+    count: Callable[[Description], int]
+    build: Callable[[Description], ExitNetwork]
+    has_saver: bool = False
+
+
+def build(description: Description) -> ExitNetwork:
+    """The network, with fresh weights. ModelError for arguments that it does not take."""
+    try:
+        return KINDS[description.kind].build(description)
+    except TypeError as error:
+        raise ModelError(f"{description.kind}: cannot be built as described ({str(error)[:160]})") from error
+
+
+def _attached(description: Description) -> ExitNetwork:
     from pilotfish.models.exits.attached import Attachment, attach_exits
 
-    backbone = build_backbone(str(description.backbone), description.arguments, description.classes, weights)
-    shape, classes = description.input_shape, description.classes
-    try:
-        exits = [Attachment(**one) for one in description.exits]
-        if description.kind == "attached":
-            return attach_exits(backbone, exits, shape, classes)
-        from pilotfish.models.exits.esn import Bus, join_exits
+    exits = [Attachment(**one) for one in description.exits]
+    return attach_exits(_backbone(description), exits, description.input_shape, description.classes)
 
-        return join_exits(_saver(description), backbone, exits, shape, Bus(**description.joint), classes)
-    except TypeError as error:
-        raise ModelError(f"exits cannot be attached: {str(error)[:160]}") from error
+
+def _msdnet(description: Description) -> ExitNetwork:
+    from pilotfish.models.exits.msdnet import MSDNet, MSDNetConfig
+
+    values = dict(description.arguments)
+    factors = tuple(int(f) for f in values.pop("factors", (1, 2, 4)))
+    return MSDNet(MSDNetConfig(factors=factors, **{**values, "classes": description.classes}))
+
+
+def _esn(description: Description) -> ExitNetwork:
+    from pilotfish.models.exits.attached import Attachment
+    from pilotfish.models.exits.esn import Bus, join_exits
+
+    exits, bus = [Attachment(**one) for one in description.exits], Bus(**description.joint)
+    shape, classes = description.input_shape, description.classes
+    return join_exits(_saver(description), _backbone(description), exits, shape, bus, classes)
+
+
+def _router(description: Description) -> ExitNetwork:
+    from pilotfish.models.exits.router import PriorRouter, evaluator
+
+    if description.backbone is not None:
+        return PriorRouter(_saver(description), _backbone(dataclasses.replace(description, classes=2)))
+    return evaluator(_saver(description), description.input_shape, int(description.joint["width"]))
+
+
+def _backbone(description: Description) -> nn.Module:
+    return build_backbone(str(description.backbone), description.arguments, description.classes)
 
 
 def _saver(description: Description) -> nn.Module:
@@ -148,12 +170,19 @@ def _saver(description: Description) -> nn.Module:
     return build_backbone(str(part.get("backbone")), part.get("arguments", {}), description.classes)
 
 
-def _router(description: Description) -> ExitNetwork:
-    from pilotfish.models.exits.router import PriorRouter, evaluator
+def _router_exits(description: Description) -> int:
+    if description.backbone is None:
+        _whole(description.joint["width"], 1, 100_000)
+    return 1
 
-    if description.backbone is not None:
-        return PriorRouter(_saver(description), build_backbone(description.backbone, description.arguments, 2))
-    return evaluator(_saver(description), description.input_shape, int(description.joint["width"]))
+
+KINDS: Mapping[str, Kind] = {
+    "attached": Kind(lambda one: len(one.exits) + 1, _attached),
+    "msdnet": Kind(lambda one: _whole(one.arguments["blocks"], 1, 100), _msdnet),
+    "esn": Kind(lambda one: len(one.exits) + 2, _esn, has_saver=True),
+    "router": Kind(_router_exits, _router, has_saver=True),
+}
+"""The kinds by name."""
 
 
 def _part(document: Any) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ from torch import nn
 
 from pilotfish.errors import ModelError
 from pilotfish.models.exits.attached import Attachment
-from pilotfish.models.exits.cut import Cut, cut, cut_at_features, trace
-from pilotfish.models.exits.heads import Pool, channels_of, layout_of
+from pilotfish.models.exits.cut import Cut, cut, cut_at_features, features_through, trace
+from pilotfish.models.exits.heads import Pool, laid_out
 from pilotfish.models.exits.network import ExitNetwork, Features
 
 LARGEST, DEEPEST = 4096, 24
@@ -96,20 +96,17 @@ class ExitSequence(ExitNetwork):
     """Exit 0 is the saver; exits 1 … n read the base's features after each cut, all tokens before them, and the
     saver's logits: y_n = y_S + Δy_n; the last exit is the base's own end.
 
-    saver     in two parts, cut at its last features
-    base      in n + 1 parts
-    channels  of the saver's features and of the base's at each cut
-    layouts   of the same
+    saver  in two parts, cut at its last features
+    base   in n + 1 parts
+    read   (layout, channels) of the saver's features and of the base's at each cut
     """
 
-    def __init__(
-        self, saver: Cut, base: Cut, channels: Sequence[int], layouts: Sequence[str], bus: Bus, classes: int
-    ) -> None:
+    def __init__(self, saver: Cut, base: Cut, read: Sequence[tuple[str, int]], bus: Bus, classes: int) -> None:
         super().__init__()
         self.saver, self.base = nn.ModuleList(saver.parts), nn.ModuleList(base.parts)
         self.taps, self.bus = (saver.taps[0], *base.taps), bus
         self.embeds = nn.ModuleList(
-            nn.Sequential(Pool(layout), nn.Linear(n, bus.dim)) for n, layout in zip(channels, layouts, strict=True)
+            nn.Sequential(Pool(layout), nn.Linear(channels, bus.dim)) for layout, channels in read
         )
         self.layers = nn.ModuleList(
             Layer(bus.dim, bus.attention_heads, last=i + 1 == bus.layers) for i in range(bus.layers)
@@ -185,15 +182,9 @@ def join_exits(
     if not exits:
         raise ModelError("an exit sequence needs at least one layer of the base that an exit reads")
     parts, whole = cut_at_features(saver, shape), cut(trace(base), [one.after for one in exits])
-    read: list[tuple[int, str]] = []
-    with torch.no_grad():
-        for module, found in ((saver, parts), (base, whole)):
-            was = module.training
-            module.eval()
-            features: Features = (torch.zeros(2, *shape),)
-            for part, tap in zip(found.parts, found.taps, strict=False):
-                features = part(*features)
-                layout = layout_of(features[tap].shape, module)
-                read.append((channels_of(features[tap].shape, layout), layout))
-            module.train(was)
-    return ExitSequence(parts, whole, [n for n, _ in read], [layout for _, layout in read], bus, classes)
+    read = [
+        laid_out(features[tap], module)
+        for module, found in ((saver, parts), (base, whole))
+        for features, tap in zip(features_through(module, found.parts[:-1], shape), found.taps, strict=True)
+    ]
+    return ExitSequence(parts, whole, read, bus, classes)

@@ -12,11 +12,12 @@ from pilotfish.errors import ModelError
 from pilotfish.files import sha256_json
 from pilotfish.models.backends.torch_backend import TorchBackend, state_hash
 from pilotfish.models.exits.describe import Description, read_description, read_network
-from pilotfish.models.exits.onnx_span import span_files
 from pilotfish.models.exits.spans import OnnxSpan, TorchSpan
 from pilotfish.models.model import Backend, Counted, ExitOf, Model, counted
 from pilotfish.models.names.spec import ModelSpec, allow_options
 from pilotfish.models.names.stated import ASSUMED, shown
+from pilotfish.models.onnx.onnx_cache import cached_span
+from pilotfish.models.onnx.onnx_file import own_file
 
 if TYPE_CHECKING:
     from pilotfish.models.exits.network import ExitNetwork
@@ -52,7 +53,7 @@ def load_exit(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         n_classes=description.classes,
         class_names=description.class_names,
         count=functools.cache(lambda: count_exit(network, k - 1, description.input_shape)),
-        weights=lambda target: _copy(path, target),
+        weights=functools.partial(shutil.copyfile, path),
         notes=_assumed(description),
         exit_of=None
         if network.exits == 1
@@ -116,12 +117,21 @@ def _segments(
     def make(first: int, last: int, backend: str | None) -> Backend:
         """From exit *first* (0: the inputs) to exit *last*, counting from 1."""
         if device == "cpu" and backend in (None, "onnxruntime"):
-            file, outputs = span_files(network, digest, shape, first, last - 1)
-            return OnnxSpan(file, outputs)
+            return _exported(network(), digest, shape, first, last - 1)
         return TorchSpan(network(), first, last - 1, device)
 
     return make
 
 
-def _copy(path: Path, target: Path) -> None:
-    shutil.copyfile(path, target)
+def _exported(network: ExitNetwork, digest: str, shape: tuple[int, ...], first: int, last: int) -> OnnxSpan:
+    """The span from part *first* to exit *last*, both from 0, as an ONNX file: exported once, checked against torch,
+    and kept by the hash of the weights."""
+    import torch
+
+    from pilotfish.models.exits.network import Span, carried_shapes
+
+    shapes = [[tuple(s[1:]) for s in part] for part in carried_shapes(network, torch.zeros(2, *shape))]
+    given = [shape] if first == 0 else shapes[first - 1]
+    span = Span(network, first, last).eval()  # an exporter gives a module back in the mode that it found it in
+    path, exported = cached_span(span, given, f"{digest}:{first}-{last}:{shapes[last]}")
+    return OnnxSpan(own_file(path, exported.sha256), 1 + len(shapes[last]))

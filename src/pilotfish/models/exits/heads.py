@@ -43,22 +43,17 @@ class Pool(nn.Module):
         return self.layout
 
 
-def layout_of(shape: torch.Size, backbone: nn.Module) -> str:
-    """How features of *shape* are laid out, by the number of axes and what the backbone says of itself."""
-    if len(shape) == 4:
+def laid_out(features: torch.Tensor, backbone: nn.Module) -> tuple[str, int]:
+    """(layout of *features*, their number of channels), by their axes and by what the backbone says of itself."""
+    if features.ndim == 4:
         last = getattr(backbone, "output_fmt", "NCHW") == "NHWC" or type(backbone).__module__.startswith(CHANNELS_LAST)
-        return "maps_last" if last else "maps"
-    if len(shape) == 3:
+        return ("maps_last", features.shape[3]) if last else ("maps", features.shape[1])
+    if features.ndim == 3:
         known = (getattr(backbone, name, None) for name in ("cls_token", "class_token"))  # timm's and torchvision's
-        return "token" if any(token is not None for token in known) else "tokens"
-    if len(shape) == 2:
-        return "flat"
-    raise ModelError(f"features of shape {tuple(shape)} cannot be pooled; expected 2 to 4 axes")
-
-
-def channels_of(shape: torch.Size, layout: str) -> int:
-    """How many channels features have."""
-    return int(shape[1] if layout == "maps" else shape[-1])
+        return ("token" if any(token is not None for token in known) else "tokens"), features.shape[2]
+    if features.ndim == 2:
+        return "flat", features.shape[1]
+    raise ModelError(f"features of shape {tuple(features.shape)} cannot be pooled; expected 2 to 4 axes")
 
 
 def make_head(kind: str, layout: str, channels: int, classes: int, width: int = 128) -> nn.Module:

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pilotfish.models.exits.cut import Cut, cut_at_features
-from pilotfish.models.exits.heads import Pool, channels_of, layout_of
+from pilotfish.models.exits.cut import Cut, cut_at_features, features_through
+from pilotfish.models.exits.heads import Pool, laid_out
 from pilotfish.models.exits.network import ExitNetwork, Features
 
 KINDS = ("prior", "evaluator")
@@ -77,12 +77,12 @@ class PriorRouter(Router):
 class PostEvaluator(Router):
     """A small head looks at the saver's last features (Eq. 4: C_E is its cost).
 
-    saver     in two parts, cut at those features
-    channels  of them
-    width     hidden units
+    saver             in two parts, cut at those features
+    layout, channels  of them
+    width             hidden units
     """
 
-    def __init__(self, saver: Cut, channels: int, layout: str, width: int) -> None:
+    def __init__(self, saver: Cut, layout: str, channels: int, width: int) -> None:
         super().__init__()
         self.parts, self.tap = nn.ModuleList(saver.parts), saver.taps[0]
         self.judge = nn.Sequential(
@@ -107,13 +107,8 @@ class PostEvaluator(Router):
 def evaluator(saver: nn.Module, shape: tuple[int, ...], width: int) -> PostEvaluator:
     """A post-evaluator for *saver*. ModelError where it cannot be cut before its answer."""
     found = cut_at_features(saver, shape)
-    was = saver.training
-    saver.eval()
-    with torch.no_grad():
-        features = found.parts[0](torch.zeros(2, *shape))[found.taps[0]]
-    saver.train(was)
-    layout = layout_of(features.shape, saver)
-    return PostEvaluator(found, channels_of(features.shape, layout), layout, width)
+    [features] = features_through(saver, found.parts[:1], shape)
+    return PostEvaluator(found, *laid_out(features[found.taps[0]], saver), width)
 
 
 def log_odds(two: torch.Tensor) -> torch.Tensor:

@@ -40,8 +40,8 @@ def build_small(name: str, num_classes: int, width: int, side: int) -> nn.Module
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
 
 
-def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weights: str | None = None) -> nn.Module:
-    """A network by its library's name, with fresh weights or (*weights* ``pretrained``) the library's own."""
+def build_backbone(name: str, arguments: Mapping[str, Any], classes: int) -> nn.Module:
+    """A network by its library's name, with fresh weights."""
     library, _, own = name.partition(":")
     options = {**arguments, "num_classes": classes}
     try:
@@ -51,7 +51,7 @@ def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weight
             timm = import_timm(f"building {name}")
             if not timm.is_model(own):  # create_model also takes addresses of hubs and folders
                 raise ModelError(f"timm knows no model {own[:80]!r}")
-            found: nn.Module = timm.create_model(own, pretrained=weights == "pretrained", **options)
+            found: nn.Module = timm.create_model(own, pretrained=False, **options)
             return found
         if library == "torchvision":
             from torchvision import models
@@ -60,7 +60,7 @@ def build_backbone(name: str, arguments: Mapping[str, Any], classes: int, weight
 
             if own not in classifiers():
                 raise ModelError(f"torchvision has no classifier {own[:80]!r}")
-            found = models.get_model(own, weights="DEFAULT" if weights == "pretrained" else None, **options)
+            found = models.get_model(own, weights=None, **options)
             return found
         if library == "small":
             if own not in SMALL:
