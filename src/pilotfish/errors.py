@@ -78,6 +78,11 @@ class MissingExtraError(PilotfishError):
         )
 
 
+def reason(error: BaseException, most: int = 200) -> str:
+    """What *error*, of a library, says: one line of at most *most* characters; its type where it says nothing."""
+    return one_line(" ".join(str(error).split()))[:most] or type(error).__name__
+
+
 def nearest(name: str, valid: Iterable[str], most: int = 5) -> str:
     """A clause for error messages: the valid names nearest to *name*, or the first few."""
     names = list(valid)

@@ -302,8 +302,8 @@ def test_what_is_not_read_is_named(tmp_path: Path, unread: str) -> None:
 
 
 def test_subsets_say_what_the_whole_says(tmp_path: Path) -> None:
-    from pilotfish.data.subset import hold_out, relabelled
+    from pilotfish.data.subset import Subset, hold_out
 
     data = load(tmp_path, x=X, y=[0, 1, 2, 0, 1, np.nan])
-    for part in (*hold_out(data, 0.5, 0), relabelled(data, np.zeros(6, np.int64))):
+    for part in (*hold_out(data, 0.5, 0), Subset(data, relabelled=np.zeros(6, np.int64))):
         assert part.notes == data.notes != ()

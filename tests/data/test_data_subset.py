@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pilotfish.data import ArrayDataset
-from pilotfish.data.subset import Subset, hold_out, relabelled
+from pilotfish.data.subset import Subset, hold_out
 from pilotfish.errors import DataError
 
 
@@ -32,6 +32,6 @@ def test_holding_out_deals_every_sample_once() -> None:
 
 
 def test_other_labels_are_other_data() -> None:
-    found = relabelled(whole(3), np.array([1, -1, 0]))
+    found = Subset(whole(3), relabelled=np.array([1, -1, 0]))
     assert found.labels.tolist() == [1, -1, 0]
     assert found.fingerprint != whole(3).fingerprint

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 import pilotfish  # noqa: E402
 from pilotfish.data import load_data  # noqa: E402
 from pilotfish.errors import DataError, ModelError, PilotfishError, UsageError  # noqa: E402
-from pilotfish.flow.demo_models import Recipe, train_demo_models  # noqa: E402
+from pilotfish.flow.demo import Recipe, train_demo_models  # noqa: E402
 from pilotfish.flow.quantise import Quantised, quantise  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
 from support.process import command  # noqa: E402

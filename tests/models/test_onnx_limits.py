@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from pilotfish.errors import ModelError, ModelMemoryError, UsageError  # noqa: E402
 from pilotfish.models import Model, load_model  # noqa: E402
-from pilotfish.models.onnx.onnx_demand import demand_of  # noqa: E402
-from pilotfish.models.onnx.onnx_shapes import without_weights  # noqa: E402
+from pilotfish.models.onnx.onnx_graph import without_weights  # noqa: E402
+from pilotfish.models.onnx.onnx_limits import demand_of  # noqa: E402
 
 node = helper.make_node
 WEIGHTS = np.random.default_rng(0).standard_normal((8, 5)).astype(np.float32)

@@ -29,7 +29,6 @@ from pilotfish.models.exits.describe import save_network
 from pilotfish.recording import RecordOptions, record_model
 from pilotfish.records import Run
 from pilotfish.train.backbone import find_backbone
-from pilotfish.train.pair import described
 from support.colours import CLASSES, SIDE, by_hand, linear_onnx, nearest, pictures, plain_accuracy
 
 OPTIONS = RecordOptions(timing=False, batch_size=32, workers=1)
@@ -128,7 +127,7 @@ def test_a_network_trained_in_assumed_preprocessing_says_so(folder: Path, tmp_pa
     for stated, notes in (("&mean=0&std=1", 0), ("", 1)):
         backbone = find_backbone(f"{name}{stated}&crop=1", load_data(f"folder:{folder}"))
         network = attach_exits(backbone.module, [], backbone.input_shape, backbone.classes)
-        description = described("attached", backbone, backbone=backbone.name, trained=backbone.facts)
+        description = backbone.described("attached", backbone=backbone.name, trained=backbone.facts)
         save_network(network, description, tmp_path / "net.safetensors")
         found = load_model(f"exits:{tmp_path}/net.safetensors", backend="torch").notes
         assert len(found) == notes

@@ -20,8 +20,8 @@ pytest.importorskip("onnxruntime")
 import pilotfish  # noqa: E402
 from pilotfish.data import load_data  # noqa: E402
 from pilotfish.errors import ModelError, UsageError  # noqa: E402
-from pilotfish.flow.demo_models import Recipe as Net  # noqa: E402
-from pilotfish.flow.demo_models import train_demo_models  # noqa: E402
+from pilotfish.flow.demo import Recipe as Net  # noqa: E402
+from pilotfish.flow.demo import train_demo_models  # noqa: E402
 from pilotfish.models import Preprocessing, load_model  # noqa: E402
 from pilotfish.models.exits.describe import read_network  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNetConfig  # noqa: E402

@@ -14,7 +14,7 @@ from pilotfish.errors import DataError
 from pilotfish.models import Preprocessing
 from pilotfish.models.exits.describe import Description
 from pilotfish.recording.labels import ModelClasses, match_labels
-from pilotfish.train.finish import in_class_order
+from pilotfish.train.training import in_class_order
 
 NUMBERS = tuple(str(i) for i in range(12))
 

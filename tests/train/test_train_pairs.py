@@ -16,8 +16,8 @@ pytest.importorskip("onnxruntime")
 import pilotfish  # noqa: E402
 from pilotfish.data import load_data  # noqa: E402
 from pilotfish.errors import DataError, ModelError, UsageError  # noqa: E402
-from pilotfish.flow.demo_models import Recipe as Net  # noqa: E402
-from pilotfish.flow.demo_models import train_demo_models  # noqa: E402
+from pilotfish.flow.demo import Recipe as Net  # noqa: E402
+from pilotfish.flow.demo import train_demo_models  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_esn, train_exits, train_router  # noqa: E402
 from support.process import command  # noqa: E402

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from pilotfish.cli.options import AsJson, Device
 
 if TYPE_CHECKING:
     from pilotfish.train import Trained
@@ -17,39 +23,87 @@ app = typer.Typer(
     help="Train networks with exits; every exit is recorded as NAME#1 … NAME#K, ready for tune.",
 )
 
-Data = Annotated[str, typer.Option(metavar="SPEC", help="Labelled samples to train on.")]
-Val = Annotated[
-    str | None,
-    typer.Option("--val", metavar="SPEC", help="Samples to judge and record on; a tenth of --data otherwise."),
+Training = Callable[..., Any]
+"""A training whose own options are set, of (data, out) and, by keyword, what every training takes."""
+Argument = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="For the network's constructor, such as in_chans=1 or width=8; it is then built anew with fresh weights.",
+    ),
 ]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the network, its report and its checkpoint.")]
-RunFolder = Annotated[
-    Path, typer.Option("--run", metavar="RUN", help="Folder of records; each exit is recorded there.")
+Layer = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="A layer that an exit reads, such as layer2; repeatable.")
 ]
-Name = Annotated[str | None, typer.Option("--as", metavar="NAME", help="What the records are called.")]
-RecipeFile = Annotated[
-    str | None, typer.Option("--recipe", metavar="FILE", help="A .toml file, or the name of a shipped one.")
-]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value for the recipe; repeatable.")
-]
-Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of weights, order and variations.")]
-Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Saver = Annotated[str, typer.Option(metavar="NAME", help="The small model, trained; as for train exits --model.")]
+Width = Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Hidden units or channels of a head.")]
 
 
-@app.command("exits")
+def _train(
+    training: Training,
+    kind: str,
+    data: Annotated[str, typer.Option(metavar="SPEC", help="Labelled samples to train on.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the network, its report and its checkpoint.")],
+    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="Folder of records; each exit is recorded there.")],
+    val: Annotated[
+        str | None,
+        typer.Option("--val", metavar="SPEC", help="Samples to judge and record on; a tenth of --data otherwise."),
+    ] = None,
+    alias: Annotated[str | None, typer.Option("--as", metavar="NAME", help="What the records are called.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="FILE", help="A .toml file, or the name of a shipped one.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another value for the recipe; repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of weights, order and variations.")] = 0,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Train, and show what came of it."""
+    from pilotfish.cli.output import progress_bars
+    from pilotfish.train import load_recipe
+    from pilotfish.train.recipe import parse_changes
+
+    with progress_bars() as progress:
+        found = training(
+            data,
+            out,
+            recipe=load_recipe(recipe or kind, parse_changes(changes)),
+            held_out=val,
+            run=run,
+            seed=seed,
+            device=device,
+            progress=progress,
+            **({} if alias is None else {"name": alias}),
+        )
+    _show(found, run, as_json, "forecast right, held out" if kind == "router" else "held-out accuracy")
+
+
+def _command(own: Callable[..., Training]) -> Callable[..., Training]:
+    """Make a command of *own*, which sets the options of one kind of training: it takes those of every training too."""
+    mine, shared = (inspect.signature(one, eval_str=True).parameters for one in (own, _train))
+
+    def command(**given: Any) -> None:
+        _train(own(**{name: given.pop(name) for name in mine}), own.__name__, **given)
+
+    parameters = [*mine.values(), *list(shared.values())[2:]]
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in parameters]
+    )
+    command.__doc__ = own.__doc__
+    app.command(own.__name__)(command)
+    return own
+
+
+@_command
 def exits(
     model: Annotated[
         str,
         typer.Option(metavar="NAME", help="timm:NAME, torchvision:NAME, checkpoint:FILE or exits:FILE (its backbone)."),
     ],
-    data: Data,
-    out: Out,
-    run: RunFolder,
-    layer: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A layer that an exit reads, such as layer2; repeatable.")
-    ] = None,
+    layer: Layer = None,
     exits: Annotated[
         int,
         typer.Option(
@@ -57,58 +111,24 @@ def exits(
         ),
     ] = 3,
     head: Annotated[str, typer.Option(metavar="KIND", help="linear, norm, mlp or conv.")] = "linear",
-    width: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100_000, help="Hidden units or channels of mlp and conv.")
-    ] = 128,
-    argument: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="For the network's constructor, such as in_chans=1; it is then built anew with fresh weights.",
-        ),
-    ] = None,
-    val: Val = None,
-    alias: Name = None,
-    recipe: RecipeFile = None,
-    changes: Changes = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
+    width: Width = 128,
+    argument: Argument = None,
+) -> Training:
     """Attach exits to a network and train them, with the network as it is or jointly.
 
     Example: pilotfish train exits --model timm:resnet18 --data folder:train --run run --out resnet18-exits
     """
-    from pilotfish.cli.output import progress_bars
-    from pilotfish.train import load_recipe, train_exits
+    from pilotfish.train import train_exits
     from pilotfish.train.recipe import parse_changes
 
-    with progress_bars() as progress:
-        found = train_exits(
-            model,
-            data,
-            out,
-            layers=layer or (),
-            exits=exits,
-            head=head,
-            width=width,
-            arguments=parse_changes(argument, "--argument"),
-            recipe=load_recipe(recipe or "exits", parse_changes(changes)),
-            held_out=val,
-            run=run,
-            name=alias,
-            seed=seed,
-            device=device,
-            progress=progress,
-        )
-    _show(found, run, as_json)
+    arguments = parse_changes(argument, "--argument")
+    return functools.partial(
+        train_exits, model, layers=layer or (), exits=exits, head=head, width=width, arguments=arguments
+    )
 
 
-@app.command("msdnet")
+@_command
 def msdnet(
-    data: Data,
-    out: Out,
-    run: RunFolder,
     blocks: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Exits.")] = 5,
     channels: Annotated[int, typer.Option(metavar="N", min=1, help="Channels of the finest scale at first.")] = 16,
     growth: Annotated[int, typer.Option(metavar="N", min=2, help="New channels per layer.")] = 6,
@@ -118,102 +138,49 @@ def msdnet(
     size: Annotated[
         int | None, typer.Option(metavar="N", min=17, help="Pixels, 17 or more; the pictures' own otherwise.")
     ] = None,
-    val: Val = None,
-    alias: Name = None,
-    recipe: RecipeFile = None,
-    changes: Changes = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
+) -> Training:
     """Train an MSDNet for small pictures from scratch.
 
     Example: pilotfish train msdnet --data arrays:train.npz --run run --out msdnet --set epochs=20
     """
-    from pilotfish.cli.output import progress_bars
     from pilotfish.data import load_data
     from pilotfish.models.exits.msdnet import MSDNetConfig
-    from pilotfish.train import load_recipe, train_msdnet
+    from pilotfish.train import train_msdnet
     from pilotfish.train.backbone import classes_of, preprocessing_for
-    from pilotfish.train.recipe import parse_changes
 
-    samples = load_data(data)
-    _, shape = preprocessing_for(samples, size)
-    config = MSDNetConfig(classes_of(samples), blocks, channels, base, step, growing, growth, colours=shape[0])
-    with progress_bars() as progress:
-        found = train_msdnet(
-            config,
-            samples,
-            out,
-            size=size,
-            recipe=load_recipe(recipe or "msdnet", parse_changes(changes)),
-            held_out=val,
-            run=run,
-            name="msdnet" if alias is None else alias,
-            seed=seed,
-            device=device,
-            progress=progress,
-        )
-    _show(found, run, as_json)
+    def training(data: str, out: Path, **settings: Any) -> Trained:
+        samples = load_data(data)
+        _, shape = preprocessing_for(samples, size)
+        config = MSDNetConfig(classes_of(samples), blocks, channels, base, step, growing, growth, colours=shape[0])
+        return train_msdnet(config, samples, out, size=size, **settings)
+
+    return training
 
 
-@app.command("esn")
+@_command
 def esn(
-    saver: Annotated[str, typer.Option(metavar="NAME", help="The small model, trained; as for train exits --model.")],
+    saver: Saver,
     base: Annotated[str, typer.Option(metavar="NAME", help="The big one, with the same classes and inputs.")],
-    data: Data,
-    out: Out,
-    run: RunFolder,
-    layer: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A layer of the base that an exit reads; repeatable.")
-    ] = None,
+    layer: Layer = None,
     exits: Annotated[int, typer.Option(metavar="N", min=1, help="Exits, spread by MACs, where no layer is named.")] = 3,
     dim: Annotated[str, typer.Option(metavar="N,…", help="Dimension of the tokens; several make a grid.")] = "32",
     attention: Annotated[str, typer.Option(metavar="N,…", help="Attention layers; several make a grid.")] = "1",
-    val: Val = None,
-    alias: Name = None,
-    recipe: RecipeFile = None,
-    changes: Changes = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
+) -> Training:
     """Train TinySaver's Exit Sequence Network: exits between a saver and a base, both left as they are.
 
     Example: pilotfish train esn --saver timm:resnet18 --base timm:resnet50 --data folder:train --run run --out esn
     """
-    from pilotfish.cli.output import progress_bars
-    from pilotfish.train import load_recipe, train_esn
-    from pilotfish.train.recipe import parse_changes, parse_counts
+    from pilotfish.train import train_esn
+    from pilotfish.train.recipe import parse_counts
 
-    with progress_bars() as progress:
-        found = train_esn(
-            saver,
-            base,
-            data,
-            out,
-            layers=layer or (),
-            exits=exits,
-            dims=parse_counts("--dim", dim),
-            attention=parse_counts("--attention", attention),
-            recipe=load_recipe(recipe or "esn", parse_changes(changes)),
-            held_out=val,
-            run=run,
-            name="esn" if alias is None else alias,
-            seed=seed,
-            device=device,
-            progress=progress,
-        )
-    _show(found, run, as_json)
+    dims, grid = parse_counts("--dim", dim), parse_counts("--attention", attention)
+    return functools.partial(train_esn, saver, base, layers=layer or (), exits=exits, dims=dims, attention=grid)
 
 
-@app.command("router")
+@_command
 def router(
-    saver: Annotated[str, typer.Option(metavar="NAME", help="The small model, trained; as for train exits --model.")],
+    saver: Saver,
     base: Annotated[str, typer.Option(metavar="NAME", help="The big one, any model.")],
-    data: Data,
-    out: Out,
-    run: RunFolder,
     kind: Annotated[
         str,
         typer.Option(metavar="KIND", help="evaluator sees the saver's last features, prior has its own encoder."),
@@ -221,57 +188,28 @@ def router(
     encoder: Annotated[
         str, typer.Option(metavar="NAME", help="A prior router's network: small:convnet, timm:NAME, torchvision:NAME.")
     ] = "small:convnet",
-    argument: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For the encoder's constructor, such as width=8.")
-    ] = None,
-    width: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Hidden units of an evaluator.")] = 64,
-    val: Val = None,
-    alias: Name = None,
-    recipe: RecipeFile = None,
-    changes: Changes = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
+    argument: Argument = None,
+    width: Width = 64,
+) -> Training:
     """Train a network that foretells whether the saver suffices; recorded as the saver with that confidence.
 
     Train it on samples that the saver was not trained on. tune it like any saver: --stages router,BASE.
 
     Example: pilotfish train router --saver timm:resnet18 --base timm:resnet50 --data folder:val --run run --out router
     """
-    from pilotfish.cli.output import progress_bars
-    from pilotfish.train import load_recipe, train_router
+    from pilotfish.train import train_router
     from pilotfish.train.recipe import parse_changes
 
-    with progress_bars() as progress:
-        found = train_router(
-            saver,
-            base,
-            data,
-            out,
-            kind=kind,
-            encoder=encoder,
-            arguments=parse_changes(argument, "--argument"),
-            width=width,
-            recipe=load_recipe(recipe or "router", parse_changes(changes)),
-            held_out=val,
-            run=run,
-            name="router" if alias is None else alias,
-            seed=seed,
-            device=device,
-            progress=progress,
-        )
-    _show(found, run, as_json, "forecast right, held out")
+    arguments = parse_changes(argument, "--argument")
+    return functools.partial(train_router, saver, base, kind=kind, encoder=encoder, arguments=arguments, width=width)
 
 
-def _show(found: Trained, run: Path, as_json: bool, accuracy: str = "held-out accuracy") -> None:
+def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
     """Exits with accuracy and cost, the curves' file, and what to do next."""
-    import shlex
-
     from pilotfish.cli.output import console, print_json, say, table
     from pilotfish.report.format import format_cost, percent
     from pilotfish.report.training_plot import write_training_plot
-    from pilotfish.train.checks import PLOT
+    from pilotfish.train.training import PLOT
 
     plot = write_training_plot(found.to_json(), found.file.with_name(PLOT))  # what may fail comes first
     target = console(as_json)

@@ -1,16 +1,22 @@
-"""An image file that has been read and not yet decoded, for models that decode it in their own way."""
+"""Samples as they were read: an image file that is not yet decoded, for models that decode it in their own way, and the
+hash of a sample, whatever it is called."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from pilotfish.data.dataset import Dataset
 from pilotfish.data.images import open_image, read_image_file
+
+HEX_DIGITS = 32
 
 
 @dataclass
@@ -47,3 +53,18 @@ def sample_reader(data: Dataset, encoded: bool) -> Callable[[int], Any]:
     """How to read the i-th sample of *data*; what is no image file comes as ``read`` gives it."""
     own = getattr(data, "encoded", None)
     return own if encoded and own is not None else data.read
+
+
+def content_hash(sample: Encoded | Image.Image | npt.NDArray[Any]) -> str:
+    """32 hex digits of the SHA-256 of a sample: of an image file's bytes, not decoded; of an array's dtype, shape and
+    values; of a picture's mode, size and pixels. Copies of one file have the same."""
+    if isinstance(sample, Encoded):
+        return hashlib.sha256(sample.content).hexdigest()[:HEX_DIGITS]
+    if isinstance(sample, Image.Image):
+        sha = hashlib.sha256(f"{sample.mode}|{sample.size}|".encode())
+        sha.update(sample.tobytes())
+        return sha.hexdigest()[:HEX_DIGITS]
+    array = np.ascontiguousarray(sample)
+    sha = hashlib.sha256(f"{array.dtype.str}|{array.shape}|".encode())
+    sha.update(array.reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()[:HEX_DIGITS]

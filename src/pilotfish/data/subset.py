@@ -18,47 +18,57 @@ from pilotfish.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """The samples *rows* of *data*, in that order."""
+    """The samples *rows* of *data*, in that order; all of them for None.
+
+    relabelled  other labels, int64 (n,), -1 for none; the class names are then not theirs
+    """
 
     data: Dataset
-    rows: npt.NDArray[np.intp]
+    rows: npt.NDArray[np.intp] | None = None
+    relabelled: Labels | None = None
 
     @property
     def spec(self) -> str:
         """The form of the whole, and how many of it these are."""
-        return f"{self.data.spec} ({len(self.rows)} of {len(self.data)})"
+        return self.data.spec if self.rows is None else f"{self.data.spec} ({len(self.rows)} of {len(self.data)})"
 
     @cached_property
     def ids(self) -> Sequence[str]:
         """The names that these samples have in the whole."""
         names = self.data.ids
-        return [names[i] for i in self.rows.tolist()]
+        return names if self.rows is None else [names[i] for i in self.rows.tolist()]
 
     @cached_property
     def labels(self) -> Labels | None:
         """Class indices, or None where the whole has none."""
-        return None if self.data.labels is None else np.asarray(self.data.labels)[self.rows]
+        if self.relabelled is not None or self.data.labels is None:
+            return self.relabelled
+        return np.asarray(self.data.labels)[slice(None) if self.rows is None else self.rows]
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Names by class index."""
-        return self.data.class_names
+        return None if self.relabelled is not None else self.data.class_names
 
     @property
     def sorted_names(self) -> bool:
         """Whether labels are places among the sorted class names."""
-        return bool(getattr(self.data, "sorted_names", False))
+        return self.relabelled is None and bool(getattr(self.data, "sorted_names", False))
 
     @property
     def label_names(self) -> Mapping[int, str] | None:
         """Name by label, where some classes have none."""
         found: Mapping[int, str] | None = getattr(self.data, "label_names", None)
-        return found
+        return found if self.relabelled is None else None
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the whole's fingerprint and the rows."""
-        return hashlib.sha256(self.data.fingerprint.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
+        """SHA-256 over the whole's fingerprint, the rows and the other labels."""
+        found = self.data.fingerprint
+        for numbers in (self.rows, self.relabelled):
+            if numbers is not None:
+                found = hashlib.sha256(found.encode() + numbers.astype("<i8").tobytes()).hexdigest()
+        return found
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -66,11 +76,11 @@ class Subset:
         return getattr(self.data, "notes", ())
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.data if self.rows is None else self.rows)
 
     def read(self, i: int) -> Image.Image | npt.NDArray[Any]:
         """Sample *i* of these."""
-        return self.data.read(int(self.rows[i]))
+        return self.data.read(i if self.rows is None else int(self.rows[i]))
 
 
 def hold_out(data: Dataset, share: float, seed: int) -> tuple[Subset, Subset]:
@@ -83,44 +93,3 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Subset, Subset]:
             f"{'train' if held else 'judge'} on; give --val, or another holdout in the recipe"
         )
     return Subset(data, np.sort(order[held:])), Subset(data, np.sort(order[:held]))
-
-
-@dataclass(frozen=True, eq=False)
-class Relabelled:
-    """The samples of *data* with other labels, int64 (N,), -1 for none."""
-
-    data: Dataset
-    labels: Labels
-    class_names: tuple[str, ...] | None = None
-
-    @property
-    def spec(self) -> str:
-        """The form of the data."""
-        return self.data.spec
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The samples' own."""
-        return self.data.ids
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over the data's fingerprint and the labels."""
-        return hashlib.sha256(self.data.fingerprint.encode() + self.labels.astype("<i8").tobytes()).hexdigest()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """The data's."""
-        return getattr(self.data, "notes", ())
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def read(self, i: int) -> Image.Image | npt.NDArray[Any]:
-        """Sample *i*."""
-        return self.data.read(i)
-
-
-def relabelled(data: Dataset, labels: Labels) -> Relabelled:
-    """*data* with other labels."""
-    return Relabelled(data, labels)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pilotfish.data.content import content_hash
 from pilotfish.data.dataset import Dataset
-from pilotfish.data.encoded import Encoded, sample_reader
-from pilotfish.data.load import open_data
+from pilotfish.data.encoded import Encoded, content_hash, sample_reader
+from pilotfish.data.open_data import open_data
 from pilotfish.errors import DataError, UnreadableSample
 
 if TYPE_CHECKING:
@@ -96,13 +95,10 @@ def _contents(data: Dataset, sizes: frozenset[int] | None = None) -> Iterator[tu
 def _file_sizes(data: Dataset) -> frozenset[int] | None:
     """The sizes of the image files; None where the samples are none. Files of other sizes need not be read."""
     root = getattr(data, "root", None)
-    return None if root is None else frozenset(_sizes(os.path.join(root, name) for name in data.ids))
-
-
-def _sizes(paths: Iterable[str]) -> Iterator[int]:
-    for path in paths:
-        if os.path.isfile(path):
-            yield os.path.getsize(path)
+    if root is None:
+        return None
+    paths = (os.path.join(root, name) for name in data.ids)
+    return frozenset(os.path.getsize(path) for path in paths if os.path.isfile(path))
 
 
 def _form(data: Dataset) -> str | None:

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from pilotfish.data import Dataset
-from pilotfish.errors import DataError, MissingExtraError, ModelError, UsageError
+from pilotfish.errors import DataError, MissingExtraError, ModelError, UsageError, reason
 from pilotfish.files import atomic_path
 from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.costs.timing import time_batches
 from pilotfish.models.model import F32, Model
 from pilotfish.models.names.load_model import load_model
 from pilotfish.models.onnx.onnx_export import quiet, softmax
+from pilotfish.models.onnx.onnx_graph import stored_nodes
 from pilotfish.models.onnx.onnx_logits import OWN
 from pilotfish.models.onnx.onnx_metadata import described, write_metadata
 from pilotfish.models.outputs.sample_inputs import sample_inputs, stacked
@@ -158,14 +159,13 @@ def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibr
                     backend.write(source)
                 quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
                 graph = onnx.load(str(prepared)).graph
+                of_shapes = stored_nodes(graph, ("Shape", "Size"))  # padding from a height: 8 bits would falsify it
+                added = [node for node in graph.node if node.name.startswith(OWN)]
                 ortq.quantize_static(
                     str(prepared),
                     str(target),
                     _Reader(backend, inputs),
-                    nodes_to_exclude=[
-                        *_of_shapes(graph),
-                        *(node.name for node in graph.node if node.name.startswith(OWN)),
-                    ],
+                    nodes_to_exclude=[node.name for node in (*of_shapes, *added)],
                     quant_format=ortq.QuantFormat.QDQ,
                     per_channel=True,
                     reduce_range=reduced,
@@ -174,8 +174,7 @@ def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibr
                     calibrate_method=getattr(ortq.CalibrationMethod, method),
                 )
         except Exception as error:  # the quantiser raises errors of many libraries
-            said = " ".join(str(error).split())[:200]
-            raise ModelError(f"{model.spec} cannot be quantised ({type(error).__name__}: {said})") from error
+            raise ModelError(f"{model.spec} cannot be quantised ({type(error).__name__}: {reason(error)})") from error
     written = onnx.load(str(target))
     int8 = dataclasses.replace(model, preprocessing=dataclasses.replace(model.preprocessing, dtype="int8"))
     write_metadata(
@@ -184,19 +183,6 @@ def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibr
         source={"spec": model.spec, "weights_hash": model.weights_hash, "samples": len(inputs), "method": calibration},
     )
     onnx.save(written, str(target))
-
-
-def _of_shapes(graph: Any) -> list[str]:
-    """Nodes that compute with shapes and not with data, such as padding from a height: 8 bits would falsify them."""
-    known = {tensor.name for tensor in graph.initializer} | {""}
-    shapes: set[str] = set()
-    found = []
-    for node in graph.node:  # in the order of computation
-        from_data = any(name not in shapes and name not in known for name in node.input)
-        if node.op_type in ("Shape", "Size") or not from_data:
-            shapes.update(node.output)
-            found.append(node.name)
-    return found
 
 
 class _Reader:

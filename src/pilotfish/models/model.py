@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import ModelError, ModelMemoryError, PilotfishError
-from pilotfish.models.costs.mac_count import MacCount
+from pilotfish.errors import ModelError, ModelMemoryError, PilotfishError, reason
+from pilotfish.models.costs.macs import MacCount
 from pilotfish.models.preprocessing import Preprocessing
 
 F32 = NDArray[np.float32]
@@ -117,7 +117,6 @@ def model_errors(name: str, batch: F32, expects: str = "") -> Iterator[None]:
     except PilotfishError:
         raise
     except (Exception, SystemExit) as error:  # a model's code may raise anything, or end the program
-        said = " ".join(str(error).split())[:300]
         kind = ModelMemoryError if _is_memory(error) else ModelError
         advice = ""
         if expects == "nchw" and kind is ModelError and _channels_last(batch):
@@ -126,7 +125,7 @@ def model_errors(name: str, batch: F32, expects: str = "") -> Iterator[None]:
                 "std, or ?scale=0..1, to its name"
             )
         raise kind(
-            f"{name} failed on a batch of shape {batch.shape}: {type(error).__name__}: {said}{advice}"
+            f"{name} failed on a batch of shape {batch.shape}: {type(error).__name__}: {reason(error, 300)}{advice}"
         ) from error
 
 

@@ -7,11 +7,10 @@ try:
 except ImportError as error:
     raise MissingExtraError("torch", "torch", "training") from error
 
-from pilotfish.train.esn import train_esn
-from pilotfish.train.exits import train_exits
 from pilotfish.train.loop import Trained
-from pilotfish.train.msdnet import train_msdnet
 from pilotfish.train.recipe import Recipe, load_recipe
-from pilotfish.train.router import train_router
+from pilotfish.train.train_esn import train_esn
+from pilotfish.train.train_exits import train_exits, train_msdnet
+from pilotfish.train.train_router import train_router
 
 __all__ = ["Recipe", "Trained", "load_recipe", "train_esn", "train_exits", "train_msdnet", "train_router"]

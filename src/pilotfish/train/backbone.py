@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from torch import nn
 from pilotfish.data import Dataset
 from pilotfish.errors import DataError, ModelError, UnreadableSample, UsageError
 from pilotfish.models import Model, Preprocessing, load_model
+from pilotfish.models.backends.torch_backend import state_hash
 from pilotfish.models.exits.attached import AttachedExits
-from pilotfish.models.exits.describe import read_network
+from pilotfish.models.exits.describe import Description, read_network
 from pilotfish.models.names.architectures import build_backbone, checked_arguments
 from pilotfish.models.names.checkpoint import read_document
 from pilotfish.models.names.fit_weights import load_state
 from pilotfish.models.names.spec import allow_options, parse_spec
 from pilotfish.models.preprocessing import Sample
+from pilotfish.train.samples import made
 
 KINDS = ("timm", "torchvision", "checkpoint", "exits", "small")
 
@@ -44,6 +47,27 @@ class Backbone:
     def facts(self) -> dict[str, Any]:
         """What is kept with the network that is trained on this one."""
         return {"assumed": list(self.assumed)} if self.assumed else {}
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """As a description keeps a saver."""
+        return {"backbone": self.name, "arguments": dict(self.arguments)}
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights."""
+        return state_hash(self.module.state_dict())
+
+    def described(self, kind: str, **more: Any) -> Description:
+        """A description with this one's classes and inputs."""
+        return Description(
+            kind=kind,
+            classes=self.classes,
+            input_shape=tuple(self.input_shape),
+            preprocessing=self.preprocessing,
+            class_names=self.class_names,
+            **more,
+        )
 
 
 def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None = None, seed: int = 0) -> Backbone:
@@ -99,23 +123,16 @@ def preprocessing_for(data: Dataset, size: int | None = None) -> tuple[Preproces
     their own mean and deviation, from up to 500 of them. Also the shape of one input."""
     first = _first(data)
     channels, side = _channels(first), size or _side(first)
-    plain = Preprocessing(
-        size=(side, side), resize=None, interpolation="bilinear", mean=(0.0,) * channels, std=(1.0,) * channels
-    )
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    plain = Preprocessing(size=(side, side), resize=None, interpolation="bilinear", mean=zeros, std=ones)
     step = max(1, len(data) // 500)
-    read = [one for i in range(0, len(data), step) if (one := _made(plain, data, i)) is not None]
+    read = [one for i in range(0, len(data), step) if (one := made(data, plain, i)) is not None]
     if not read:
         raise DataError(f"{data.spec}: none of {len(range(0, len(data), step))} samples could be made into an input")
     pixels = torch.stack([torch.from_numpy(one) for one in read])
     mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)
-    chain = Preprocessing(
-        size=(side, side),
-        resize=None,
-        interpolation="bilinear",
-        mean=tuple(round(float(m), 4) for m in mean),
-        std=tuple(round(float(s), 4) for s in std),
-    )
-    return chain, (channels, side, side)
+    rounded = [tuple(round(float(one), 4) for one in numbers) for numbers in (mean, std)]
+    return dataclasses.replace(plain, mean=rounded[0], std=rounded[1]), (channels, side, side)
 
 
 def classes_of(data: Dataset) -> int:
@@ -153,13 +170,6 @@ def _first(data: Dataset) -> Sample:
         except UnreadableSample:
             continue
     raise DataError(f"none of the {len(data)} samples of {data.spec} could be read")
-
-
-def _made(chain: Preprocessing, data: Dataset, i: int) -> Any:
-    try:
-        return chain(data.read(i))
-    except (UnreadableSample, ValueError):
-        return None
 
 
 def _fresh(name: str, data: Dataset, arguments: dict[str, Any], seed: int) -> Backbone:

@@ -82,11 +82,8 @@ class Streamed:
         """(input, row that it is of)."""
         for i in range(row, row + len(self.rows)):
             k = i % len(self.rows)
-            try:
-                found = self.preprocessing(self.data.read(int(self.rows[k])))
-            except (UnreadableSample, ValueError):
-                continue
-            if found.shape == self.shape:
+            found = made(self.data, self.preprocessing, int(self.rows[k]))
+            if found is not None and found.shape == self.shape:
                 return found, k
         raise DataError(f"none of the {len(self.rows)} samples of {self.data.spec} could be read")
 
@@ -105,7 +102,9 @@ def read_samples(data: Dataset, preprocessing: Preprocessing, classes: int, larg
         raise DataError(f"{data.spec} has label {labels.max()}, the network knows the classes 0 to {classes - 1}")
     if not len(rows):
         raise DataError(f"{data.spec} has no labels to train on")
-    first = _first(data, preprocessing, rows)
+    first = next((one for row in rows if (one := made(data, preprocessing, int(row))) is not None), None)
+    if first is None:
+        raise DataError(f"none of the {len(rows)} samples of {data.spec} could be read")
     known = torch.from_numpy(labels[rows].astype(np.int64))
     if first.nbytes * len(rows) > largest:
         return Streamed(data, preprocessing, rows, known, first.shape)
@@ -114,10 +113,10 @@ def read_samples(data: Dataset, preprocessing: Preprocessing, classes: int, larg
 
     def fill(start: int) -> None:
         for i in range(start, min(start + CHUNK, len(rows))):
-            try:
-                inputs[i] = preprocessing(data.read(int(rows[i])))
-            except (UnreadableSample, ValueError):  # a sample of another shape
-                good[i] = False
+            one = made(data, preprocessing, int(rows[i]))
+            good[i] = one is not None and one.shape == first.shape
+            if good[i]:
+                inputs[i] = one
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(fill, range(0, len(rows), CHUNK)))
@@ -125,11 +124,9 @@ def read_samples(data: Dataset, preprocessing: Preprocessing, classes: int, larg
     return Held(torch.from_numpy(kept), known if good.all() else known[torch.from_numpy(good)])
 
 
-def _first(data: Dataset, preprocessing: Preprocessing, rows: np.ndarray[Any, np.dtype[np.intp]]) -> Any:
-    """The first input that can be made."""
-    for row in rows.tolist():
-        try:
-            return preprocessing(data.read(row))
-        except (UnreadableSample, ValueError):
-            continue
-    raise DataError(f"none of the {len(rows)} samples of {data.spec} could be read")
+def made(data: Dataset, preprocessing: Preprocessing, row: int) -> Any:
+    """Sample *row* of *data* as an input float32 (…); None where it cannot be read, or made into one."""
+    try:
+        return preprocessing(data.read(row))
+    except (UnreadableSample, ValueError):
+        return None

@@ -75,7 +75,7 @@ def _exported(model: Model) -> Model:
     assert reload is not None
     if model.input_shape is None:
         raise ModelError(f"{model.spec}: its input's shape is not known, so it cannot be exported; use backend torch")
-    path, exported = cached_onnx(_module(model), model.input_shape, model.weights_hash, keep=not model.ephemeral)
+    path, exported = cached_onnx(_module(model), [model.input_shape], model.weights_hash, keep=not model.ephemeral)
     fault = None if model.ephemeral else distrust()
     return dataclasses.replace(
         model,

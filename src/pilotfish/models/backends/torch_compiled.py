@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pilotfish.errors import ModelError
+from pilotfish.errors import ModelError, reason
 from pilotfish.models.backends.buckets import pieces
 from pilotfish.models.backends.torch_backend import TorchBackend
 from pilotfish.models.model import F32
@@ -74,6 +74,7 @@ class CompiledBackend(TorchBackend):
             with torch._dynamo.config.patch(recompile_limit=1024):  # its own limit counts all models together
                 compiled(inputs)
         except Exception as error:  # compilers raise errors of many libraries
-            said = " ".join(str(error).split())[:200]
-            raise ModelError(f"torch.compile failed ({type(error).__name__}: {said}); use another backend") from error
+            raise ModelError(
+                f"torch.compile failed ({type(error).__name__}: {reason(error)}); use another backend"
+            ) from error
         return compiled

@@ -18,16 +18,37 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pilotfish.errors import ModelError, UsageError
-from pilotfish.models.costs.mac_count import MacCount, per_sample
+from pilotfish.errors import ModelError, UsageError, reason
 from pilotfish.models.costs.mac_formulas import FORMULAS, looks_like_matrix_work
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True)
+class MacCount:
+    """Multiply-adds per sample: one multiply-add is 1, so the papers' "GFLOPs" are `total / 1e9`.
+
+    `total` is the sum of `by_operator`, whose keys are operators as their framework names them
+    ("aten::convolution", "Conv"). `uncounted` names, sorted, the operators that ran, look like matrix
+    work, and have no formula here: when it is not empty, `total` is a lower bound.
+    """
+
+    total: int
+    by_operator: Mapping[str, int]
+    uncounted: tuple[str, ...] = ()
+
+
+def per_sample(counts: Mapping[str, int], uncounted: Iterable[str], batch: int) -> MacCount:
+    """The count of one call over *batch* samples, divided among them, largest operator first."""
+    shares = {name: (macs + batch // 2) // batch for name, macs in counts.items() if macs}
+    ordered = dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
+    return MacCount(sum(ordered.values()), ordered, tuple(sorted(set(uncounted))))
 
 
 def count_macs(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], *, batch: int | None = None) -> MacCount:
@@ -58,9 +79,8 @@ def count_macs(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], *, bat
             counts, uncounted = _count_for_real(module, inputs)
         except Exception as error:
             shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-            reason = " ".join(str(error).split())
             raise ModelError(
-                f"{type(module).__name__} failed on inputs of shape {shapes}: {reason}; "
+                f"{type(module).__name__} failed on inputs of shape {shapes}: {reason(error)}; "
                 "give inputs of the shapes that the model takes"
             ) from error
     return per_sample(counts, uncounted, samples)

@@ -2,21 +2,119 @@
 
 The convention is that of `macs.py`: one multiply-add is 1; convolutions, products of matrices, attention
 and recurrent layers count; element-wise operators, norms, softmax, pooling and look-ups do not.
+
+Operators of ONNX itself go by their name, others by "domain::name". A handler takes the node and a
+function that gives a tensor's shape by name, and returns the multiply-adds, or None when it cannot tell.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError, UsageError
-from pilotfish.models.costs.mac_count import MacCount, per_sample
-from pilotfish.models.costs.onnx_formulas import FORMULAS, Shape, looks_like_matrix_work, operator_name
-from pilotfish.models.onnx.onnx_shapes import explain_unknown, fixed_graph, infer_shapes
+from pilotfish.models.costs.macs import MacCount, per_sample
+from pilotfish.models.onnx.onnx_graph import attribute, bodies, every_node, operator_name
+from pilotfish.models.onnx.onnx_shapes import STAND_INS, Shape, explain_unknown, fixed_graph, infer_shapes
 
 if TYPE_CHECKING:
     import onnx
+
+ShapeOf = Callable[[str], Shape]
+Handler = Callable[[Any, ShapeOf], int | None]
+
+
+def _conv(weight: int) -> Handler:
+    """Each output element takes one filter: (C_in / groups) × kernel."""
+    return lambda node, shape: prod(shape(node.output[0])) * prod(shape(node.input[weight])[1:])
+
+
+def _conv_transpose(node: Any, shape: ShapeOf) -> int:
+    return prod(shape(node.input[0])) * prod(shape(node.input[1])[1:])
+
+
+def _matmul(node: Any, shape: ShapeOf) -> int:
+    left = shape(node.input[0])
+    inner = left[-2] if attribute(node, "transA", 0) else left[-1]
+    return prod(shape(node.output[0])) * inner
+
+
+def _einsum(node: Any, shape: ShapeOf) -> int | None:
+    """One pair of operands: each combination of the indices is a multiply-add, if any index is summed."""
+    terms, arrow, result = attribute(node, "equation", b"").decode().replace(" ", "").partition("->")
+    operands = terms.split(",")
+    if len(operands) != 2 or "." in terms or not arrow:
+        return 0 if len(operands) == 1 else None
+    sizes: dict[str, int] = {}
+    for term, name in zip(operands, node.input, strict=True):
+        for index, size in zip(term, shape(name), strict=True):
+            sizes[index] = max(size, sizes.get(index, 1))
+    return prod(sizes.values()) if set(sizes) - set(result) else 0
+
+
+def _attention(node: Any, shape: ShapeOf) -> int:
+    """Q (N, H, L, E), or (N, L, H · E) with the heads as attributes; K, V alike; past keys are longer."""
+    query, key, value = (shape(name) for name in node.input[:3])
+    past = shape(node.input[4])[2] if len(node.input) > 4 and node.input[4] else 0
+    if len(query) == 4:
+        return prod(query[:3]) * (key[2] + past) * (query[3] + value[3])
+    heads, groups = attribute(node, "q_num_heads", 1), attribute(node, "kv_num_heads", 1)
+    return prod(query[:2]) * (key[1] + past) * int(query[2] + heads * value[2] // groups)
+
+
+def _multi_head_attention(node: Any, shape: ShapeOf) -> int | None:
+    """onnxruntime's: query (N, L, D), key (N, S, D), value (N, S, D_v). Packed forms are not known."""
+    if len(node.input) < 3 or not (node.input[1] and node.input[2]) or any(node.input[6:]):
+        return None
+    query, key, value = (shape(name) for name in node.input[:3])
+    if not len(query) == len(key) == len(value) == 3:
+        return None
+    return prod(query[:2]) * key[1] * (query[2] + value[2])
+
+
+def _attention_with_weights(node: Any, shape: ShapeOf) -> int | None:
+    """onnxruntime's: input (N, L, D_in) through one weight (D_in, D_q + D_k + D_v), then attention."""
+    if any(node.input[4:5]):
+        return None  # past keys
+    (n, length, d_in), (_, columns) = shape(node.input[0]), shape(node.input[1])
+    d_q, _, d_v = attribute(node, "qkv_hidden_sizes", [columns // 3] * 3)
+    return int(n * length * d_in * columns + n * length * length * (d_q + d_v))
+
+
+def _recurrent(node: Any, shape: ShapeOf) -> int:
+    """Each step of each sequence takes W and R, of all directions, once."""
+    steps = prod(shape(node.input[0])[:-1])
+    return steps * (prod(shape(node.input[1])) + prod(shape(node.input[2])))
+
+
+FORMULAS: dict[str, Handler] = {
+    "Conv": _conv(1),
+    "ConvInteger": _conv(1),
+    "QLinearConv": _conv(3),
+    "DeformConv": _conv(1),
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _matmul,
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "QLinearMatMul": _matmul,
+    "Einsum": _einsum,
+    "Attention": _attention,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+    "com.microsoft::FusedConv": _conv(1),
+    "com.microsoft::FusedGemm": _matmul,
+    "com.microsoft::FusedMatMul": _matmul,
+    "com.microsoft::QGemm": _matmul,
+    "com.microsoft::MatMulIntegerToFloat": _matmul,
+    "com.microsoft::DynamicQuantizeMatMul": _matmul,
+    "com.microsoft::MultiHeadAttention": _multi_head_attention,
+    "com.microsoft::Attention": _attention_with_weights,
+}
+_MATRIX_WORDS = re.compile(r"Conv|MatMul|Gemm|Einsum|Attention|LSTM|GRU|RNN|DFT")
 
 
 def count_onnx_macs(
@@ -48,20 +146,23 @@ def count_onnx_macs(
         macs = FORMULAS[name](node, shape_of) if name in FORMULAS else None
         if macs is not None:
             counts[name] += macs
-        elif name in FORMULAS or looks_like_matrix_work(node) or any(map(_is_work, _inner_nodes(node))):
+        elif name in FORMULAS or _looks_like_matrix_work(node) or any(map(_is_work, _inside(node))):
             uncounted.add(name)
     first: Shape = next((known[i.name] for i in light.graph.input if known.get(i.name)), ())
     return per_sample(counts, uncounted, first[0] if first else 1)
 
 
-def _inner_nodes(node: Any) -> Iterator[Any]:
+def _inside(node: Any) -> Iterator[Any]:
     """The nodes in the bodies of If, Loop and Scan, at every depth."""
-    for held in node.attribute:
-        for body in (held.g, *held.graphs):
-            for inner in body.node:
-                yield inner
-                yield from _inner_nodes(inner)
+    return (inner for body in bodies(node) for inner in every_node(body))
 
 
 def _is_work(node: Any) -> bool:
-    return operator_name(node) in FORMULAS or looks_like_matrix_work(node)
+    return operator_name(node) in FORMULAS or _looks_like_matrix_work(node)
+
+
+def _looks_like_matrix_work(node: Any) -> bool:
+    """Whether a node without a formula may hide multiply-adds: by name, or as an unknown domain's own."""
+    if operator_name(node) in STAND_INS or node.domain == "ai.onnx.ml":
+        return False
+    return node.domain not in ("", "ai.onnx") or bool(_MATRIX_WORDS.search(node.op_type))

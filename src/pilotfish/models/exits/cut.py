@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pilotfish.errors import ModelError, nearest
+from pilotfish.errors import ModelError, nearest, reason
 from pilotfish.models.exits.network import Features
 
 LEAVES = ("DropPath",)  # they ask whether they are trained: traced through, the answer would be fixed
@@ -51,10 +51,9 @@ def trace(module: nn.Module) -> fx.GraphModule:
         _forget_fixed(graph)
         return fx.GraphModule(tracer.root, graph).train(was)
     except Exception as error:  # tracing runs the module's own code
-        said = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{type(module).__name__} cannot be cut into parts ({type(error).__name__}: {said}); its forward must not "
-            "depend on the data"
+            f"{type(module).__name__} cannot be cut into parts ({type(error).__name__}: {reason(error)}); its forward "
+            "must not depend on the data"
         ) from error
     finally:
         module.train(was)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pilotfish.errors import ModelError, PilotfishError
+from pilotfish.errors import ModelError, PilotfishError, reason
 from pilotfish.files import atomic_path, parse_json
 from pilotfish.models.names.architectures import build_backbone, checked_arguments
 from pilotfish.models.names.fit_weights import held_to, load_weights
@@ -220,8 +220,7 @@ def read_network(path: Path) -> tuple[ExitNetwork, Description]:
     except PilotfishError as error:
         raise error if str(path) in str(error) else ModelError(f"{path}: {error}") from error
     except Exception as error:  # what was edited by hand makes layers raise errors of many kinds
-        said = " ".join(str(error).split())[:120]
-        raise ModelError(f"{path}: the network that it describes cannot be built ({said})") from error
+        raise ModelError(f"{path}: the network that it describes cannot be built ({reason(error, 120)})") from error
     load_weights(network, file)
     return network.eval(), description
 

@@ -16,7 +16,7 @@ from pilotfish.models.exits.spans import OnnxSpan, TorchSpan
 from pilotfish.models.model import Backend, Counted, ExitOf, Model, counted
 from pilotfish.models.names.spec import ModelSpec, allow_options
 from pilotfish.models.names.stated import ASSUMED, shown
-from pilotfish.models.onnx.onnx_cache import cached_span
+from pilotfish.models.onnx.onnx_cache import cached_onnx
 from pilotfish.models.onnx.onnx_file import own_file
 
 if TYPE_CHECKING:
@@ -133,5 +133,5 @@ def _exported(network: ExitNetwork, digest: str, shape: tuple[int, ...], first: 
     shapes = [[tuple(s[1:]) for s in part] for part in carried_shapes(network, torch.zeros(2, *shape))]
     given = [shape] if first == 0 else shapes[first - 1]
     span = Span(network, first, last).eval()  # an exporter gives a module back in the mode that it found it in
-    path, exported = cached_span(span, given, f"{digest}:{first}-{last}:{shapes[last]}")
+    path, exported = cached_onnx(span, given, f"{digest}:{first}-{last}:{shapes[last]}")
     return OnnxSpan(own_file(path, exported.sha256), 1 + len(shapes[last]))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pilotfish.errors import ModelError, PilotfishError
+from pilotfish.errors import ModelError, PilotfishError, reason
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,8 +69,7 @@ def build_backbone(name: str, arguments: Mapping[str, Any], classes: int) -> nn.
     except PilotfishError:
         raise
     except Exception as error:  # libraries raise errors of many kinds
-        said = " ".join(str(error).split())[:200]
-        raise ModelError(f"{name} cannot be built ({type(error).__name__}: {said})") from error
+        raise ModelError(f"{name} cannot be built ({type(error).__name__}: {reason(error)})") from error
     raise ModelError(f"unknown backbone {name!r}; expected timm:NAME, torchvision:NAME or small:NAME")
 
 

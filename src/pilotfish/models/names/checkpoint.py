@@ -9,6 +9,7 @@ keys beside ``state_dict``. No code is run for either: an architecture is looked
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -113,16 +114,20 @@ def read_document(path: Path) -> dict[str, Any]:
     return _document(read_weights(path))
 
 
-def unread_note(file: WeightsFile, chain: Preprocessing, name: str) -> tuple[str, ...]:
-    """A note where the file of ``?weights=FILE`` states another preprocessing than *chain*: ``checkpoint:FILE`` would
-    read it."""
-    try:
-        document = _parse(file.beside.get(META_KEY), file.path) if META_KEY in file.beside else file.beside
-        same = Preprocessing.from_json(document["preprocessing"]) == chain
-    except (PilotfishError, KeyError, TypeError, ValueError):
-        return ()
-    said = f"{file.path} states its own preprocessing, which {name} does not read: load it as checkpoint:{file.path}"
-    return () if same else (said,)
+def told_by_name(model: Model, spec: ModelSpec, source: str | WeightsFile, own: bool) -> Model:
+    """A library's *model*, whose weights its name alone chose, with what is not known of its preprocessing.
+
+    own  whether the name asks for weights of the library's own: the architecture's preprocessing is theirs, a file's
+         may be any. A note says where the file states another, which ``checkpoint:FILE`` would read
+    """
+    notes = model.notes
+    if isinstance(source, WeightsFile):
+        with contextlib.suppress(PilotfishError, KeyError, TypeError, ValueError):
+            document = _parse(source.beside.get(META_KEY), source.path) if META_KEY in source.beside else source.beside
+            if Preprocessing.from_json(document["preprocessing"]) != model.preprocessing:
+                said = f"{source.path} states its own preprocessing, which {spec.text} does not read"
+                notes += (f"{said}: load it as checkpoint:{source.path}",)
+    return dataclasses.replace(model, notes=notes, assumed=() if own else ASSUMED)
 
 
 def _copy(path: Path, target: Path) -> None:

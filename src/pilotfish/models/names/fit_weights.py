@@ -7,13 +7,14 @@ import contextlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError
-from pilotfish.models.names.weights_file import WeightsFile
+from pilotfish.models.names.spec import ModelSpec
+from pilotfish.models.names.weights_file import WeightsFile, read_weights
 from pilotfish.text import examples
 
 if TYPE_CHECKING:
@@ -60,6 +61,19 @@ class _Fit:
             return AVERAGED.index(self.where) - 100 if self.where in AVERAGED else -50
         first = self.where.partition(".")[0]
         return KNOWN.index(first) if first in KNOWN else len(KNOWN)
+
+
+def asked_weights(
+    spec: ModelSpec, given: Path | WeightsFile | None, usual: str, own: Collection[str]
+) -> str | WeightsFile:
+    """The weights that the name of a library's model asks for with ``?weights=``: one of *own*, or a file, read.
+
+    given  weights that are taken instead; usual: what a name without the option asks for
+    """
+    source = given or spec.options.get("weights", usual)
+    if isinstance(source, WeightsFile) or (isinstance(source, str) and source in own):
+        return source
+    return read_weights(Path(source))
 
 
 def load_from(

@@ -180,6 +180,11 @@ def parse_count(spec: ModelSpec, option: str, least: int, most: int = 10**9) -> 
     return int(text)
 
 
+def asked_classes(spec: ModelSpec) -> int | None:
+    """What ``?num_classes=`` says."""
+    return parse_count(spec, "num_classes", least=2, most=MOST_CLASSES) if "num_classes" in spec.options else None
+
+
 def file_of(spec: ModelSpec) -> str | None:
     """The file that a name leads to, as it is written; None where there is none."""
     if spec.kind in ("onnx", "checkpoint"):

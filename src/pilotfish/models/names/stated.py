@@ -120,14 +120,15 @@ def _images(model: Model, spec: ModelSpec) -> Preprocessing:
             )
         layout, size = found, (shape[1:] if found == "nchw" else shape[:2])  # type: ignore[assignment]
         grey = (shape[0] if found == "nchw" else shape[2]) == 1
-    return Preprocessing(
-        size=size,
-        resize=None if size is None else int(min(size) / CENTRE),
-        mean=(0.0,) if grey else IMAGENET_MEAN,
-        std=(1.0,) if grey else IMAGENET_STD,
-        dtype=model.preprocessing.dtype,
-        layout=layout,
-    )
+    return dataclasses.replace(as_images(size, layout, grey), dtype=model.preprocessing.dtype)
+
+
+def as_images(size: tuple[int, int] | None, layout: str, grey: bool) -> Preprocessing:
+    """What is assumed of images of *size* (height, width): a centre crop, ImageNet's mean and deviation, or grey from
+    0 to 1."""
+    mean, std = ((0.0,), (1.0,)) if grey else (IMAGENET_MEAN, IMAGENET_STD)
+    resize = None if size is None else int(min(size) / CENTRE)
+    return Preprocessing(size=size, resize=resize, mean=mean, std=std, layout=layout)
 
 
 def _changed(chain: Preprocessing, model: Model, spec: ModelSpec) -> Preprocessing:

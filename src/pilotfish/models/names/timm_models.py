@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import inspect
 import socket
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pilotfish.errors import MissingExtraError, ModelError, nearest
+from pilotfish.errors import MissingExtraError, ModelError, nearest, reason
 from pilotfish.models.backends.torch_backend import torch_model
 from pilotfish.models.model import Model
-from pilotfish.models.names.fit_weights import load_from, load_weights
-from pilotfish.models.names.spec import MOST_CLASSES, ModelSpec, allow_options, parse_count
-from pilotfish.models.names.stated import ASSUMED
+from pilotfish.models.names.fit_weights import asked_weights, load_from, load_weights
+from pilotfish.models.names.spec import ModelSpec, allow_options, asked_classes
 from pilotfish.models.names.weights_file import WeightsFile, read_weights
 from pilotfish.models.preprocessing import Preprocessing
 
@@ -52,28 +50,26 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     """A timm model. ``?weights=FILE`` or ``random`` instead of the pretrained ones, ``?num_classes=N``; by default as
     many classes as the head in the file has."""
     timm = import_timm(f"loading {spec.text}")
-    from pilotfish.models.names.checkpoint import unread_note
+    from pilotfish.models.names.checkpoint import told_by_name
 
     allow_options(spec, "weights", "num_classes", *BUILT_WITH)
     if not timm.is_model(spec.name):
         raise ModelError(f"timm has no model {spec.name!r}; {nearest(spec.name, pretrained())}")
-    source = weights or spec.options.get("weights", "pretrained")
-    classes = parse_count(spec, "num_classes", least=2, most=MOST_CLASSES) if "num_classes" in spec.options else None
+    source = asked_weights(spec, weights, "pretrained", ("pretrained", "random"))
+    classes = asked_classes(spec)
     headless = timm.get_pretrained_cfg_value(spec.name, "num_classes") == 0 and classes is None
-    if headless and source in ("pretrained", "random"):
+    notes: tuple[str, ...] = ()
+    module: Any
+    if isinstance(source, WeightsFile):
+        module, notes = load_from(source, lambda n: _create(timm, spec, False, n or (2 if headless else None)), classes)
+    elif headless:
         raise ModelError(
             f"{spec.text} is a headless network (num_classes=0): it returns features, not classes; name "
             "weights that were saved with a classifier, ?weights=FILE"
         )
-    notes: tuple[str, ...] = ()
-    told = False
-    if source in ("pretrained", "random"):
+    else:
         with cache_alone_if_unreachable() if source == "pretrained" else contextlib.nullcontext():
             module = _create(timm, spec, source == "pretrained", classes)
-    else:
-        file = source if isinstance(source, WeightsFile) else read_weights(Path(source))
-        told = source is not file  # by its name alone; a checkpoint: has read what the file says
-        module, notes = load_from(file, lambda n: _create(timm, spec, False, n or (2 if headless else None)), classes)
     config = timm.data.resolve_model_data_config(module)
     size = spec.pixels or tuple(config["input_size"][1:])
     scaled = (int(size[0] / config["crop_pct"]), int(size[1] / config["crop_pct"]))
@@ -86,11 +82,10 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     )
     names, ids = _class_names(module)
     shape = (int(config["input_size"][0]), *size)
-    notes += unread_note(file, preprocessing, spec.text) if told else ()
     model = torch_model(spec.text, module, preprocessing, shape, device, module.num_classes, names, ids, notes)
-    # the name's preprocessing is that of its own weights; a file's may be any
-    own = spec.options.get("weights", "pretrained") in ("pretrained", "random")
-    return model if own else dataclasses.replace(model, assumed=ASSUMED)
+    if source is weights:  # of a checkpoint:, which reads what the file says
+        return model
+    return told_by_name(model, spec, source, spec.options.get("weights", "pretrained") in ("pretrained", "random"))
 
 
 def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -124,13 +119,12 @@ def _create(timm: Any, spec: ModelSpec, pretrained: bool, classes: int | None) -
     except ModelError:  # too many weights
         raise
     except Exception as error:  # hub clients raise errors of many libraries
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         if pretrained:
             raise ModelError(
-                f"the pretrained weights of {spec.text} cannot be had ({reason}); "
+                f"the pretrained weights of {spec.text} cannot be had ({reason(error)}); "
                 "name a local file with ?weights=FILE, or use ?weights=random"
             ) from error
-        raise ModelError(f"timm cannot build {spec.text}: {reason}") from error
+        raise ModelError(f"timm cannot build {spec.text}: {reason(error)}") from error
 
 
 def _class_names(module: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:

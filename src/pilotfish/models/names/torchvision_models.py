@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
-from pilotfish.errors import MissingExtraError, ModelError, nearest
+from pilotfish.errors import MissingExtraError, ModelError, nearest, reason
 from pilotfish.models.backends.torch_backend import torch_model
 from pilotfish.models.model import Model
-from pilotfish.models.names.fit_weights import load_from
-from pilotfish.models.names.spec import MOST_CLASSES, ModelSpec, allow_options, parse_count
-from pilotfish.models.names.stated import ASSUMED
-from pilotfish.models.names.weights_file import WeightsFile, read_weights
+from pilotfish.models.names.fit_weights import asked_weights, load_from
+from pilotfish.models.names.spec import ModelSpec, allow_options, asked_classes
+from pilotfish.models.names.weights_file import WeightsFile
 from pilotfish.models.preprocessing import Preprocessing
 
 
@@ -32,36 +30,29 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
         from torchvision import models
     except ImportError as error:
         raise MissingExtraError("torchvision", "torch", f"loading {spec.text}") from error
-    from pilotfish.models.names.checkpoint import unread_note
+    from pilotfish.models.names.checkpoint import told_by_name
 
     allow_options(spec, "weights", "num_classes")
     if spec.name not in (names := classifiers()):
         raise ModelError(f"torchvision has no classifier {spec.name!r}; {nearest(spec.name, names)}")
-    known = models.get_model_weights(spec.name)
-    source = weights or spec.options.get("weights", "DEFAULT")
-    own = isinstance(source, str) and source in known.__members__
-    entry = known[str(source)] if own else known["DEFAULT"]
-    classes = parse_count(spec, "num_classes", least=2, most=MOST_CLASSES) if "num_classes" in spec.options else None
+    known = models.get_model_weights(spec.name).__members__
+    source, classes = asked_weights(spec, weights, "DEFAULT", (*known, "random")), asked_classes(spec)
+    entry = known[source] if isinstance(source, str) and source in known else known["DEFAULT"]
+    labels: tuple[str, ...] = tuple(entry.meta["categories"])
     notes: tuple[str, ...] = ()
-    told = False
-    if own or source == "random":
-        module = _create(models, spec, entry if own else None, classes)
-        found: int | None = None
+    if isinstance(source, WeightsFile):
+        module, notes = load_from(source, lambda n: _create(models, spec, None, n), classes)
+        found = _outputs(module) or classes or len(labels)
     else:
-        file = source if isinstance(source, WeightsFile) else read_weights(Path(source))
-        told = source is not file  # by its name alone; a checkpoint: has read what the file says
-        module, notes = load_from(file, lambda n: _create(models, spec, None, n), classes)
-        found = _outputs(module)
+        module = _create(models, spec, entry if source in known else None, classes)
+        found = classes or len(labels)
     preprocessing = _preprocessing(entry.transforms(), spec.pixels)
-    names_ = tuple(entry.meta["categories"])
-    found = found or classes or len(names_)
     shape = (3, *(preprocessing.size or (224, 224)))
-    shown = names_ if classes is None and found == len(names_) else None
-    notes += unread_note(file, preprocessing, spec.text) if told else ()
+    shown = labels if classes is None and found == len(labels) else None
     model = torch_model(spec.text, module, preprocessing, shape, device, found, shown, notes=notes)
-    # the name's preprocessing is that of its own weights; a file's may be any
-    named = own or spec.options.get("weights", "random") == "random"
-    return model if named else dataclasses.replace(model, assumed=ASSUMED)
+    if source is weights:  # of a checkpoint:, which reads what the file says
+        return model
+    return told_by_name(model, spec, source, spec.options.get("weights", "DEFAULT") in (*known, "random"))
 
 
 def _create(models: Any, spec: ModelSpec, entry: Any, classes: int | None) -> Any:
@@ -71,9 +62,8 @@ def _create(models: Any, spec: ModelSpec, entry: Any, classes: int | None) -> An
     except ModelError:  # too many weights
         raise
     except Exception as error:  # download errors of many kinds
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"the weights of {spec.text} cannot be had ({reason}); "
+            f"the weights of {spec.text} cannot be had ({reason(error)}); "
             "use ?weights=FILE for a local file or ?weights=random"
         ) from error
 

@@ -36,21 +36,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pilotfish"
 
 
-def cached_onnx(
-    module: torch.nn.Module, shape: tuple[int, ...], weights_hash: str, keep: bool = True
-) -> tuple[Path, Exported]:
-    """The ONNX file of *module*, exported and checked when it is not there yet.
+def cached_onnx(module: torch.nn.Module, shapes: Shapes, weights_hash: str, keep: bool = True) -> tuple[Path, Exported]:
+    """The ONNX file of *module*, a model or a part of a network, exported and checked when it is not there yet.
 
-    keep  whether the file outlives this process
+    shapes  of one sample of each input; the first output is logits, others are features
+    keep    whether the file outlives this process
 
     ModelError when it cannot be exported.
     """
-    return _cached(module, [shape], weights_hash, keep)
-
-
-def cached_span(module: torch.nn.Module, shapes: Shapes, weights_hash: str) -> tuple[Path, Exported]:
-    """As :func:`cached_onnx`, for a part of a network: inputs of *shapes*, logits and features for outputs."""
-    return _cached(module, shapes, weights_hash, keep=True)
+    name = _key(module, shapes, weights_hash)
+    if keep and distrust() is None:
+        with contextlib.suppress(UnwritableError, OSError):  # a home that cannot be written, a full disk
+            return _in(cache_folder() / "onnx", name, module, shapes)
+    _temporary.append(tempfile.TemporaryDirectory(prefix="pilotfish-"))
+    return _in(Path(_temporary[-1].name), name, module, shapes)
 
 
 def distrust() -> str | None:
@@ -78,15 +77,6 @@ def distrust() -> str | None:
             with contextlib.suppress(OSError):
                 folder.chmod(PRIVATE)
     return None
-
-
-def _cached(module: torch.nn.Module, shapes: Shapes, weights_hash: str, keep: bool) -> tuple[Path, Exported]:
-    name = _key(module, shapes, weights_hash)
-    if keep and distrust() is None:
-        with contextlib.suppress(UnwritableError, OSError):  # a home that cannot be written, a full disk
-            return _in(cache_folder() / "onnx", name, module, shapes)
-    _temporary.append(tempfile.TemporaryDirectory(prefix="pilotfish-"))
-    return _in(Path(_temporary[-1].name), name, module, shapes)
 
 
 def _in(folder: Path, name: str, module: torch.nn.Module, shapes: Shapes) -> tuple[Path, Exported]:

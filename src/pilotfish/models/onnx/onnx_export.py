@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pilotfish.errors import ModelError
+from pilotfish.errors import ModelError, reason
 from pilotfish.models.backends.onnx_backend import open_session
 from pilotfish.models.backends.torch_backend import import_torch
 from pilotfish.models.model import F32
@@ -54,51 +54,28 @@ def export_onnx(module: torch.nn.Module, shapes: Shapes, target: Path) -> Export
     file whose probabilities agree within 1e-3.
     """
     reasons = []
-    for name, export in (("trace", _by_trace), ("torch.export", _by_torch_export)):
+    for name in ("trace", "torch.export"):
         try:
             with quiet():
-                export(module, shapes, target)
+                _write(module, shapes, target, by_trace=name == "trace")
             found = _checked(module, shapes, target, name)
             return _folded(module, shapes, target, found) or found
         except Exception as error:  # exporters raise errors of many libraries
-            text = " ".join(str(error).split())
-            reasons.append(f"{name}: {text[:160] or type(error).__name__}")
+            reasons.append(f"{name}: {reason(error, 160)}")
     raise ModelError(f"the model cannot be exported to ONNX ({'; '.join(reasons)}); run it with backend torch")
 
 
-def _by_trace(module: torch.nn.Module, shapes: Shapes, target: Path) -> None:
+def _write(module: torch.nn.Module, shapes: Shapes, target: Path, by_trace: bool) -> None:
     torch = import_torch("exporting to ONNX")
     given = tuple(torch.zeros(2, *shape) for shape in shapes)
     inputs, outputs = _names(module, given)
-    torch.onnx.export(
-        module,
-        given,
-        str(target),
-        dynamo=False,
-        input_names=inputs,
-        output_names=outputs,
-        dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
-        opset_version=OPSET,
-    )
-
-
-def _by_torch_export(module: torch.nn.Module, shapes: Shapes, target: Path) -> None:
-    torch = import_torch("exporting to ONNX")
-    given = tuple(torch.zeros(2, *shape) for shape in shapes)
-    inputs, outputs = _names(module, given)
-    batch = torch.export.Dim("batch")
-    torch.onnx.export(
-        module,
-        given,
-        str(target),
-        dynamo=True,
-        input_names=inputs,
-        output_names=outputs,
-        dynamic_shapes=tuple({0: batch} for _ in given),
-        opset_version=OPSET,
-        external_data=False,
-        verbose=False,
-    )
+    if by_trace:
+        how = {"dynamo": False, "dynamic_axes": {name: {0: "batch"} for name in (*inputs, *outputs)}}
+    else:
+        batch = torch.export.Dim("batch")
+        free = tuple({0: batch} for _ in given)
+        how = {"dynamo": True, "dynamic_shapes": free, "external_data": False, "verbose": False}
+    torch.onnx.export(module, given, str(target), input_names=inputs, output_names=outputs, opset_version=OPSET, **how)
 
 
 def _names(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[list[str], list[str]]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pilotfish.errors import MissingExtraError, ModelError
 from pilotfish.files import sha256_json
-from pilotfish.models.onnx.onnx_demand import Demand, demand_of
-from pilotfish.models.onnx.onnx_limits import Limits
-from pilotfish.models.onnx.onnx_shapes import without_weights
+from pilotfish.models.onnx.onnx_graph import tensors, without_weights
+from pilotfish.models.onnx.onnx_limits import Demand, Limits, demand_of
 
 ADDRESS = "_ORT_MEM_ADDR_"  # how ONNX Runtime marks tensors by their address in memory
 
@@ -102,34 +100,6 @@ def _locations(path: Path, model: Any) -> list[str]:
         if not target.is_file():
             raise ModelError(f"{path}: its tensors in {location[:200]!r} are missing beside it")
     return found
-
-
-def tensors(message: Any) -> Iterator[Any]:
-    """All stored tensors of an ``onnx.ModelProto``, wherever its format allows one: in graphs, in the attributes of
-    nodes (plain, sparse, or bodies of If, Loop and Scan), in functions and the defaults of their attributes, for
-    training."""
-    for entry, value in message.ListFields():
-        if entry.message_type is None or entry.message_type.full_name not in _carriers():
-            continue
-        for part in (value,) if hasattr(value, "ListFields") else value:
-            if entry.message_type.name == "TensorProto":
-                yield part
-            else:
-                yield from tensors(part)
-
-
-@functools.cache
-def _carriers() -> frozenset[str]:
-    """The kinds of message that can hold tensors."""
-    import onnx
-
-    kinds = onnx.ModelProto.DESCRIPTOR.file.message_types_by_name.values()
-    found = {onnx.TensorProto.DESCRIPTOR.full_name}
-    while True:
-        more = {k.full_name for k in kinds for f in k.fields if f.message_type and f.message_type.full_name in found}
-        if more <= found:
-            return frozenset(found)
-        found |= more
 
 
 def _read(path: Path) -> bytes:

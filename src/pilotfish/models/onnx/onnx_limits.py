@@ -1,5 +1,7 @@
 """Calls of ONNX files of others, held to limits of time and memory.
 
+A file of a few hundred bytes can ask for terabytes, or loop for ever.
+
 Where a graph says beforehand how much memory a sample takes, batches are cut so that a call stays within the limit, and
 a file of which one sample takes more is refused. Where it does not say, ONNX Runtime allocates from an arena of that
 size. Loops get a time that grows with the samples and with what one sample has taken.
@@ -13,17 +15,87 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from pilotfish.errors import ModelError, ModelMemoryError, UsageError
+from pilotfish.errors import ModelError, ModelMemoryError, PilotfishError, UsageError
 from pilotfish.machine import cpu_count
-from pilotfish.models.onnx.onnx_demand import BYTES, Demand
+from pilotfish.models.onnx.onnx_graph import every_node, stored_nodes
+from pilotfish.models.onnx.onnx_shapes import Shape, fixed_graph, infer_shapes
 
 SECONDS, GIGABYTES = "PILOTFISH_CALL_SECONDS", "PILOTFISH_CALL_GB"
 TRIALS = 3  # single samples that may take too much memory, before the file is given up
 LARGEST_CONSTANT = 2**28  # bytes of one that ONNX Runtime computes when it opens a file
+LOOPS = ("Loop", "Scan", "SequenceMap")
+BYTES = 8  # of an element: the largest number there is
 FLOAT = 4  # bytes of the numbers that networks mostly compute with
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one sample takes.
+
+    peak       bytes of all tensors that are alive at once, at most; None where shapes depend on the data
+    constants  bytes of what can be computed without any input
+    loops      whether something may run any number of times
+    """
+
+    peak: int | None
+    constants: int = 0
+    loops: bool = False
+
+
+def demand_of(light: Any, pixels: tuple[int, int] | None) -> Demand:
+    """The demand of a graph without its weights (``without_weights``); *pixels*: the height and
+    width of images, where it leaves them open."""
+    nodes = list(every_node(light.graph))
+    loops = any(node.op_type in LOOPS for node in nodes)
+    if len(nodes) > len(light.graph.node):  # branches and bodies: which runs, and how often, depends on the data
+        return Demand(None, loops=loops)
+    try:
+        known = infer_shapes(fixed_graph(light, 1, _sizes(light.graph.input, pixels or ())))
+    except PilotfishError:
+        return Demand(None)
+    constants = BYTES * sum(
+        _elements(node, known) or 0 for node in stored_nodes(light.graph) if node.op_type != "Constant"
+    )
+    return Demand(_peak(light.graph, known), constants)
+
+
+def _sizes(inputs: Any, pixels: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of inputs whose dimensions beside the batch are all known, a batch of one where it is open."""
+    found = {}
+    for value in inputs:
+        dims = [int(d.dim_value) for d in value.type.tensor_type.shape.dim]
+        left = iter(pixels)
+        shape = tuple(d if d > 0 else next(left, 0) if i else 1 for i, d in enumerate(dims))
+        if shape and min(shape) > 0:
+            found[value.name] = shape
+    return found
+
+
+def _elements(node: Any, known: Mapping[str, Shape]) -> int | None:
+    """How many numbers *node* returns; None where it is not known."""
+    outputs = [name for name in node.output if name]
+    return sum(prod(known[name]) for name in outputs) if all(name in known for name in outputs) else None
+
+
+def _peak(graph: Any, known: Mapping[str, Shape]) -> int | None:
+    last = {name: i for i, node in enumerate(graph.node) for name in node.input}
+    last |= dict.fromkeys((value.name for value in graph.output), len(graph.node))
+    held = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}  # by others
+    alive = peak = sum(prod(known.get(value.name, ())) for value in graph.input)
+    for i, node in enumerate(graph.node):
+        made = _elements(node, known)
+        if made is None:
+            return None
+        alive += made
+        peak = max(peak, alive)
+        over = {name for name in (*node.input, *node.output) if name and last.get(name, i) == i}
+        alive -= sum(prod(known.get(name, ())) for name in over - held)
+    return BYTES * peak
 
 
 def call_seconds() -> float:

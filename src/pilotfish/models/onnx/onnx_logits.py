@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.errors import ModelError
+from pilotfish.models.onnx.onnx_graph import bodies, inlined
 from pilotfish.models.outputs.activation import HALF_STEP, OUTSIDE, SATURATED, SMALL, TINY
 
 KINDS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
@@ -15,15 +16,6 @@ MOVES = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Drop
 DROPPED = ("QuantizeLinear", "DequantizeLinear", "ZipMap")  # scales of probabilities do not fit logits
 LEAST_OPSET = 8
 OWN = "pilotfish_"  # names of what is added begin with it
-
-
-def inlined(model: Any) -> Any:
-    """*model* with the file's own functions written out."""
-    if not model.functions:
-        return model
-    from onnx import inliner
-
-    return inliner.inline_local_functions(model)
 
 
 def _modern(model: Any) -> Any:
@@ -223,11 +215,10 @@ def _prune(graph: Any) -> None:
 def _inputs(node: Any) -> Iterator[str]:
     """Names that a node reads, those that its branches read from outside included."""
     yield from node.input
-    for attribute in node.attribute:
-        for inner in (attribute.g, *attribute.graphs):
-            for part in inner.node:
-                yield from _inputs(part)
-            yield from (entry.name for entry in inner.output)
+    for inner in bodies(node):
+        for part in inner.node:
+            yield from _inputs(part)
+        yield from (entry.name for entry in inner.output)
 
 
 def packed(model: Any, path: Any) -> bytes:

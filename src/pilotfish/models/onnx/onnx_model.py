@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,11 @@ from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.model import Counted, Model, counted
 from pilotfish.models.names.spec import ModelSpec, allow_options
 from pilotfish.models.names.stated import ASSUMED as ASSUMABLE
-from pilotfish.models.names.stated import BYTE, at_size, layout_of
+from pilotfish.models.names.stated import BYTE, as_images, at_size, layout_of
 from pilotfish.models.onnx.onnx_file import OnnxFile, read_onnx
-from pilotfish.models.onnx.onnx_input import input_shape
 from pilotfish.models.onnx.onnx_logits import OWN
 from pilotfish.models.onnx.onnx_metadata import ASSUMED, CASCADE, CONTINUES, PREPROCESSING, class_lists, read_document
-from pilotfish.models.preprocessing import AS_IT_IS, CENTRE, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
 
 
 def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -88,14 +88,10 @@ def _preprocessing(
         note = f"its inputs of shape {shape} are no images of 1 or 3 channels: samples are taken as they are"
         return AS_IT_IS, (), (note,) if len(shape) > 1 and "layout" not in spec.stated else ()
     height, width, channels = (*shape[1:], shape[0]) if layout == "nchw" else shape
-    mean: tuple[float, ...] = IMAGENET_MEAN if channels == 3 else (0.0,)
-    std: tuple[float, ...] = IMAGENET_STD if channels == 3 else (1.0,)
-    if takes_bytes:
-        mean, std = (0.0,) * channels, (BYTE,) * channels
-    chain = Preprocessing(
-        size=(height, width), resize=int(min(height, width) / CENTRE), mean=mean, std=std, layout=layout
-    )
-    return chain, ("crop", "channels") if takes_bytes else ASSUMABLE, ()
+    chain = as_images((height, width), layout, grey=channels == 1)
+    if not takes_bytes:
+        return chain, ASSUMABLE, ()
+    return dataclasses.replace(chain, mean=(0.0,) * channels, std=(BYTE,) * channels), ("crop", "channels"), ()
 
 
 def count_graph(graph: Any, name: str, shape: tuple[int, ...]) -> Counted:
@@ -114,3 +110,52 @@ def _copy(file: OnnxFile, target: Path) -> None:
     if file.others:
         raise ModelError(f"{file.path}: keeps tensors in other files and cannot be embedded; save it as one file")
     target.write_bytes(file.read()[0])
+
+
+def input_shape(spec: ModelSpec, declared: list[Any]) -> tuple[int, ...]:
+    """(C, H, W), (H, W, C), or whatever the file takes.
+
+    declared  the input's dimensions, the batch first; those that are free are names or None. Free heights and widths
+              come from @SIZE, and a free number of channels is then 3
+
+    ModelError where the shape stays unknown, and for a size that the file does not take.
+    """
+    shape = [d if isinstance(d, int) and d > 0 else None for d in declared[1:]]
+    pixels = spec.pixels
+    if pixels is not None and len(shape) != 3:
+        raise ModelError(
+            f"{spec.text}: the file takes inputs of shape {declared}, no images; leave {_written(spec)} out"
+        )
+    if pixels is not None:
+        at = _channels_at(shape, declared[1:], spec.stated.get("layout"))
+        sides = [axis for axis in range(3) if axis != at]
+        if any(shape[axis] not in (None, side) for axis, side in zip(sides, pixels, strict=True)):
+            only = "x".join(str(shape[axis] or "any") for axis in sides)
+            raise ModelError(f"{spec.text}: the file takes inputs of {only} pixels only; leave {_written(spec)} out")
+        for axis, side in zip(sides, pixels, strict=True):
+            shape[axis] = side
+        if shape[at] is None:
+            shape[at] = 1 if spec.stated.get("channels") == "grey" else 3
+    if any(d is None for d in shape):
+        raise ModelError(f"{spec.text}: the input's shape {declared} is not fixed; give the size, as in onnx:FILE@224")
+    return tuple(d for d in shape if d is not None)
+
+
+def _written(spec: ModelSpec) -> str:
+    return "?size" if "size=" in spec.text else "@"
+
+
+def _channels_at(shape: list[int | None], names: list[Any], layout: str | None) -> int:
+    """Which of three dimensions holds the channels: where 1 or 3 stands, where they are stated, where the file names
+    them; else the first."""
+    for axis in (0, 2):
+        if shape[axis] in (1, 3) and shape[2 - axis] not in (1, 3):
+            return axis
+    if layout in ("nchw", "nhwc"):
+        return 2 if layout == "nhwc" else 0
+    named = [axis for axis in (0, 2) if isinstance(names[axis], str) and _is_channels(names[axis])]
+    return named[0] if len(named) == 1 else 0
+
+
+def _is_channels(name: str) -> bool:
+    return name.lower() in ("c", "ch") or "chan" in name.lower()

@@ -7,20 +7,18 @@ on from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError, UsageError, nearest
-from pilotfish.models.costs.onnx_formulas import Shape, operator_name, stand_ins
+from pilotfish.models.onnx.onnx_graph import SMALL, attribute, every_node, operator_name, without_weights
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-FIRST_IR = 4  # before it weights had to be listed as inputs, and inference insists on it
-DEEPEST = 100  # functions that call functions
-MOST_NODES = 500_000  # once the functions of a model are written out
+Shape = tuple[int, ...]
 # Operators on shapes whose outputs are at most as large as their inputs together, or their product. Others, such as
 # Range and Expand, are run only where inference has told that their outputs are small.
 BOUNDED = (
@@ -29,8 +27,34 @@ BOUNDED = (
     "ReduceProd ReduceSum Reshape Round ScatterElements ScatterND Shape Sign Size Slice Split Sqrt Squeeze Sub "
     "Transpose Unsqueeze Where Xor"
 )
-# Tensors up to this many elements can be shapes (the target of a Reshape); larger ones are weights.
-_SMALL = 1024
+# Operators of onnxruntime whose shapes onnx does not infer: an ONNX operator with the same output shape,
+# and which of the inputs it takes.
+STAND_INS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "com.microsoft::FusedConv": ("Conv", (0, 1)),
+    "com.microsoft::FusedGemm": ("Gemm", (0, 1)),
+    "com.microsoft::QGemm": ("Gemm", (0, 3)),
+    "com.microsoft::MatMulIntegerToFloat": ("MatMul", (0, 1)),
+    "com.microsoft::DynamicQuantizeMatMul": ("MatMul", (0, 1)),
+    "com.microsoft::MultiHeadAttention": ("Identity", (0,)),
+    "com.microsoft::Attention": ("Identity", (0,)),
+    "com.microsoft::QLinearAdd": ("Add", (0, 3)),
+    "com.microsoft::QLinearMul": ("Mul", (0, 3)),
+    "com.microsoft::QLinearSigmoid": ("Sigmoid", (0,)),
+    "com.microsoft::QLinearLeakyRelu": ("Relu", (0,)),
+    "com.microsoft::QLinearSoftmax": ("Softmax", (0,)),
+    "com.microsoft::QLinearAveragePool": ("AveragePool", (0,)),
+    "com.microsoft::QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
+    "com.microsoft::QuantizeLinear": ("Identity", (0,)),
+    "com.microsoft::DequantizeLinear": ("Identity", (0,)),
+    "com.microsoft::Gelu": ("Relu", (0,)),
+    "com.microsoft::FastGelu": ("Relu", (0,)),
+    "com.microsoft::QuickGelu": ("Relu", (0,)),
+    "com.microsoft::BiasGelu": ("Relu", (0,)),
+    "com.microsoft::BiasSoftmax": ("Softmax", (0,)),
+    "com.microsoft::SkipLayerNormalization": ("Identity", (0,)),
+    "com.microsoft::SkipSimplifiedLayerNormalization": ("Identity", (0,)),
+    "com.microsoft::EmbedLayerNormalization": ("Gather", (2, 0)),
+}
 
 
 def fixed_graph(model: onnx.ModelProto, batch: int, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
@@ -58,13 +82,25 @@ def infer_shapes(light: onnx.ModelProto) -> dict[str, Shape]:
             return known
 
 
-def every_node(graph: Any) -> Iterator[Any]:
-    """The nodes of a graph, those in the bodies of If, Loop and Scan included."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from every_node(body)
+def stand_ins(node: Any) -> list[Any]:
+    """Nodes of ONNX with the output shapes of *node*; *node* itself where onnx knows it."""
+    import onnx
+
+    name = operator_name(node)
+    if name == "com.microsoft::FusedMatMul":
+        left, right = ("ba" if attribute(node, side, 0) else "ab" for side in ("transA", "transB"))
+        equation = (
+            f"...{left.replace('a', 'i').replace('b', 'j')},...{right.replace('a', 'j').replace('b', 'k')}->...ik"
+        )
+        return [onnx.helper.make_node("Einsum", node.input, node.output, equation=equation)]
+    if name not in STAND_INS:
+        return [node]
+    operator, used = STAND_INS[name]
+    made = []
+    for output in filter(None, node.output):
+        made.append(onnx.helper.make_node(operator, [node.input[i] for i in used], [output]))
+        made[-1].attribute.extend(node.attribute)
+    return made
 
 
 def explain_unknown(name: str, light: onnx.ModelProto, known: Mapping[str, Shape]) -> str:
@@ -82,55 +118,6 @@ def explain_unknown(name: str, light: onnx.ModelProto, known: Mapping[str, Shape
         f"the shape of {name!r} is unknown: shape inference stops{where}; "
         "simplify the model (onnxsim, or onnxruntime's basic optimisation) and count it again"
     )
-
-
-def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model's graph with its functions inlined and its large tensors empty: a small, private copy.
-
-    ModelError for functions that call themselves, or each other so often that writing them out has no end.
-    """
-    import onnx
-    from onnx.inliner import inline_local_functions
-
-    _check_functions(model)
-    source = inline_local_functions(model) if model.functions else model
-    light = onnx.ModelProto(ir_version=max(source.ir_version, FIRST_IR), opset_import=source.opset_import)
-    graph, given = light.graph, source.graph
-    graph.name = given.name
-    graph.node.extend(given.node)
-    graph.value_info.extend(given.value_info)
-    graph.output.extend(given.output)
-    stored = {tensor.name for tensor in given.initializer}
-    graph.input.extend(i for i in given.input if i.name not in stored)
-    for tensor in given.initializer:
-        if prod(tensor.dims) <= _SMALL:
-            graph.initializer.append(tensor)
-        else:
-            graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    return light
-
-
-def _check_functions(model: onnx.ModelProto) -> None:
-    bodies = {(f.domain, f.name): f.node for f in model.functions}
-    sizes: dict[tuple[str, str], int] = {}
-
-    def size(nodes: Any, within: frozenset[tuple[str, str]]) -> int:
-        total = 0
-        for node in nodes:
-            key = (node.domain, node.op_type)
-            if key in bodies and key not in sizes:
-                if key in within or len(within) > DEEPEST:
-                    raise ModelError(f"its function {node.op_type[:60]!r} calls itself, or others to no end; refused")
-                sizes[key] = size(bodies[key], within | {key})
-            total += sizes.get(key, 1) + sum(size(g.node, within) for a in node.attribute for g in (a.g, *a.graphs))
-            if total > MOST_NODES:
-                raise ModelError(
-                    f"its functions come to more than {MOST_NODES:,} nodes once they are written out; refused"
-                )
-        return total
-
-    if bodies:
-        size(model.graph.node, frozenset())
 
 
 def _fix_inputs(graph: Any, batch: int, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -227,7 +214,7 @@ def _evaluate(
         feeds = {node.input[0]: np.broadcast_to(np.float32(0), known[node.input[0]])}
     if any(name and name not in feeds for name in node.input):
         return None
-    if any(prod(known.get(name, ())) > _SMALL for name in node.output):
+    if any(prod(known.get(name, ())) > SMALL for name in node.output):
         return None
     told = all(name in known for name in node.output if name)
     if any(a.HasField("g") or a.graphs for a in node.attribute) or not (told or _is_bounded(node, feeds)):
@@ -237,13 +224,13 @@ def _evaluate(
     except Exception:  # an operator that the reference lacks; inference may still pass it
         return None
     arrays = [np.asarray(value) for value in values]
-    return arrays if all(array.size <= _SMALL for array in arrays) else None
+    return arrays if all(array.size <= SMALL for array in arrays) else None
 
 
 def _is_bounded(node: Any, feeds: Mapping[str, np.ndarray]) -> bool:
     if node.op_type in ("Shape", "Size", "Concat"):
         return True
-    return node.op_type in BOUNDED.split() and prod(max(1, a.size) for a in feeds.values()) <= _SMALL**2
+    return node.op_type in BOUNDED.split() and prod(max(1, a.size) for a in feeds.values()) <= SMALL**2
 
 
 def _set_nodes(graph: Any, nodes: Sequence[Any]) -> None:
@@ -254,7 +241,7 @@ def _set_nodes(graph: Any, nodes: Sequence[Any]) -> None:
 
 def _has_data(tensor: Any) -> bool:
     """Whether a tensor is here with its values: not emptied, not in a file beside the model."""
-    return bool(prod(tensor.dims) <= _SMALL and tensor.data_location == 0)
+    return bool(prod(tensor.dims) <= SMALL and tensor.data_location == 0)
 
 
 def _size(dim: Any) -> int | None:

@@ -12,19 +12,16 @@ import numpy as np
 import torch
 
 from pilotfish.data import Dataset
-from pilotfish.data.subset import relabelled
+from pilotfish.data.subset import Subset
 from pilotfish.errors import DataError, RecordsError, UsageError, nearest
-from pilotfish.models.backends.torch_backend import state_hash
 from pilotfish.models.exits.router import KINDS, Judging, PriorRouter, Router, evaluator
 from pilotfish.models.names.architectures import build_backbone, checked_arguments
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.records import Run, read_table
 from pilotfish.train.backbone import find_backbone
-from pilotfish.train.checks import check_network
-from pilotfish.train.finish import Job, make_job, train_network, with_records
 from pilotfish.train.loop import Tell, Trained
-from pilotfish.train.pair import described, saver_part
 from pilotfish.train.recipe import Recipe, load_recipe
+from pilotfish.train.training import Job, check_network, make_job, train_network, with_records
 
 ANSWERS = "answers"  # folder of what saver and base say of the training samples
 ENCODER = "small:convnet"
@@ -75,26 +72,20 @@ def train_router(
         if encoder.startswith("small:"):
             chosen = {"side": own.input_shape[-1], "width": 8, **chosen}
         network = PriorRouter(own.module, build_backbone(encoder, chosen, 2))
-        description = described("router", own, backbone=encoder, arguments=chosen, saver=saver_part(own))
+        description = own.described("router", backbone=encoder, arguments=chosen, saver=own.part)
     else:
         network = evaluator(own.module, own.input_shape, width)
-        description = described("router", own, saver=saver_part(own), joint={"width": width})
+        description = own.described("router", saver=own.part, joint={"width": width})
     check_network(network, description, job.data.spec)  # before the answers, which take a while
     training, judged = job.parts()
     theirs = _recorded(job, judged, _plain(base))
     labels = [_suffices(job, part, split, saver, base) for part, split in ((training, "train"), (judged, "val"))]
-    judging = dataclasses.replace(job, data=relabelled(training, labels[0]), held_out=relabelled(judged, labels[1]))
-    identity = [description.to_json(), state_hash(own.module.state_dict())]
+    learned, tried = Subset(training, relabelled=labels[0]), Subset(judged, relabelled=labels[1])
+    judging = dataclasses.replace(job, data=learned, held_out=tried)
+    identity = [description.to_json(), own.weights_hash]
     shares = [float((part == 1).sum() / max(1, (part >= 0).sum())) for part in labels]
-    trained = train_network(
-        judging,
-        Judging(network),
-        description,
-        list(network.saver()),
-        identity,
-        network,
-        {"saver_suffices": shares, **own.facts},
-    )
+    more, saver_parts = {"saver_suffices": shares, **own.facts}, list(network.saver())
+    trained = train_network(judging, Judging(network), description, saver_parts, identity, network, more)
     found = with_records(dataclasses.replace(job, held_out=judged), trained)
     return dataclasses.replace(found, records=(*found.records, *theirs))
 

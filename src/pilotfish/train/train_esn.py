@@ -11,16 +11,14 @@ import numpy as np
 import torch
 
 from pilotfish.data import Dataset
-from pilotfish.errors import UsageError
-from pilotfish.models.backends.torch_backend import state_hash
+from pilotfish.errors import ModelError, UsageError
 from pilotfish.models.exits.attached import Attachment, spread_layers
 from pilotfish.models.exits.esn import Bus, join_exits
 from pilotfish.records import Run
-from pilotfish.train.checks import check_out
-from pilotfish.train.finish import make_job, train_network, with_records
+from pilotfish.train.backbone import Backbone, find_backbone
 from pilotfish.train.loop import Tell, Trained
-from pilotfish.train.pair import described, find_pair, saver_part
 from pilotfish.train.recipe import Recipe, load_recipe
+from pilotfish.train.training import check_out, make_job, train_network, with_records
 
 
 def train_esn(
@@ -59,7 +57,7 @@ def train_esn(
     first, second = find_pair(saver, base, whole.data)
     places = list(layers) or spread_layers(second.module, second.input_shape, exits)
     attachments = [Attachment(layer) for layer in places]
-    identity = [state_hash(one.module.state_dict()) for one in (first, second)]
+    identity = [first.weights_hash, second.weights_hash]
     grid = [Bus(dim, n, attention_heads) for dim, n in itertools.product(dims, attention)]
     folders = (
         {bus: Path(out) / f"dim{bus.dim}-layers{bus.layers}" for bus in grid} if grid[1:] else {grid[0]: whole.out}
@@ -70,23 +68,39 @@ def train_esn(
     for bus in grid:
         torch.manual_seed(seed)
         network = join_exits(first.module, second.module, attachments, second.input_shape, bus, second.classes)
-        description = described(
+        description = second.described(
             "esn",
-            second,
             backbone=second.name,
             arguments=second.arguments,
             exits=tuple({"after": layer} for layer in places),
-            saver=saver_part(first),
+            saver=first.part,
             joint=dataclasses.asdict(bus),
         )
-        job = dataclasses.replace(whole, out=folders[bus])
-        found.append(
-            (
-                job,
-                train_network(
-                    job, network, description, network.frozen(), [description.to_json(), identity], more=second.facts
-                ),
-            )
-        )
+        job, mark = dataclasses.replace(whole, out=folders[bus]), [description.to_json(), identity]
+        found.append((job, train_network(job, network, description, network.frozen(), mark, more=second.facts)))
     job, best = max(found, key=lambda one: float(np.mean(one[1].accuracy[1:-1])))
     return with_records(job, best)
+
+
+def find_pair(saver: str, base: str, data: Dataset) -> tuple[Backbone, Backbone]:
+    """Both by name. ModelError where they differ in classes or preprocessing: they are to be one network, with one
+    input."""
+    found = find_backbone(saver, data), find_backbone(base, data)
+    first, second = found
+    for name, one in zip((saver, base), found, strict=True):
+        if one.random:
+            raise ModelError(f"{name} has random weights; saver and base stay as they are, so they must be trained")
+    if first.classes != second.classes:
+        raise ModelError(f"{saver} knows {first.classes} classes and {base} {second.classes}; they must be the same")
+    if first.preprocessing != second.preprocessing or first.input_shape != second.input_shape:
+        differ = [
+            f"{field.name} {ours} and {theirs}"
+            for field in dataclasses.fields(first.preprocessing)
+            if (ours := getattr(first.preprocessing, field.name))
+            != (theirs := getattr(second.preprocessing, field.name))
+        ] or [f"shapes {first.input_shape} and {second.input_shape}"]
+        raise ModelError(
+            f"{saver} and {base} take other inputs ({'; '.join(differ)}); as one network they need the same: name both "
+            "with the same @SIZE and the same ?crop=, ?mean= and ?std="
+        )
+    return found

@@ -1,4 +1,5 @@
-"""``pilotfish train exits``: exits attached to a network that exists."""
+"""``pilotfish train exits``: exits attached to a network that exists. ``pilotfish train msdnet``: a multi-scale dense
+network from scratch."""
 
 from __future__ import annotations
 
@@ -10,15 +11,15 @@ from typing import Any
 import torch
 
 from pilotfish.data import Dataset
-from pilotfish.errors import UsageError
-from pilotfish.models.backends.torch_backend import state_hash
+from pilotfish.errors import ModelError, UsageError
 from pilotfish.models.exits.attached import Attachment, attach_exits, spread_layers
 from pilotfish.models.exits.describe import Description
+from pilotfish.models.exits.msdnet import MSDNet, MSDNetConfig, config_to_json
 from pilotfish.records import Run
-from pilotfish.train.backbone import find_backbone
-from pilotfish.train.finish import make_job, train_network, with_records
+from pilotfish.train.backbone import classes_of, find_backbone, preprocessing_for
 from pilotfish.train.loop import Tell, Trained
 from pilotfish.train.recipe import Recipe, load_recipe
+from pilotfish.train.training import make_job, train_network, with_records
 
 
 def train_exits(
@@ -62,20 +63,51 @@ def train_exits(
     places = list(layers) or spread_layers(backbone.module, backbone.input_shape, exits)
     attachments = [Attachment(layer, head, width) for layer in places]
     network = attach_exits(backbone.module, attachments, backbone.input_shape, backbone.classes)
+    exits_ = tuple(dataclasses.asdict(one) for one in attachments)
+    description = backbone.described("attached", backbone=backbone.name, arguments=backbone.arguments, exits=exits_)
+    identity = [description.to_json(), backbone.weights_hash]
+    found = train_network(job, network, description, list(network.parts), identity, more=backbone.facts)
+    return with_records(job, found)
+
+
+def train_msdnet(
+    config: MSDNetConfig,
+    data: str | Dataset,
+    out: str | Path,
+    *,
+    size: int | None = None,
+    recipe: Recipe | None = None,
+    held_out: str | Dataset | None = None,
+    run: str | Path | Run | None = None,
+    name: str = "msdnet",
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Tell | None = None,
+) -> Trained:
+    """Train the network of *config* and record its exits as ``NAME#1`` … ``NAME#K``; see :func:`train_exits`.
+
+    size  pixels of the inputs; the pictures' own otherwise
+    """
+    settings = dataclasses.replace(recipe or load_recipe("msdnet"), freeze=False)
+    job = make_job(data, held_out, out, settings, seed, device, progress, run, name)
+    samples = job.data
+    chain, shape = preprocessing_for(samples, size)
+    if (classes := classes_of(samples)) > config.classes or shape[0] != config.colours:
+        raise ModelError(
+            f"the network takes {config.colours} channels and {config.classes} classes; {samples.spec} has {shape[0]} "
+            f"and {classes}"
+        )
+    torch.manual_seed(seed)
+    network = MSDNet(config)
     description = Description(
-        kind="attached",
-        classes=backbone.classes,
-        input_shape=tuple(backbone.input_shape),
-        preprocessing=backbone.preprocessing,
-        class_names=backbone.class_names,
-        backbone=backbone.name,
-        arguments=backbone.arguments,
-        exits=tuple(dataclasses.asdict(one) for one in attachments),
+        kind="msdnet",
+        classes=config.classes,
+        input_shape=shape,
+        preprocessing=chain,
+        class_names=samples.class_names if len(samples.class_names or ()) == config.classes else None,
+        arguments={key: value for key, value in config_to_json(config).items() if key != "classes"},
     )
-    identity = [description.to_json(), state_hash(backbone.module.state_dict())]
-    return with_records(
-        job, train_network(job, network, description, list(network.parts), identity, more=backbone.facts)
-    )
+    return with_records(job, train_network(job, network, description, (), description.to_json()))
 
 
 def _short(model: str) -> str:
