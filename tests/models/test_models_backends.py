@@ -19,9 +19,9 @@ pytest.importorskip("onnxruntime")
 from pilotfish.errors import ModelError, UsageError  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
 from pilotfish.models.backends.backends import offered, with_backend  # noqa: E402
-from pilotfish.models.backends.buckets import BUCKETS, bucket_of, pieces  # noqa: E402
 from pilotfish.models.backends.onnx_backend import OnnxBackend  # noqa: E402
 from pilotfish.models.backends.torch_backend import TorchBackend  # noqa: E402
+from pilotfish.models.backends.torch_buckets import BUCKETS, bucket_of, pieces  # noqa: E402
 from pilotfish.models.backends.torch_outputs import reduce_logits, to_outputs  # noqa: E402
 from pilotfish.models.names.architectures import build_small  # noqa: E402
 from pilotfish.models.names.checkpoint import save_checkpoint  # noqa: E402
@@ -257,7 +257,7 @@ needs_compiler = pytest.mark.skipif(
 
 @needs_compiler
 def test_compiled_once_per_bucket_and_never_again(net: str) -> None:
-    from pilotfish.models.backends.torch_compiled import CompiledBackend
+    from pilotfish.models.backends.torch_buckets import CompiledBackend
 
     plain = load_model(net, backend="torch").backend
     backend = CompiledBackend(load_model(net, backend="torch").backend.module, buckets=(1, 8))  # type: ignore[attr-defined]

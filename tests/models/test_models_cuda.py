@@ -10,7 +10,7 @@ pytest.importorskip("timm")
 
 from pilotfish.cascade import InForce, OperatingPoint, Rule  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
-from pilotfish.models.backends.cuda_graphs import CudaGraphBackend  # noqa: E402
+from pilotfish.models.backends.torch_buckets import CudaGraphBackend  # noqa: E402
 from pilotfish.records import from_logits  # noqa: E402
 from pilotfish.runtime import Engine, EngineStage  # noqa: E402
 from pilotfish.runtime.supply import TensorSupply  # noqa: E402

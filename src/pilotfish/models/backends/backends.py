@@ -93,9 +93,8 @@ def _write_weights(model: Model, target: Any) -> None:
 
 
 def _torch_backend(model: Model, device: str, name: str) -> Backend:
-    from pilotfish.models.backends.cuda_graphs import CudaGraphBackend
     from pilotfish.models.backends.torch_backend import TorchBackend
-    from pilotfish.models.backends.torch_compiled import CompiledBackend
+    from pilotfish.models.backends.torch_buckets import CompiledBackend, CudaGraphBackend
 
     module, dtype = _module(model), model.preprocessing.dtype
     if name == "torch-compiled":

@@ -1,4 +1,8 @@
-"""A torch module captured in CUDA graphs, one per bucket: no launches to wait for, no shapes to compile."""
+"""Torch modules prepared for fixed batch sizes: compiled by TorchInductor, or captured in CUDA graphs, one per bucket.
+
+A batch of any size runs in the smallest bucket that holds it; the rows that were padded are cut off again, so they
+never reach a caller. Batches above the largest bucket run in several calls.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pilotfish.errors import ModelError
-from pilotfish.models.backends.buckets import BUCKETS, pieces
+from pilotfish.errors import ModelError, reason
 from pilotfish.models.backends.torch_backend import TorchBackend, checked_tensor
 from pilotfish.models.model import F32, Carry
 
@@ -19,8 +22,83 @@ if TYPE_CHECKING:
 
     from pilotfish.records import Outputs
 
+BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+COMPILED = (1, 8, 32)  # a compilation takes half a minute on two cores
 WARM_UP = 3  # calls before a capture, so that libraries have chosen their kernels
 NO_REDUCTION = 0
+
+
+def bucket_of(n: int, buckets: Sequence[int] = BUCKETS) -> int:
+    """The smallest bucket that holds *n* samples; the largest when none does."""
+    return next((size for size in buckets if size >= n), buckets[-1])
+
+
+def pieces(n: int, buckets: Sequence[int] = BUCKETS) -> list[tuple[int, int, int]]:
+    """(first row, end, bucket) of the calls that *n* rows take."""
+    most = buckets[-1]
+    cuts = [(first, min(first + most, n)) for first in range(0, n, most)]
+    return [(first, end, bucket_of(end - first, buckets)) for first, end in cuts]
+
+
+class CompiledBackend(TorchBackend):
+    """Static shapes only: each bucket is compiled when it is first met, or in :meth:`warm_up`, and never again.
+
+    Anything that would make torch compile a bucket once more is an error: it would stop the caller for half a minute.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        device: str = "cpu",
+        *,
+        dtype: str = "float32",
+        buckets: Sequence[int] = COMPILED,
+    ) -> None:
+        super().__init__(module, device, dtype=dtype)
+        self.buckets = tuple(buckets)
+        self.compiled: dict[int, Any] = {}
+        self.compiling = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """``torch-compiled``."""
+        return "torch-compiled"
+
+    def warm_up(self, shape: tuple[int, ...]) -> None:
+        """Compile every bucket for samples of *shape*, before anybody waits."""
+        for size in self.buckets:
+            self.step(np.zeros((size, *shape), np.float32))
+
+    def _logits(self, batch: F32 | torch.Tensor) -> torch.Tensor:
+        torch, inputs = self._torch, self._on_device(batch)
+        found = [
+            self._bucket(torch.cat([inputs[first:end], inputs[first : first + 1].expand(pad, *inputs.shape[1:])]))[:n]
+            if (pad := size - (n := end - first))
+            else self._bucket(inputs[first:end])
+            for first, end, size in pieces(len(inputs), self.buckets)
+        ]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _bucket(self, inputs: torch.Tensor) -> torch.Tensor:
+        inputs = inputs.contiguous()  # strides are guarded, too
+        with self.compiling:
+            if (size := len(inputs)) not in self.compiled:
+                self.compiled[size] = self._compile(inputs)
+        with self._torch.compiler.set_stance("fail_on_recompile"):
+            found: torch.Tensor = self.compiled[size](inputs)
+        return found
+
+    def _compile(self, inputs: torch.Tensor) -> Any:
+        torch = self._torch
+        compiled = torch.compile(self.module, dynamic=False)
+        try:
+            with torch._dynamo.config.patch(recompile_limit=1024):  # its own limit counts all models together
+                compiled(inputs)
+        except Exception as error:  # compilers raise errors of many libraries
+            raise ModelError(
+                f"torch.compile failed ({type(error).__name__}: {reason(error)}); use another backend"
+            ) from error
+        return compiled
 
 
 @dataclass(frozen=True)
