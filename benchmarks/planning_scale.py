@@ -25,8 +25,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pilotfish.plan.chains import best_three, descend, grid_screen, make_goal, search_chains
+from pilotfish.cascade import make_budget
+from pilotfish.documents import as_document
+from pilotfish.plan.chains import best_chain, descend, grid_screen, search_chains
 from pilotfish.plan.pool import pool_r_match
+from pilotfish.plan.trace import Trace, trace_of
 
 CLASSES = 1000
 
@@ -148,19 +151,19 @@ def vectorised_grid(confidence: np.ndarray, saver_right: np.ndarray, base_right:
 def chains(options: argparse.Namespace) -> dict[str, Any]:
     """The three-stage search, and the screen against the exact optimum on random chains."""
     scores, right = synthetic(options.models, options.chain_samples, options.seed + 2)
-    costs, last = costs_of(options.models), options.models - 1
+    costs, budget = costs_of(options.models), make_budget(max_drop=options.max_drop)
+    trace = trace_of(scores[:-1], right, costs)
     found: dict[str, Any] = {}
 
     def search(**more: int) -> Any:
-        arguments = scores[:last], right[:last], right[last], costs[:last], costs[last]
-        return search_chains(*arguments, max_drop=options.max_drop, threads=options.threads, **more)
+        return search_chains(trace, budget, threads=options.threads, **more)
 
     results = [timed(search) for _ in range(options.repeat)]
     seconds, result = [r[0] for r in results], results[-1][1]
     best, peak = result.best, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{result.screened[3]} three-stage chains, {options.chain_samples:,} samples, drop <= {options.max_drop}")
     print(f"  {spread(seconds)}; the best {result.refined[3]} refined exactly; load {load()}")
-    print(f"  winner {' -> '.join(best.stages)}: cost {best.cost:.3f} of {costs[last]:.3f}, drop {best.drop:.5f}")
+    print(f"  winner {' -> '.join(best.stages)}: cost {best.cost:.3f} of {costs[-1]:.3f}, drop {best.drop:.5f}")
     for what, other in (("its best sub-chain", best.over_shorter), ("the best pair of the pool", best.over_pair)):
         if other is not None:
             print(f"  the third stage saves {100 * other.saving:.1f} % of {what} ({other.cost:.3f})")
@@ -172,22 +175,20 @@ def chains(options: argparse.Namespace) -> dict[str, Any]:
         )
         found["all_exact"] = {"seconds": everything[0], "winner_excess": excess}
     found |= {"chains": result.screened[3], "seconds": seconds, "load": load(), "peak_gb": peak}
-    return {**found, "best": best.to_json(), "random_chains": compare(options, scores, right, costs)}
+    return {**found, "best": as_document(best), "random_chains": compare(options, trace)}
 
 
-def compare(options: argparse.Namespace, scores: np.ndarray, right: np.ndarray, costs: np.ndarray) -> dict[str, Any]:
+def compare(options: argparse.Namespace, pool: Trace) -> dict[str, Any]:
     """Cost above the exact optimum of the grid's best point, alone and after descent from it, on random chains."""
-    rng, last = np.random.default_rng(options.seed + 3), options.models - 1
-    goal = make_goal(options.chain_samples, max_drop=options.max_drop)
+    rng, budget = np.random.default_rng(options.seed + 3), make_budget(max_drop=options.max_drop)
     excess: dict[str, list[float]] = {"grid": [], "grid, then descent": [], "exact": []}
     seconds = []
     for _ in range(options.random_chains):
-        rows = [*sorted(rng.choice(last, 2, replace=False).tolist()), last]
-        v1, v2 = scores[rows[:2]]
-        took, exact = timed(lambda a=v1, b=v2, r=rows: best_three(a, b, right[r], costs[r], options.max_drop))
+        chain = pool.pick(sorted(rng.choice(pool.stages - 1, 2, replace=False).tolist()))
+        took, exact = timed(lambda one=chain: best_chain(one, budget))
         seconds.append(took)
-        grid = grid_screen(v1, v2, right[rows], costs[rows]).best(goal)
-        polished = descend((v1, v2), right[rows], costs[rows], goal, grid.thresholds)
+        grid = grid_screen(chain).best(budget)
+        polished = descend(chain, budget, grid.thresholds)
         for name, point in zip(excess, (grid, polished, exact), strict=True):
             excess[name].append(point.cost / exact.cost - 1)
     print(f"  {options.random_chains} random chains, cost above the exact optimum:")

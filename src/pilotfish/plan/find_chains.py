@@ -14,7 +14,7 @@ from pilotfish.plan.chains import ChainSearch, FoundChain, search_chains
 from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.evidence import StageScores, stage_scores
 from pilotfish.plan.holdout import split_rows
-from pilotfish.plan.trace import make_trace
+from pilotfish.plan.trace import make_trace, trace_of
 from pilotfish.plan.verdict import budget_missed
 from pilotfish.records import GroupBy, Run, compare, is_bad_base, notes_on_chance
 from pilotfish.scores import check_name, to_shown
@@ -86,19 +86,13 @@ def find_chains(
     budget = make_budget(max_drop, max_cost, None, base_cost)
     parts = split_rows(len(table), holdout, seed, table.groups)
     fitted = {name: stage_scores(table, (name, base), score, parts.fit, budget, seed) for name in names}
-    found = search_chains(
-        np.stack([fitted[name].scored[0].values for name in names]),
-        np.stack([table.quality(name)[parts.fit] for name in names]),
-        table.quality(base)[parts.fit],
-        [table.meta[name].costs[cost] for name in names],
-        base_cost,
-        max_drop=budget.value if budget.kind == "max_drop" else None,
-        max_cost=budget.value if budget.kind == "max_cost" else None,
-        max_stages=max_stages,
-        names=names,
-        base=base,
-        top=top,
+    pool = trace_of(
+        [fitted[name].scored[0].values for name in names],
+        np.stack([table.quality(name)[parts.fit] for name in (*names, base)]),
+        [table.meta[name].costs[cost] for name in (*names, base)],
+        names=(*names, base),
     )
+    found = search_chains(pool, budget, max_stages=max_stages, top=top)
     held_out = []
     for chain in found.chains if len(parts.evaluation) else ():
         scores = [fitted[name].scores[0] for name in chain.stages[:-1]]

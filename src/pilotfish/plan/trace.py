@@ -90,10 +90,14 @@ class Trace:
         )
 
     @property
+    def added(self) -> tuple[float, ...]:
+        """What running each stage adds; without costs, 1 for the last stage alone."""
+        return self.costs if self.costs is not None else (*(0.0,) * (self.stages - 1), 1.0)
+
+    @property
     def through(self) -> F64:
-        """float64 (K,): what a sample has cost that leaves at each stage; without costs, 1 for the last stage alone."""
-        costs = self.costs if self.costs is not None else (*(0.0,) * (self.stages - 1), 1.0)
-        return np.cumsum(costs)
+        """float64 (K,): what a sample has cost that leaves at each stage, by :attr:`added`."""
+        return np.cumsum(self.added)
 
     @property
     def whole(self) -> float:

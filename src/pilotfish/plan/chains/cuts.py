@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.plan.chains.goal import F64, I64
-from pilotfish.plan.sweep import Mask, sorted_groups
+from pilotfish.plan.sweep import F64, I64, Mask, sorted_groups
 
 Rows = NDArray[np.intp]
 

@@ -15,65 +15,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from pilotfish.plan.chains.cuts import Cuts, Ranking, Rows, cuts_before_losses, ranking
-from pilotfish.plan.chains.goal import F64, Goal, make_goal
-from pilotfish.plan.chains.lattice import I32, Gains, lattice_cost, make_gains, nobody_in_first, taking
-from pilotfish.plan.chains.point import Chain, ChainPoint, make_chain, measure_chain, required
+from pilotfish.cascade import Budget
+from pilotfish.plan.chains.cuts import Cuts, Ranking, Rows, cuts_before_losses
+from pilotfish.plan.chains.grid import I32, Gains, lattice_cost, make_gains, nobody_in_first, taking
+from pilotfish.plan.chains.point import F64, ChainPoint, Place, measure
+from pilotfish.plan.trace import Trace
 
 EDGES = 128
+Best = tuple[Place, int, int]  # of a pair of cuts, and their indices
 
 
-def best_three(
-    v1: ArrayLike,
-    v2: ArrayLike,
-    right: ArrayLike,
-    costs: Sequence[float],
-    max_drop: float | None = None,
-    max_cost: float | None = None,
-) -> ChainPoint:
-    """The best of all pairs of distinct thresholds, ±inf among them.
-
-    v1, v2    float64 (N,), scores of stages 1 and 2; NaN never exits
-    right     bool (3, N)
-    costs     three marginal costs
-    max_drop  least cost with drop <= max_drop; of equal costs the smallest drop
-    max_cost  smallest drop with mean cost <= max_cost; of equal drops the least cost
-
-    BudgetError, with the best that can be reached, when no pair of thresholds meets the budget.
-    """
-    chain = make_chain([np.asarray(v1, np.float64), np.asarray(v2, np.float64)], right, costs)
-    goal = make_goal(chain.n, max_drop, max_cost)
-    return required(exact_three(chain, goal, [ranking(score) for score in chain.scores]), goal)
-
-
-def exact_three(chain: Chain, goal: Goal, ranked: Sequence[Ranking]) -> ChainPoint:
-    """:func:`best_three` of checked arrays and sorted scores; the least violation where the goal cannot be met."""
-    first, second, last = chain.right
+def exact_three(trace: Trace, budget: Budget, ranked: Sequence[Ranking]) -> ChainPoint:
+    """The best of all pairs of distinct thresholds of three stages, ±inf among them; the least violation where the
+    budget cannot be met. ranked: the sorted scores of the first two stages."""
+    first, second, last = trace.quality
     problem = _Problem(
-        chain,
-        goal,
-        cuts_before_losses(ranked[0], ~first & (second | last)),
-        cuts_before_losses(ranked[1], ~second & last),
-        make_gains(chain.right),
+        trace,
+        budget,
+        cuts_before_losses(ranked[0], first < np.maximum(second, last)),
+        cuts_before_losses(ranked[1], second < last),
+        make_gains(trace),
         ranked[0].order,
     )
-    best = _search(problem)
-    return measure_chain(chain, (problem.cuts1.thresholds[best.cut1], problem.cuts2.thresholds[best.cut2]))
+    _, cut1, cut2 = _search(problem)
+    return measure(trace, (problem.cuts1.thresholds[cut1], problem.cuts2.thresholds[cut2]))
 
 
 @dataclass(frozen=True)
 class _Problem:
     """``order``: samples as stage 1 takes them; those up to ``cuts1.exited[c]`` exit at its cut c."""
 
-    chain: Chain
-    goal: Goal
+    trace: Trace
+    budget: Budget
     cuts1: Cuts
     cuts2: Cuts
-    gains: Gains
+    gains: NDArray[Any]
     order: Rows
 
 
@@ -81,40 +62,32 @@ class _Problem:
 class _Edges:
     """Some of stage 1's cuts, counted against all cuts of stage 2.
 
-    at             intp (E,), indices among stage 1's cuts, the first and the last included
-    exited2, gain  int32 (E, M2); cost float64 (E, M2)
-    most_gain      int32 (E-1, M2), the most gain strictly between edges e and e+1
+    at         intp (E,), indices among stage 1's cuts, the first and the last included
+    exited2    int32 (E, M2); gain (E, M2); cost float64 (E, M2)
+    most_gain  (E-1, M2), the most gain strictly between edges e and e+1
     """
 
     at: Rows
     exited2: I32
-    gain: I32
+    gain: Gains
     cost: F64
-    most_gain: I32
+    most_gain: Gains
 
-    def bounds(self, block: int) -> tuple[I32, F64]:
+    def bounds(self, block: int) -> tuple[Gains, F64]:
         """Most gain and least cost (M2,) strictly between edges *block* and *block* + 1."""
         return self.most_gain[block], self.cost[block + 1]
 
 
-@dataclass(frozen=True)
-class _Best:
-    rank: tuple[float, float, float]
-    cut1: int
-    cut2: int
-
-
-def _search(problem: _Problem) -> _Best:
+def _search(problem: _Problem) -> Best:
     edges = _count_edges(problem)
-    best = _pick(problem.goal, edges.gain, edges.cost, edges.at, np.arange(len(problem.cuts2)))
+    best = _pick(problem, edges.gain, edges.cost, edges.at, np.arange(len(problem.cuts2)))
     promising = []
     for block in np.flatnonzero(np.diff(edges.at) > 1).tolist():
-        gain, cost = edges.bounds(block)
-        bound = _rank_at(problem.goal, gain, cost, problem.goal.best(gain, cost))
-        if bound < best.rank:
+        bound, *_ = _pick(problem, *edges.bounds(block), np.zeros(1, np.intp), np.arange(len(problem.cuts2)))
+        if bound < best[0]:
             promising.append((bound, block))
     for bound, block in sorted(promising):
-        if bound < best.rank:
+        if bound < best[0]:
             best = _open(problem, edges, block, best)
     return best
 
@@ -124,59 +97,55 @@ def _count_edges(problem: _Problem) -> _Edges:
     step = -(-len(cuts1) // EDGES)
     at = np.unique(np.append(np.arange(0, len(cuts1), step), len(cuts1) - 1))
     rows = problem.order[: cuts1.exited[-1]]
-    gains, first1, first2 = problem.gains.take(rows), cuts1.first[rows], cuts2.first[rows]
+    gains, first1, first2 = problem.gains[:, rows], cuts1.first[rows], cuts2.first[rows]
     row = np.searchsorted(at, first1)
     start = nobody_in_first(problem.gains, cuts2.first, len(cuts2))
     exited2, gain = taking(gains, row, first2, start, len(at))
     between = at[row] != first1
-    most = _most_won(gains.take(between), row[between] - 1, first2[between], (len(at) - 1, len(cuts2)))
-    cost = lattice_cost(problem.chain, cuts1.exited[at], exited2)
-    return _Edges(at, exited2, gain, cost, gain[:-1] + most)
+    most = _most_won(gains[:, between], row[between] - 1, first2[between], (len(at) - 1, len(cuts2)))
+    cost = lattice_cost(problem.trace, cuts1.exited[at], exited2)
+    return _Edges(at, exited2, gain, cost, gain[:-1] + most.astype(gain.dtype))
 
 
-def _most_won(gains: Gains, block: Rows, first2: Rows, shape: tuple[int, int]) -> I32:
-    """int32 (blocks, M2): answers won as stage 1 takes a block's samples, the lost ones not counted."""
-    from_last = gains.first == 1  # where stage 2 would have passed the sample on
-    from_second = gains.first - gains.second == 1  # where stage 2 would have answered
-
-    def won(which: NDArray[np.bool_]) -> I32:
-        table = np.bincount(block[which] * (shape[1] + 1) + first2[which], minlength=shape[0] * (shape[1] + 1))
-        return np.cumsum(table.reshape(shape[0], shape[1] + 1)[:, :-1], axis=1, dtype=np.int32)
-
-    all_from_last = np.bincount(block[from_last], minlength=shape[0]).astype(np.int32)
-    return all_from_last[:, None] - won(from_last) + won(from_second)
+def _most_won(gains: NDArray[Any], block: Rows, first2: Rows, shape: tuple[int, int]) -> F64:
+    """(blocks, M2): what is won as stage 1 takes a block's samples, what is lost not counted."""
+    from_last = np.maximum(gains[0], 0)  # where stage 2 would have passed the sample on
+    from_second = np.maximum(gains[0] - gains[1], 0)  # where stage 2 would have answered
+    change = from_second - from_last
+    place = block * (shape[1] + 1) + first2
+    won = np.bincount(place, change, shape[0] * (shape[1] + 1)).reshape(shape[0], shape[1] + 1)[:, :-1]
+    return np.asarray(np.bincount(block, from_last, shape[0])[:, None] + np.cumsum(won, axis=1), np.float64)
 
 
-def _open(problem: _Problem, edges: _Edges, block: int, best: _Best) -> _Best:
+def _open(problem: _Problem, edges: _Edges, block: int, best: Best) -> Best:
     """The better of *best* and what lies strictly inside *block*, counted where its bound is better."""
     low, high = int(edges.at[block]), int(edges.at[block + 1])
-    columns = np.flatnonzero(_may_beat(problem.goal, *edges.bounds(block), best.rank))
+    columns = np.flatnonzero(_may_beat(problem, *edges.bounds(block), best[0]))
     samples = problem.order[problem.cuts1.exited[low] : problem.cuts1.exited[high - 1]]
     exited2, gain = taking(
-        problem.gains.take(samples),
+        problem.gains[:, samples],
         problem.cuts1.first[samples] - low - 1,
         np.searchsorted(columns, problem.cuts2.first[samples]),
         (edges.exited2[block, columns], edges.gain[block, columns]),
         high - low - 1,
     )
-    cost = lattice_cost(problem.chain, problem.cuts1.exited[low + 1 : high], exited2)
-    found = _pick(problem.goal, gain, cost, np.arange(low + 1, high), columns)
-    return found if found.rank < best.rank else best
+    cost = lattice_cost(problem.trace, problem.cuts1.exited[low + 1 : high], exited2)
+    found = _pick(problem, gain, cost, np.arange(low + 1, high), columns)
+    return found if found[0] < best[0] else best
 
 
-def _may_beat(goal: Goal, gain: I32, cost: F64, rank: tuple[float, float, float]) -> NDArray[np.bool_]:
-    keys = (goal.violation(gain, cost), *goal.keys(gain, cost))
+def _may_beat(problem: _Problem, gain: Gains, cost: F64, rank: Place) -> NDArray[np.bool_]:
+    budget, n = problem.budget, len(problem.trace)
+    keys = (budget.violation(gain, cost, n), *budget.keys(gain, cost, n))
     beats = keys[2] < rank[2]
     for key, mine in ((keys[1], rank[1]), (keys[0], rank[0])):
         beats = (key < mine) | ((key == mine) & beats)
     return np.asarray(beats)
 
 
-def _pick(goal: Goal, gain: I32, cost: F64, cuts1: Rows, cuts2: Rows) -> _Best:
-    flat = goal.best(gain, cost)
+def _pick(problem: _Problem, gain: Gains, cost: F64, cuts1: Rows, cuts2: Rows) -> Best:
+    """The best of some cuts of both stages."""
+    flat = problem.budget.best(gain, cost, len(problem.trace))
     row, column = divmod(flat, len(cuts2))
-    return _Best(_rank_at(goal, gain, cost, flat), int(cuts1[row]), int(cuts2[column]))
-
-
-def _rank_at(goal: Goal, gain: I32, cost: F64, flat: int) -> tuple[float, float, float]:
-    return goal.rank(int(gain.ravel()[flat]), float(cost.ravel()[flat]))
+    place = problem.budget.rank(gain.ravel()[flat].item(), float(cost.ravel()[flat]), len(problem.trace))
+    return place, int(cuts1[row]), int(cuts2[column])

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pilotfish.errors import BudgetError, UsageError
-from pilotfish.plan.chains.goal import F64, Goal
-from pilotfish.scores.outputs import LARGEST
+from pilotfish.cascade import Budget
+from pilotfish.errors import BudgetError
+from pilotfish.plan.path import route
+from pilotfish.plan.trace import Trace, numbers
 
-Mask = NDArray[np.bool_]
+F64 = NDArray[np.float64]
+Place = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,14 @@ class ChainPoint:
     thresholds  K-1 numbers; +inf exits nobody, -inf everybody
     exits       samples that each of the K stages answers
     cost        mean per sample: sum over stages of c_k x the share that reaches stage k
-    drop        (#last stage right - #chain right) / N
+    gain        what the chain's answers are worth beyond the last stage's, summed: a whole number of right answers,
+                else a float
     """
 
     thresholds: tuple[float, ...]
     exits: tuple[int, ...]
     cost: float
-    drop: float
+    gain: float
 
     @property
     def n(self) -> int:
@@ -36,102 +39,58 @@ class ChainPoint:
         return int(sum(self.exits))
 
     @property
-    def gain(self) -> int:
-        """#chain right - #last stage right."""
-        return -round(self.drop * self.n)
+    def drop(self) -> float:
+        """What is lost against the last stage, a fraction."""
+        return -self.gain / self.n + 0.0
 
     @property
     def exit_ratio(self) -> tuple[float, ...]:
         """Share of the samples that each stage answers."""
         return tuple(count / self.n for count in self.exits)
 
-
-@dataclass(frozen=True)
-class Chain:
-    """The arrays of K stages on N samples, checked.
-
-    scores  float64 (K-1, N), below +inf; NaN never exits
-    right   bool (K, N)
-    costs   K marginal costs
-    """
-
-    scores: F64
-    right: Mask
-    costs: tuple[float, ...]
-
-    @property
-    def n(self) -> int:
-        """N samples."""
-        return int(self.right.shape[1])
-
-    @property
-    def stages(self) -> int:
-        """K stages."""
-        return len(self.right)
+    def place(self, budget: Budget) -> Place:
+        """How far it is from what *budget* allows, and its first and second aim; smaller is better."""
+        return budget.rank(self.gain, self.cost, self.n)
 
 
-def make_chain(scores: Sequence[ArrayLike] | F64, right: ArrayLike, costs: Sequence[float]) -> Chain:
-    """Check and convert the arrays of a chain. UsageError says which shape was found and expected."""
-    values = stack_scores(scores)
-    correct = np.asarray(right, np.bool_)
-    k = len(correct)
-    if correct.ndim != 2 or k < 2 or correct.shape[1] == 0 or values.shape != (k - 1, correct.shape[1]):
-        raise UsageError(
-            f"a chain of K stages needs scores (K-1, N) and right (K, N) with K >= 2, N >= 1; "
-            f"found {values.shape} and {correct.shape}"
-        )
-    if len(costs) != k or not all(np.isfinite(c) and c >= 0 for c in costs):
-        raise UsageError(f"expected {k} finite costs of at least 0, one per stage, found {list(costs)}")
-    return Chain(values, correct, tuple(float(c) for c in costs))
-
-
-def stack_scores(scores: Sequence[ArrayLike] | F64) -> F64:
-    """Scores of several stages as one float64 (M, N), below +inf: a threshold of +inf exits nobody."""
-    rows = [np.asarray(row, np.float64) for row in scores]
-    if len({row.shape for row in rows}) > 1:
-        raise UsageError(f"scores of one length per stage are needed, found shapes {[row.shape for row in rows]}")
-    return np.minimum(np.stack(rows), LARGEST) if rows else np.empty((0, 0))
-
-
-def mean_cost(costs: Sequence[float], reached: Sequence[ArrayLike], n: int) -> F64:
+def mean_cost(trace: Trace, reached: Sequence[ArrayLike]) -> F64:
     """Mean cost per sample, from the counts of samples that reach each stage (arrays of one shape)."""
+    costs = trace.added
     total: F64 = np.asarray(costs[0] * np.asarray(reached[0], np.float64))
     for cost, count in zip(costs[1:], reached[1:], strict=True):
         total = total + cost * np.asarray(count, np.float64)
-    return total / n
+    return total / len(trace)
 
 
-def measure(
-    scores: Sequence[ArrayLike] | F64, right: ArrayLike, costs: Sequence[float], thresholds: Sequence[float]
-) -> ChainPoint:
-    """What *thresholds* (K-1) do to a chain: scores (K-1, N), right bool (K, N), K marginal costs."""
-    return measure_chain(make_chain(scores, right, costs), thresholds)
-
-
-def measure_chain(chain: Chain, thresholds: Sequence[float]) -> ChainPoint:
-    """:func:`measure` of arrays that were checked."""
-    passes = chain.scores >= np.asarray(thresholds)[:, None]
-    answered_by = np.where(passes.any(axis=0), passes.argmax(axis=0), chain.stages - 1)
-    exits = np.bincount(answered_by, minlength=chain.stages)
-    gain = int(chain.right[answered_by, np.arange(chain.n)].sum()) - int(chain.right[-1].sum())
-    reached = chain.n - np.concatenate([[0], np.cumsum(exits)[:-1]])
+def measure(trace: Trace, thresholds: Sequence[float]) -> ChainPoint:
+    """What *thresholds* (K-1) do to a chain."""
+    answered_by = route(trace, tuple((t,) for t in thresholds))
+    exits = np.bincount(answered_by, minlength=trace.stages)
+    gain = total(trace.quality[answered_by, np.arange(len(trace))]) - total(trace.quality[-1])
+    reached = len(trace) - np.concatenate([[0], np.cumsum(exits)[:-1]])
     return ChainPoint(
         thresholds=tuple(float(t) for t in thresholds),
         exits=tuple(exits.tolist()),
-        cost=float(mean_cost(chain.costs, list(reached), chain.n)),
-        drop=-gain / chain.n,
+        cost=float(mean_cost(trace, list(reached))),
+        gain=gain,
     )
 
 
-def required(point: ChainPoint, goal: Goal) -> ChainPoint:
-    """*point*, when it keeps to the goal's limit; BudgetError, with the best that can be reached, otherwise."""
-    if goal.rank(point.gain, point.cost)[0] == 0:
+def total(quality: NDArray[np.generic]) -> float:
+    """The sum of a quality, a whole number where it is right or wrong."""
+    summed: float = numbers(quality).sum().item()
+    return summed
+
+
+def required(point: ChainPoint, budget: Budget) -> ChainPoint:
+    """*point*, when it keeps to the budget; BudgetError, with the best that can be reached, otherwise."""
+    if point.place(budget)[0] == 0:
         return point
-    if goal.kind == "max_cost":
+    if budget.kind == "max_cost":
         raise BudgetError(
-            f"no thresholds have a mean cost of at most {goal.value:,.6g}; the cheapest found costs {point.cost:,.6g}"
+            f"no thresholds have a mean cost of at most {budget.value:,.6g}; the cheapest found costs {point.cost:,.6g}"
         )
     raise BudgetError(
-        f"no thresholds have a drop of at most {100 * goal.value:.4g} points; "
+        f"no thresholds have a drop of at most {100 * budget.value:.4g} points; "
         f"the smallest found is {100 * point.drop:.2f} points"
     )

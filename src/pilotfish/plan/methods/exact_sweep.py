@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pilotfish.cascade import Budget
 from pilotfish.errors import BudgetError
 from pilotfish.plan.chains import best_chain, frontier_three
+from pilotfish.plan.chains.point import total
 from pilotfish.plan.evaluate import measure
 from pilotfish.plan.methods.dyce import DyceOptions, dyce_path
 from pilotfish.plan.path import PolicyPath, threshold_path
@@ -29,12 +30,11 @@ def sweep_path(trace: Trace, budget: Budget, options: Any) -> PolicyPath:
     if trace.stages == 2:
         pair = sweep(trace.values[0], trace.quality[0], trace.quality[1])
         return threshold_path(pair.thresholds[:, None])
-    costs = _added(trace)
     if trace.stages == 3:
-        found = frontier_three(trace.values[0], trace.values[1], trace.quality, costs)
+        found = frontier_three(trace)
     else:
         found = dyce_path(trace, budget, DyceOptions()).thresholds
-    best = _best(trace, costs, budget)
+    best = _best(trace, budget)
     if best is not None:
         found = np.concatenate([found, best[None]])
     path = threshold_path(found)
@@ -42,19 +42,13 @@ def sweep_path(trace: Trace, budget: Budget, options: Any) -> PolicyPath:
     return path.take(np.concatenate([[0], 1 + np.argsort(-effort[1:], kind="stable")]))
 
 
-def _best(trace: Trace, costs: tuple[float, ...], budget: Budget) -> F64 | None:
+def _best(trace: Trace, budget: Budget) -> F64 | None:
     """The thresholds that serve the budget best; None when none meets it (the frontier's error then says so)."""
-    try:
-        if budget.kind == "max_cost":
-            return np.array(best_chain(trace.values, trace.quality, costs, max_cost=budget.value).thresholds)
-        base = int(trace.base_quality.sum())
+    if budget.kind != "max_cost":
+        base, last = total(trace.base_quality), total(trace.quality[-1])  # the last answer may not be the base's
         drop = budget.value if budget.kind == "max_drop" else base / len(trace) - budget.value
-        mixed = (int(trace.quality[-1].sum()) - base) / len(trace)  # the last stage's answer may not be the base's
-        allowed = float(np.clip(drop + mixed, -1, 1))
-        return np.array(best_chain(trace.values, trace.quality, costs, max_drop=allowed).thresholds)
+        budget = Budget("max_drop", float(np.clip(drop + (last - base) / len(trace), -1, 1)))
+    try:
+        return np.array(best_chain(trace, budget).thresholds)
     except BudgetError:
         return None
-
-
-def _added(trace: Trace) -> tuple[float, ...]:
-    return trace.costs if trace.costs is not None else (*(0.0,) * (trace.stages - 1), 1.0)
