@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pilotfish.errors import RecordsError
+from collections.abc import Sequence
+
+from pilotfish.errors import RecordsError, UsageError
 from pilotfish.plan.same_cost import check_cost, cost_keys
 from pilotfish.records import RecordsMeta, Run
-from pilotfish.scores import can_score
+from pilotfish.scores import can_score, score
 
 
 def metas_of(run: Run, base: str, split: str, cost: str) -> tuple[dict[str, RecordsMeta], float | None]:
@@ -66,6 +68,42 @@ def find_candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[st
     if left_out := [name for name in names if name not in kept]:
         notes.append(f"without a confidence, and so left out: {', '.join(left_out)}")
     return kept, notes
+
+
+def candidates_with(
+    run: Run, base: str, split: str, cost: str, score_name: str, wanted: Sequence[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """(names, notes): the *wanted* savers of *base*, or all that do not cost as much and have the score *score_name*.
+
+    UsageError where the base is among them, RecordsError where one of them has no such score, or none is left.
+    """
+    metas, base_cost = metas_of(run, base, split, cost)
+    if wanted is not None:
+        given = list(dict.fromkeys(wanted))
+        if base in given:
+            raise UsageError(f"{base} is the base; name other models as savers")
+        for name in given:
+            score(score_name, run.read(name, split).outputs)  # raises the error that says what it lacks
+        return given, check_cost(metas, [*given, base], cost)
+    notes = check_cost(metas, [*(name for name in metas if name != base), base], cost)
+    names, left_out = [], []
+    for name, meta in metas.items():
+        its_cost = meta.costs.get(cost)
+        if name == base or (base_cost is not None and its_cost is not None and its_cost >= base_cost):
+            continue
+        try:
+            score(score_name, run.read(name, split).outputs)
+            names.append(name)
+        except RecordsError:
+            left_out.append(name)
+    if left_out:
+        notes.append(f"without a score {score_name}, and so left out: {', '.join(left_out)}")
+    if not names:
+        raise RecordsError(
+            f"no model of {run.path} on split {split!r} can be a saver for {base}; "
+            "a saver costs less and has a confidence: record or import one"
+        )
+    return names, notes
 
 
 def _imported(meta: RecordsMeta) -> bool:

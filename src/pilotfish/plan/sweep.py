@@ -19,6 +19,7 @@ from pilotfish.tasks.task import Quality
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+SLACK = 1e-12  # of a mean drop, so that 5 of 1000 meets 0.005 however it was rounded
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class PairPath:
 
     def last_feasible(self, max_drop: float = 0.0) -> int:
         """Index of the largest E_t whose loss is at most ``max_drop`` x M; 0, exit nobody, when none is."""
-        feasible = np.flatnonzero(self.gain >= -(max_drop + 1e-12) * self.n)
+        feasible = np.flatnonzero(self.gain >= -(max_drop + SLACK) * self.n)
         return int(feasible[-1]) if len(feasible) else 0
 
     def frontier(self, base_correct: int, saver_cost: float | None, base_cost: float | None) -> Frontier:

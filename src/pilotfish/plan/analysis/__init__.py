@@ -4,12 +4,10 @@ from pilotfish.plan.analysis.breakeven import BreakEven, break_even, oracle_exit
 from pilotfish.plan.analysis.curves import GainCurve, MatchCurves, gain_curve, match_curves
 from pilotfish.plan.analysis.mistakes import MistakeQuantiles, mistake_quantiles
 from pilotfish.plan.analysis.noise import TuningNoise, tuning_noise
-from pilotfish.plan.analysis.of_run import Analysis, PairAnalysis, analyse
-from pilotfish.plan.analysis.pair import Pair, pair_of
+from pilotfish.plan.analysis.of_run import Analysis, PairAnalysis, analyse, pair_of
 from pilotfish.plan.analysis.ranking import FailureRanking, aurc, auroc, expected_calibration_error, failure_ranking
 from pilotfish.plan.analysis.routing import Line, References, references
-from pilotfish.plan.analysis.selection import Selection, selection
-from pilotfish.plan.analysis.transfer import Transfer, transfers
+from pilotfish.plan.analysis.transfer import Selection, Transfer, selection, transfers
 
 __all__ = [
     "Analysis",
@@ -19,7 +17,6 @@ __all__ = [
     "Line",
     "MatchCurves",
     "MistakeQuantiles",
-    "Pair",
     "PairAnalysis",
     "References",
     "Selection",

@@ -11,13 +11,15 @@ what either may cost. Costs are per sample, in one unit.
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from pilotfish.cascade import document, make_budget
 from pilotfish.errors import UsageError
-from pilotfish.plan.analysis.pair import Pair, check_drop
-from pilotfish.plan.sweep import Mask, sweep
+from pilotfish.plan.sweep import SLACK, advantage, sweep
+from pilotfish.plan.trace import Trace
 
 ROUTER_SHARES = (0.1, 0.5, 1.0)  # sizes of a router, as shares of C_S
 
@@ -62,17 +64,12 @@ def evaluator_ratio(r1: float, C_E: float, C_B: float) -> float:
     return r1 + C_E / C_B
 
 
-def oracle_exit_ratio(saver_correct: Mask, base_correct: Mask, max_drop: float = 0.0) -> float:
-    """The largest share that can exit within the drop, by a router that knows who is right.
-
-    All exit but those whom only the base gets right; of these, one for each that only the saver gets right and one
-    for each mistake that the budget allows.
-    """
-    n = len(saver_correct)
-    n10 = int((base_correct & ~saver_correct).sum())
-    n01 = int((saver_correct & ~base_correct).sum())
-    allowed = n01 + math.floor((max_drop + 1e-12) * n)
-    return (n - n10 + min(n10, allowed)) / n if allowed >= 0 else 0.0
+def oracle_exit_ratio(trace: Trace, max_drop: float = 0.0) -> float:
+    """The largest share that can exit within the drop, by a router that knows what each sample gains or loses: those
+    that lose least exit first."""
+    gain = np.cumsum(np.sort(advantage(*trace.quality))[::-1])
+    feasible = np.flatnonzero(gain >= -(max_drop + SLACK) * len(trace))
+    return float(feasible[-1] + 1) / len(trace) if len(feasible) else 0.0
 
 
 @dataclass(frozen=True)
@@ -102,19 +99,20 @@ class BreakEven:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
         needs = [{"router_share": share, "exit_ratio": r} for share, r in self.router_needs]
-        return {**asdict(self), "router_needs": needs}
+        return {**document(self), "router_needs": needs}
 
 
-def break_even(pair: Pair, max_drop: float = 0.0) -> BreakEven | None:
-    """The break-even of *pair*, r1 by the exact sweep on the same samples; None unless 0 <= C_S < C_B are known."""
-    check_drop(max_drop)
-    C_S, C_B = pair.saver_cost, pair.base_cost
-    if C_S is None or C_B is None or not 0 <= C_S < C_B:
+def break_even(trace: Trace, max_drop: float = 0.0) -> BreakEven | None:
+    """The break-even of a saver and its base, r1 by the exact sweep on the same samples; None unless 0 <= C_S < C_B are
+    known."""
+    make_budget(max_drop=max_drop)  # refuses what is no drop
+    if trace.costs is None or not 0 <= trace.costs[0] < trace.costs[1]:
         return None
-    path = sweep(pair.score, pair.saver_correct, pair.base_correct)
+    C_S, C_B = trace.costs
+    path = sweep(trace.values[0], *trace.quality)
     point = path.last_feasible(max_drop)
     r1 = float(path.exited[point] / path.n)
-    r2 = oracle_exit_ratio(pair.saver_correct, pair.base_correct, max_drop)
+    r2 = oracle_exit_ratio(trace, max_drop)
     return BreakEven(
         saver_cost=C_S,
         base_cost=C_B,

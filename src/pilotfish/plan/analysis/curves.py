@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.documents import as_document
-from pilotfish.plan.analysis.pair import Pair
 from pilotfish.plan.sweep import F64, sorted_groups, sweep
+from pilotfish.plan.trace import Trace, numbers
+from pilotfish.scores import to_shown
 
 MOST_POINTS = 500
 
@@ -26,8 +25,8 @@ class GainCurve:
     """One split of M samples; at most 500 points, r_match and both ends among them.
 
     exit_ratio  float64 (P,), rising from 0
-    gain        float64 (P,), (#S right - #B right on E_t) / M
-    saver, base float64 (P,), their accuracy on E_t; NaN at exit ratio 0
+    gain        float64 (P,), (#S right - #B right on E_t) / M, or what S is better by
+    saver, base float64 (P,), their mean quality on E_t, the accuracy; NaN at exit ratio 0
     r_match     the largest exit ratio with a gain of at least 0; exact, whatever was thinned
     threshold   of r_match, as people read it; inf where nobody may exit
     """
@@ -40,12 +39,6 @@ class GainCurve:
     r_match: float
     threshold: float
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        columns = {name: getattr(self, name) for name in ("exit_ratio", "gain", "saver", "base")}
-        listed = {name: as_document(column) for name, column in columns.items()}
-        return {"n": self.n, "r_match": self.r_match, "threshold": as_document(self.threshold), **listed}
-
 
 @dataclass(frozen=True)
 class MatchCurves:
@@ -54,21 +47,17 @@ class MatchCurves:
     train: GainCurve
     validation: GainCurve
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {"train": self.train.to_json(), "validation": self.validation.to_json()}
 
-
-def gain_curve(pair: Pair, most: int = MOST_POINTS) -> GainCurve:
-    """The curve of one split, cut at the ends of tie groups only."""
-    path = sweep(pair.score, pair.saver_correct, pair.base_correct)
+def gain_curve(trace: Trace, most: int = MOST_POINTS) -> GainCurve:
+    """The curve of a saver and its base on one split, cut at the ends of tie groups only."""
+    path = sweep(trace.values[0], *trace.quality)
     match = path.last_feasible(0.0)
     rows = thin(path.exited.astype(np.float64), [match], most)
     exited = path.exited[rows]
-    order, _ = sorted_groups(pair.score)
-    right = [np.concatenate([[0], np.cumsum(c[order])])[exited] for c in (pair.saver_correct, pair.base_correct)]
+    order, _ = sorted_groups(trace.values[0])
+    sums = [np.concatenate([[0], np.cumsum(numbers(one)[order], dtype=np.float64)])[exited] for one in trace.quality]
     with np.errstate(invalid="ignore"):
-        saver, base = (count / exited for count in right)
+        saver, base = (summed / exited for summed in sums)
     return GainCurve(
         n=path.n,
         exit_ratio=exited / path.n,
@@ -76,13 +65,13 @@ def gain_curve(pair: Pair, most: int = MOST_POINTS) -> GainCurve:
         saver=saver,
         base=base,
         r_match=float(path.exited[match] / path.n),
-        threshold=pair.shown(float(path.thresholds[match])),
+        threshold=float(to_shown(trace.scales[0], path.thresholds[match])),
     )
 
 
-def match_curves(train: Pair, validation: Pair, most: int = MOST_POINTS) -> MatchCurves:
+def match_curves(train: Trace, validation: Trace) -> MatchCurves:
     """The curves of both splits side by side."""
-    return MatchCurves(gain_curve(train, most), gain_curve(validation, most))
+    return MatchCurves(gain_curve(train), gain_curve(validation))
 
 
 def thin(position: F64, keep: Sequence[int], most: int) -> NDArray[np.intp]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pilotfish.plan.analysis.pair import Pair
+from pilotfish.cascade import document
 from pilotfish.plan.analysis.ties import groups
 from pilotfish.plan.sweep import F64, Mask
+from pilotfish.plan.trace import Trace
 from pilotfish.scores import to_shown
 
 QUANTILES = tuple(k / 10 for k in range(1, 10))
@@ -19,8 +20,9 @@ QUANTILES = tuple(k / 10 for k in range(1, 10))
 class MistakeQuantiles:
     """The saver's mistakes on n samples.
 
-    correctable, uncorrectable  it is wrong, the base is right, or wrong as well
-    lost                        it is right, the base wrong: what asking the base would spoil
+    correctable                 it is wrong and the base right; or in general, its answer is worse than the base's
+    uncorrectable               both are wrong; None where answers are not right or wrong
+    lost                        it is right, the base wrong, or it is better: what asking the base would spoil
     unscored                    samples without a score, which never exit
     mean_confidence             of the correctable mistakes, as people read it; None when there are none
     confidence_at               (q, the confidence below which a share q of them lies), q = 0.1 … 0.9; empty when none
@@ -30,7 +32,7 @@ class MistakeQuantiles:
 
     n: int
     correctable: int
-    uncorrectable: int
+    uncorrectable: int | None
     lost: int
     unscored: int
     mean_confidence: float | None
@@ -43,25 +45,24 @@ class MistakeQuantiles:
             "confidence_at": [{"q": q, "confidence": c} for q, c in self.confidence_at],
             "found_in_lowest": [{"q": q, "share": s} for q, s in self.found_in_lowest],
         }
-        return {**asdict(self), **lists}
+        return {**document(self), **lists}
 
 
-def mistake_quantiles(pair: Pair) -> MistakeQuantiles:
+def mistake_quantiles(trace: Trace) -> MistakeQuantiles:
     """Counts and quantiles of the saver's mistakes."""
-    s, b = pair.saver_correct, pair.base_correct
-    correctable = ~s & b
-    scored = np.isfinite(pair.score)
-    at = to_shown(pair.scale, pair.score[correctable & scored])
+    (s, b), score = trace.quality, trace.values[0]
+    correctable = s < b
+    at = to_shown(trace.scales[0], score[correctable & np.isfinite(score)])
     quantiles = np.quantile(at, QUANTILES).tolist() if len(at) else []
     return MistakeQuantiles(
-        n=len(pair),
+        n=len(trace),
         correctable=int(correctable.sum()),
-        uncorrectable=int((~s & ~b).sum()),
-        lost=int((s & ~b).sum()),
-        unscored=int(np.isnan(pair.score).sum()),
+        uncorrectable=int((~s & ~b).sum()) if s.dtype == np.bool_ else None,
+        lost=int((s > b).sum()),
+        unscored=int(np.isnan(score).sum()),
         mean_confidence=float(at.mean()) if len(at) else None,
         confidence_at=tuple(zip(QUANTILES, quantiles, strict=False)),
-        found_in_lowest=share_in_lowest(pair.score, correctable),
+        found_in_lowest=share_in_lowest(score, correctable),
     )
 
 

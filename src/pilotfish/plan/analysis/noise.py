@@ -7,19 +7,18 @@ within the drop, and the other half judges it. The spread is what another calibr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.documents import as_document
+from pilotfish.cascade import document, make_budget
 from pilotfish.errors import UsageError
-from pilotfish.plan.analysis.pair import Pair, check_drop
 from pilotfish.plan.holdout import split_rows
-from pilotfish.plan.sweep import F64, PairPath, at_thresholds, sorted_groups, sweep
-
-SLACK = 1e-12
+from pilotfish.plan.sweep import F64, SLACK, PairPath, advantage, at_thresholds, sorted_groups, sweep
+from pilotfish.plan.trace import Trace
+from pilotfish.scores import to_shown
 
 
 @dataclass(frozen=True)
@@ -59,29 +58,30 @@ class TuningNoise:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
         plain = {"exit_ratio": self.plain[0], "drop": self.plain[1]}
-        return {**asdict(self), "plain": plain, "threshold": [as_document(t) for t in self.threshold]}
+        return {**document(self), "plain": plain}
 
 
 def tuning_noise(
-    pair: Pair, max_drop: float = 0.0, draws: int = 200, seed: int = 0, holdout: float = 0.5
+    trace: Trace, max_drop: float = 0.0, draws: int = 200, seed: int = 0, holdout: float = 0.5
 ) -> TuningNoise:
     """Bootstrap the part to tune on, judge on the rest. The same *seed* gives the same draws for every pair."""
-    check_drop(max_drop)
+    make_budget(max_drop=max_drop)  # refuses what is no drop
     if draws < 2 or not 0 < holdout < 1:
         raise UsageError(f"noise needs at least 2 draws and a holdout between 0 and 1, found {draws} and {holdout}")
-    parts = split_rows(len(pair), holdout, seed, pair.groups)
-    fit, judged = pair.take(parts.fit), pair.take(parts.evaluation)
+    parts = split_rows(len(trace), holdout, seed, trace.groups)
+    fit, judged = trace.take(parts.fit), trace.take(parts.evaluation)
     rng = np.random.default_rng([seed, 1])
     tune = tuner(fit, max_drop)
     unit = np.arange(len(fit)) if fit.groups is None else np.unique(fit.groups, return_inverse=True)[1]
     count = int(unit.max()) + 1  # groups are drawn whole
     rows = (rng.integers(0, count, count) for _ in range(draws))
     chosen = np.array([tune(np.bincount(drawn, minlength=count)[unit]) for drawn in rows])
-    plain = sweep(fit.score, fit.saver_correct, fit.base_correct)
+    plain = sweep(fit.values[0], *fit.quality)
     at_plain = plain.thresholds[plain.last_feasible(max_drop)]
-    there = at_thresholds(judged.score, judged.saver_correct, judged.base_correct, np.append(chosen, at_plain))
+    there = at_thresholds(judged.values[0], judged.quality[0], judged.quality[1], np.append(chosen, at_plain))
     r, drop = there.exited[1:] / there.n, -there.gain[1:] / there.n
-    low, high = np.quantile(chosen, [0.05, 0.95], method="inverted_cdf").tolist()  # no mean of infinities
+    ends = np.quantile(chosen, [0.05, 0.95], method="inverted_cdf")  # no mean of infinities
+    low, high = to_shown(trace.scales[0], ends).tolist()
     return TuningNoise(
         draws=draws,
         seed=seed,
@@ -93,19 +93,19 @@ def tuning_noise(
         cost_sd=_spread(r[:-1]).sd,
         broken=float((drop[:-1] > max_drop + SLACK).mean()),
         plain=(float(r[-1]), float(drop[-1])),
-        threshold=(pair.shown(low), pair.shown(high)),
+        threshold=(low, high),
     )
 
 
-def tuner(pair: Pair, max_drop: float) -> Callable[[NDArray[np.intp]], float]:
+def tuner(trace: Trace, max_drop: float) -> Callable[[NDArray[np.intp]], float]:
     """times (N,), how often each sample was drawn -> the threshold that a sweep over the drawn samples chooses.
 
     The samples are sorted once; a draw is then one weighted sum.
     """
-    order, last = sorted_groups(pair.score)
+    order, last = sorted_groups(trace.values[0])
     ends = np.flatnonzero(last)
-    scores = np.append(np.inf, pair.score[order][ends])
-    change = (pair.saver_correct.astype(np.int64) - pair.base_correct.astype(np.int64))[order]
+    scores = np.append(np.inf, trace.values[0][order][ends])
+    change = advantage(*trace.quality)[order]
 
     def tune(times: NDArray[np.intp]) -> float:
         drawn = times[order]

@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from pilotfish.cascade import Rule, document, make_budget
 from pilotfish.errors import RecordsError, UsageError, nearest
 from pilotfish.plan.analysis.breakeven import BreakEven, break_even
-from pilotfish.plan.analysis.candidates import candidates, split_tables
 from pilotfish.plan.analysis.curves import GainCurve, MatchCurves, gain_curve, match_curves
 from pilotfish.plan.analysis.mistakes import MistakeQuantiles, mistake_quantiles
 from pilotfish.plan.analysis.noise import TuningNoise, tuning_noise
-from pilotfish.plan.analysis.pair import Pair, check_drop, pair_of
 from pilotfish.plan.analysis.ranking import FailureRanking, failure_ranking
 from pilotfish.plan.analysis.routing import References, references
-from pilotfish.plan.analysis.selection import Selection, selection
-from pilotfish.plan.analysis.transfer import Transfer, transfers
+from pilotfish.plan.analysis.transfer import Selection, Transfer, selection, transfers
+from pilotfish.plan.candidates import candidates_with
 from pilotfish.plan.holdout import split_rows
-from pilotfish.records import Compared, GroupBy, Run, Table
+from pilotfish.plan.trace import Trace, make_trace
+from pilotfish.records import Compared, GroupBy, Run, Table, compare
 from pilotfish.scores import score as score_of
 from pilotfish.scores import to_shown
 
@@ -46,28 +48,14 @@ class PairAnalysis:
     curves: MatchCurves | None
     transfers: tuple[Transfer, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {
-            "saver": self.saver,
-            "saver_cost": self.saver_cost,
-            "ranking": self.ranking.to_json(),
-            "mistakes": self.mistakes.to_json(),
-            "break_even": None if self.break_even is None else self.break_even.to_json(),
-            "noise": self.noise.to_json(),
-            "references": self.references.to_json(),
-            "curve": self.curve.to_json(),
-            "curves": None if self.curves is None else self.curves.to_json(),
-            "transfers": [t.to_json() for t in self.transfers],
-        }
-
 
 @dataclass(frozen=True)
 class Analysis:
     """All of a base's savers.
 
-    train  the split that savers are chosen on, or None: then it is one half of ``split``, by ``seed``
-    pairs  in the order of the selection (best ΔC on train first), then those that it leaves out
+    train          the split that savers are chosen on, or None: then it is one half of ``split``, by ``seed``
+    base_accuracy  or what else the task's metric is, by the name ``metric``
+    pairs          in the order of the selection (best ΔC on train first), then those that it leaves out
     """
 
     base: str
@@ -84,17 +72,17 @@ class Analysis:
     pairs: tuple[PairAnalysis, ...]
     selection: Selection | None
     notes: tuple[str, ...]
+    metric: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish analyse --json``."""
-        simple = ("base", "split", "train", "cost", "score", "max_drop", "seed", "n", "reference", "base_accuracy")
-        return {
-            **{name: getattr(self, name) for name in simple},
-            "base_cost": self.base_cost,
-            "selection": None if self.selection is None else self.selection.to_json(),
-            "savers": [pair.to_json() for pair in self.pairs],
-            "notes": list(self.notes),
-        }
+        found: dict[str, Any] = document(self)
+        return {**found, "savers": found.pop("pairs")}
+
+
+def pair_of(table: Table, saver: str, score_name: str = "max_prob", cost: str = "macs") -> Trace:
+    """The trace of *saver* and the base of *table*. RecordsError when the saver's records hold no such score."""
+    return make_trace(table, (saver, table.base), Rule(), (), [score_of(score_name, table.outputs[saver])], cost)
 
 
 def analyse(
@@ -118,10 +106,10 @@ def analyse(
     draws     bootstrap draws per saver
     group_by  samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
     """
-    check_drop(max_drop)
-    names, notes = candidates(run, base, split, cost, score, savers)
+    make_budget(max_drop=max_drop)  # refuses what is no drop
+    names, notes = candidates_with(run, base, split, cost, score, savers)
     on = _train_split(run, base, split, train)
-    tables = split_tables(run, base, names, [split, *(s for s in run.splits() if s != split)], group_by)
+    tables = _tables(run, base, names, [split, *(s for s in run.splits() if s != split)], group_by)
     here = tables[split].common
     pairs = {name: pair_of(table, name, score, cost) for name, table in tables[split].tables.items()}
     alike = {  # those that are compared with each other, on the same samples
@@ -136,7 +124,7 @@ def analyse(
     for name in [*ranked, *(n for n in names if n not in ranked)]:
         elsewhere = {s: pair_of(t.tables[name], name, score, cost) for s, t in tables.items() if name in t.tables}
         sides = (chosen_on[name], judged_on[name]) if name in chosen_on else None
-        found[name] = _one(pairs[name], tables[split].tables[name], sides, elsewhere, max_drop, draws, seed)
+        found[name] = _one(pairs[name], tables[split].tables[name], cost, sides, elsewhere, max_drop, draws, seed)
     return Analysis(
         base=base,
         split=split,
@@ -152,22 +140,40 @@ def analyse(
         pairs=tuple(found.values()),
         selection=chosen,
         notes=(*notes, *_remarks(tables, split, on, cost, base)),
+        metric=here.task.metric.name,
     )
 
 
+def _tables(
+    run: Run, base: str, savers: Sequence[str], splits: Sequence[str], group_by: GroupBy | None
+) -> dict[str, Compared]:
+    """The records per split of those *savers* that are recorded there, beside the base's; only splits with the base and
+    a saver."""
+    found = {}
+    for split in splits:
+        here = run.models(split)
+        names = [name for name in savers if name in here]
+        if base in here and names:
+            by = run.groups(base, split, group_by)
+            found[split] = compare([run.read(name, split) for name in names], run.read(base, split), by)
+    return found
+
+
 def _one(
-    pair: Pair,
+    pair: Trace,
     table: Table,
-    sides: tuple[Pair, Pair] | None,
-    elsewhere: Mapping[str, Pair],
+    cost: str,
+    sides: tuple[Trace, Trace] | None,
+    elsewhere: Mapping[str, Trace],
     max_drop: float,
     draws: int,
     seed: int,
 ) -> PairAnalysis:
-    confidence = score_of("max_prob", table.outputs[pair.saver])
+    saver = pair.names[0]
+    confidence = score_of("max_prob", table.outputs[saver])
     return PairAnalysis(
-        saver=pair.saver,
-        saver_cost=pair.saver_cost,
+        saver=saver,
+        saver_cost=table.meta[saver].costs.get(cost),
         ranking=failure_ranking(pair, to_shown(confidence.scale, confidence.values)),
         mistakes=mistake_quantiles(pair),
         break_even=break_even(pair, max_drop),
@@ -193,8 +199,8 @@ def _train_split(run: Run, base: str, split: str, train: str | None) -> str | No
 
 
 def _train_and_judged(
-    pairs: Mapping[str, Pair], train: Compared | None, score: str, cost: str, seed: int
-) -> tuple[dict[str, Pair], dict[str, Pair]]:
+    pairs: Mapping[str, Trace], train: Compared | None, score: str, cost: str, seed: int
+) -> tuple[dict[str, Trace], dict[str, Trace]]:
     """The pairs that savers are chosen by, and the same ones to judge by."""
     if train is not None:
         shared = [name for name in pairs if name in train.tables and name not in train.short]
@@ -207,10 +213,10 @@ def _train_and_judged(
 
 
 def _selection(
-    chosen_on: Mapping[str, Pair], judged_on: Mapping[str, Pair], max_drop: float, notes: list[str]
+    chosen_on: Mapping[str, Trace], judged_on: Mapping[str, Trace], max_drop: float, notes: list[str]
 ) -> Selection | None:
     """The selection among savers whose costs are comparable; *notes* gets who is left out."""
-    priced = [name for name, pair in judged_on.items() if pair.cost_ratio is not None]
+    priced = [name for name, pair in judged_on.items() if pair.costs is not None and pair.base_cost]
     names = priced or list(judged_on)
     if left_out := [name for name in judged_on if name not in names]:
         notes.append(f"without a cost, and so not ranked: {', '.join(left_out)}")
@@ -221,6 +227,7 @@ def _selection(
 
 def _remarks(tables: Mapping[str, Compared], split: str, on: str | None, cost: str, base: str) -> list[str]:
     here = tables[split].common
+    metric = here.task.metric.says
     remarks = [*tables[split].row_notes(), *tables[split].notes]
     remarks += [f"split {s}: {note}" for s, t in tables.items() if s != split for note in t.short_notes()]
     if here.meta[base].costs.get(cost) is None:
@@ -232,5 +239,10 @@ def _remarks(tables: Mapping[str, Compared], split: str, on: str | None, cost: s
     kinds = {s: t.common.reference_kind for s, t in tables.items()}
     if len(set(kinds.values())) > 1:
         unlabelled = ", ".join(s for s, kind in kinds.items() if kind == "base")
-        remarks.append(f"split {unlabelled} has no labels: there, accuracy is agreement with the base")
+        remarks.append(f"split {unlabelled} has no labels: there, {metric} is agreement with the base")
+    if here.quality(base).dtype != np.bool_:
+        remarks.append(
+            f"{metric} is no matter of right and wrong: a mistake is an answer worse than the base's, and there is no "
+            "ranking of right answers and no calibration error"
+        )
     return remarks

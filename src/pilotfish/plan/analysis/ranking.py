@@ -7,15 +7,14 @@ saver is at least as good as the base", which is what exiting needs.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from pilotfish.errors import UsageError
-from pilotfish.plan.analysis.pair import Pair
 from pilotfish.plan.analysis.ties import falling_means, midranks
 from pilotfish.plan.sweep import F64, Mask
+from pilotfish.plan.trace import Trace
 from pilotfish.scores import to_shown
 
 BINS = 15
@@ -39,32 +38,35 @@ class Ranked:
 
 @dataclass(frozen=True)
 class FailureRanking:
-    """right: "saver right"; as_good: "saver right or base wrong". ece: of the confidence as a probability of being
-    right, 15 bins of equal width; None where the score is no probability."""
+    """Of n samples.
+
+    right    "saver right"; None where answers are not right or wrong
+    as_good  "saver at least as good as the base"
+    ece      of the confidence as a probability of being right, 15 bins of equal width; None where the score is no
+             probability, or answers are not right or wrong
+    """
 
     n: int
-    right: Ranked
+    right: Ranked | None
     as_good: Ranked
     ece: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
 
-
-def failure_ranking(pair: Pair, confidence: F64 | None = None) -> FailureRanking:
-    """Both events under the pair's score.
+def failure_ranking(trace: Trace, confidence: F64 | None = None) -> FailureRanking:
+    """Both events under the saver's score.
 
     confidence  float64 (N,), the saver's max-softmax, for the ECE; by default the score as people read it
     """
-    shown = to_shown(pair.scale, pair.score) if confidence is None else confidence
+    (saver, base), score = trace.quality, trace.values[0]
+    shown = to_shown(trace.scales[0], score) if confidence is None else confidence
     known = shown[np.isfinite(shown)]
-    probable = len(known) > 0 and bool(((known >= 0) & (known <= 1)).all())
+    binary = saver.dtype == np.bool_
+    probable = binary and len(known) > 0 and bool(((known >= 0) & (known <= 1)).all())
     return FailureRanking(
-        n=len(pair),
-        right=ranked(pair.score, pair.saver_correct),
-        as_good=ranked(pair.score, pair.saver_correct | ~pair.base_correct),
-        ece=expected_calibration_error(shown, pair.saver_correct) if probable else None,
+        n=len(trace),
+        right=ranked(score, saver) if binary else None,
+        as_good=ranked(score, saver >= base),
+        ece=expected_calibration_error(shown, saver) if probable else None,
     )
 
 

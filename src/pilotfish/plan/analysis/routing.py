@@ -1,10 +1,10 @@
 """What to hold a pair's curve against: oracle and random routing, mixing without a saver's cost, the models alone.
 
-All are lines between a few corners, exact at every whole number of samples. With n10 samples that only the base gets
-right and n01 that only the saver does:
+All are lines between a few corners, exact at every whole number of samples (where answers are not right or wrong, those
+of the oracles are thinned to 500):
 
-    oracle        knows who is right after the saver ran: the n10 go to the base first, the n01 never.
-                  Cost C_S + q C_B for a share q that reaches the base (TinySaver Eq. 1)
+    oracle        knows who is better after the saver ran: what the base wins most on goes to it first, what it loses
+                  never. Cost C_S + q C_B for a share q that reaches the base (TinySaver Eq. 1)
     prior_oracle  knows it before: cost (1 - q) C_S + q C_B. No router can be better (Eq. 2 at no cost of its own)
     random        a random share q goes on to the base, the saver paid by all
     mixing        a coin chooses one model for each sample: cost (1 - q) C_S + q C_B
@@ -13,13 +13,14 @@ right and n01 that only the saver does:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pilotfish.plan.analysis.pair import Pair
+from pilotfish.plan.analysis.curves import MOST_POINTS, thin
 from pilotfish.plan.analysis.ties import groups
-from pilotfish.plan.sweep import F64
+from pilotfish.plan.sweep import F64, advantage
+from pilotfish.plan.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,6 @@ class Line:
         """The accuracy at a mean cost, the ends' beyond them; None without costs."""
         return None if self.cost is None else float(np.interp(cost, self.cost, self.accuracy))
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        cost = None if self.cost is None else self.cost.tolist()
-        return {"deferred": self.deferred.tolist(), "accuracy": self.accuracy.tolist(), "cost": cost}
-
 
 @dataclass(frozen=True)
 class References:
@@ -65,50 +61,52 @@ class References:
     mixing: Line
     captured: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        lines = {name: getattr(self, name).to_json() for name in ("oracle", "prior_oracle", "random", "mixing")}
-        alone = {"saver_accuracy": self.saver_accuracy, "base_accuracy": self.base_accuracy}
-        return {**alone, **lines, "captured": self.captured}
 
-
-def references(pair: Pair) -> References:
-    """The reference lines of *pair*."""
-    n = len(pair)
-    saver, base = float(pair.saver_correct.mean()), float(pair.base_correct.mean())
-    n10 = float((pair.base_correct & ~pair.saver_correct).sum()) / n
-    best = (np.array([0.0, n10, 1.0]), np.array([saver, saver + n10, saver + n10]))
-    straight = (np.array([0.0, 1.0]), np.array([saver, base]))
+def references(trace: Trace) -> References:
+    """The reference lines of a saver and its base."""
+    saver, base = (float(one.mean()) for one in trace.quality)
+    best, straight = _oracle(trace), (np.array([0.0, 1.0]), np.array([saver, base]))
     return References(
         saver_accuracy=saver,
         base_accuracy=base,
-        oracle=_line(*best, pair, saver_first=True),
-        prior_oracle=_line(*best, pair, saver_first=False),
-        random=_line(*straight, pair, saver_first=True),
-        mixing=_line(*straight, pair, saver_first=False),
-        captured=captured(pair),
+        oracle=_line(*best, trace, saver_first=True),
+        prior_oracle=_line(*best, trace, saver_first=False),
+        random=_line(*straight, trace, saver_first=True),
+        mixing=_line(*straight, trace, saver_first=False),
+        captured=captured(trace),
     )
 
 
-def captured(pair: Pair) -> float | None:
+def captured(trace: Trace) -> float | None:
     """See :class:`References`. Ties count as a random order would have them; NaN exits last."""
-    n = len(pair)
-    change = pair.saver_correct.astype(np.float64) - pair.base_correct
-    inverse, counts = groups(pair.score)
+    change = advantage(*trace.quality).astype(np.float64)
+    inverse, counts = groups(trace.values[0])
     gains = np.bincount(inverse, weights=change, minlength=len(counts))[::-1]
-    ours = _area(np.append(0, np.cumsum(counts[::-1])), np.append(0, np.cumsum(gains)))
-    n10, n01 = float((change < 0).sum()), float((change > 0).sum())
-    best = _area(np.array([0, n01, n - n10, n]), np.array([0, n01, n01, n01 - n10]))
-    chance = n * (n01 - n10) / 2
-    return float((ours - chance) / (best - chance)) if best > chance else None
+    ours = _area(np.cumsum(counts[::-1]), np.cumsum(gains))
+    best = _area(np.arange(1, len(change) + 1), np.cumsum(np.sort(change)[::-1]))
+    chance = len(change) * float(change.sum()) / 2
+    return None if change.min() == change.max() else (ours - chance) / (best - chance)
 
 
-def _area(exited: F64, gain: F64) -> float:
-    return float((np.diff(exited) * (gain[1:] + gain[:-1]) / 2).sum())
+def _area(exited: NDArray[np.integer], gain: F64) -> float:
+    """Under the line from nothing through these points."""
+    steps, before = np.diff(exited, prepend=0), np.concatenate([[0.0], gain[:-1]])
+    return float((steps * (gain + before) / 2).sum())
 
 
-def _line(deferred: F64, accuracy: F64, pair: Pair, saver_first: bool) -> Line:
-    C_S, C_B = pair.saver_cost, pair.base_cost
-    if C_S is None or C_B is None:
+def _oracle(trace: Trace) -> tuple[F64, F64]:
+    """(share that goes to the base, mean quality): the samples that gain most by it first, none that lose."""
+    gain = -advantage(*trace.quality)
+    levels, counts = np.unique(np.append(gain[gain > 0], 0), return_counts=True)
+    counts[0] = 0
+    deferred, won = (np.cumsum(c[::-1], dtype=np.float64)[: max(len(c) - 1, 1)] for c in (counts, levels * counts))
+    rows = thin(deferred, [], MOST_POINTS)
+    worth = float(trace.quality[0].mean()) + np.concatenate([[0.0], won[rows], won[-1:]]) / len(trace)
+    return np.concatenate([[0.0], deferred[rows] / len(trace), [1.0]]), worth
+
+
+def _line(deferred: F64, accuracy: F64, trace: Trace, saver_first: bool) -> Line:
+    if trace.costs is None:
         return Line(deferred, accuracy, None)
+    C_S, C_B = trace.costs
     return Line(deferred, accuracy, deferred * C_B + (C_S if saver_first else (1 - deferred) * C_S))
