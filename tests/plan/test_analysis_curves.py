@@ -11,18 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotfish.cascade import document
 from pilotfish.errors import UsageError
-from pilotfish.plan.analysis import Pair, gain_curve, selection, transfers
+from pilotfish.plan.analysis import gain_curve, selection, transfers
 from pilotfish.plan.analysis.transfer import two_sample
+from pilotfish.plan.trace import Trace, trace_of
 from support import brute
 from support.pairs import Pair as Drawn
-from support.pairs import pairs
+from support.pairs import graded_traces, pairs
 
 DROPS = st.sampled_from(["0", "0.01", "0.1", "0.5"])
 
 
-def pair_of(drawn: Drawn, saver: str = "s", saver_cost: float | None = 2.0, base_cost: float | None = 10.0) -> Pair:
-    return Pair(saver, "b", *drawn.arrays, saver_cost=saver_cost, base_cost=base_cost)
+def pair_of(drawn: Drawn, saver: str = "s", saver_cost: float = 2.0, base_cost: float | None = 10.0) -> Trace:
+    return drawn.trace(None if base_cost is None else (saver_cost, base_cost), saver)
 
 
 def chosen(drawn: Drawn, drop: str) -> brute.Point:
@@ -42,12 +44,23 @@ def test_the_curve_is_every_threshold(drawn: Drawn) -> None:
         inside = [i for i, s in enumerate(drawn.scores) if s >= point.threshold]
         assert saver == pytest.approx(sum(drawn.saver_ok[i] for i in inside) / len(inside))
         assert base == pytest.approx(sum(drawn.base_ok[i] for i in inside) / len(inside))
-    json.dumps(curve.to_json(), allow_nan=False)
+    json.dumps(document(curve), allow_nan=False)
+
+
+@given(graded_traces())
+def test_the_curve_adds_up_any_quality(trace: Trace) -> None:
+    curve, (score,) = gain_curve(trace), trace.values
+    for r, gain, saver, base in zip(curve.exit_ratio, curve.gain, curve.saver, curve.base, strict=True):
+        exits = score >= (math.inf if r == 0 else np.sort(score[~np.isnan(score)])[::-1][round(r * len(score)) - 1])
+        s, b = trace.quality[0][exits], trace.quality[1][exits]
+        assert gain * len(trace) == pytest.approx(s.sum() - b.sum())
+        assert r == 0 or (saver, base) == pytest.approx((s.mean(), b.mean()))
+    assert curve.r_match == max(curve.exit_ratio[curve.gain >= 0])
 
 
 def test_a_long_curve_is_thinned_and_keeps_what_matters() -> None:
     rng = np.random.default_rng(0)
-    pair = Pair("s", "b", rng.random(20_000), rng.random(20_000) < 0.9, rng.random(20_000) < 0.9)
+    pair = trace_of([rng.random(20_000)], rng.random((2, 20_000)) < 0.9)
     full, thin = gain_curve(pair, most=10**6), gain_curve(pair)
     assert len(full.exit_ratio) == 20_001
     assert len(thin.exit_ratio) <= 500
@@ -125,7 +138,7 @@ def test_transfer(a: Drawn, b: Drawn, drop: str) -> None:
         assert found.own_exit_ratio == chosen(there, drop).exited / len(there.scores)
         cost_here, cost_there = 2 + (1 - r_here) * 10, 2 + (1 - r) * 10
         assert found.cost_shift * 10 == pytest.approx(cost_there - cost_here, abs=1e-12)
-        json.dumps(found.to_json(), allow_nan=False)
+        json.dumps(document(found), allow_nan=False)
 
 
 def test_two_sample_by_hand_and_by_permutation() -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from pilotfish.plan.analysis import Pair, mistake_quantiles
+from pilotfish.plan.analysis import mistake_quantiles
+from pilotfish.plan.trace import Trace, trace_of
 from support.pairs import Pair as Drawn
-from support.pairs import pairs
+from support.pairs import graded_traces, pairs
 
 
 def in_lowest(scores: list[float], marked: list[bool], q: Fraction) -> Fraction:
@@ -29,7 +30,7 @@ def in_lowest(scores: list[float], marked: list[bool], q: Fraction) -> Fraction:
 
 @given(pairs())
 def test_counts_and_shares(pair: Drawn) -> None:
-    found = mistake_quantiles(Pair("s", "b", *pair.arrays))
+    found = mistake_quantiles(pair.trace())
     correctable = [b and not s for s, b in zip(pair.saver_ok, pair.base_ok, strict=True)]
     assert found.correctable == sum(correctable)
     assert found.correctable + found.uncorrectable == pair.saver_ok.count(False)
@@ -47,9 +48,17 @@ def test_counts_and_shares(pair: Drawn) -> None:
 
 def test_confidences_are_shown_as_people_read_them() -> None:
     score = np.log(np.array([0.2, 0.4, 0.6, 0.9]) / np.array([0.8, 0.6, 0.4, 0.1]))
-    pair = Pair("s", "b", score, np.array([False, False, False, True]), np.ones(4, bool), scale="log_odds")
+    pair = trace_of([score], [[False, False, False, True], [True] * 4], scales=["log_odds"])
     found = mistake_quantiles(pair)
     assert found.mean_confidence == pytest.approx(0.4)
     assert dict(found.confidence_at)[0.5] == pytest.approx(0.4)
     assert dict(found.found_in_lowest)[0.5] == pytest.approx(2 / 3)
     assert found.to_json()["confidence_at"][4] == {"q": 0.5, "confidence": pytest.approx(0.4)}
+
+
+@given(graded_traces())
+def test_a_worse_answer_is_a_mistake_where_answers_are_not_right_or_wrong(trace: Trace) -> None:
+    found, (s, b) = mistake_quantiles(trace), trace.quality.tolist()
+    assert found.correctable == sum(mine < theirs for mine, theirs in zip(s, b, strict=True))
+    assert found.lost == sum(mine > theirs for mine, theirs in zip(s, b, strict=True))
+    assert found.uncorrectable is None

@@ -56,7 +56,7 @@ def test_one_split_is_halved(run: Run) -> None:
     pair = pair_of(table, "s")
     for rows, curve in ((halves.fit, "train"), (halves.evaluation, "validation")):
         part = pair.take(rows)
-        path = sweep(part.score, part.saver_correct, part.base_correct)
+        path = sweep(part.values[0], part.quality[0], part.quality[1])
         assert chief.curves is not None
         assert getattr(chief.curves, curve).r_match == path.exited[path.last_feasible()] / path.n
     assert chief.curve.n == N
@@ -178,4 +178,4 @@ def test_cifar10(tmp_path: Path) -> None:
     assert 0 < found.noise.exit_ratio.sd < 0.05
     metrics = pytest.importorskip("sklearn.metrics")
     pair = pair_of(read_table(run, ["wrn16_4"], "wrn_28_10"), "wrn16_4")
-    assert found.ranking.right.auroc == pytest.approx(metrics.roc_auc_score(pair.saver_correct, pair.score), abs=1e-12)
+    assert found.ranking.right.auroc == pytest.approx(metrics.roc_auc_score(pair.quality[0], pair.values[0]), abs=1e-12)

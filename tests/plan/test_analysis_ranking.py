@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotfish.errors import UsageError
-from pilotfish.plan.analysis import Pair, aurc, auroc, expected_calibration_error, failure_ranking
+from pilotfish.plan.analysis import aurc, auroc, expected_calibration_error, failure_ranking
 from pilotfish.plan.analysis.ranking import best_aurc
 from pilotfish.plan.analysis.ties import midranks, spearman
-from support.pairs import TIED, UNKNOWN, pairs
+from pilotfish.plan.trace import Trace, trace_of
+from support.pairs import TIED, UNKNOWN, graded_traces, pairs
 from support.pairs import Pair as Drawn
 
 
@@ -68,8 +69,9 @@ def test_aurc_is_the_mean_over_every_order_of_the_ties(samples: list[tuple[float
 
 @given(pairs())
 def test_no_order_is_better_than_the_best(pair: Drawn) -> None:
-    score, holds, base = pair.arrays
-    found = failure_ranking(Pair("s", "b", score, holds, base))
+    _, holds, _ = pair.arrays
+    found = failure_ranking(pair.trace())
+    assert found.right is not None
     for ranked in (found.right, found.as_good):
         assert ranked.e_aurc >= -1e-12
     wrong = int((~holds).sum())
@@ -106,17 +108,26 @@ def test_calibration_error_by_hand_and_out_of_range() -> None:
 
 def test_a_score_that_is_no_probability_has_no_calibration_error() -> None:
     right = np.array([True, False])
-    assert failure_ranking(Pair("s", "b", np.array([3.0, -1.0]), right, right)).ece is None
-    log_odds = Pair("s", "b", np.array([0.0, -800.0]), right, right, scale="log_odds")
+    assert failure_ranking(trace_of([[3.0, -1.0]], [right, right])).ece is None
+    log_odds = trace_of([[0.0, -800.0]], [right, right], scales=["log_odds"])
     assert failure_ranking(log_odds).ece == pytest.approx(0.25)
 
 
 def test_what_exiting_needs_is_as_good_not_right() -> None:
     """The saver's one failure that the base shares costs nothing."""
-    pair = Pair("s", "b", np.array([0.9, 0.5, 0.1]), np.array([False, True, False]), np.array([False, True, True]))
-    found = failure_ranking(pair)
+    found = failure_ranking(trace_of([[0.9, 0.5, 0.1]], [[False, True, False], [False, True, True]]))
+    assert found.right is not None
     assert found.right.auroc == 0.5
     assert (found.as_good.auroc, found.as_good.e_aurc) == (1.0, 0.0)
+
+
+@given(graded_traces())
+def test_where_answers_are_not_right_or_wrong_only_as_good_is_ranked(trace: Trace) -> None:
+    found = failure_ranking(trace, np.full(len(trace), 0.5))
+    assert (found.right, found.ece) == (None, None)
+    holds = trace.quality[0] >= trace.quality[1]
+    expected = plain_auroc(trace.values[0].tolist(), holds.tolist())
+    assert found.as_good.auroc == (None if expected is None else pytest.approx(float(expected)))
 
 
 @given(st.lists(st.tuples(TIED, TIED), min_size=0, max_size=12))

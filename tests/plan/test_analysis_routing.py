@@ -6,13 +6,13 @@ import math
 from fractions import Fraction
 from itertools import product
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotfish.cascade import document
 from pilotfish.errors import UsageError
-from pilotfish.plan.analysis import Pair, break_even, oracle_exit_ratio, references
+from pilotfish.plan.analysis import break_even, oracle_exit_ratio, references
 from pilotfish.plan.analysis.breakeven import (
     evaluator_cost,
     evaluator_limit,
@@ -23,17 +23,18 @@ from pilotfish.plan.analysis.breakeven import (
     router_ratio,
 )
 from pilotfish.plan.sweep import sweep
+from pilotfish.plan.trace import Trace, trace_of
 from support import brute
 from support.pairs import Pair as Drawn
-from support.pairs import pairs
+from support.pairs import graded_traces, pairs
 
 C_S, C_B = 3.0, 10.0
 RATIO = st.integers(0, 20).map(lambda k: Fraction(k, 20))
 COST = st.integers(1, 60).map(lambda k: Fraction(k, 4))
 
 
-def priced(pair: Drawn, saver: float | None = C_S, base: float | None = C_B) -> Pair:
-    return Pair("s", "b", *pair.arrays, saver_cost=saver, base_cost=base)
+def priced(pair: Drawn, base: float = C_B) -> Trace:
+    return pair.trace((C_S, base))
 
 
 @given(pairs(largest=7))
@@ -76,10 +77,8 @@ def test_no_policy_beats_its_oracle_and_chance_is_between_the_models(pair: Drawn
 @given(pairs(finite=True))
 def test_captured_is_one_for_the_oracle_and_minus_one_for_its_reverse(pair: Drawn) -> None:
     given_pair = priced(pair)
-    change = given_pair.saver_correct.astype(float) - given_pair.base_correct
-    best = references(Pair("s", "b", change, given_pair.saver_correct, given_pair.base_correct))
-    worst = references(Pair("s", "b", -change, given_pair.saver_correct, given_pair.base_correct))
-    tied = references(Pair("s", "b", 0 * change, given_pair.saver_correct, given_pair.base_correct))
+    change = given_pair.quality[0].astype(float) - given_pair.quality[1]
+    best, worst, tied = (references(trace_of([k * change], given_pair.quality)) for k in (1, -1, 0))
     ours = references(given_pair).captured
     if ours is None:
         assert len(set(change.tolist())) == 1
@@ -92,12 +91,12 @@ def test_captured_is_one_for_the_oracle_and_minus_one_for_its_reverse(pair: Draw
 
 
 def test_without_costs_lines_have_none() -> None:
-    pair = priced(Drawn([0.9, 0.1], [True, False], [True, True]), saver=None)
+    pair = Drawn([0.9, 0.1], [True, False], [True, True]).trace()
     lines = references(pair)
     assert lines.oracle.cost is None
     assert lines.oracle.at_cost(1.0) is None
     assert break_even(pair) is None
-    assert lines.to_json()["random"]["cost"] is None
+    assert document(lines)["random"]["cost"] is None
 
 
 @given(RATIO, RATIO, COST, COST, COST)
@@ -121,7 +120,7 @@ def test_a_router_wins_exactly_where_its_system_is_cheaper(
 def test_no_break_even_where_the_base_is_as_cheap() -> None:
     with pytest.raises(UsageError, match="costs more than its saver"):
         router_ratio(0.5, 1.0, 10.0, 10.0)
-    assert break_even(priced(Drawn([0.9], [True], [True]), saver=10.0)) is None
+    assert break_even(Drawn([0.9], [True], [True]).trace((10.0, 10.0))) is None
 
 
 @given(pairs(largest=8), st.sampled_from(["-0.3", "0", "0.005", "0.125", "0.3", "1"]))
@@ -133,7 +132,7 @@ def test_the_oracles_exit_ratio_is_the_largest_of_all_exit_sets(pair: Drawn, dro
         for exits in product([False, True], repeat=n)
         if Fraction(-sum(c for c, e in zip(change, exits, strict=True) if e), n) <= Fraction(drop)
     ]
-    found = oracle_exit_ratio(np.array(pair.saver_ok), np.array(pair.base_ok), float(drop))
+    found = oracle_exit_ratio(pair.trace(), float(drop))
     assert found == max(feasible, default=0) / n
 
 
@@ -152,3 +151,21 @@ def test_break_even_of_a_pair(pair: Drawn, drop: str) -> None:
     for share, needed in found.router_needs:
         assert router_cost(needed, share * C_S, C_S, C_B) == pytest.approx(found.cost_pair)
     assert all(math.isfinite(x) for x in (found.router_oracle, found.evaluator_oracle))
+
+
+@given(graded_traces(largest=7, costs=(C_S, C_B)), st.sampled_from([0.0, 0.125, 0.3]))
+def test_oracles_of_any_quality_are_the_best_of_all_assignments(trace: Trace, drop: float) -> None:
+    n, lines, (s, b) = len(trace), references(trace), trace.quality.tolist()
+    best: dict[int, float] = {}
+    for to_base in product([False, True], repeat=n):
+        worth = sum(theirs if go else mine for go, mine, theirs in zip(to_base, s, b, strict=True))
+        best[sum(to_base)] = max(worth, best.get(sum(to_base), 0.0))
+    for k in range(n + 1):
+        assert lines.oracle.at(k / n) == pytest.approx(max(best[j] for j in range(k + 1)) / n, abs=1e-12)
+    feasible = [n - k for k in range(n + 1) if sum(b) - best[k] <= drop * n + 1e-9]
+    assert oracle_exit_ratio(trace, drop) == max(feasible) / n
+    found = break_even(trace, drop)
+    assert found is not None
+    assert found.oracle_ratio >= found.exit_ratio
+    assert found.drop <= drop + 1e-12
+    assert lines.captured is None or -1 - 1e-9 <= lines.captured <= 1 + 1e-9

@@ -80,7 +80,7 @@ def check(three: Three, found: ChainPoint) -> None:
 @given(threes(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, -0.1, -0.3]))
 @example(Three([NAN], [NAN], [[True], [True], [False]], (1.0, 1.0, 1.0)), 0.0)
 @example(Three([0.5, 0.5], [0.5, 0.5], [[True, False], [True, True], [False, True]], (0.0, 0.0, 0.0)), 0.0)
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_max_drop_is_the_cheapest_of_all_pairs_of_thresholds(three: Three, drop: float) -> None:
     kept = [(cost, d) for cost, d in all_policies(three) if d <= drop + 1e-9]
     if not kept:
@@ -93,7 +93,7 @@ def test_max_drop_is_the_cheapest_of_all_pairs_of_thresholds(three: Three, drop:
 
 
 @given(threes(), st.sampled_from([0.0, 1.0, 1.5, 2.0, 4.0, 6.0, 20.0]))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_max_cost_is_the_most_accurate_of_all_pairs_of_thresholds(three: Three, limit: float) -> None:
     kept = [(d, cost) for cost, d in all_policies(three) if cost <= limit * (1 + 1e-12)]
     if not kept:

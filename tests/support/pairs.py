@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from pilotfish.plan.trace import Trace, trace_of
+
 
 class Pair(NamedTuple):
     """A saver's scores, and who is right."""
@@ -19,6 +21,11 @@ class Pair(NamedTuple):
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.array(self.scores, np.float64), np.array(self.saver_ok, bool), np.array(self.base_ok, bool)
+
+    def trace(self, costs: tuple[float, float] | None = None, saver: str = "s") -> Trace:
+        """The two stages as planning takes them."""
+        score, *good = self.arrays
+        return trace_of([score], good, costs, names=(saver, "b"))
 
 
 TIED = st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.5, 0.5000000000000001, 0.98, 0.999, 1.0])
@@ -49,3 +56,12 @@ def probability_pairs(draw: st.DrawFn, largest: int = 25) -> Pair:
     n = draw(st.integers(1, largest))
     one = st.integers(0, 50).map(lambda k: k / 50) | st.integers(0, 1000).map(lambda k: k / 1000) | st.floats(0, 1)
     return Pair(draw(st.lists(one, min_size=n, max_size=n)), draw(_right(n)), draw(_right(n)))
+
+
+@st.composite
+def graded_traces(draw: st.DrawFn, largest: int = 25, costs: tuple[float, float] | None = None) -> Trace:
+    """Two stages whose answers have a quality in eighths, so that sums are exact."""
+    drawn = draw(pairs(largest=largest))
+    n = len(drawn.scores)
+    eighths = st.lists(st.integers(0, 8).map(lambda k: k / 8), min_size=n, max_size=n)
+    return trace_of([drawn.scores], [draw(eighths), draw(eighths)], costs, names=("s", "b"))

@@ -15,6 +15,7 @@ from pilotfish.report.format import MINUS, cost_name, cost_unit, format_count, p
 from pilotfish.report.html import clean
 from pilotfish.report.labels import Label, place_labels
 from pilotfish.report.svg import BASE, CASCADE, GRID, INK, MUTED, OTHER, SAVER
+from pilotfish.tasks import says_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +100,7 @@ def _routing(axes: Axes, analysis: Analysis) -> None:
     _limits(axes, analysis, chief, curve)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_locator(MaxNLocator(7))
-    measure = "accuracy" if analysis.reference == "label" else "agreement"
+    measure = says_of(analysis.metric) if analysis.reference == "label" else "agreement"
     axes.set_title(f"{measure.capitalize()} against cost")
     if curve.cost is None:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pilotfish.plan.analysis import Analysis, BreakEven, PairAnalysis
 from pilotfish.report.format import NOTHING, format_count, format_threshold, percent, plain_points, signed_percent
+from pilotfish.tasks import says_of
 
 Columns = Sequence[tuple[str, str]]
 
@@ -50,10 +51,20 @@ def _ranking(analysis: Analysis) -> TextTable:
     rows = []
     for p in analysis.pairs:
         r, g = p.ranking.right, p.ranking.as_good
-        cells = [percent(r.share), _number(r.auroc), _number(r.aurc, 4), _number(r.e_aurc, 4)]
+        cells = [percent(p.references.saver_accuracy)]
+        cells += [NOTHING] * 3 if r is None else [_number(r.auroc), _number(r.aurc, 4), _number(r.e_aurc, 4)]
         cells += [_number(g.auroc), _number(g.aurc, 4), percent(p.ranking.ece, 1)]
         rows.append([p.saver, *cells, percent(p.references.captured, 0)])
-    headings = ("accuracy", "AUROC right", "AURC", "E-AURC", "AUROC as good", "AURC", "ECE", "of oracle's gain")
+    headings = (
+        says_of(analysis.metric),
+        "AUROC right",
+        "AURC",
+        "E-AURC",
+        "AUROC as good",
+        "AURC",
+        "ECE",
+        "of oracle's gain",
+    )
     title = f"Failure ranking by {analysis.score}, base {analysis.base} ({percent(analysis.base_accuracy)}), "
     return TextTable(title + f"split {analysis.split}, n = {format_count(analysis.n)}", _columns(*headings), rows)
 
@@ -63,7 +74,7 @@ def _mistakes(analysis: Analysis) -> TextTable:
     for p in analysis.pairs:
         m = p.mistakes
         at, lowest = dict(m.confidence_at), dict(m.found_in_lowest)
-        cells = [format_count(k) for k in (m.correctable, m.uncorrectable, m.lost)]
+        cells = [NOTHING if k is None else format_count(k) for k in (m.correctable, m.uncorrectable, m.lost)]
         cells += [format_threshold(at.get(q)) for q in (0.5, 0.9)]
         rows.append([p.saver, *cells, *(percent(lowest.get(q), 0) for q in (0.1, 0.3, 0.5))])
     headings = ("correctable", "uncorrectable", "lost", "half below", "90% below", "in lowest 10%", "30%", "50%")
