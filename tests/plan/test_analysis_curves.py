@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotfish.cascade import document
+from pilotfish.documents import as_document
 from pilotfish.errors import UsageError
 from pilotfish.plan.analysis import gain_curve, selection, transfers
 from pilotfish.plan.analysis.transfer import two_sample
@@ -44,7 +44,7 @@ def test_the_curve_is_every_threshold(drawn: Drawn) -> None:
         inside = [i for i, s in enumerate(drawn.scores) if s >= point.threshold]
         assert saver == pytest.approx(sum(drawn.saver_ok[i] for i in inside) / len(inside))
         assert base == pytest.approx(sum(drawn.base_ok[i] for i in inside) / len(inside))
-    json.dumps(document(curve), allow_nan=False)
+    json.dumps(as_document(curve), allow_nan=False)
 
 
 @given(graded_traces())
@@ -138,7 +138,7 @@ def test_transfer(a: Drawn, b: Drawn, drop: str) -> None:
         assert found.own_exit_ratio == chosen(there, drop).exited / len(there.scores)
         cost_here, cost_there = 2 + (1 - r_here) * 10, 2 + (1 - r) * 10
         assert found.cost_shift * 10 == pytest.approx(cost_there - cost_here, abs=1e-12)
-        json.dumps(document(found), allow_nan=False)
+        json.dumps(as_document(found), allow_nan=False)
 
 
 def test_two_sample_by_hand_and_by_permutation() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotfish.cascade import document
+from pilotfish.documents import as_document
 from pilotfish.errors import UsageError
 from pilotfish.plan.analysis import break_even, oracle_exit_ratio, references
 from pilotfish.plan.analysis.breakeven import (
@@ -96,7 +96,7 @@ def test_without_costs_lines_have_none() -> None:
     assert lines.oracle.cost is None
     assert lines.oracle.at_cost(1.0) is None
     assert break_even(pair) is None
-    assert document(lines)["random"]["cost"] is None
+    assert as_document(lines)["random"]["cost"] is None
 
 
 @given(RATIO, RATIO, COST, COST, COST)

@@ -6,7 +6,6 @@ from pilotfish.cascade.exits import from_bins, leaves
 from pilotfish.cascade.folder import check_target, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
 from pilotfish.cascade.given import given_drop, given_share
-from pilotfish.cascade.numbers import document, to_json
 from pilotfish.cascade.performance import Performance, grouped_interval, paired_interval
 from pilotfish.cascade.rule import Decision, Rule, RuleKind, decide
 
@@ -26,7 +25,6 @@ __all__ = [
     "check_target",
     "choose",
     "decide",
-    "document",
     "from_bins",
     "given_drop",
     "given_share",
@@ -36,6 +34,5 @@ __all__ = [
     "make_budget",
     "paired_interval",
     "save_artefact",
-    "to_json",
     "weights_path",
 ]

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import document, make_budget
+from pilotfish.cascade import make_budget
+from pilotfish.documents import as_document
 from pilotfish.errors import UsageError
 from pilotfish.plan.sweep import SLACK, advantage, sweep
 from pilotfish.plan.trace import Trace
@@ -99,7 +100,7 @@ class BreakEven:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
         needs = [{"router_share": share, "exit_ratio": r} for share, r in self.router_needs]
-        return {**document(self), "router_needs": needs}
+        return {**as_document(self), "router_needs": needs}
 
 
 def break_even(trace: Trace, max_drop: float = 0.0) -> BreakEven | None:

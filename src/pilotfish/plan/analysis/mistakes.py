@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import document
+from pilotfish.documents import as_document
 from pilotfish.plan.analysis.ties import groups
 from pilotfish.plan.sweep import F64, Mask
 from pilotfish.plan.trace import Trace
@@ -45,7 +45,7 @@ class MistakeQuantiles:
             "confidence_at": [{"q": q, "confidence": c} for q, c in self.confidence_at],
             "found_in_lowest": [{"q": q, "share": s} for q, s in self.found_in_lowest],
         }
-        return {**document(self), **lists}
+        return {**as_document(self), **lists}
 
 
 def mistake_quantiles(trace: Trace) -> MistakeQuantiles:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import document, make_budget
+from pilotfish.cascade import make_budget
+from pilotfish.documents import as_document
 from pilotfish.errors import UsageError
 from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.sweep import F64, SLACK, PairPath, advantage, at_thresholds, sorted_groups, sweep
@@ -58,7 +59,7 @@ class TuningNoise:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
         plain = {"exit_ratio": self.plain[0], "drop": self.plain[1]}
-        return {**document(self), "plain": plain}
+        return {**as_document(self), "plain": plain}
 
 
 def tuning_noise(

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Rule, document, make_budget
+from pilotfish.cascade import Rule, make_budget
+from pilotfish.documents import as_document
 from pilotfish.errors import RecordsError, UsageError, nearest
 from pilotfish.plan.analysis.breakeven import BreakEven, break_even
 from pilotfish.plan.analysis.curves import GainCurve, MatchCurves, gain_curve, match_curves
@@ -76,7 +77,7 @@ class Analysis:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish analyse --json``."""
-        found: dict[str, Any] = document(self)
+        found: dict[str, Any] = as_document(self)
         return {**found, "savers": found.pop("pairs")}
 
 
