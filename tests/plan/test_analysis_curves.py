@@ -58,6 +58,18 @@ def test_the_curve_adds_up_any_quality(trace: Trace) -> None:
     assert curve.r_match == max(curve.exit_ratio[curve.gain >= 0])
 
 
+@given(graded_traces(costs=(2.0, 10.0)), graded_traces(costs=(2.0, 10.0)))
+def test_a_threshold_is_carried_over_for_any_quality(a: Trace, b: Trace) -> None:
+    found, back = transfers({"val": a, "v2": b}, 0.1)
+    (chosen,) = selection([a], [b], 0.1).savers
+    exits = b.values[0] >= found.threshold
+    assert found.drop == pytest.approx(float((b.quality[1] - b.quality[0])[exits].sum()) / len(b), abs=1e-12)
+    assert (found.exit_ratio, found.drop, found.threshold) == (chosen.exit_ratio, chosen.drop, chosen.threshold)
+    assert (found.delta_cost, found.own_exit_ratio) == (chosen.delta, chosen.own_exit_ratio)
+    assert found.own_exit_ratio == back.tuned_exit_ratio
+    json.dumps(as_document(found), allow_nan=False)
+
+
 def test_a_long_curve_is_thinned_and_keeps_what_matters() -> None:
     rng = np.random.default_rng(0)
     pair = trace_of([rng.random(20_000)], rng.random((2, 20_000)) < 0.9)
