@@ -17,7 +17,7 @@ import pytest
 from pilotfish.errors import ModelError
 from pilotfish.models import load_model
 from pilotfish.runtime import Cascade
-from support.process import command
+from support.process import process
 
 
 def test_a_module_beside_the_cascade_is_not_found(
@@ -49,7 +49,7 @@ def test_nor_by_python_dash_m(edit: Any, evil: str, marker: Path, tmp_path: Path
     """``python -m`` puts the working directory first; the installed command does not."""
     edit(lambda d: d["stages"][0].update(spec=f"python:{evil}:f"))
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 3), np.float32))
-    ended = command(tmp_path, "predict", "cascade", "x.npz", "--allow-python", f"{evil}:f")
+    ended = process(tmp_path, "predict", "cascade", "x.npz", "--allow-python", f"{evil}:f")
     assert ended.returncode == 1
     assert f"importing {evil} failed" in ended.stderr
     assert not marker.exists()

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
-from pilotfish.cli.analyse_command import analyse
-from pilotfish.errors import UsageError
+from support.process import command, refusal
 
 RUN = Path(__file__).resolve().parents[2] / "examples" / "imagenet_lite"
 BASE, SAVER = "lite:efficientnet_lite2@300", "lite:efficientnet_lite0@224"
-app = typer.Typer()
-app.command()(analyse)
 
 
-def call(*arguments: object) -> object:
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return command(Path.cwd(), "analyse", *arguments)
 
 
 def test_tables_and_notes() -> None:
     result = call(RUN, "--base", BASE, "--saver", f"{SAVER},lite:efficientnet_lite1@176", "--draws", 5)
-    assert result.exit_code == 0
+    assert result.returncode == 0
     for title in (
         "Failure ranking",
         "The saver's mistakes",
@@ -79,9 +72,9 @@ def test_without_costs_it_is_drawn_by_share(tmp_path: Path) -> None:
 
 
 def test_a_plot_that_cannot_be_drawn_is_refused_before_the_work(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"written as .png or .svg, found 'p.gif'"):
-        call(tmp_path / "no-run", "--base", BASE, "--plot", tmp_path / "p.gif")
+    said = refusal(tmp_path, "analyse", "no-run", "--base", BASE, "--plot", "p.gif")
+    assert "written as .png or .svg, found 'p.gif'" in said
 
 
 def test_a_bare_drop_is_refused() -> None:
-    assert call(RUN, "--base", BASE, "--max-drop", "0.5").exit_code == 2
+    assert "write 0.5%" in refusal(Path.cwd(), "analyse", RUN, "--base", BASE, "--max-drop", "0.5", code=2)

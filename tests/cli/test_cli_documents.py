@@ -12,7 +12,10 @@ import pytest
 
 from support.process import command
 
-P_KEYS = {"n", "accuracy", "base_accuracy", "drop", "drop_interval", "cost", "base_cost", "exit_ratio"}
+P_KEYS = {
+    *("n", "metric", "value", "base_value", "accuracy", "base_accuracy"),
+    *("drop", "drop_interval", "cost", "base_cost", "exit_ratio"),
+}
 ALLOWED = ["--allow-python", "cli_pair:saver", "--allow-python", "cli_pair:base"]
 PAIR = ["python:cli_pair:saver", "python:cli_pair:base"]
 

@@ -13,7 +13,7 @@ import pytest
 
 import pilotfish
 from pilotfish.cli.main import app
-from support.process import command, environment
+from support.process import command, environment, process
 
 COMMANDS = [
     *("analyse", "bench", "build", "chains", "demo", "export", "import", "inspect", "models"),
@@ -55,7 +55,7 @@ def test_no_arguments_show_the_help_and_count_as_a_mistake(tmp_path: Path) -> No
 
 
 def test_the_version(tmp_path: Path) -> None:
-    shown = command(tmp_path, "--version")
+    shown = process(tmp_path, "--version")
     assert (shown.returncode, shown.stdout) == (0, f"pilotfish {pilotfish.__version__}\n")
 
 

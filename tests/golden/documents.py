@@ -20,7 +20,7 @@ import numpy as np
 
 from pilotfish.records import Outputs, Records, RecordsMeta, Run, from_probabilities
 from pilotfish.records.records import string_ids
-from support.process import in_process
+from support.process import command
 from support.runs import REAL_DATA
 
 HERE = Path(__file__).parent
@@ -109,7 +109,7 @@ def made(run: str, place: Path | str | None = None, fitted: bool = True) -> dict
     for name, arguments in asked(run):
         if "auto" in arguments and not fitted:
             continue
-        ended = in_process(*(place if a == run and place else a for a in arguments), "--json")
+        ended = command(Path.cwd(), *(place if a == run and place else a for a in arguments), "--json")
         found[name] = json.loads(ended.stdout) if ended.returncode == 0 else {"refused": ended.stderr.splitlines()[-1]}
     return found
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
-from pilotfish.cli.shortlist_command import shortlist as command
 from pilotfish.errors import ModelError, PilotfishError, UsageError
 from pilotfish.plan.shortlist import Shortlist, shortlist
 from pilotfish.plan.shortlist.rank import family
 from support.errors import assert_one_line
+from support.process import command
 
 BASE = "convnextv2_large.fcmae_ft_in1k"
 TEXT = (resources.files("pilotfish") / "plan" / "shortlist" / "published.csv").read_text(encoding="utf-8")
@@ -194,20 +193,13 @@ def test_notes() -> None:
     assert any("at most 1 point" in note for note in shortlist(BASE, max_drop=0.03).notes)
 
 
-@pytest.fixture
-def run() -> Any:
-    app = typer.Typer()
-    app.command()(command)
-
-    def invoke(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return command(Path.cwd(), "shortlist", *arguments)
 
 
-def test_the_command_prints_a_table_and_the_next_step(run: Any) -> None:
+def test_the_command_prints_a_table_and_the_next_step() -> None:
     ended = run("--base", f"timm:{BASE}", "--size", 224, "--top", 5)
-    assert ended.exit_code == 0, ended.output
+    assert ended.returncode == 0, ended.stderr
     found = shortlist(BASE, size=224, top=5)
     assert all(s.saver in ended.stdout for s in found.savers)
     assert "A prior from published results, not a measurement" in ended.stdout
@@ -215,9 +207,9 @@ def test_the_command_prints_a_table_and_the_next_step(run: Any) -> None:
     assert f"pilotfish record --data folder:PHOTOS --model {names} --run run\n" in ended.stdout
 
 
-def test_the_command_as_json(run: Any) -> None:
+def test_the_command_as_json() -> None:
     ended = run("--base", BASE, "--device", "rtx4090-compiled", "--max-drop", "0.5%", "--top", 3, "--json")
-    assert ended.exit_code == 0, ended.output
+    assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)
     assert list(document) == DOCUMENT
     assert [list(saver) for saver in document["savers"]] == [KEYS] * 3
@@ -227,7 +219,7 @@ def test_the_command_as_json(run: Any) -> None:
     assert document["max_drop"] == 0.005
 
 
-def test_the_command_on_an_own_table(run: Any, tmp_path: Path) -> None:
+def test_the_command_on_an_own_table(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text(
         "# pilotfish published results, version 1\n# source: mine\nmodel,img_size,top1_percent,macs,params\n"
@@ -243,7 +235,7 @@ def test_the_command_on_an_own_table(run: Any, tmp_path: Path) -> None:
         shortlist("big.x", cost="ms", table=table)
 
 
-def test_nothing_saves(run: Any, tmp_path: Path) -> None:
+def test_nothing_saves(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text(
         "# pilotfish published results, version 1\nmodel,img_size,top1_percent,macs,params\n"
