@@ -11,6 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pilotfish.plan import PairPath, r_match, sweep
+from pilotfish.plan.evaluate import measure
+from pilotfish.plan.path import threshold_path
 from pilotfish.plan.sweep import at_thresholds
 from support import brute
 from support.pairs import TIED, WILD, Pair, pairs
@@ -98,7 +100,8 @@ def test_a_drop_of_exactly_the_budget_is_within_it(lost: int, n: int, max_drop: 
 def test_frontier_holds_equation_1(pair: Pair, saver_cost: int | None, base_cost: int) -> None:
     path, n = sweep(*pair.arrays), len(pair.scores)
     base_right = sum(pair.base_ok)
-    frontier = path.frontier(base_right, saver_cost, base_cost)
+    trace = pair.trace(None if saver_cost is None else (saver_cost, base_cost))
+    frontier = measure(trace, threshold_path(path.thresholds[:, None]))
     assert (frontier.cost is None) == (saver_cost is None)
     for i, point in enumerate(points(path)):
         r = Fraction(point.exited, n)

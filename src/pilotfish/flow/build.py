@@ -184,7 +184,7 @@ def most_accurate(run: Run, names: Sequence[str], split: str, group_by: str | No
     compared = [name for name in names if name in table.meta]
     if table.reference_kind == "base":
         return max(compared, key=lambda name: table.meta[name].costs.get("macs", 0.0))
-    return max(compared, key=lambda name: float(table.quality(name).mean()))
+    return max(compared, key=table.value)
 
 
 def best_pair(
@@ -231,7 +231,7 @@ def single_models(
     """Every model on its own, cheapest first."""
     rows = compare([run.read(name, split) for name in names if name != base], run.read(base, split), group_by)
     singles = [
-        SingleModel(name, float(table.quality(name).mean()), table.meta[name].costs.get(cost))
+        SingleModel(name, table.value(name), table.meta[name].costs.get(cost))
         for name, table in {**rows.tables, base: rows.common}.items()
     ]
     return tuple(sorted(singles, key=lambda s: (s.cost or 0.0, s.accuracy)))

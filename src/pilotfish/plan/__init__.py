@@ -5,9 +5,9 @@ from pilotfish.plan.find_chains import ChainRanking, find_chains
 from pilotfish.plan.methods import METHODS
 from pilotfish.plan.rank_pool import PoolRanking, rank_pool
 from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
-from pilotfish.plan.savers import r_match, rank_savers
+from pilotfish.plan.savers import rank_savers
 from pilotfish.plan.shortlist import Shortlist, shortlist
-from pilotfish.plan.sweep import PairPath, sweep
+from pilotfish.plan.sweep import PairPath, r_match, sweep
 from pilotfish.plan.tune import tune
 from pilotfish.plan.tuning import Tuning
 

@@ -22,7 +22,6 @@ from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_r
 from pilotfish.plan.methods import METHODS, Method, saver_method
 from pilotfish.plan.same_cost import side_keys
 from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
-from pilotfish.plan.sweep import sweep
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.verdict import MISSED
 from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, is_bad_base, notes_on_chance
@@ -240,14 +239,3 @@ def _other_costs(metas: Mapping[str, RecordsMeta], base: str, results: Sequence[
         if key != cost and best is not None and ranked[0][1] != best.saver:
             notes.append(f"by {key} the best saver would be {ranked[0][1]} (ΔC {100 * ranked[0][0]:.1f}%)")
     return notes
-
-
-def r_match(score: Any, saver_correct: Any, base_correct: Any) -> tuple[float, float]:
-    """(r_match, t) of TinySaver Eq. 7: the largest share that can exit with the saver at least as good as the base.
-
-    score (M,), larger exits first; saver_correct, base_correct bool (M,). t = +inf with r = 0 when there is none,
-    -inf with r = 1 when all can exit.
-    """
-    path = sweep(np.asarray(score, np.float64), np.asarray(saver_correct, bool), np.asarray(base_correct, bool))
-    point = path.last_feasible()
-    return float(path.exited[point] / path.n), (float(path.thresholds[point]) if point else math.inf)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from pilotfish.cascade.frontier import Frontier
 from pilotfish.tasks.task import Quality
 
 F64 = NDArray[np.float64]
@@ -43,18 +42,6 @@ class PairPath:
         feasible = np.flatnonzero(self.gain >= -(max_drop + SLACK) * self.n)
         return int(feasible[-1]) if len(feasible) else 0
 
-    def frontier(self, base_correct: int, saver_cost: float | None, base_cost: float | None) -> Frontier:
-        """Accuracy and mean cost of each threshold; cost is C_S + (1 - r) C_B (TinySaver Eq. 1)."""
-        r = self.exited / self.n
-        cost = None if saver_cost is None or base_cost is None else saver_cost + (1 - r) * base_cost
-        return Frontier(
-            thresholds=self.thresholds[:, None],
-            exit_ratio=np.stack([r, 1 - r], axis=1),
-            value=(base_correct + self.gain) / self.n,
-            drop=-self.gain / self.n,
-            cost=cost,
-        )
-
 
 def advantage(saver: Quality, base: Quality) -> NDArray[Any]:
     """(M,), what each sample gains where *saver* answers it and not *base*: int64 -1, 0 or 1 of right and wrong, else
@@ -83,6 +70,17 @@ def sweep(score: F64, saver: Quality, base: Quality) -> PairPath:
         gain=np.concatenate([[0], gain[exited - 1]]).astype(gain.dtype),
         n=len(score),
     )
+
+
+def r_match(score: ArrayLike, saver: ArrayLike, base: ArrayLike) -> tuple[float, float]:
+    """(r_match, t) of TinySaver Eq. 7: the largest share that can exit with the saver at least as good as the base.
+
+    score (M,), larger exits first; saver and base: the quality of their answers (M,). t = +inf with r = 0 when there is
+    none, -inf with r = 1 when all can exit.
+    """
+    path = sweep(np.asarray(score, np.float64), np.asarray(saver), np.asarray(base))
+    point = path.last_feasible()
+    return float(path.exited[point] / path.n), float(path.thresholds[point])
 
 
 def at_thresholds(score: F64, saver: Quality, base: Quality, thresholds: F64) -> PairPath:

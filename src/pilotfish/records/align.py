@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pilotfish.errors import AlignmentError, RecordsError
 from pilotfish.records.clusters import clusters
@@ -65,6 +66,13 @@ class Table:
         """How good the answers of *model* are, by the task: bool (N,) where they are right or wrong, else float64 (N,)
         in [0, 1]."""
         return self.task.quality(self.outputs[model], self.reference)
+
+    def value(self, model: str, rows: NDArray[np.intp] | None = None) -> float:
+        """The value of the task's metric where *model* answers all samples, or some rows."""
+        outputs, reference = self.outputs[model], self.reference
+        if rows is not None:
+            outputs, reference = outputs.take(rows), reference[rows]
+        return self.task.value(outputs, reference)
 
 
 def read_table(

@@ -7,36 +7,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pilotfish.report.curves import F64, ExitedAccuracy, exited_accuracy
+from pilotfish.plan.analysis import GainCurve, gain_curve
+from pilotfish.plan.sweep import F64
+from pilotfish.plan.trace import Trace
 from pilotfish.report.format import percent, shorten
 from pilotfish.report.html import Markup, tag
 from pilotfish.report.labels import Label, place_labels
-from pilotfish.report.subject import Pair, Subject
+from pilotfish.report.subject import Subject
 from pilotfish.report.svg import BASE, CASCADE, MUTED, SAVER, Size, legend, plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_POINTS = 400
 NOISY = 0.01  # below this share of the samples a curve is a handful of them and may leave the plot
 CROSSING = "#c92a2a"
 
 
-def exited_figure(subject: Subject, pair: Pair) -> Markup:
+def exited_figure(subject: Subject, pair: Trace) -> Markup:
     """The figure with its legend and caption."""
-    curve = exited_accuracy(pair)
+    curve, (saver, base) = gain_curve(pair, MOST_POINTS), pair.names
     policy = subject.policy
     here = None if policy is None or subject.chosen != "cascade" else policy.on_curve.exit_ratio[0]
 
     def draw(figure: Figure, size: Size) -> Mapping[str, str]:
-        return _draw(figure, size, subject, pair, curve, here)
+        return _draw(figure, size, subject, curve, here)
 
     keys: list[tuple[str, str, object]] = [
-        (SAVER, "line", f"saver {shorten(pair.saver)}"),
-        (BASE, "line", f"base {shorten(pair.base)}"),
+        (SAVER, "line", f"saver {shorten(saver)}"),
+        (BASE, "line", f"base {shorten(base)}"),
     ]
-    if curve.match is not None:
-        keys.append((CROSSING, "ring", f"r_match = {percent(pair.r_match)}"))
+    if curve.r_match > 0:
+        keys.append((CROSSING, "ring", f"r_match = {percent(curve.r_match)}"))
     if here is not None:
         keys.append((CASCADE, "dash", f"operating point: {percent(here)} exit"))
     return tag(
@@ -46,17 +49,15 @@ def exited_figure(subject: Subject, pair: Pair) -> Markup:
         plot(
             draw,
             "exited",
-            f"{subject.measure.capitalize()} of {pair.saver} and {pair.base} on the exited samples against the exit "
-            f"ratio; the saver is at least as good up to {percent(pair.r_match)}.",
+            f"{subject.measure.capitalize()} of {saver} and {base} on the exited samples against the exit "
+            f"ratio; the saver is at least as good up to {percent(curve.r_match)}.",
             taller=1.35,
         ),
-        tag("figcaption", _caption(subject, pair)),
+        tag("figcaption", _caption(subject, curve)),
     )
 
 
-def _draw(
-    figure: Figure, size: Size, subject: Subject, pair: Pair, curve: ExitedAccuracy, here: float | None
-) -> Mapping[str, str]:
+def _draw(figure: Figure, size: Size, subject: Subject, curve: GainCurve, here: float | None) -> Mapping[str, str]:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[5, 3])
@@ -65,8 +66,8 @@ def _draw(
     for axes in (upper, lower):
         if here is not None:
             axes.axvline(here, color=CASCADE, lw=1.6, ls=(0, (5, 3)), zorder=1)
-        if curve.match is not None:
-            axes.axvline(curve.r[curve.match], color=CROSSING, lw=1, ls=(0, (2, 2)), zorder=1)
+        if curve.r_match > 0:
+            axes.axvline(curve.r_match, color=CROSSING, lw=1, ls=(0, (2, 2)), zorder=1)
     upper.xaxis.set_major_formatter(PercentFormatter(1.0))
     upper.yaxis.set_major_formatter(PercentFormatter(1.0))
     upper.yaxis.set_major_locator(MaxNLocator(6))
@@ -77,16 +78,17 @@ def _draw(
         lower.set_ylabel("gain, points")
         figure.align_ylabels([upper, lower])
     names = []
-    if curve.match is not None:
-        x, y = float(curve.r[curve.match]), float(curve.saver[curve.match])
+    if curve.r_match > 0:
+        x, y = curve.r_match, float(curve.saver[np.searchsorted(curve.exit_ratio, curve.r_match)])
         upper.plot([x], [y], "o", ms=13, mfc="none", mec=CROSSING, mew=2.2, zorder=5, clip_on=False, gid="match")
         names.append(Label(f"r_match {percent(x, 1)}", x, y, CROSSING, bold=True, must=True))
-    place_labels(upper, names, [(curve.r, curve.saver), (curve.r, curve.base)], size.text - 1)
-    return {"match": f"r_match: {percent(pair.r_match)} can exit at no drop"}
+    r, saver, base = curve.exit_ratio[1:], curve.saver[1:], curve.base[1:]
+    place_labels(upper, names, [(r, saver), (r, base)], size.text - 1)
+    return {"match": f"r_match: {percent(curve.r_match)} can exit at no drop"}
 
 
-def _exited(axes: Axes, curve: ExitedAccuracy) -> None:
-    r, saver, base = curve.r, curve.saver, curve.base
+def _exited(axes: Axes, curve: GainCurve) -> None:
+    r, saver, base = curve.exit_ratio[1:], curve.saver[1:], curve.base[1:]
     _fill(axes, r, saver, base)
     axes.plot(r, base, color=BASE, lw=2)
     axes.plot(r, saver, color=SAVER, lw=2)
@@ -98,9 +100,9 @@ def _exited(axes: Axes, curve: ExitedAccuracy) -> None:
     axes.set_xlim(-0.01, 1.03)
 
 
-def _gain(axes: Axes, curve: ExitedAccuracy, here: float | None) -> None:
+def _gain(axes: Axes, curve: GainCurve, here: float | None) -> None:
     """Cascade minus base over all samples, cut far below zero so that the crossing and *here* are seen."""
-    r, gain = curve.r, 100 * curve.r * (curve.saver - curve.base)
+    r, gain = curve.exit_ratio[1:], 100 * curve.gain[1:]
     _fill(axes, r, gain, 0 * r)
     axes.axhline(0, color=BASE, lw=1.2)
     axes.plot(r, gain, color=CASCADE, lw=2)
@@ -116,14 +118,14 @@ def _fill(axes: Axes, r: F64, one: F64, other: F64) -> None:
     axes.fill_between(r, one, other, where=(one < other).tolist(), color=BASE, alpha=0.10, lw=0, interpolate=True)
 
 
-def _caption(subject: Subject, pair: Pair) -> str:
+def _caption(subject: Subject, curve: GainCurve) -> str:
     how = (
         "From the left, inputs exit in order of the saver's confidence. Above: both models on those inputs alone. "
         f"Below: what that does to the {subject.measure} of the whole, the gain in points over the base (cut off far "
         "below zero). "
     )
-    if pair.r_match == 0:
+    if curve.r_match == 0:
         return how + "Here the base is better at every exit ratio: nobody can exit without a drop."
-    if pair.r_match == 1:
+    if curve.r_match == 1:
         return how + "Here the saver is at least as good on all inputs together: everybody can exit."
-    return how + f"The last crossing, at {percent(pair.r_match)}, is the most that the saver can answer at no drop."
+    return how + f"The last crossing, at {percent(curve.r_match)}, is the most that the saver can answer at no drop."

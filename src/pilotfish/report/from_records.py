@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from pilotfish.cascade import Artefact, Frontier, Rule
 from pilotfish.errors import AlignmentError, RecordsError, UsageError
-from pilotfish.plan import SaverRanking, rank_savers, sweep
+from pilotfish.plan import SaverRanking, r_match, rank_savers
+from pilotfish.plan.analysis import pair_frontier
 from pilotfish.plan.costs import stage_costs
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.path import PolicyPath
@@ -24,7 +26,7 @@ from pilotfish.report.from_cascade import (
     same_samples,
     tuned_on,
 )
-from pilotfish.report.subject import ModelFacts, ModelPoint, Pair, Policy, Subject
+from pilotfish.report.subject import ModelFacts, ModelPoint, Policy, Subject
 from pilotfish.scores import ExitScore, compute, find_score, needs_fit, plain_score, score, to_shown
 
 ANSWERS_ONLY = ("id", "label", "prediction", "content", "group")
@@ -47,13 +49,13 @@ def about_records(
     pool = [] if artefact is not None or ranking is None else [s.saver for s in ranking.savers]
     table = _table(run, stages, pool, split)
     costs = stage_costs(table, stages, cost)
-    pair, policy, trace, same = None, None, None, True
+    pair, threshold, policy, trace, same = None, math.inf, None, None, True
     if len(stages) > 1:
         rule, scores = _scores(table, stages, score_name, artefact)
-        pair = _pair(table, stages, scores, artefact)
+        pair, threshold = _pair(table, stages, scores, costs, artefact)
         trace = make_trace(table, stages, rule, scores, None, cost)
         same = artefact is None or same_records(artefact, table)
-        policy = _policy(trace, pair, artefact, same, split)
+        policy = _policy(trace, threshold, artefact, same, split)
     facts = tuple(_facts(table.meta[name]) for name in stages)
     points, left_out = _points(run, table, cost, split)
     return Subject(
@@ -65,11 +67,12 @@ def about_records(
         reference=table.reference_kind,
         cost=cost if costs is not None else None,
         score=score_name,
-        base_accuracy=float(table.quality(base).mean()),
+        base_accuracy=table.value(base),
         stage_costs=None if costs is None else tuple(costs),
         policy=policy,
         pair=pair,
-        frontier=None if pair is None else _frontier(pair, costs, artefact, None if same else trace),
+        threshold=threshold,
+        frontier=None if pair is None else _frontier(pair, artefact, None if same else trace),
         points=points,
         ranking=ranking,
         models=facts,
@@ -128,33 +131,31 @@ def _scores(
     return artefact.rule, artefact.scores
 
 
-def _pair(table: Table, stages: Sequence[str], scores: Sequence[ExitScore], artefact: Artefact | None) -> Pair:
-    """The first stage and the base. Where a rule compares votes, the saver is drawn by its max_prob."""
-    saver, base = stages[0], stages[-1]
-    outputs = table.outputs[saver]
+def _pair(
+    table: Table,
+    stages: Sequence[str],
+    scores: Sequence[ExitScore],
+    costs: Sequence[float] | None,
+    artefact: Artefact | None,
+) -> tuple[Trace, float]:
+    """The first stage and the base, and the threshold in force: of the cascade, else that of r_match. Where a rule
+    compares votes, the saver is drawn by its max_prob."""
+    outputs = table.outputs[stages[0]]
     drawn = bool(scores) and (artefact is None or artefact.is_threshold_vector)
     scored = compute(scores[0], outputs) if drawn else score("max_prob", outputs)
-    path = sweep(scored.values, table.quality(saver), table.quality(base))
-    match = path.last_feasible()
-    chosen = artefact.operating_point.thresholds[0] if artefact is not None and drawn else None
-    return Pair(
-        saver=saver,
-        base=base,
-        scored=scored,
-        saver_correct=table.quality(saver),
-        base_correct=table.quality(base),
-        path=path,
-        match=match,
-        threshold=float(path.thresholds[match]) if chosen is None else chosen,
-    )
+    trace = make_trace(table, (stages[0], stages[-1]), Rule(), (), [scored], None)
+    trace = replace(trace, costs=None if costs is None else (costs[0], costs[-1]))
+    if artefact is not None and drawn:
+        return trace, artefact.operating_point.thresholds[0]
+    return trace, r_match(trace.values[0], *trace.quality)[1]
 
 
-def _policy(trace: Trace, pair: Pair, artefact: Artefact | None, same: bool, split: str) -> Policy:
+def _policy(trace: Trace, threshold: float, artefact: Artefact | None, same: bool, split: str) -> Policy:
     """The figures of the thresholds in force. Those that the cascade's folder holds, where these are the samples that
     it was tuned on; else those of the samples at hand."""
     if artefact is None:
-        here = evaluate(trace, ((pair.threshold,),))
-        shown = (float(to_shown(pair.scored.scale, pair.threshold)),)
+        here = evaluate(trace, ((threshold,),))
+        shown = (float(to_shown(trace.scales[0], threshold)),)
         return Policy(shown=shown, judged=here, interval=here.drop_interval, protocol=same_samples(here.n))
     point = artefact.operating_point
     here = evaluate(trace, point.exit_sets or tuple((t,) for t in point.thresholds))
@@ -170,14 +171,13 @@ def _policy(trace: Trace, pair: Pair, artefact: Artefact | None, same: bool, spl
     return replace(cascade_policy(artefact), drawn=here)
 
 
-def _frontier(pair: Pair, costs: Sequence[float] | None, artefact: Artefact | None, other: Trace | None) -> Frontier:
+def _frontier(pair: Trace, artefact: Artefact | None, other: Trace | None) -> Frontier:
     """The curve to draw; *other*: the samples at hand, where the cascade was tuned on others."""
     if artefact is not None and (len(artefact.stages) > 2 or artefact.rule.kind != "score" or not _plain(artefact)):
         if other is None:
             return artefact.frontier
         return measure(other, PolicyPath(artefact.frontier.thresholds, artefact.frontier.exit_sets)).pareto()
-    saver_cost, base_cost = (costs[0], costs[-1]) if costs else (None, None)
-    return pair.path.frontier(int(pair.base_correct.sum()), saver_cost, base_cost).pareto()
+    return pair_frontier(pair)
 
 
 def _plain(artefact: Artefact) -> bool:
@@ -202,7 +202,7 @@ def _points(run: Run, table: Table, cost: str, split: str) -> tuple[tuple[ModelP
             if here.reference_kind != table.reference_kind:
                 left_out.append(f"{meta.model} is not in the plot: it alone has labels")
                 continue
-        points.append(ModelPoint(meta.model, float(here.quality(meta.model).mean()), meta.costs.get(cost)))
+        points.append(ModelPoint(meta.model, here.value(meta.model), meta.costs.get(cost)))
     return tuple(points), left_out
 
 

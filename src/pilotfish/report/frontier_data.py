@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pilotfish.report.curves import F64, thin
+from pilotfish.plan.analysis.curves import thin
+from pilotfish.plan.sweep import F64
 from pilotfish.report.format import Unit, cost_unit
 from pilotfish.report.subject import ModelPoint, Subject
 

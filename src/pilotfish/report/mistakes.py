@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.report.curves import F64, I64
-from pilotfish.report.subject import Pair
-from pilotfish.scores import to_shown
+from pilotfish.plan.sweep import F64, I64
+from pilotfish.plan.trace import Trace
+from pilotfish.scores import Scale, to_shown
 
 BINS = 30
 LOWEST, HIGHEST = -4.0, 20.0  # log-odds drawn; what lies beyond counts in the outermost bins
@@ -53,15 +53,17 @@ class MistakeCounts:
     unscored: int
 
 
-def mistakes(pair: Pair) -> Mistakes:
-    """Histograms of the three kinds."""
-    s, b, score = pair.saver_correct, pair.base_correct, pair.scored.values
-    kinds = {"corrected": ~s & b, "shared": ~s & ~b, "spoiled": s & ~b}
+def mistakes(pair: Trace, threshold: float) -> Mistakes:
+    """Histograms of the three kinds. Where answers are not right or wrong, corrected are those worse than the base's,
+    spoiled those that are better, and none is shared."""
+    (s, b), score = pair.quality, pair.values[0]
+    neither = ~s & ~b if s.dtype == np.bool_ else np.zeros(len(s), np.bool_)
+    kinds = {"corrected": s < b, "shared": neither, "spoiled": s > b}
     finite = np.isfinite(score)
-    edges = _edges(score[finite & ~(s & b)], pair)
+    edges = _edges(score[finite & (kinds["corrected"] | neither | kinds["spoiled"])], pair.scales[0], threshold)
     bars = {kind: _histogram(score[mask & finite], edges) for kind, mask in kinds.items()}
-    exits = score >= pair.threshold
-    at = to_shown(pair.scored.scale, score[kinds["corrected"] & finite])
+    exits = score >= threshold
+    at = to_shown(pair.scales[0], score[kinds["corrected"] & finite])
     median, q90 = np.quantile(at, [0.5, 0.9]).tolist() if len(at) else (None, None)
     return Mistakes(
         edges=edges,
@@ -85,10 +87,10 @@ def _histogram(score: NDArray[np.float64], edges: F64) -> I64:
     return np.histogram(score.clip(edges[0], edges[-1]), edges)[0].astype(np.int64)
 
 
-def _edges(score: F64, pair: Pair) -> F64:
+def _edges(score: F64, scale: Scale, threshold: float) -> F64:
     """Bins that hold the mistakes and the threshold."""
-    shown = np.append(score, pair.threshold) if np.isfinite(pair.threshold) else score
-    if pair.scored.scale == "log_odds":
+    shown = np.append(score, threshold) if np.isfinite(threshold) else score
+    if scale == "log_odds":
         shown = shown.clip(LOWEST, HIGHEST)
     low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
     if low == high:

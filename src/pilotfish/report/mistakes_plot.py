@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pilotfish.report.curves import F64
+from pilotfish.plan.sweep import F64
+from pilotfish.plan.trace import Trace
 from pilotfish.report.format import format_count, format_threshold, shorten
 from pilotfish.report.html import Markup, tag
 from pilotfish.report.mistakes import Mistakes, mistakes
-from pilotfish.report.subject import Pair, Subject
+from pilotfish.report.subject import Subject
 from pilotfish.report.svg import BASE, CASCADE, OTHER, SAVER, Size, legend, plot
-from pilotfish.scores import from_shown, to_shown
+from pilotfish.scores import Scale, from_shown, to_shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,21 +28,23 @@ TICKS: tuple[tuple[float, str], ...] = (
 )
 
 
-def mistakes_figure(subject: Subject, pair: Pair) -> Markup:
+def mistakes_figure(subject: Subject, pair: Trace) -> Markup:
     """The figure with its legend, caption and counts."""
-    found = mistakes(pair)
+    found, (saver, base) = mistakes(pair, subject.threshold), pair.names
     counts = found.counts
-    labelled = subject.reference == "label"
-    what = "Mistakes" if labelled else "Differences"
-    first = "the base corrects" if labelled else "saver and base differ"
+    labelled, binary = subject.reference == "label", pair.quality.dtype == np.bool_
+    what = "Differences" if not labelled else "Mistakes" if binary else "Worse and better answers"
+    first = "saver and base differ" if not labelled else "the base corrects" if binary else "the base does better"
     keys: list[tuple[str, str, object]] = [(BASE, "box", f"{first}: {format_count(counts.corrected)}")]
-    if labelled:
+    if labelled and not binary:
+        keys.append((SAVER, "box", f"the saver does better: {format_count(counts.spoiled)}"))
+    elif labelled:
         keys.append((OTHER, "box", f"neither is right: {format_count(counts.shared)}"))
         keys.append((SAVER, "box", f"the saver is right, the base wrong: {format_count(counts.spoiled)}"))
-    keys.append((CASCADE, "line", f"threshold {_threshold(pair)}"))
+    keys.append((CASCADE, "line", f"threshold {_threshold(subject, pair)}"))
 
     def draw(figure: Figure, size: Size) -> Mapping[str, str]:
-        _draw(figure.add_subplot(), size, pair, found)
+        _draw(figure.add_subplot(), size, pair.scales[0], subject.threshold, found)
         return {}
 
     return tag(
@@ -51,15 +54,15 @@ def mistakes_figure(subject: Subject, pair: Pair) -> Markup:
         plot(
             draw,
             "mistakes",
-            f"Histogram of {what.lower()} by the confidence of {pair.saver}: {counts.corrected} that {pair.base} "
-            f"corrects, {counts.shared} that neither gets right, {counts.spoiled} that only {pair.saver} gets right.",
+            f"Histogram of {what.lower()} by the confidence of {saver}: {counts.corrected} that {base} "
+            f"corrects, {counts.shared} that neither gets right, {counts.spoiled} that only {saver} gets right.",
         ),
         tag("figcaption", _caption(labelled)),
         tag("p", _sentence(subject, pair, found), class_="small"),
     )
 
 
-def _draw(axes: Axes, size: Size, pair: Pair, found: Mistakes) -> None:
+def _draw(axes: Axes, size: Size, scale: Scale, threshold: float, found: Mistakes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     edges, bottom = found.edges, np.zeros(len(found.corrected))
@@ -70,7 +73,7 @@ def _draw(axes: Axes, size: Size, pair: Pair, found: Mistakes) -> None:
     span, top = right - left, max(float(bottom.max()), 1.0)
     axes.set_ylim(0, top * 1.16)
     axes.set_xlim(left - 0.02 * span, right + 0.02 * span)
-    at = min(max(pair.threshold, left - 0.01 * span), right + 0.01 * span)
+    at = min(max(threshold, left - 0.01 * span), right + 0.01 * span)
     axes.axvline(at, color=CASCADE, lw=2)
     place = (at - left) / span
     if place > 0.25:
@@ -79,9 +82,9 @@ def _draw(axes: Axes, size: Size, pair: Pair, found: Mistakes) -> None:
         _word(axes, at + 0.012 * span, top, "→ exit", "left")
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="x", visible=False)
-    axes.set_xlabel("the saver's confidence" + (", a probability" if pair.scored.scale == "log_odds" else ""))
+    axes.set_xlabel("the saver's confidence" + (", a probability" if scale == "log_odds" else ""))
     axes.set_ylabel("" if size.narrow else "inputs")
-    if pair.scored.scale == "log_odds":
+    if scale == "log_odds":
         _probability_ticks(axes, left, right, 5 if size.narrow else 9)
 
 
@@ -109,8 +112,8 @@ def _probability_ticks(axes: Axes, left: float, right: float, most: int) -> None
     axes.set_xticks([x for x, _ in inside[::step]], [text for _, text in inside[::step]])
 
 
-def _threshold(pair: Pair) -> str:
-    return format_threshold(float(to_shown(pair.scored.scale, pair.threshold)))
+def _threshold(subject: Subject, pair: Trace) -> str:
+    return format_threshold(float(to_shown(pair.scales[0], subject.threshold)))
 
 
 def _caption(labelled: bool) -> str:
@@ -126,8 +129,8 @@ def _caption(labelled: bool) -> str:
     )
 
 
-def _sentence(subject: Subject, pair: Pair, found: Mistakes) -> str:
-    counts = found.counts
+def _sentence(subject: Subject, pair: Trace, found: Mistakes) -> str:
+    counts, (saver, base) = found.counts, pair.names
     labelled = subject.reference == "label"
     parts = []
     if counts.median is not None and counts.q90 is not None:
@@ -136,15 +139,15 @@ def _sentence(subject: Subject, pair: Pair, found: Mistakes) -> str:
             f"Of the {format_count(counts.corrected)} {noun}, half have a confidence below "
             f"{format_threshold(counts.median)} and 90% below {format_threshold(counts.q90)}."
         )
-    if pair.threshold == math.inf:
-        parts.append(f"Nobody exits: the answers of {shorten(pair.saver)} are never used.")
+    if subject.threshold == math.inf:
+        parts.append(f"Nobody exits: the answers of {shorten(saver)} are never used.")
     else:
-        where = "Everybody exits" if pair.threshold == -math.inf else f"At the threshold {_threshold(pair)}"
+        where = "Everybody exits" if subject.threshold == -math.inf else f"At the threshold {_threshold(subject, pair)}"
         parts.append(f"{where}: {format_count(counts.corrected_kept)} of these exit all the same and are lost.")
         if labelled:
             parts.append(
-                f"In return, {format_count(counts.spoiled_kept)} right answers of {shorten(pair.saver)} exit before "
-                f"{shorten(pair.base)} gets them wrong."
+                f"In return, {format_count(counts.spoiled_kept)} right answers of {shorten(saver)} exit before "
+                f"{shorten(base)} gets them wrong."
             )
     if counts.unscored:
         parts.append(f"{format_count(counts.unscored)} inputs have no finite confidence and always go to the base.")

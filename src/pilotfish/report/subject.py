@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pilotfish.cascade import Frontier, Performance
-from pilotfish.plan import PairPath, SaverRanking
-from pilotfish.plan.sweep import Mask
-from pilotfish.scores import Scored
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A saver and its base on the samples of the page.
-
-    scored, saver_correct, base_correct   of N samples
-    path   every distinct threshold, from "exit nobody" on
-    match  the point of r_match on it: the largest share that exits without a drop
-    threshold  of the policy, in the score's own unit
-    """
-
-    saver: str
-    base: str
-    scored: Scored
-    saver_correct: Mask
-    base_correct: Mask
-    path: PairPath
-    match: int
-    threshold: float
-
-    @property
-    def r_match(self) -> float:
-        """The largest share that the saver can answer at no drop."""
-        return float(self.path.exited[self.match] / self.path.n)
+from pilotfish.plan import SaverRanking
+from pilotfish.plan.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -92,6 +67,8 @@ class Subject:
 
     reference  ``label``: accuracies; ``base``: agreements with the base
     cost       the key that costs are read by, or None when they are unknown
+    pair       the first stage and the base on the samples of the page
+    threshold  of the first stage in force, in its score's own unit
     chosen     how the pair came to be shown: ``best`` of the pool, the ``given`` pair, a ``cascade``
     """
 
@@ -106,7 +83,8 @@ class Subject:
     base_accuracy: float
     stage_costs: tuple[float, ...] | None
     policy: Policy | None = None
-    pair: Pair | None = None
+    pair: Trace | None = None
+    threshold: float = math.inf
     frontier: Frontier | None = None
     points: tuple[ModelPoint, ...] = ()
     ranking: SaverRanking | None = None

@@ -117,6 +117,16 @@ class Task:
             found[labels >= 0] = labels[labels >= 0]
         return found
 
+    def value(self, outputs: Any, truth: NDArray[Any]) -> float:
+        """The metric's value where one model answers N samples."""
+        if self.metric.states is None:
+            return float(self.quality(outputs, truth).mean())
+        assert self.metric.value is not None
+        states = self.metric.states(outputs, truth)
+        if self.metric.kind == "ratio":
+            return float(self.metric.value(states.sum(axis=0)))
+        return float(self.metric.value((states,), np.zeros(len(truth), np.int64)))
+
     def usable(self, outputs: Any) -> Mask:
         """bool (N,): False where a model's outputs are not finite."""
         if self.finite is not None:

@@ -1,7 +1,7 @@
 """Analysis of a pair and of a pool of savers, from records alone (see docs/analysis.md)."""
 
 from pilotfish.plan.analysis.breakeven import BreakEven, break_even, oracle_exit_ratio
-from pilotfish.plan.analysis.curves import GainCurve, MatchCurves, gain_curve, match_curves
+from pilotfish.plan.analysis.curves import GainCurve, MatchCurves, gain_curve, match_curves, pair_frontier
 from pilotfish.plan.analysis.mistakes import MistakeQuantiles, mistake_quantiles
 from pilotfish.plan.analysis.noise import TuningNoise, tuning_noise
 from pilotfish.plan.analysis.of_run import Analysis, PairAnalysis, analyse, pair_of
@@ -32,6 +32,7 @@ __all__ = [
     "match_curves",
     "mistake_quantiles",
     "oracle_exit_ratio",
+    "pair_frontier",
     "pair_of",
     "references",
     "selection",

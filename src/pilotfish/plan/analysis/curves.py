@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.cascade import Frontier
+from pilotfish.plan.evaluate import measure
+from pilotfish.plan.path import threshold_path
 from pilotfish.plan.sweep import F64, sorted_groups, sweep
 from pilotfish.plan.trace import Trace, numbers
 from pilotfish.scores import to_shown
@@ -69,12 +72,18 @@ def gain_curve(trace: Trace, most: int = MOST_POINTS) -> GainCurve:
     )
 
 
+def pair_frontier(trace: Trace) -> Frontier:
+    """What each threshold of a saver costs and loses: those that no other beats in both."""
+    thresholds = sweep(trace.values[0], trace.quality[0], trace.quality[1]).thresholds
+    return measure(trace, threshold_path(thresholds[:, None])).pareto()
+
+
 def match_curves(train: Trace, validation: Trace) -> MatchCurves:
     """The curves of both splits side by side."""
     return MatchCurves(gain_curve(train), gain_curve(validation))
 
 
-def thin(position: F64, keep: Sequence[int], most: int) -> NDArray[np.intp]:
+def thin(position: F64, keep: Sequence[int] = (), most: int = MOST_POINTS) -> NDArray[np.intp]:
     """Indices of at most *most* points, evenly spread over *position* (P,), rising; the ends and *keep* stay."""
     if len(position) <= most:
         return np.arange(len(position))

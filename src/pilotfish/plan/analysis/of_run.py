@@ -136,7 +136,7 @@ def analyse(
         seed=seed,
         n=len(here),
         reference=here.reference_kind,
-        base_accuracy=float(here.quality(base).mean()),
+        base_accuracy=here.value(base),
         base_cost=here.meta[base].costs.get(cost),
         pairs=tuple(found.values()),
         selection=chosen,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.plan.analysis.curves import MOST_POINTS, thin
+from pilotfish.plan.analysis.curves import thin
 from pilotfish.plan.analysis.ties import groups
 from pilotfish.plan.sweep import F64, advantage
 from pilotfish.plan.trace import Trace
@@ -100,7 +100,7 @@ def _oracle(trace: Trace) -> tuple[F64, F64]:
     levels, counts = np.unique(np.append(gain[gain > 0], 0), return_counts=True)
     counts[0] = 0
     deferred, won = (np.cumsum(c[::-1], dtype=np.float64)[: max(len(c) - 1, 1)] for c in (counts, levels * counts))
-    rows = thin(deferred, [], MOST_POINTS)
+    rows = thin(deferred)
     worth = float(trace.quality[0].mean()) + np.concatenate([[0.0], won[rows], won[-1:]]) / len(trace)
     return np.concatenate([[0.0], deferred[rows] / len(trace), [1.0]]), worth
 
