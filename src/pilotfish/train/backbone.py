@@ -20,8 +20,9 @@ from pilotfish.models.exits.attached import AttachedExits
 from pilotfish.models.exits.describe import Description, read_network
 from pilotfish.models.names.architectures import build_backbone, checked_arguments
 from pilotfish.models.names.checkpoint import read_document
-from pilotfish.models.names.fit_weights import load_state
+from pilotfish.models.names.fit_weights import load_weights
 from pilotfish.models.names.spec import allow_options, parse_spec
+from pilotfish.models.names.weights_file import WeightsFile
 from pilotfish.models.preprocessing import Sample
 from pilotfish.train.samples import made
 
@@ -150,7 +151,7 @@ def _without_exits(path: Path) -> Backbone:
     if not isinstance(network, AttachedExits):
         raise ModelError(f"{path} is of the kind {description.kind}; a backbone is taken from attached exits only")
     module = build_backbone(str(description.backbone), description.arguments, description.classes)
-    load_state(module, network.backbone_state(), str(path))
+    load_weights(module, WeightsFile(path, {"": network.backbone_state()}))
     return Backbone(
         module=module.eval(),
         name=str(description.backbone),

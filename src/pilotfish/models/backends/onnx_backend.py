@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import MissingExtraError, ModelError, nearest
+from pilotfish.errors import MissingExtraError, ModelError, nearest, reason
 from pilotfish.machine import cpu_count
 from pilotfish.models.model import F32, Carry, model_errors
-from pilotfish.models.onnx.onnx_file import OnnxFile, parsed
+from pilotfish.models.onnx.onnx_file import OnnxFile, own_file, parsed
 from pilotfish.models.outputs.which_output import Output, output_of
 
 INPUT_DTYPES: Mapping[str, Any] = {
@@ -46,9 +46,8 @@ class OnnxBackend:
         activation: str | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> None:
-        self.source, self.threads = source, threads or cpu_count()
-        self.file = source if isinstance(source, OnnxFile) else None
-        self.path = source.path if isinstance(source, OnnxFile) else source
+        self.file = source if isinstance(source, OnnxFile) else own_file(source)
+        self.path, self.threads = self.file.path, threads or cpu_count()
         self.wanted, self.activation, self.shape = output, activation, shape
         self._columns: int | None = None
         self._session: Any = None
@@ -64,7 +63,7 @@ class OnnxBackend:
         return self._session
 
     def _open(self) -> Any:
-        found = open_session(self.source, self.threads, self._rewritten() if self.is_rewritten else None)
+        found = open_session(self.file, self.threads, self._rewritten() if self.is_rewritten else None)
         types = [i.type for i in found.get_inputs()]
         if len(types) != 1 or types[0] not in INPUT_DTYPES:
             raise ModelError(
@@ -108,13 +107,13 @@ class OnnxBackend:
         """The ``onnx.ModelProto`` that is run, its tensors included."""
         import onnx
 
-        model = self._light() if self.file is not None and not self.file.others else onnx.load(str(self.path))
+        model = onnx.load(str(self.path)) if self.file.others else self._light()
         return self._changed(model) if self.is_rewritten else model
 
     def write(self, target: Path) -> None:
         """Write the graph that is run as one file: a copy, where it is the file as it is."""
         if not self.is_rewritten:
-            target.write_bytes(self.path.read_bytes() if self.file is None else self.file.read()[0])
+            target.write_bytes(self.file.read()[0])
             return
         import onnx
 
@@ -137,7 +136,7 @@ class OnnxBackend:
         return self._changed(self._light()) if self.is_rewritten else self._light()
 
     def _light(self) -> Any:
-        return parsed(self.path, self.path.read_bytes() if self.file is None else self.file.read()[0])
+        return parsed(self.path, self.file.read()[0])
 
     def _rewritten(self) -> bytes:
         from pilotfish.models.onnx.onnx_logits import packed
@@ -160,7 +159,7 @@ class OnnxBackend:
 
     def _asked(self, output: str) -> int:
         """How many numbers the file returns for one sample, where it does not declare it."""
-        file = OnnxBackend(self.source, 1)
+        file = OnnxBackend(self.file, 1)
         declared = [d if isinstance(d, int) and d > 0 else 1 for d in file.input.shape[1:]]
         [values] = file.returned(np.zeros((1, *(self.shape or declared)), np.float32), [output])
         return int(np.prod(np.shape(values)[1:]))
@@ -175,7 +174,7 @@ class OnnxBackend:
         """The same model with other threads; this one when it has as many."""
         if threads == self.threads:
             return self
-        found = OnnxBackend(self.source, threads, self.wanted, self.activation, self.shape)
+        found = OnnxBackend(self.file, threads, self.wanted, self.activation, self.shape)
         found._columns = self._columns
         return found
 
@@ -187,7 +186,7 @@ class OnnxBackend:
     def returned(self, batch: F32, names: Sequence[str]) -> list[Any]:
         """Some outputs of a batch, arrays (N, …); what ZipMap returns as an array as well."""
         inputs = self.fed(batch)
-        size = self.fixed_batch or (len(inputs) if self.file is None else self.file.limits.rows(len(inputs)))
+        size = self.fixed_batch or self.file.limits.rows(len(inputs))
         with model_errors(str(self.path), batch):
             if len(inputs) == size:
                 return self._run(inputs, names)
@@ -197,11 +196,7 @@ class OnnxBackend:
 
     def _run(self, inputs: NDArray[Any], names: Sequence[str]) -> list[Any]:
         feed = {self.input.name: inputs}
-        found = (
-            self.session.run(list(names), feed)
-            if self.file is None
-            else self.file.limits.run(self.session, names, feed, free=self.fixed_batch is None)
-        )
+        found = self.file.limits.run(self.session, names, feed, free=self.fixed_batch is None)
         return [_unzipped(values) for values in found]
 
 
@@ -218,8 +213,8 @@ def open_session(source: Path | OnnxFile, threads: int, changed: bytes | None = 
     source   a file that was read is run from the bytes that were checked, and within its limits
     changed  the model that is run instead of the file; tensors that it keeps elsewhere lie beside the file
     """
-    file = source if isinstance(source, OnnxFile) else None
-    path = source.path if isinstance(source, OnnxFile) else source
+    file = source if isinstance(source, OnnxFile) else own_file(source)
+    path = file.path
     try:
         import onnxruntime as ort
     except ImportError as error:
@@ -230,12 +225,8 @@ def open_session(source: Path | OnnxFile, threads: int, changed: bytes | None = 
     # waiting threads that spin take the cores from those that decode the next images
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # its errors are raised as well
-    content: bytes | None = None
-    others: dict[str, bytes] = {}
-    left_out: list[str] = []
-    if file is not None:
-        content, others = file.read()
-        left_out = file.limits.set_options(options)
+    content, others = file.read()
+    left_out = file.limits.set_options(options)
     if others:
         options.add_external_initializers_from_files_in_memory(
             list(others), list(others.values()), [len(held) for held in others.values()]
@@ -244,13 +235,13 @@ def open_session(source: Path | OnnxFile, threads: int, changed: bytes | None = 
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
         return ort.InferenceSession(
-            changed or content or str(path),
+            changed or content,
             options,
             providers=["CPUExecutionProvider"],
             **({"disabled_optimizers": left_out} if left_out else {}),
         )
     except Exception as error:  # ONNX Runtime's own exception types are not public
-        raise ModelError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0][:200]})") from error
+        raise ModelError(f"{path}: ONNX Runtime cannot load it ({reason(error)})") from error
 
 
 def _padded(piece: NDArray[Any], size: int) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pilotfish.errors import MissingExtraError, ModelError
+from pilotfish.errors import MissingExtraError, ModelError, reason
 from pilotfish.models.model import F32, Carry, Counted, Model, counted, model_errors
 from pilotfish.models.outputs.which_output import Output
 from pilotfish.models.preprocessing import Preprocessing
@@ -49,7 +49,7 @@ class TorchBackend:
             if channels_last:
                 self.module = self.module.to(memory_format=memory)
         except (RuntimeError, AssertionError) as error:
-            raise ModelError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"device {device!r} cannot be used: {reason(error)}") from error
 
     @property
     def reduces(self) -> bool:
@@ -121,25 +121,18 @@ def torch_model(
     preprocessing: Preprocessing,
     input_shape: tuple[int, ...],
     device: str,
-    n_classes: int | None = None,
-    class_names: tuple[str, ...] | None = None,
-    class_ids: tuple[str, ...] | None = None,
-    notes: tuple[str, ...] = (),
+    **more: Any,
 ) -> Model:
-    """A module as a :class:`Model`: hashed, countable, and with weights that can be embedded."""
-    backend = TorchBackend(module, device)
+    """A module as a :class:`Model`, of which *more* is known: hashed, countable, and with weights to embed."""
     return Model(
         spec=spec,
-        backend=backend,
+        backend=TorchBackend(module, device),
         preprocessing=preprocessing,
         weights_hash=state_hash(module.state_dict()),
         input_shape=input_shape,
-        n_classes=n_classes,
-        class_names=class_names,
-        class_ids=class_ids,
         count=functools.cache(_counter(module, input_shape)),
         weights=lambda path: save_state(module, path),
-        notes=notes,
+        **more,
     )
 
 
@@ -153,11 +146,11 @@ def state_hash(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_state(module: torch.nn.Module, path: Path) -> None:
-    """The module's state dict as safetensors."""
+def save_state(module: torch.nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """The module's state dict as safetensors, with texts beside it."""
     from safetensors.torch import save_file
 
-    save_file({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}, path)
+    save_file({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}, path, metadata)
 
 
 def _counter(module: torch.nn.Module, shape: tuple[int, ...]) -> Callable[[], Counted]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError, PilotfishError, reason
 from pilotfish.files import atomic_path, parse_json
+from pilotfish.models.backends.torch_backend import save_state
 from pilotfish.models.names.architectures import build_backbone, checked_arguments
 from pilotfish.models.names.fit_weights import held_to, load_weights
 from pilotfish.models.names.weights_file import read_weights
@@ -200,11 +201,8 @@ def _whole(value: Any, low: int, high: int) -> int:
 
 def save_network(network: ExitNetwork, description: Description, path: Path) -> None:
     """Write weights and description, atomically."""
-    from safetensors.torch import save_file
-
-    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={META_KEY: json.dumps(description.to_json())})
+        save_state(network, temporary, {META_KEY: json.dumps(description.to_json())})
 
 
 def read_network(path: Path) -> tuple[ExitNetwork, Description]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError, PilotfishError
 from pilotfish.files import atomic_path, parse_json
-from pilotfish.models.backends.torch_backend import torch_model
+from pilotfish.models.backends.torch_backend import save_state, torch_model
 from pilotfish.models.model import Model
 from pilotfish.models.names.architectures import SMALL, build_small
 from pilotfish.models.names.fit_weights import load_weights
@@ -45,17 +45,14 @@ def save_checkpoint(
     class_names: tuple[str, ...],
 ) -> None:
     """Write a .safetensors file that ``checkpoint:FILE`` can load."""
-    from safetensors.torch import save_file
-
     document = {
         "architecture": architecture,
         "arguments": dict(arguments),
         "preprocessing": preprocessing.to_json(),
         "class_names": list(class_names),
     }
-    state = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={META_KEY: json.dumps(document)})
+        save_state(module, temporary, {META_KEY: json.dumps(document)})
 
 
 def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -164,7 +161,8 @@ def _small_model(spec: ModelSpec, document: Mapping[str, Any], device: str, file
     classes = int(document["arguments"]["num_classes"])
     if spec.options.get("num_classes") not in (None, str(classes)):
         raise ModelError(f"{spec.text}: the file has {classes} classes; leave num_classes out")
-    return torch_model(spec.text, module, Preprocessing.from_json(document["preprocessing"]), shape, device, classes)
+    chain = Preprocessing.from_json(document["preprocessing"])
+    return torch_model(spec.text, module, chain, shape, device, n_classes=classes)
 
 
 def _document(file: WeightsFile) -> dict[str, Any]:

@@ -139,11 +139,6 @@ def held_to(file: WeightsFile) -> Iterator[None]:
         handle.remove()
 
 
-def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Put *state* into *module*; ModelError names what does not fit."""
-    load_weights(module, WeightsFile(Path(where), {"": state}))
-
-
 def _chosen(module: torch.nn.Module, file: WeightsFile) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The tensors that *module* takes, by its own names, and what there is to say."""
     own = module.state_dict()

@@ -80,9 +80,9 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
     )
-    names, ids = _class_names(module)
+    told = {"n_classes": module.num_classes, **_class_names(module)}
     shape = (int(config["input_size"][0]), *size)
-    model = torch_model(spec.text, module, preprocessing, shape, device, module.num_classes, names, ids, notes)
+    model = torch_model(spec.text, module, preprocessing, shape, device, **told, notes=notes)
     if source is weights:  # of a checkpoint:, which reads what the file says
         return model
     return told_by_name(model, spec, source, spec.options.get("weights", "pretrained") in ("pretrained", "random"))
@@ -103,8 +103,7 @@ def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     preprocessing = Preprocessing(
         size=size, resize=min(size) + 32, interpolation="bicubic", mean=(LITE_MEAN,) * 3, std=(LITE_STD,) * 3
     )
-    names, ids = imagenet_classes()
-    return torch_model(spec.text, module, preprocessing, (3, *size), device, 1000, names, ids)
+    return torch_model(spec.text, module, preprocessing, (3, *size), device, n_classes=1000, **_imagenet())
 
 
 def _create(timm: Any, spec: ModelSpec, pretrained: bool, classes: int | None) -> Any:
@@ -127,11 +126,15 @@ def _create(timm: Any, spec: ModelSpec, pretrained: bool, classes: int | None) -
         raise ModelError(f"timm cannot build {spec.text}: {reason(error)}") from error
 
 
-def _class_names(module: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    own = module.pretrained_cfg.get("label_names")
-    if own:
-        return tuple(str(name) for name in own), None
-    return imagenet_classes() if module.num_classes == 1000 else (None, None)
+def _class_names(module: Any) -> dict[str, tuple[str, ...]]:
+    """Names and ids of a model's classes, where they are known."""
+    if own := module.pretrained_cfg.get("label_names"):
+        return {"class_names": tuple(str(name) for name in own)}
+    return _imagenet() if module.num_classes == 1000 else {}
+
+
+def _imagenet() -> dict[str, tuple[str, ...]]:
+    return dict(zip(("class_names", "class_ids"), imagenet_classes(), strict=True))
 
 
 def _lite_file(name: str) -> Path:

@@ -49,7 +49,9 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
     preprocessing = _preprocessing(entry.transforms(), spec.pixels)
     shape = (3, *(preprocessing.size or (224, 224)))
     shown = labels if classes is None and found == len(labels) else None
-    model = torch_model(spec.text, module, preprocessing, shape, device, found, shown, notes=notes)
+    model = torch_model(
+        spec.text, module, preprocessing, shape, device, n_classes=found, class_names=shown, notes=notes
+    )
     if source is weights:  # of a checkpoint:, which reads what the file says
         return model
     return told_by_name(model, spec, source, spec.options.get("weights", "DEFAULT") in (*known, "random"))

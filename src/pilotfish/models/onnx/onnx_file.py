@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.errors import MissingExtraError, ModelError
-from pilotfish.files import sha256_json
+from pilotfish.files import sha256_file, sha256_json
 from pilotfish.models.onnx.onnx_graph import tensors, without_weights
 from pilotfish.models.onnx.onnx_limits import Demand, Limits, demand_of
 
@@ -69,9 +69,9 @@ def read_onnx(path: Path, pixels: tuple[int, int] | None = None) -> OnnxFile:
     return OnnxFile(path, _hash(content), others, light, Limits(path, demand_of(light, pixels)), metadata)
 
 
-def own_file(path: Path, digest: str) -> OnnxFile:
-    """A file that Pilotfish wrote and checked itself, with that SHA-256."""
-    return OnnxFile(path, digest, {}, None, Limits(path, Demand(0)))
+def own_file(path: Path, digest: str | None = None) -> OnnxFile:
+    """A file that Pilotfish wrote and checked itself, with that SHA-256; None: as it is now."""
+    return OnnxFile(path, digest or sha256_file(path), {}, None, Limits(path, Demand(0)))
 
 
 def parsed(path: Path, content: bytes) -> Any:

@@ -85,7 +85,7 @@ def read_as(model: Model, reading: Reading, device: str) -> Model:
         return dataclasses.replace(model, backend=TorchBackend(read, device, dtype=model.preprocessing.dtype))
     if isinstance(backend, OnnxBackend):
         given = (reading.output, reading.activation, model.input_shape)
-        found = OnnxBackend(backend.source, backend.threads, *given)
+        found = OnnxBackend(backend.file, backend.threads, *given)
         shape = model.input_shape or ()
 
         def count() -> Counted:
