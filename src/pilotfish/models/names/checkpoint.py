@@ -111,12 +111,15 @@ def read_document(path: Path) -> dict[str, Any]:
     return _document(read_weights(path))
 
 
-def told_by_name(model: Model, spec: ModelSpec, source: str | WeightsFile, own: bool) -> Model:
+def told_by_name(model: Model, spec: ModelSpec, source: str | WeightsFile, given: Any, own: bool) -> Model:
     """A library's *model*, whose weights its name alone chose, with what is not known of its preprocessing.
 
-    own  whether the name asks for weights of the library's own: the architecture's preprocessing is theirs, a file's
-         may be any. A note says where the file states another, which ``checkpoint:FILE`` would read
+    source  weights that were taken; given: where they are these, a checkpoint: named them, and reads what the file says
+    own     whether the name asks for weights of the library's own: the architecture's preprocessing is theirs, a file's
+            may be any. A note says where the file states another, which ``checkpoint:FILE`` would read
     """
+    if source is given:
+        return model
     notes = model.notes
     if isinstance(source, WeightsFile):
         with contextlib.suppress(PilotfishError, KeyError, TypeError, ValueError):

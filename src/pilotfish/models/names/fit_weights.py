@@ -182,31 +182,23 @@ def _fits(own: Mapping[str, Any], passing: set[str], where: str, tensors: Mappin
     likely = [p for p, count in hits.most_common() if count >= len(needed)]
     whole = [p for p in likely if all(f"{p}{name}" in tensors for name in needed)]
     likeliest = [p for p, _ in hits.most_common(1)]
-    return [_behind(p, whole, needed, own, passing, where, tensors) for p in whole or likeliest]
 
+    def behind(prefix: str) -> _Fit:
+        rivals = tuple(p for p in whole if p != prefix and p.startswith(prefix))
+        inside = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix) and not k.startswith(rivals)}
+        unknown = [k for k in inside if k not in own and k not in passing and not _is_left(k)]
+        losses = [k for k in unknown if not prefix and LOSSES.match(k)]
+        outside = [k for k in tensors if not k.startswith((prefix, *whole)) and not _is_left(k)]
+        return _Fit(
+            where=where,
+            prefix=prefix,
+            state=inside,
+            missing=tuple(name for name in needed if name not in inside),
+            extra=tuple(k for k in unknown if k not in losses),
+            beside=(*outside, *losses),
+        )
 
-def _behind(
-    prefix: str,
-    whole: list[str],
-    needed: list[str],
-    own: Mapping[str, Any],
-    passing: set[str],
-    where: str,
-    tensors: Mapping[str, torch.Tensor],
-) -> _Fit:
-    rivals = tuple(p for p in whole if p != prefix and p.startswith(prefix))
-    inside = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix) and not k.startswith(rivals)}
-    unknown = [k for k in inside if k not in own and k not in passing and not _is_left(k)]
-    losses = [k for k in unknown if not prefix and LOSSES.match(k)]
-    outside = [k for k in tensors if not k.startswith((prefix, *whole)) and not _is_left(k)]
-    return _Fit(
-        where=where,
-        prefix=prefix,
-        state=inside,
-        missing=tuple(name for name in needed if name not in inside),
-        extra=tuple(k for k in unknown if k not in losses),
-        beside=(*outside, *losses),
-    )
+    return [behind(prefix) for prefix in whole or likeliest]
 
 
 def _behind_text(fit: _Fit) -> str:

@@ -23,6 +23,7 @@ from pilotfish.models.preprocessing import Preprocessing
 
 LITE = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
 BUILT_WITH: Mapping[str, type[int] | type[str]] = {"in_chans": int, "global_pool": str}  # beside the class count
+OWN = ("pretrained", "random")  # weights that need no file
 SECONDS = 5.0  # to find out whether there is a network
 LITE_MEAN, LITE_STD = 127 / 255, 128 / 255  # their training's (x - 127) / 128
 
@@ -55,7 +56,7 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     allow_options(spec, "weights", "num_classes", *BUILT_WITH)
     if not timm.is_model(spec.name):
         raise ModelError(f"timm has no model {spec.name!r}; {nearest(spec.name, pretrained())}")
-    source = asked_weights(spec, weights, "pretrained", ("pretrained", "random"))
+    source = asked_weights(spec, weights, "pretrained", OWN)
     classes = asked_classes(spec)
     headless = timm.get_pretrained_cfg_value(spec.name, "num_classes") == 0 and classes is None
     notes: tuple[str, ...] = ()
@@ -83,9 +84,9 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     told = {"n_classes": module.num_classes, **_class_names(module)}
     shape = (int(config["input_size"][0]), *size)
     model = torch_model(spec.text, module, preprocessing, shape, device, **told, notes=notes)
-    if source is weights:  # of a checkpoint:, which reads what the file says
-        return model
-    return told_by_name(model, spec, source, spec.options.get("weights", "pretrained") in ("pretrained", "random"))
+    return told_by_name(
+        model, spec, source, weights, spec.options.get("weights", "pretrained") in ("pretrained", "random")
+    )
 
 
 def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:

@@ -52,9 +52,7 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
     model = torch_model(
         spec.text, module, preprocessing, shape, device, n_classes=found, class_names=shown, notes=notes
     )
-    if source is weights:  # of a checkpoint:, which reads what the file says
-        return model
-    return told_by_name(model, spec, source, spec.options.get("weights", "DEFAULT") in (*known, "random"))
+    return told_by_name(model, spec, source, weights, spec.options.get("weights", "DEFAULT") in (*known, "random"))
 
 
 def _create(models: Any, spec: ModelSpec, entry: Any, classes: int | None) -> Any:
