@@ -42,7 +42,9 @@ def train_esn(
 ) -> Trained:
     """Train the exits between *saver* (exit 1) and *base* (the last exit); both stay as they are.
 
-    layers           of the base, after which exits read; else *exits* of them, spread by share of MACs
+    saver, base      trained models, by name as in :func:`train_exits`, with the same classes and inputs
+    layers           of the base, that exits read; else *exits* of them, spread by share of MACs
+    attention_heads  of each attention layer; they divide every dimension
     dims, attention  dimensions of the tokens and numbers of attention layers. With several, each pair of them is
                      trained (the paper: 8, 32, 128, 512 and 0 to 3), and the one is kept whose exits between have the
                      best mean accuracy on the held-out samples; the others' folders stay inside *out*

@@ -42,15 +42,22 @@ def train_exits(
 ) -> Trained:
     """Attach exits to *model*, train them, and record each as ``NAME#1`` … ``NAME#K``; the last is the model's own end.
 
+    model      ``timm:NAME``, ``torchvision:NAME``, ``checkpoint:FILE``, ``exits:FILE`` (its backbone), ``small:NAME``
     data       samples with labels, or their name
-    model      see :func:`pilotfish.train.backbone.find_backbone`, also for *arguments*
-    layers     after which exits read; else *exits* of them, spread by share of MACs. With 0 the plain network is
-               trained, and not frozen whatever the recipe says
-    head       a kind of ``models.exits.heads.HEADS``, with *width* hidden units or channels
-    held_out   samples that are never trained on, and recorded; a share of *data* otherwise
-    run, name  where the records go, and what they are called; none are made without
+    out        folder for network.safetensors, training.json and a checkpoint; a call that was killed resumes from it
+    layers     names of layers, in the order they run, that exits read; else *exits* of them, spread by share of MACs.
+               With 0 the plain network is trained, and not frozen whatever the recipe says
+    head       ``linear``, ``norm``, ``mlp`` or ``conv``, the last two with *width* hidden units or channels
+    arguments  numbers for the network's constructor; it is then built anew for *data*, with fresh weights
+    recipe     how it is trained; the shipped one of this kind by default
+    held_out   samples, or their name, that are never trained on, and recorded; a share of *data* by default
+    run, name  where the records go, and what they are called; none are made without *run*
+    seed       of weights, order and variations
+    device     ``cpu``, ``cuda``, ``cuda:1``, …
+    progress   called with (what is done, how much of it is, how much there is)
 
-    Writes network.safetensors, training.json and a checkpoint into *out*; a call that was killed goes on from there.
+    UsageError for options that make no sense, ModelError for a network that cannot be cut or trained, DataError for
+    data without labels, UnwritableError where *out* or *run* cannot be written: all before anything is trained.
     """
     settings = recipe or load_recipe("exits")
     if not layers and exits == 0:  # the plain network: all of it is trained, or nothing
@@ -86,7 +93,10 @@ def train_msdnet(
 ) -> Trained:
     """Train the network of *config* and record its exits as ``NAME#1`` … ``NAME#K``; see :func:`train_exits`.
 
-    size  pixels of the inputs; the pictures' own otherwise
+    config  the architecture, with as many classes and colours as *data* has, or more classes
+    size    pixels of the inputs, 17 or more; the pictures' own by default
+
+    *data*, *out* and what follows *size* as there. ModelError where *data* and *config* do not fit.
     """
     settings = dataclasses.replace(recipe or load_recipe("msdnet"), freeze=False)
     job = make_job(data, held_out, out, settings, seed, device, progress, run, name)

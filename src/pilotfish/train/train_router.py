@@ -47,15 +47,16 @@ def train_router(
 ) -> Trained:
     """Train a router for *saver* and *base*, and record the saver with the router's confidence.
 
+    saver      a trained model, by name as in :func:`train_exits`
     kind       ``prior``: an *encoder* of its own, built fresh with *arguments*, sees the inputs; ``evaluator``: a head
                of *width* hidden units sees the saver's last features
     base       any model that can be recorded; only its answers matter
     data       samples that the saver was **not** trained on: of its own training samples it is right almost always,
                and there is nothing to learn
 
-    The saver suffices where it is right or the base is wrong: then nothing is lost by its answer. Records under *name*
-    hold ``head_macs``, the router's own cost; the base's, of the same samples, stand beside them. A prior router that
-    runs *before* the saver spares it where the base is called (Eq. 2), see
+    The rest as in :func:`train_exits`. The saver suffices where it is right or the base is wrong: then nothing is lost
+    by its answer. Records under *name* hold ``head_macs``, the router's own cost; the base's, of the same samples,
+    stand beside them. A prior router that runs *before* the saver spares it where the base is called (Eq. 2), see
     :func:`pilotfish.plan.analysis.breakeven.router_cost`.
     """
     if kind not in KINDS:
