@@ -4,7 +4,7 @@ from pilotfish.data.arrays import ArrayDataset, load_arrays
 from pilotfish.data.dataset import UNLABELLED, Dataset
 from pilotfish.data.digits import load_digits
 from pilotfish.data.encoded import Encoded, content_hash, path_reader, read_encoded, sample_reader
-from pilotfish.data.folder import FolderDataset, image_paths, load_folder
+from pilotfish.data.image_folder import FolderDataset, image_paths, load_folder
 from pilotfish.data.images import IMAGE_FORMATS, IMAGE_SUFFIXES, open_image
 from pilotfish.data.open_data import DATA_FORMS, load_data, open_data
 from pilotfish.data.trained_on import refuse_trained_on

@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from pilotfish.data.arrays import load_arrays
 from pilotfish.data.dataset import Dataset
-from pilotfish.data.digits import SPLITS, load_digits
-from pilotfish.data.folder import load_folder
+from pilotfish.data.digits import load_digits
 from pilotfish.data.idx import load_idx
+from pilotfish.data.image_folder import load_folder
 from pilotfish.errors import DataError, nearest, one_line
 
-DATA_FORMS: tuple[tuple[str, str], ...] = (
-    ("folder:PATH", "images in class sub-folders, or listed in PATH/labels.csv (file,label), or unlabelled"),
-    ("arrays:FILE.npz", "x (N, …), with label (N), id (N) and class_names where there are any"),
-    ("idx:FILE", "MNIST's own form, such as train-images-idx3-ubyte.gz, with the labels' file beside it"),
-    ("digits", "scikit-learn's 1,797 hand-written digits, 8 by 8 pixels"),
-    ("digits:train", "half of the digits"),
-    ("digits:val", "the other half"),
-)
+
+@dataclass(frozen=True)
+class DataForm:
+    """A form of names. patterns: what is written, and what it gives; load: what opens REST of ``KIND:REST``."""
+
+    patterns: tuple[tuple[str, str], ...]
+    load: Callable[[str], Dataset]
+
+
+KINDS: Mapping[str, DataForm] = {
+    "folder": DataForm(
+        (("folder:PATH", "images in class sub-folders, or listed in PATH/labels.csv (file,label), or unlabelled"),),
+        load_folder,
+    ),
+    "arrays": DataForm(
+        (("arrays:FILE.npz", "x (N, …), with label (N), id (N) and class_names where there are any"),), load_arrays
+    ),
+    "idx": DataForm(
+        (("idx:FILE", "MNIST's own form, such as train-images-idx3-ubyte.gz, with the labels' file beside it"),),
+        load_idx,
+    ),
+    "digits": DataForm(
+        (
+            ("digits", "scikit-learn's 1,797 hand-written digits, 8 by 8 pixels"),
+            ("digits:train", "half of the digits"),
+            ("digits:val", "the other half"),
+        ),
+        lambda split: load_digits(split or None),
+    ),
+}
+"""The forms of names, by kind."""
+DATA_FORMS = tuple(pattern for form in KINDS.values() for pattern in form.patterns)
 """What ``--data`` takes: (form, description)."""
 
 
@@ -29,11 +54,8 @@ def load_data(spec: str) -> Dataset:
     Raises ``DataError`` for an unknown form and for data that cannot be used.
     """
     kind, _, rest = spec.partition(":")
-    if kind == "digits" and (rest in SPLITS or spec == "digits"):
-        return load_digits(rest or None)
-    loaders: dict[str, Callable[[str], Dataset]] = {"folder": load_folder, "arrays": load_arrays, "idx": load_idx}
-    if kind in loaders and rest:
-        return loaders[kind](rest)
+    if kind in KINDS and (rest or spec in dict(DATA_FORMS)):
+        return KINDS[kind].load(rest)
     path = os.path.expanduser(spec)
     if os.path.isdir(path):
         return load_folder(spec)

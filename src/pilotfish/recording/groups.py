@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pilotfish.data import Dataset, FolderDataset
-from pilotfish.data.folder import labels_file
+from pilotfish.data.image_folder import labels_file
 from pilotfish.records.groups import GroupBy, file_column, groups_by, now_read
 from pilotfish.records.records import string_ids
 
