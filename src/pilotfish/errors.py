@@ -10,6 +10,10 @@
     │   └── AlignmentError    records that do not belong together
     ├── BudgetError           a budget that no operating point meets
     ├── ArtefactError         a cascade folder that cannot be trusted or does not fit its models
+    ├── EngineError           an input that an engine did not answer
+    │   ├── DeadlineError     its time was over
+    │   ├── QueueFull         as many are under way as the queue holds
+    │   └── EngineClosed      the engine takes no more
     ├── UnwritableError       a file that cannot be written: a full disk, a read-only folder
     └── MissingExtraError     an optional dependency that is not installed
 
@@ -63,6 +67,22 @@ class BudgetError(PilotfishError):
 
 class ArtefactError(PilotfishError):
     """A cascade folder that cannot be trusted, or does not fit the models at hand."""
+
+
+class EngineError(PilotfishError):
+    """An input that an engine did not answer."""
+
+
+class DeadlineError(EngineError):
+    """An input whose time was over before it was answered."""
+
+
+class QueueFull(EngineError):  # noqa: N818 - as in the standard library
+    """As many inputs are under way as the engine's queue holds."""
+
+
+class EngineClosed(EngineError):  # noqa: N818
+    """The engine was closed."""
 
 
 class UnwritableError(PilotfishError):

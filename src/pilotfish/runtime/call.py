@@ -2,131 +2,150 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.cascade import InForce
 from pilotfish.errors import ModelError, ModelMemoryError
 from pilotfish.models.model import F32, Carry
 from pilotfish.runtime.stage import EngineStage, Place, gather, join, run_stage, take
-from pilotfish.runtime.supply import Supply, why
+from pilotfish.runtime.supply import UNREAD, why
 from pilotfish.scores.outputs import join_outputs
 from pilotfish.tasks import Task
 
+if TYPE_CHECKING:
+    from pilotfish.runtime.feeds import Feed
+
 Rows = NDArray[np.intp]
-Part = tuple[Rows, Any, Carry | None]
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class Item:
-    """A sample in a stage's queue.
+    """A sample on its way.
 
-    ready  what the supply prepared of it, in the future's list at *place*; None where nothing is prepared
-    carry  where its features are, for a stage that shares its backbone
+    feed      where it came from and where its answer goes
+    row       its number there; key: what its supply reads
+    in_force  what decides when it exits: the point that it began with
+    born      when it came in, as a number that rises
+    sample    once it was read; tensor: its input of the stage that it waits for, or the exception that making it raised
+    carry     where its features are, before a stage that shares its backbone
+    queue     the queue that it is in; since: from when on; begun: batches that had begun by then
+    future    for its answer, where somebody waits for it alone; deadline: as ``time.monotonic`` counts
     """
 
+    feed: Feed
     row: int
-    ready: Future[list[Any]] | None = None
-    place: int = 0
+    key: Any
+    in_force: InForce
+    born: int
+    sample: Any = UNREAD
+    tensor: Any = None
     carry: Place | None = None
+    queue: deque[Item] | None = None
+    since: float = 0.0
+    begun: int = 0
+    future: Future[Any] | None = None
+    deadline: float = float("inf")
+    gone: bool = False
 
 
 @dataclass
 class Called:
-    """What came of a batch: the outputs of *rows*, their features, and the samples that failed.
+    """What came of a batch: the outputs of *items*, their features, and the samples that failed.
 
     shrink  the batch size that the device had memory for, where it had too little for the whole
     fault   the error of a batch in which no sample could be computed
     """
 
-    rows: Rows
+    items: list[Item] = field(default_factory=list)
     outputs: Any | None = None
     carry: Carry | None = None
-    errors: dict[int, str] = field(default_factory=dict)
+    errors: list[tuple[Item, str]] = field(default_factory=list)
     shrink: int | None = None
     fault: ModelError | None = None
 
 
-def call(stage: EngineStage, index: int, items: Sequence[Item], supply: Supply, top_k: int, task: Task) -> Called:
+@dataclass
+class _Part:
+    """A batch, or what is left of it after halving."""
+
+    items: list[Item]
+    inputs: F32 | None
+    carry: Carry | None
+
+    def half(self, rows: slice) -> _Part:
+        places = np.arange(len(self.items))[rows]
+        return _Part(
+            self.items[rows],
+            None if self.inputs is None else self.inputs[rows],
+            None if self.carry is None else take(self.carry, places),
+        )
+
+
+def call(stage: EngineStage, index: int, items: Sequence[Item], top_k: int, task: Task) -> Called:
     """Run *stage* on the samples of its queue."""
-    found = Called(np.empty(0, np.intp))
+    found = Called()
     fit: list[Item] = []
-    prepared: list[Any] = []
     for item in items:
-        one = None if item.ready is None else item.ready.result()[item.place]
-        if isinstance(one, Exception):
-            found.errors[item.row] = why(one)
+        if isinstance(item.tensor, Exception):
+            found.errors.append((item, why(item.tensor)))
         else:
             fit.append(item)
-            prepared.append(one)
-    parts: list[Part] = []
-    for group in _groups(stage, prepared):
-        rows = np.array([fit[i].row for i in group], np.intp)
-        inputs = None if stage.shares else supply.batch(index, rows.tolist(), [prepared[i] for i in group])
-        found_at = [place for i in group if (place := fit[i].carry) is not None] if stage.shares else []
+    parts: list[tuple[Any, Carry | None]] = []
+    for group in _groups(stage, fit):
+        inputs = None if stage.shares else group[0].feed.supply.batch(index, group)
+        found_at = [item.carry for item in group if item.carry is not None] if stage.shares else []
         carry = gather(found_at) if found_at else None
-        _run(stage, rows, inputs, carry, top_k, task, found, parts)
+        for item in group:
+            item.tensor = item.carry = None
+        _run(stage, _Part(group, inputs, carry), top_k, task, found, parts)
     if parts:
-        found.rows = np.concatenate([rows for rows, _, _ in parts])
-        found.outputs = join_outputs([outputs for _, outputs, _ in parts])
-        kept = [c for _, _, c in parts if c is not None]
+        found.outputs = join_outputs([outputs for outputs, _ in parts])
+        kept = [c for _, c in parts if c is not None]
         found.carry = join(kept) if kept else None
         found.fault = None
     return found
 
 
-def _groups(stage: EngineStage, prepared: Sequence[Any]) -> list[list[int]]:
+def _groups(stage: EngineStage, items: list[Item]) -> list[list[Item]]:
     """Samples that can share a batch: those of one shape."""
-    if not prepared:
-        return []
-    if stage.shares or prepared[0] is None:
-        return [list(range(len(prepared)))]
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for i, one in enumerate(prepared):
-        by_shape.setdefault(one.shape, []).append(i)
-    return list(by_shape.values())
+    if not items or stage.shares:
+        return [items] if items else []
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        same = item.feed.supply if item.tensor is None else item.tensor.shape
+        groups.setdefault(same, []).append(item)
+    return list(groups.values())
 
 
 def _run(
     stage: EngineStage,
-    rows: Rows,
-    inputs: F32 | None,
-    carry: Carry | None,
+    part: _Part,
     top_k: int,
     task: Task,
     found: Called,
-    parts: list[Part],
+    parts: list[tuple[Any, Carry | None]],
     halved: bool = False,
 ) -> None:
     """One call, or several where it fails: halves, down to the sample at fault. Too little memory halves once."""
     try:
-        parts.append((rows, *run_stage(stage, inputs, carry, top_k, task)))
+        parts.append(run_stage(stage, part.inputs, part.carry, top_k, task))
+        found.items += part.items
         return
-    except ModelMemoryError as error:
-        out_of_memory: ModelError | None = error
-        fault: ModelError = error
     except ModelError as error:
-        out_of_memory, fault = None, error
+        fault, out_of_memory = error, isinstance(error, ModelMemoryError)
     found.fault = found.fault or fault
-    if len(rows) == 1 or (out_of_memory is not None and halved):
-        found.errors.update(dict.fromkeys(rows.tolist(), str(fault)))
+    if len(part.items) == 1 or (out_of_memory and halved):
+        found.errors += [(item, str(fault)) for item in part.items]
         return
-    middle = (len(rows) + 1) // 2
-    if out_of_memory is not None:
+    middle = (len(part.items) + 1) // 2
+    if out_of_memory:
         found.shrink = middle
-    for part in (np.arange(middle), np.arange(middle, len(rows))):
-        _run(
-            stage,
-            rows[part],
-            None if inputs is None else inputs[part],
-            None if carry is None else take(carry, part),
-            top_k,
-            task,
-            found,
-            parts,
-            out_of_memory is not None,
-        )
+    for rows in (slice(0, middle), slice(middle, None)):
+        _run(stage, part.half(rows), top_k, task, found, parts, out_of_memory)

@@ -140,10 +140,11 @@ class Cascade:
         artefact, names = self.artefact, _Names(inputs)
         supply = DecodingSupply(self._opened, names, self._preprocessing(), workers or cpu_count())
         row = 0
-        for found in Engine(self.engine_stages(), artefact.in_force).stream(supply):
-            for i in range(len(found)):
-                yield answer_at(names.pop(row), i, row, found, artefact)
-                row += 1
+        with Engine(self.engine_stages(), artefact.in_force) as engine:
+            for found in engine.stream(supply):
+                for i in range(len(found)):
+                    yield answer_at(names.pop(row), i, row, found, artefact)
+                    row += 1
 
     @property
     def decodes_itself(self) -> bool:
@@ -163,7 +164,8 @@ class Cascade:
         if n == 1:
             return self._one(read, point)
         supply = DecodingSupply(read, n, self._preprocessing(), workers or cpu_count())
-        return Engine(self.engine_stages(), point.in_force).run(supply)
+        with Engine(self.engine_stages(), point.in_force) as engine:
+            return engine.run(supply)
 
     def engine_stages(self) -> list[EngineStage]:
         """The stages as the engine runs them: for the most samples per second."""

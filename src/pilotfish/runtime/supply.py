@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,66 +12,65 @@ from pilotfish.errors import PilotfishError
 from pilotfish.models import Preprocessing
 from pilotfish.models.preprocessing import Sample
 
+if TYPE_CHECKING:
+    from pilotfish.runtime.call import Item
+
 F32 = NDArray[np.float32]
+UNREAD: Any = object()
 
 
 class Supply(Protocol):
-    """Inputs of samples that are numbered from 0 in their order, for every stage."""
+    """What makes the inputs of every stage from the *key* of a sample: a path, bytes, its number."""
 
     @property
     def workers(self) -> int:
         """Threads that call :meth:`prepare`; 0 when nothing needs to be prepared."""
         ...
 
-    def take(self, n: int) -> int:
-        """Begin with up to *n* more samples; fewer than *n* are the last."""
+    @property
+    def total(self) -> int | None:
+        """How many samples :meth:`keys` has; None where that is not known."""
         ...
 
-    def prepare(self, stage: int, row: int) -> Any:
+    def keys(self) -> Iterator[Any]:
+        """The keys of the samples, in their order."""
+        ...
+
+    def prepare(self, stage: int, item: Item) -> Any:
         """What :meth:`batch` needs of a sample. Called in threads; an exception costs this sample alone."""
         ...
 
-    def batch(self, stage: int, rows: Sequence[int], prepared: Sequence[Any]) -> F32:
+    def batch(self, stage: int, items: Sequence[Item]) -> F32:
         """Inputs float32 (n, …) of samples that were prepared and have one shape."""
-        ...
-
-    def drop(self, rows: Iterable[int]) -> None:
-        """These samples are answered."""
         ...
 
 
 class TensorSupply:
-    """Inputs made beforehand: one array (N, …) per stage, or a torch tensor that may lie on a device."""
+    """Inputs made beforehand: one array (M, …) per stage, or a torch tensor that may lie on a device.
+
+    total  of the samples; where it is more than the arrays have, they are gone through several times
+    """
 
     workers = 0
 
-    def __init__(self, tensors: Sequence[Any]) -> None:
+    def __init__(self, tensors: Sequence[Any], total: int | None = None) -> None:
         self.tensors = tensors
-        self.read = 0
+        self.total: int | None = len(tensors[0]) if total is None else total
 
-    def __len__(self) -> int:
-        return len(self.tensors[0])
+    def keys(self) -> Iterator[int]:
+        """Their numbers."""
+        return iter(range(self.total or 0))
 
-    def take(self, n: int) -> int:
-        """The next rows of the arrays."""
-        n = min(n, len(self) - self.read)
-        self.read += n
-        return n
-
-    def prepare(self, stage: int, row: int) -> None:
+    def prepare(self, stage: int, item: Item) -> None:
         """Nothing to do."""
 
-    def batch(self, stage: int, rows: Sequence[int], prepared: Sequence[Any]) -> F32:
+    def batch(self, stage: int, items: Sequence[Item]) -> F32:
         """A slice where the rows follow each other, else gathered."""
+        held = self.tensors[stage]
+        rows = [item.key % len(held) for item in items]
         first, last = rows[0], rows[-1]
-        if last - first + 1 == len(rows):
-            found: F32 = self.tensors[stage][first : last + 1]
-        else:
-            found = self.tensors[stage][np.asarray(rows)]
+        found: F32 = held[first : last + 1] if last - first + 1 == len(rows) else held[np.asarray(rows)]
         return found
-
-    def drop(self, rows: Iterable[int]) -> None:
-        """Nothing to do."""
 
 
 class DecodingSupply:
@@ -81,8 +79,8 @@ class DecodingSupply:
     A sample is decoded once. It is held only while a later stage may want it: that stage's tensor is made for
     survivors alone, while the models work on.
 
-    read    a sample from an item; an item is its number when *n* is given
-    items   what there is to read: a number of samples, or anything that can be iterated, of any length
+    read    a sample from its key
+    items   the keys: a number of samples, or anything that can be iterated, of any length
     """
 
     def __init__(
@@ -93,42 +91,25 @@ class DecodingSupply:
         workers: int,
     ) -> None:
         self.read, self.preprocessing, self.workers = read, preprocessing, max(1, workers)
-        self.length = items if isinstance(items, int) else None
-        self.items: Iterator[Any] = iter(range(items) if isinstance(items, int) else items)
-        self.coming: dict[int, Any] = {}
-        self.held: dict[int, Sample] = {}
-        self.taken = 0
+        self.items: Iterable[Any] = range(items) if isinstance(items, int) else items
+        self.total = len(self.items) if isinstance(self.items, range | list | tuple) else None
 
-    def __len__(self) -> int:
-        if self.length is None:
-            raise TypeError("the number of inputs is not known")
-        return self.length
+    def keys(self) -> Iterator[Any]:
+        """The items."""
+        return iter(self.items)
 
-    def take(self, n: int) -> int:
-        """Take the next items, and read none of them yet."""
-        found = list(islice(self.items, n))  # what an iterable of the caller's raises ends the run
-        self.coming.update(enumerate(found, self.taken))
-        self.taken += len(found)
-        return len(found)
-
-    def prepare(self, stage: int, row: int) -> F32:
+    def prepare(self, stage: int, item: Item) -> F32:
         """The tensor of a sample for *stage*; reads it when it is the first to ask."""
-        if row in self.coming:
-            self.held[row] = self.read(self.coming.pop(row))
-        tensor = self.preprocessing[stage](self.held[row])
+        if item.sample is UNREAD:
+            item.sample = self.read(item.key)
+        tensor = self.preprocessing[stage](item.sample)
         if stage + 1 == len(self.preprocessing):
-            del self.held[row]
+            item.sample = None
         return tensor
 
-    def batch(self, stage: int, rows: Sequence[int], prepared: Sequence[Any]) -> F32:
+    def batch(self, stage: int, items: Sequence[Item]) -> F32:
         """The tensors as one."""
-        return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
-
-    def drop(self, rows: Iterable[int]) -> None:
-        """Let go of the samples."""
-        for row in rows:
-            self.held.pop(row, None)
-            self.coming.pop(row, None)
+        return items[0].tensor[None] if len(items) == 1 else np.stack([item.tensor for item in items])
 
 
 def why(error: Exception) -> str:

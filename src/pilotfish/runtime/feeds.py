@@ -1,0 +1,217 @@
+"""Where samples come into the engine from, and where their answers go: a run over many, or one future each."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.cascade import Decision, InForce
+from pilotfish.runtime.answers import Answers, Window
+from pilotfish.runtime.call import Item
+from pilotfish.runtime.memory import Memory
+from pilotfish.runtime.single import OneAnswer
+from pilotfish.runtime.supply import Supply
+
+Rows = NDArray[np.intp]
+GRACE = 0.0005  # seconds after which an iterable that has not yielded is waited for no longer
+
+
+Settled = list[tuple[Future[Any], Any]]
+"""Futures that are done, and with what: set once no lock is held, for they may call anything."""
+
+
+class Feed(Protocol):
+    """A source of samples. Its methods are called with the engine's lock held.
+
+    memory    what earlier stages said of its samples, by their rows
+    in_order  two per stage, where what shares a batch with what may not depend on how fast anything was; else None
+    stopped   whether its samples are let go
+    """
+
+    supply: Supply
+    memory: Memory
+    in_order: Sequence[InOrder] | None
+    stopped: bool
+
+    def answer(self, items: Sequence[Item], exits: NDArray[np.bool_], decision: Decision, stage: int) -> Settled:
+        """Those of *items* who exit at *stage* have their answers."""
+        ...
+
+    def fail(self, items: Sequence[Item], reason: str) -> Settled:
+        """*items* have no answer."""
+        ...
+
+    def stop(self, error: Exception, items: Sequence[Item]) -> Settled:
+        """The engine cannot go on with *items*."""
+        ...
+
+    def tell(self) -> None:
+        """Wake whoever waits for the next answers, if they are there."""
+        ...
+
+
+class InOrder:
+    """Lets groups of samples pass in the order of their tickets, however late the first is done."""
+
+    def __init__(self) -> None:
+        self.given = self.next = 0
+        self.held: dict[int, list[Item]] = {}
+
+    def ticket(self) -> int:
+        """For the next group."""
+        self.given += 1
+        return self.given - 1
+
+    def passed(self, ticket: int, items: list[Item]) -> Iterator[list[Item]]:
+        """The groups that are next, once *items* are done."""
+        self.held[ticket] = items
+        while self.next in self.held:
+            yield self.held.pop(self.next)
+            self.next += 1
+
+
+class Run:
+    """Many samples, answered in their order. They wait for company: batches are full until no more can come.
+
+    total   how many there are; None for an iterable of unknown length, which a thread of its own reads
+    taken   of them into batches of the first stage; share: how many of the last are in a batch, stage by stage, so that
+            lanes end together
+    asked   since when the iterable has been asked for its next item; infinity while it has more than is wanted
+    """
+
+    def __init__(
+        self,
+        supply: Supply,
+        in_force: InForce,
+        forced: NDArray[np.int64] | None,
+        window: int,
+        stages: int,
+        lock: threading.Lock,
+    ) -> None:
+        self.supply, self.in_force, self.forced = supply, in_force, forced
+        self.keys, self.total = supply.keys(), supply.total
+        self.window, self.memory = Window(window), Memory(window, stages)
+        self.in_order: Sequence[InOrder] | None = [InOrder() for _ in range(2 * stages)]
+        self.taken, self.share = 0, [0] * stages
+        self.asked = math.inf
+        self.ended = self.stopped = False
+        self.error: BaseException | None = None
+        self.moved, self.space = threading.Condition(lock), threading.Condition(lock)
+
+    @property
+    def given_up(self) -> float:
+        """When the next sample is waited for no longer."""
+        return self.asked + GRACE
+
+    def is_patient(self, at_work: bool, now: float) -> bool:
+        """Whether samples wait for company: not for an iterable that has none, or while nothing else is at work."""
+        return self.asked == math.inf or (at_work and now < self.given_up)
+
+    def read(self, n: int) -> list[Item]:
+        """Up to *n* of the next samples of a known number."""
+        found = [self.item(key) for key in itertools.islice(self.keys, n)]
+        self.ended = self.window.end == self.total
+        return found
+
+    def item(self, key: Any) -> Item:
+        """The next sample."""
+        row = self.window.end
+        self.window.read(1)
+        return Item(self, row, key, self.in_force, row)
+
+    def answer(self, items: Sequence[Item], exits: NDArray[np.bool_], decision: Decision, stage: int) -> Settled:
+        rows = np.array([item.row for item in items], np.intp)[exits]
+        self.window.answer(rows, decision.prediction[exits], decision.shown[exits], stage)
+        return []
+
+    def fail(self, items: Sequence[Item], reason: str) -> Settled:
+        for item in items:
+            self.window.fail(item.row, reason)
+        return []
+
+    def stop(self, error: BaseException, items: Sequence[Item] = ()) -> Settled:
+        """The first error is raised where the answers are read; samples that are under way are let go."""
+        self.error, self.ended, self.stopped = self.error or error, True, True
+        self.moved.notify_all()
+        self.space.notify_all()
+        return []
+
+    def tell(self) -> None:
+        window = self.window
+        if window.done[window.first % window.size] or (self.ended and window.end == window.first):
+            self.moved.notify_all()
+
+    def next(self) -> Answers | None:
+        """The answers that are next in order, waited for; None when there are no more."""
+        while True:
+            if self.error is not None:
+                raise self.error
+            if (ready := self.window.ready()) is not None:
+                self.space.notify()
+                return ready
+            if self.ended and self.window.end == self.window.first:
+                return None
+            self.moved.wait()
+
+
+class Futures:
+    """Samples that came one by one. At most *most* of them are under way."""
+
+    in_order: Sequence[InOrder] | None = None
+    stopped = False
+
+    def __init__(self, supply: Supply, most: int, stages: int) -> None:
+        self.supply, self.memory, self.most = supply, Memory(most, stages), most
+        self.free = deque(range(most))  # rows of the memory
+
+    @property
+    def under_way(self) -> int:
+        """Samples that were neither answered nor given up."""
+        return self.most - len(self.free)
+
+    def answer(self, items: Sequence[Item], exits: NDArray[np.bool_], decision: Decision, stage: int) -> Settled:
+        return [
+            self.done(item, OneAnswer(prediction, confidence, stage))
+            for item, leaves, prediction, confidence in zip(
+                items, exits.tolist(), decision.prediction.tolist(), decision.shown.tolist(), strict=True
+            )
+            if leaves and not item.gone
+        ]
+
+    def fail(self, items: Sequence[Item], reason: str) -> Settled:
+        return [self.done(item, OneAnswer(-1, math.nan, -1, reason)) for item in items if not item.gone]
+
+    def stop(self, error: Exception, items: Sequence[Item]) -> Settled:
+        return [self.done(item, error) for item in items if not item.gone]
+
+    def tell(self) -> None:
+        pass
+
+    def done(self, item: Item, result: OneAnswer | Exception | None) -> tuple[Future[Any], Any]:
+        """*item* is under way no longer, and its row is free."""
+        future, item.future, item.gone = item.future, None, True
+        if item.queue is not None:
+            item.queue.remove(item)
+            item.queue = None
+        self.free.append(item.row)
+        assert future is not None
+        return future, result
+
+
+def settle(settled: Settled) -> None:
+    """Set futures, but for those that were cancelled meanwhile."""
+    for future, result in settled:
+        with contextlib.suppress(InvalidStateError):
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
