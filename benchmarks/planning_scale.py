@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pilotfish.cascade import make_budget
 from pilotfish.documents import as_document
 from pilotfish.plan.chains import best_chain, descend, grid_screen, search_chains
-from pilotfish.plan.pool import pool_r_match
+from pilotfish.plan.pool import match_pool
 from pilotfish.plan.trace import Trace, trace_of
 
 CLASSES = 1000
@@ -103,9 +103,9 @@ def pairs(options: argparse.Namespace) -> dict[str, Any]:
         start = time.perf_counter()
         scores, right = read_pool(Path(folder), options.models)
         reading = time.perf_counter() - start
-    costs = costs_of(options.models)
+    trace = trace_of(scores[:-1], right, costs_of(options.models))
     count = options.models * (options.models - 1) // 2
-    runs = [timed(lambda: pool_r_match(scores, right, costs, 0.0, options.threads))[0] for _ in range(options.repeat)]
+    runs = [timed(lambda: match_pool(trace, 0.0, options.threads))[0] for _ in range(options.repeat)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{count} pairs of {options.models} models, {options.samples:,} samples, {options.threads} threads")
     print(f"  read from Parquet {reading:.1f} s; {spread(runs)}; peak {peak:.2f} GB; load {load()}")

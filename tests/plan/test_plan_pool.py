@@ -13,72 +13,52 @@ from hypothesis import strategies as st
 
 from pilotfish.errors import PilotfishError, RecordsError, UsageError
 from pilotfish.plan import rank_savers, sweep
-from pilotfish.plan.pool import PoolMatch, pool_r_match
-from pilotfish.plan.rank_pool import rank_pool
+from pilotfish.plan.pool import match_pool, rank_pool
+from pilotfish.plan.trace import Trace, trace_of
 from pilotfish.records import Run
 from support.pairs import TIED, WILD
 from support.runs import records
 
 
-def check(found: PoolMatch, scores: np.ndarray, right: np.ndarray, costs: np.ndarray, drop: float) -> None:
-    for s in range(len(costs)):
-        for b in range(len(costs)):
-            if costs[s] < costs[b]:
-                path = sweep(scores[s].astype(np.float64), right[s], right[b])
+def check(trace: Trace, drop: float, threads: int = 2) -> None:
+    exited, thresholds = match_pool(trace, drop, threads)
+    for s in range(trace.stages):
+        for b in range(trace.stages):
+            if trace.added[s] < trace.added[b]:
+                path = sweep(trace.values[s], trace.quality[s], trace.quality[b])
                 at = path.last_feasible(drop)
-                assert (found.exited[s, b], found.thresholds[s, b]) == (path.exited[at], path.thresholds[at])
+                assert (exited[s, b], thresholds[s, b]) == (path.exited[at], path.thresholds[at])
             else:
-                assert (found.pair[s, b], found.exited[s, b], found.thresholds[s, b]) == (False, 0, math.inf)
+                assert (exited[s, b], thresholds[s, b]) == (-1, math.inf)
 
 
 @given(st.data())
 @settings(max_examples=150)
 def test_each_pair_is_its_sweep(data: st.DataObject) -> None:
-    m, n = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 20))
+    m, n = data.draw(st.integers(2, 4)), data.draw(st.integers(1, 20))
     one = data.draw(st.sampled_from([TIED, WILD, TIED | st.just(math.nan), st.just(0.5), st.just(math.nan)]))
-    scores = np.array([data.draw(st.lists(one, min_size=n, max_size=n)) for _ in range(m)])
-    right = np.array([data.draw(st.lists(st.booleans(), min_size=n, max_size=n)) for _ in range(m)])
-    costs = np.array(data.draw(st.lists(st.integers(0, 3), min_size=m, max_size=m)), np.float64)
-    drop = data.draw(st.sampled_from([0.0, 0.001, 0.05, 0.3, -0.1]))
-    check(pool_r_match(scores, right, costs, drop), scores, right, costs, drop)
+    good = data.draw(st.sampled_from([st.booleans(), st.integers(0, 8).map(lambda eighths: eighths / 8)]))
+    scores = [data.draw(st.lists(one, min_size=n, max_size=n)) for _ in range(m - 1)]
+    quality = [data.draw(st.lists(good, min_size=n, max_size=n)) for _ in range(m)]
+    costs = sorted(data.draw(st.lists(st.integers(0, 3), min_size=m, max_size=m)))
+    check(trace_of(scores, quality, costs), data.draw(st.sampled_from([0.0, 0.001, 0.05, 0.3, -0.1])))
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 7, 300, 10**6])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("drop", [0.0, 0.01])
-def test_many_blocks_and_heavy_ties(distinct: int, dtype: type, drop: float) -> None:
+@pytest.mark.parametrize("graded", [False, True])
+def test_many_blocks_and_heavy_ties(distinct: int, drop: float, graded: bool) -> None:
     rng = np.random.default_rng(distinct)
     m, n = 4, 20_000
-    scores = rng.integers(0, distinct, (m, n)).astype(dtype)
-    scores[rng.random((m, n)) < 0.01] = np.nan
+    scores = rng.integers(0, distinct, (m - 1, n)).astype(np.float64)
+    scores[rng.random((m - 1, n)) < 0.01] = np.nan
     right = rng.random((m, n)) < np.array([[0.7], [0.7], [0.702], [0.9]])  # near-equals cross zero again and again
-    costs = np.arange(m, dtype=np.float64)
-    check(pool_r_match(scores, right, costs, drop), scores, right, costs, drop)
+    check(trace_of(scores, np.where(right, 0.75, 0.125) if graded else right, range(m)), drop, threads=1 + distinct % 3)
 
 
-def test_the_number_of_threads_changes_nothing() -> None:
-    rng = np.random.default_rng(0)
-    scores, right = rng.normal(size=(6, 3000)), rng.random((6, 3000)) < 0.8
-    one, three = (pool_r_match(scores, right, np.arange(6.0), threads=k) for k in (1, 3))
-    assert np.array_equal(one.exited, three.exited)
-    assert np.array_equal(one.thresholds, three.thresholds)
-
-
-@pytest.mark.parametrize(
-    ("scores", "right", "costs", "drop", "message"),
-    [
-        (np.zeros(3), np.zeros(3, bool), np.zeros(3), 0.0, r"found \(3,\)"),
-        (np.zeros((2, 3)), np.zeros((2, 4), bool), np.zeros(2), 0.0, r"found \(2, 3\), \(2, 4\)"),
-        (np.zeros((2, 3)), np.zeros((2, 3), bool), np.zeros(3), 0.0, "costs"),
-        (np.zeros((2, 3)), np.zeros((2, 3), bool), np.array([1.0, math.nan]), 0.0, "not a finite number"),
-        (np.zeros((2, 3)), np.zeros((2, 3), bool), np.zeros(2), 2.0, "fraction"),
-    ],
-)
-def test_arrays_that_make_no_pool_are_refused(
-    scores: np.ndarray, right: np.ndarray, costs: np.ndarray, drop: float, message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        pool_r_match(scores, right, costs, drop)
+def test_what_is_no_drop_is_refused() -> None:
+    with pytest.raises(UsageError, match="fraction"):
+        match_pool(trace_of(np.zeros((1, 3)), np.zeros((2, 3), bool), (1.0, 2.0)), 2.0)
 
 
 def a_run(folder: Path, n: int = 300, shuffled: bool = False) -> Run:

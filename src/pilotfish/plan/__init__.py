@@ -3,7 +3,7 @@
 from pilotfish.plan.analysis import Analysis, analyse
 from pilotfish.plan.find_chains import ChainRanking, find_chains
 from pilotfish.plan.methods import METHODS
-from pilotfish.plan.rank_pool import PoolRanking, rank_pool
+from pilotfish.plan.pool import PoolRanking, rank_pool
 from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
 from pilotfish.plan.savers import rank_savers
 from pilotfish.plan.shortlist import Shortlist, shortlist

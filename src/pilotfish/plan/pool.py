@@ -7,96 +7,145 @@ within the limit are looked into, from the last backwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pilotfish.cascade import make_budget
-from pilotfish.errors import UsageError
-from pilotfish.plan.sweep import F64, I64, Mask
+from pilotfish.documents import as_document
+from pilotfish.errors import RecordsError
+from pilotfish.plan.same_cost import check_cost, cost_keys
+from pilotfish.plan.sweep import F64, I64, SLACK, Mask
+from pilotfish.plan.trace import Trace, numbers, trace_of
+from pilotfish.records import GroupBy, Outputs, Records, Run, fair_table, notes_on_chance
+from pilotfish.scores import Scale, can_score, to_shown
+from pilotfish.scores import score as compute_score
 
 I8 = NDArray[np.int8]
 BLOCK = 126  # sums of fewer than 128 zeros and ones fit int8
 LOOK = 64  # blocks looked into at a time
+LEAN = ("id", "label", "prediction", "log_odds", "confidence", "content", "group")
 
 
 @dataclass(frozen=True)
-class PoolMatch:
-    """r_match of all pairs of M models on N samples; rows are savers, columns bases.
+class PoolRanking:
+    """All savers of a run for all its bases; rows of the matrices are savers, columns bases.
 
-    pair        bool (M, M), whether the saver costs less than the base; elsewhere nothing exits
-    exited      int64 (M, M), the most samples that can exit within the drop
-    thresholds  float64 (M, M), where they do: a score of the data, +inf nobody, -inf everybody
+    models      names, the cheapest first
+    costs       float64 (M,), by the key ``cost``
+    exit_ratio  float64 (M, M), r_match; NaN where the saver does not cost less than the base
+    thresholds  float64 (M, M), as people read them (probabilities for max_prob)
+    delta_cost  float64 (M, M), C_S / C_B - r_match; below 0 is a saving
+    best        the saver with the smallest ``delta_cost`` of each base, None where none is below 0
     """
 
-    pair: Mask
-    exited: I64
-    thresholds: F64
+    models: tuple[str, ...]
+    cost: str
+    costs: F64
     n: int
+    split: str
+    score: str
+    max_drop: float
+    exit_ratio: F64
+    thresholds: F64
+    delta_cost: F64
+    best: dict[str, str | None]
+    notes: tuple[str, ...] = ()
+    metric: str = "accuracy"
 
-    @property
-    def exit_ratio(self) -> F64:
-        """float64 (M, M): r_match, NaN where there is no pair."""
-        return np.where(self.pair, self.exited / self.n, np.nan)
+    def to_json(self) -> dict[str, Any]:
+        """The matrices as lists of rows, null where there is no pair."""
+        found: dict[str, Any] = as_document(self)
+        return {**found, "threshold": found.pop("thresholds")}
 
 
-def pool_r_match(
-    scores: Sequence[ArrayLike] | NDArray[np.floating[Any]],
-    right: ArrayLike,
-    costs: ArrayLike,
+def rank_pool(
+    run: Run,
+    *,
+    split: str = "val",
+    cost: str = "macs",
+    score: str = "max_prob",
     max_drop: float = 0.0,
     threads: int = 2,
-) -> PoolMatch:
-    """The largest share of the samples that each saver can answer for each base within *max_drop*.
+    group_by: GroupBy | None = None,
+) -> PoolRanking:
+    """Rank every model of *run* as a saver for every other, on the samples that all of them have.
 
-    scores  float32 or float64 (M, N), larger exits first; a sample with NaN never exits, a model of NaN saves nothing
-    right   bool (M, N)
-    costs   float (M,); a saver costs less than its base
+    A model with fewer than 90 % of these samples is left out and named.
 
-    Each pair equals ``sweep(score, right_saver, right_base).last_feasible(max_drop)``.
+    group_by  ``none`` counts copies of a sample as often as they stand there; groups change nothing else here
+
+    Models without the cost are left out; those without a confidence can be bases only. RecordsError when fewer than
+    two models are left, or the records hold no labels: what is right must be the same for all bases.
+    """
+    trace, notes, metric = _read(run, split, cost, score, group_by)
+    costs = np.array(trace.added)
+    exited, thresholds = match_pool(trace, max_drop, threads)
+    pair = exited >= 0
+    exit_ratio = np.where(pair, exited / len(trace), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        delta = costs[:, None] / costs[None, :] - exit_ratio
+    lowest = np.where(pair, delta, np.inf)
+    best = {
+        name: trace.names[int(column.argmin())] if column.min() < 0 else None
+        for name, column in zip(trace.names, lowest.T, strict=True)
+    }
+    shown = [to_shown(scale, row) for scale, row in zip((*trace.scales, "identity"), thresholds, strict=True)]
+    return PoolRanking(
+        models=trace.names,
+        cost=cost,
+        costs=costs,
+        n=len(trace),
+        split=split,
+        score=score,
+        max_drop=max_drop,
+        exit_ratio=exit_ratio,
+        thresholds=np.where(pair, shown, np.nan),
+        delta_cost=delta,
+        best=best,
+        notes=notes,
+        metric=metric,
+    )
+
+
+def match_pool(trace: Trace, max_drop: float = 0.0, threads: int = 2) -> tuple[I64, F64]:
+    """The most samples that each model can answer for each other within *max_drop*, and from which score on.
+
+    trace  M models with their costs, each with the score that it would decide by alone; the last costs the most
+
+    exited int64 (M, M) and thresholds float64 (M, M): rows are savers, columns bases; -1 and +inf where the saver does
+    not cost less than the base. Each pair equals ``sweep(score, saver, base).last_feasible(max_drop)``.
     """
     make_budget(max_drop=max_drop)  # refuses what is no drop
-    values, correct, prices = np.asarray(scores), np.asarray(right, np.bool_), np.asarray(costs, np.float64)
-    if values.ndim != 2 or values.shape != correct.shape or prices.shape != values.shape[:1] or not values.size:
-        raise UsageError(
-            f"a pool needs scores (M, N), right (M, N) and costs (M,); "
-            f"found {values.shape}, {correct.shape} and {prices.shape}"
-        )
-    if not np.isfinite(prices).all():
-        raise UsageError("a cost is not a finite number; leave models without a cost out of the pool")
-    m, n = values.shape
-    if values.dtype.kind != "f" or values.dtype.itemsize > 8:
-        values = values.astype(np.float64)
-    pair = prices[:, None] < prices[None, :]
-    exited, thresholds = np.zeros((m, m), np.int64), np.full((m, m), np.inf)
-    least_gain = -(max_drop + 1e-12) * n
-    signed = np.ascontiguousarray(correct).view(np.int8)
+    costs = np.array(trace.added)
+    pair = costs[:, None] < costs[None, :]
+    exited, thresholds = np.where(pair, 0, -1), np.full(pair.shape, np.inf)
+    least_gain = -(max_drop + SLACK) * len(trace)
 
     def one_saver(saver: int) -> None:
         bases = np.flatnonzero(pair[saver])
         if len(bases):
-            exited[saver, bases], thresholds[saver, bases] = _match(values[saver], signed, saver, bases, least_gain)
+            exited[saver, bases], thresholds[saver, bases] = _match(trace, saver, bases, least_gain)
 
     with ThreadPoolExecutor(max(1, threads)) as workers:
-        list(workers.map(one_saver, range(m)))
-    return PoolMatch(pair, exited, thresholds, n)
+        list(workers.map(one_saver, range(trace.stages - 1)))
+    return exited, thresholds
 
 
-def _match(
-    values: NDArray[np.floating[Any]], right: I8, saver: int, bases: NDArray[np.intp], least_gain: float
-) -> tuple[I64, F64]:
+def _match(trace: Trace, saver: int, bases: NDArray[np.intp], least_gain: float) -> tuple[I64, F64]:
     """exited and thresholds (B,) of one saver for its bases."""
-    n = len(values)
+    values, quality, n = trace.values[saver], numbers(trace.quality), len(trace)
     order = np.argsort(-values)[: n - np.count_nonzero(np.isnan(values))]  # ties in any order: cuts are at their ends
     falling = values[order]
     ends = np.ones(len(order), np.bool_)
     np.not_equal(falling[1:], falling[:-1], out=ends[:-1])
-    mine = right[saver].take(order)
-    exited = np.array([_last_feasible(mine, right[base].take(order), ends, least_gain) for base in bases], np.int64)
+    mine = quality[saver].take(order)
+    last = _last_feasible if quality.dtype == np.int8 else _last_of_all
+    exited = np.array([last(mine, quality[base].take(order), ends, least_gain) for base in bases], np.int64)
     thresholds = np.full(len(bases), np.inf)
     thresholds[exited > 0] = falling[exited[exited > 0] - 1]
     thresholds[exited == n] = -np.inf
@@ -126,3 +175,69 @@ def _last_feasible(saver: I8, base: I8, ends: Mask, least_gain: float) -> int:
             row = int(rows[0])
             return int(places[row][feasible[row]][-1]) + 1
     return 0
+
+
+def _last_of_all(saver: F64, base: F64, ends: Mask, least_gain: float) -> int:
+    """:func:`_last_feasible` of quality float64 (k,)."""
+    feasible = np.flatnonzero(ends & (np.cumsum(saver - base) >= least_gain))
+    return int(feasible[-1]) + 1 if len(feasible) else 0
+
+
+def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None) -> tuple[Trace, tuple[str, ...], str]:
+    """Only the columns that are needed, and one copy of ids and labels where the models agree on them."""
+    metas = run.metas(split)
+    costed = sorted((m for m in metas if cost in m.costs), key=lambda m: (m.costs[cost], m.model))
+    if len(costed) < 2:
+        known = sorted({key for meta in metas for key in meta.costs})
+        raise RecordsError(
+            f"{len(costed)} of the {len(metas)} models in {run.path} on split {split} have a cost {cost!r}, and a pool "
+            f"needs two; {cost_keys(cost, known)}"
+        )
+    notes = [f"{m.model} has no cost {cost!r} and is left out" for m in metas if cost not in m.costs]
+    notes += check_cost({m.model: m for m in metas}, [m.model for m in costed], cost)
+    kept: list[Records] = []
+    scales = []
+    for meta in costed:
+        records, scale, note = _scored(run, meta.model, split, score)
+        if kept and records.ids.equals(kept[0].ids):
+            records = replace(records, ids=kept[0].ids)
+            if np.array_equal(records.label, kept[0].label):
+                records = replace(records, label=kept[0].label)
+            if records.content is not None and records.content.equals(kept[0].content):
+                records = replace(records, content=kept[0].content)
+        kept.append(records)
+        scales.append(scale)
+        notes += note
+    by = run.groups(kept[-1].meta.model, split, group_by)
+    table, said = fair_table(kept, by if isinstance(by, str | Path) else None)
+    if table.reference_kind != "label":
+        raise RecordsError(
+            f"the records in {run.path} on split {split} hold no labels; a pool has many bases and needs one truth: "
+            "give --labels when you import, or rank savers for one base"
+        )
+    costed = [meta for meta in costed if meta.model in table.outputs]
+    scales = [scale for scale, records in zip(scales, kept, strict=True) if records.meta.model in table.outputs]
+    names = tuple(meta.model for meta in costed)
+    trace = trace_of(
+        [table.outputs[name].confidence for name in names[:-1]],
+        np.stack([table.quality(name) for name in names]),
+        [meta.costs[cost] for meta in costed],
+        scales=scales[:-1],
+        names=names,
+    )
+    return trace, (*notes_on_chance(table, names[::-1]), *notes, *said), table.task.metric.name
+
+
+def _scored(run: Run, model: str, split: str, name: str) -> tuple[Records, Scale, list[str]]:
+    """One model's records with its score, as the only output beside the class; NaN where it has none."""
+    records = run.read(model, split, LEAN) if name == "max_prob" else run.read(model, split)
+    if name == "max_prob" and not can_score(records.outputs):
+        records = run.read(model, split)  # files of other programs may hold top logits instead
+    scale: Scale = "identity"
+    values, notes = np.full(len(records), np.nan), []
+    try:
+        found = compute_score(name, records.outputs)
+        values, scale = found.values, found.scale
+    except RecordsError:
+        notes.append(f"{model} has no score {name!r} and can be a base only")
+    return replace(records, outputs=Outputs(records.outputs.prediction, confidence=values)), scale, notes
