@@ -116,7 +116,7 @@ def savers(
     method: str = "sweep",
     max_drop: float | str = 0.0,
     guarantee: float | str | None = None,
-    test: str = "exact",
+    test: str = "auto",
     group_by: GroupBy | None = None,
 ) -> SaverRanking:
     """Rank the models of a run as savers for *base* by ΔC (TinySaver Eq. 6, 7, 10).
@@ -240,7 +240,7 @@ def tune(
     holdout: float = 0.5,
     seed: int = 0,
     guarantee: float | str | None = None,
-    test: str = "exact",
+    test: str = "auto",
     savers_tried: int = 1,
     options: Mapping[str, Any] | None = None,
     group_by: GroupBy | None = None,

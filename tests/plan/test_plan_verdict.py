@@ -10,8 +10,7 @@ import pytest
 
 from pilotfish.cascade import Budget, Performance
 from pilotfish.plan import tune
-from pilotfish.plan.tuning import resolution
-from pilotfish.plan.verdict import answers_alone, budget_missed, guarantee_needs
+from pilotfish.plan.tuning import answers_alone, budget_missed, guarantee_needs, resolution
 from pilotfish.records import Run
 from support.pairs import Pair
 from support.runs import records, write_pair

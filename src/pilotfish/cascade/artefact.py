@@ -165,6 +165,9 @@ class Artefact:
         for what, part in (("calibration", self.calibration), ("evaluation", self.evaluation)):
             if part is not None and len(part.exit_ratio) != stages:
                 raise ValueError(f"{what} has {len(part.exit_ratio)} exit ratios for {stages} stages")
+        kinds = ("drop", "agreement", "cost", self.calibration.metric)
+        if self.guarantee is not None and (kind := self.guarantee.get("kind")) not in kinds:
+            raise ValueError(f"unknown kind of guarantee {str(kind)[:60]!r}; expected one of {', '.join(kinds)}")
 
     @property
     def base_cost(self) -> float | None:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pilotfish._version import __version__
 from pilotfish.cascade.artefact import Artefact, Stage
@@ -93,7 +93,7 @@ def to_document(artefact: Artefact) -> dict[str, Any]:
 class _Guarantee:
     """What of a guarantee is shown as numbers."""
 
-    kind: Literal["drop", "accuracy", "agreement", "cost"]
+    kind: str
     target: float | None = None
     bound: float | None = None
     confidence: float | None = None

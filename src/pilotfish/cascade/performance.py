@@ -50,6 +50,11 @@ class Performance:
         """``base_value``, for cascades whose metric is the accuracy."""
         return self.base_value
 
+    @property
+    def saves(self) -> bool | None:
+        """Whether the cascade costs less than the base alone; None where costs are unknown."""
+        return None if self.cost is None or self.base_cost is None else self.cost < self.base_cost
+
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; ``groups`` and ``asymptotic`` only where there are some, and accuracies by their names."""
         document: dict[str, Any] = as_document(self)

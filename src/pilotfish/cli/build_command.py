@@ -94,6 +94,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
     """The table at the end of ``demo`` and ``build``: the models, and the cascade beside its base and its ideal."""
     from pilotfish.cli.output import console, notes, say, table, verdict
     from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
+    from pilotfish.tasks import says_of
 
     target = console(to_stderr)
     tuning, timed = result.tuning, result.bench
@@ -118,7 +119,8 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
     name = f"cascade {saver} → {base}"
     exits = percent(judged.exit_ratio[0], 1)
     rows.append(row(name, judged.value, judged.drop, judged.cost, exits, realised))
-    columns = [("model", "left"), ("accuracy", "right"), ("drop (points)", "right"), ("cost per sample", "right")]
+    columns = [("model", "left"), (says_of(judged.metric), "right"), ("drop (points)", "right")]
+    columns += [("cost per sample", "right")]
     columns += [("exit ratio", "right"), ("ms per sample", "right"), ("speed-up", "right")]
     table(target, columns, rows, strong=len(rows) - 1)
     low, high = judged.drop_interval

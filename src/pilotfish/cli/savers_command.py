@@ -21,7 +21,9 @@ def savers(
         float, typer.Option(metavar="SHARE", help="Share of the samples kept to check the drop on.")
     ] = 0.0,
     seed: Seed = 0,
-    method: Annotated[str, typer.Option(metavar="NAME", help="sweep, first_violation or grid50.")] = "sweep",
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="sweep, pcee, pcee-ws, dyce, msdnet, first_violation or grid50.")
+    ] = "sweep",
     max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0",
     guarantee: Annotated[
         str | None,

@@ -56,8 +56,8 @@ def tune(
         typer.Option(metavar="CONF", help="Keep the budget on all data with this confidence, such as 90%."),
     ] = None,
     test: Annotated[
-        str, typer.Option(metavar="NAME", help="Test of a guaranteed drop: exact, paired_cp or wsr.")
-    ] = "exact",
+        str, typer.Option(metavar="NAME", help="Test of a guaranteed drop: auto, exact, paired_cp or wsr.")
+    ] = "auto",
     savers_tried: Annotated[
         int, typer.Option(metavar="K", help="Savers that competed on these samples; divides the chance of error.")
     ] = 1,
@@ -88,6 +88,7 @@ def tune(
     from pilotfish.records import open_run
     from pilotfish.report.format import cost_unit, format_cost, format_count, percent, plain_points
     from pilotfish.report.policy import describe_guarantee, describe_policy
+    from pilotfish.tasks import says_of
 
     budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_metric, "--min-metric"))
     if sum(b is not None for b in budget) != 1:
@@ -136,7 +137,13 @@ def tune(
         counted = format_count(p.n) + (f" in {format_count(p.groups)} groups" if p.groups else "")
         cells = [what, counted, percent(p.value), percent(p.base_value), drop]
         rows.append([*cells, format_cost(key, p.cost, unit) + of_base, " / ".join(percent(r, 1) for r in p.exit_ratio)])
-    columns = [("part", "left"), ("n", "right"), ("accuracy", "right"), ("base", "right"), ("drop [95 %]", "right")]
+    columns = [
+        ("part", "left"),
+        ("n", "right"),
+        (says_of(result.calibration.metric), "right"),
+        ("base", "right"),
+        ("drop [95 %]", "right"),
+    ]
     target = console(as_json)
     left = verdict(target, result.missed, result.notes)
     title = f"{' → '.join(s.name for s in result.artefact.stages)}, {describe_policy(result.artefact)}"

@@ -15,7 +15,7 @@ from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.evidence import StageScores, stage_scores
 from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.trace import make_trace, trace_of
-from pilotfish.plan.verdict import budget_missed
+from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import GroupBy, Run, compare, is_bad_base, notes_on_chance
 from pilotfish.scores import check_name, to_shown
 

@@ -14,16 +14,17 @@ from pilotfish.cascade.budget import SLACK
 from pilotfish.documents import as_document
 from pilotfish.errors import BudgetError, PilotfishError, UsageError
 from pilotfish.plan.candidates import find_candidates
-from pilotfish.plan.certificate import Promise, certify
+from pilotfish.plan.certificate import Promise, certify, find_test
 from pilotfish.plan.costs import delta_cost
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.evidence import stage_scores
 from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_rows
 from pilotfish.plan.methods import METHODS, Method, saver_method
+from pilotfish.plan.path import MOST
 from pilotfish.plan.same_cost import side_keys
 from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
 from pilotfish.plan.trace import make_trace
-from pilotfish.plan.verdict import MISSED
+from pilotfish.plan.tuning import MISSED
 from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, is_bad_base, notes_on_chance
 from pilotfish.scores import ExitScore, check_name, to_shown
 
@@ -40,7 +41,7 @@ def rank_savers(
     method: str = "sweep",
     max_drop: float = 0.0,
     guarantee: float | None = None,
-    test: str = "exact",
+    test: str = "auto",
     group_by: GroupBy | None = None,
 ) -> SaverRanking:
     """Rank every model of *run* as a saver for *base*.
@@ -66,7 +67,8 @@ def rank_savers(
     promise = None
     if guarantee is not None and candidates:
         kind = "agreement" if table.reference_kind == "base" else "drop"
-        promise = Promise(kind, max_drop, (1 - guarantee) / len(candidates), test)  # type: ignore[arg-type]
+        test = find_test(test, table.task.metric, table.quality(base).dtype == np.bool_)
+        promise = Promise(kind, max_drop, (1 - guarantee) / len(candidates), test)
     asked = _Asked(cost, score, holdout, saver_method(method), budget, seed, promise, guarantee or 0.0)
     parts = asked.split(table)
     fair = {name: _judge(table, name, asked, parts) for name in candidates if name not in rows.short}
@@ -198,6 +200,8 @@ def _certified(
         return None
     trace = make_trace(table, stages, Rule(), scores, None, None, rows)
     path = METHODS["sweep"].path(trace, asked.budget, None)
+    if trace.quality.dtype != np.bool_:  # each test is a pass over the samples
+        path = path.take(np.unique(np.linspace(0, len(path) - 1, MOST).astype(np.intp)))
     certificate = certify(trace, path, asked.promise, asked.confidence)
     threshold = float(path.thresholds[certificate.index, 0])
     r = float((trace.values[0] >= threshold).mean())

@@ -1,4 +1,4 @@
-"""Tuning: from records and a budget to a cascade. One flow for every method, score and guarantee.
+"""Tuning: from records and a budget to a cascade. One flow for every method, score, metric and guarantee.
 
 split rows -> scores (fitted on fit rows) -> trace -> method's path -> choose, or certify -> judge on held-out rows
 """
@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pilotfish.cascade import Artefact, Budget, OperatingPoint, Performance, Rule, Stage, choose, make_budget
-from pilotfish.errors import UsageError
-from pilotfish.plan.certificate import Promise, certify
+from pilotfish.errors import BudgetError, UsageError
+from pilotfish.plan.certificate import Promise, certify, find_test
 from pilotfish.plan.costs import base_cost, stage_costs
 from pilotfish.plan.evaluate import evaluate, measure
-from pilotfish.plan.fit import Fitted, fit
-from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
-from pilotfish.plan.job import Job
-from pilotfish.plan.methods import Method, find_method, read_options
+from pilotfish.plan.evidence import StageScores, plain_stage_scores, stage_scores
+from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_rows
+from pilotfish.plan.methods import WEIGHTS, Method, find_method, read_options
 from pilotfish.plan.path import PolicyPath, densify
 from pilotfish.plan.same_cost import check_cost, refuse_unknown, side_keys
-from pilotfish.plan.trace import Trace
+from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.plan.tuning import Tuning, notes_on
 from pilotfish.records import GroupBy, Run, Table, read_table, refuse_bad_base
-from pilotfish.scores import needs_fit
+from pilotfish.scores import ExitScore, needs_fit
+from pilotfish.scores.outputs import TOP_K, available
 
 
 def tune(
@@ -43,7 +44,7 @@ def tune(
     holdout: float = 0.5,
     seed: int = 0,
     guarantee: float | None = None,
-    test: str = "exact",
+    test: str = "auto",
     savers_tried: int = 1,
     options: Mapping[str, Any] | None = None,
     group_by: GroupBy | None = None,
@@ -59,92 +60,171 @@ def tune(
     score         a plain score, a fitted one, or ``auto``
     guarantee     confidence, such as 0.9: the budget then holds on all data of this kind but for a chance of 0.1.
                   What is fitted is fitted on half of the calibration part and certified on the other half
-    test          of a guaranteed drop: ``exact``, ``paired_cp`` or ``wsr``
+    test          of a guaranteed drop: ``exact``, ``paired_cp`` or ``wsr``; ``auto`` is exact where answers are right
+                  or wrong, else wsr
     savers_tried  how many savers competed on these samples: the chance of error is divided by it
     group_by      samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded. A group is
                   on one side of every split, and intervals and certificates count groups
     judge_on      ``last``: the last samples of the records judge, not a random part; for data in the order of time
     allow_bad_base  go on with a base that is no better than chance; it is a note then
 
+    min_metric    the least that the task's metric may be; ``min_accuracy`` is another name of it
+
     Raises BudgetError, with the best that can be reached, when the budget cannot be met or certified; RecordsError for
     a base that is no better than chance on its labels.
     """
     names = _stages(stages)
-    found = find_method(method, len(names))
-    chosen: Any = read_options(found.options, options or {}, method)
-    if score != "max_prob" and not Rule(found.rule, 1.0).scores:
+    how = find_method(method, len(names))
+    chosen: Any = read_options(how.options, options or {}, method)
+    if score != "max_prob" and not Rule(how.rule, 1.0).scores:
         raise UsageError(f"method {method} counts votes and compares no score; leave --score out")
-    if found.rule == "average" and needs_fit(score):
+    if how.rule == "average" and needs_fit(score):
         raise UsageError(f"method average mixes probabilities, and {score} is fitted to one model's; use max_prob")
     table = read_table(run, names[:-1], names[-1], split, group_by)
     if not allow_bad_base:
         refuse_bad_base(table)
     refuse_unknown(table.meta, names, cost)
-    checked = tuple(check_cost(table.meta, names, cost))
-    budget = make_budget(max_drop, max_cost, min_metric, _full_cost(table, names, cost), min_accuracy=min_accuracy)
-    if budget.kind != "max_drop" and found.takes_last:
+    checked = check_cost(table.meta, names, cost)
+    known = stage_costs(table, names, cost) is not None
+    base = base_cost(table, names[-1], cost) if known else None
+    budget = make_budget(max_drop, max_cost, min_metric, base, min_accuracy=min_accuracy)
+    if budget.kind != "max_drop" and how.takes_last:
         raise UsageError(f"method {method} stops at a drop; give max_drop, or use method sweep")
-    parts = _split(table, holdout, seed, guarantee, found, score, test, len(names), judge_on)
-    job = Job(
-        table, run.path.name, names, method, found, chosen, score, cost, budget, parts, holdout, seed, checked, judge_on
-    )
     promise = None if guarantee is None else _promise(budget, table, guarantee, test, savers_tried)
-    return _result(job, fit(job), promise, guarantee or 0.0)
+    parts = _split(table, how, score, promise, len(names), holdout, seed, judge_on)
+    job = _Job(table, names, how, chosen, score, cost, budget, seed)
 
-
-def _result(job: Job, fitted: Fitted, promise: Promise | None, confidence: float) -> Tuning:
-    """Choose or certify a policy of the fitted path, judge it, and make the cascade of it."""
-    parts, scores = job.parts, fitted.scores
-    trace, path = _to_choose_from(job, fitted, promise)
+    rows = parts.fit if len(parts.fit) else parts.certify  # nothing is fitted to samples that certify
+    fitted = _fit(job, rows)
+    trace, path = fitted.trace, fitted.path
+    if promise is not None and len(parts.fit):  # other samples certify, and the path is tested in finer steps
+        trace, path = job.trace(fitted.rule, fitted.scores.scores, parts.certify), densify(path, trace)
     frontier = measure(trace, path)
-    certificate = None if promise is None else certify(trace, path, promise, confidence)
-    if certificate is not None:
-        index = certificate.index
-    else:
-        index = len(frontier) - 1 if job.method.takes_last else choose(frontier, job.budget)
+    certificate = None if promise is None else certify(trace, path, promise, guarantee or 0.0)
+    index = how.point(frontier, budget) if certificate is None else certificate.index
     policy = path.policy(index)
-    calibration = evaluate(trace, policy)
-    evaluation = None
+    calibration, evaluation = evaluate(trace, policy), None
     if len(parts.evaluation):
-        evaluation = evaluate(job.trace(fitted.rule, scores.scores, parts.evaluation), policy)
+        evaluation = evaluate(job.trace(fitted.rule, fitted.scores.scores, parts.evaluation), policy)
+    meta = table.meta[table.base]
+    origin = {
+        "data": meta.data.get("spec"),
+        "fingerprint": meta.fingerprint,
+        "split": table.split,
+        "n": len(table),
+        "holdout": holdout,
+        "seed": seed,
+        "reference": table.reference_kind,
+        "run": run.path.name,
+        **({} if table.groups is None else {"groups": int(table.groups.max()) + 1}),
+        **({} if judge_on == "random" else {"judge_on": judge_on}),
+        "options": dataclasses.asdict(chosen),
+        "parameter": _parameter(path, index),
+    }
     artefact = Artefact(
-        stages=tuple(Stage.from_meta(job.table.meta[name]) for name in job.stages),
-        score=job.score,
-        scores=scores.scores,
-        method=job.name,
-        cost_key=None if trace.costs is None else job.cost,
+        stages=tuple(Stage.from_meta(table.meta[name]) for name in names),
+        score=score,
+        scores=fitted.scores.scores,
+        method=method,
+        cost_key=None if trace.costs is None else cost,
         frontier=frontier.pareto(),
         operating_point=OperatingPoint(
-            tuple(path.thresholds[index].tolist()), job.budget, None if path.exit_sets is None else policy
+            tuple(path.thresholds[index].tolist()), budget, None if path.exit_sets is None else policy
         ),
         calibration=calibration,
         evaluation=evaluation,
-        origin={**job.origin, "options": dataclasses.asdict(job.options), "parameter": _parameter(path, index)},
+        origin=origin,
         guarantee=None if certificate is None else certificate.to_json(),
         rule=fitted.rule,
     )
-    costs, left_out = _all_costs(job, evaluation or calibration)
+    costs, left_out = _all_costs(table, names, evaluation or calibration)
+    notes = notes_on(artefact, table, parts, cost, costs, promise, fitted.scores.choices, checked)
     return Tuning(
         artefact=artefact,
         calibration=calibration,
         evaluation=evaluation,
         split={"fit": len(parts.fit), "certify": len(parts.certify), "evaluation": len(parts.evaluation)},
-        saves=_saves(calibration),
-        reference=job.table.reference_kind,
-        notes=(*notes_on(job, scores, calibration, evaluation, costs, promise), *left_out),
+        saves=calibration.saves,
+        reference=table.reference_kind,
+        notes=(*notes, *left_out),
         costs=costs,
-        choices=scores.choices,
+        choices=fitted.scores.choices,
     )
 
 
-def _to_choose_from(job: Job, fitted: Fitted, promise: Promise | None) -> tuple[Trace, PolicyPath]:
-    """The samples that choose, and the path: the fitted one, in finer steps for a certificate; where nothing was
-    fitted, that of the certified samples themselves."""
-    if promise is None:
-        return fitted.trace, fitted.path
-    if not len(job.parts.fit):
-        return fitted.trace, fitted.path
-    return job.trace(fitted.rule, fitted.scores.scores, job.parts.certify), densify(fitted.path, fitted.trace)
+@dataclass(frozen=True)
+class _Job:
+    """What is tuned: stages, savers then the base, of a table; options: of the method."""
+
+    table: Table
+    stages: tuple[str, ...]
+    method: Method
+    options: Any
+    score: str
+    cost: str
+    budget: Budget
+    seed: int
+
+    def trace(self, rule: Rule, scores: Sequence[ExitScore], rows: Rows, fitted: StageScores | None = None) -> Trace:
+        """The stages on some rows; *fitted* where these rows' scores were cross-fitted."""
+        scored = None if fitted is None or not fitted.scored else fitted.scored
+        return make_trace(self.table, self.stages, rule, scores, scored, self.cost, rows)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """rule, scores and path as they came out; trace: the samples they were fitted on."""
+
+    rule: Rule
+    scores: StageScores
+    path: PolicyPath
+    trace: Trace
+
+
+def _fit(job: _Job, rows: Rows) -> _Fitted:
+    """The scores, the rule and the policy path, on the rows that may be used for it."""
+    kind = job.method.rule
+    if not Rule(kind, 1.0).scores:
+        scores = StageScores((), ())
+    elif kind == "average":
+        scores = StageScores(plain_stage_scores(job.table, job.stages, job.score), ())
+    else:
+        scores = stage_scores(job.table, job.stages, job.score, rows, job.budget, job.seed)
+    if kind == "ensemble":
+        return _ensemble(job, scores, rows)
+    rule = Rule(kind, top_k=_classes(job)) if kind == "average" else Rule(kind)
+    trace = job.trace(rule, scores.scores, rows, scores)
+    return _Fitted(rule, scores, job.method.path(trace, job.budget, job.options), trace)
+
+
+def _ensemble(job: _Job, scores: StageScores, rows: Rows) -> _Fitted:
+    """Little-Big's Eq. 8 with the weight that serves the budget best; of equals the closest to the plain rule.
+
+    BudgetError, with the best of the weights, when none meets the budget.
+    """
+    found: list[tuple[tuple[float, float], _Fitted]] = []
+    refusals = []
+    for weight in WEIGHTS if job.options.weight is None else (job.options.weight,):
+        rule = Rule("ensemble", weight, _classes(job))
+        trace = job.trace(rule, scores.scores, rows, scores)
+        path = job.method.path(trace, job.budget, job.options)
+        frontier = measure(trace, path)
+        try:
+            i = choose(frontier, job.budget)
+        except BudgetError as error:
+            refusals.append((float(frontier.drop.min()), error))
+            continue
+        spent, lost = float(frontier.effort[i]), float(frontier.drop[i])
+        merit = (lost, spent) if job.budget.kind == "max_cost" else (spent, lost)
+        found.append((merit, _Fitted(rule, scores, path, trace)))
+    if not found:
+        raise min(refusals, key=lambda refusal: refusal[0])[1]
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _classes(job: _Job) -> int:
+    """How many of the best classes all stages' records hold, as far as a mixture looks."""
+    return min(TOP_K, *(max(1, available(job.table.outputs[name])) for name in job.stages))
 
 
 def _stages(stages: Sequence[str]) -> tuple[str, ...]:
@@ -158,56 +238,46 @@ def _stages(stages: Sequence[str]) -> tuple[str, ...]:
 
 def _split(
     table: Table,
-    holdout: float,
-    seed: int,
-    guarantee: float | None,
     method: Method,
     score: str,
-    test: str,
+    promise: Promise | None,
     stages: int,
+    holdout: float,
+    seed: int,
     judge_on: str,
 ) -> Holdout:
-    n, groups = len(table), table.groups
-    if guarantee is None:
-        return split_rows(n, holdout, seed, groups, judge_on)
-    if not 0 < guarantee < 1:
-        raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
+    if promise is None:
+        return split_rows(len(table), holdout, seed, table.groups, judge_on)
     # the thresholds of one score may be cut at any of the certified scores; whatever else is fitted needs other samples
     counts_only = method.rule in ("patience", "agreement")
-    slow = test == "wsr" and groups is None
+    slow = promise.test == "wsr" and table.groups is None
     fitted = method.fitted or needs_fit(score) or slow or (stages > 2 and not counts_only)
-    return split_for_certificate(n, holdout, seed, fitted, groups, judge_on)
+    return split_for_certificate(len(table), holdout, seed, fitted, table.groups, judge_on)
 
 
 def _promise(budget: Budget, table: Table, guarantee: float, test: str, savers_tried: int) -> Promise:
+    if not 0 < guarantee < 1:
+        raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
     if savers_tried < 1:
         raise UsageError(f"savers_tried is a whole number of at least 1, found {savers_tried}")
-    delta = (1 - guarantee) / savers_tried
-    if budget.kind == "max_cost":
-        return Promise("cost", budget.value, delta, test)  # type: ignore[arg-type]
-    if budget.kind == "min_metric":
-        return Promise("accuracy", budget.value, delta, test)  # type: ignore[arg-type]
-    kind = "agreement" if table.reference_kind == "base" else "drop"
-    return Promise(kind, budget.value, delta, test)  # type: ignore[arg-type]
+    metric, binary = table.task.metric, table.quality(table.base).dtype == np.bool_
+    drop = "agreement" if table.reference_kind == "base" else "drop"
+    kind = {"max_cost": "cost", "min_metric": metric.name}.get(budget.kind, drop)
+    chosen = ("exact" if test == "auto" else test) if kind == "cost" else find_test(test, metric, bool(binary))
+    return Promise(kind, budget.value, (1 - guarantee) / savers_tried, chosen)
 
 
-def _full_cost(table: Table, stages: Sequence[str], cost: str) -> float | None:
-    return None if stage_costs(table, stages, cost) is None else base_cost(table, stages[-1], cost)
-
-
-def _all_costs(job: Job, judged: Performance) -> tuple[dict[str, tuple[float, float]], list[str]]:
+def _all_costs(
+    table: Table, stages: Sequence[str], judged: Performance
+) -> tuple[dict[str, tuple[float, float]], list[str]]:
     """By every key that all stages have, and a note on those that cannot be compared."""
     found = {}
-    keys, left_out = side_keys(job.table.meta, job.stages)
+    keys, left_out = side_keys(table.meta, stages)
     for key in keys:
-        costs, base = stage_costs(job.table, job.stages, key), base_cost(job.table, job.stages[-1], key)
+        costs, base = stage_costs(table, stages, key), base_cost(table, stages[-1], key)
         if costs is not None and base is not None:
             found[key] = (float(np.dot(judged.exit_ratio, np.cumsum(costs))), base)
     return found, left_out
-
-
-def _saves(found: Performance) -> bool | None:
-    return None if found.cost is None or found.base_cost is None else found.cost < found.base_cost
 
 
 def _parameter(path: PolicyPath, index: int) -> dict[str, float | None] | None:

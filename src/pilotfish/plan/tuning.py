@@ -1,4 +1,4 @@
-"""What tuning found: the cascade, how it did, and what its reader should know."""
+"""What tuning found: the cascade, how it did, and in words what its reader should know."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pilotfish.cascade import Artefact, Budget, Performance, save_artefact
+from pilotfish.cascade.budget import SLACK
+from pilotfish.cascade.frontier import ACCURACY
 from pilotfish.documents import as_document
 from pilotfish.plan.certificate import Promise
-from pilotfish.plan.evidence import ScoreChoice, StageScores
-from pilotfish.plan.job import Job
-from pilotfish.plan.verdict import answers_alone, budget_missed, guarantee_needs
-from pilotfish.records import notes_on_chance
+from pilotfish.plan.evidence import ScoreChoice
+from pilotfish.plan.holdout import Holdout
+from pilotfish.records import Table, notes_on_chance
 from pilotfish.scores import needs_fit
+from pilotfish.tasks import says_of
+
+MISSED = "BUDGET MISSED"
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,7 @@ class Tuning:
     @property
     def missed(self) -> str | None:
         """The line that says that the budget was missed where the cascade was judged, or None. First of the notes."""
-        return _missed(
-            self.artefact.operating_point.budget, self.calibration, self.evaluation, self.guarantee is not None
-        )
+        return _missed(self.artefact, self.guarantee is not None)
 
     def save(self, folder: str | Path) -> Path:
         """Write the cascade folder."""
@@ -82,62 +86,72 @@ class Tuning:
 
 
 def notes_on(
-    job: Job,
-    scores: StageScores,
-    calibration: Performance,
-    evaluation: Performance | None,
+    artefact: Artefact,
+    table: Table,
+    parts: Holdout,
+    cost: str,
     costs: Mapping[str, tuple[float, float]],
     promise: Promise | None,
+    choices: Sequence[ScoreChoice],
+    checked: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Notes for whoever reads the figures."""
-    table, judged = job.table, evaluation or calibration
-    saves = None
-    if calibration.cost is not None and calibration.base_cost is not None:
-        saves = calibration.cost < calibration.base_cost
-    missed = _missed(job.budget, calibration, evaluation, promise is not None)
+    """Notes for whoever reads the figures of *artefact*, tuned on *parts* of *table*.
+
+    costs    what it costs by every key, beside the base's, as in :class:`Tuning`; cost: the key that was asked for
+    promise  what was certified, or None; choices: of the scores; checked: what to know of the costs
+    """
+    stages, budget = [stage.name for stage in artefact.stages], artefact.operating_point.budget
+    calibration, judged = artefact.calibration, artefact.evaluation or artefact.calibration
+    missed = _missed(artefact, promise is not None)
     notes = [
         *([] if missed is None else [missed]),
         *notes_on_chance(table, table.models[::-1]),
         *table.notes,
-        *job.checked,
-        *_choice_notes(scores, job.stages),
+        *checked,
+        *_choice_notes(choices, stages),
     ]
-    alone = answers_alone(job.stages, calibration, missed is None)
-    if alone is not None and (saves is not False or calibration.exit_ratio[-1] < 1):
+    alone = answers_alone(stages, calibration, missed is None)
+    if alone is not None and (calibration.saves is not False or calibration.exit_ratio[-1] < 1):
         notes.append(alone)
-    if saves is False:
+    if calibration.saves is False:
         notes.append("no saver: at this budget the cascade costs as much as the base alone or more; run the base alone")
-        own = [table.meta[name].costs.get(job.cost, 0.0) for name in job.stages]
-        if dearer := [name for name, cost in zip(job.stages, own, strict=True) if cost > own[-1]]:
-            notes.append(f"{dearer[0]} costs more than {job.stages[-1]}: savers are named first, and the base last")
+        own = [table.meta[name].costs.get(cost, 0.0) for name in stages]
+        if dearer := [name for name, its_cost in zip(stages, own, strict=True) if its_cost > own[-1]]:
+            notes.append(f"{dearer[0]} costs more than {stages[-1]}: savers are named first, and the base last")
     if judged.base_cost is None:
-        notes.append(f"no cost {job.cost!r} in the records: the cheapest point is the one with the largest exit ratio")
-    if job.judge_on == "last":
+        notes.append(f"no cost {cost!r} in the records: the cheapest point is the one with the largest exit ratio")
+    if artefact.origin.get("judge_on") == "last":
         notes.append("judged on the last samples of the records, chosen on the earlier ones")
-    if job.holdout == 0:
+    if not len(parts.evaluation):
         notes.append("judged on the samples the threshold was chosen on (holdout 0): the drop is optimistic")
     if table.reference_kind == "base":
-        notes.append("no labels: the base's own answers are the reference, so accuracy means agreement with the base")
-    if (table.reference == table.reference[0]).all():
+        says = says_of(judged.metric)
+        notes.append(f"no labels: the base's own answers are the reference, so {says} means agreement with the base")
+    if table.reference.ndim == 1 and (table.reference == table.reference[0]).all():
         notes.append("all samples have one class: these thresholds say little about other classes")
-    if needs_fit(job.score) and len(job.parts.fit) < 500:
+    if needs_fit(artefact.score) and len(parts.fit) < 500:
         notes.append(
-            f"the score {job.score} was fitted on {len(job.parts.fit)} samples only; max_prob needs no fitting"
+            f"the score {artefact.score} was fitted on {len(parts.fit)} samples only; max_prob needs no fitting"
         )
-    if (unresolved := resolution(judged, job.budget, promise is not None, calibration)) is not None:
+    if judged.asymptotic:
+        notes.append(
+            f"{says_of(judged.metric)} is no mean over samples: the interval of its drop is a jackknife's, which holds "
+            "for many samples only"
+        )
+    if budget is not None and (unresolved := resolution(judged, budget, promise is not None, calibration)) is not None:
         notes.append(unresolved)
-    if saves:
-        worse = {key: f"{cost / base:.0%}" for key, (cost, base) in costs.items() if base > 0 and cost >= base}
+    if calibration.saves:
+        worse = {key: f"{found / base:.0%}" for key, (found, base) in costs.items() if base > 0 and found >= base}
         if worse:
             shares = ", ".join(
                 f"{share} {'' if i else 'of the base '}by {key}" for i, (key, share) in enumerate(worse.items())
             )
             others = next(iter(worse)) if len(worse) == 1 else "these"
-            notes.append(f"the cascade costs {shares}: it saves by {job.cost} and not by {others}")
+            notes.append(f"the cascade costs {shares}: it saves by {cost} and not by {others}")
     if (calibration.groups or calibration.n) < 500 and promise is None:
         notes.append(f"chosen on {_counted(calibration)} only: expect the drop on new data to differ by points")
     if promise is not None:
-        notes.append(_terms(promise))
+        notes.append(_terms(promise, table.task.metric.says, table.quality(table.base).dtype == np.bool_))
         if calibration.groups is not None:
             notes.append(
                 f"certified on {_counted(calibration)} by betting on the sums of groups (--test wsr; exact and "
@@ -146,9 +160,10 @@ def notes_on(
     return tuple(notes)
 
 
-def _missed(budget: Budget | None, chosen: Performance, held_out: Performance | None, promised: bool) -> str | None:
+def _missed(artefact: Artefact, promised: bool) -> str | None:
+    chosen, held_out = artefact.calibration, artefact.evaluation
     where = "the samples it was chosen on" if held_out is None else "held-out samples"
-    return budget_missed(held_out or chosen, budget, where, promised, chosen)
+    return budget_missed(held_out or chosen, artefact.operating_point.budget, where, promised, chosen)
 
 
 def resolution(
@@ -159,7 +174,8 @@ def resolution(
     half = (high - low) / 2
     if budget.kind != "max_drop" or half <= budget.value:
         return None
-    advice = "" if promised else f", or use --guarantee{'' if chosen is None else guarantee_needs(chosen, budget)}"
+    more = "" if chosen is None else guarantee_needs(chosen, budget)
+    advice = "" if promised or judged.asymptotic else f", or use --guarantee{more}"
     return (
         f"{_counted(judged)} resolve a drop to about ±{100 * half:.2f} points, the {100 * budget.value:g} points "
         f"asked for lie within that: read the interval{advice}"
@@ -170,9 +186,9 @@ def _counted(judged: Performance) -> str:
     return f"{judged.n:,} samples" + ("" if judged.groups is None else f" in {judged.groups:,} groups")
 
 
-def _choice_notes(fitted: StageScores, stages: Sequence[str]) -> list[str]:
+def _choice_notes(choices: Sequence[ScoreChoice], stages: Sequence[str]) -> list[str]:
     notes = []
-    for stage, choice in zip(stages, fitted.choices, strict=False):
+    for stage, choice in zip(stages, choices, strict=False):
         if choice.chosen == "max_prob":
             notes.append(f"{stage}: no score is better than max_prob by more than its noise")
             continue
@@ -184,14 +200,96 @@ def _choice_notes(fitted: StageScores, stages: Sequence[str]) -> list[str]:
     return notes
 
 
-def _terms(promise: Promise) -> str:
+def _terms(promise: Promise, metric: str, binary: bool) -> str:
     what = {
         "drop": f"the drop is at most {100 * promise.target:g} points",
-        "agreement": f"at most {100 * promise.target:g}% of the answers differ from the base's",
-        "accuracy": f"the accuracy is at least {100 * promise.target:g}%",
+        "agreement": f"at most {100 * promise.target:g}% of the answers differ from the base's"
+        if binary
+        else f"the {metric} with the base's answers is at most {100 * promise.target:g} points below 100%",
         "cost": f"the mean cost is at most {promise.target:,.6g}",
-    }[promise.kind]
+    }.get(promise.kind, f"the {metric} is at least {100 * promise.target:g}%")
     return (
         f"guarantee: {what} on data like these, unless a chance of {100 * promise.delta:.3g}% struck when they were "
         "drawn; it holds for stages that were chosen without these samples (else give --savers-tried)"
     )
+
+
+def budget_missed(
+    judged: Performance, budget: Budget | None, where: str, promised: bool = False, chosen: Performance | None = None
+) -> str | None:
+    """One line when *judged* does not keep to *budget*, else None.
+
+    where     the samples it was judged on, such as ``held-out samples``
+    promised  whether a guarantee was asked for: then the line does not advise one
+    chosen    where the thresholds were chosen: a guarantee that needs more samples is advised with their number
+    """
+    if budget is None:
+        return None
+    if budget.kind == "max_cost":
+        if judged.cost is None or judged.cost <= budget.value * (1 + SLACK):
+            return None
+        over = judged.cost / budget.value - 1 if budget.value else float("inf")
+        return (
+            f"{MISSED} on {where}: cost {judged.cost:,.6g} against {budget.value:,.6g} ({100 * over:.1f}% more): "
+            "these samples exit less often than those it was chosen on"
+        )
+    if budget.kind == "min_metric":
+        if judged.value >= budget.value - SLACK:
+            return None
+        found, limit = _apart(judged.value, budget.value)
+        return f"{MISSED} on {where}: {says_of(judged.metric)} {found}% against {limit}% ({judged.n:,} samples)"
+    if judged.drop <= budget.value + SLACK:
+        return None
+    found, limit = _apart(judged.drop, budget.value)
+    low, high = judged.drop_interval
+    promised = promised or judged.asymptotic  # there is no guarantee to advise
+    more = "" if promised or chosen is None else guarantee_needs(chosen, budget)
+    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, {judged.n:,} samples"
+    if low > budget.value:
+        why = f"the budget lies outside the {interval}"
+        advice = "" if promised else f"; ask for a smaller drop, or for --guarantee 90%{more}"
+    else:
+        why = f"the budget lies inside the {interval}"
+        advice = ": chance may explain it" + (
+            "" if promised else f", and --guarantee 90%{more} would leave room for it"
+        )
+    return f"{MISSED} on {where}: {found} points against {limit}; {why}{advice}"
+
+
+def guarantee_needs(chosen: Performance, budget: Budget) -> str:
+    """What to say beside the advice to use ``--guarantee 90%``: how many samples it takes at least, where *chosen* has
+    fewer; else nothing."""
+    if budget.kind != "max_drop" or budget.value <= 0:
+        return ""
+    from pilotfish.plan.certificate import fewest_samples
+
+    grouped = chosen.groups is not None
+    bets = grouped or chosen.metric != ACCURACY
+    needed = fewest_samples(budget.value, 0.1, "wsr" if bets else "binomial")
+    have = chosen.groups if chosen.groups is not None else chosen.n
+    if have >= needed:
+        return ""
+    return f" (with at least {needed:,} {'groups' if grouped else 'samples'} to choose on, not {have:,})"
+
+
+def answers_alone(stages: Sequence[str], chosen: Performance, met: bool) -> str | None:
+    """A line when one stage answers every sample, so that no cascade is needed; None otherwise."""
+    whole = [k for k, share in enumerate(chosen.exit_ratio) if share == 1]
+    if not whole:
+        return None
+    name, last = stages[whole[0]], len(stages) - 1
+    if whole[0] == last:
+        return f"nobody exits at this budget: run {name} alone"
+    if not met:
+        return f"{name} answers every sample, and {stages[last]} is never asked: this is {name} alone"
+    what = "the saver alone" if len(stages) == 2 else f"{name} alone"
+    return f"{what} meets it: run {name} alone (every sample exits there, and {stages[last]} is never asked)"
+
+
+def _apart(found: float, limit: float) -> tuple[str, str]:
+    """Two shares in percent, with as many decimals as it takes to tell them apart."""
+    for decimals in (1, 2, 3, 6):
+        texts = f"{100 * found:.{decimals}f}", f"{100 * limit:.{decimals}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pilotfish.cascade import Artefact, Performance, Stage
-from pilotfish.plan.verdict import budget_missed
+from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import Table
 from pilotfish.report.format import format_count
 from pilotfish.report.subject import ModelFacts, ModelPoint, Policy, Subject

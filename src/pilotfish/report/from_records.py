@@ -14,7 +14,7 @@ from pilotfish.plan.costs import stage_costs
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace, make_trace
-from pilotfish.plan.verdict import budget_missed
+from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import Records, RecordsMeta, Run, Table, align
 from pilotfish.records.compare import with_labels_of
 from pilotfish.report.format import format_count

@@ -7,6 +7,7 @@ from typing import Any
 
 from pilotfish.cascade import Artefact
 from pilotfish.report.format import format_cost, format_count, format_threshold, percent, points
+from pilotfish.tasks import says_of
 
 
 def describe_policy(artefact: Artefact) -> str:
@@ -35,9 +36,8 @@ def describe_guarantee(guarantee: Mapping[str, Any], cost_key: str | None) -> st
     what = {
         "drop": f"drop at most {points(target)} (bound {points(bound)})",
         "agreement": f"differs from the base for at most {percent(target)} (bound {percent(bound)})",
-        "accuracy": f"accuracy at least {percent(target)} (bound {percent(bound)})",
         "cost": f"mean cost at most {format_cost(cost_key, target)} (bound {format_cost(cost_key, bound)})",
-    }[kind]
+    }.get(kind, f"{says_of(kind)} at least {percent(target)} (bound {percent(bound)})")
     sure = percent(float(guarantee["confidence"]), 1).replace(".0%", "%")
     samples = f"{format_count(int(guarantee['n']))} samples"
     if guarantee.get("groups"):

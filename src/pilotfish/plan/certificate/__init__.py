@@ -1,7 +1,7 @@
 """Certificates: bounds, tests and how far along a path a promise can be given."""
 
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
-from pilotfish.plan.certificate.certify import TESTS, Certificate, Promise, certify, check_promise, last_kept
+from pilotfish.plan.certificate.certify import TESTS, Certificate, Promise, certify, check_promise, find_test, last_kept
 
 __all__ = [
     "TESTS",
@@ -10,6 +10,7 @@ __all__ = [
     "certify",
     "check_promise",
     "fewest_samples",
+    "find_test",
     "last_kept",
     "lower",
     "paired_upper",

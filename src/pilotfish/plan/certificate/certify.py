@@ -9,40 +9,45 @@ and every score of the certified samples may be a threshold.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import BudgetError, UsageError, nearest
 from pilotfish.plan.certificate import exact, grouped, wsr
-from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
+from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, smallest_drop, upper
 from pilotfish.plan.evaluate import Counts, count, outcomes
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
+from pilotfish.tasks import Metric
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Kind = Literal["drop", "accuracy", "agreement", "cost"]
-Test = Literal["exact", "paired_cp", "wsr"]
-TESTS: tuple[Test, ...] = get_args(Test)
+TESTS = ("exact", "paired_cp", "wsr")
 
 
 @dataclass(frozen=True)
 class Promise:
     """What is to hold on all data, with confidence 1 - delta.
 
-    kind    ``drop``: base minus cascade accuracy <= target; ``agreement``: share that differs from the base <= target;
-            ``accuracy`` >= target; ``cost`` <= target
+    kind    ``drop``: of the metric below the base's, <= target; ``agreement``: how far answers differ from the base's,
+            <= target; ``cost`` <= target; else the metric's name, such as ``accuracy``, >= target
     delta   the chance of being wrong, already divided by the number of savers that compete
-    test    for drop: ``exact`` (default), ``paired_cp`` or ``wsr``; the other kinds use Clopper-Pearson, and wsr for
-            the cost of more than two stages. Samples in groups are certified by wsr, whatever is promised
+    test    of a drop of right and wrong: ``exact`` (default), ``paired_cp`` or ``wsr``; the other kinds use
+            Clopper-Pearson, and wsr for the cost of more than two stages. Samples in groups, and quality that is
+            neither right nor wrong, are certified by wsr, whatever is promised
     """
 
-    kind: Kind
+    kind: str
     target: float
     delta: float
-    test: Test = "exact"
+    test: str = "exact"
+
+    @property
+    def at_least(self) -> bool:
+        """Whether the target is a least value of the metric."""
+        return self.kind not in ("drop", "agreement", "cost")
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,30 @@ class Certificate:
             "bound": self.bound,
             "n": self.n,
             "test": self.promise.test if self.groups is None else "wsr",
+            "asymptotic": False,
             **grouped,
         }
+
+
+def find_test(test: str, metric: Metric, binary: bool) -> str:
+    """The test that ``auto`` stands for, or *test* itself: of a metric whose quality is *binary*, right or wrong, or a
+    number. UsageError where it cannot judge that metric; BudgetError where none can."""
+    if test not in ("auto", *TESTS):
+        raise UsageError(f"unknown test {test!r}; {nearest(test, ('auto', *TESTS))}")
+    if metric.kind != "mean":
+        what = "a ratio of sums" if metric.kind == "ratio" else "a rank over all samples"
+        raise BudgetError(
+            f"{metric.says} is {what}, and guarantees are of means over samples; leave --guarantee out, and read the "
+            "interval"
+        )
+    if binary:
+        return "exact" if test == "auto" else test
+    if test in ("exact", "paired_cp"):
+        raise UsageError(
+            f"test {test} counts right and wrong answers, and {metric.says} is a number per sample; use --test auto, "
+            "which bets on the numbers (wsr)"
+        )
+    return "wsr"
 
 
 def certify(trace: Trace, path: PolicyPath, promise: Promise, confidence: float) -> Certificate:
@@ -91,7 +118,7 @@ def certify(trace: Trace, path: PolicyPath, promise: Promise, confidence: float)
     if index is None:
         raise BudgetError(_refusal(promise, trace, bound, confidence))
     # the test was passed, so the target itself is a bound: searched ones may be larger by their last digit
-    bound = max(bound, promise.target) if promise.kind == "accuracy" else min(bound, promise.target)
+    bound = max(bound, promise.target) if promise.at_least else min(bound, promise.target)
     if trace.groups is None:
         return Certificate(promise, index, bound, n, confidence)
     return Certificate(promise, index, bound, n, confidence, len(np.unique(trace.groups)), trace.cap)
@@ -112,22 +139,26 @@ def _first(path: PolicyPath, promise: Promise) -> int:
 
 def _passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> Mask:
     n, target, delta = counts.n, promise.target, promise.delta
+    certain = _never_differs(trace, path, counts) if promise.kind == "drop" else np.zeros(len(path), bool)
     if trace.groups is not None:
-        certain = _never_differs(trace, path, counts) if promise.kind == "drop" else np.zeros(len(path), bool)
         return grouped.passes(trace, path, counts, promise.kind, _limit(trace, promise), delta, certain)
-    if promise.kind == "agreement":
-        return np.asarray(upper(counts.lost + counts.won, n, delta) <= target)
-    if promise.kind == "accuracy":
-        right = int(trace.base_quality.sum()) - counts.lost + counts.won
-        return np.asarray(lower(right, n, delta) >= target)
     if promise.kind == "cost":
         return _cost_bound(trace, counts, path, delta) <= target * (1 + 1e-12)
-    certain = _never_differs(trace, path, counts)
+    if _bets(trace, promise):
+        return _wsr_passes(trace, path, promise, certain)
+    if promise.kind == "agreement":
+        return np.asarray(upper(counts.lost + counts.won, n, delta) <= target)
+    if promise.at_least:
+        right = int(trace.base_quality.sum()) - counts.lost + counts.won
+        return np.asarray(lower(right, n, delta) >= target)
     if promise.test == "paired_cp":
         return np.asarray((paired_upper(counts.lost, counts.won, n, delta) <= target) | certain)
-    if promise.test == "wsr":
-        return _wsr_passes(trace, path, promise, certain)
     return exact.rejects(counts.lost, counts.won, n, target, delta) | certain
+
+
+def _bets(trace: Trace, promise: Promise) -> bool:
+    """Whether independent samples are judged by betting on what each of them loses."""
+    return trace.quality.dtype != np.bool_ or (promise.kind == "drop" and promise.test == "wsr")
 
 
 def _never_differs(trace: Trace, path: PolicyPath, counts: Counts) -> Mask:
@@ -142,9 +173,10 @@ def _never_differs(trace: Trace, path: PolicyPath, counts: Counts) -> Mask:
 
 def _wsr_passes(trace: Trace, path: PolicyPath, promise: Promise, certain: Mask) -> Mask:
     passed = np.zeros(len(path), bool)
+    limit, lowest = _limit(trace, promise), grouped.lowest_of(promise.kind)
     for i in range(len(path)):
-        _, gap = outcomes(trace, path.policy(i))
-        passed[i] = certain[i] or wsr.gap_rejects(gap, promise.target, promise.delta)
+        lost = certain[i] or grouped.losses(trace, path, i, promise.kind)
+        passed[i] = certain[i] or wsr.rejects_loss(lost, limit, lowest, promise.delta)
         if not passed[i]:
             break
     return passed
@@ -152,7 +184,7 @@ def _wsr_passes(trace: Trace, path: PolicyPath, promise: Promise, certain: Mask)
 
 def _limit(trace: Trace, promise: Promise) -> float:
     """The target as the largest share that may be lost (see :func:`grouped.losses`)."""
-    if promise.kind == "accuracy":
+    if promise.at_least:
         return 1 - promise.target
     if promise.kind != "cost":
         return promise.target
@@ -179,27 +211,24 @@ def _cost_bound(trace: Trace, counts: Counts, path: PolicyPath, delta: float) ->
 
 def _bound(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> float:
     """The confidence bound of the one policy of *path*."""
-    n, delta = counts.n, promise.delta
-    lost, won = int(counts.lost[0]), int(counts.won[0])
-    if trace.groups is not None:
-        if promise.kind == "drop" and _never_differs(trace, path, counts)[0]:
-            return 0.0
-        share = grouped.bound(trace, path, promise.kind, delta)
-        scale = float(trace.through[-1]) if promise.kind == "cost" else 1.0
-        return 1 - share if promise.kind == "accuracy" else share * scale
-    if promise.kind == "agreement":
-        return float(upper(lost + won, n, delta))
-    if promise.kind == "accuracy":
-        return float(lower(int(trace.base_quality.sum()) - lost + won, n, delta))
-    if promise.kind == "cost":
-        return float(_cost_bound(trace, counts, path, delta)[0])
-    if _never_differs(trace, path, counts)[0]:
+    n, delta, kind = counts.n, promise.delta, promise.kind
+    if kind == "drop" and _never_differs(trace, path, counts)[0]:
         return 0.0
+    if trace.groups is None and kind == "cost":
+        return float(_cost_bound(trace, counts, path, delta)[0])
+    if trace.groups is not None or _bets(trace, promise):
+        if trace.groups is not None:
+            share = grouped.bound(trace, path, kind, delta)
+        else:
+            share = wsr.upper_bound_of_loss(grouped.losses(trace, path, 0, kind), grouped.lowest_of(kind), delta)
+        return 1 - share if promise.at_least else share * (float(trace.through[-1]) if kind == "cost" else 1.0)
+    lost, won = int(counts.lost[0]), int(counts.won[0])
+    if kind == "agreement":
+        return float(upper(lost + won, n, delta))
+    if promise.at_least:
+        return float(lower(int(trace.base_quality.sum()) - lost + won, n, delta))
     if promise.test == "paired_cp":
         return float(paired_upper(lost, won, n, delta))
-    if promise.test == "wsr":
-        _, gap = outcomes(trace, path.policy(0))
-        return 2 * wsr.upper_bound((gap + 1) / 2, delta) - 1
     return exact.upper_bound(lost, won, n, delta)
 
 
@@ -208,15 +237,16 @@ def check_promise(promise: Promise, n: int, trace: Trace | None = None) -> None:
     groups where *trace* has some."""
     if promise.test not in TESTS:
         raise UsageError(f"unknown test {promise.test!r}; {nearest(promise.test, TESTS)}")
-    if promise.kind not in ("drop", "agreement"):
+    if promise.at_least or promise.kind == "cost":
         return
     if trace is not None and trace.groups is not None:
         _check_groups(promise, trace)
         return
-    test = promise.test if promise.kind == "drop" else "exact"
+    binary = trace is None or trace.quality.dtype == np.bool_
+    test = promise.test if promise.kind == "drop" else "exact" if binary else "betting"
     needed = fewest_samples(promise.target, promise.delta, test)
     if n < needed:
-        could = 1 - promise.delta ** (1 / max(n, 1))
+        could = smallest_drop(max(n, 1), promise.delta, test)
         more = "no number of samples can certify a drop of 0" if needed >= 2**62 else f"at least {needed:,} are needed"
         raise BudgetError(
             f"{n:,} samples cannot certify a drop of {100 * promise.target:g} points at {100 * (1 - promise.delta):g}% "
@@ -249,7 +279,7 @@ def _refusal(promise: Promise, trace: Trace, best: float, confidence: float) -> 
     sure = f"with {100 * confidence:g}% confidence on {len(trace):,} samples{within}"
     if promise.kind == "cost":
         return f"no operating point costs at most {promise.target:,.6g} {sure}; the cheapest is bounded by {best:,.6g}"
-    if promise.kind == "accuracy":
+    if promise.at_least:
         return f"not even the base reaches {100 * promise.target:g}% {sure}; its lower bound is {100 * best:.2f}%"
     return (
         f"the first policy already may lose more than {100 * promise.target:g} points {sure}: its bound is "

@@ -22,7 +22,7 @@ from pilotfish.errors import UsageError
 from pilotfish.plan.certificate import wsr
 from pilotfish.plan.evaluate import Counts, outcomes
 from pilotfish.plan.path import PolicyPath
-from pilotfish.plan.trace import Trace
+from pilotfish.plan.trace import Trace, numbers
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -154,15 +154,15 @@ def lowest_of(kind: str) -> float:
 
 
 def losses(trace: Trace, path: PolicyPath, i: int, kind: str) -> NDArray[np.number]:
-    """(N,): what policy i loses of each sample, at most 1: its gap, whether its answer differs from the base's, whether
-    it is wrong, or its cost over the largest cost."""
+    """(N,): what policy i loses of each sample, at most 1: its gap, how far its answer differs from the base's, what it
+    lacks of a quality of 1, or its cost over the largest cost."""
     answered_by, gap = outcomes(trace, path.policy(i))
     if kind == "drop":
         return gap
     if kind == "agreement":
         return np.asarray(np.abs(gap))
-    if kind == "accuracy":
-        return np.asarray(gap - trace.base_quality.astype(np.int8) + 1)
+    if kind != "cost":
+        return np.asarray(gap - numbers(trace.base_quality) + 1)
     return np.asarray(trace.through[answered_by] / max(float(trace.through[-1]), math.ulp(0.0)))
 
 

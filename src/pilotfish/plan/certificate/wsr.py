@@ -7,6 +7,7 @@ chance delta at most. The bets adapt to the variance seen so far, and need the o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,16 @@ def log_wealth(x: F64, mean: float, delta: float) -> F64:
     return np.asarray(np.cumsum(np.log1p(-nu * (x - mean))))
 
 
-def gap_rejects(gap: NDArray[np.integer], drop: float, delta: float) -> bool:
-    """Whether "the mean gap is above *drop*" is rejected; gap int (n,) in {-1, 0, 1} in a fixed order."""
-    return rejects((gap.astype(np.float64) + 1) / 2, (drop + 1) / 2, delta)
+def rejects_loss(loss: NDArray[Any], limit: float, lowest: float, delta: float) -> bool:
+    """Whether "the mean loss is at least *limit*" is rejected; loss (n,) from *lowest* to 1, in a fixed order."""
+    span = 1 - lowest
+    return rejects((loss.astype(np.float64) - lowest) / span, (limit - lowest) / span, delta)
+
+
+def upper_bound_of_loss(loss: NDArray[Any], lowest: float, delta: float) -> float:
+    """The smallest mean loss that is rejected: an upper confidence bound at 1 - delta."""
+    span = 1 - lowest
+    return lowest + span * upper_bound((loss.astype(np.float64) - lowest) / span, delta)
 
 
 def upper_bound(x: F64, delta: float, digits: int = 20) -> float:
@@ -45,11 +53,6 @@ def upper_bound(x: F64, delta: float, digits: int = 20) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if rejects(x, middle, delta) else (middle, high)
     return high
-
-
-def fewest_neutral(drop: float, delta: float) -> int:
-    """The fewest samples with gap 0 throughout that certify *drop*."""
-    return fewest(0.5, (drop + 1) / 2, delta)
 
 
 def fewest(x: float, mean: float, delta: float) -> int:
