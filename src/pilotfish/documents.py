@@ -37,7 +37,7 @@ class Within:
     infinities: bool = False
 
     def __str__(self) -> str:
-        if self.high < math.inf:
+        if self.high < 2**53:
             return f" from {self.low:,g} to {self.high:,g}"
         either = ", inf or -inf" if self.infinities else ""
         return f" of at least {self.low:,g}" if self.low > -math.inf else either
@@ -87,6 +87,16 @@ def read_as(
         return found
     except _MisfitError as wrong:
         raise error(f"{where}: {wrong}{advice and f'; {advice}'}") from wrong
+
+
+def check_fields(value: Any, where: str, error: type[PilotfishError]) -> None:
+    """Hold a dataclass that was made in Python to its hints, as :func:`read_as` does; for ``__post_init__``."""
+    kind: Any = type(value)
+    try:
+        for name, (hint, _) in _fields(kind).items():
+            object.__setattr__(value, name, _read(hint, getattr(value, name), name, False))
+    except _MisfitError as wrong:
+        raise error(f"{where}: {wrong}") from wrong
 
 
 def as_document(value: Any, without: Collection[str] = ()) -> Any:
@@ -180,7 +190,7 @@ def _object(kind: Any, value: Any, path: str, ignore: bool, given: Mapping[str, 
             raise _MisfitError(f"{start}{name} is missing, expected {_expected(hint, _ANY)}")
     if not ignore and (unknown := [key for key in value if key not in fields]):
         inside = f" in {path}" if path else ""
-        raise _MisfitError(f"unknown key {_shown(unknown[0])}{inside}; is it of a newer Pilotfish?")
+        raise _MisfitError(f"unknown key {_shown(unknown[0])}{inside} (written by a newer Pilotfish?)")
     try:
         made = kind(**found)
         if hasattr(made, "validate"):
@@ -225,14 +235,14 @@ def _numbers(value: Sequence[Any], path: str, limits: Within) -> list[Any]:
     return found
 
 
-def _number(hint: Any, value: Any, limits: Within) -> float | None:
-    """A number of the kind within the limits, as it stands; None for anything else."""
+def _number(hint: type[float], value: Any, limits: Within) -> float | None:
+    """A number of the kind within the limits; None for anything else."""
     if limits.infinities and value in ("inf", "-inf", math.inf, -math.inf):
         return float(value)
     if type(value) is not int and (hint is int or type(value) is not float):
         return None
     try:
-        return value if math.isfinite(value) and limits.low <= value <= limits.high else None
+        return hint(value) if math.isfinite(value) and limits.low <= value <= limits.high else None
     except OverflowError:  # a whole number beyond float64
         return None
 

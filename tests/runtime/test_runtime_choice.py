@@ -77,7 +77,7 @@ def test_a_damaged_file_is_named(damage: Any, pair: Pair) -> None:
         assert Cascade.load(folder, allow_python=pair.allowed).choices[1] == StageRuntime()
         return
     assert entry["stages"][1] != before
-    with pytest.raises(ArtefactError, match=r"json: cannot be used .*delete it and run pilotfish tune-runtime"):
+    with pytest.raises(ArtefactError, match=r"json: cannot be used: .*delete it and run pilotfish tune-runtime"):
         Cascade.load(folder, allow_python=pair.allowed)
 
 

@@ -274,9 +274,9 @@ def test_recipes() -> None:
     assert load_recipe("msdnet", {"epochs": 3}).epochs == 3
     with pytest.raises(UsageError, match=r"a recipe has no 'epoch'; nearest names?: epochs"):
         load_recipe("exits", {"epoch": 3})
-    with pytest.raises(UsageError, match=r"epochs takes a whole number, found 2.5"):
+    with pytest.raises(UsageError, match=r"epochs is 2.5, expected a whole number from 1 to 100,000"):
         load_recipe("exits", {"epochs": 2.5})
-    with pytest.raises(UsageError, match="unknown loss 'sun' in a recipe"):
+    with pytest.raises(UsageError, match="loss is 'sun', expected one of sum, distill"):
         load_recipe("exits", {"loss": "sun"})
     with pytest.raises(UsageError, match="no recipe 'vit'"):
         load_recipe("vit")

@@ -3,11 +3,10 @@ weights, and a cascade runs only what its records described."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pilotfish.data.encoded import Encoded
+from pilotfish.documents import OFF_DEFAULT, as_document, read_as
 from pilotfish.errors import ArtefactError, UnreadableSample
 from pilotfish.files import sha256_json
 from pilotfish.models.augmentation import View
@@ -57,12 +57,12 @@ class Preprocessing:
     size: tuple[int, int] | None = (224, 224)
     resize: int | tuple[int, int] | None = 256
     interpolation: str = "bicubic"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[int | float, ...] = IMAGENET_MEAN  # as they were written: 0 and 0.0 have different hashes
+    std: tuple[int | float, ...] = IMAGENET_STD
     dtype: str = "float32"
     decoder: str = "pillow"
-    order: str = "rgb"
-    layout: str = "nchw"
+    order: str = field(default="rgb", metadata=OFF_DEFAULT)
+    layout: str = field(default="nchw", metadata=OFF_DEFAULT)
 
     @property
     def channels(self) -> int:
@@ -72,24 +72,18 @@ class Preprocessing:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object. ``order`` and ``layout`` stand there off their default alone: a chain that was hashed
         before there were any keeps its hash."""
-        document = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-        for key, usual in (("order", "rgb"), ("layout", "nchw")):
-            if document[key] == usual:
-                del document[key]
+        document: dict[str, Any] = as_document(self)
         return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Preprocessing:
         """The inverse of :meth:`to_json`; ArtefactError for unknown keys and for what cannot be carried out."""
-        try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
-            found = cls(**values)
-            possible = _can_run(found)
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ArtefactError(f"unknown preprocessing in {str(document)[:300]}: {str(error)[:100]}") from error
-        if not possible:
-            raise ArtefactError(f"preprocessing that cannot be carried out: {str(document)[:300]}")
-        return found
+        return read_as(cls, document, "preprocessing that cannot be carried out", ArtefactError)
+
+    def validate(self) -> None:
+        """ValueError for what cannot be carried out."""
+        if not _can_run(self):
+            raise ValueError(str(self.to_json())[:300])
 
     @property
     def hash(self) -> str:

@@ -7,22 +7,22 @@ file per finished stretch of samples, named for it. When all are there they are 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pilotfish.documents import Within, as_document, read_as
 from pilotfish.errors import RecordsError
 from pilotfish.files import atomic_path, parse_json, read_json, unwritable, write_json
-from pilotfish.records import MAX_COST, Failure, Records, RecordsMeta
+from pilotfish.records import Cost, Failure, Records, RecordsMeta
 from pilotfish.records.parquet import to_table, write_tables
 
 NAME = re.compile(r"part-(\d{12})-(\d{12})\.parquet")
@@ -30,6 +30,24 @@ FAILURES_KEY = b"failures"
 PLAN = "plan.json"
 LOCK = "lock"
 MAX_BATCH = 65536
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a recording resumes with, of what its plan says."""
+
+    batch_size: Annotated[int, Within(1, MAX_BATCH)]
+    identity: Mapping[str, Any]
+    timing: Mapping[str, Any]
+    costs: Mapping[str, Cost]
+    store: str
+    cost_notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def validate(self) -> None:
+        """ValueError for a way to store that there is not."""
+        if re.fullmatch(r"auto|full|top[0-9]{1,5}", self.store) is None:
+            raise ValueError(f"store is {self.store[:40]!r}, expected auto, full or topK")
 
 
 @dataclass(frozen=True)
@@ -75,8 +93,7 @@ class Parts:
         if not path.is_file():
             return None
         plan = read_json(path, RecordsError)
-        if not _is_plan(plan):
-            raise self._damaged(f"{PLAN} is not what was written")
+        read_as(_Plan, plan, str(path), RecordsError, advice="delete the folder and record again", unknown="ignore")
         return plan
 
     def write_plan(self, plan: dict[str, Any]) -> None:
@@ -97,7 +114,7 @@ class Parts:
     def write(self, first: int, end: int, records: Records | None, failures: list[Failure]) -> None:
         """Store the samples *first* to *end* - 1: rows for those that could be read, reasons for the others."""
         table = pa.table({"id": pa.array([], pa.string())}) if records is None else to_table(records)
-        document = json.dumps([dataclasses.asdict(failure) for failure in failures])
+        document = json.dumps(as_document(failures))
         with atomic_path(self.folder / f"part-{first:012d}-{end:012d}.parquet") as temporary:
             pq.write_table(
                 table.replace_schema_metadata({FAILURES_KEY: document.encode()}), temporary, compression="zstd"
@@ -156,14 +173,11 @@ class Parts:
         except (pa.ArrowException, OSError, UnicodeError) as error:
             raise self._damaged(error) from error
 
-    def _failures(self, path: Path) -> list[Failure]:
+    def _failures(self, path: Path) -> tuple[Failure, ...]:
         try:
             document = (self._footer(path).schema.to_arrow_schema().metadata or {}).get(FAILURES_KEY, b"[]")
-            found = [Failure(**entry) for entry in parse_json(document)]
-            if not all(isinstance(text, str) for failure in found for text in (failure.id, failure.reason)):
-                raise ValueError("an id or a reason is no text")
-            return found
-        except (pa.ArrowException, TypeError, ValueError) as error:
+            return read_as(tuple[Failure, ...], parse_json(document), path.name, RecordsError)
+        except (pa.ArrowException, RecordsError, ValueError) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception | str) -> RecordsError:
@@ -184,18 +198,3 @@ def _shared_schema(files: list[Path]) -> pa.Schema:
     """The columns that all parts have: those of an earlier version may lack some."""
     first, *others = (pq.read_schema(path) for path in files)
     return pa.schema([column for column in first if all(column.name in other.names for other in others)])
-
-
-def _is_plan(plan: dict[str, Any]) -> bool:
-    """Whether *plan* holds what a recording goes on with, each of its type."""
-    size = plan.get("batch_size")
-    costs, notes = plan.get("costs"), [plan.get("cost_notes"), plan.get("notes", [])]
-    return (
-        type(size) is int
-        and 1 <= size <= MAX_BATCH
-        and all(isinstance(plan.get(key), dict) for key in ("identity", "costs", "timing"))
-        and re.fullmatch(r"auto|full|top[0-9]{1,5}", str(plan.get("store"))) is not None
-        and all(isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in notes)
-        and isinstance(costs, dict)
-        and all(type(cost) in (int, float) and 0 <= cost <= MAX_COST for cost in costs.values())
-    )

@@ -12,9 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pilotfish.cascade import Artefact, Stage
+from pilotfish.documents import Within, as_document, read_as
 from pilotfish.errors import ArtefactError
 from pilotfish.files import read_json, write_json
 from pilotfish.machine import cpu_count, device_name, total_memory
@@ -24,6 +25,7 @@ FILE = "runtime.json"
 SCHEMA = 1
 DEFAULT_BATCH = 8
 MOST_BATCH, MOST_LANES = 4096, 64
+ADVICE = "delete it and run pilotfish tune-runtime"
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,19 @@ class StageRuntime:
     """
 
     backend: str | None = None
-    batch_size: int = DEFAULT_BATCH
-    threads: int | None = None
-    lanes: int = 1
+    batch_size: Annotated[int, Within(1, MOST_BATCH)] = DEFAULT_BATCH
+    threads: Annotated[int, Within(1)] | None = None
+    lanes: Annotated[int, Within(1)] = 1
     ms: float | None = None
     max_difference: float | None = None
+
+    def validate(self) -> None:
+        """ValueError for a backend that is not known, and for more threads or lanes than this machine should have."""
+        if self.backend not in (None, *NAMES):
+            raise ValueError(f"backend is {str(self.backend)[:40]!r}, expected one of {', '.join(NAMES)}")
+        for key, most in (("lanes", max(MOST_LANES, cpu_count())), ("threads", cpu_count())):
+            if (found := getattr(self, key)) is not None and found > most:
+                raise ValueError(f"{key} is {found}, expected 1 to {most} on this machine")
 
 
 def default_runtime(stage: Stage, backend: str) -> StageRuntime:
@@ -72,11 +82,11 @@ def read_choices(folder: Path, artefact: Artefact, device: str) -> tuple[StageRu
     entry = _read(path)["devices"].get(device_name(device))
     if entry is None:
         return None
-    if not isinstance(entry, dict) or not isinstance(entry.get("stages"), list):
-        raise ArtefactError(f"{path}: cannot be used ({str(entry)[:120]}); delete it and run pilotfish tune-runtime")
+    damaged: dict[str, Any] = {"where": f"{path}: cannot be used", "error": ArtefactError, "advice": ADVICE}
+    entry = read_as(dict, entry, **damaged)
     if entry.get("models") != _models(artefact):
         return None
-    stages = tuple(_parsed(one, path) for one in entry["stages"])
+    stages = read_as(tuple[StageRuntime, ...], entry.get("stages"), at="stages", **damaged)
     if len(stages) != len(artefact.stages):
         raise ArtefactError(f"{path}: {len(stages)} stages are listed for {len(artefact.stages)} of the cascade")
     return stages
@@ -92,7 +102,7 @@ def write_choices(
     document: dict[str, Any] = _read(path) if path.is_file() else {"schema": SCHEMA, "devices": {}}
     document["devices"][device_name(device)] = {
         "models": _models(artefact),
-        "stages": [dataclasses.asdict(stage) for stage in stages],
+        "stages": as_document(stages),
         **facts,
     }
     write_json(path, document)
@@ -106,29 +116,8 @@ def _models(artefact: Artefact) -> list[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     document = read_json(path, ArtefactError)
     if document.get("schema") != SCHEMA or not isinstance(document.get("devices"), dict):
-        raise ArtefactError(f"{path}: expected schema {SCHEMA} and devices; delete it and run pilotfish tune-runtime")
+        raise ArtefactError(f"{path}: expected schema {SCHEMA} and devices; {ADVICE}")
     return document
-
-
-def _parsed(entry: Any, path: Path) -> StageRuntime:
-    reason = ""
-    try:
-        found = StageRuntime(**entry)
-        limits = {"batch_size": MOST_BATCH, "lanes": max(MOST_LANES, cpu_count()), "threads": cpu_count()}
-        for key, most in limits.items():
-            value = getattr(found, key)
-            if not (value is None and key == "threads") and (type(value) is not int or not 1 <= value <= most):
-                reason = f"{key} is {str(value)[:40]!r}, expected 1 to {most} on this machine"
-                break
-        if any(type(ms) not in (int, float) for ms in (found.ms, found.max_difference) if ms is not None):
-            reason = "a measurement is no number"
-        if found.backend not in (None, *NAMES):
-            reason = f"backend is {str(found.backend)[:40]!r}, expected one of {', '.join(NAMES)}"
-    except TypeError:
-        reason = f"{str(entry)[:120]} is no stage"
-    if reason:
-        raise ArtefactError(f"{path}: cannot be used ({reason}); delete it and run pilotfish tune-runtime")
-    return found
 
 
 def held(choice: StageRuntime, shape: Sequence[int] | None, name: str) -> tuple[StageRuntime, tuple[str, ...]]:

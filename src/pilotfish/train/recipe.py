@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pilotfish.documents import Share, Within, as_document, check_fields, read_as
 from pilotfish.errors import UsageError, nearest
-
-OPTIMISERS = ("adamw", "sgd")
-SCHEDULES = ("cosine", "steps", "constant")
-LOSSES = ("sum", "distill", "self_distill", "saver_weighted")
-WEIGHTS = ("equal", "linear")
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "tuple": "[numbers]"}
-LARGEST = {
-    "epochs": 100_000,
-    "batch_size": 1_000_000,
-    "crop": 1024,
-    "mixup": 100,
-    "cutmix": 100,
-    "weight_decay": 1e6,
-    "warm_up_epochs": 100_000,
-    "temperature": 1e4,
-}
 
 
 @dataclass(frozen=True)
@@ -53,69 +36,43 @@ class Recipe:
     holdout         share of the samples that is never trained on
     """
 
-    epochs: int = 10
-    batch_size: int = 128
-    optimiser: str = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    momentum: float = 0.9
-    schedule: str = "cosine"
-    warm_up_epochs: float = 0.0
-    steps: tuple[float, ...] = (0.5, 0.75)
-    loss: str = "sum"
-    weights: str = "equal"
-    temperature: float = 3.0
-    distillation: float = 0.5
-    label_smoothing: float = 0.0
-    crop: int = 0
+    epochs: Annotated[int, Within(1, 100_000)] = 10
+    batch_size: Annotated[int, Within(2, 1_000_000)] = 128
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Within(0)] = 1e-3
+    weight_decay: Annotated[float, Within(0, 1e6)] = 0.01
+    momentum: Share = 0.9
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    warm_up_epochs: Annotated[float, Within(0, 100_000)] = 0.0
+    steps: tuple[Share, ...] = (0.5, 0.75)
+    loss: Literal["sum", "distill", "self_distill", "saver_weighted"] = "sum"
+    weights: Literal["equal", "linear"] = "equal"
+    temperature: Annotated[float, Within(1e-3, 1e4)] = 3.0
+    distillation: Share = 0.5
+    label_smoothing: Share = 0.0
+    crop: Annotated[int, Within(0, 1024)] = 0
     flip: bool = False
     auto_augment: bool = False
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    mixup: Annotated[float, Within(0, 100)] = 0.0
+    cutmix: Annotated[float, Within(0, 100)] = 0.0
     freeze: bool = True
     amp: bool = False
-    holdout: float = 0.1
+    holdout: Share = 0.1
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            found = getattr(self, field.name)
-            object.__setattr__(self, field.name, _value(field.name, found, "a recipe"))
-        for what, value, known in (
-            ("optimiser", self.optimiser, OPTIMISERS),
-            ("schedule", self.schedule, SCHEDULES),
-            ("loss", self.loss, LOSSES),
-            ("weights", self.weights, WEIGHTS),
-        ):
-            if value not in known:
-                raise UsageError(f"unknown {what} {value!r} in a recipe; {nearest(value, known)}")
-        for what, number, least in (
-            ("epochs", self.epochs, 1),
-            ("batch_size", self.batch_size, 2),
-            ("crop", self.crop, 0),
-            ("mixup", self.mixup, 0),
-            ("cutmix", self.cutmix, 0),
-            ("weight_decay", self.weight_decay, 0),
-            ("warm_up_epochs", self.warm_up_epochs, 0),
-            ("temperature", self.temperature, 1e-3),
-        ):
-            if not least <= number <= LARGEST[what]:
-                raise UsageError(f"a recipe's {what} is a number from {least:g} to {LARGEST[what]:g}, found {number}")
+        check_fields(self, "a recipe", UsageError)
+        for what in ("momentum", "label_smoothing", "holdout"):
+            if getattr(self, what) == 1:
+                raise UsageError(f"a recipe's {what} is a number from 0 to below 1, found 1")
+        if not self.learning_rate:
+            raise UsageError("a recipe's learning_rate is a number above 0, found 0")
         if not all(0 < step < 1 for step in self.steps):
             raise UsageError(f"a recipe's steps are shares of the training between 0 and 1, found {list(self.steps)}")
-        if not (0 <= self.distillation <= 1 and 0 <= self.label_smoothing < 1 and 0 <= self.momentum < 1):
-            raise UsageError(
-                "a recipe has distillation from 0 to 1 and label_smoothing and momentum from 0 to below 1; found "
-                f"{self.distillation:g}, {self.label_smoothing:g} and {self.momentum:g}"
-            )
-        if not (0 < self.learning_rate < math.inf and 0 <= self.holdout < 1):
-            raise UsageError(
-                "a recipe has learning_rate > 0 and 0 <= holdout < 1; found "
-                f"{self.learning_rate:g} and {self.holdout:g}"
-            )
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return {**dataclasses.asdict(self), "steps": list(self.steps)}
+        document: dict[str, Any] = as_document(self)
+        return document
 
 
 def load_recipe(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -139,7 +96,11 @@ def load_recipe(source: str | Path, changes: Mapping[str, Any] | None = None) ->
         values = {**tomllib.loads(text), **(changes or {})}
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{source}: not a TOML file ({str(error)[:200]})") from error
-    return Recipe(**{key: _value(key, value, str(source)) for key, value in values.items()})
+    if unknown := [key for key in values if key not in Recipe.__dataclass_fields__]:
+        raise UsageError(
+            f"{source}: a recipe has no {unknown[0]!r}; {nearest(unknown[0], Recipe.__dataclass_fields__)}"
+        )
+    return read_as(Recipe, values, str(source), UsageError)
 
 
 def parse_changes(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
@@ -162,25 +123,3 @@ def parse_counts(option: str, text: str) -> list[int]:
     if not all(part.isdecimal() and part.isascii() and len(part) < 6 for part in parts):
         raise UsageError(f"{option} takes whole numbers separated by commas, such as 8,32; found {text!r}")
     return [int(part) for part in parts]
-
-
-def _value(key: str, value: Any, where: str) -> Any:
-    kinds = {field.name: field.type for field in dataclasses.fields(Recipe)}
-    if key not in kinds:
-        key = str(key)
-        raise UsageError(f"{where}: a recipe has no {key!r}; {nearest(key, kinds)}")
-    kind = str(kinds[key])
-    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-    if kind == "int" and number and float(value).is_integer():
-        return int(value)
-    if kind == "float" and number:
-        return float(value)
-    if (kind == "bool" and isinstance(value, bool)) or (kind == "str" and isinstance(value, str)):
-        return value
-    if (
-        kind.startswith("tuple")
-        and isinstance(value, list | tuple)
-        and all(isinstance(v, int | float) and abs(v) < 1e300 for v in value)
-    ):
-        return tuple(float(v) for v in value)
-    raise UsageError(f"{where}: {key} takes {KINDS[kind.split('[')[0]]}, found {repr(value)[:60]}")

@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pilotfish.documents import Within, as_document, read_as
 from pilotfish.errors import ModelError, PilotfishError, reason
 from pilotfish.files import atomic_path, parse_json
 from pilotfish.models.backends.torch_backend import save_state
@@ -43,8 +44,8 @@ class Description:
     """
 
     kind: str
-    classes: int
-    input_shape: tuple[int, ...]
+    classes: Annotated[int, Within(2, 100_000)]
+    input_shape: tuple[Annotated[int, Within(1, 4096)], ...]
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
     backbone: str | None = None
@@ -61,13 +62,8 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return {
-            **dataclasses.asdict(self),
-            "preprocessing": self.preprocessing.to_json(),
-            "input_shape": list(self.input_shape),
-            "class_names": None if self.class_names is None else list(self.class_names),
-            "exits": [dict(one) for one in self.exits],
-        }
+        document: dict[str, Any] = as_document(self)
+        return document
 
     def structure(self) -> dict[str, Any]:
         """What, with the weights, makes the network's answers: all but names, preprocessing and history."""
@@ -77,35 +73,23 @@ class Description:
     @classmethod
     def from_json(cls, document: Any, where: str) -> Description:
         """The inverse of :meth:`to_json`; ModelError for anything else."""
-        try:
-            names = document.get("class_names")
-            found = cls(
-                kind=str(document["kind"]),
-                classes=_whole(document["classes"], 2, 100_000),
-                input_shape=tuple(_whole(n, 1, 4096) for n in document["input_shape"]),
-                preprocessing=Preprocessing.from_json(document["preprocessing"]),
-                class_names=None if names is None else tuple(str(name) for name in names),
-                backbone=None if document.get("backbone") is None else str(document["backbone"]),
-                arguments=checked_arguments(document.get("arguments", {})),
-                exits=tuple(dict(one) for one in document.get("exits", ())),
-                trained=dict(document.get("trained", {})),
-                saver=_part(document.get("saver")),
-                joint=checked_arguments(document.get("joint", {})),
-            )
-            if found.kind not in KINDS:
-                raise ValueError(f"kind is {found.kind!r}, expected one of {', '.join(KINDS)}")
-            if KINDS[found.kind].has_saver != (found.saver is not None):
-                raise ValueError("a saver is missing" if found.saver is None else f"{found.kind} takes no saver")
-            if found.class_names is not None and (isinstance(names, str) or len(found.class_names) != found.classes):
-                raise ValueError(f"{len(found.class_names)} class names for {found.classes} classes")
-            if math.prod(found.input_shape) > LARGEST_INPUT:
-                raise ValueError(f"inputs of shape {found.input_shape} are out of range")
-            KINDS[found.kind].count(found)  # refuses numbers that make no sense
-            return found
-        except PilotfishError as error:
-            raise ModelError(f"{where}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{where}: does not describe a network with exits ({error!r})") from error
+        return read_as(cls, document, f"{where}: does not describe a network with exits", ModelError)
+
+    def validate(self) -> None:
+        """ValueError or ModelError for what describes no network."""
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is {self.kind[:60]!r}, expected one of {', '.join(KINDS)}")
+        if KINDS[self.kind].has_saver != (self.saver is not None):
+            raise ValueError("a saver is missing" if self.saver is None else f"{self.kind} takes no saver")
+        if self.saver is not None and not isinstance(self.saver.get("backbone"), str):
+            raise ValueError("the saver has no backbone")
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise ValueError(f"{len(self.class_names)} class names for {self.classes} classes")
+        if math.prod(self.input_shape) > LARGEST_INPUT:
+            raise ValueError(f"inputs of shape {self.input_shape} are out of range")
+        for arguments in (self.arguments, self.joint, (self.saver or {}).get("arguments", {})):
+            checked_arguments(arguments)
+        KINDS[self.kind].count(self)  # refuses numbers that make no sense
 
 
 @dataclass(frozen=True)
@@ -173,30 +157,24 @@ def _saver(description: Description) -> nn.Module:
 
 def _router_exits(description: Description) -> int:
     if description.backbone is None:
-        _whole(description.joint["width"], 1, 100_000)
+        _whole(description.joint, "width", 100_000)
     return 1
 
 
 KINDS: Mapping[str, Kind] = {
     "attached": Kind(lambda one: len(one.exits) + 1, _attached),
-    "msdnet": Kind(lambda one: _whole(one.arguments["blocks"], 1, 100), _msdnet),
+    "msdnet": Kind(lambda one: _whole(one.arguments, "blocks", 100), _msdnet),
     "esn": Kind(lambda one: len(one.exits) + 2, _esn, has_saver=True),
     "router": Kind(_router_exits, _router, has_saver=True),
 }
 """The kinds by name."""
 
 
-def _part(document: Any) -> dict[str, Any] | None:
-    """A saver's backbone and arguments."""
-    if document is None:
-        return None
-    return {"backbone": str(document["backbone"]), "arguments": checked_arguments(document.get("arguments", {}))}
-
-
-def _whole(value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{value!r} is no whole number from {low} to {high}")
-    return value
+def _whole(arguments: Mapping[str, Any], key: str, most: int) -> int:
+    found = arguments.get(key)
+    if type(found) is not int or not 1 <= found <= most:
+        raise ValueError(f"{key} is {str(found)[:60]!r}, expected a whole number from 1 to {most:,}")
+    return found
 
 
 def save_network(network: ExitNetwork, description: Description, path: Path) -> None:
