@@ -102,7 +102,7 @@ def notes_on(
     """
     stages, budget = [stage.name for stage in artefact.stages], artefact.operating_point.budget
     calibration, judged = artefact.calibration, artefact.evaluation or artefact.calibration
-    missed = _missed(artefact, promise is not None)
+    missed, says = _missed(artefact, promise is not None), table.task.metric.says
     notes = [
         *([] if missed is None else [missed]),
         *notes_on_chance(table, table.models[::-1]),
@@ -125,7 +125,6 @@ def notes_on(
     if not len(parts.evaluation):
         notes.append("judged on the samples the threshold was chosen on (holdout 0): the drop is optimistic")
     if table.reference_kind == "base":
-        says = says_of(judged.metric)
         notes.append(f"no labels: the base's own answers are the reference, so {says} means agreement with the base")
     if table.reference.ndim == 1 and (table.reference == table.reference[0]).all():
         notes.append("all samples have one class: these thresholds say little about other classes")
@@ -135,7 +134,7 @@ def notes_on(
         )
     if judged.asymptotic:
         notes.append(
-            f"{says_of(judged.metric)} is no mean over samples: the interval of its drop is a jackknife's, which holds "
+            f"{says} is no mean over samples: the interval of its drop is a jackknife's, which holds "
             "for many samples only"
         )
     if budget is not None and (unresolved := resolution(judged, budget, promise is not None, calibration)) is not None:
@@ -151,7 +150,7 @@ def notes_on(
     if (calibration.groups or calibration.n) < 500 and promise is None:
         notes.append(f"chosen on {_counted(calibration)} only: expect the drop on new data to differ by points")
     if promise is not None:
-        notes.append(_terms(promise, table.task.metric.says, table.quality(table.base).dtype == np.bool_))
+        notes.append(_terms(promise, says, table.quality(table.base).dtype == np.bool_))
         if calibration.groups is not None:
             notes.append(
                 f"certified on {_counted(calibration)} by betting on the sums of groups (--test wsr; exact and "
