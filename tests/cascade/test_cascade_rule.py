@@ -50,7 +50,7 @@ def test_patience(samples: list[list[list[float]]]) -> None:
             counter = 0
             for before, now in pairwise(sample[: k + 1]):
                 counter = counter + 1 if said(before) == said(now) else 0
-            assert found.prediction[i] == said(sample[k])
+            assert found.outputs.prediction[i] == said(sample[k])
             assert np.array_equal(found.values[i], math.nan if broken(sample[k]) else counter, equal_nan=True)
 
 
@@ -68,10 +68,10 @@ def test_agreement(samples: list[list[list[float]]]) -> None:
             most = max(Counter(valid).values())
             plurality = next(v for v in reversed(valid) if valid.count(v) == most)  # of equals the later saver's
             expected = most / len(votes) if k == STAGES - 2 else -math.inf
-            assert found.prediction[i] == plurality
+            assert found.outputs.prediction[i] == plurality
             assert found.values[i] == expected
     last = decide(Rule("agreement"), (), STAGES - 1, outputs, STAGES)
-    assert last.prediction.tolist() == [said(s[-1]) for s in samples]
+    assert last.outputs.prediction.tolist() == [said(s[-1]) for s in samples]
     assert np.isnan(last.values).tolist() == [broken(s[-1]) for s in samples]
 
 
@@ -98,7 +98,7 @@ def test_average(samples: list[list[list[float]]]) -> None:
         found = decide(Rule("average"), MAX_PROB, k, outputs[: k + 1], STAGES)
         for i, sample in enumerate(samples):
             mean = mixture(sample[: k + 1], [1.0] * (k + 1))
-            agrees(int(found.prediction[i]), float(found.values[i]), mean, broken(sample[k]))
+            agrees(int(found.outputs.prediction[i]), float(found.values[i]), mean, broken(sample[k]))
 
 
 @given(st.lists(SAMPLE, min_size=1, max_size=6), st.sampled_from([0.1, 0.5, 0.9, 1.0]))
@@ -108,11 +108,11 @@ def test_ensemble(samples: list[list[list[float]]], weight: float) -> None:
     for k in range(STAGES - 1):  # savers speak for themselves
         found, plain = (decide(r, MAX_PROB, k, outputs[: k + 1], STAGES) for r in (rule, Rule()))
         assert np.array_equal(found.values, plain.values, equal_nan=True)
-        assert (found.prediction == plain.prediction).all()
+        assert (found.outputs.prediction == plain.outputs.prediction).all()
     found = decide(rule, MAX_PROB, STAGES - 1, outputs, STAGES)
     for i, sample in enumerate(samples):
         mean = mixture(sample[-2:], [1 - weight, weight])
-        agrees(int(found.prediction[i]), float(found.values[i]), mean, broken(sample[-1]))
+        agrees(int(found.outputs.prediction[i]), float(found.values[i]), mean, broken(sample[-1]))
 
 
 def test_the_weight_of_an_ensemble_goes_from_the_model_before_to_the_last() -> None:
@@ -120,10 +120,10 @@ def test_the_weight_of_an_ensemble_goes_from_the_model_before_to_the_last() -> N
     outputs = [from_logits(rng.normal(size=(200, 5)), top_k=5) for _ in range(3)]
     scores = MAX_PROB[:2]
     before, last = (decide(Rule("ensemble", w), scores, 2, outputs, 3) for w in (0.0, 1.0))
-    assert (before.prediction == outputs[1].prediction).all()
+    assert (before.outputs.prediction == outputs[1].prediction).all()
     assert before.values == pytest.approx(outputs[1].log_odds, rel=1e-6, abs=1e-6)
     plain = decide(Rule(), scores, 2, outputs, 3)
-    assert (last.prediction == plain.prediction).all()
+    assert (last.outputs.prediction == plain.outputs.prediction).all()
     assert last.values == pytest.approx(plain.values, rel=1e-6, abs=1e-6)
 
 
@@ -133,7 +133,7 @@ def test_the_plain_rule_is_the_stages_own_score(name: str) -> None:
     expected = score(name, outputs)
     found = decide(Rule(), (ExitScore(SCORES[name], expected.scale, {}, 6),), 0, [outputs], 2)
     assert (found.values == expected.values).all()
-    assert (found.prediction == outputs.prediction).all()
+    assert (found.outputs.prediction == outputs.prediction).all()
     assert found.scale == expected.scale
     assert np.isfinite(found.shown).all()
 
@@ -142,7 +142,7 @@ def test_a_last_stage_of_bare_classes_answers_everybody() -> None:
     bare = Outputs(np.array([3, 1, 2]))
     for kind in ("score", "patience", "agreement"):
         found = decide(Rule(kind), (ExitScore(SCORES["max_prob"], "log_odds"),), 1, [bare, bare], 2)  # type: ignore[arg-type]
-        assert found.prediction.tolist() == [3, 1, 2]
+        assert found.outputs.prediction.tolist() == [3, 1, 2]
         assert not np.isnan(found.values).any()
 
 

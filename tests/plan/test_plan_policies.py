@@ -240,7 +240,7 @@ def test_patience_counts_as_pabee_does(columns: list[list[int]]) -> None:
             counter = counter + 1 if k and column[i] == columns[k - 1][i] else 0
             found = decide(Rule("patience"), (), k, outputs[: k + 1], len(columns))
             assert found.values[i] == counter
-            assert found.prediction[i] == column[i]
+            assert found.outputs.prediction[i] == column[i]
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=3, max_size=6))
@@ -252,7 +252,7 @@ def test_agreement_is_the_plurality_of_the_savers(columns: list[list[int]]) -> N
         most = max(votes.values())
         latest = next(c[i] for c in reversed(columns[:savers]) if votes[c[i]] == most)
         assert found.values[i] == pytest.approx(most / savers)
-        assert found.prediction[i] == latest
+        assert found.outputs.prediction[i] == latest
     for k in range(savers - 1):
         assert np.isneginf(decide(Rule("agreement"), (), k, outputs[: k + 1], len(columns)).values).all()
 
@@ -268,9 +268,9 @@ def test_the_ensemble_is_little_bigs_equation_8(weight: float) -> None:
     outputs = [from_probabilities(p, top_k=6) for p in (little, big)]
     scores = (ExitScore(SCORES["max_prob"], "log_odds"),)
     found = decide(Rule("ensemble", weight), scores, 1, outputs, 2)
-    assert found.prediction.tolist() == ((1 - weight) * little + weight * big).argmax(axis=1).tolist()
+    assert found.outputs.prediction.tolist() == ((1 - weight) * little + weight * big).argmax(axis=1).tolist()
     first = decide(Rule("ensemble", weight), scores, 0, outputs[:1], 2)
-    assert first.prediction.tolist() == little.argmax(axis=1).tolist()
+    assert first.outputs.prediction.tolist() == little.argmax(axis=1).tolist()
 
 
 def test_the_average_is_of_all_so_far() -> None:
@@ -280,7 +280,7 @@ def test_the_average_is_of_all_so_far() -> None:
     for k in range(3):
         found = decide(Rule("average"), scores, k, outputs[: k + 1], 3)
         mean = np.mean(all_p[: k + 1], axis=0)
-        assert found.prediction.tolist() == mean.argmax(axis=1).tolist()
+        assert found.outputs.prediction.tolist() == mean.argmax(axis=1).tolist()
         assert found.shown == pytest.approx(mean.max(axis=1))
 
 

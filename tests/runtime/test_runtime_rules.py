@@ -119,7 +119,7 @@ def plain(logits: Sequence[np.ndarray], rules: InForce, i: int) -> tuple[int, in
         outputs.append(from_logits(logits[k][i : i + 1], top_k=CLASSES))
         found = decide(rules.rule, rules.scores, k, outputs, 3)
         if np.isfinite(logits[k][i]).all() and rules.point.leaves(k, found.values)[0]:
-            return int(found.prediction[0]), k, float(found.shown[0])
+            return int(found.outputs.prediction[0]), k, float(found.shown[0])
     return None
 
 
@@ -197,7 +197,7 @@ def test_a_mask_decides_who_exits_and_the_rule_what_is_answered(
     outputs = [from_logits(z, top_k=CLASSES) for z in logits[:3]]
     for k in range(3):
         found = decide(rules.rule, rules.scores, k, outputs[: k + 1], 3)
-        assert (answers.prediction == found.prediction)[mask == k].all()
+        assert (answers.prediction == found.outputs.prediction)[mask == k].all()
         assert answers.confidence[mask == k] == pytest.approx(found.shown[mask == k], abs=1e-12)
 
 

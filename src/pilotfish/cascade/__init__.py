@@ -7,7 +7,7 @@ from pilotfish.cascade.folder import check_target, load_artefact, save_artefact,
 from pilotfish.cascade.frontier import ExitSets, Frontier
 from pilotfish.cascade.given import given_drop, given_share
 from pilotfish.cascade.performance import Performance, grouped_interval, paired_interval
-from pilotfish.cascade.rule import Decision, Rule, RuleKind, decide
+from pilotfish.cascade.rule import Decision, Rule, RuleKind, check_rule, decide
 
 __all__ = [
     "ALONE",
@@ -22,6 +22,7 @@ __all__ = [
     "Rule",
     "RuleKind",
     "Stage",
+    "check_rule",
     "check_target",
     "choose",
     "decide",

@@ -123,7 +123,7 @@ def from_document(document: dict[str, Any], where: str, folder: Path | None = No
     if found.get("guarantee") is not None:
         read_as(_Guarantee, found["guarantee"], at="guarantee", unknown="ignore", **damaged)
     task = task_in(found.pop("task", CLASSES.name), where, ArtefactError)
-    scores = read_scores(found.get("scores"), folder, where)
+    scores = read_scores(found.get("scores"), folder, where, task)
     return read_as(Artefact, found, given={"scores": scores, "task": task}, **damaged)
 
 

@@ -11,23 +11,22 @@ patience   how many times in a row the prediction stayed the same (PABEE)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.documents import ALWAYS
 from pilotfish.errors import UsageError
-from pilotfish.records import Outputs
-from pilotfish.scores import SCORES, ExitScore, Scale, Scored, compute, plain_score, to_shown
-from pilotfish.scores.mixture import mix
-from pilotfish.scores.outputs import TOP_K
+from pilotfish.scores import ExitScore, Scale, Scored, compute, to_shown
+from pilotfish.scores.outputs import TOP_K, Mask, choose_rows
+from pilotfish.tasks import CLASSES, Task
 
 F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
+Same = Callable[[Any, Any], Mask]
 RuleKind = Literal["score", "ensemble", "average", "agreement", "patience"]
 KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 
@@ -73,13 +72,13 @@ class Rule:
 class Decision:
     """What a stage says of N samples.
 
-    values      float64 (N,), compared with the stage's threshold; NaN never exits
-    prediction  int64 (N,), the answer if it exits here
-    scale       the unit of values
+    values   float64 (N,), compared with the stage's threshold; NaN never exits
+    outputs  that answer if a sample exits here
+    scale    the unit of values
     """
 
     values: F64
-    prediction: I64
+    outputs: Any
     scale: Scale
 
     @property
@@ -88,54 +87,68 @@ class Decision:
         return to_shown(self.scale, self.values)
 
 
-def decide(rule: Rule, scores: Sequence[ExitScore], k: int, outputs: Sequence[Outputs], stages: int) -> Decision:
+def check_rule(kind: RuleKind, task: Task) -> None:
+    """UsageError for a rule that needs what the task does not say."""
+    if kind in ("ensemble", "average") and task.mix is None:
+        raise UsageError(f"the rule {kind} averages answers, and task {task.name} has no mix; use another method")
+    if kind in ("agreement", "patience") and task.same is None:
+        raise UsageError(
+            f"the rule {kind} asks which answers agree, and task {task.name} has no same; use another method"
+        )
+
+
+def decide(
+    rule: Rule, scores: Sequence[ExitScore], k: int, outputs: Sequence[Any], stages: int, task: Task = CLASSES
+) -> Decision:
     """The decision of stage *k* of *stages*; NaN where the stage's own outputs are not finite, whatever the rule.
 
     outputs  of stages 0 … k on the same N samples; those before k may be absent where the rule does not remember
+
+    UsageError for a rule that needs what *task* does not say.
     """
-    found, log_odds = _decide(rule, scores, k, outputs, stages), outputs[-1].log_odds
-    if log_odds is None:
+    found, usable = _decide(rule, scores, k, outputs, stages, task), task.usable(outputs[-1])
+    if usable.all():
         return found
-    return Decision(np.where(np.isnan(log_odds), np.nan, found.values), found.prediction, found.scale)
+    return Decision(np.where(usable, found.values, np.nan), found.outputs, found.scale)
 
 
-def _decide(rule: Rule, scores: Sequence[ExitScore], k: int, outputs: Sequence[Outputs], stages: int) -> Decision:
+def _decide(
+    rule: Rule, scores: Sequence[ExitScore], k: int, outputs: Sequence[Any], stages: int, task: Task
+) -> Decision:
     own, last = outputs[-1], k + 1 == stages
-    if rule.kind == "patience":
-        return Decision(_streak([o.prediction for o in outputs]), own.prediction, "identity")
-    if rule.kind == "agreement":
-        return _vote(outputs, own, k, stages)
-    if rule.kind == "average":
-        mixed = [o.best(rule.top_k) for o in outputs]
-        own = mix(mixed, [1 / len(mixed)] * len(mixed)) if len(mixed) > 1 else own
-    elif rule.kind == "ensemble" and last:
+    check_rule(rule.kind, task)
+    if rule.kind == "patience" and task.same is not None:
+        return Decision(_streak(outputs, task.same), own, "identity")
+    if rule.kind == "agreement" and task.same is not None:
+        return Decision(np.zeros(len(own)), own, "identity") if last else _vote(outputs, k + 2 == stages, task)
+    if rule.kind == "average" and task.mix is not None and len(outputs) > 1:
+        own = task.mix(outputs, [1 / len(outputs)] * len(outputs), rule.top_k)
+    elif rule.kind == "ensemble" and task.mix is not None and last:
         w = float(rule.weight or 0.0)
-        own = mix([o.best(rule.top_k) for o in outputs[-2:]], [1 - w, w])
-    scored = last_score(own) if last else compute(scores[k], own)
-    return Decision(scored.values, own.prediction, scored.scale)
+        own = task.mix(outputs[-2:], [1 - w, w], rule.top_k)
+    if not last:
+        scored = compute(scores[k], own)
+    elif (shown := task.confidence(own)) is not None:  # a last stage answers whatever it is
+        scored = shown
+    else:
+        scored = Scored(np.zeros(len(own)), "identity")
+    return Decision(scored.values, own, scored.scale)
 
 
-def last_score(outputs: Outputs) -> Scored:
-    """What the last stage shows as its confidence; it answers whatever it is, unless its outputs are not finite."""
-    if outputs.log_odds is None and outputs.confidence is None:
-        return Scored(np.zeros(len(outputs)), "identity")
-    return compute(plain_score(SCORES["max_prob"], outputs), outputs)
-
-
-def _streak(predictions: Sequence[I64]) -> F64:
-    streak = np.zeros(len(predictions[0]))
-    for before, now in pairwise(predictions):
-        streak = np.where(before == now, streak + 1, 0.0)
+def _streak(outputs: Sequence[Any], same: Same) -> F64:
+    streak = np.zeros(len(outputs[0]))
+    for before, now in pairwise(outputs):
+        streak = np.where(same(before, now), streak + 1, 0.0)
     return streak
 
 
-def _vote(outputs: Sequence[Outputs], own: Outputs, k: int, stages: int) -> Decision:
-    if k + 1 == stages:
-        return Decision(np.zeros(len(own)), own.prediction, "identity")
-    votes = np.stack([o.prediction for o in outputs])  # (k + 1, N)
-    valid = np.stack([~np.isnan(o.log_odds) if o.log_odds is not None else np.ones(len(o), bool) for o in outputs])
-    counts = ((votes[:, None] == votes[None, :]) & valid[:, None]).sum(axis=0) * valid  # not finite: no vote
-    chosen = len(votes) - 1 - counts[::-1].argmax(axis=0)  # of equals the later, costlier saver
-    columns = np.arange(votes.shape[1])
-    share = counts[chosen, columns] / len(votes) if k + 2 == stages else np.full(votes.shape[1], -np.inf)
-    return Decision(share, votes[chosen, columns], "identity")
+def _vote(outputs: Sequence[Any], decides: bool, task: Task) -> Decision:
+    """The plurality of the savers so far; the last of them *decides*, and nobody exits before."""
+    assert task.same is not None
+    valid = np.stack([task.usable(one) for one in outputs])  # (k + 1, N); not finite: no vote
+    agree = np.array([[task.same(one, other) for other in outputs] for one in outputs])
+    counts = (agree & valid[:, None]).sum(axis=0) * valid
+    chosen = len(outputs) - 1 - counts[::-1].argmax(axis=0)  # of equals the later, costlier saver
+    n = len(chosen)
+    share = counts[chosen, np.arange(n)] / len(outputs) if decides else np.full(n, -np.inf)
+    return Decision(share, choose_rows(outputs, chosen), "identity")

@@ -12,8 +12,9 @@ from pilotfish.documents import Within, read_as
 from pilotfish.errors import ArtefactError
 from pilotfish.files import atomic_path
 from pilotfish.records import from_logits
-from pilotfish.scores import SCORES, ExitScore, Scale, compute
+from pilotfish.scores import ExitScore, Scale, compute
 from pilotfish.scores.outputs import TOP_K
+from pilotfish.tasks import CLASSES, Task
 
 FILE_NAME = "scores.safetensors"
 MAX_BYTES = 256 * 2**20
@@ -27,13 +28,6 @@ class _Entry:
     scale: Scale
     parameters: tuple[str, ...]
     top_k: Annotated[int, Within(1, TOP_K)] = 1
-
-    def validate(self) -> None:
-        """ValueError for a score that is not known, or whose parameters are not what it has."""
-        if self.name not in SCORES:
-            raise ValueError(f"unknown score {self.name[:60]!r}; was it written by a newer Pilotfish?")
-        if (SCORES[self.name].fit is not None) != bool(self.parameters):
-            raise ValueError(f"the parameters of score {self.name} are damaged")
 
 
 def scores_document(scores: tuple[ExitScore, ...]) -> list[dict[str, Any]]:
@@ -54,7 +48,7 @@ def save_parameters(scores: tuple[ExitScore, ...], folder: Path) -> None:
         save_file(arrays, temporary)
 
 
-def read_scores(document: Any, folder: Path | None, where: str) -> tuple[ExitScore, ...]:
+def read_scores(document: Any, folder: Path | None, where: str, task: Task = CLASSES) -> tuple[ExitScore, ...]:
     """The scores of ``cascade.json``, with their parameters. ArtefactError when they are not all there, finite, and
     of shapes that give a number per sample."""
     damaged = f"{where}: damaged or incomplete"
@@ -62,18 +56,25 @@ def read_scores(document: Any, folder: Path | None, where: str) -> tuple[ExitSco
     arrays = _arrays(folder, where) if any(entry.parameters for entry in entries) else {}
     scores = []
     for k, entry in enumerate(entries):
+        kind = task.scores.get(entry.name)
+        if kind is None:
+            raise ArtefactError(
+                f"{damaged}: unknown score {entry.name[:60]!r} of task {task.name}; is it of a newer Pilotfish?"
+            )
+        if (kind.fit is not None) != bool(entry.parameters):
+            raise ArtefactError(f"{damaged}: the parameters of score {entry.name} are damaged; tune again")
         missing = [key for key in entry.parameters if f"{k}.{key}" not in arrays]
         if missing:
             raise ArtefactError(f"{where}: {FILE_NAME} has no {missing[0]!r} of stage {k}; tune again")
         parameters = {key: arrays[f"{k}.{key}"] for key in entry.parameters}
-        scores.append(ExitScore(SCORES[entry.name], entry.scale, parameters, entry.top_k))
-        _try(scores[k], k, where)
+        scores.append(ExitScore(kind, entry.scale, parameters, entry.top_k))
+        _try(scores[k], k, where, task)
     return tuple(scores)
 
 
-def _try(score: ExitScore, k: int, where: str) -> None:
+def _try(score: ExitScore, k: int, where: str, task: Task) -> None:
     """Score two samples, so that parameters which do not fit together are found now and not by the first input."""
-    if not score.parameters:
+    if not score.parameters or not task.classes:
         return
     samples = from_logits(np.array([[2.0, 1.0, *[0.0] * TOP_K], [0.0, 3.0, *[1.0] * TOP_K]]), top_k=score.top_k)
     try:

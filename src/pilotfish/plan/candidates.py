@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.plan.same_cost import check_cost, cost_keys
-from pilotfish.records import RecordsMeta, Run
-from pilotfish.scores import can_score, score
+from pilotfish.records import Records, RecordsMeta, Run
+from pilotfish.scores import plain_score
 
 
 def metas_of(run: Run, base: str, split: str, cost: str) -> tuple[dict[str, RecordsMeta], float | None]:
@@ -64,7 +64,7 @@ def find_candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[st
             f"no model costs less than {base} ({cost} {base_cost:.4g}); the cheapest other is {least} "
             f"({metas[least].costs[cost]:.4g})"
         )
-    kept = [name for name in names if can_score(run.read(name, split).outputs)]
+    kept = [name for name in names if (own := run.read(name, split)).task.confidence(own.outputs) is not None]
     if left_out := [name for name in names if name not in kept]:
         notes.append(f"without a confidence, and so left out: {', '.join(left_out)}")
     return kept, notes
@@ -83,7 +83,7 @@ def candidates_with(
         if base in given:
             raise UsageError(f"{base} is the base; name other models as savers")
         for name in given:
-            score(score_name, run.read(name, split).outputs)  # raises the error that says what it lacks
+            _score(run.read(name, split), score_name)
         return given, check_cost(metas, [*given, base], cost)
     notes = check_cost(metas, [*(name for name in metas if name != base), base], cost)
     names, left_out = [], []
@@ -92,7 +92,7 @@ def candidates_with(
         if name == base or (base_cost is not None and its_cost is not None and its_cost >= base_cost):
             continue
         try:
-            score(score_name, run.read(name, split).outputs)
+            _score(run.read(name, split), score_name)
             names.append(name)
         except RecordsError:
             left_out.append(name)
@@ -104,6 +104,11 @@ def candidates_with(
             "a saver costs less and has a confidence: record or import one"
         )
     return names, notes
+
+
+def _score(records: Records, name: str) -> None:
+    """RecordsError, which says what they lack, for records without the score."""
+    plain_score(records.task.score(name), records.outputs)
 
 
 def _imported(meta: RecordsMeta) -> bool:

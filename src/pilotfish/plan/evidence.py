@@ -10,20 +10,19 @@ from numpy.typing import NDArray
 
 from pilotfish.cascade import Budget
 from pilotfish.plan.sweep import sorted_groups
+from pilotfish.plan.trace import numbers
 from pilotfish.records import Table
 from pilotfish.scores import (
-    SCORES,
     Evidence,
     ExitScore,
     FittedScore,
     Scored,
     can_fit,
-    check_name,
     cross_fit,
-    find_score,
     plain_score,
     truth_probability,
 )
+from pilotfish.tasks import CLASSES, Task
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -55,42 +54,50 @@ def stage_scores(
     table: Table, stages: Sequence[str], name: str, rows: Rows, budget: Budget | None = None, seed: int = 0
 ) -> StageScores:
     """The score *name* for every stage but the last, fitted on *rows* where it needs that."""
-    check_name(name)
-    found, choices = [], []
+    task = table.task
+    name, found, choices = task.score_name(name), [], []
     for stage in stages[:-1]:
         if name == "auto":
-            fitted, choice = auto_score(evidence(table, stage, stages[-1], rows), budget, seed)
+            fitted, choice = auto_score(evidence(table, stage, stages[-1], rows), budget, seed, task=task)
             choices.append(choice)
         else:
-            fitted = cross_fit(SCORES[name], evidence(table, stage, stages[-1], rows), seed)
+            fitted = cross_fit(task.score(name), evidence(table, stage, stages[-1], rows), seed)
         found.append(fitted)
     return StageScores(tuple(f.score for f in found), tuple(f.scored for f in found), tuple(choices))
 
 
 def plain_stage_scores(table: Table, stages: Sequence[str], name: str) -> tuple[ExitScore, ...]:
     """Unfitted scores of every stage but the last."""
-    kind = find_score(name)
+    kind = table.task.score(name)
     return tuple(plain_score(kind, table.outputs[stage]) for stage in stages[:-1])
 
 
 def evidence(table: Table, saver: str, base: str, rows: Rows) -> Evidence:
     """What the score of *saver* is fitted on."""
     own, theirs, reference = table.outputs[saver].take(rows), table.outputs[base].take(rows), table.reference[rows]
+    right, base_right = table.task.quality(own, reference), table.task.quality(theirs, reference)
+    groups = None if table.groups is None else table.groups[rows]
+    if not table.task.classes:
+        return Evidence(own, reference, right, base_right, base_right, 0, groups)
     known = [m.n_classes for m in (table.meta[saver], table.meta[base]) if m.n_classes is not None]
     seen = max(int(reference.max(initial=0)), int(own.prediction.max(initial=0))) + 1
     return Evidence(
         outputs=own,
         reference=reference,
-        right=own.prediction == reference,
-        base_right=theirs.prediction == reference,
+        right=right,
+        base_right=base_right,
         base_truth=truth_probability(theirs, reference),
         n_classes=max([*known, seen, 2]),
-        groups=None if table.groups is None else table.groups[rows],
+        groups=groups,
     )
 
 
 def auto_score(
-    found: Evidence, budget: Budget | None, seed: int = 0, known: Mapping[str, FittedScore] | None = None
+    found: Evidence,
+    budget: Budget | None,
+    seed: int = 0,
+    known: Mapping[str, FittedScore] | None = None,
+    task: Task = CLASSES,
 ) -> tuple[FittedScore, ScoreChoice]:
     """The score whose cross-validated exit ratio at the budget's drop is best.
 
@@ -100,15 +107,15 @@ def auto_score(
     known  scores without ``uses_base`` that were cross-fitted on these very samples for another base
     """
     drop = budget.value if budget is not None and budget.kind == "max_drop" else USUAL_DROP
-    plain = cross_fit(SCORES["max_prob"], found, seed)
-    change = found.right.astype(np.int64) - found.base_right.astype(np.int64)
+    plain = cross_fit(task.score(), found, seed)
+    change = numbers(found.right).astype(np.float64) - numbers(found.base_right)
     draws = _resamples(len(found), found.groups, np.random.default_rng([seed, 2]))
     weights = np.concatenate([np.ones((1, len(found)), np.int64), draws])  # the samples themselves, then resamples
-    best, best_lead, fitted = "max_prob", 0.0, plain
+    best, best_lead, fitted = plain.score.name, 0.0, plain
     reference = _exits(plain.scored.values, change, weights, drop)
     advantage: dict[str, tuple[float, float]] = {}
     tried = dict(known or {})
-    for name, kind in SCORES.items():
+    for name, kind in task.scores.items():
         if not kind.candidate or not can_fit(kind, found):
             continue
         if name not in tried:
@@ -131,7 +138,7 @@ def _resamples(n: int, groups: NDArray[np.int64] | None, rng: np.random.Generato
     return np.asarray(rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)[:, member])
 
 
-def _exits(values: F64, change: NDArray[np.int64], weights: NDArray[np.int64], drop: float) -> F64:
+def _exits(values: F64, change: F64, weights: NDArray[np.int64], drop: float) -> F64:
     """(draws,): share that exits within the drop, the mean over half, once and twice of it, for each weighting."""
     order, ends = sorted_groups(values)
     if not len(order):  # no sample has a score: nobody exits

@@ -17,7 +17,7 @@ from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.trace import make_trace, trace_of
 from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import GroupBy, Run, compare, is_bad_base, notes_on_chance
-from pilotfish.scores import check_name, to_shown
+from pilotfish.scores import to_shown
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def find_chains(
 
     group_by  samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
     """
-    check_name(score)
     names, notes = find_candidates(run, base, split, cost)
     by = run.groups(base, split, group_by)
     rows = compare([run.read(name, split) for name in names], run.read(base, split), by)
     table = rows.common
+    score = table.task.score_name(score)
     base_cost = table.meta[base].costs.get(cost)
     if base_cost is None:
         raise RecordsError(f"{base} has no cost {cost!r} in its records; chains are compared by cost: add it")

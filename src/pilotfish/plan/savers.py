@@ -26,7 +26,7 @@ from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
 from pilotfish.plan.trace import make_trace
 from pilotfish.plan.tuning import MISSED
 from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, is_bad_base, notes_on_chance
-from pilotfish.scores import ExitScore, check_name, to_shown
+from pilotfish.scores import ExitScore, to_shown
 
 
 def rank_savers(
@@ -57,11 +57,11 @@ def rank_savers(
     group_by   samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
     """
     budget = make_budget(max_drop=max_drop)  # refuses what is no drop
-    check_name(score)
     candidates, notes = find_candidates(run, base, split, cost)
     by = run.groups(base, split, group_by)
     rows = compare([run.read(name, split) for name in candidates], run.read(base, split), by)
     table = rows.common
+    score = table.task.score_name(score)
     if guarantee is not None and not 0 < guarantee < 1:
         raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
     promise = None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pilotfish.cascade import Rule, decide
+from pilotfish.cascade import Decision, Rule, decide
 from pilotfish.errors import UsageError
 from pilotfish.plan.costs import base_cost, stage_costs
 from pilotfish.records import Table
@@ -179,24 +179,23 @@ def make_trace(
     """
     picked = [table.outputs[name] if rows is None else table.outputs[name].take(rows) for name in stages]
     reference = table.reference if rows is None else table.reference[rows]
+    task = table.task
     values, quality, scales = [], [], []
     for k in range(len(stages)):
         if scored is not None and k + 1 < len(stages):
-            decided_values, scale, prediction = scored[k].values, scored[k].scale, picked[k].prediction
+            decision = Decision(scored[k].values, picked[k], scored[k].scale)
         else:
-            decision = decide(rule, scores, k, picked[: k + 1], len(stages))
-            decided_values, scale, prediction = decision.values, decision.scale, decision.prediction
-        values.append(decided_values)
-        scales.append(scale)
-        own = prediction is picked[k].prediction  # no mixture and no vote
-        quality.append(table.task.quality(picked[k], reference) if own else prediction == reference)
-    costs, metric = stage_costs(table, stages, cost_key), table.task.metric
+            decision = decide(rule, scores, k, picked[: k + 1], len(stages), task)
+        values.append(decision.values)
+        scales.append(decision.scale)
+        quality.append(task.quality(decision.outputs, reference))
+    costs, metric = stage_costs(table, stages, cost_key), task.metric
     states = () if metric.states is None else tuple(metric.states(outputs, reference) for outputs in picked)
     return Trace(
         values=np.stack(values[:-1]),
         scales=tuple(scales[:-1]),
         quality=np.stack(quality),
-        base_quality=table.task.quality(picked[-1], reference),
+        base_quality=task.quality(picked[-1], reference),
         costs=None if costs is None else tuple(costs),
         base_cost=base_cost(table, stages[-1], cost_key),
         mixed=rule.mixes,

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Artefact, Budget, OperatingPoint, Performance, Rule, Stage, choose, make_budget
+from pilotfish.cascade import (
+    Artefact,
+    Budget,
+    OperatingPoint,
+    Performance,
+    Rule,
+    Stage,
+    check_rule,
+    choose,
+    make_budget,
+)
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan.certificate import Promise, certify, find_test
 from pilotfish.plan.costs import base_cost, stage_costs
@@ -25,7 +35,7 @@ from pilotfish.plan.same_cost import check_cost, refuse_unknown, side_keys
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.plan.tuning import Tuning, notes_on
 from pilotfish.records import GroupBy, Run, Table, read_table, refuse_bad_base
-from pilotfish.scores import ExitScore, needs_fit
+from pilotfish.scores import ExitScore
 from pilotfish.scores.outputs import TOP_K, available
 
 
@@ -78,9 +88,11 @@ def tune(
     chosen: Any = read_options(how.options, options or {}, method)
     if score != "max_prob" and not Rule(how.rule, 1.0).scores:
         raise UsageError(f"method {method} counts votes and compares no score; leave --score out")
-    if how.rule == "average" and needs_fit(score):
-        raise UsageError(f"method average mixes probabilities, and {score} is fitted to one model's; use max_prob")
     table = read_table(run, names[:-1], names[-1], split, group_by)
+    check_rule(how.rule, table.task)
+    score = table.task.score_name(score)
+    if how.rule == "average" and table.task.needs_fit(score):
+        raise UsageError(f"method average mixes probabilities, and {score} is fitted to one model's; use max_prob")
     if not allow_bad_base:
         refuse_bad_base(table)
     refuse_unknown(table.meta, names, cost)
@@ -136,6 +148,7 @@ def tune(
         origin=origin,
         guarantee=None if certificate is None else certificate.to_json(),
         rule=fitted.rule,
+        task=table.task,
     )
     costs, left_out = _all_costs(table, names, evaluation or calibration)
     notes = notes_on(artefact, table, parts, cost, costs, promise, fitted.scores.choices, checked)
@@ -251,7 +264,7 @@ def _split(
     # the thresholds of one score may be cut at any of the certified scores; whatever else is fitted needs other samples
     counts_only = method.rule in ("patience", "agreement")
     slow = promise.test == "wsr" and table.groups is None
-    fitted = method.fitted or needs_fit(score) or slow or (stages > 2 and not counts_only)
+    fitted = method.fitted or table.task.needs_fit(score) or slow or (stages > 2 and not counts_only)
     return split_for_certificate(len(table), holdout, seed, fitted, table.groups, judge_on)
 
 

@@ -17,7 +17,6 @@ from pilotfish.plan.certificate import Promise
 from pilotfish.plan.evidence import ScoreChoice
 from pilotfish.plan.holdout import Holdout
 from pilotfish.records import Table, notes_on_chance
-from pilotfish.scores import needs_fit
 from pilotfish.tasks import says_of
 
 MISSED = "BUDGET MISSED"
@@ -128,7 +127,7 @@ def notes_on(
         notes.append(f"no labels: the base's own answers are the reference, so {says} means agreement with the base")
     if table.reference.ndim == 1 and (table.reference == table.reference[0]).all():
         notes.append("all samples have one class: these thresholds say little about other classes")
-    if needs_fit(artefact.score) and len(parts.fit) < 500:
+    if table.task.needs_fit(artefact.score) and len(parts.fit) < 500:
         notes.append(
             f"the score {artefact.score} was fitted on {len(parts.fit)} samples only; max_prob needs no fitting"
         )

@@ -11,19 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import Artefact
+from pilotfish.tasks import CLASSES
+
+NO_CLASS = CLASSES.missing
 
 
 @dataclass(frozen=True)
 class Answers:
     """Answers to N samples.
 
-    prediction  int64 (N,), -1 where there is an error
+    prediction  (N,), as the task has it: for classes int64, -1 where there is an error
     confidence  float64 (N,), the score of the stage that answered, as people read it (a probability for max_prob)
     stage       int64 (N,), the stage that answered; -1 where there is an error
     errors      by sample: why there is no answer. A bad sample fails alone
     """
 
-    prediction: NDArray[np.int64]
+    prediction: NDArray[Any]
     confidence: NDArray[np.float64]
     stage: NDArray[np.int64]
     errors: dict[int, str]
@@ -37,10 +40,10 @@ class Answers:
         return [float(x) for x in counts / max(1, counts.sum())]
 
     @classmethod
-    def join(cls, parts: Sequence[Answers]) -> Answers:
-        """Consecutive answers as one; errors keep the numbers they have."""
+    def join(cls, parts: Sequence[Answers], missing: np.generic = NO_CLASS) -> Answers:
+        """Consecutive answers as one; errors keep the numbers they have. missing: what stands for no answer."""
         if not parts:
-            return cls(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), {})
+            return cls(np.empty(0, missing.dtype), np.empty(0), np.empty(0, np.int64), {})
         return cls(
             np.concatenate([p.prediction for p in parts]),
             np.concatenate([p.confidence for p in parts]),
@@ -53,12 +56,14 @@ class Window:
     """The samples between the oldest that is not answered and the newest that was read: at most *size* of them.
 
     Rows are numbered from 0 in the order of the inputs; a row's place is its number modulo the size.
+
+    missing  what stands for no answer, in the answers' dtype
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, missing: np.generic = NO_CLASS) -> None:
+        self.size, self.missing = size, missing
         self.first = self.end = 0  # rows first … end - 1 are under way
-        self.prediction = np.full(size, -1, np.int64)
+        self.prediction = np.full(size, missing)
         self.confidence = np.full(size, np.nan)
         self.stage = np.full(size, -1, np.int64)
         self.done = np.zeros(size, bool)
@@ -74,7 +79,7 @@ class Window:
         self.end += n
 
     def answer(
-        self, rows: NDArray[np.intp], prediction: NDArray[np.int64], confidence: NDArray[np.float64], stage: int
+        self, rows: NDArray[np.intp], prediction: NDArray[Any], confidence: NDArray[np.float64], stage: int
     ) -> None:
         """Note the answers of *rows*."""
         place = rows % self.size
@@ -101,7 +106,7 @@ class Window:
             self.stage[part].copy(),
             {row: self.errors.pop(row) for row in failed},
         )
-        self.prediction[part], self.confidence[part], self.stage[part] = -1, np.nan, -1
+        self.prediction[part], self.confidence[part], self.stage[part] = self.missing, np.nan, -1
         self.done[part] = False
         self.first += n
         return found
@@ -111,14 +116,14 @@ class Window:
 class Answer:
     """The answer to one input.
 
-    prediction  class index; None with an error
+    prediction  as the task says it: a class index; None with an error
     name        the class's name, where the stage knows it
     confidence  the exit score of the stage that answered (a probability for max_prob)
     stage       index of the stage that answered, 0 the saver
     """
 
     input: str
-    prediction: int | None
+    prediction: Any
     name: str | None
     confidence: float | None
     stage: int | None
@@ -133,12 +138,12 @@ def answer_at(name: str, i: int, row: int, found: Answers, artefact: Artefact) -
     """The answer at place *i* of *found*, which is that of sample *row*."""
     if row in found.errors:
         return Answer(name, None, None, None, None, found.errors[row])
-    stage, prediction = int(found.stage[i]), int(found.prediction[i])
-    names = artefact.stages[stage].class_names
+    stage = int(found.stage[i])
+    prediction, called = artefact.task.says(found.prediction[i], artefact.stages[stage].class_names)
     return Answer(
         input=name,
         prediction=prediction,
-        name=names[prediction] if names and 0 <= prediction < len(names) else None,
+        name=called,
         confidence=float(found.confidence[i]),
         stage=stage,
         error=None,

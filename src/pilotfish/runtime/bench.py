@@ -8,6 +8,7 @@ alike; the efficiency of a run is its own ideal divided by its own realised time
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -235,8 +236,9 @@ def _timed(
 ) -> _Found:
     """Everything in turn, *runs* times; one turn before that is not counted."""
     stages = subject.cascade.engine_stages()
-    single = [Engine([subject.alone(k)], ALONE) for k in range(len(stages))]
-    base = Engine([subject.base()], ALONE)
+    alone = dataclasses.replace(ALONE, task=subject.cascade.artefact.task)
+    single = [Engine([subject.alone(k)], alone) for k in range(len(stages))]
+    base = Engine([subject.base()], alone)
     full = Engine(stages, subject.cascade.artefact.in_force, subject.forced)
     n, found = len(subject.rows), _Found(peers={peer.name: [] for peer in peers})
     for turn in range(runs + 1):

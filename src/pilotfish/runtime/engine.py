@@ -109,7 +109,7 @@ class Engine:
 
     def run(self, supply: Supply) -> Answers:
         """Answer every sample of *supply*, in its order."""
-        return Answers.join(list(self.stream(supply)))
+        return Answers.join(list(self.stream(supply)), self.in_force.task.missing)
 
     def stream(self, supply: Supply) -> Iterator[Answers]:
         """Answers to the samples of *supply* in their order, a stretch at a time, as soon as they are there.

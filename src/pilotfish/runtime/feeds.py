@@ -29,6 +29,11 @@ Settled = list[tuple[Future[Any], Any]]
 """Futures that are done, and with what: set once no lock is held, for they may call anything."""
 
 
+def _answers(items: Sequence[Item], decision: Decision) -> NDArray[Any]:
+    """What the outputs that answer say, as the task has it."""
+    return items[0].in_force.task.answer(decision.outputs)
+
+
 class Feed(Protocol):
     """A source of samples. Its methods are called with the engine's lock held.
 
@@ -99,7 +104,7 @@ class Run:
     ) -> None:
         self.supply, self.in_force, self.forced = supply, in_force, forced
         self.keys, self.total = supply.keys(), supply.total
-        self.window, self.memory = Window(window), Memory(window, stages)
+        self.window, self.memory = Window(window, in_force.task.missing), Memory(window, stages)
         self.in_order: Sequence[InOrder] | None = [InOrder() for _ in range(2 * stages)]
         self.taken, self.share = 0, [0] * stages
         self.asked = math.inf
@@ -130,7 +135,7 @@ class Run:
 
     def answer(self, items: Sequence[Item], exits: NDArray[np.bool_], decision: Decision, stage: int) -> Settled:
         rows = np.array([item.row for item in items], np.intp)[exits]
-        self.window.answer(rows, decision.prediction[exits], decision.shown[exits], stage)
+        self.window.answer(rows, _answers(items, decision)[exits], decision.shown[exits], stage)
         return []
 
     def fail(self, items: Sequence[Item], reason: str) -> Settled:
@@ -182,13 +187,17 @@ class Futures:
         return [
             self.done(item, OneAnswer(prediction, confidence, stage))
             for item, leaves, prediction, confidence in zip(
-                items, exits.tolist(), decision.prediction.tolist(), decision.shown.tolist(), strict=True
+                items, exits.tolist(), _answers(items, decision).tolist(), decision.shown.tolist(), strict=True
             )
             if leaves and not item.gone
         ]
 
     def fail(self, items: Sequence[Item], reason: str) -> Settled:
-        return [self.done(item, OneAnswer(-1, math.nan, -1, reason)) for item in items if not item.gone]
+        return [
+            self.done(item, OneAnswer(item.in_force.task.missing, math.nan, -1, reason))
+            for item in items
+            if not item.gone
+        ]
 
     def stop(self, error: Exception, items: Sequence[Item]) -> Settled:
         return [self.done(item, error) for item in items if not item.gone]

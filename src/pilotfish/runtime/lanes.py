@@ -326,7 +326,7 @@ class Lanes:
         feed, in_force = items[0].feed, items[0].in_force
         rows = np.array([item.row for item in items], np.intp)
         past = [feed.memory.read(j, rows) for j in range(k)] if in_force.rule.remembers else []
-        decision = decide(in_force.rule, in_force.scores, k, [*past, outputs], len(self.stages))
+        decision = decide(in_force.rule, in_force.scores, k, [*past, outputs], len(self.stages), in_force.task)
         exits = in_force.point.leaves(k, decision.values)  # NaN, from outputs that are not finite, never exits
         if isinstance(feed, Run) and feed.forced is not None:
             exits = feed.forced[rows] == k

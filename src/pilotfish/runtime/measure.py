@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import ALONE
+from pilotfish.cascade import ALONE, InForce
 from pilotfish.machine import cpu_count
 from pilotfish.models.model import Backend
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
+from pilotfish.tasks import CLASSES, Task
 
 F32 = NDArray[np.float32]
 CPU_SIZES = (1, 2, 4, 8, 16, 32)
@@ -45,6 +47,7 @@ class _Way:
     backend: Backend
     threads: int | None
     lanes: int
+    in_force: InForce
 
 
 def fastest(
@@ -53,17 +56,19 @@ def fastest(
     device: str,
     seconds: float,
     tell: Callable[[int, int], None] = lambda done, of: None,
+    task: Task = CLASSES,
 ) -> tuple[StageRuntime, tuple[Measured, ...]]:
     """The fastest way to run a stage, and everything that was measured, fastest first.
 
     backends  the stage's model on each backend that may be chosen
     shape     of one input
     seconds   about how long this may take, beyond two calls of each way
+    task      what an answer is: reducing it is timed as well
 
     Ways are measured in turn, round by round, so that a busy moment harms them alike, and the slow ones drop out. What
     counts is the least time of each: other work on the machine only ever adds.
     """
-    ways = [way for name, backend in backends.items() for way in _ways(name, backend, device)]
+    ways = [way for name, backend in backends.items() for way in _ways(name, backend, device, task)]
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((max(LEAST, 2 * FIRST_LOOK * cpu_count()), *shape), dtype=np.float32)
     look = {}
@@ -114,20 +119,21 @@ def agreed(measured: Sequence[Sequence[Measured]], reached: Sequence[float]) -> 
     return best[1] if best is not None else [best_of(ranked) for ranked in measured]
 
 
-def _ways(name: str, backend: Any, device: str) -> list[_Way]:
+def _ways(name: str, backend: Any, device: str, task: Task) -> list[_Way]:
     """Threads and lanes that are worth trying."""
+    alone = dataclasses.replace(ALONE, task=task)
     if device.startswith("cuda"):  # while one lane waits for the device, the other prepares its batch
-        return [_Way(name, backend, None, 1), _Way(name, backend, None, 2)]
+        return [_Way(name, backend, None, 1, alone), _Way(name, backend, None, 2, alone)]
     cores = cpu_count()
     if not hasattr(backend, "with_threads"):
-        return [_Way(name, backend, None, 1)]
-    ways = [_Way(name, backend.with_threads(cores), cores, 1)]
-    return ways if cores == 1 else [*ways, _Way(name, backend.with_threads(1), 1, cores)]
+        return [_Way(name, backend, None, 1, alone)]
+    ways = [_Way(name, backend.with_threads(cores), cores, 1, alone)]
+    return ways if cores == 1 else [*ways, _Way(name, backend.with_threads(1), 1, cores, alone)]
 
 
 def _run(way: _Way, size: int, inputs: F32) -> float:
     """Milliseconds per sample of the engine with this stage alone."""
-    engine = Engine([EngineStage(way.name, way.backend, size, way.lanes)], ALONE)
+    engine = Engine([EngineStage(way.name, way.backend, size, way.lanes)], way.in_force)
     start = time.perf_counter()
     engine.run(TensorSupply([inputs]))
     return 1000 * (time.perf_counter() - start) / len(inputs)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import ModelError
-from pilotfish.records import Outputs
 
 Rows = NDArray[np.intp]
 
@@ -21,19 +20,19 @@ class Memory:
 
     def __init__(self, size: int, stages: int) -> None:
         self.size = size
-        self.kept: list[Outputs | None] = [None] * stages
+        self.kept: list[Any] = [None] * stages
 
-    def write(self, stage: int, rows: Rows, outputs: Outputs) -> None:
+    def write(self, stage: int, rows: Rows, outputs: Any) -> None:
         """Keep the outputs of *rows*; outputs hold as many samples."""
         if self.kept[stage] is None:
             empty: dict[str, Any] = {name: _like(value, self.size) for name, value in vars(outputs).items()}
-            self.kept[stage] = Outputs(**empty)
+            self.kept[stage] = type(outputs)(**empty)
         for name, array in vars(self.kept[stage]).items():
             value = getattr(outputs, name)
             if array is not None and value is not None:
                 array[rows % self.size] = value
 
-    def read(self, stage: int, rows: Rows) -> Outputs:
+    def read(self, stage: int, rows: Rows) -> Any:
         """The outputs of *rows* at an earlier stage."""
         kept = self.kept[stage]
         if kept is None:

@@ -6,6 +6,7 @@ The peak is that of the largest model alone. What is known so far can be kept in
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import gc
 import os
 import sys
@@ -23,7 +24,6 @@ from pilotfish.errors import ModelError
 from pilotfish.files import sha256_file, sha256_json
 from pilotfish.machine import cpu_count
 from pilotfish.models import Model
-from pilotfish.records import Outputs
 from pilotfish.runtime.answers import Answer, Answers, answer_at
 from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices
 from pilotfish.runtime.engine import Engine
@@ -102,7 +102,7 @@ def run_sequentially(
     Raises ModelError when a stage cannot be run at all, ArtefactError for a state of another cascade or other inputs.
     """
     path, kept = Path(folder), None if state is None else Path(state)
-    stand = State(_identity(path, artefact, names), len(names), len(artefact.stages))
+    stand = State(_identity(path, artefact, names), len(names), len(artefact.stages), artefact.task)
     if kept is not None and os.path.lexists(kept):
         stand.read(kept)
     choices = read_choices(path, artefact, device)
@@ -144,8 +144,9 @@ def _one_stage(
             progress(stage.name, stand.done, len(stand.reached))
         rows = stand.reached[stand.done : stand.done + STRETCH]
         seen = _Seen()
+        alone = dataclasses.replace(ALONE, task=artefact.task)
         engine = Engine(
-            [engine_stage(stage.name, model, chosen)], ALONE, witness=seen, top_k=artefact.in_force.top_k(k)
+            [engine_stage(stage.name, model, chosen)], alone, witness=seen, top_k=artefact.in_force.top_k(k)
         )
         supply = DecodingSupply(read, rows.tolist(), [model.preprocessing], workers)
         try:
@@ -169,21 +170,21 @@ class _Seen:
     """What an engine of one stage said of each sample; its own answers do not count."""
 
     def __init__(self) -> None:
-        self.batches: list[tuple[NDArray[np.intp], Outputs]] = []
+        self.batches: list[tuple[NDArray[np.intp], Any]] = []
         self.rows: set[int] = set()
 
-    def __call__(self, stage: int, rows: NDArray[np.intp], outputs: Outputs) -> None:
+    def __call__(self, stage: int, rows: NDArray[np.intp], outputs: Any) -> None:
         self.batches.append((rows, outputs))
         self.rows.update(rows.tolist())
 
 
-def _note(stand: State, artefact: Artefact, rows: NDArray[np.intp], outputs: Outputs) -> None:
+def _note(stand: State, artefact: Artefact, rows: NDArray[np.intp], outputs: Any) -> None:
     """Who of *rows* exits at the current stage with what, by the same rule as in the engine."""
     k, in_force = stand.current, artefact.in_force
     so_far = [*(stand.memory.read(j, rows) for j in range(k)), outputs] if in_force.rule.remembers else [outputs]
-    decision = decide(in_force.rule, in_force.scores, k, so_far, len(artefact.stages))
+    decision = decide(in_force.rule, in_force.scores, k, so_far, len(artefact.stages), artefact.task)
     exits = in_force.point.leaves(k, decision.values)
-    stand.prediction[rows[exits]] = decision.prediction[exits]
+    stand.prediction[rows[exits]] = artefact.task.answer(decision.outputs)[exits]
     stand.confidence[rows[exits]] = decision.shown[exits]
     stand.stage[rows[exits]] = k
     if in_force.rule.remembers and k + 1 < len(artefact.stages):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import ArtefactError
 from pilotfish.files import atomic_path
-from pilotfish.records import Outputs
 from pilotfish.runtime.memory import Memory
+from pilotfish.tasks import CLASSES, Task
 
 BYTES_PER_SAMPLE = 2**17  # and stage: more than the outputs of any classifier
 COLUMNS = ("prediction", "confidence", "stage")
@@ -28,17 +28,18 @@ class State:
     identity: str
     n: int
     stages: int
+    task: Task = CLASSES
     current: int = 0
     done: int = 0
     errors: dict[int, str] = field(default_factory=dict)
-    prediction: NDArray[np.int64] = field(init=False)
+    prediction: NDArray[Any] = field(init=False)
     confidence: NDArray[np.float64] = field(init=False)
     stage: NDArray[np.int64] = field(init=False)
     reached: NDArray[np.int64] = field(init=False)
     memory: Memory = field(init=False)
 
     def __post_init__(self) -> None:
-        self.prediction = np.full(self.n, -1, np.int64)
+        self.prediction = np.full(self.n, self.task.missing)
         self.confidence = np.full(self.n, np.nan)
         self.stage = np.full(self.n, -1, np.int64)
         self.reached = np.arange(self.n)  # samples that reach the current stage
@@ -99,7 +100,8 @@ class State:
 
     def _check(self) -> None:
         """ValueError where what was read is not of these inputs and stages, or its parts do not go together."""
-        kinds = {"prediction": "i", "confidence": "f", "stage": "i"}
+        missing = self.task.missing
+        kinds = {"prediction": missing.dtype.kind, "confidence": "f", "stage": "i"}
         if any(getattr(self, name).shape != (self.n,) for name in COLUMNS):
             raise ValueError(f"it is not of {self.n} samples")
         if any(getattr(self, name).dtype.kind != kind for name, kind in kinds.items()):
@@ -109,8 +111,9 @@ class State:
             raise ValueError("the samples that reach its stage are damaged")
         if not 0 <= self.current <= self.stages or (self.stage < -1).any() or (self.stage >= self.stages).any():
             raise ValueError("it names stages that there are not")
-        if (self.prediction[self.stage >= 0] < 0).any():
-            raise ValueError("it names classes that there are not")
+        answers = self.prediction[self.stage >= 0]
+        if not self.task.known(answers).all() or (answers < missing).any():
+            raise ValueError("it names answers that there are not")
         if any(((one < 0) | (one >= self.n)).any() for one in (reached, rows)):
             raise ValueError("it names samples that there are not")
         for outputs in self.memory.kept:
@@ -118,6 +121,6 @@ class State:
             if any(a.ndim == 0 or len(a) != self.n or a.dtype.kind not in "iuf" for a in arrays):
                 raise ValueError("the outputs of a stage are damaged")
 
-    def _outputs(self, file: Any, k: int) -> Outputs | None:
+    def _outputs(self, file: Any, k: int) -> Any:
         found = {name.partition(".")[2]: file[name] for name in file.files if name.startswith(f"{k}.")}
-        return Outputs(**found) if found else None
+        return self.task.outputs(**found) if found else None

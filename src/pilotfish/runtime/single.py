@@ -24,7 +24,7 @@ from pilotfish.tasks.classes import check_logits
 class OneAnswer(NamedTuple):
     """prediction, confidence and stage as in :class:`Answers`; error: why there is none, else None."""
 
-    prediction: int
+    prediction: Any
     confidence: float
     stage: int
     error: str | None = None
@@ -50,7 +50,7 @@ def answer_one(
             except ModelError:
                 raise
             except Exception as error:  # the data's or the user's own code
-                return _failed(why(error))
+                return OneAnswer(in_force.task.missing, math.nan, -1, why(error))
         raw, carry = stage.backend.step(inputs, carry)
         if _is_plain(in_force, k) and (found := log_odds_of_one(_logits(raw, stage.name)[0])) is not None:
             prediction, log_odds = found
@@ -59,11 +59,11 @@ def answer_one(
                 return OneAnswer(prediction, 1.0 / (1.0 + math.exp(-log_odds)), k)
             continue
         so_far.append(in_force.task.reduce(raw, 1, stage.name, in_force.top_k(k)))
-        decision = decide(in_force.rule, in_force.scores, k, so_far, len(stages))
+        decision = decide(in_force.rule, in_force.scores, k, so_far, len(stages), in_force.task)
         leaves = bool(in_force.point.leaves(k, decision.values)[0])
         if leaves if forced is None else forced == k:
-            return OneAnswer(int(decision.prediction[0]), float(decision.shown[0]), k)
-    return _failed(f"the outputs of {stages[-1].name} are not finite")
+            return OneAnswer(in_force.task.answer(decision.outputs)[0], float(decision.shown[0]), k)
+    return OneAnswer(in_force.task.missing, math.nan, -1, f"the outputs of {stages[-1].name} are not finite")
 
 
 def _logits(raw: Any, name: str) -> F32:
@@ -80,7 +80,3 @@ def _is_plain(in_force: InForce, k: int) -> bool:
     return k == len(in_force.scores) or (
         in_force.scores[k].name == "max_prob" and in_force.scores[k].scale == "log_odds"
     )
-
-
-def _failed(reason: str) -> OneAnswer:
-    return OneAnswer(-1, math.nan, -1, reason)

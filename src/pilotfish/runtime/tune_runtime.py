@@ -149,9 +149,11 @@ def _tuned(
         given = ", ".join(names or offered(plain, device))
         raise UsageError(f"none of the backends {given} can run {stage.name}; {'; '.join(notes) or 'name others'}")
     chosen, measured = fastest(
-        found, inputs.shape[1:], device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of)
+        found, inputs.shape[1:], device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of), artefact.task
     )
-    difference = _difference(found[str(chosen.backend)].step(inputs)[0], plain.run(inputs))
+    difference = None
+    if artefact.task.classes:
+        difference = _difference(found[str(chosen.backend)].step(inputs)[0], plain.run(inputs))
     return StageTuning(stage.name, dataclasses.replace(chosen, max_difference=difference), measured, tuple(notes))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import AlignmentError, ModelError, RecordsError
+from pilotfish.scores import SCORES
 from pilotfish.scores.mixture import mix
 from pilotfish.scores.outputs import F32, I64, TOP_K, Mask, Outputs, from_logits
 from pilotfish.tasks.chance import NO_LABEL, Verdict, judge
@@ -151,11 +152,12 @@ CLASSES = register(
         reference=lambda outputs: np.asarray(outputs.prediction),
         missing=np.int64(NO_LABEL),
         answer=lambda outputs: np.asarray(outputs.prediction),
+        scores=SCORES,
         says=named,
         finite=finite,
         classes=True,
         same=lambda one, other: np.asarray(one.prediction == other.prediction),
-        mix=mix,
+        mix=lambda outputs, weights, top_k: mix([one.best(top_k) for one in outputs], weights),
         check=check_classes,
         match=match_classes,
         judge=against_chance,

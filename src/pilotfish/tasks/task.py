@@ -9,12 +9,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import PilotfishError, UsageError, nearest
+from pilotfish.errors import PilotfishError, RecordsError, UsageError, nearest
+from pilotfish.scores import ExitScore, Scored, ScoreKind, compute
 from pilotfish.scores.outputs import Mask
 from pilotfish.tasks.chance import Verdict
 
 Quality = NDArray[Any]
 """bool where answers are right or wrong, else float64 in [0, 1]."""
+
+
+USUAL_SCORE = "max_prob"
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,18 @@ class Task:
                ModelError for anything else; *keep* is how much detail is wanted: a number of best classes, or what
                ``record --store`` took (tasks without such a choice leave it alone)
     reference  outputs -> truth: the answers of a base without labels are what is right
-    missing    what the truth of an unlabelled sample is, of the truth's dtype: int64 -1, float64 NaN
-    answer     outputs -> array (N, ...): what ``predict`` answers, in one dtype
+    missing    what stands for no truth and for no answer, in the dtype of both: int64 -1, float64 NaN
+    answer     outputs -> array (N,): what ``predict`` answers
+    scores     by name, the first by default; ``max_prob``, which commands take by default, is that one where a task has
+               no score of this name
     says       (one value of *answer*, the model's class names) -> (prediction as JSON, its name or None)
     finite     outputs -> bool (N,): False where a model's outputs are not finite; such a sample never exits. None:
                every float array of the outputs says it
     classes    whether a raw answer is logits of numbered classes: then the recorder finds out which output is meant and
                matches labels by the names of the classes, and devices may reduce
     same       (outputs, outputs) -> bool (N,): whether two answers agree; None: no votes and no patience
-    mix        (outputs of several models, weights) -> outputs; None: no ensembles and no averages
+    mix        (outputs of several models, weights, how many of the best classes of each it may look at) -> outputs;
+               None: no ensembles and no averages
     check      (model, truth, outputs, n_classes) -> None; RecordsError for values that cannot be
     match      (records, records) -> None; AlignmentError where two models do not answer the same question
     judge      (truth, outputs, n_classes) -> Verdict against chance; None: nothing is said of chance
@@ -97,11 +104,12 @@ class Task:
     reference: Callable[[Any], NDArray[Any]]
     missing: np.generic
     answer: Callable[[Any], NDArray[Any]]
+    scores: Mapping[str, ScoreKind]
     says: Callable[[Any, Sequence[str] | None], tuple[Any, str | None]] = _not_named
     finite: Callable[[Any], Mask] | None = None
     classes: bool = False
     same: Callable[[Any, Any], Mask] | None = None
-    mix: Callable[[Sequence[Any], Sequence[float]], Any] | None = None
+    mix: Callable[[Sequence[Any], Sequence[float], int], Any] | None = None
     check: Callable[[str, Any, Any, int | None], None] | None = None
     match: Callable[[Any, Any], None] | None = None
     judge: Callable[[Any, Any, int | None], Verdict] | None = None
@@ -126,6 +134,32 @@ class Task:
         if self.metric.kind == "ratio":
             return float(self.metric.value(states.sum(axis=0)))
         return float(self.metric.value((states,), np.zeros(len(truth), np.int64)))
+
+    def score(self, name: str = USUAL_SCORE) -> ScoreKind:
+        """The score called *name*. UsageError, with the nearest name, where the task has none of that name."""
+        if name in self.scores:
+            return self.scores[name]
+        if name == USUAL_SCORE:
+            return next(iter(self.scores.values()))
+        whose = "" if self.classes else f" of task {self.name}"
+        raise UsageError(f"unknown score {name!r}{whose}; {nearest(name, [*self.scores, 'auto'])}")
+
+    def score_name(self, name: str) -> str:
+        """The name of the score that *name* asks for: ``auto`` as it is."""
+        return name if name == "auto" else self.score(name).name
+
+    def needs_fit(self, name: str) -> bool:
+        """Whether the score is fitted to data."""
+        return name == "auto" or self.score(name).fit is not None
+
+    def confidence(self, outputs: Any) -> Scored | None:
+        """The first of the scores, where it can be had from these outputs: what a last stage shows. A model without it
+        can be no saver."""
+        kind = self.score()
+        try:
+            return compute(ExitScore(kind, kind.scale_of(outputs)), outputs)
+        except RecordsError:
+            return None
 
     def usable(self, outputs: Any) -> Mask:
         """bool (N,): False where a model's outputs are not finite."""
