@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.plan.same_cost import check_cost, cost_keys
-from pilotfish.records import Records, RecordsMeta, Run
-from pilotfish.scores import plain_score
+from pilotfish.records import RecordsMeta, Run
 
 
 def metas_of(run: Run, base: str, split: str, cost: str) -> tuple[dict[str, RecordsMeta], float | None]:
@@ -83,7 +82,8 @@ def candidates_with(
         if base in given:
             raise UsageError(f"{base} is the base; name other models as savers")
         for name in given:
-            _score(run.read(name, split), score_name)
+            own = run.read(name, split)
+            own.task.scored(score_name, own.outputs)  # raises the error that says what it lacks
         return given, check_cost(metas, [*given, base], cost)
     notes = check_cost(metas, [*(name for name in metas if name != base), base], cost)
     names, left_out = [], []
@@ -92,7 +92,8 @@ def candidates_with(
         if name == base or (base_cost is not None and its_cost is not None and its_cost >= base_cost):
             continue
         try:
-            _score(run.read(name, split), score_name)
+            own = run.read(name, split)
+            own.task.scored(score_name, own.outputs)  # raises the error that says what it lacks
             names.append(name)
         except RecordsError:
             left_out.append(name)
@@ -104,11 +105,6 @@ def candidates_with(
             "a saver costs less and has a confidence: record or import one"
         )
     return names, notes
-
-
-def _score(records: Records, name: str) -> None:
-    """RecordsError, which says what they lack, for records without the score."""
-    plain_score(records.task.score(name), records.outputs)
 
 
 def _imported(meta: RecordsMeta) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import PilotfishError, RecordsError, UsageError, nearest
-from pilotfish.scores import ExitScore, Scored, ScoreKind, compute
+from pilotfish.scores import ExitScore, Scored, ScoreKind, compute, plain_score
 from pilotfish.scores.outputs import Mask
 from pilotfish.tasks.chance import Verdict
 
@@ -151,6 +151,11 @@ class Task:
     def needs_fit(self, name: str) -> bool:
         """Whether the score is fitted to data."""
         return name == "auto" or self.score(name).fit is not None
+
+    def scored(self, name: str, outputs: Any) -> Scored:
+        """A score that needs no fitting, of N samples. RecordsError, which says what is lacking, where the outputs do
+        not have it."""
+        return compute(plain_score(self.score(name), outputs), outputs)
 
     def confidence(self, outputs: Any) -> Scored | None:
         """The first of the scores, where it can be had from these outputs: what a last stage shows. A model without it

@@ -22,8 +22,8 @@ from pilotfish.plan.candidates import candidates_with
 from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Compared, GroupBy, Run, Table, compare
-from pilotfish.scores import score as score_of
 from pilotfish.scores import to_shown
+from pilotfish.tasks.task import USUAL_SCORE
 
 TRAIN = "train"
 ENOUGH = 10_000  # below, r_match is the extreme of a noisy walk (see noise.py)
@@ -83,7 +83,9 @@ class Analysis:
 
 def pair_of(table: Table, saver: str, score_name: str = "max_prob", cost: str = "macs") -> Trace:
     """The trace of *saver* and the base of *table*. RecordsError when the saver's records hold no such score."""
-    return make_trace(table, (saver, table.base), Rule(), (), [score_of(score_name, table.outputs[saver])], cost)
+    return make_trace(
+        table, (saver, table.base), Rule(), (), [table.task.scored(score_name, table.outputs[saver])], cost
+    )
 
 
 def analyse(
@@ -108,6 +110,7 @@ def analyse(
     group_by  samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
     """
     make_budget(max_drop=max_drop)  # refuses what is no drop
+    score = run.read(base, split).task.score_name(score)
     names, notes = candidates_with(run, base, split, cost, score, savers)
     on = _train_split(run, base, split, train)
     tables = _tables(run, base, names, [split, *(s for s in run.splits() if s != split)], group_by)
@@ -171,7 +174,7 @@ def _one(
     seed: int,
 ) -> PairAnalysis:
     saver = pair.names[0]
-    confidence = score_of("max_prob", table.outputs[saver])
+    confidence = table.task.scored(USUAL_SCORE, table.outputs[saver])
     return PairAnalysis(
         saver=saver,
         saver_cost=table.meta[saver].costs.get(cost),
