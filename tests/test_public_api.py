@@ -254,7 +254,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
 FIELDS = {
     RecordResult: "run model split n cost path failures started skipped rate notes",
     pilotfish.SaverRanking: (
-        "base cost n best savers base_accuracy split score method max_drop holdout reference notes guarantee"
+        "base cost n best savers base_accuracy split score method max_drop holdout reference notes guarantee metric"
     ),
     SaverResult: (
         "saver exit_ratio threshold cost_ratio delta_cost accuracy held_out certified n base_accuracy comparable"

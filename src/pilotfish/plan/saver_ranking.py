@@ -16,7 +16,7 @@ class SaverResult:
     threshold   the exit threshold as people read it (a probability for max_prob)
     cost_ratio  C_S / C_B, None without costs
     delta_cost  ΔC = C_S / C_B - r_match; below 0 is a saving
-    accuracy    of the saver alone, on the samples that were used
+    accuracy    of the saver alone on the samples that were used, or what else the ranking's metric is
     held_out    exit ratio, ΔC, drop and its 95 % interval on the held-out samples, when some were held out
     certified   exit ratio, ΔC, threshold and bound that hold for all savers at once with the confidence asked for
     n           the samples that ``exit_ratio`` and ``accuracy`` are of: those that saver and base share
@@ -39,7 +39,8 @@ class SaverResult:
 
 @dataclass(frozen=True)
 class SaverRanking:
-    """Candidates for one base, best first. ``best`` is None when no saver saves anything: run the base alone."""
+    """Candidates for one base, best first. ``best`` is None when no saver saves anything: run the base alone; ``metric``
+    is the name of what drops are in."""
 
     base: str
     cost: str
@@ -55,38 +56,9 @@ class SaverRanking:
     reference: str
     notes: tuple[str, ...] = ()
     guarantee: dict[str, Any] | None = None
+    metric: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish savers --json``."""
-        rows = [
-            {
-                "saver": s.saver,
-                "exit_ratio": s.exit_ratio,
-                "threshold": as_document(s.threshold),
-                "cost_ratio": s.cost_ratio,
-                "delta_cost": s.delta_cost,
-                "accuracy": s.accuracy,
-                "held_out": s.held_out,
-                "certified": s.certified,
-                "n": s.n,
-                "base_accuracy": s.base_accuracy,
-                "comparable": s.comparable,
-            }
-            for s in self.savers
-        ]
-        return {
-            "base": self.base,
-            "cost": self.cost,
-            "n": self.n,
-            "best": self.best,
-            "savers": rows,
-            "base_accuracy": self.base_accuracy,
-            "split": self.split,
-            "score": self.score,
-            "method": self.method,
-            "max_drop": self.max_drop,
-            "holdout": self.holdout,
-            "reference": self.reference,
-            "guarantee": self.guarantee,
-            "notes": list(self.notes),
-        }
+        found: dict[str, Any] = as_document(self)
+        return found

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.documents import as_document
 from pilotfish.errors import ModelError, UsageError, nearest
-from pilotfish.plan.shortlist.costs import resolve_cost
 from pilotfish.plan.shortlist.estimate import FITTED_DROP, FITTED_GAP, FITTED_SAVER, estimate_exit_ratio
-from pilotfish.plan.shortlist.table import PublishedTable, read_published
+from pilotfish.plan.shortlist.table import PublishedTable, read_published, resolve_cost
 
 NATIVE = "native"
 
@@ -62,21 +62,8 @@ class Shortlist:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish shortlist --json``."""
-        return {
-            "base": self.base,
-            "cost": self.cost,
-            "device": self.device,
-            "max_drop": self.max_drop,
-            "source": self.source,
-            "savers": [asdict(saver) for saver in self.savers],
-            "size": self.size,
-            "base_img_size": self.base_img_size,
-            "base_top1": self.base_top1,
-            "base_macs": self.base_macs,
-            "base_cost": self.base_cost,
-            "considered": self.considered,
-            "notes": list(self.notes),
-        }
+        found: dict[str, Any] = as_document(self)
+        return found
 
 
 def shortlist(

@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import DataError
+from pilotfish.errors import DataError, UsageError, nearest
 
 FIRST_LINE = "# pilotfish published results, version 1"
 COLUMNS = ("model", "img_size", "top1_percent", "macs", "params")
 RATE = "samples_per_s@"
+MACS, MS = "macs", "ms"
 NO_QUOTES = set(',"\r\n')
 
 
@@ -65,6 +66,39 @@ def read_published(path: str | Path | None = None) -> PublishedTable:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise DataError(f"{path}: cannot read the table of published results ({reason})") from error
     return _parse(text, str(path))
+
+
+def resolve_cost(
+    table: PublishedTable, cost: str | None, device: str | None
+) -> tuple[str, str | None, NDArray[np.float64]]:
+    """What a published model costs: (cost key, device or None, cost of every row).
+
+    ``macs`` without a device, ``ms@DEVICE``, or ``ms`` (or nothing) with a device. ms are milliseconds per sample on a
+    device that was benchmarked, NaN where not measured. UsageError for anything else.
+    """
+    kind, _, named = (cost or (MS if device else MACS)).partition("@")
+    if kind not in (MACS, MS) or (kind == MACS and named):
+        raise UsageError(
+            f"cost {cost!r} is not published; valid are macs, and ms@DEVICE with DEVICE of {_names(table)}"
+        )
+    if kind == MACS:
+        if device:
+            raise UsageError(
+                f"MACs are the same on {device} as anywhere; leave the device out, or use cost ms@{device}"
+            )
+        return MACS, None, table.macs
+    if named and device and named != device:
+        raise UsageError(f"cost {cost} and device {device} name two devices; give one of them")
+    chosen = named or device
+    if not chosen:
+        raise UsageError(f"cost ms needs a device: ms@DEVICE with DEVICE of {_names(table)}")
+    if chosen not in table.samples_per_s:
+        raise UsageError(f"no published speeds for device {chosen!r}; {nearest(chosen, table.samples_per_s)}")
+    return f"{MS}@{chosen}", chosen, 1000 / table.samples_per_s[chosen]
+
+
+def _names(table: PublishedTable) -> str:
+    return ", ".join(table.samples_per_s) or "no device"
 
 
 def write_published(
