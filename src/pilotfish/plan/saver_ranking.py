@@ -39,8 +39,8 @@ class SaverResult:
 
 @dataclass(frozen=True)
 class SaverRanking:
-    """Candidates for one base, best first. ``best`` is None when no saver saves anything: run the base alone; ``metric``
-    is the name of what drops are in."""
+    """Candidates for one base, best first. ``best`` is None when no saver saves anything: run the base alone.
+    ``metric`` names what drops are in."""
 
     base: str
     cost: str
