@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.process import environment
+from support.process import LIMIT, environment
 
 FEW, MANY, CLASSES = 6_000, 60_000, 1000
 
@@ -48,7 +48,7 @@ def test_ten_times_the_samples_take_no_more_memory(store: str, tmp_path: Path) -
             capture_output=True,
             text=True,
             check=True,
-            timeout=300,
+            timeout=LIMIT,
         )
         found = json.loads(ended.stdout)
         assert found["n"] == n

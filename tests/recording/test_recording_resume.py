@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pilotfish.recording import RecordOptions, planned, read_before, record, run_parts
 from pilotfish.records import Records, RecordsMeta, Run, open_run
 from pilotfish.records.parquet import record_columns
 from pilotfish.tasks import CLASSES
-from support.process import command, environment, refusal
+from support.process import LIMIT, command, environment, refusal
 
 BATCH, PART_ROWS = 8, 64
 SAME = ("record", "--data=arrays:data.npz", "--model=python:model:slow", "--run=run", "--as=m", "--no-timing")
@@ -93,8 +94,19 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "driver.py", *arguments], cwd=folder, env=environment())
 
 
-def finished(folder: Path, run: str) -> None:
-    assert start(folder, run).wait(120) == 0
+def finished(folder: Path, run: str, part_rows: int = PART_ROWS) -> None:
+    """As the driver, in this process."""
+    options = RecordOptions(timing=False, batch_size=BATCH, workers=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        patch.setattr(run_parts, "PART_ROWS", part_rows)
+        patch.setattr(planned, "repeat_notes", lambda *_: ())
+        patch.setattr(read_before, "settle", lambda model, reading, _: (model, reading))
+        try:
+            record("arrays:data.npz", "python:model:slow", run, alias="m", options=options)
+        finally:
+            sys.modules.pop("model", None)
 
 
 def lines(folder: Path) -> list[int]:
@@ -164,7 +176,7 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
 def test_killed_at_the_very_moment_a_file_takes_its_name(
     moment: str, target: str, folder: Path, unbroken: Records
 ) -> None:
-    assert start(folder, "run", moment, target).wait(120) == -signal.SIGKILL
+    assert start(folder, "run", moment, target).wait(LIMIT) == -signal.SIGKILL
     whole = (moment, target) == ("after", "m.val.parquet")
     assert (folder / "run" / "m.val.parquet").exists() == whole
     before, kept = len(lines(folder)), done(folder)
@@ -176,7 +188,7 @@ def test_killed_at_the_very_moment_a_file_takes_its_name(
 
 def test_parts_of_a_removal_that_was_cut_off_are_never_taken_for_rows(folder: Path) -> None:
     """The plan is gone and a part is left: it may be of other weights."""
-    start(folder, "run", "after", "part 3").wait(120)
+    start(folder, "run", "after", "part 3").wait(LIMIT)
     (folder / "run" / "m.val.parts" / "plan.json").unlink()
     source = (folder / "model.py").read_text()
     (folder / "model.py").write_text(source.replace("batch @ WEIGHTS", "batch @ -WEIGHTS"))
@@ -187,16 +199,14 @@ def test_parts_of_a_removal_that_was_cut_off_are_never_taken_for_rows(folder: Pa
 
 def test_parts_behind_a_gap_are_made_again(folder: Path, unbroken: Records) -> None:
     """Somebody deleted a part, and the new ones are cut otherwise: still no id twice or missing."""
-    start(folder, "run", "before", "m.val.parquet").wait(120)
+    start(folder, "run", "before", "m.val.parquet").wait(LIMIT)
     sorted(folder.glob("run/m.val.parts/part-*"))[2].unlink()
-    driver = (folder / "driver.py").read_text()
-    (folder / "driver.py").write_text(driver.replace(f"PART_ROWS = {PART_ROWS}", "PART_ROWS = 40"))
-    finished(folder, "run")
+    finished(folder, "run", part_rows=40)
     assert_equal(read(folder, "run"), unbroken)
 
 
 def test_an_unfinished_recording_is_named_and_other_settings_are_refused(folder: Path) -> None:
-    start(folder, "run", "after", "part 3").wait(120)
+    start(folder, "run", "after", "part 3").wait(LIMIT)
     kept = done(folder)
     said = refusal(folder, "savers", "run", "--base", "m")
     assert "holds an unfinished recording (m.val.parts): run the same record command again" in said
@@ -208,7 +218,7 @@ def test_an_unfinished_recording_is_named_and_other_settings_are_refused(folder:
 
 
 def test_a_damaged_part_is_one_line(folder: Path) -> None:
-    start(folder, "run", "before", "m.val.parquet").wait(120)
+    start(folder, "run", "before", "m.val.parquet").wait(LIMIT)
     part = sorted(folder.glob("run/m.val.parts/part-*"))[1]
     part.write_bytes(part.read_bytes()[:-20])
     assert "a part is damaged" in refusal(folder, *SAME)
@@ -223,7 +233,7 @@ def test_a_second_writer_is_told_to_wait(folder: Path, unbroken: Records) -> Non
         assert "another process is recording into m.val.parts" in refusal(folder, *SAME)
     finally:
         first.send_signal(signal.SIGCONT)
-    assert first.wait(120) == 0
+    assert first.wait(LIMIT) == 0
     assert_equal(read(folder, "run"), unbroken)
 
 
@@ -243,5 +253,5 @@ def test_leftovers_of_another_process_at_work_are_let_be(folder: Path) -> None:
         assert done(folder) >= 2 * PART_ROWS
     finally:
         other.send_signal(signal.SIGCONT)
-    assert other.wait(120) == 0
+    assert other.wait(LIMIT) == 0
     assert len(read(folder, "run")) == 1200 - len(UNREADABLE)

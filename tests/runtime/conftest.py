@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import importlib
+import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +19,8 @@ from pilotfish.plan import Tuning, tune
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
 
-NUMBERS = itertools.count()
+NAME = "recorded_pair"
+STAGES = (f"python:{NAME}:saver", f"python:{NAME}:base")
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 MODULE = """
 import numpy as np
@@ -62,23 +65,36 @@ class Pair:
         return self.tuning.save(self.folder / "cascade")
 
 
-@pytest.fixture
-def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
-    name = f"pair_{next(NUMBERS)}"  # a new one every time: Python keeps what it has imported
-    (tmp_path / f"{name}.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(tmp_path)
-    stages = (f"python:{name}:saver", f"python:{name}:base")
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, Tuning]:
+    """A folder with the pair's module, its samples and their run; the images; the tuning. Copied by :func:`pair`."""
+    folder = tmp_path_factory.mktemp("recorded")
+    (folder / f"{NAME}.py").write_text(MODULE)
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
-    data, run = arrays(tmp_path / "unlabelled.npz", images), Run(tmp_path / "run")
     options = RecordOptions(timing=False, batch_size=16, workers=1)
-    record(data, stages[1], tmp_path / "first", options=options)
-    answers = Run(tmp_path / "first").read(stages[1]).outputs.prediction
-    labels = np.where(rng.random(300) < 0.85, answers, rng.integers(0, 5, 300))  # the base is right nine times in ten
-    labelled = arrays(tmp_path / "data.npz", images, labels)
-    record(labelled, stages, run, options=options)
-    tuning = tune(run, stages, max_drop=0.02, holdout=0)
-    return Pair(tmp_path, images, labelled, run, sys.modules[name], stages, tuning)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.delitem(sys.modules, NAME, raising=False)
+        first = Run(folder / "first")
+        record(arrays(folder / "unlabelled.npz", images), STAGES[1], first, options=options)
+        answers = first.read(STAGES[1]).outputs.prediction
+        labels = np.where(rng.random(300) < 0.85, answers, rng.integers(0, 5, 300))  # the base is right 9 times in 10
+        record(arrays(folder / "data.npz", images, labels), STAGES, folder / "run", options=options)
+    return folder, images, tune(Run(folder / "run"), STAGES, max_drop=0.02, holdout=0)
+
+
+@pytest.fixture
+def pair(recorded: tuple[Path, np.ndarray, Tuning], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    folder, images, tuning = recorded
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop(NAME, None)
+    module = importlib.import_module(NAME)  # a new one every time, for tests that change it
+    yield Pair(
+        tmp_path, images, load_data(f"arrays:{tmp_path}/data.npz"), Run(tmp_path / "run"), module, STAGES, tuning
+    )
+    sys.modules.pop(NAME, None)
 
 
 def arrays(path: Path, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:

@@ -161,7 +161,7 @@ def test_the_commands(tmp_path: Path) -> None:
 
     tune(Run(tmp_path / "run"), stages, max_drop=0.5, holdout=0).save(tmp_path / "cascade")
     names = "onnxruntime,torch"
-    ended = command(tmp_path, "tune-runtime", "cascade", "--seconds", "0.5", "--backend", names, "--json")
+    ended = command(tmp_path, "tune-runtime", "cascade", "--seconds", "0.1", "--backend", names, "--json")
     assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)
     assert [stage["stage"] for stage in document["stages"]] == stages
@@ -169,7 +169,7 @@ def test_the_commands(tmp_path: Path) -> None:
         assert stage["backend"] in ("onnxruntime", "torch")
         assert 0 <= stage["max_difference"] < 1e-5
         assert {m["backend"] for m in stage["measured"]} == {"onnxruntime", "torch"}
-    shown = command(tmp_path, "tune-runtime", "cascade", "--seconds", "0.5", "--data", "arrays:x.npz")
+    shown = command(tmp_path, "tune-runtime", "cascade", "--seconds", "0.1", "--data", "arrays:x.npz")
     assert "chosen" in shown.stdout
     assert "Largest difference of a probability from torch" in shown.stdout
     timed = command(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conftest import Pair
 
 TENSOR = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
-MANY = 100_000
+MANY = 30_000
 BAND = 5e-4  # of a probability: how far a decision may move with the batch size
 W = [np.random.default_rng(seed).standard_normal((16, 5)).astype(np.float32) for seed in (0, 1)]
 
@@ -45,7 +45,7 @@ def sample(i: int) -> np.ndarray:
     return found
 
 
-def test_a_hundred_thousand_inputs() -> None:
+def test_many_inputs() -> None:
     held: list[int] = []
 
     def items() -> Iterator[int]:
@@ -67,7 +67,7 @@ def test_a_hundred_thousand_inputs() -> None:
         done += len(part)
     tracemalloc.stop()
     assert done == MANY
-    assert held[1] < held[0] + 2**20  # a megabyte of slack: the inputs alone would take six
+    assert held[1] < held[0] + 2**19  # half a megabyte of slack: the inputs alone would take three times that
 
     x = np.stack([sample(i) for i in range(MANY)])
     outputs = [from_logits(x @ w) for w in W]
