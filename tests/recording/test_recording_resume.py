@@ -27,13 +27,25 @@ SAME = ("record", "--data=arrays:data.npz", "--model=python:model:slow", "--run=
 UNREADABLE = (3, 64, 65, 66, 67, 68, 69, 70, 71, 500, 1199)  # 64 to 71 are a whole batch
 
 MODEL = """
-import time
+import os, time
 import numpy as np
 
 WEIGHTS = np.random.default_rng(1).standard_normal((6, 20)).astype(np.float32)
 
+given = 0
+
+def held():  # where the file "hold" is, no more batches than it says: nobody is overtaken on a busy machine
+    try:
+        return given >= int(open("hold").read())
+    except (FileNotFoundError, ValueError):
+        return False
+
 def slow(batch):
+    global given
     time.sleep(0.002)
+    while held():
+        time.sleep(0.01)
+    given += 1
     with open("log", "a") as file:
         file.write(f"{int(batch[0, 0])}\\n")
     return batch @ WEIGHTS
@@ -151,8 +163,9 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     (folder / "log").unlink()
     for _ in range(10):
         before, kept = len(lines(folder)), done(folder)
-        process = start(folder, "run")
         batches, delay = chance.randrange(0, 25), chance.uniform(0, 0.01)
+        (folder / "hold").write_text(str(batches + 3))
+        process = start(folder, "run")
         while process.poll() is None and len(lines(folder)) - before < batches:
             time.sleep(0.001)
         time.sleep(delay if batches else chance.uniform(0, 0.5))
@@ -164,6 +177,7 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
         assert not (folder / "run" / "m.val.parquet").exists()
     before, kept = len(lines(folder)), done(folder)
     assert kept > 0
+    (folder / "hold").unlink()
     finished(folder, "run")
     assert [first // BATCH for first in lines(folder)[before:]] == batches_from(kept, 2400)
     assert_equal(read(folder, "run"), read(folder, "unbroken"))
@@ -225,6 +239,7 @@ def test_a_damaged_part_is_one_line(folder: Path) -> None:
 
 
 def test_a_second_writer_is_told_to_wait(folder: Path, unbroken: Records) -> None:
+    (folder / "hold").write_text("9")
     first = start(folder, "run")
     try:
         while not lines(folder) and first.poll() is None:
@@ -232,6 +247,7 @@ def test_a_second_writer_is_told_to_wait(folder: Path, unbroken: Records) -> Non
         first.send_signal(signal.SIGSTOP)  # alive, and holding its place
         assert "another process is recording into m.val.parts" in refusal(folder, *SAME)
     finally:
+        (folder / "hold").unlink()
         first.send_signal(signal.SIGCONT)
     assert first.wait(LIMIT) == 0
     assert_equal(read(folder, "run"), unbroken)
@@ -243,6 +259,7 @@ def test_leftovers_of_another_process_at_work_are_let_be(folder: Path) -> None:
     (folder / "log").unlink()
     driver = (folder / "driver.py").read_text()
     (folder / "driver.py").write_text(driver.replace("timing=False", "timing=False, overwrite=True"))
+    (folder / "hold").write_text("30")  # three parts and more
     other = start(folder, "run")
     try:
         while done(folder) < 2 * PART_ROWS and other.poll() is None:
@@ -252,6 +269,7 @@ def test_leftovers_of_another_process_at_work_are_let_be(folder: Path) -> None:
         assert json.loads(ended.stdout)[0]["skipped"] is True
         assert done(folder) >= 2 * PART_ROWS
     finally:
+        (folder / "hold").unlink()
         other.send_signal(signal.SIGCONT)
     assert other.wait(LIMIT) == 0
     assert len(read(folder, "run")) == 1200 - len(UNREADABLE)
