@@ -195,15 +195,12 @@ def _read(lanes: Lanes, run: Run) -> None:
             lanes.call_waiting()
         try:
             key = next(run.keys)
-        except StopIteration:
+        except BaseException as error:  # the end, or what the caller's own code raises
             with lanes.lock:
                 run.ended, run.asked = True, float("inf")
+                run.raised = None if isinstance(error, StopIteration) else error
                 run.tell()
                 lanes.call_hand()
-            return
-        except BaseException as error:  # the caller's own code: it is raised where the answers are read
-            with lanes.lock:
-                run.stop(error)
             return
         with lanes.lock:
             run.asked = float("inf")

@@ -90,6 +90,7 @@ class Run:
     total   how many there are; None for an iterable of unknown length, which a thread of its own reads
     taken   of them into batches of the first stage; share: how many of the last are in a batch, stage by stage, so that
             lanes end together
+    error   why the engine could not go on; raised: what the iterable raised, once what came before it is answered
     asked   since when the iterable has been asked for its next item; infinity while it has more than is wanted
     """
 
@@ -109,7 +110,8 @@ class Run:
         self.taken, self.share = 0, [0] * stages
         self.asked = math.inf
         self.ended = self.stopped = False
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
+        self.raised: BaseException | None = None
         self.moved, self.space = threading.Condition(lock), threading.Condition(lock)
 
     @property
@@ -143,7 +145,7 @@ class Run:
             self.window.fail(item.row, reason)
         return []
 
-    def stop(self, error: BaseException, items: Sequence[Item] = ()) -> Settled:
+    def stop(self, error: Exception, items: Sequence[Item] = ()) -> Settled:
         """The first error is raised where the answers are read; samples that are under way are let go."""
         self.error, self.ended, self.stopped = self.error or error, True, True
         self.moved.notify_all()
@@ -164,6 +166,8 @@ class Run:
                 self.space.notify()
                 return ready
             if self.ended and self.window.end == self.window.first:
+                if self.raised is not None:
+                    raise self.raised
                 return None
             self.moved.wait()
 

@@ -288,16 +288,15 @@ class Lanes:
         except Exception as error:  # not the model's: call knows those
             fault = error
         with self.lock:
-            self.running[k] -= 1
             if called.shrink is not None:
                 self.sizes[k] = min(self.sizes[k], called.shrink)
-            if self._choose(time.monotonic()) is not None:
-                self.call_hand()
+            is_free = self._leave_lane(k)
         try:
             decided = self._decide(k, called)
         except Exception as error:  # a rule that cannot be applied to these outputs
             fault = error
         with self.lock:
+            self.running[k] -= not is_free
             settled = [] if fault is None else _each(items, fault)
             settled += self._commit(k, called, decided)
             survivors, failed = self._survivors(k, called, decided)
@@ -310,6 +309,16 @@ class Lanes:
             if settled:
                 self._more_hands(time.monotonic())  # whoever waits for these answers may keep this thread
         self._settle(settled)
+
+    def _leave_lane(self, k: int) -> bool:
+        """Leave the lane to a batch that is full, before it is known who goes on: others may fill up with them."""
+        self.running[k] -= 1
+        chosen = self._choose(time.monotonic())
+        if chosen is not None and chosen[1] >= self._full(chosen[0], self.queues[chosen[0]][0].feed):
+            self.call_hand()
+            return True
+        self.running[k] += 1
+        return False
 
     def _decide(self, k: int, called: Called) -> list[_Decided]:
         """Who exits, by the feeds and the rules that the samples came with."""
