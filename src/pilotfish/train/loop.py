@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from pilotfish.data import Dataset
+from pilotfish.data.subset import hold_out
 from pilotfish.errors import ModelError
 from pilotfish.files import atomic_path, sha256_json
-from pilotfish.models import Preprocessing
 from pilotfish.models.backends.torch_backend import state_hash
+from pilotfish.models.exits.describe import Description
 from pilotfish.models.exits.network import ExitNetwork
+from pilotfish.records import Run
 from pilotfish.train.augment import mixed, varied
 from pilotfish.train.losses import exit_losses, exit_weights
 from pilotfish.train.recipe import Recipe
@@ -24,6 +27,32 @@ from pilotfish.train.samples import Samples
 
 Tell = Callable[[str, int, int], None]
 EVALUATION_BATCH = 256
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what, and where it goes.
+
+    held_out   samples of their own, or None for a share of *data*
+    run, name  where the exits' records go, and what they are called; None for no records
+    """
+
+    data: Dataset
+    held_out: Dataset | None
+    out: Path
+    recipe: Recipe
+    seed: int
+    device: str
+    tell: Tell | None = None
+    run: Run | None = None
+    name: str = ""
+
+    def parts(self) -> tuple[Dataset, Dataset]:
+        """(training samples, held-out samples)."""
+        if self.held_out is not None:
+            return self.data, self.held_out
+        return hold_out(self.data, self.recipe.holdout, self.seed)
 
 
 @dataclass(frozen=True)
@@ -69,29 +98,23 @@ class Trained:
 
 def fit(
     network: ExitNetwork,
+    job: Job,
+    description: Description,
     training: Samples,
     held_out: Samples,
-    recipe: Recipe,
-    checkpoint: Path,
-    *,
-    chain: Preprocessing,
-    classes: int,
-    seed: int = 0,
-    device: str = "cpu",
-    identity: Any = None,
-    trunk: Sequence[nn.Module] = (),
-    tell: Tell | None = None,
+    identity: Any,
+    trunk: Sequence[nn.Module],
 ) -> tuple[tuple[Epoch, ...], int]:
     """Train *network* in place; returns the history and the epoch that it went on from.
 
-    checkpoint  kept after every epoch, and gone on from when it is of this very training
-    chain       what made the inputs of the pictures
-    identity    what else makes it this training (data, architecture)
-    trunk       modules that stay as they are and in evaluation mode, where the recipe freezes them
+    description  of the network: what makes inputs of the pictures, and how many classes they have
+    identity     what else makes it this training (data, architecture): a checkpoint is kept after every epoch, and gone
+                 on from when it is of this very training
+    trunk        modules that stay as they are and in evaluation mode, where the recipe freezes them
 
     Each epoch draws from a generator of its own, so a training that was killed ends as one that was not (on the CPU).
     """
-    target, progress = torch.device(device), tell or (lambda *_: None)
+    target, recipe, checkpoint = torch.device(job.device), job.recipe, job.out / CHECKPOINT
     network.to(target)
     frozen = list(trunk) if recipe.freeze else []
     for module in frozen:
@@ -100,14 +123,14 @@ def fit(
     if not learned:
         raise ModelError("nothing of the network is left to train: the backbone is frozen and there are no heads")
     optimiser = _optimiser(learned, recipe)
-    mark = sha256_json([recipe.to_json(), seed, identity, len(training)])
+    mark = sha256_json([recipe.to_json(), job.seed, identity, len(training)])
     history = _resume(checkpoint, mark, network, optimiser)
     begun = len(history)
     for epoch in range(begun, recipe.epochs):
         network.train()
         for module in frozen:
             module.eval()
-        losses, rate = _one_epoch(network, training, recipe, optimiser, epoch, seed, (chain, classes), target, progress)
+        losses, rate = _one_epoch(network, job, description, training, optimiser, epoch)
         found = tuple(accuracy(network, held_out, target)) if len(held_out) else ()
         history = (*history, Epoch(epoch + 1, rate, losses, found))
         _keep(checkpoint, mark, network, optimiser, history)
@@ -117,19 +140,16 @@ def fit(
 
 def _one_epoch(
     network: ExitNetwork,
+    job: Job,
+    description: Description,
     training: Samples,
-    recipe: Recipe,
     optimiser: torch.optim.Optimizer,
     epoch: int,
-    seed: int,
-    pictures: tuple[Preprocessing, int],
-    target: torch.device,
-    progress: Tell,
 ) -> tuple[tuple[float, ...], float]:
-    """(mean loss per exit, last learning rate). pictures: what made the inputs, and how many classes they have."""
-    chain, classes = pictures
-    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
-    torch.manual_seed(1_000_003 * seed + epoch)  # dropout's own draws
+    """(mean loss per exit, last learning rate)."""
+    recipe, target = job.recipe, torch.device(job.device)
+    generator = torch.Generator().manual_seed(1_000_003 * job.seed + epoch)
+    torch.manual_seed(1_000_003 * job.seed + epoch)  # dropout's own draws
     batches = max(1, len(training) // recipe.batch_size)
     weights, sums = exit_weights(network.exits, recipe), torch.zeros(network.exits)
     order = torch.randperm(len(training), generator=generator)[: batches * recipe.batch_size]
@@ -137,7 +157,8 @@ def _one_epoch(
         rate = learning_rate(recipe, epoch + i / batches)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        inputs, labels = mixed(varied(inputs, recipe, chain, generator), labels, classes, recipe, generator)
+        inputs = varied(inputs, recipe, description.preprocessing, generator)
+        inputs, labels = mixed(inputs, labels, description.classes, recipe, generator)
         inputs, labels = inputs.to(target), labels.to(target)
         with torch.autocast(target.type, torch.bfloat16, enabled=recipe.amp):
             losses = exit_losses(network(inputs), labels, recipe)
@@ -146,7 +167,8 @@ def _one_epoch(
         torch.autograd.backward(total)
         optimiser.step()
         sums += torch.stack([loss.detach().float().cpu() for loss in losses])
-        progress(f"epoch {epoch + 1} of {recipe.epochs}", i + 1, batches)
+        if job.tell is not None:
+            job.tell(f"epoch {epoch + 1} of {recipe.epochs}", i + 1, batches)
     if not (torch.isfinite(sums).all() and all(torch.isfinite(p).all() for p in network.parameters())):
         raise ModelError(
             f"loss or weights are not finite in epoch {epoch + 1}, which was not kept; lower learning_rate (found "

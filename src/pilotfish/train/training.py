@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pilotfish.data import Dataset, open_data
-from pilotfish.data.subset import Subset, hold_out
+from pilotfish.data.subset import Subset
 from pilotfish.errors import ModelError, PilotfishError, UsageError, reason
 from pilotfish.files import unwritable, write_json
 from pilotfish.models.exits.describe import Description, save_network
@@ -24,37 +24,12 @@ from pilotfish.recording import RecordOptions, record
 from pilotfish.recording.class_names import numbers_in
 from pilotfish.recording.labels import ModelClasses, match_labels
 from pilotfish.records import Run
-from pilotfish.train.loop import Tell, Trained, fit
+from pilotfish.train.loop import CHECKPOINT, Job, Tell, Trained, fit
 from pilotfish.train.recipe import Recipe
 from pilotfish.train.samples import read_samples
 
-CHECKPOINT, FILE, HISTORY, PLOT = "checkpoint.pt", "network.safetensors", "training.json", "training.png"
+FILE, HISTORY, PLOT = "network.safetensors", "training.json", "training.png"
 LARGEST_SEED = 2**31 - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What is trained on what, and where it goes.
-
-    held_out   samples of their own, or None for a share of *data*
-    run, name  where the exits' records go, and what they are called; None for no records
-    """
-
-    data: Dataset
-    held_out: Dataset | None
-    out: Path
-    recipe: Recipe
-    seed: int
-    device: str
-    tell: Tell | None = None
-    run: Run | None = None
-    name: str = ""
-
-    def parts(self) -> tuple[Dataset, Dataset]:
-        """(training samples, held-out samples)."""
-        if self.held_out is not None:
-            return self.data, self.held_out
-        return hold_out(self.data, self.recipe.holdout, self.seed)
 
 
 def make_job(
@@ -103,21 +78,9 @@ def train_network(
         raise UsageError("the loss saver_weighted is of exit sequences (train esn); take sum, distill or self_distill")
     check_network(network, description, job.data.spec)
     training, held_out = (in_class_order(part, description) for part in job.parts())
-    chain, classes = description.preprocessing, description.classes
-    history, resumed = fit(
-        network,
-        read_samples(training, chain, classes),
-        read_samples(held_out, chain, classes),
-        job.recipe,
-        job.out / CHECKPOINT,
-        chain=chain,
-        classes=classes,
-        seed=job.seed,
-        device=job.device,
-        identity=[identity, training.fingerprint, held_out.fingerprint],
-        trunk=trunk,
-        tell=job.tell,
-    )
+    samples = [read_samples(part, description.preprocessing, description.classes) for part in (training, held_out)]
+    mark = [identity, training.fingerprint, held_out.fingerprint]
+    history, resumed = fit(network, job, description, samples[0], samples[1], mark, trunk)
     network.to("cpu")
     facts = {
         "recipe": job.recipe.to_json(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ class TorchBackend:
         self, module: torch.nn.Module, device: str = "cpu", *, dtype: str = "float32", channels_last: bool = False
     ) -> None:
         torch = import_torch("running a torch model")
+        self.name = "torch-channels-last" if channels_last else "torch"
         self._torch, self.dtype, self.channels_last = torch, getattr(torch, dtype), channels_last
         memory = torch.channels_last if channels_last else torch.preserve_format
         try:
@@ -55,11 +56,6 @@ class TorchBackend:
     def reduces(self) -> bool:
         """Whether :meth:`reduce` saves copies: on any device but the host's own."""
         return str(self.device.type) != "cpu"
-
-    @property
-    def name(self) -> str:
-        """``torch``, or ``torch-channels-last``."""
-        return "torch-channels-last" if self.channels_last else "torch"
 
     def step(self, inputs: F32 | torch.Tensor | None, carry: Carry | None = None) -> tuple[F32, None]:
         """Logits float32 (N, C), and no features. The inputs may be on the device already."""
@@ -130,7 +126,7 @@ def torch_model(
         preprocessing=preprocessing,
         weights_hash=state_hash(module.state_dict()),
         input_shape=input_shape,
-        count=functools.cache(_counter(module, input_shape)),
+        count=functools.cache(functools.partial(_count, module, input_shape)),
         weights=lambda path: save_state(module, path),
         **more,
     )
@@ -153,12 +149,8 @@ def save_state(module: torch.nn.Module, path: Path, metadata: dict[str, str] | N
     save_file({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}, path, metadata)
 
 
-def _counter(module: torch.nn.Module, shape: tuple[int, ...]) -> Callable[[], Counted]:
-    def count() -> Counted:
-        from pilotfish.models.costs.macs import count_macs, count_parameters
+def _count(module: torch.nn.Module, shape: tuple[int, ...]) -> Counted:
+    from pilotfish.models.costs.macs import count_macs, count_parameters
 
-        torch = import_torch("counting MACs")
-        macs = count_macs(module, (torch.zeros(1, *shape),))
-        return counted(macs, count_parameters(module))
-
-    return count
+    zeros = import_torch("counting MACs").zeros(1, *shape)
+    return counted(count_macs(module, (zeros,)), count_parameters(module))

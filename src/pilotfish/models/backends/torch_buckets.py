@@ -55,14 +55,9 @@ class CompiledBackend(TorchBackend):
         buckets: Sequence[int] = COMPILED,
     ) -> None:
         super().__init__(module, device, dtype=dtype)
-        self.buckets = tuple(buckets)
+        self.name, self.buckets = "torch-compiled", tuple(buckets)
         self.compiled: dict[int, Any] = {}
         self.compiling = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        """``torch-compiled``."""
-        return "torch-compiled"
 
     def warm_up(self, shape: tuple[int, ...]) -> None:
         """Compile every bucket for samples of *shape*, before anybody waits."""
@@ -131,15 +126,10 @@ class CudaGraphBackend(TorchBackend):
         super().__init__(module, device, dtype=dtype, channels_last=channels_last)
         if self.device.type != "cuda":
             raise ModelError(f"CUDA graphs need a CUDA device, found {device!r}; leave the backend out")
-        self.buckets = tuple(buckets)
+        self.name, self.buckets = "torch-cuda-graphs", tuple(buckets)
         self.captured: dict[tuple[int, int, tuple[int, ...]], Captured] = {}
         self.turn = threading.Lock()
         self.stream = self._torch.cuda.Stream(self.device)
-
-    @property
-    def name(self) -> str:
-        """``torch-cuda-graphs``."""
-        return "torch-cuda-graphs"
 
     def warm_up(self, shape: tuple[int, ...], top_k: int = 1) -> None:
         """Capture every bucket for samples of *shape*, before anybody waits."""

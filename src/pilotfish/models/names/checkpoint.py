@@ -93,17 +93,11 @@ def _class_names(document: Mapping[str, Any], classes: int | None, path: Path) -
         raise ModelError(f"{path}: its class_names are {str(names)[:60]!r}; expected a list of texts")
     if classes is not None and len(names) != classes:
         raise ModelError(f"{path}: {len(names)} class_names for {classes} classes")
-    if any(not _is_unicode(name) for name in names):
-        raise ModelError(f"{path}: its class_names hold text that is not valid Unicode")
-    return tuple(names)
-
-
-def _is_unicode(text: str) -> bool:
     try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
-    return True
+        "".join(names).encode()
+    except UnicodeEncodeError as error:  # a lone surrogate
+        raise ModelError(f"{path}: its class_names hold text that is not valid Unicode") from error
+    return tuple(names)
 
 
 def read_document(path: Path) -> dict[str, Any]:
