@@ -22,8 +22,9 @@ Messages say what was found, what was expected and what to do, in one line.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pilotfish.text import examples
 from pilotfish.text import one_line as one_line
@@ -96,6 +97,15 @@ class MissingExtraError(PilotfishError):
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed: pip install 'pilotfish[{extra}]'"
         )
+
+
+@contextlib.contextmanager
+def needs(package: str, extra: str, purpose: str) -> Iterator[None]:
+    """Inside, an import that fails is a MissingExtraError that says which extra to install for *purpose*."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package, extra, purpose) from error
 
 
 def reason(error: BaseException, most: int = 200) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pilotfish.data.arrays import ArrayDataset
 from pilotfish.data.dataset import digest
-from pilotfish.errors import DataError, MissingExtraError
+from pilotfish.errors import DataError, needs
 
 SPLITS = ("train", "val")
 
@@ -34,10 +34,8 @@ def load_digits(split: str | None = None) -> ArrayDataset:
 
 
 def _all_digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    try:
+    with needs("scikit-learn", extra="torch", purpose="the data set digits"):
         from sklearn import datasets
-    except ImportError:
-        raise MissingExtraError("scikit-learn", extra="torch", purpose="the data set digits") from None
     bunch: Any = datasets.load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 0 to 16 in the original
     return images, np.asarray(bunch.target, dtype=np.int64)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.data import Dataset
-from pilotfish.errors import DataError, MissingExtraError, ModelError, UsageError, reason
+from pilotfish.errors import DataError, ModelError, UsageError, needs, reason
 from pilotfish.files import atomic_path
 from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.costs.timing import time_batches
@@ -143,12 +143,10 @@ def _inputs(model: Model, data: Dataset, samples: int, tell: Tell) -> F32:
 
 def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibration: str, reduced: bool) -> None:
     """Quantise into *target*: one file, with what is needed to run it as ``onnx:FILE``."""
-    try:
+    with needs("onnx and onnxruntime", "onnx", "quantising"):
         import onnx
         from onnxruntime import quantization as ortq
         from onnxruntime.quantization.shape_inference import quant_pre_process
-    except ImportError as error:
-        raise MissingExtraError("onnx and onnxruntime", "onnx", "quantising") from error
     method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[calibration]
     with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder:
         prepared = Path(folder) / "prepared.onnx"

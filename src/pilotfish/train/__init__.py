@@ -1,11 +1,9 @@
 """Training networks with exits; every training ends in a file that ``record`` takes."""
 
-from pilotfish.errors import MissingExtraError
+from pilotfish.errors import needs
 
-try:
+with needs("torch", "torch", "training"):
     import torch  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError("torch", "torch", "training") from error
 
 from pilotfish.train.loop import Trained
 from pilotfish.train.recipe import Recipe, load_recipe

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import MissingExtraError, ModelError, nearest, reason
+from pilotfish.errors import ModelError, nearest, needs, reason
 from pilotfish.machine import cpu_count
 from pilotfish.models.model import F32, Carry, model_errors
 from pilotfish.models.onnx.onnx_file import OnnxFile, own_file, parsed
@@ -215,10 +215,8 @@ def open_session(source: Path | OnnxFile, threads: int, changed: bytes | None = 
     """
     file = source if isinstance(source, OnnxFile) else own_file(source)
     path = file.path
-    try:
+    with needs("onnxruntime", "onnx", f"running {path}"):
         import onnxruntime as ort
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "onnx", f"running {path}") from error
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pilotfish.errors import MissingExtraError, ModelError, reason
+from pilotfish.errors import ModelError, needs, reason
 from pilotfish.models.model import F32, Carry, Counted, Model, counted, model_errors
 from pilotfish.models.outputs.which_output import Output
 from pilotfish.models.preprocessing import Preprocessing
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 
 def import_torch(purpose: str) -> Any:
     """torch, or the error that says how to install it."""
-    try:
+    with needs("torch", "torch", purpose):
         import torch
-    except ImportError as error:
-        raise MissingExtraError("torch", "torch", purpose) from error
     return torch
 
 

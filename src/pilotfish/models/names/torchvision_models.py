@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pilotfish.errors import MissingExtraError, ModelError, nearest, reason
+from pilotfish.errors import ModelError, nearest, needs, reason
 from pilotfish.models.backends.torch_backend import torch_model
 from pilotfish.models.model import Model
 from pilotfish.models.names.fit_weights import asked_weights, load_from
@@ -26,10 +26,8 @@ def classifiers() -> list[str]:
 def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) -> Model:
     """A torchvision classifier. ``?weights=IMAGENET1K_V1``, a file, or ``random``; the best of torchvision's else.
     With a file, as many classes as its head has unless ``?num_classes=N`` is given."""
-    try:
+    with needs("torchvision", "torch", f"loading {spec.text}"):
         from torchvision import models
-    except ImportError as error:
-        raise MissingExtraError("torchvision", "torch", f"loading {spec.text}") from error
     from pilotfish.models.names.checkpoint import told_by_name
 
     allow_options(spec, "weights", "num_classes")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pilotfish.errors import MissingExtraError, ModelError
+from pilotfish.errors import ModelError, needs
 from pilotfish.files import sha256_file, sha256_json
 from pilotfish.models.onnx.onnx_graph import tensors, without_weights
 from pilotfish.models.onnx.onnx_limits import Demand, Limits, demand_of
@@ -76,10 +76,8 @@ def own_file(path: Path, digest: str | None = None) -> OnnxFile:
 
 def parsed(path: Path, content: bytes) -> Any:
     """The ``onnx.ModelProto`` in *content*, the bytes of *path*. ModelError where they are none."""
-    try:
+    with needs("onnx", "onnx", f"reading {path}"):
         import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "onnx", f"reading {path}") from error
     try:
         return onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError has no stable home

@@ -12,7 +12,7 @@ import numpy as np
 
 from pilotfish.cascade import Artefact, InForce, load_artefact
 from pilotfish.data import Dataset, sample_reader
-from pilotfish.errors import DataError, MissingExtraError, ModelError, UnreadableSample, UsageError
+from pilotfish.errors import DataError, ModelError, UnreadableSample, UsageError, needs
 from pilotfish.files import atomic_path
 from pilotfish.machine import cpu_count
 from pilotfish.models import Model
@@ -141,11 +141,9 @@ class _Check:
 
 
 def _refuse_what_has_no_graph(artefact: Artefact) -> None:
-    try:
+    with needs("onnx and onnxruntime", "onnx", "exporting a cascade"):
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("onnx and onnxruntime", "onnx", "exporting a cascade") from error
     if artefact.rule.kind != "score":
         raise UsageError(
             f"a cascade by {artefact.rule.kind} cannot be exported; expected one whose stages compare a score: tune "
