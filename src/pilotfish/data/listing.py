@@ -61,24 +61,18 @@ class Listing:
             path, prefix, above, depth = stack.pop()
             for found in self.entries(path):
                 if is_dir(found):
-                    self._push(stack, found, f"{prefix}{found.name}", above, depth)
+                    name, own = f"{prefix}{found.name}", identity(found)
+                    if own in above:
+                        self.back.append(name)
+                        continue
+                    self._enter(own, name, depth)
+                    stack.append((found.path, f"{name}/", above | {own}, depth + 1))
                 elif is_image(found):
                     yield prefix + found.name, entry_size(found)
                 else:
                     self.leave_out(found.name)
 
-    def _push(
-        self,
-        stack: list[tuple[str, str, frozenset[Identity], int]],
-        found: os.DirEntry[str],
-        name: str,
-        above: frozenset[Identity],
-        depth: int,
-    ) -> None:
-        own = identity(found)
-        if own in above:
-            self.back.append(name)
-            return
+    def _enter(self, own: Identity, name: str, depth: int) -> None:
         self._repeats += own in self._entered
         self._entered.add(own)
         if depth >= DEEPEST or self._repeats > MOST_REPEATS:
@@ -86,7 +80,6 @@ class Listing:
                 f"{one_line(str(self.root))}: {one_line(name)[-200:]} lies {depth + 1} folders deep after "
                 f"{self._repeats:,} folders were entered by several ways; are there links to links? Remove them"
             )
-        stack.append((found.path, f"{name}/", above | {own}, depth + 1))
 
     def leave_out(self, name: str) -> None:
         """Count a file that is not read, by its suffix in lower case."""

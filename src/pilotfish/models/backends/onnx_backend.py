@@ -15,7 +15,7 @@ from pilotfish.errors import ModelError, nearest, needs, reason
 from pilotfish.machine import cpu_count
 from pilotfish.models.model import F32, Carry, model_errors
 from pilotfish.models.onnx.onnx_file import OnnxFile, own_file, parsed
-from pilotfish.models.outputs.which_output import Output, output_of
+from pilotfish.models.outputs.which_output import Output, output_of, place_of
 
 INPUT_DTYPES: Mapping[str, Any] = {
     "tensor(float)": np.float32,
@@ -148,11 +148,10 @@ class OnnxBackend:
         from pilotfish.models.onnx.onnx_logits import as_logits, columns_of
 
         names = [entry.name for entry in model.graph.output]
-        output = self.wanted if self.wanted is not None else names[0]
-        if output not in names and output.isdecimal() and int(output) < len(names):
-            output = names[int(output)]
-        if output not in names:
-            raise ModelError(f"{self.path}: no output {output!r}; {nearest(output, names)}")
+        at = 0 if self.wanted is None else place_of(names, self.wanted)
+        if at is None:
+            raise ModelError(f"{self.path}: no output {self.wanted!r}; {nearest(str(self.wanted), names)}")
+        output = names[at]
         if self._columns is None:
             self._columns = columns_of(model, output) or self._asked(output)
         return as_logits(model, output, self.activation, self._columns)

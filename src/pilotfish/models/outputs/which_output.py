@@ -110,16 +110,20 @@ def _is_matrix(value: Any, rows: int) -> bool:
     return isinstance(value, list | tuple) and len(value) == rows and all(isinstance(v, list | tuple) for v in value)
 
 
+def place_of(names: Sequence[str], wanted: str) -> int | None:
+    """Where the output called *wanted*, or of that number, stands among *names*; None where there is none."""
+    if wanted in names:
+        return list(names).index(wanted)
+    return int(wanted) if wanted.isdecimal() and int(wanted) < len(names) else None
+
+
 def pick(found: Any, output: str | None, rows: int, where: str) -> Any:
     """The output called *output* of what a model returned; ModelError lists those that there are."""
     pairs = named(found, rows)
     if output is None and len(pairs) == 1:
         return pairs[0][1]
-    for name, value in pairs:
-        if name == output:
-            return value
-    if output is not None and output.isdecimal() and int(output) < len(pairs):
-        return pairs[int(output)][1]
+    if output is not None and (at := place_of([name for name, _ in pairs], output)) is not None:
+        return pairs[at][1]
     names = [name or "one without a name" for name, _ in pairs]
     wanted = "several outputs and no ?output=NAME" if output is None else f"no output {output!r}"
     hint = "" if output is None or not names else f"; {nearest(output, names)}"
@@ -189,9 +193,8 @@ def choose(outputs: Sequence[Output], rows: int, classes: int | None, where: str
 
 def place(outputs: Sequence[Output], wanted: str, rows: int, where: str) -> int:
     """Where the output called *wanted*, or of that number, stands; ModelError when it is not there or is no answer."""
-    names = [o.name for o in outputs]
-    at = names.index(wanted) if wanted in names else int(wanted) if wanted.isdecimal() else len(names)
-    if at >= len(names):
+    at = place_of([o.name for o in outputs], wanted)
+    if at is None:
         there = ", ".join(str(o) for o in outputs)
         raise ModelError(f"{where}: no output {wanted!r}; there are {there or 'none that are arrays'}")
     if not outputs[at].classes:
