@@ -12,7 +12,7 @@ import pytest
 from pilotfish.data import Dataset
 from pilotfish.models import Model
 from pilotfish.models.names.python_model import AS_IT_IS, PythonBackend
-from pilotfish.models.outputs.sample_inputs import draw_rows
+from pilotfish.models.preprocessing import draw_rows
 from pilotfish.recording import RecordOptions, record_model
 from pilotfish.recording.repeat import repeat_notes
 from pilotfish.records import Run

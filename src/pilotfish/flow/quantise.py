@@ -27,8 +27,8 @@ from pilotfish.models.onnx.onnx_export import quiet, softmax
 from pilotfish.models.onnx.onnx_graph import stored_nodes
 from pilotfish.models.onnx.onnx_logits import OWN
 from pilotfish.models.onnx.onnx_metadata import described, write_metadata
-from pilotfish.models.outputs.sample_inputs import sample_inputs, stacked
 from pilotfish.models.outputs.settle import settle
+from pilotfish.models.preprocessing import sample_inputs, stacked
 
 LEAST = 8  # samples to calibrate on
 HELD_OUT = 4  # every fourth sample is kept for comparing
@@ -130,7 +130,8 @@ def _inputs(model: Model, data: Dataset, samples: int, tell: Tell) -> F32:
     """Inputs float32 (n, …) of readable samples spread over the data."""
     wanted = min(len(data), samples + samples // (HELD_OUT - 1))
     found: list[F32] = []
-    for _, one in sample_inputs(data, model, np.linspace(0, len(data) - 1, wanted).round().astype(int).tolist()):
+    rows = np.linspace(0, len(data) - 1, wanted).round().astype(int).tolist()
+    for _, one in sample_inputs(data, model.preprocessing, rows):
         found.append(one)
         tell("reading samples", len(found), wanted)
     alike = stacked(found) if found else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pilotfish.data.encoded import Encoded
+from pilotfish.data import Dataset, Encoded, sample_reader
 from pilotfish.documents import OFF_DEFAULT, as_document, read_as
 from pilotfish.errors import ArtefactError, UnreadableSample
 from pilotfish.files import sha256_json
@@ -141,6 +141,30 @@ class Preprocessing:
         height, width = self.size
         box = None if self.resize is None else _crop_box(image.size, self.resize, (width, height))
         return image.resize((width, height), RESAMPLING[self.interpolation], box=box)
+
+
+def draw_rows(rows: int | NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """*most* of the *rows* (of 0 to rows - 1, where it is a number), or all, drawn at random and in random order.
+
+    The first rows will not do: class folders come sorted.
+    """
+    return np.asarray(np.random.default_rng(0).permutation(rows)[:most])
+
+
+def sample_inputs(data: Dataset, chain: Preprocessing, rows: Iterable[int]) -> Iterator[tuple[int, F32]]:
+    """(row, input) of those *rows* of *data* that can be read, each read when it is asked for: what a model is tried on
+    before it is recorded, quantised or timed."""
+    read = sample_reader(data, chain.decoder != "pillow")
+    for row in rows:
+        try:
+            yield row, chain(read(row))
+        except UnreadableSample:
+            continue
+
+
+def stacked(inputs: Sequence[F32]) -> F32:
+    """The *inputs* that have the shape of the first, as one array (n, …)."""
+    return np.stack([one for one in inputs if one.shape == inputs[0].shape])
 
 
 def _can_run(chain: Preprocessing) -> bool:

@@ -14,7 +14,7 @@ from pilotfish.machine import cpu_count, device_name
 from pilotfish.models import Model
 from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.models.outputs.reading import reading_of
-from pilotfish.models.outputs.sample_inputs import sample_inputs
+from pilotfish.models.preprocessing import sample_inputs
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.preprocessing_check import preprocessing_notes
@@ -101,7 +101,7 @@ def device_kind(device: str) -> str:
 
 
 def _sample_shape(data: Dataset, model: Model) -> tuple[int, ...] | None:
-    return next((one.shape for _, one in sample_inputs(data, model, range(min(len(data), 20)))), None)
+    return next((one.shape for _, one in sample_inputs(data, model.preprocessing, range(min(len(data), 20)))), None)
 
 
 def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str, Any]:

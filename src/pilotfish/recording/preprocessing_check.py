@@ -22,8 +22,7 @@ from pilotfish.errors import ModelError, PilotfishError, UnreadableSample
 from pilotfish.machine import cpu_count
 from pilotfish.models import Model, Preprocessing
 from pilotfish.models.names.stated import BYTE, options_in, spec_with
-from pilotfish.models.outputs.sample_inputs import draw_rows
-from pilotfish.models.preprocessing import CENTRE, IMAGENET_MEAN, IMAGENET_STD
+from pilotfish.models.preprocessing import CENTRE, IMAGENET_MEAN, IMAGENET_STD, draw_rows
 from pilotfish.scores.outputs import I64, bad_rows
 from pilotfish.tasks.classes import check_logits
 

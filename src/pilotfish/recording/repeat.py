@@ -15,7 +15,7 @@ from pilotfish.data import Dataset
 from pilotfish.errors import ModelError
 from pilotfish.models import Model
 from pilotfish.models.model import F32, model_errors
-from pilotfish.models.outputs.sample_inputs import draw_rows, sample_inputs, stacked
+from pilotfish.models.preprocessing import draw_rows, sample_inputs, stacked
 from pilotfish.scores.outputs import join_outputs
 from pilotfish.tasks import CLASSES, Task
 
@@ -49,7 +49,7 @@ class Differences:
 def repeat_notes(data: Dataset, model: Model, task: Task = CLASSES) -> tuple[str, ...]:
     """A note where answers differ between two equal runs, or with the batch they are in; none where they do not."""
     most = SAMPLES_OF_CALLABLES if model.backend.name == "python" else SAMPLES
-    inputs = [one for _, one in sample_inputs(data, model, draw_rows(len(data), most).tolist())]
+    inputs = [one for _, one in sample_inputs(data, model.preprocessing, draw_rows(len(data), most).tolist())]
     if not inputs or len(batch := stacked(inputs)) < 2:
         return ()
     try:

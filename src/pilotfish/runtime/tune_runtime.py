@@ -20,7 +20,7 @@ from pilotfish.models import Model
 from pilotfish.models.backends.backends import NAMES, offered
 from pilotfish.models.model import F32, Backend
 from pilotfish.models.onnx.onnx_export import softmax
-from pilotfish.models.outputs.sample_inputs import sample_inputs, stacked
+from pilotfish.models.preprocessing import sample_inputs, stacked
 from pilotfish.runtime.choice import StageRuntime, write_choices
 from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.measure import Measured, agreed, fastest
@@ -189,7 +189,7 @@ def _tuned_part(
 
 def _inputs(model: Model, stage: Stage, data: Dataset | None) -> F32:
     """Inputs of up to 16 samples; random ones without data."""
-    readable = () if data is None else sample_inputs(data, model, range(len(data)))
+    readable = () if data is None else sample_inputs(data, model.preprocessing, range(len(data)))
     if found := [one for _, one in itertools.islice(readable, PROBES)]:
         return stacked(found)
     if model.input_shape is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +70,6 @@ class OnnxSpan:
         with model_errors(str(self.path), _first(inputs, carry)):
             logits, *features = session.run(None, dict(zip(self._inputs, given, strict=True)))
         return logits, tuple(features)
-
-
-Network = Callable[[], "ExitNetwork"]
 
 
 def _first(inputs: F32 | None, carry: Carry | None) -> Any:

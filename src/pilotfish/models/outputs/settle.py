@@ -14,8 +14,8 @@ from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Model
 from pilotfish.models.outputs.activation import ACTIVATIONS, contradicting, recognised
 from pilotfish.models.outputs.reading import Reading
-from pilotfish.models.outputs.sample_inputs import draw_rows, sample_inputs
 from pilotfish.models.outputs.which_output import WHOLE, Output, choose, named, output_of, place
+from pilotfish.models.preprocessing import draw_rows, sample_inputs
 
 SCREENED = 4  # samples that show that logits are logits
 ENOUGH = 32  # samples that show that they are not
@@ -82,7 +82,7 @@ class _Looked:
 
     def __init__(self, model: Model, data: Dataset) -> None:
         self.model, self.data = model, data
-        self.left = sample_inputs(data, model, draw_rows(len(data), LOOKED_AT).tolist())
+        self.left = sample_inputs(data, model.preprocessing, draw_rows(len(data), LOOKED_AT).tolist())
         self.rows: list[int] = []
         self.outputs: list[Output] = []
 
