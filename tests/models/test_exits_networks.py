@@ -271,14 +271,14 @@ def test_names_that_are_none(name: str, said: str, file: Path) -> None:
     ("changes", "said"),
     [
         ({"kind": "other"}, "kind is 'other'"),
-        ({"classes": 1}, "1 is no whole number from 2"),
+        ({"classes": 1}, "classes is 1, expected a whole number from 2"),
         ({"arguments": {"pretrained": True}}, "'pretrained' = 'True' is not allowed"),
         ({"arguments": {"checkpoint_path": 1}}, "'checkpoint_path' = '1' is not allowed"),
         ({"arguments": {"width": "../../etc"}}, "'width' = '../../etc' is not allowed"),
         ({"backbone": "os:system"}, "unknown backbone 'os:system'"),
         ({"exits": [{"after": "2", "evil": 1}]}, "attached: cannot be built as described"),
         ({"exits": [{"after": "5"}]}, "lacks|has .* tensors"),
-        ({"input_shape": [1, "8", 8]}, "no whole number"),
+        ({"input_shape": [1, "8", 8]}, "expected a whole number"),
     ],
 )
 def test_descriptions_that_are_not_to_be_trusted(

@@ -19,10 +19,10 @@ from pilotfish.models.backends.torch_backend import state_hash
 from pilotfish.models.exits.attached import AttachedExits
 from pilotfish.models.exits.describe import Description, read_network
 from pilotfish.models.names.architectures import build_backbone, checked_arguments
-from pilotfish.models.names.checkpoint import read_document
+from pilotfish.models.names.checkpoint import document_of
 from pilotfish.models.names.fit_weights import load_weights
 from pilotfish.models.names.spec import allow_options, parse_spec
-from pilotfish.models.names.weights_file import WeightsFile
+from pilotfish.models.names.weights_file import WeightsFile, read_weights
 from pilotfish.models.preprocessing import Sample
 from pilotfish.train.samples import made
 
@@ -191,7 +191,7 @@ def _fresh(name: str, data: Dataset, arguments: dict[str, Any], seed: int) -> Ba
 def _how(kind: str, name: str, loaded: Model, size: int | tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
     """(backbone, arguments) that build a loaded model's network again."""
     if kind == "checkpoint":
-        document = read_document(Path(name))
+        document = document_of(read_weights(Path(name)))
         given = {k: v for k, v in dict(document.get("arguments") or {}).items() if k != "num_classes"}
         return str(document["architecture"]), checked_arguments(given)
     module: Any = getattr(loaded.backend, "module", None)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pilotfish.documents import Within, as_document, read_as
 from pilotfish.errors import ModelError, PilotfishError, reason
-from pilotfish.files import atomic_path, parse_json
+from pilotfish.files import atomic_path
 from pilotfish.models.backends.torch_backend import save_state
 from pilotfish.models.names.architectures import build_backbone, checked_arguments
 from pilotfish.models.names.fit_weights import held_to, load_weights
-from pilotfish.models.names.weights_file import read_weights
+from pilotfish.models.names.weights_file import metadata_document, read_weights
 from pilotfish.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -209,12 +209,9 @@ def read_description(path: Path) -> Description:
         raise ModelError(f"{path}: no such file")
     try:
         with safe_open(path, framework="np") as file:
-            text = (file.metadata() or {}).get(META_KEY)
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
-    if text is None or len(text) > LARGEST_DOCUMENT:
+    if META_KEY not in metadata or len(metadata[META_KEY]) > LARGEST_DOCUMENT:
         raise ModelError(f"{path}: says nothing of exits; expected a file that `pilotfish train` wrote")
-    try:
-        return Description.from_json(parse_json(text), str(path))
-    except ValueError as error:
-        raise ModelError(f"{path}: its metadata {META_KEY} is not valid JSON ({error})") from error
+    return Description.from_json(metadata_document(metadata, META_KEY, str(path)), str(path))

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError, PilotfishError
-from pilotfish.files import atomic_path, parse_json
+from pilotfish.files import atomic_path
 from pilotfish.models.backends.torch_backend import save_state, torch_model
 from pilotfish.models.model import Model
 from pilotfish.models.names.architectures import SMALL, build_small
 from pilotfish.models.names.fit_weights import load_weights
 from pilotfish.models.names.spec import MAX_SIZE, ModelSpec, allow_options, parse_spec
 from pilotfish.models.names.stated import ASSUMED, at_size, with_stated
-from pilotfish.models.names.weights_file import WeightsFile, read_weights
+from pilotfish.models.names.weights_file import WeightsFile, metadata_document, read_weights
 from pilotfish.models.preprocessing import RESAMPLING, Preprocessing
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model
     allow_options(spec, "num_classes")
     path = weights or Path(spec.name)
     file = read_weights(path)
-    document = _document(file)
+    document = document_of(file)
     kind = str(document["architecture"]).partition(":")[0]
     model = (
         _library_model(spec, document, device, file)
@@ -100,11 +100,6 @@ def _class_names(document: Mapping[str, Any], classes: int | None, path: Path) -
     return tuple(names)
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of its architecture."""
-    return _document(read_weights(path))
-
-
 def told_by_name(model: Model, spec: ModelSpec, source: str | WeightsFile, given: Any, own: bool) -> Model:
     """A library's *model*, whose weights its name alone chose, with what is not known of its preprocessing.
 
@@ -117,7 +112,7 @@ def told_by_name(model: Model, spec: ModelSpec, source: str | WeightsFile, given
     notes = model.notes
     if isinstance(source, WeightsFile):
         with contextlib.suppress(PilotfishError, KeyError, TypeError, ValueError):
-            document = _parse(source.beside.get(META_KEY), source.path) if META_KEY in source.beside else source.beside
+            document = metadata_document(source.beside, META_KEY, "") or source.beside
             if Preprocessing.from_json(document["preprocessing"]) != model.preprocessing:
                 said = f"{source.path} states its own preprocessing, which {spec.text} does not read"
                 notes += (f"{said}: load it as checkpoint:{source.path}",)
@@ -162,11 +157,11 @@ def _small_model(spec: ModelSpec, document: Mapping[str, Any], device: str, file
     return torch_model(spec.text, module, chain, shape, device, n_classes=classes)
 
 
-def _document(file: WeightsFile) -> dict[str, Any]:
+def document_of(file: WeightsFile) -> dict[str, Any]:
     """What a file says of its architecture: in Pilotfish's own words, or in those of a training script."""
     path = file.path
     if path.suffix.lower() == ".safetensors":
-        document = {**_parse(file.beside.get(META_KEY), path), "stated": None}
+        document = {**(metadata_document(file.beside, META_KEY, str(path)) or {}), "stated": None}
     else:
         document = {**file.beside, "notes": (), "stated": None}
         document |= {} if "architecture" in document else _of_training(file)
@@ -228,14 +223,6 @@ def _library_of(arch: str, file: WeightsFile) -> str:
         return "torchvision" if arch in classifiers() else "timm"
     except ImportError:
         return "timm"
-
-
-def _parse(text: str | None, path: Path) -> dict[str, Any]:
-    try:
-        document = parse_json(text) if text else {}
-    except ValueError as error:
-        raise ModelError(f"{path}: its {META_KEY} metadata is not valid JSON ({error})") from error
-    return document if isinstance(document, dict) else {}
 
 
 def _build(document: Mapping[str, Any], path: Path) -> tuple[Any, tuple[int, ...]]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError
+from pilotfish.files import parse_json
 from pilotfish.models.backends.torch_backend import import_torch
 from pilotfish.reading.limits import check_size
 
@@ -70,6 +71,20 @@ def read_weights(path: Path) -> WeightsFile:
     names = {where.partition(".")[0] for where in sets}
     beside = {k: v for k, v in loaded.items() if isinstance(k, str) and k not in names and not _is_tensor(v)}
     return WeightsFile(path, sets, beside)
+
+
+def metadata_document(metadata: Mapping[str, Any], key: str, where: str) -> dict[str, Any] | None:
+    """The JSON object that stands as text under *key*, of the file *where*; None when there is none. ModelError for
+    anything else."""
+    if key not in metadata:
+        return None
+    try:
+        document = parse_json(metadata[key])
+    except ValueError as error:
+        raise ModelError(f"{where}: its metadata {key} is not valid JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise ModelError(f"{where}: its metadata {key} is no JSON object")
+    return document
 
 
 def _safetensors(path: Path) -> WeightsFile:

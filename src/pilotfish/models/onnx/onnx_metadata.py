@@ -10,6 +10,7 @@ from typing import Any
 from pilotfish.errors import ModelError
 from pilotfish.files import parse_json
 from pilotfish.models.model import Model
+from pilotfish.models.names.weights_file import metadata_document
 
 PREPROCESSING = "pilotfish.preprocessing"
 CLASSES = "pilotfish.classes"
@@ -45,26 +46,13 @@ def described(model: Model) -> dict[str, dict[str, Any] | None]:
     }
 
 
-def read_document(metadata: Mapping[str, str], key: str, where: str) -> dict[str, Any] | None:
-    """The JSON object under *key*; None when there is none. ModelError for anything else."""
-    if key not in metadata:
-        return None
-    try:
-        document = parse_json(metadata[key])
-    except ValueError as error:
-        raise ModelError(f"{where}: its metadata {key} is not valid JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise ModelError(f"{where}: its metadata {key} is no JSON object")
-    return document
-
-
 def class_lists(
     metadata: Mapping[str, str], n_classes: int | None, where: str
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     """(names, further ids) of the classes; ModelError when they are no lists of as many strings as classes."""
     if CLASSES not in metadata:
         return _names_of_others(metadata, n_classes), None
-    document = read_document(metadata, CLASSES, where) or {}
+    document = metadata_document(metadata, CLASSES, where) or {}
     found = []
     for key in ("names", "ids"):
         value = document.get(key)

@@ -15,9 +15,10 @@ from pilotfish.models.model import Counted, Model, counted
 from pilotfish.models.names.spec import ModelSpec, allow_options
 from pilotfish.models.names.stated import ASSUMED as ASSUMABLE
 from pilotfish.models.names.stated import BYTE, as_images, at_size, layout_of
+from pilotfish.models.names.weights_file import metadata_document
 from pilotfish.models.onnx.onnx_file import OnnxFile, read_onnx
 from pilotfish.models.onnx.onnx_logits import OWN
-from pilotfish.models.onnx.onnx_metadata import ASSUMED, CASCADE, CONTINUES, PREPROCESSING, class_lists, read_document
+from pilotfish.models.onnx.onnx_metadata import ASSUMED, CASCADE, CONTINUES, PREPROCESSING, class_lists
 from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
 
 
@@ -74,13 +75,13 @@ def _preprocessing(
     spec: ModelSpec, metadata: Mapping[str, str], shape: tuple[int, ...], takes_bytes: bool
 ) -> tuple[Preprocessing, tuple[str, ...], tuple[str, ...]]:
     """How samples become inputs, what of it nobody stated, and notes."""
-    own = read_document(metadata, PREPROCESSING, spec.text)
+    own = metadata_document(metadata, PREPROCESSING, spec.text)
     if own is not None:
         try:
             chain = Preprocessing.from_json(own)
         except ArtefactError as error:
             raise ModelError(f"{spec.text}: its metadata {PREPROCESSING}: {error}") from error
-        told = (read_document(metadata, ASSUMED, spec.text) or {}).get("fields")
+        told = (metadata_document(metadata, ASSUMED, spec.text) or {}).get("fields")
         assumed = tuple(what for what in ASSUMABLE if what in told) if isinstance(told, list) else ()
         return (at_size(chain, spec.pixels) if spec.pixels else chain), assumed, ()
     layout = layout_of(shape, spec.stated.get("layout"))
