@@ -62,7 +62,7 @@ def _not_named(value: Any, names: Sequence[str] | None) -> tuple[Any, str | None
     return value.item(), None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a task is itself: it can be a key, whatever it holds
 class Task:
     """What an answer is: one instance binds everything that depends on it.
 
