@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pilotfish.documents import as_document
 from pilotfish.plan import find_chains, rank_pool, rank_savers, tune
 from pilotfish.plan.analysis import analyse
 from pilotfish.records import Failure, Run, compare, fair_table
@@ -178,7 +178,7 @@ def test_chains_pools_and_analyses_name_it_and_leave_it_out(rows: Any, tmp_path:
     found, expected = (analyse(run, "base", draws=2, max_drop=0.01) for run in (partial, whole))
     assert (found.n, found.selection, found.base_accuracy) == (N, expected.selection, expected.base_accuracy)
     assert [p.saver for p in found.pairs] == [*(p.saver for p in expected.pairs), "tiny"]
-    assert json.dumps([p.to_json() for p in found.pairs[:-1]]) == json.dumps([p.to_json() for p in expected.pairs])
+    assert as_document(found.pairs[:-1]) == as_document(expected.pairs)
     assert any(note.startswith(f"tiny: {len(rows)} of the base's {N} samples; judged on those") for note in found.notes)
 
 

@@ -14,7 +14,7 @@ from pilotfish.plan.chains import ChainSearch, FoundChain, search_chains
 from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.evidence import StageScores, stage_scores
 from pilotfish.plan.holdout import split_rows
-from pilotfish.plan.trace import make_trace, trace_of
+from pilotfish.plan.trace import by_quality, make_trace, trace_of
 from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import GroupBy, Run, compare, is_bad_base, notes_on_chance
 from pilotfish.scores import to_shown
@@ -35,6 +35,7 @@ class ChainRanking:
     score: str
     split: str
     notes: tuple[str, ...] = ()
+    metric: str = "accuracy"
 
     @property
     def best(self) -> FoundChain:
@@ -47,7 +48,7 @@ class ChainRanking:
         for i, entry in enumerate(document["chains"]):
             entry["held_out"] = self.held_out[i].to_json() if self.held_out else None
         settings = {"budget": self.budget, "cost": self.cost, "score": self.score, "split": self.split}
-        return {**document, **settings, "notes": list(self.notes)}
+        return {**document, **settings, "notes": list(self.notes), "metric": self.metric}
 
 
 def find_chains(
@@ -97,10 +98,10 @@ def find_chains(
     for chain in found.chains if len(parts.evaluation) else ():
         scores = [fitted[name].scores[0] for name in chain.stages[:-1]]
         if not scores:
-            held = parts.evaluation
-            right = float(table.quality(base)[held].mean())
+            held, value = parts.evaluation, table.value(base, parts.evaluation)
             groups = None if table.groups is None else len(np.unique(table.groups[held]))
-            held_out.append(Performance(len(held), right, right, 0.0, (0.0, 0.0), base_cost, base_cost, (1.0,), groups))
+            alone = Performance(len(held), value, value, 0.0, (0.0, 0.0), base_cost, base_cost, (1.0,), groups)
+            held_out.append(replace(alone, metric=table.task.metric.name))
             continue
         trace = make_trace(table, chain.stages, Rule(), scores, None, cost, parts.evaluation)
         held_out.append(evaluate(trace, tuple((t,) for t in chain.thresholds)))
@@ -112,18 +113,27 @@ def find_chains(
     )
     found = replace(found, chains=shown)
     missed = budget_missed(held_out[0], budget, "held-out samples", promised=True) if held_out else None
-    alone = [
-        f"no cascade is needed: {name} alone keeps to the budget"
-        for name in _answering_alone(found.best)
-        if not is_bad_base(table)
-    ]
     notes = [
         *([] if missed is None else [f"{missed} (the first chain)"]),
         *notes_on_chance(table, table.models[::-1]),
-        *alone,
+        *by_quality(table.task.metric, "chains are searched"),
+        *(
+            f"no cascade is needed: {name} alone keeps to the budget"
+            for name in _answering_alone(found.best)
+            if not is_bad_base(table)
+        ),
         *notes,
     ]
-    return ChainRanking(found, tuple(held_out), str(budget), cost, score, split, tuple(notes))
+    return ChainRanking(
+        found,
+        tuple(held_out),
+        budget.says(table.task.metric.says),
+        cost,
+        score,
+        split,
+        tuple(notes),
+        table.task.metric.name,
+    )
 
 
 def _answering_alone(best: FoundChain) -> list[str]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pilotfish.cascade import make_budget
@@ -20,10 +22,11 @@ from pilotfish.documents import as_document
 from pilotfish.errors import RecordsError
 from pilotfish.plan.same_cost import check_cost, cost_keys
 from pilotfish.plan.sweep import F64, I64, SLACK, Mask
-from pilotfish.plan.trace import Trace, numbers, trace_of
-from pilotfish.records import GroupBy, Outputs, Records, Run, fair_table, notes_on_chance
-from pilotfish.scores import Scale, can_score, to_shown
-from pilotfish.scores import score as compute_score
+from pilotfish.plan.trace import Trace, by_quality, numbers, trace_of
+from pilotfish.records import GroupBy, Outputs, Records, RecordsMeta, Run, fair_table, notes_on_chance
+from pilotfish.scores import Scored, to_shown
+from pilotfish.tasks import CLASSES
+from pilotfish.tasks.task import USUAL_SCORE
 
 I8 = NDArray[np.int8]
 BLOCK = 126  # sums of fewer than 128 zeros and ones fit int8
@@ -196,9 +199,9 @@ def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None)
     notes = [f"{m.model} has no cost {cost!r} and is left out" for m in metas if cost not in m.costs]
     notes += check_cost({m.model: m for m in metas}, [m.model for m in costed], cost)
     kept: list[Records] = []
-    scales = []
+    scored: dict[str, Scored] = {}
     for meta in costed:
-        records, scale, note = _scored(run, meta.model, split, score)
+        records, found = _scored(run, meta, split, score)
         if kept and records.ids.equals(kept[0].ids):
             records = replace(records, ids=kept[0].ids)
             if np.array_equal(records.label, kept[0].label):
@@ -206,8 +209,9 @@ def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None)
             if records.content is not None and records.content.equals(kept[0].content):
                 records = replace(records, content=kept[0].content)
         kept.append(records)
-        scales.append(scale)
-        notes += note
+        if found is None:
+            notes.append(f"{meta.model} has no score {score!r} and can be a base only")
+        scored[meta.model] = found or Scored(np.full(len(records), np.nan), "identity")
     by = run.groups(kept[-1].meta.model, split, group_by)
     table, said = fair_table(kept, by if isinstance(by, str | Path) else None)
     if table.reference_kind != "label":
@@ -215,29 +219,33 @@ def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None)
             f"the records in {run.path} on split {split} hold no labels; a pool has many bases and needs one truth: "
             "give --labels when you import, or rank savers for one base"
         )
-    costed = [meta for meta in costed if meta.model in table.outputs]
-    scales = [scale for scale, records in zip(scales, kept, strict=True) if records.meta.model in table.outputs]
-    names = tuple(meta.model for meta in costed)
+    used = [(meta, records) for meta, records in zip(costed, kept, strict=True) if meta.model in table.outputs]
+    names = tuple(meta.model for meta, _ in used)
     trace = trace_of(
-        [table.outputs[name].confidence for name in names[:-1]],
+        [_in_order(scored[records.meta.model].values, records.ids, table.ids) for _, records in used[:-1]],
         np.stack([table.quality(name) for name in names]),
-        [meta.costs[cost] for meta in costed],
-        scales=scales[:-1],
+        [meta.costs[cost] for meta, _ in used],
+        scales=[scored[name].scale for name in names[:-1]],
         names=names,
     )
-    return trace, (*notes_on_chance(table, names[::-1]), *notes, *said), table.task.metric.name
+    metric = table.task.metric
+    notes = [*notes_on_chance(table, names[::-1]), *by_quality(metric, "pairs are ranked"), *notes, *said]
+    return trace, tuple(notes), metric.name
 
 
-def _scored(run: Run, model: str, split: str, name: str) -> tuple[Records, Scale, list[str]]:
-    """One model's records with its score, as the only output beside the class; NaN where it has none."""
-    records = run.read(model, split, LEAN) if name == "max_prob" else run.read(model, split)
-    if name == "max_prob" and not can_score(records.outputs):
-        records = run.read(model, split)  # files of other programs may hold top logits instead
-    scale: Scale = "identity"
-    values, notes = np.full(len(records), np.nan), []
+def _in_order(values: F64, ids: pa.Array, wanted: pa.Array) -> F64:
+    """*values* of the samples *ids*, of those *wanted*."""
+    return values if ids.equals(wanted) else values[np.asarray(pc.index_in(wanted, value_set=ids)).astype(np.intp)]
+
+
+def _scored(run: Run, meta: RecordsMeta, split: str, name: str) -> tuple[Records, Scored | None]:
+    """One model's records, of classes the predicted ones alone, and the score *name* where they have it."""
+    usual = name == USUAL_SCORE and meta.task == CLASSES.name
+    records = run.read(meta.model, split, LEAN if usual else None)
+    if usual and records.task.confidence(records.outputs) is None:
+        records = run.read(meta.model, split)  # files of other programs may hold top logits instead
     try:
-        found = compute_score(name, records.outputs)
-        values, scale = found.values, found.scale
+        found = records.task.scored(name, records.outputs)
     except RecordsError:
-        notes.append(f"{model} has no score {name!r} and can be a base only")
-    return replace(records, outputs=Outputs(records.outputs.prediction, confidence=values)), scale, notes
+        found = None
+    return replace(records, outputs=Outputs(records.outputs.prediction)) if records.task.classes else records, found

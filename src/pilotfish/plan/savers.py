@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,15 @@ from pilotfish.plan.certificate import Promise, certify, find_test
 from pilotfish.plan.costs import delta_cost
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.evidence import stage_scores
-from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_rows
+from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
 from pilotfish.plan.methods import METHODS, Method, saver_method
 from pilotfish.plan.path import MOST
 from pilotfish.plan.same_cost import side_keys
 from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
-from pilotfish.plan.trace import make_trace
+from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.plan.tuning import MISSED
 from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, is_bad_base, notes_on_chance
-from pilotfish.scores import ExitScore, to_shown
+from pilotfish.scores import to_shown
 
 
 def rank_savers(
@@ -60,27 +61,49 @@ def rank_savers(
     candidates, notes = find_candidates(run, base, split, cost)
     by = run.groups(base, split, group_by)
     rows = compare([run.read(name, split) for name in candidates], run.read(base, split), by)
-    table = rows.common
+    table, way = rows.common, saver_method(method)
     score = table.task.score_name(score)
-    if guarantee is not None and not 0 < guarantee < 1:
-        raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
-    promise = None
-    if guarantee is not None and candidates:
-        kind = "agreement" if table.reference_kind == "base" else "drop"
-        test = find_test(test, table.task.metric, table.quality(base).dtype == np.bool_)
-        promise = Promise(kind, max_drop, (1 - guarantee) / len(candidates), test)
-    asked = _Asked(cost, score, holdout, saver_method(method), budget, seed, promise, guarantee or 0.0)
-    parts = asked.split(table)
-    fair = {name: _judge(table, name, asked, parts) for name in candidates if name not in rows.short}
+    promise = _promise(table, len(candidates), max_drop, guarantee, test)
+
+    def split_of(own: Table) -> Holdout:
+        if promise is None:
+            return split_rows(len(own), holdout, seed, own.groups)
+        return split_for_certificate(len(own), holdout, seed, True, own.groups)
+
+    parts = split_of(table)
+
+    def judge(own: Table, name: str, promise: Promise | None = promise) -> SaverResult:
+        mine = parts if own is table else split_of(own)
+        fitted = stage_scores(own, (name, base), score, mine.fit, budget, seed)
+        on = partial(make_trace, own, (name, base), Rule(), fitted.scores)
+        policy, r, threshold = _chosen(on(fitted.scored, None, mine.fit), way, budget)
+        delta = partial(delta_cost, own.meta, name, base, cost)
+        c_s, c_b = (own.meta[one].costs.get(cost) for one in (name, base))
+        return SaverResult(
+            saver=name,
+            exit_ratio=r,
+            threshold=threshold,
+            cost_ratio=None if c_s is None or not c_b else c_s / c_b,
+            delta_cost=delta(r),
+            accuracy=own.value(name, mine.fit),
+            held_out=_held_out(on(None, None, mine.evaluation), policy, delta) if len(mine.evaluation) else None,
+            certified=None
+            if promise is None
+            else _certified(on(None, None, mine.certify), promise, guarantee or 0.0, budget, delta),
+            n=len(mine.fit),
+            base_accuracy=own.value(base, mine.fit),
+        )
+
+    fair = {name: judge(table, name) for name in candidates if name not in rows.short}
     results = []
     for name, own in rows.tables.items():
         if name in fair:
-            results.append(fair[name] if own is table else _judge(own, name, asked, asked.split(own)))
+            results.append(fair[name] if own is table else judge(own, name))
             continue
         try:
-            judged = _judge(own, name, asked, asked.split(own))
+            judged = judge(own, name)
         except PilotfishError as error:  # too few for a certificate; that stops none of the others
-            judged = _judge(own, name, replace(asked, promise=None), asked.split(own))
+            judged = judge(own, name, None)
             notes.append(f"{name} is not certified: {error}")
         results.append(replace(judged, comparable=False))
 
@@ -100,7 +123,7 @@ def rank_savers(
         n=len(parts.fit),
         best=saving[0].saver if saving else None,
         savers=tuple(results),
-        base_accuracy=float(table.quality(base)[parts.fit].mean()),
+        base_accuracy=table.value(base, parts.fit),
         split=split,
         score=score,
         method=method,
@@ -122,71 +145,45 @@ def rank_savers(
             "confidence": guarantee,
             "savers": len(candidates),
             "n": len(parts.certify),
-            "test": test if table.groups is None else "wsr",
+            "test": promise.test if table.groups is None else "wsr",
             **({} if table.groups is None else {"groups": len(np.unique(table.groups[parts.certify]))}),
         },
+        metric=table.task.metric.name,
     )
 
 
-@dataclass(frozen=True)
-class _Asked:
-    cost: str
-    score: str
-    holdout: float
-    method: Method
-    budget: Budget
-    seed: int
-    promise: Promise | None
-    confidence: float
-
-    def split(self, table: Table) -> Holdout:
-        """The samples that thresholds are chosen on, and those that certify and judge them."""
-        if self.promise is None:
-            return split_rows(len(table), self.holdout, self.seed, table.groups)
-        return split_for_certificate(len(table), self.holdout, self.seed, True, table.groups)
+def _promise(table: Table, savers: int, max_drop: float, guarantee: float | None, test: str) -> Promise | None:
+    """What is promised of each saver, so that all promises hold together; None where nothing is."""
+    if guarantee is None:
+        return None
+    if not 0 < guarantee < 1:
+        raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
+    if not savers:
+        return None
+    test = find_test(test, table.task.metric, table.quality(table.base).dtype == np.bool_)
+    kind = "agreement" if table.reference_kind == "base" else "drop"
+    return Promise(kind, max_drop, (1 - guarantee) / savers, test)
 
 
-def _judge(table: Table, saver: str, asked: _Asked, parts: Holdout) -> SaverResult:
-    stages, budget, method = (saver, table.base), asked.budget, asked.method
-    fitted = stage_scores(table, stages, asked.score, parts.fit, budget, asked.seed)
-    trace = make_trace(table, stages, Rule(), fitted.scores, fitted.scored, None, parts.fit)
+def _chosen(trace: Trace, method: Method, budget: Budget) -> tuple[ExitSets, float, float]:
+    """(exit sets, exit ratio, threshold as people read it: NaN where the sets are none) that *method* takes."""
     path = method.path(trace, budget, method.options())
     frontier = measure(trace, path)
     try:
         point = method.point(frontier, budget)
     except BudgetError:  # below a drop of 0 there may be none: exit nobody
         point = 0
-    r = float(frontier.exit_ratio[point, 0])
-    plain = len(path.policy(point)[0]) == 1
-    c_s, c_b = (table.meta[name].costs.get(asked.cost) for name in stages)
-    return SaverResult(
-        saver=saver,
-        exit_ratio=r,
-        threshold=float(to_shown(trace.scales[0], path.thresholds[point, 0])) if plain else math.nan,
-        cost_ratio=None if c_s is None or not c_b else c_s / c_b,
-        delta_cost=delta_cost(table.meta, saver, table.base, asked.cost, r),
-        accuracy=float(trace.quality[0].mean()),
-        held_out=_held_out(table, stages, fitted.scores, asked, parts.evaluation, path.policy(point)),
-        certified=_certified(table, stages, fitted.scores, asked, parts.certify),
-        n=len(parts.fit),
-        base_accuracy=float(trace.base_quality.mean()),
-    )
+    policy = path.policy(point)
+    plain = len(policy[0]) == 1
+    threshold = float(to_shown(trace.scales[0], path.thresholds[point, 0])) if plain else math.nan
+    return policy, float(frontier.exit_ratio[point, 0]), threshold
 
 
-def _held_out(
-    table: Table,
-    stages: tuple[str, str],
-    scores: Sequence[ExitScore],
-    asked: _Asked,
-    rows: Rows,
-    policy: ExitSets,
-) -> dict[str, Any] | None:
-    if not len(rows):
-        return None
-    judged = evaluate(make_trace(table, stages, Rule(), scores, None, None, rows), policy)
+def _held_out(trace: Trace, policy: ExitSets, delta: Callable[[float], float | None]) -> dict[str, Any]:
+    judged = evaluate(trace, policy)
     return {
         "exit_ratio": judged.exit_ratio[0],
-        "delta_cost": delta_cost(table.meta, *stages, asked.cost, judged.exit_ratio[0]),
+        "delta_cost": delta(judged.exit_ratio[0]),
         "drop": judged.drop,
         "drop_interval": list(judged.drop_interval),
         **({} if judged.groups is None else {"groups": judged.groups}),
@@ -194,20 +191,17 @@ def _held_out(
 
 
 def _certified(
-    table: Table, stages: tuple[str, str], scores: Sequence[ExitScore], asked: _Asked, rows: Rows
-) -> dict[str, Any] | None:
-    if asked.promise is None:
-        return None
-    trace = make_trace(table, stages, Rule(), scores, None, None, rows)
-    path = METHODS["sweep"].path(trace, asked.budget, None)
+    trace: Trace, promise: Promise, guarantee: float, budget: Budget, delta: Callable[[float], float | None]
+) -> dict[str, Any]:
+    path = METHODS["sweep"].path(trace, budget, None)
     if trace.quality.dtype != np.bool_:  # each test is a pass over the samples
         path = path.take(np.unique(np.linspace(0, len(path) - 1, MOST).astype(np.intp)))
-    certificate = certify(trace, path, asked.promise, asked.confidence)
+    certificate = certify(trace, path, promise, guarantee)
     threshold = float(path.thresholds[certificate.index, 0])
     r = float((trace.values[0] >= threshold).mean())
     return {
         "exit_ratio": r,
-        "delta_cost": delta_cost(table.meta, *stages, asked.cost, r),
+        "delta_cost": delta(r),
         "threshold": as_document(float(to_shown(trace.scales[0], threshold))),
         "bound": certificate.bound,
     }

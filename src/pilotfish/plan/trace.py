@@ -114,6 +114,15 @@ def numbers(quality: Quality) -> NDArray[Any]:
     return quality.view(np.int8) if quality.dtype == np.bool_ else quality
 
 
+def by_quality(metric: Metric, what: str) -> list[str]:
+    """What to say where *what* goes by the quality of each answer and the metric is no mean of it; else nothing."""
+    if metric.kind == "mean":
+        return []
+    return [
+        f"{metric.says} is no mean over samples: {what} by the quality of each answer; tune judges by {metric.says}"
+    ]
+
+
 def trace_of(
     values: Sequence[ArrayLike] | F64,
     quality: ArrayLike,

@@ -20,7 +20,7 @@ from pilotfish.plan.analysis.routing import References, references
 from pilotfish.plan.analysis.transfer import Selection, Transfer, selection, transfers
 from pilotfish.plan.candidates import candidates_with
 from pilotfish.plan.holdout import split_rows
-from pilotfish.plan.trace import Trace, make_trace
+from pilotfish.plan.trace import Trace, by_quality, make_trace
 from pilotfish.records import Compared, GroupBy, Run, Table, compare
 from pilotfish.scores import to_shown
 from pilotfish.tasks.task import USUAL_SCORE
@@ -244,6 +244,7 @@ def _remarks(tables: Mapping[str, Compared], split: str, on: str | None, cost: s
     if len(set(kinds.values())) > 1:
         unlabelled = ", ".join(s for s, kind in kinds.items() if kind == "base")
         remarks.append(f"split {unlabelled} has no labels: there, {metric} is agreement with the base")
+    remarks += by_quality(here.task.metric, "savers are analysed")
     if here.quality(base).dtype != np.bool_:
         remarks.append(
             f"{metric} is no matter of right and wrong: a mistake is an answer worse than the base's, and there is no "
