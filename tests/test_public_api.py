@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import importlib.util
 import inspect
 import subprocess
@@ -108,7 +109,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "shortlist": (
         "base",
-        {"size": "native", "cost": None, "device": None, "max_drop": 0.0, "top": 10, "per_family": 2},
+        {"size": "native", "cost": None, "device": None, "max_drop": 0.0, "top": 10, "per_family": 2, "table": None},
     ),
     "chains": (
         "run base",
@@ -164,7 +165,15 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bench": (
         "cascade data",
-        {"exit_ratio": None, "runs": 5, "samples": 500, "workers": None, "peers": True, "allow_python": ()},
+        {
+            "exit_ratio": None,
+            "runs": 5,
+            "samples": 500,
+            "workers": None,
+            "peers": True,
+            "progress": None,
+            "allow_python": (),
+        },
     ),
     "tune_runtime": (
         "cascade data",
@@ -277,6 +286,29 @@ def test_the_names() -> None:
         assert getattr(pilotfish, name) is not None
     with pytest.raises(AttributeError, match="module 'pilotfish' has no attribute 'tuen'"):
         _ = pilotfish.tuen
+
+
+PLANNING = ("analyse", "chains", "savers", "shortlist", "tune")
+
+
+@pytest.mark.parametrize("verb", [*PLANNING, "record", "import_predictions", "write_report", "bench"])
+def test_docstrings_name_every_parameter(verb: str) -> None:
+    if verb == "bench" and not TORCH:
+        pytest.skip("needs torch")
+    said = inspect.getdoc(getattr(pilotfish, verb)) or ""
+    assert [name for name in inspect.signature(getattr(pilotfish, verb)).parameters if name not in said] == []
+
+
+@pytest.mark.parametrize("verb", [verb for verb in PLANNING if verb != "shortlist"])
+def test_examples_of_docstrings_are_true(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent / "examples")
+    example = doctest.DocTestParser().get_doctest(getattr(pilotfish, verb).__doc__, {}, verb, None, None)
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_a_run_is_a_folder_by_its_name_too(tmp_path: Path) -> None:
+    assert pilotfish.Run(str(tmp_path)).file("m") == pilotfish.Run(tmp_path).file("m")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("verb", VERBS)

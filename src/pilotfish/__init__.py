@@ -18,57 +18,40 @@ from typing import TYPE_CHECKING, Any
 from pilotfish._version import __version__
 
 if TYPE_CHECKING:
-    from pilotfish.api import (
-        analyse,
-        bench,
-        chains,
-        export,
-        export_stages,
-        import_predictions,
-        open_run,
-        quantise,
-        record,
-        savers,
-        shortlist,
-        tune,
-        tune_runtime,
-        write_report,
-    )
+    from pilotfish.api import analyse, chains, import_predictions, record, savers, shortlist, tune, write_report
     from pilotfish.cascade import Artefact
     from pilotfish.data import load_data
     from pilotfish.errors import PilotfishError
     from pilotfish.flow import build
+    from pilotfish.flow.quantise import quantise
     from pilotfish.models import Model, Preprocessing, load_model
     from pilotfish.plan import Analysis, ChainRanking, SaverRanking, Shortlist, Tuning
-    from pilotfish.records import Records, Run
-    from pilotfish.runtime import Answer, BenchResult, Cascade, RuntimeTuning
+    from pilotfish.records import Records, Run, open_run
+    from pilotfish.runtime import Answer, BenchResult, Cascade, RuntimeTuning, bench, tune_runtime
+    from pilotfish.runtime.export import export, export_stages
     from pilotfish.train import Recipe, Trained, load_recipe, train_esn, train_exits, train_msdnet, train_router
 
 _HOMES = {
     "pilotfish.api": (
         "analyse",
-        "bench",
         "chains",
-        "export",
-        "export_stages",
         "import_predictions",
-        "open_run",
-        "quantise",
         "record",
         "savers",
         "shortlist",
         "tune",
-        "tune_runtime",
         "write_report",
     ),
     "pilotfish.cascade": ("Artefact",),
     "pilotfish.data": ("load_data",),
     "pilotfish.errors": ("PilotfishError",),
     "pilotfish.flow": ("build",),
+    "pilotfish.flow.quantise": ("quantise",),
     "pilotfish.models": ("Model", "Preprocessing", "load_model"),
     "pilotfish.plan": ("Analysis", "ChainRanking", "SaverRanking", "Shortlist", "Tuning"),
-    "pilotfish.records": ("Records", "Run"),
-    "pilotfish.runtime": ("Answer", "BenchResult", "Cascade", "RuntimeTuning"),
+    "pilotfish.records": ("Records", "Run", "open_run"),
+    "pilotfish.runtime": ("Answer", "BenchResult", "Cascade", "RuntimeTuning", "bench", "tune_runtime"),
+    "pilotfish.runtime.export": ("export", "export_stages"),
     "pilotfish.train": (
         "Recipe",
         "Trained",

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.data import Dataset
+from pilotfish.data import Dataset, open_data
 from pilotfish.errors import DataError, ModelError, UsageError, needs, reason
 from pilotfish.files import atomic_path
 from pilotfish.models.backends.onnx_backend import OnnxBackend
@@ -69,15 +69,15 @@ class Quantised:
 
 
 def quantise(
-    name: str,
-    data: Dataset,
-    target: str | Path,
+    model: str,
+    data: str | Dataset,
+    out: str | Path,
     *,
     samples: int = 128,
     calibration: str = "minmax",
     progress: Tell | None = None,
 ) -> Quantised:
-    """Write the model *name* in int8 to *target*, calibrated on up to *samples* samples spread over *data*.
+    """Write *model* in int8 to the .onnx file *out*, calibrated on up to *samples* samples spread over *data*.
 
     calibration  how the range of each tensor is found: minmax, entropy or percentile
 
@@ -87,42 +87,43 @@ def quantise(
         raise UsageError(f"calibration is one of {', '.join(CALIBRATIONS)}; found {calibration!r}")
     if samples < LEAST:
         raise UsageError(f"at least {LEAST} samples are needed to calibrate, found {samples}")
-    tell, path = progress or (lambda *_: None), Path(target)
+    tell, path = progress or (lambda *_: None), Path(out)
     if path.suffix != ".onnx":
         raise UsageError(f"an int8 model is written as .onnx, found {path.name!r}")
-    model = load_model(name, backend=None, settle=functools.partial(settle, data=data))
-    if not isinstance(model.backend, OnnxBackend) or model.preprocessing.dtype != "float32":
-        reason = model.details.get("backend", f"it is run by {model.backend.name} in {model.preprocessing.dtype}")
-        raise ModelError(f"{name} cannot be quantised: {reason}; expected a float32 model that ONNX Runtime can run")
-    inputs = _inputs(model, data, samples, tell)
+    data = open_data(data)
+    loaded = load_model(model, backend=None, settle=functools.partial(settle, data=data))
+    if not isinstance(loaded.backend, OnnxBackend) or loaded.preprocessing.dtype != "float32":
+        reason = loaded.details.get("backend", f"it is run by {loaded.backend.name} in {loaded.preprocessing.dtype}")
+        raise ModelError(f"{model} cannot be quantised: {reason}; expected a float32 model that ONNX Runtime can run")
+    inputs = _inputs(loaded, data, samples, tell)
     held = np.arange(len(inputs)) % HELD_OUT == HELD_OUT - 1
     reduced = not _has_vnni()
     with atomic_path(path) as temporary:
         tell("quantising", 0, 1)
-        _write(model, model.backend, inputs[~held], temporary, calibration, reduced)
+        _write(loaded, loaded.backend, inputs[~held], temporary, calibration, reduced)
         after = OnnxBackend(temporary)
-        p, q = softmax(model.run(inputs[held])), softmax(after.step(inputs[held])[0])
+        p, q = softmax(loaded.run(inputs[held])), softmax(after.step(inputs[held])[0])
         shape = inputs.shape[1:]
-        before_ms, after_ms = (time_batches(b, shape, seconds=1.5).throughput for b in (model.backend, after))
+        before_ms, after_ms = (time_batches(b, shape, seconds=1.5).throughput for b in (loaded.backend, after))
         size = temporary.stat().st_size
         tell("quantising", 1, 1)
     top = p.argmax(axis=1)
     rows = np.arange(len(p))
     return Quantised(
         path=path,
-        source=name,
+        source=model,
         samples=int((~held).sum()),
         compared=len(p),
         agreement=float((top == q.argmax(axis=1)).mean()),
         max_difference=float(np.abs(p - q).max()),
         mean_difference=float(np.abs(p[rows, top] - q[rows, top]).mean()),
-        float_bytes=model.backend.path.stat().st_size,
+        float_bytes=loaded.backend.path.stat().st_size,
         bytes=size,
         float_ms=before_ms,
         ms=after_ms,
         calibration=calibration,
         reduced_range=reduced,
-        notes=model.notes,
+        notes=loaded.notes,
     )
 
 

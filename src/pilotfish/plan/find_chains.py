@@ -70,7 +70,23 @@ def find_chains(
 
     Thresholds are chosen on one part of the samples and judged on the other. RecordsError without costs.
 
-    group_by  samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
+    run         records (in :func:`pilotfish.chains`, also its folder)
+    base        the model to make cheaper; the last stage of every chain
+    max_drop    of the metric, a fraction: 0.005 is half a point (in :func:`pilotfish.chains`, also ``"0.5%"``)
+    max_cost    per sample in the unit of *cost*, or text such as ``"40%"``, of the base's
+    max_stages  the base included
+    top         how many chains at most
+    cost        key of the costs in the records: ``macs``, ``ms@cpu``, …
+    score       exit score of every stage
+    split       that is searched on
+    holdout     share of the samples that judges
+    seed        of the split, and of what is fitted
+    group_by    samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
+
+    >>> import pilotfish
+    >>> found = pilotfish.chains("imagenet_lite", "lite:efficientnet_lite2@300", max_drop="1%")
+    >>> found.best.stages
+    ('lite:efficientnet_lite1@128', 'lite:efficientnet_lite0@224', 'lite:efficientnet_lite2@300')
     """
     names, notes = find_candidates(run, base, split, cost)
     by = run.groups(base, split, group_by)

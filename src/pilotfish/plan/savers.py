@@ -52,10 +52,27 @@ def rank_savers(
     drop they cause is shown on the other. Each is judged on the rows that it shares with the base; savers that share
     fewer than 90 % of the most that one of them has rank after the others (see :func:`pilotfish.records.compare`).
 
+    run        records (in :func:`pilotfish.savers`, also its folder)
+    base       the model to make cheaper
+    cost       key of the costs in the records: ``macs``, ``ms@cpu``, …
+    score      exit score: a plain one, a fitted one, or ``auto``
+    split      that is judged on
+    holdout    share of the samples that the drop is shown on
+    seed       of the split, and of what is fitted
+    method     way to choose a threshold
+    max_drop   of the metric, a fraction: 0.005 is half a point (in :func:`pilotfish.savers`, also ``"0.5%"``)
+    test       of the certified drops, as for :func:`pilotfish.tune`
     guarantee  confidence, such as 0.9. Savers are ranked on half of the samples and certified on the other half, each
                at (1 - guarantee) / K for K savers, so that all K promises hold together. A saver that cannot be
                compared and has too few samples is not certified, and a note says so
     group_by   samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
+
+    RecordsError for records that are not there, UsageError for arguments that make no sense.
+
+    >>> import pilotfish
+    >>> ranking = pilotfish.savers("imagenet_lite", "lite:efficientnet_lite2@300")
+    >>> ranking.best, round(ranking.savers[0].delta_cost, 3)
+    ('lite:efficientnet_lite0@224', -0.513)
     """
     budget = make_budget(max_drop=max_drop)  # refuses what is no drop
     candidates, notes = find_candidates(run, base, split, cost)

@@ -66,6 +66,14 @@ def tune(
     The samples are split at random by *seed*: the policy is chosen on one part and judged on the other. With
     ``holdout=0`` it is judged on the samples it was chosen on, as the papers do; such a figure is optimistic.
 
+    run           records of all stages (in :func:`pilotfish.tune`, also its folder)
+    stages        names of the savers, cheapest first, and last the base
+    max_drop      of the metric, a fraction: 0.005 is half a point (in :func:`pilotfish.tune`, also ``"0.5%"``)
+    max_cost      per sample in the unit of *cost*, or text such as ``"40%"``, of the base's
+    cost          key of the costs in the records: ``macs``, ``ms@cpu``, …
+    split         that is tuned on
+    holdout       share of the samples that judges
+    seed          of the split
     method        a key of METHODS; *options* are its further choices, such as ``{"diagram": "survivors"}``
     score         a plain score, a fitted one, or ``auto``
     guarantee     confidence, such as 0.9: the budget then holds on all data of this kind but for a chance of 0.1.
@@ -82,6 +90,13 @@ def tune(
 
     Raises BudgetError, with the best that can be reached, when the budget cannot be met or certified; RecordsError for
     a base that is no better than chance on its labels.
+
+    >>> import pilotfish
+    >>> tuned = pilotfish.tune(
+    ...     "imagenet_lite", ["lite:efficientnet_lite0@160", "lite:efficientnet_lite2@300"], max_drop="1%"
+    ... )
+    >>> tuned.calibration.exit_ratio, tuned.evaluation.drop
+    ((0.52, 0.48), 0.008)
     """
     names = _stages(stages)
     how = find_method(method, len(names))

@@ -20,7 +20,10 @@ MAX_FILE_NAME = 255
 class Run:
     """A folder of records. Nothing is cached: what is on disk is what is there."""
 
-    path: Path
+    path: Path  # or its text
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
 
     def file(self, model: str, split: str = "val") -> Path:
         """Where the records of *model* on *split* are, or would be."""

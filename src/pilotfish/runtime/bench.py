@@ -11,16 +11,17 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import ALONE
-from pilotfish.data import Dataset
+from pilotfish.data import Dataset, open_data
 from pilotfish.errors import DataError, UnreadableSample, UsageError
 from pilotfish.machine import cpu_count, describe_machine
 from pilotfish.models.model import F32, Backend, Carry
@@ -98,8 +99,8 @@ class _Found:
 
 
 def bench(
-    cascade: Cascade,
-    data: Dataset,
+    cascade: Cascade | str | Path,
+    data: str | Dataset,
     *,
     exit_ratio: float | None = None,
     runs: int = 5,
@@ -107,9 +108,16 @@ def bench(
     workers: int | None = None,
     peers: bool = True,
     progress: Tell | None = None,
+    allow_python: Collection[str] = (),
 ) -> BenchResult:
-    """Time *cascade* on up to *samples* samples of *data*.
+    """Time a cascade beside its stages alone, and beside other ways to run it.
 
+    cascade     loaded, or its folder
+    data        a data set, or its name, such as ``folder:photos``
+    runs        how often everything is timed
+    samples     of *data*, at most
+    workers     threads that prepare inputs; one per core by default
+    allow_python  of a folder: as for :meth:`pilotfish.Cascade.load`
     exit_ratio  forces this share of the samples (chosen at random, the same in every run) to exit at the first stage
     peers       also time other ways to run the same cascade
     progress    called with (what, runs done, runs in all)
@@ -120,6 +128,8 @@ def bench(
         raise UsageError(f"exit_ratio is a share from 0 to 1, found {exit_ratio}")
     if runs < 1 or samples < 1:
         raise UsageError(f"runs and samples must be at least 1, found {runs} and {samples}")
+    cascade = cascade if isinstance(cascade, Cascade) else Cascade.load(cascade, allow_python=allow_python)
+    data = open_data(data)
     tell = progress or (lambda *_: None)
     rows, tensors = _prepare(cascade, data, samples, tell)
     cascade = _tuned(cascade, tensors, tell)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import Artefact, Stage, load_artefact
-from pilotfish.data import Dataset
+from pilotfish.data import Dataset, open_data
 from pilotfish.errors import MissingExtraError, ModelError, UsageError, nearest
 from pilotfish.machine import describe_machine, device_name
 from pilotfish.models import Model
@@ -67,8 +67,8 @@ class RuntimeTuning:
 
 
 def tune_runtime(
-    folder: str | Path,
-    data: Dataset | None = None,
+    cascade: str | Path,
+    data: str | Dataset | None = None,
     *,
     device: str = "cpu",
     backends: Sequence[str] | None = None,
@@ -76,7 +76,7 @@ def tune_runtime(
     progress: Tell | None = None,
     allow_python: Collection[str] = (),
 ) -> RuntimeTuning:
-    """Measure each stage of the cascade in *folder* on *device* and keep the fastest way to run it there.
+    """Measure each stage of the cascade in folder *cascade* on *device* and keep the fastest way to run it there.
 
     data      samples whose inputs are used to compare the backends' answers; needed where a model does not say what
               its inputs look like. Random numbers of its shape otherwise
@@ -88,7 +88,8 @@ def tune_runtime(
     """
     if wrong := [name for name in backends or () if name not in NAMES]:
         raise UsageError(f"no backend {wrong[0]!r}; {nearest(wrong[0], NAMES)}")
-    path, tell = Path(folder), progress or (lambda *_: None)
+    path, tell = Path(cascade), progress or (lambda *_: None)
+    data = None if data is None else open_data(data)
     artefact = load_artefact(path)
     check_code(artefact.stages, allow_python)
     load: Load = lambda stage, backend: load_stage(stage, path, device, backend, allow_python)  # noqa: E731

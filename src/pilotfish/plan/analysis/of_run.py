@@ -104,10 +104,22 @@ def analyse(
 ) -> Analysis:
     """Analyse *savers* (by default all that can be) of *base* on *split*.
 
+    run       records (in :func:`pilotfish.analyse`, also its folder)
+    base      the model to make cheaper
+    cost      key of the costs in the records: ``macs``, ``ms@cpu``, …
+    score     exit score
+    seed      of the halves and the draws
     train     split that savers are chosen on; by default ``train`` where the run has it, else a random half of *split*
     max_drop  accuracy that may be lost wherever a threshold is chosen; at 0 the exit ratios are TinySaver's r_match
     draws     bootstrap draws per saver
     group_by  samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
+
+    RecordsError for records that are not there, UsageError for arguments that make no sense.
+
+    >>> import pilotfish
+    >>> found = pilotfish.analyse("imagenet_lite", "lite:efficientnet_lite2@300", draws=20)
+    >>> found.n, found.pairs[0].saver
+    (500, 'lite:efficientnet_lite0@224')
     """
     make_budget(max_drop=max_drop)  # refuses what is no drop
     score = run.read(base, split).task.score_name(score)

@@ -18,7 +18,7 @@ import numpy as np
 
 from pilotfish.cascade import Stage, load_artefact
 from pilotfish.cascade.folder import to_document
-from pilotfish.data import Dataset
+from pilotfish.data import Dataset, open_data
 from pilotfish.errors import ModelError, UsageError
 from pilotfish.files import unwritable, write_json
 from pilotfish.models import Model
@@ -69,15 +69,15 @@ class ExportedStages:
 
 
 def export_stages(
-    folder: str | Path,
+    cascade: str | Path,
     out: str | Path,
     *,
-    data: Dataset | None = None,
+    data: str | Dataset | None = None,
     samples: int = 64,
     allow_python: Collection[str] = (),
 ) -> ExportedStages:
-    """Write the stages of the cascade in *folder* into the folder *out*: ``stage1.onnx`` …, and ``stages.json`` with
-    what each takes and gives, and the policy in force.
+    """Write the stages of the cascade in folder *cascade* into the folder *out*: ``stage1.onnx`` …, and ``stages.json``
+    with what each takes and gives, and the policy in force.
 
     data     samples on which the files are held against the engine; random inputs otherwise
     samples  how many, at most
@@ -88,10 +88,11 @@ def export_stages(
     target = Path(out)
     if not _may_be_written(target):
         raise UsageError(f"{target} holds something else; name a new folder for the stages")
-    artefact = load_artefact(Path(folder))
+    folder, data = Path(cascade), None if data is None else open_data(data)
+    artefact = load_artefact(folder)
     check_code(artefact.stages, allow_python)
-    models = [_named(load_stage(one, Path(folder), "cpu", "onnxruntime", allow_python), one) for one in artefact.stages]
-    cascade = Cascade(artefact, models, [StageRuntime("onnxruntime", BATCH)] * len(models))
+    models = [_named(load_stage(one, folder, "cpu", "onnxruntime", allow_python), one) for one in artefact.stages]
+    loaded = Cascade(artefact, models, [StageRuntime("onnxruntime", BATCH)] * len(models))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,11 +101,11 @@ def export_stages(
         files = [
             _written(runner, shares, model, stage.name, Path(made) / f"stage{k}.onnx")
             for k, ((runner, shares), model, stage) in enumerate(
-                zip(cascade.runners, models, artefact.stages, strict=True), 1
+                zip(loaded.runners, models, artefact.stages, strict=True), 1
             )
         ]
         tensors, _ = example_tensors(models, data, samples, lambda *_: None)
-        _compare(Path(made), files, cascade, tensors)
+        _compare(Path(made), files, loaded, tensors)
         document = to_document(artefact)
         policy = {key: document[key] for key in ("score", "scores", "rule", "operating_point")}
         write_json(Path(made) / MANIFEST, {"schema": 1, "stages": [dataclasses.asdict(one) for one in files], **policy})

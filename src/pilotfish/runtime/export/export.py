@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import Artefact, InForce, load_artefact
-from pilotfish.data import Dataset, sample_reader
+from pilotfish.data import Dataset, open_data, sample_reader
 from pilotfish.errors import DataError, ModelError, UnreadableSample, UsageError, needs
 from pilotfish.files import atomic_path
 from pilotfish.machine import cpu_count
@@ -43,16 +43,16 @@ Tell = Callable[[str, int, int], None]
 
 
 def export(
-    folder: str | Path,
+    cascade: str | Path,
     out: str | Path,
     *,
     batched: bool = False,
-    data: Dataset | None = None,
+    data: str | Dataset | None = None,
     samples: int = 64,
     progress: Tell | None = None,
     allow_python: Collection[str] = (),
 ) -> ExportedCascade:
-    """Write the cascade in *folder*, at the operating point in force, as the single ONNX file *out*.
+    """Write the cascade in folder *cascade*, at the operating point in force, as the single ONNX file *out*.
 
     batched  for any number of samples at a time; otherwise for exactly one, whose later stages lie in ``If`` branches
     data     samples on which the graph is held against the engine and timed; random inputs otherwise
@@ -69,7 +69,7 @@ def export(
     target, tell = Path(out), progress or (lambda *_: None)
     if target.suffix != ".onnx":
         raise UsageError(f"a graph is written as .onnx, found {target.name!r}")
-    path = Path(folder)
+    path, data = Path(cascade), None if data is None else open_data(data)
     artefact = load_artefact(path)
     _refuse_what_has_no_graph(artefact)
     check_code(artefact.stages, allow_python)
