@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import ExitSets, Frontier, Performance, grouped_interval, paired_interval
-from pilotfish.plan.path import PolicyPath, route
+from pilotfish.plan.path import PolicyPath, parted, route
 from pilotfish.plan.trace import Trace, numbers
 from pilotfish.tasks.task import Quality
 
@@ -55,13 +55,15 @@ def count(trace: Trace, path: PolicyPath) -> Counts:
         exited, (lost, won) = _steps(trace.values[0], change, path.thresholds[:, 0])
         lost, won = stays.clip(0).sum() + lost, (-stays).clip(0).sum() + won
         return Counts(np.stack([exited, n - exited], axis=1), lost, won, n)
+    gaps = [_gap(trace, quality) for quality in trace.quality]
+    losses, gains = [gap.clip(0) for gap in gaps], [(-gap).clip(0) for gap in gaps]
     answered = np.empty((len(path), stages), np.int64)
-    kind = np.int64 if trace.quality.dtype == np.bool_ else np.float64
-    lost, won = np.empty(len(path), kind), np.empty(len(path), kind)
+    lost, won = (np.empty(len(path), np.float64 if gaps[0].dtype.kind == "f" else np.int64) for _ in range(2))
     for i in range(len(path)):
-        answered_by, gap = outcomes(trace, path.policy(i))
-        answered[i] = np.bincount(answered_by, minlength=stages)
-        lost[i], won[i] = gap.clip(0).sum(), (-gap).clip(0).sum()
+        parts = parted(trace, path.policy(i))
+        answered[i] = [np.count_nonzero(part) for part in parts]
+        lost[i] = sum(_within(part, loss) for part, loss in zip(parts, losses, strict=True))
+        won[i] = sum(_within(part, gain) for part, gain in zip(parts, gains, strict=True))
     return Counts(answered, lost, won, n)
 
 
@@ -118,6 +120,13 @@ def evaluate(trace: Trace, policy: ExitSets) -> Performance:
         metric=trace.metric.name,
         asymptotic=trace.metric.kind != "mean",
     )
+
+
+def _within(part: NDArray[np.bool_], amounts: NDArray[Any]) -> float:
+    """The sum of *amounts* over a part of the samples; those of right and wrong are 0 and 1."""
+    if amounts.dtype == np.int8:
+        return int(np.count_nonzero(part & amounts.view(np.bool_)))
+    return float(amounts[part].sum())
 
 
 def _gap(trace: Trace, quality: Quality) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """Policy paths: ordered families of policies from "exit nobody" on, and what they do to samples.
 
 Every method of tuning makes one; measuring, choosing and certifying work on paths and do not know which method it was.
-Who answers a sample is decided here alone, by :func:`route`.
+Who answers a sample is decided here alone, by :func:`parted`.
 """
 
 from __future__ import annotations
@@ -69,11 +69,21 @@ def sets_path(sets: Sequence[ExitSets], stages: int, parameter: str, at: F64) ->
     return PolicyPath(thresholds, None if plain else everything, parameter, np.concatenate([[np.nan], at]))
 
 
+def parted(trace: Trace, policy: ExitSets) -> list[NDArray[np.bool_]]:
+    """K masks bool (N,): whom each stage answers, those in its exit set that no stage before it has answered; the last
+    stage answers the others."""
+    left, parts = np.ones(len(trace), np.bool_), []
+    for values, bounds in zip(trace.values, policy, strict=True):
+        parts.append(left & leaves(values, bounds))
+        left = left & ~parts[-1]
+    return [*parts, left]
+
+
 def route(trace: Trace, policy: ExitSets) -> I64:
-    """int64 (N,): the stage that answers each sample, the first whose exit set holds its value, else the last."""
-    answered_by = np.full(len(trace), trace.stages - 1, np.int64)
-    for k in range(trace.stages - 2, -1, -1):
-        answered_by[leaves(trace.values[k], policy[k])] = k
+    """int64 (N,): the stage that answers each sample."""
+    answered_by = np.zeros(len(trace), np.int64)
+    for k, part in enumerate(parted(trace, policy)):
+        answered_by[part] = k
     return answered_by
 
 
