@@ -18,6 +18,7 @@ from pilotfish.plan import tune
 from pilotfish.plan.certificate import Promise, certify, find_test, last_kept, wsr
 from pilotfish.plan.certificate.certify import check_promise
 from pilotfish.plan.evaluate import count, evaluate, measure
+from pilotfish.plan.methods import METHODS
 from pilotfish.plan.path import PolicyPath, route, threshold_path
 from pilotfish.plan.trace import Trace
 from pilotfish.records import Run, read_table
@@ -218,6 +219,14 @@ def test_auto_takes_the_test_that_fits_the_metric() -> None:
 def test_tests_of_counts_refuse_numbers_by_name(test: str) -> None:
     with pytest.raises(UsageError, match=rf"test {test} counts right and wrong answers, and closeness is a number"):
         find_test(test, CLOSENESS, False)
+
+
+@pytest.mark.parametrize("method", ["pcee", "pcee-ws"])
+def test_diagrams_take_numbers_and_refuse_bounds_of_counts_by_name(method: str) -> None:
+    trace, one = trace_of(CLOSENESS, n=400), METHODS[method]
+    assert len(one.path(trace, Budget("max_drop", 0.05), one.options())) > 5
+    with pytest.raises(UsageError, match="a lower bound counts right and wrong answers, and closeness is a number"):
+        one.path(trace, Budget("max_drop", 0.05), one.options(lower_bound=0.9))
 
 
 @pytest.mark.parametrize(("metric", "what"), [(F1, "micro F1 is a ratio of sums"), (RANK, "mAP is a rank")])

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pilotfish.plan import PairPath, r_match, sweep
-from pilotfish.plan.evaluate import measure
-from pilotfish.plan.path import threshold_path
-from pilotfish.plan.sweep import at_thresholds
+from pilotfish.plan.evaluate import count, measure
+from pilotfish.plan.path import PolicyPath, threshold_path
+from pilotfish.plan.trace import trace_of
 from support import brute
 from support.pairs import TIED, WILD, Pair, pairs
 
@@ -43,8 +43,10 @@ def test_the_reference_for_large_data_is_the_reference(pair: Pair) -> None:
 @given(pairs(), st.sets(TIED | WILD | st.sampled_from([math.inf, -math.inf]), max_size=8))
 def test_given_thresholds_are_counted_one_by_one(pair: Pair, thresholds: set[float]) -> None:
     falling = sorted(thresholds, reverse=True)
-    path = at_thresholds(*pair.arrays, np.array(falling, np.float64))
-    assert points(path) == [brute.Point(math.inf, 0, 0), *(brute.count(*pair, t) for t in falling)]
+    score, saver, base = pair.arrays
+    found = count(trace_of([score], [saver, base]), PolicyPath(np.array(falling, np.float64)[:, None]))
+    rows = zip(falling, found.answered[:, 0].tolist(), (found.won - found.lost).tolist(), strict=True)
+    assert [brute.Point(*row) for row in rows] == [brute.count(*pair, t) for t in falling]
 
 
 @given(pairs())

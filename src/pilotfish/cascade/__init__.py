@@ -1,11 +1,10 @@
 """The cascade as an artefact: stages, frontier, operating points, load and save."""
 
 from pilotfish.cascade.artefact import ALONE, Artefact, InForce, OperatingPoint, Stage
-from pilotfish.cascade.budget import Budget, choose, make_budget
+from pilotfish.cascade.budget import Budget, choose, given_drop, given_share, make_budget
 from pilotfish.cascade.exits import from_bins, leaves
 from pilotfish.cascade.folder import check_target, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
-from pilotfish.cascade.given import given_drop, given_share
 from pilotfish.cascade.performance import Performance, grouped_interval, paired_interval
 from pilotfish.cascade.rule import Decision, Rule, RuleKind, check_rule, decide
 

@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pilotfish.cascade import make_budget
+from pilotfish.cascade.budget import SLACK
 from pilotfish.documents import as_document
 from pilotfish.errors import RecordsError
 from pilotfish.plan.same_cost import check_cost, cost_keys
-from pilotfish.plan.sweep import F64, I64, SLACK, Mask
+from pilotfish.plan.sweep import F64, I64, Mask
 from pilotfish.plan.trace import Trace, by_quality, numbers, trace_of
 from pilotfish.records import GroupBy, Outputs, Records, RecordsMeta, Run, fair_table, notes_on_chance
 from pilotfish.scores import Scored, to_shown

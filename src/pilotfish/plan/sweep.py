@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pilotfish.cascade.budget import SLACK
 from pilotfish.tasks.task import Quality
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-SLACK = 1e-12  # of a mean drop, so that 5 of 1000 meets 0.005 however it was rounded
 
 
 @dataclass(frozen=True)
@@ -81,22 +81,6 @@ def r_match(score: ArrayLike, saver: ArrayLike, base: ArrayLike) -> tuple[float,
     path = sweep(np.asarray(score, np.float64), np.asarray(saver), np.asarray(base))
     point = path.last_feasible()
     return float(path.exited[point] / path.n), float(path.thresholds[point])
-
-
-def at_thresholds(score: F64, saver: Quality, base: Quality, thresholds: F64) -> PairPath:
-    """The path through given falling thresholds (a paper's grid), with "exit nobody" before them."""
-    order = np.argsort(score, kind="stable")  # NaN sort last, above every number
-    known = int(np.count_nonzero(~np.isnan(score)))
-    rising = score[order[:known]]
-    change = advantage(saver, base)[order[:known]]
-    below = np.concatenate([[0], np.cumsum(change)]).astype(change.dtype)
-    first = np.searchsorted(rising, thresholds, side="left")  # the rule is score >= threshold
-    return PairPath(
-        thresholds=np.concatenate([[np.inf], thresholds]),
-        exited=np.concatenate([[0], known - first]).astype(np.int64),
-        gain=np.concatenate([[0], below[-1] - below[first]]).astype(below.dtype),
-        n=len(score),
-    )
 
 
 def sorted_groups(score: F64) -> tuple[NDArray[np.intp], Mask]:

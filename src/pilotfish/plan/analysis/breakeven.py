@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import make_budget
+from pilotfish.cascade.budget import SLACK
 from pilotfish.documents import as_document
 from pilotfish.errors import UsageError
-from pilotfish.plan.sweep import SLACK, advantage, sweep
+from pilotfish.plan.sweep import advantage, sweep
 from pilotfish.plan.trace import Trace
 
 ROUTER_SHARES = (0.1, 0.5, 1.0)  # sizes of a router, as shares of C_S

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import make_budget
+from pilotfish.cascade.budget import SLACK
 from pilotfish.documents import as_document
 from pilotfish.errors import UsageError
+from pilotfish.plan.evaluate import measure
 from pilotfish.plan.holdout import split_rows
-from pilotfish.plan.sweep import F64, SLACK, PairPath, advantage, at_thresholds, sorted_groups, sweep
+from pilotfish.plan.path import PolicyPath
+from pilotfish.plan.sweep import F64, PairPath, advantage, sorted_groups, sweep
 from pilotfish.plan.trace import Trace
 from pilotfish.scores import to_shown
 
@@ -79,8 +82,8 @@ def tuning_noise(
     chosen = np.array([tune(np.bincount(drawn, minlength=count)[unit]) for drawn in rows])
     plain = sweep(fit.values[0], *fit.quality)
     at_plain = plain.thresholds[plain.last_feasible(max_drop)]
-    there = at_thresholds(judged.values[0], judged.quality[0], judged.quality[1], np.append(chosen, at_plain))
-    r, drop = there.exited[1:] / there.n, -there.gain[1:] / there.n
+    there = measure(judged, PolicyPath(np.append(chosen, at_plain)[:, None]))
+    r, drop = there.exit_ratio[:, 0], there.drop
     ends = np.quantile(chosen, [0.05, 0.95], method="inverted_cdf")  # no mean of infinities
     low, high = to_shown(trace.scales[0], ends).tolist()
     return TuningNoise(
@@ -88,7 +91,7 @@ def tuning_noise(
         seed=seed,
         max_drop=max_drop,
         n_fit=len(fit),
-        n_judged=there.n,
+        n_judged=len(judged),
         exit_ratio=_spread(r[:-1]),
         drop=_spread(drop[:-1]),
         cost_sd=_spread(r[:-1]).sd,

@@ -65,6 +65,11 @@ Options = PceeOptions | PceeWsOptions
 
 def pcee_path(trace: Trace, budget: Budget, options: Options) -> PolicyPath:
     """The policies of falling delta, from "exit nobody" on; deltas are heights of everybody's diagrams and a grid."""
+    if options.lower_bound is not None and trace.quality.dtype != np.bool_:
+        raise UsageError(
+            f"a lower bound counts right and wrong answers, and {trace.metric.says} is a number per sample; leave "
+            "lower_bound out"
+        )
     everybody = diagrams(trace, options)
     heights = np.unique(np.concatenate([d.accuracy for d in everybody]))
     heights = heights[np.isfinite(heights)]
