@@ -342,6 +342,19 @@ def test_a_stream_that_is_left_and_one_that_fails_end() -> None:
         assert engine._lanes.runs == []
 
 
+def test_inputs_that_come_one_by_one_have_every_core() -> None:
+    """The first one may have company behind it; whatever has some goes through the lanes."""
+    lane, alone, base = Gate(LOGITS[0], is_open=True), Lookup(LOGITS[0]), Lookup(LOGITS[1])
+    stages = [EngineStage("saver", lane, 4, alone=alone), EngineStage("base", base, 4)]
+    inputs = np.arange(N, dtype=np.float32)[:, None]
+    with Engine(stages, by_max_prob([1.0]), supply=TensorSupply([inputs, inputs])) as engine:
+        for i in EXITS[:3]:
+            answered(engine.submit(i), i)
+        assert (lane.batches, alone.batches) == ([EXITS[:1]], [[EXITS[1]], [EXITS[2]]])
+        engine.run(TensorSupply([inputs, inputs]))
+        assert alone.batches == [[EXITS[1]], [EXITS[2]]]
+
+
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_what_shares_a_batch_depends_on_the_inputs_alone(lanes: int) -> None:
     """Of a known number of inputs, however long anything takes: a dynamically quantised model answers by the batch."""

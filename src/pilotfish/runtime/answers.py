@@ -78,10 +78,8 @@ class Window:
         """*n* more samples are under way."""
         self.end += n
 
-    def answer(
-        self, rows: NDArray[np.intp], prediction: NDArray[Any], confidence: NDArray[np.float64], stage: int
-    ) -> None:
-        """Note the answers of *rows*."""
+    def answer(self, rows: NDArray[np.intp] | int, prediction: Any, confidence: Any, stage: int) -> None:
+        """Note the answers of *rows*, or of one."""
         place = rows % self.size
         self.prediction[place], self.confidence[place], self.stage[place] = prediction, confidence, stage
         self.done[place] = True

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pilotfish.cascade import InForce
 from pilotfish.errors import ModelError, ModelMemoryError
 from pilotfish.models.model import F32, Carry
+from pilotfish.runtime.single import OneAnswer, is_plain, plain_answer
 from pilotfish.runtime.stage import EngineStage, Place, gather, join, run_stage, take
 from pilotfish.runtime.supply import UNREAD, why
 from pilotfish.scores.outputs import join_outputs
@@ -59,6 +60,7 @@ class Item:
 class Called:
     """What came of a batch: the outputs of *items*, their features, and the samples that failed.
 
+    alone   the answer to the only sample, and whether it exits with it, where that was plain
     shrink  the batch size that the device had memory for, where it had too little for the whole
     fault   the error of a batch in which no sample could be computed
     """
@@ -67,6 +69,7 @@ class Called:
     outputs: Any | None = None
     carry: Carry | None = None
     errors: list[tuple[Item, str]] = field(default_factory=list)
+    alone: tuple[OneAnswer, bool] | None = None
     shrink: int | None = None
     fault: ModelError | None = None
 
@@ -88,8 +91,11 @@ class _Part:
         )
 
 
-def call(stage: EngineStage, index: int, items: Sequence[Item], top_k: int, task: Task) -> Called:
-    """Run *stage* on the samples of its queue."""
+def call(stage: EngineStage, index: int, items: Sequence[Item], top_k: int, task: Task, plain: bool = False) -> Called:
+    """Run *stage* on the samples of its queue.
+
+    plain  whether nobody asks for more of a lone sample than its answer
+    """
     found = Called()
     fit: list[Item] = []
     for item in items:
@@ -98,18 +104,38 @@ def call(stage: EngineStage, index: int, items: Sequence[Item], top_k: int, task
         else:
             fit.append(item)
     parts: list[tuple[Any, Carry | None]] = []
+    is_plain_one = len(fit) == 1 and plain and is_plain(fit[0].in_force, index)
     for group in _groups(stage, fit):
         inputs = None if stage.shares else group[0].feed.supply.batch(index, group)
         found_at = [item.carry for item in group if item.carry is not None] if stage.shares else []
         carry = gather(found_at) if found_at else None
         for item in group:
             item.tensor = item.carry = None
-        _run(stage, _Part(group, inputs, carry), top_k, task, found, parts)
+        part = _Part(group, inputs, carry)
+        if is_plain_one and not getattr(stage.backend, "reduces", False):
+            return _run_one(stage, index, part, top_k, found)
+        _run(stage, part, top_k, task, found, parts)
     if parts:
         found.outputs = join_outputs([outputs for outputs, _ in parts])
         kept = [c for _, c in parts if c is not None]
         found.carry = join(kept) if kept else None
         found.fault = None
+    return found
+
+
+def _run_one(stage: EngineStage, index: int, part: _Part, top_k: int, found: Called) -> Called:
+    """One sample that compares max_prob with a threshold: after a model has run, nothing of ours is in the processor's
+    caches, and each call into numpy costs ten times what it costs in a loop."""
+    item = part.items[0]
+    try:
+        raw, found.carry = stage.backend.step(part.inputs, part.carry)
+        found.alone = plain_answer(item.in_force, index, raw, stage.name)
+        if found.alone is None:
+            found.outputs = item.in_force.task.reduce(raw, 1, stage.name, top_k)
+        found.items.append(item)
+    except ModelError as error:
+        found.fault = error
+        found.errors.append((item, str(error)))
     return found
 
 

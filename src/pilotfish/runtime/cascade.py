@@ -146,6 +146,22 @@ class Cascade:
                     yield answer_at(names.pop(row), i, row, found, artefact)
                     row += 1
 
+    def engine(
+        self, *, max_wait_ms: float | Sequence[float] = 0.0, queue: int = 1024, workers: int | None = None
+    ) -> Engine:
+        """A living engine: ``submit(input)`` gives a future, and ``close()`` ends it.
+
+            with cascade.engine() as engine:
+                future = engine.submit("cat.jpg", deadline=0.5)
+                print(future.result().prediction)
+
+        Inputs are those of :meth:`stream`; the other arguments are those of :class:`Engine`. It begins at the operating
+        point that is in force now; give ``engine.in_force`` another one's ``artefact.in_force`` to move it.
+        """
+        supply = DecodingSupply(self._opened, (), self._preprocessing(), workers or cpu_count())
+        stages = self.engine_stages()
+        return Engine(stages, self.artefact.in_force, supply=supply, max_wait_ms=max_wait_ms, queue=queue)
+
     @property
     def decodes_itself(self) -> bool:
         """Whether some stage decodes image files in its own way, and so wants them as they are."""
@@ -169,10 +185,10 @@ class Cascade:
 
     def engine_stages(self) -> list[EngineStage]:
         """The stages as the engine runs them: for the most samples per second."""
-        found = zip(self.artefact.stages, self.runners, self.choices, strict=True)
+        found = zip(self.artefact.stages, self.runners, self.choices, self.single_stages(), strict=True)
         return [
-            EngineStage(stage.name, runner, choice.batch_size, choice.lanes, shares)
-            for stage, (runner, shares), choice in found
+            EngineStage(stage.name, runner, choice.batch_size, choice.lanes, shares, single.backend)
+            for stage, (runner, shares), choice, single in found
         ]
 
     def single_stages(self) -> list[EngineStage]:

@@ -51,6 +51,10 @@ class Feed(Protocol):
         """Those of *items* who exit at *stage* have their answers."""
         ...
 
+    def answer_one(self, item: Item, found: OneAnswer) -> Settled:
+        """The answer to a sample that was alone in its batch."""
+        ...
+
     def fail(self, items: Sequence[Item], reason: str) -> Settled:
         """*items* have no answer."""
         ...
@@ -140,6 +144,10 @@ class Run:
         self.window.answer(rows, _answers(items, decision)[exits], decision.shown[exits], stage)
         return []
 
+    def answer_one(self, item: Item, found: OneAnswer) -> Settled:
+        self.window.answer(item.row, found.prediction, found.confidence, found.stage)
+        return []
+
     def fail(self, items: Sequence[Item], reason: str) -> Settled:
         for item in items:
             self.window.fail(item.row, reason)
@@ -195,6 +203,9 @@ class Futures:
             )
             if leaves and not item.gone
         ]
+
+    def answer_one(self, item: Item, found: OneAnswer) -> Settled:
+        return [] if item.gone else [self.done(item, found)]
 
     def fail(self, items: Sequence[Item], reason: str) -> Settled:
         return [

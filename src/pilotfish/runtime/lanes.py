@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -65,6 +65,7 @@ class Lanes:
         self.queues: list[deque[Item]] = [deque() for _ in stages]
         self.preparing, self.open, self.running = [0] * n, [0] * n, [0] * n
         self.begun = self.preparers = self.workers = self.waiting = 0
+        self.alone_since = math.inf  # born then, and from then on, inputs were alone
         self.proved = [False] * n  # whether the stage has computed anything yet
         self.runs: list[Run] = []
         self.futures: Futures | None = None
@@ -175,7 +176,18 @@ class Lanes:
         if k == 0 and isinstance(run := items[0].feed, Run):
             run.taken += n
             run.space.notify()
-        return partial(self._compute, k, items, _ticket(2 * k + 1, items))
+        return partial(self._compute, k, self._how(k, items), items, _ticket(2 * k + 1, items))
+
+    def _how(self, k: int, items: list[Item]) -> EngineStage:
+        """Stage *k* as it runs *items*: with every core for one call where inputs come one by one. The first that comes
+        alone may have company behind it."""
+        head, stage = items[0], self.stages[k]
+        busy = len(items) > 1 or sum(self.running) > 1 or any(self.queues) or any(self.raw) or any(self.preparing)
+        if busy or (isinstance(head.feed, Run) and head.feed.total is not None):
+            self.alone_since = math.inf
+            return stage
+        self.alone_since = min(self.alone_since, head.born)
+        return stage if stage.alone is None or head.born == self.alone_since else replace(stage, backend=stage.alone)
 
     def _choose(self, now: float) -> tuple[int, int] | None:
         """(stage, how many samples) of the next batch; None when none may begin."""
@@ -279,12 +291,15 @@ class Lanes:
         self.preparing[k] -= len(items)
         return self._join(k, True, items)
 
-    def _compute(self, k: int, items: list[Item], ticket: int | None) -> None:
-        rules = {id(item.in_force): item.in_force for item in items}.values()
-        called, decided, fault = Called(), [], None
+    def _compute(self, k: int, stage: EngineStage, items: list[Item], ticket: int | None) -> None:
+        called, decided, fault, first = Called(), [], None, items[0]
         try:
+            rules = (
+                {id(item.in_force): item.in_force for item in items}.values() if ticket is None else [first.in_force]
+            )
             top_k = max(self.top_k, *(rule.top_k(k) for rule in rules))
-            called = call(self.stages[k], k, items, top_k, items[0].in_force.task)
+            plain = self.witness is None and not (isinstance(first.feed, Run) and first.feed.total is not None)
+            called = call(stage, k, items, top_k, first.in_force.task, plain)
         except Exception as error:  # not the model's: call knows those
             fault = error
         with self.lock:
@@ -325,6 +340,8 @@ class Lanes:
         if called.outputs is None:
             return []
         groups: dict[tuple[int, int], list[int]] = {}
+        if isinstance(called.items[0].feed, Run) and len({id(item.feed) for item in called.items}) == 1:
+            return [self._decide_group(k, list(range(len(called.items))), called.items, called.outputs)]
         for i, item in enumerate(called.items):
             groups.setdefault((id(item.feed), id(item.in_force)), []).append(i)
         return [self._decide_group(k, at, called.items, called.outputs) for at in groups.values()]
@@ -348,7 +365,9 @@ class Lanes:
             if isinstance(item.feed, Run) and called.fault is not None and not self.proved[k]:
                 item.feed.stop(called.fault)  # the stage never worked: the model is at fault and not a sample
             settled += item.feed.fail([item], reason)
-        self.proved[k] = self.proved[k] or bool(decided)
+        self.proved[k] = self.proved[k] or bool(called.items)
+        if called.alone is not None and called.alone[1]:
+            settled += called.items[0].feed.answer_one(called.items[0], called.alone[0])
         for one in decided:
             feed, rule = one.items[0].feed, one.items[0].in_force.rule
             if self.witness is not None:
@@ -361,7 +380,7 @@ class Lanes:
 
     def _survivors(self, k: int, called: Called, decided: Sequence[_Decided]) -> tuple[list[Item], Settled]:
         """Who goes on, each with its features; and, after the last stage, who cannot. With the lock held."""
-        stays = np.zeros(len(called.items), bool)
+        stays = np.full(len(called.items), called.alone is not None and not called.alone[1])
         for one in decided:
             stays[one.at] = ~one.exits
         staying = [called.items[i] for i in np.flatnonzero(stays).tolist()]

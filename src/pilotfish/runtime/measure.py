@@ -41,7 +41,7 @@ class Measured:
     ms: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Way:
     name: str
     backend: Backend

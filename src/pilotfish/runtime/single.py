@@ -52,11 +52,10 @@ def answer_one(
             except Exception as error:  # the data's or the user's own code
                 return OneAnswer(in_force.task.missing, math.nan, -1, why(error))
         raw, carry = stage.backend.step(inputs, carry)
-        if _is_plain(in_force, k) and (found := log_odds_of_one(_logits(raw, stage.name)[0])) is not None:
-            prediction, log_odds = found
-            leaves = log_odds >= in_force.point.thresholds[k] if k + 1 < len(stages) else True
+        if is_plain(in_force, k) and (found := plain_answer(in_force, k, raw, stage.name)) is not None:
+            answer, leaves = found
             if leaves if forced is None else forced == k:
-                return OneAnswer(prediction, 1.0 / (1.0 + math.exp(-log_odds)), k)
+                return answer
             continue
         so_far.append(in_force.task.reduce(raw, 1, stage.name, in_force.top_k(k)))
         decision = decide(in_force.rule, in_force.scores, k, so_far, len(stages), in_force.task)
@@ -66,6 +65,17 @@ def answer_one(
     return OneAnswer(in_force.task.missing, math.nan, -1, f"the outputs of {stages[-1].name} are not finite")
 
 
+def plain_answer(in_force: InForce, k: int, raw: Any, name: str) -> tuple[OneAnswer, bool] | None:
+    """(what stage *k* says of one sample, whether it exits there) from its logits (1, C), where :func:`is_plain`. None
+    where outputs are not finite or one class is all but certain: the long way knows what to do then."""
+    found = log_odds_of_one(_logits(raw, name)[0])
+    if found is None:
+        return None
+    prediction, log_odds = found
+    leaves = k == len(in_force.scores) or log_odds >= in_force.point.thresholds[k]
+    return OneAnswer(prediction, 1.0 / (1.0 + math.exp(-log_odds)), k), leaves
+
+
 def _logits(raw: Any, name: str) -> F32:
     """*raw* where it is float32 (1, C), else checked: a check takes as long as the score."""
     if type(raw) is np.ndarray and raw.dtype == np.float32 and raw.ndim == 2 and len(raw) == 1:
@@ -73,7 +83,7 @@ def _logits(raw: Any, name: str) -> F32:
     return check_logits(raw, 1, name)
 
 
-def _is_plain(in_force: InForce, k: int) -> bool:
+def is_plain(in_force: InForce, k: int) -> bool:
     """Whether stage *k* compares its own max_prob with a threshold, or is the last."""
     if not in_force.task.classes or in_force.rule.kind != "score" or in_force.point.exit_sets is not None:
         return False
