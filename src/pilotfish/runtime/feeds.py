@@ -119,6 +119,11 @@ class Run:
         self.moved, self.space = threading.Condition(lock), threading.Condition(lock)
 
     @property
+    def is_measured(self) -> bool:
+        """Whether its answers are to be those of any batch, to the last bit, or are given."""
+        return self.total is not None or self.forced is not None
+
+    @property
     def given_up(self) -> float:
         """When the next sample is waited for no longer."""
         return self.asked + GRACE

@@ -298,7 +298,7 @@ class Lanes:
                 {id(item.in_force): item.in_force for item in items}.values() if ticket is None else [first.in_force]
             )
             top_k = max(self.top_k, *(rule.top_k(k) for rule in rules))
-            plain = self.witness is None and not (isinstance(first.feed, Run) and first.feed.total is not None)
+            plain = self.witness is None and not (isinstance(first.feed, Run) and first.feed.is_measured)
             called = call(stage, k, items, top_k, first.in_force.task, plain)
         except Exception as error:  # not the model's: call knows those
             fault = error
