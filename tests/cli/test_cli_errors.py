@@ -110,7 +110,7 @@ def test_an_interrupt_is_one_line(tmp_path: Path) -> None:
     said = refusal(
         tmp_path, "record", "--data", "data.npz", "--model", "python:slow:f", "--run", "run", "--no-timing", by=process
     )
-    assert said.startswith("interrupted; a recording or a training goes on")
+    assert said.startswith("interrupted; a recording or a training resumes")
 
 
 def test_a_reader_that_leaves_early_is_no_error(imported: Path) -> None:

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the same command goes on from the last finished part and ends with the same records."""
+"""kill -9 at any moment: the same command resumes after the last finished part and ends with the same records."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_a_part_of_a_network_is_no_model_of_its_own(made: Path, tmp_path: Path) 
     graph = onnx.load(made / "small.onnx")
     graph.metadata_props.add(key="pilotfish.continues", value='{"stage": "net#2"}')
     onnx.save(graph, tmp_path / "stage2.onnx")
-    with pytest.raises(ModelError, match="goes on from the features of the stage before it"):
+    with pytest.raises(ModelError, match="continues from the features of the stage before it"):
         load_model(f"onnx:{tmp_path}/stage2.onnx")
 
 

@@ -71,7 +71,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("after", [1, 3, 5])
-def test_a_run_that_was_killed_goes_on(after: int, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_resumes(after: int, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequential, "STRETCH", 70)
     monkeypatch.setattr(sequential, "SECONDS", 0.0)
     folder, state = pair.cascade, pair.folder / "state.npz"
@@ -112,7 +112,7 @@ def test_a_state_of_something_else_is_refused(pair: Pair, photos: list[Path]) ->
             predict_sequentially(folder, photos, artefact=moved, state=state, allow_python=pair.allowed)
     for content in (b"", b"junk", state.read_bytes()[:200]):
         state.write_bytes(content)
-        with pytest.raises(ArtefactError, match="not a state that can be gone on with"):
+        with pytest.raises(ArtefactError, match="not a state that can be resumed"):
             predict_sequentially(folder, photos, state=state, allow_python=pair.allowed)
 
 

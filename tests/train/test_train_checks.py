@@ -196,7 +196,7 @@ def test_damaged_checkpoints(tmp_path: Path) -> None:
         {},
     ):
         torch.save(broken, file)
-        with pytest.raises(ModelError, match=r"checkpoint.pt: not a checkpoint that can be gone on from \(\w+"):
+        with pytest.raises(ModelError, match=r"checkpoint.pt: not a checkpoint that can be resumed \(\w+"):
             plain(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Training exits: what is frozen stays, what is killed goes on, and what comes out runs as a cascade."""
+"""Training exits: what is frozen stays, what is killed resumes, and what comes out runs as a cascade."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_killed_and_resumed_is_as_straight_through(backbone: Path, tmp_path: Pat
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_a_checkpoint_of_another_training_is_not_gone_on_from(backbone: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_training_is_not_resumed(backbone: Path, tmp_path: Path) -> None:
     name = f"checkpoint:{backbone}"
     one = dataclasses.replace(SHORT, epochs=1)
     first = train_exits(name, DIGITS, tmp_path, layers=["2"], recipe=one)
@@ -236,7 +236,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(backbone: Path, tm
     with pytest.raises(ModelError, match="is of another training"):
         train_exits(name, DIGITS, tmp_path, layers=["2"], recipe=one, seed=1)
     (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(ModelError, match="not a checkpoint that can be gone on from"):
+    with pytest.raises(ModelError, match="not a checkpoint that can be resumed"):
         train_exits(name, DIGITS, tmp_path, layers=["2"], recipe=one)
 
 

@@ -80,7 +80,7 @@ def _show_run(run: Run, as_json: bool) -> None:
     columns, rows = _without_empty_last([*columns, ("loaded as", "left")], rows)
     table(console(as_json), columns, rows, title=f"Run {run.path}")
     unfinished = [path.name for path in run.unfinished()]
-    said += [f"unfinished: {name}; the record command that began it goes on with it" for name in unfinished]
+    said += [f"unfinished: {name}; the record command that began it resumes it" for name in unfinished]
     notes(said)
     if as_json:
         print_json({"run": str(run.path), "records": entries, "unfinished": unfinished, "notes": said})

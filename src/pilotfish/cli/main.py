@@ -117,7 +117,7 @@ def run() -> None:
             raise
         _end(_unexpected(error), 1)
     if code == INTERRUPTED:
-        _end("interrupted; a recording or a training goes on when the same command is run again", 1)
+        _end("interrupted; a recording or a training resumes when the same command is run again", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -15,7 +15,7 @@ AllowPython = Annotated[
     ),
 ]
 AllowBadBase = Annotated[
-    bool, typer.Option("--allow-bad-base", help="Go on with a base that is no better than chance on its labels.")
+    bool, typer.Option("--allow-bad-base", help="Accept a base that is no better than chance on its labels.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 CostKey = Annotated[

@@ -27,7 +27,7 @@ def predict(
     ] = False,
     state: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --low-memory: keep what is known here; a killed run goes on from it."),
+        typer.Option(metavar="FILE", help="With --low-memory: keep answers here; a killed run resumes from it."),
     ] = None,
     device: Device = "cpu",
     allow_python: AllowPython = None,
@@ -47,7 +47,7 @@ def predict(
     from pilotfish.runtime import Cascade, predict_sequentially
 
     if state is not None and not low_memory:
-        raise typer.BadParameter("--state belongs to --low-memory; without it there is nothing to go on from")
+        raise typer.BadParameter("--state belongs to --low-memory; without it there is nothing to resume")
     drop, limit = fraction(max_drop, "--max-drop"), cost_limit(max_cost)
     arrays = [path for path in inputs if path.suffix == ".npz" and not _is_data(path)]
     if arrays and len(inputs) > 1:

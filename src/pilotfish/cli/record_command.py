@@ -47,7 +47,7 @@ def record(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run models over data and store what they say. A killed recording goes on where it was.
+    """Run models over data and store what they say. A killed recording resumes where it stopped.
 
     Example: pilotfish record --data folder:photos --model timm:resnet18,timm:resnet152 --run run
     """

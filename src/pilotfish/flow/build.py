@@ -102,7 +102,7 @@ def build(
     judge_on    ``last``: the last samples of the data judge, and not a random part; for data in the order of time
     trained_on  data that the models were trained on: DataError when samples of *data* are in it
     run   where the records go; by default ``OUT-run`` beside the cascade
-    allow_bad_base  go on with a base that is no better than chance on its labels
+    allow_bad_base  accept a base that is no better than chance on its labels
 
     Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer; RecordsError for a
     base that is no better than chance.

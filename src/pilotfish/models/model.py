@@ -16,7 +16,7 @@ from pilotfish.models.preprocessing import Preprocessing
 
 F32 = NDArray[np.float32]
 Carry = tuple[Any, ...]
-"""Features of n samples, arrays or tensors (n, …), that a later stage of the same network goes on from."""
+"""Features of n samples, arrays or tensors (n, …), that a later stage of the same network continues from."""
 
 
 class Backend(Protocol):

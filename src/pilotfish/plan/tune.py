@@ -84,7 +84,7 @@ def tune(
     group_by      samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded. A group is
                   on one side of every split, and intervals and certificates count groups
     judge_on      ``last``: the last samples of the records judge, not a random part; for data in the order of time
-    allow_bad_base  go on with a base that is no better than chance; it is a note then
+    allow_bad_base  accept a base that is no better than chance; it is a note then
 
     min_metric    the least that the task's metric may be; ``min_accuracy`` is another name of it
 

@@ -1,4 +1,4 @@
-"""Finished parts of a recording: on disk whole or not at all, so a killed recording goes on where it was.
+"""Finished parts of a recording: on disk whole or not at all, so a killed recording resumes where it stopped.
 
 ``NAME.SPLIT.parts/`` beside the records to be holds ``plan.json`` (what is being recorded, and how) and one Parquet
 file per finished stretch of samples, named for it. When all are there they are joined into the records file.

@@ -1,4 +1,4 @@
-"""What is being recorded, and how: set down before the first sample, so that a later start can go on with it."""
+"""What is being recorded, and how: set down before the first sample, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def planned(
     plan.setdefault("notes", [])  # an earlier version set down none
     if options.batch_size is not None and options.batch_size != plan["batch_size"]:
         raise RecordsError(
-            f"{parts.folder} was begun with --batch-size {plan['batch_size']}; go on with that, or delete the folder"
+            f"{parts.folder} was begun with --batch-size {plan['batch_size']}; use that again, or delete the folder"
         )
     return plan
 

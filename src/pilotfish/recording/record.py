@@ -47,7 +47,7 @@ def record(
     progress  called with (model, samples done, samples in all)
     trained_on  data that the models were trained on: DataError when samples of *data* are in it
 
-    An interrupted recording goes on from its last finished part when the same call is made again. Records that are
+    An interrupted recording resumes after its last finished part when the same call is made again. Records that are
     already complete are left alone. A sample that cannot be read costs its own row and is named in ``failures``.
     """
     names = [models] if isinstance(models, str) else list(models)

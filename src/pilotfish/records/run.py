@@ -58,7 +58,7 @@ class Run:
         return sorted({meta.split for meta in self.metas()})
 
     def unfinished(self) -> list[Path]:
-        """Folders of recordings that were cut off; the same ``record`` command goes on with them."""
+        """Folders of recordings that were cut off; the same ``record`` command resumes them."""
         return sorted(p for p in self.path.glob(f"*{PARTS_SUFFIX}") if p.is_dir())
 
     def read(self, model: str, split: str = "val", columns: Sequence[str] | None = None) -> Records:

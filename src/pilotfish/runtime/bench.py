@@ -78,7 +78,7 @@ class _Subject:
         return EngineStage(stage.name, alone(self.cascade.runners, k, self.tensors[k]), stage.batch_size, stage.lanes)
 
     def base(self) -> EngineStage:
-        """The base from its inputs, also where the last stage goes on from features."""
+        """The base from its inputs, also where the last stage continues from features."""
         stage, choice = self.cascade.engine_stages()[-1], self.cascade.choices[-1]
         if not stage.shares:
             return self.alone(len(self.tensors) - 1)

@@ -54,7 +54,7 @@ def predict_sequentially(
     """As ``Cascade.predict``, with one model in memory at a time: each stage over everything that reaches it.
 
     artefact  the cascade at another operating point than the folder's own
-    state     a file that keeps what is known after every few thousand samples; a killed run goes on from it
+    state     a file that keeps what is known after every few thousand samples; a killed run resumes from it
     allow_python  as for ``Cascade.load``
     """
     point = artefact or load_artefact(folder)
@@ -95,7 +95,7 @@ def run_sequentially(
     """Answers to the samples *names*, as the engine gives them, with one model in memory at a time.
 
     reader    from whether a stage decodes files in its own way to what reads the i-th sample
-    state     a file that keeps what is known; a run that was killed goes on from it. It is left when all is answered
+    state     a file that keeps what is known; a run that was killed resumes from it. It is left when all is answered
     progress  called with (stage, samples done, samples that reach it)
     allow_python  code that stages may run; see :func:`pilotfish.runtime.load_stage.check_code`
 

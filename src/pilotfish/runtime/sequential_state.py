@@ -1,4 +1,4 @@
-"""Where a run of one model at a time stands: kept in one file, so that a killed run goes on where it was."""
+"""Where a run of one model at a time stands: kept in one file, so that a killed run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class State:
             raise
         except Exception as error:  # a damaged archive makes zipfile, zlib, json and numpy raise nearly any exception
             said = " ".join(str(error).split())[:160] or type(error).__name__
-            raise ArtefactError(f"{path}: not a state that can be gone on with ({said}); delete it") from error
+            raise ArtefactError(f"{path}: not a state that can be resumed ({said}); delete it") from error
 
     def _check_size(self, path: Path) -> None:
         """ValueError for what is no file, or unpacks to more than the state of these inputs can be."""

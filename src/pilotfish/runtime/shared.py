@@ -1,4 +1,4 @@
-"""Stages that are exits of one network: each goes on from the features of the stage before it."""
+"""Stages that are exits of one network: each continues from the features of the stage before it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def shares_with(before: Model | None, model: Model) -> bool:
 
 
 def linked(models: Sequence[Model], backends: Sequence[str | None]) -> list[tuple[Backend, bool]]:
-    """What runs each stage, and whether it goes on from the features of the stage before.
+    """What runs each stage, and whether it continues from the features of the stage before.
 
     backends  names; None for the device's default
     """
@@ -45,7 +45,7 @@ def threaded(runner: Backend, threads: int | None) -> Backend:
 
 
 def alone(runners: Sequence[tuple[Backend, bool]], k: int, inputs: F32) -> Backend:
-    """Stage *k* as a model of its own, for timing it alone. A stage that shares its backbone goes on from the features
+    """Stage *k* as a model of its own, for timing it alone. A stage that shares its backbone continues from the features
     of *inputs*, computed beforehand, and takes numbers of samples (n, 1) instead of inputs."""
     runner, shares = runners[k]
     return _Part(runner, features_before(runners, k, inputs)) if shares else runner
@@ -60,7 +60,7 @@ def whole(model: Model, backend: str | None, threads: int | None) -> Backend:
 
 
 class _Part:
-    """A part of a network that goes on from *features* computed beforehand: its inputs are their numbers (n, 1)."""
+    """A part of a network that continues from *features* computed beforehand: its inputs are their numbers (n, 1)."""
 
     def __init__(self, part: Backend, features: Carry) -> None:
         self.part, self.features, self.name = part, features, part.name
@@ -77,7 +77,7 @@ class _Part:
 
 
 def features_before(runners: Sequence[tuple[Backend, bool]], k: int, inputs: F32, size: int = 32) -> Carry:
-    """The features that stage *k* goes on from, of samples whose *inputs* are those of the network's first stage."""
+    """The features that stage *k* continues from, of samples whose *inputs* are those of the network's first stage."""
     first = k
     while runners[first][1]:
         first -= 1

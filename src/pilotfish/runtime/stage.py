@@ -23,7 +23,7 @@ class EngineStage:
     batch_size  how many samples its queue waits for
     lanes       how many batches may be computed at the same time: on a CPU, as many single-threaded calls as there are
                 cores beat one call of many threads
-    shares      whether it goes on from the features of the stage before instead of taking inputs of its own
+    shares      whether it continues from the features of the stage before instead of taking inputs of its own
     alone       what runs an input that comes alone: the same model with every core for one call, where that differs
     """
 

@@ -15,7 +15,7 @@ from pilotfish.runtime.spread import Spread
 class Times:
     """One kind of measurement: the models alone, or from file to answer.
 
-    stages_ms  each stage alone; of an exit that goes on from the features of the one before, what it adds
+    stages_ms  each stage alone; of an exit that continues from the features of the one before, what it adds
     base_ms    the base alone, from its inputs
     """
 
@@ -93,7 +93,7 @@ class BenchResult:
     peers             other ways to run the same cascade, on *peer_n* of the samples
     single            one input at a time
     energy            None where no meter can be read
-    parts             whether each stage goes on from the features of the stage before, as exits of one network do
+    parts             whether each stage continues from the features of the stage before, as exits of one network do
     """
 
     machine: dict[str, Any]

@@ -168,7 +168,7 @@ def _tuned_part(
     seconds: float,
     tell: Tell,
 ) -> StageTuning:
-    """A stage that goes on from the features of the stage before it."""
+    """A stage that continues from the features of the stage before it."""
     stage = artefact.stages[k]
     models = [load(one, "torch") for one in artefact.stages[: k + 1]]
     inputs = _inputs(models[k], stage, data)

@@ -227,7 +227,7 @@ def _keep(
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    """Of weights, optimiser and history, so that what a disk or a hand changed is not gone on from."""
+    """Of weights, optimiser and history, so that what a disk or a hand changed is not resumed."""
     state = document["optimiser"]["state"]
     moments = {
         f"{i}.{key}": torch.as_tensor(value)
@@ -256,7 +256,7 @@ def _resume(path: Path, mark: str, network: nn.Module, optimiser: torch.optim.Op
         document = torch.load(path, map_location="cpu", weights_only=True)
         if document["mark"] != mark:
             raise ModelError(
-                f"{path} is of another training (data, recipe, architecture or seed differ); go on with the command "
+                f"{path} is of another training (data, recipe, architecture or seed differ); resume with the command "
                 "that began it, or name another folder"
             )
         if document["digest"] != _digest(document):
@@ -269,5 +269,5 @@ def _resume(path: Path, mark: str, network: nn.Module, optimiser: torch.optim.Op
     except Exception as error:  # torch raises many kinds for a file that is damaged or not its own
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}".rstrip(": ")
         raise ModelError(
-            f"{path}: not a checkpoint that can be gone on from ({said}); name another folder with --out, or delete it"
+            f"{path}: not a checkpoint that can be resumed ({said}); name another folder with --out, or delete it"
         ) from error

@@ -66,7 +66,7 @@ def _refuse_parts(spec: ModelSpec, metadata: Mapping[str, str]) -> None:
         )
     if CONTINUES in metadata:
         raise ModelError(
-            f"{spec.text}: goes on from the features of the stage before it, and is no model of its own; record the "
+            f"{spec.text}: continues from the features of the stage before it and is not a model of its own; record the "
             "network's exits as exits:FILE"
         )
 

@@ -144,7 +144,7 @@ def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> St
 
 def _copy_described(runner: OnnxBackend | OnnxSpan, target: Path, model: Model, name: str, shares: bool) -> None:
     """The graph that is run with its tensors inside, and what ``onnx:FILE`` needs to read it as the stage was recorded.
-    A file that goes on from another's features says so, and is not read."""
+    A file that continues from another's features says so, and is not read."""
     import onnx
 
     try:
