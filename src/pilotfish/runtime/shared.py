@@ -45,8 +45,8 @@ def threaded(runner: Backend, threads: int | None) -> Backend:
 
 
 def alone(runners: Sequence[tuple[Backend, bool]], k: int, inputs: F32) -> Backend:
-    """Stage *k* as a model of its own, for timing it alone. A stage that shares its backbone continues from the features
-    of *inputs*, computed beforehand, and takes numbers of samples (n, 1) instead of inputs."""
+    """Stage *k* as a model of its own, for timing it alone. A stage that shares its backbone continues from the
+    features of *inputs*, computed beforehand, and takes numbers of samples (n, 1) instead of inputs."""
     runner, shares = runners[k]
     return _Part(runner, features_before(runners, k, inputs)) if shares else runner
 

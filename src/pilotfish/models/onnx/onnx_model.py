@@ -66,8 +66,8 @@ def _refuse_parts(spec: ModelSpec, metadata: Mapping[str, str]) -> None:
         )
     if CONTINUES in metadata:
         raise ModelError(
-            f"{spec.text}: continues from the features of the stage before it and is not a model of its own; record the "
-            "network's exits as exits:FILE"
+            f"{spec.text}: continues from the features of the stage before it and is not a model of its own; record "
+            "the network's exits as exits:FILE"
         )
 
 
