@@ -86,11 +86,12 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "progress": None,
             "group_by": None,
             "trained_on": None,
+            "task": "classes",
         },
     ),
     "import_predictions": (
         "file run model",
-        {"split": "val", "costs": None, "format": "auto", "labels": None, "group_by": None},
+        {"split": "val", "costs": None, "format": "auto", "labels": None, "group_by": None, "task": "classes"},
     ),
     "savers": (
         "run base",

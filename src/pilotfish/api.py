@@ -42,6 +42,7 @@ def record(
     progress: Progress | None = None,
     group_by: GroupBy | None = None,
     trained_on: str | Dataset | None = None,
+    task: str = "classes",
 ) -> list[RecordResult]:
     """Record what models say about data, one Parquet file each; an interrupted call resumes when it is repeated.
 
@@ -62,6 +63,7 @@ def record(
     group_by    samples that belong together, kept with the records: a CSV file id,group, a column of the labels, or a
                 regular expression on the ids
     trained_on  data that the models were trained on: DataError when samples of *data* are in it
+    task        what an answer is, by the name of a task (:mod:`pilotfish.tasks`)
     """
     from pilotfish.recording import RecordOptions
     from pilotfish.recording import record as record_all
@@ -77,6 +79,7 @@ def record(
         overwrite=overwrite,
         costs=costs or {},
         group_by=group_by,
+        task=task,
     )
     return record_all(data, models, run, alias=alias, options=options, progress=progress, trained_on=trained_on)
 
@@ -91,6 +94,7 @@ def import_predictions(
     format: str = "auto",
     labels: str | Path | None = None,
     group_by: GroupBy | None = None,
+    task: str = "classes",
 ) -> Path:
     """Store predictions made elsewhere as records; returns the records file. See ``docs/records.md``.
 
@@ -104,7 +108,7 @@ def import_predictions(
     group_by  samples that belong together, kept with the records: a CSV file id,group, a column of *file* or *labels*,
               or a regular expression on the ids
     """
-    records = import_file(file, model, split, costs, format, labels, group_by)
+    records = import_file(file, model, split, costs, format, labels, group_by, task)
     return Run(Path(run)).write(records)
 
 

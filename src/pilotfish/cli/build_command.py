@@ -17,6 +17,7 @@ from pilotfish.cli.options import (
     MaxDrop,
     MinMetric,
     Seed,
+    Task,
     TrainedOn,
 )
 
@@ -47,6 +48,7 @@ def build(
     runs: Annotated[int, typer.Option(metavar="N", help="Runs of the bench.")] = 5,
     device: Device = "cpu",
     group_by: GroupBy = None,
+    task: Task = "classes",
     allow_bad_base: AllowBadBase = False,
     embed: Annotated[bool, typer.Option(help="Copy the weights into the cascade folder.")] = False,
     as_json: AsJson = False,
@@ -82,7 +84,7 @@ def build(
             judge_on=judge_on,
             trained_on=trained_on,
             allow_bad_base=allow_bad_base,
-            options=RecordOptions(device=device, group_by=group_by),
+            options=RecordOptions(device=device, group_by=group_by, task=task),
             progress=progress,
         )
     show_build(result, to_stderr=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, GroupBy
+from pilotfish.cli.options import AsJson, GroupBy, Task
 
 
 def import_predictions(
@@ -32,6 +32,7 @@ def import_predictions(
         typer.Option(metavar="FILE", help=".csv, .parquet or .json with the truth: id (or filename) and label."),
     ] = None,
     group_by: GroupBy = None,
+    task: Task = "classes",
     as_json: AsJson = False,
 ) -> None:
     """Store predictions made elsewhere as records.
@@ -46,7 +47,7 @@ def import_predictions(
     costs = key_values(cost or [], "--cost")
     costs |= {} if macs is None else {"macs": macs}
     costs |= {} if latency_ms is None else {"ms": latency_ms}
-    records = import_file(file, model, split, costs, format, labels, group_by)
+    records = import_file(file, model, split, costs, format, labels, group_by, task)
     path = Run(run).write(records)
     labelled = "labelled" if records.has_labels else "without labels"
     say(console(as_json), f"{model}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")

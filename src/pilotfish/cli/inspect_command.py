@@ -11,7 +11,7 @@ from pilotfish.cli.options import AsJson
 
 if TYPE_CHECKING:
     from pilotfish.cascade import Artefact
-    from pilotfish.records import Run
+    from pilotfish.records import Records, Run
 
 
 def inspect(
@@ -46,13 +46,9 @@ def _show_run(run: Run, as_json: bool) -> None:
         verdict = judge_records(records)
         found = [*meta.notes, *([] if verdict.note is None else [verdict.note])]
         said += [f"{meta.model}: {note}" for note in found]
-        labelled = records.label >= 0
-        right = (records.outputs.prediction == records.label)[labelled]
-        accuracy = float(right.mean()) if len(right) else None
-        score = "logits" if records.outputs.log_odds is not None else None
-        score = score or ("confidence" if records.outputs.confidence is not None else "class only")
+        value, score = records.value, _scores_in(records)
         classes = "" if meta.n_classes is None else str(meta.n_classes)
-        cells = [meta.model, meta.split, format_count(len(records)), classes, percent(accuracy), score]
+        cells = [meta.model, meta.split, format_count(len(records)), classes, percent(value), score]
         costs = [format_cost(key, meta.costs.get(key)) for key in ("macs", "params", "ms")]
         rows.append(
             [*cells, *costs, str(len(meta.failures)) if meta.failures else "", _loaded_as(meta.model, meta.spec)]
@@ -64,7 +60,8 @@ def _show_run(run: Run, as_json: bool) -> None:
                 "split": meta.split,
                 "n": len(records),
                 "n_classes": meta.n_classes,
-                "accuracy": accuracy,
+                "accuracy" if records.task.classes else "value": value,
+                **({} if records.task.classes else {"task": meta.task, "metric": records.task.metric.name}),
                 "score": score,
                 "costs": dict(meta.costs),
                 "failures": len(meta.failures),
@@ -75,7 +72,7 @@ def _show_run(run: Run, as_json: bool) -> None:
                 "notes": found,
             }
         )
-    columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("classes", "right"), ("accuracy", "right")]
+    columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("classes", "right"), (_heading(run), "right")]
     columns += [("scores", "left"), ("MACs", "right"), ("parameters", "right"), ("time", "right"), ("unread", "right")]
     columns, rows = _without_empty_last([*columns, ("loaded as", "left")], rows)
     table(console(as_json), columns, rows, title=f"Run {run.path}")
@@ -135,6 +132,22 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
     notes([*left, *specs])
     if as_json:
         print_json({**to_document(artefact), "notes": [*said, *specs]})
+
+
+def _scores_in(records: Records) -> str:
+    """What exit scores can be made of the records."""
+    if not records.task.classes:
+        return ", ".join(records.task.scores)
+    if records.outputs.log_odds is not None:
+        return "logits"
+    return "confidence" if records.outputs.confidence is not None else "class only"
+
+
+def _heading(run: Run) -> str:
+    """What is measured: the metric, or several of them."""
+    from pilotfish.tasks import find_task
+
+    return ", ".join(dict.fromkeys(find_task(meta.task).metric.says for meta in run.metas())) or "accuracy"
 
 
 def _loaded_as(name: str, spec: str | None) -> str:

@@ -45,6 +45,19 @@ MinMetric = Annotated[
     typer.Option("--min-metric", "--min-accuracy", metavar="VALUE", help="Accuracy to keep (the metric), such as 95%."),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the split.")]
+Task = Annotated[
+    str, typer.Option(metavar="NAME", help="What an answer is, such as classes.", callback=lambda name: _task(name))
+]
 TrainedOn = Annotated[
     str | None, typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused.")
 ]
+
+
+def _task(name: str) -> str:
+    from pilotfish.errors import UsageError
+    from pilotfish.tasks import find_task
+
+    try:
+        return find_task(name).name
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -79,7 +79,7 @@ def predict(
     rows = [
         [a.input, "", "", "", a.error]
         if a.error is not None
-        else [a.input, f"{a.prediction} {a.name or ''}".strip(), f"{a.confidence:.4f}", str(a.stage), ""]
+        else [a.input, _shown(a.prediction, a.name), f"{a.confidence:.4f}", str(a.stage), ""]
         for a in answers
     ]
     columns = [
@@ -96,6 +96,11 @@ def predict(
     notes(said)
     if as_json:
         print_json({"answers": [a.to_json() for a in answers], "notes": list(said)})
+
+
+def _shown(prediction: Any, name: str | None) -> str:
+    number = f"{prediction:.6g}" if isinstance(prediction, float) else str(prediction)
+    return f"{number} {name or ''}".strip()
 
 
 def _is_data(path: Path) -> bool:

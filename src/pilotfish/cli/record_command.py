@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, Device, GroupBy, TrainedOn
+from pilotfish.cli.options import AsJson, Device, GroupBy, Task, TrainedOn
 
 
 def record(
@@ -43,6 +43,7 @@ def record(
         typer.Option(metavar="KEY=X", help="A further cost per sample, such as joules=0.8 or usd=4e-6; one model."),
     ] = None,
     group_by: GroupBy = None,
+    task: Task = "classes",
     trained_on: TrainedOn = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
     as_json: AsJson = False,
@@ -68,6 +69,7 @@ def record(
         overwrite=overwrite,
         costs=key_values(cost or [], "--cost"),
         group_by=group_by,
+        task=task,
     )
     with progress_bars() as progress:
         results = run_record(

@@ -43,6 +43,7 @@ def savers(
     from pilotfish.plan import rank_savers
     from pilotfish.records import is_bad_base, open_run, read_table
     from pilotfish.report.format import format_count, format_threshold, percent, plain_points, signed_percent
+    from pilotfish.tasks import says_of
 
     if (base is None) is not all_bases:
         raise typer.BadParameter(
@@ -78,7 +79,7 @@ def savers(
         if s.certified is not None:
             row += [percent(s.certified["exit_ratio"], 1), signed_percent(s.certified["delta_cost"], 1)]
         rows.append(row)
-    columns = [("saver", "left"), ("accuracy", "right"), ("C_S/C_B", "right"), ("exit ratio", "right")]
+    columns = [("saver", "left"), (says_of(found.metric), "right"), ("C_S/C_B", "right"), ("exit ratio", "right")]
     if any(s.n != found.n for s in found.savers):
         columns.insert(1, ("n", "right"))
         for row, s in zip(rows, found.savers, strict=True):
@@ -88,7 +89,7 @@ def savers(
         columns += [("held out: exit ratio", "right"), ("drop in points [95 %]", "right")]
     if found.guarantee is not None:
         columns += [("certified: exit ratio", "right"), ("ΔC", "right")]
-    what = "agreement" if found.reference == "base" else "accuracy"
+    what = "agreement" if found.reference == "base" else says_of(found.metric)
     title = f"Savers for {base} ({what} {percent(found.base_accuracy)}, n = {found.n:,})"
     target = console(as_json)
     missed = next((note for note in found.notes if note.startswith("BUDGET MISSED")), None)

@@ -147,6 +147,7 @@ def rank_savers(
         max_drop=max_drop,
         holdout=holdout,
         reference=table.reference_kind,
+        metric=table.task.metric.name,
         notes=(
             *notes_on_chance(table, table.models[::-1]),
             *(said for name in rows.short for said in notes_on_chance(rows.tables[name], [name])),

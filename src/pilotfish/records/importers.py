@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pilotfish.records.roles import NPZ_ARRAYS, NamedArrays, Parsed, assigned
 from pilotfish.records.tabular import TABULAR, read_tabular
 from pilotfish.records.truth import truth_for
 from pilotfish.scores.outputs import Outputs
-from pilotfish.tasks import NO_LABEL
+from pilotfish.tasks import CLASSES, NO_LABEL, Task, find_task
 
 
 def import_file(
@@ -35,6 +36,7 @@ def import_file(
     format: str = "auto",
     labels: str | Path | None = None,
     group_by: GroupBy | None = None,
+    task: str = CLASSES.name,
 ) -> Records:
     """Read predictions made elsewhere.
 
@@ -45,6 +47,8 @@ def import_file(
     costs   cost per sample by key, such as ``{"macs": 3.9e8}``
     format  ``auto``, or ``timm`` for the files of timm's inference script
     labels  a table with the truth: an id column (id, filename or file) and ``label``
+    task    what an answer is, by name; of another task than classes the file has the task's own columns (or arrays),
+            and ``id`` and ``label`` as above
 
     What was assumed, and what was not read, is in ``meta.notes``. Raises RecordsError for a file that does not hold
     this.
@@ -59,6 +63,9 @@ def import_file(
         raise RecordsError(
             f"{path}: unknown file type {path.suffix or '(none)'}; expected .npz, .csv, .tsv, .parquet, .json or .jsonl"
         )
+    if (kind := find_task(task)) is not CLASSES:
+        records = _of_task(path, kind, RecordsMeta(model, split, costs=checked_costs(costs or {}), task=task), labels)
+        return records if group_by is None else import_groups(records, group_by, (path, labels))
     found = _read_timm(path) if format == "timm" else _read_npz(path) if suffix == ".npz" else _read_columns(path)
     truth, notes = found.truth, found.notes
     if labels is not None:
@@ -88,6 +95,43 @@ def import_file(
         label = np.full(len(outputs), NO_LABEL, np.int64)
     records = check(Records(found.ids, label, outputs, meta))
     return records if group_by is None else import_groups(records, group_by, (path, labels))
+
+
+def _of_task(path: Path, task: Task, meta: RecordsMeta, labels: str | Path | None) -> Records:
+    """Answers of *task* in its own columns."""
+    notes: tuple[str, ...] = ()
+    columns: dict[str, Any]
+    if path.suffix.lower() == ".npz":
+        npz = open_npz(path, RecordsError)
+        columns = {name: load_member(npz, name) for name in npz.members}
+    else:
+        table, notes = read_tabular(path)
+        columns = dict(zip(table.column_names, table.columns, strict=True))
+    arrays = {}
+    for field, column in task.columns.items():
+        if column.name in columns:
+            values = values_of(path, column.name, columns.pop(column.name))
+            if values.dtype.kind not in "biuf":
+                raise RecordsError(f"{path}: column {column.name!r} holds texts; expected numbers")
+            arrays[field] = values.astype(column.dtype)
+    if lacking := [column.name for f, column in task.columns.items() if f not in arrays and not column.optional]:
+        raise RecordsError(f"{path}: no {lacking[0]!r} among {shown(columns)}; expected what task {task.name} answers")
+    outputs = task.outputs(**arrays)
+    key = find(str(path), list(columns), "id", RecordsError)
+    ids = string_ids(np.arange(len(outputs)) if key is None else columns.pop(key))
+    name = find(str(path), list(columns), "label", RecordsError)
+    truth = None if name is None else values_of(path, name, columns.pop(name))
+    notes += unread_note(path.name, list(columns))
+    if labels is not None:
+        if name is not None:
+            notes += (f"column {name!r} of {path.name} is not read: the truth comes from --labels",)
+        (name, truth), said = truth_for(ids, Path(labels))
+        notes += said
+    if truth is not None and truth.dtype.kind not in "iuf":
+        raise RecordsError(f"{path}: the labels in {name!r} are texts, and task {task.name} takes numbers")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    meta = replace(meta, source=f"imported:{path.name}", created=now, notes=notes)
+    return check(Records(ids, task.truth(truth, len(outputs)), outputs, meta))
 
 
 def checked_costs(costs: Mapping[str, float]) -> dict[str, float]:

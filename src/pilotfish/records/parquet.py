@@ -51,7 +51,7 @@ def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
     """The inverse of :func:`to_table`; tolerant of other integer and float widths, and of absent columns."""
     names = set(table.column_names)
     task = task_in(meta.task, f"the records of {meta.model}", RecordsError)
-    for needed in ("id", next(iter(task.columns.values())).name):
+    for needed in ("id", *(column.name for column in task.columns.values() if not column.optional)):
         if needed not in names:
             raise RecordsError(f"{meta.model}: no column {needed!r} among {', '.join(table.column_names)}")
 
@@ -79,18 +79,7 @@ def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
         truth[np.asarray(label.is_valid())] = known
     content = _texts_in(table, "content", meta.model, missing="") if "content" in names else None
     group = _texts_in(table, "group", meta.model) if "group" in names else None
-    return Records(string_ids(table.column("id")), truth, _outputs(task, arrays, meta), meta, content, group)
-
-
-def _outputs(task: Task, arrays: dict[str, Any], meta: RecordsMeta) -> Any:
-    try:
-        return task.outputs(**arrays)
-    except TypeError as error:  # a field without a default
-        lacking = [c.name for field, c in task.columns.items() if field not in arrays]
-        raise RecordsError(
-            f"{meta.model}: records of task {task.name} need more columns than there are; there is no "
-            f"{', '.join(map(repr, lacking))}"
-        ) from error
+    return Records(string_ids(table.column("id")), truth, task.outputs(**arrays), meta, content, group)
 
 
 def write_records(records: Records, path: Path) -> None:
@@ -117,13 +106,16 @@ def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], meta
 def read_records(path: Path, columns: Sequence[str] | None = None) -> Records:
     """Read one records file.
 
-    columns  names of those to read; None: those that planning needs (see :func:`record_columns`)
+    columns  names of those to read beside what no outputs can lack; None: those that planning needs (see
+             :func:`record_columns`)
     """
     with _opened(path) as file:  # once: the file may be replaced while it is read
         meta = _meta_in(file, path)
         try:
             task = task_in(meta.task, str(path), RecordsError)
-            wanted = [c for c in columns or record_columns(task) if c in file.schema_arrow.names]
+            needed = [column.name for column in task.columns.values() if not column.optional]
+            named = record_columns(task) if columns is None else [*dict.fromkeys([*columns, *needed])]
+            wanted = [name for name in named if name in file.schema_arrow.names]
             check_parquet(str(path), file.metadata, wanted, RecordsError)
             table = file.read(wanted)
         except (pa.ArrowException, OSError, UnicodeError) as error:

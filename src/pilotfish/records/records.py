@@ -119,6 +119,12 @@ class Records:
         """What an answer is. RecordsError for a task that is not known here."""
         return task_in(self.meta.task, f"the records of {self.meta.model}", RecordsError)
 
+    @property
+    def value(self) -> float | None:
+        """What the task's metric is on the labelled samples; None where there are none."""
+        known = self.task.known(self.label)
+        return self.task.value(self.outputs.take(known), self.label[known]) if known.any() else None
+
     def take(self, rows: np.ndarray[Any, Any]) -> Records:
         """The records of some rows, in the order given."""
         at = pa.array(rows)

@@ -34,6 +34,7 @@ def about_cascade(artefact: Artefact) -> Subject:
         reference=str(artefact.origin.get("reference") or "label"),
         cost=artefact.cost_key if artefact.frontier.cost is not None else None,
         score=artefact.score,
+        metric=artefact.task.metric.name,
         base_accuracy=base_accuracy,
         stage_costs=costs,
         policy=policy,

@@ -27,7 +27,8 @@ from pilotfish.report.from_cascade import (
     tuned_on,
 )
 from pilotfish.report.subject import ModelFacts, ModelPoint, Policy, Subject
-from pilotfish.scores import ExitScore, compute, find_score, needs_fit, plain_score, score, to_shown
+from pilotfish.scores import ExitScore, compute, plain_score, to_shown
+from pilotfish.tasks.task import USUAL_SCORE
 
 ANSWERS_ONLY = ("id", "label", "prediction", "content", "group")
 
@@ -43,7 +44,7 @@ def about_records(
 ) -> Subject:
     """The pair *given* (its last is the base), the cascade's, or else the best of the pool, beside the whole pool."""
     tolerated = RecordsError if artefact is not None else AlignmentError if given else None
-    ranked_by = score_name if artefact is None or not needs_fit(score_name) else "max_prob"
+    ranked_by = score_name if artefact is None or not artefact.task.needs_fit(score_name) else USUAL_SCORE
     ranking, notes = _ranking(run, base, cost, ranked_by, split, tolerated)
     stages = tuple(given) if given else (*([ranking.savers[0].saver] if ranking and ranking.savers else []), base)
     pool = [] if artefact is not None or ranking is None else [s.saver for s in ranking.savers]
@@ -66,7 +67,7 @@ def about_records(
         n=len(table),
         reference=table.reference_kind,
         cost=cost if costs is not None else None,
-        score=score_name,
+        score=table.task.score_name(score_name),
         base_accuracy=table.value(base),
         stage_costs=None if costs is None else tuple(costs),
         policy=policy,
@@ -74,6 +75,7 @@ def about_records(
         threshold=threshold,
         frontier=None if pair is None else _frontier(pair, artefact, None if same else trace),
         points=points,
+        metric=table.task.metric.name,
         ranking=ranking,
         models=facts,
         data={
@@ -119,7 +121,7 @@ def _scores(
 ) -> tuple[Rule, tuple[ExitScore, ...]]:
     """How the stages decide: as the cascade says, or by the plain score *name*."""
     if artefact is None:
-        kind = find_score(name)
+        kind = table.task.score(name)
         return Rule(), tuple(plain_score(kind, table.outputs[stage]) for stage in stages[:-1])
     for stage, one in zip(stages, artefact.scores, strict=False):
         here = one.kind.scale_of(table.outputs[stage])
@@ -142,7 +144,7 @@ def _pair(
     compares votes, the saver is drawn by its max_prob."""
     outputs = table.outputs[stages[0]]
     drawn = bool(scores) and (artefact is None or artefact.is_threshold_vector)
-    scored = compute(scores[0], outputs) if drawn else score("max_prob", outputs)
+    scored = compute(scores[0], outputs) if drawn else table.task.scored(USUAL_SCORE, outputs)
     trace = make_trace(table, (stages[0], stages[-1]), Rule(), (), [scored], None)
     trace = replace(trace, costs=None if costs is None else (costs[0], costs[-1]))
     if artefact is not None and drawn:

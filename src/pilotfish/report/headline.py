@@ -17,6 +17,7 @@ from pilotfish.report.format import (
 )
 from pilotfish.report.html import Markup, join, tag
 from pilotfish.report.subject import Policy, Subject
+from pilotfish.tasks import ACCURACY, says_of
 
 FISH = Markup(
     '<svg viewBox="0 0 60 32" aria-hidden="true"><path d="M2 6 14 16 2 26C1 18 1 14 2 6Z" fill="#27477a"/>'
@@ -60,10 +61,12 @@ def _nearest(subject: Subject) -> bool:
 def _what_counts(subject: Subject) -> str:
     where = f"{format_count(subject.n)} samples of split {subject.split}"
     if subject.reference == "label":
-        return f"On {where}. Accuracy is the share of samples whose answer is the label."
+        if subject.metric == ACCURACY.name:
+            return f"On {where}. Accuracy is the share of samples whose answer is the label."
+        return f"On {where}, judged against their labels by {subject.measure}."
     return (
-        f"On {where}. There are no labels: the answers of {subject.base} are the reference, and accuracy means "
-        "agreement with them."
+        f"On {where}. There are no labels: the answers of {subject.base} are the reference, and "
+        f"{says_of(subject.metric)} means agreement with them."
     )
 
 

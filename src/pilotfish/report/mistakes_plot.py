@@ -47,6 +47,12 @@ def mistakes_figure(subject: Subject, pair: Trace) -> Markup:
         _draw(figure.add_subplot(), size, pair.scales[0], subject.threshold, found)
         return {}
 
+    drawn = (
+        f"{counts.corrected} that {base} corrects, {counts.shared} that neither gets right, {counts.spoiled} that only "
+        f"{saver} gets right."
+    )
+    if not binary:
+        drawn = f"{counts.corrected} where {base} does better, {counts.spoiled} where {saver} does."
     return tag(
         "figure",
         tag("h2", f"{what} by the saver's confidence"),
@@ -54,10 +60,9 @@ def mistakes_figure(subject: Subject, pair: Trace) -> Markup:
         plot(
             draw,
             "mistakes",
-            f"Histogram of {what.lower()} by the confidence of {saver}: {counts.corrected} that {base} "
-            f"corrects, {counts.shared} that neither gets right, {counts.spoiled} that only {saver} gets right.",
+            f"Histogram of {what.lower()} by the confidence of {saver}: {drawn}",
         ),
-        tag("figcaption", _caption(labelled)),
+        tag("figcaption", _caption(labelled, binary)),
         tag("p", _sentence(subject, pair, found), class_="small"),
     )
 
@@ -116,11 +121,16 @@ def _threshold(subject: Subject, pair: Trace) -> str:
     return format_threshold(float(to_shown(pair.scales[0], subject.threshold)))
 
 
-def _caption(labelled: bool) -> str:
+def _caption(labelled: bool, binary: bool) -> str:
     if not labelled:
         return (
             "Each bar counts inputs whose answer the base changes, by how confident the saver was. A good saver has "
             "them on the left, below the threshold: those go to the base."
+        )
+    if not binary:
+        return (
+            "Each bar counts inputs that one model answers better than the other, by how confident the saver was. Blue "
+            "ones should lie left of the threshold, where inputs go to the base. Orange ones lose when they go there."
         )
     return (
         "Each bar counts inputs that the two models do not both get right, by how confident the saver was. Blue ones "
@@ -131,10 +141,11 @@ def _caption(labelled: bool) -> str:
 
 def _sentence(subject: Subject, pair: Trace, found: Mistakes) -> str:
     counts, (saver, base) = found.counts, pair.names
-    labelled = subject.reference == "label"
+    labelled, binary = subject.reference == "label", pair.quality.dtype == np.bool_
     parts = []
     if counts.median is not None and counts.q90 is not None:
         noun = "mistakes that the base corrects" if labelled else "differences"
+        noun = noun if binary else "answers that the base does better"
         parts.append(
             f"Of the {format_count(counts.corrected)} {noun}, half have a confidence below "
             f"{format_threshold(counts.median)} and 90% below {format_threshold(counts.q90)}."
@@ -144,7 +155,9 @@ def _sentence(subject: Subject, pair: Trace, found: Mistakes) -> str:
     else:
         where = "Everybody exits" if subject.threshold == -math.inf else f"At the threshold {_threshold(subject, pair)}"
         parts.append(f"{where}: {format_count(counts.corrected_kept)} of these exit all the same and are lost.")
-        if labelled:
+        if labelled and not binary:
+            parts.append(f"In return, {format_count(counts.spoiled_kept)} exit that {shorten(base)} would do worse.")
+        elif labelled:
             parts.append(
                 f"In return, {format_count(counts.spoiled_kept)} right answers of {shorten(saver)} exit before "
                 f"{shorten(base)} gets them wrong."

@@ -17,6 +17,7 @@ from pilotfish.report.format import (
 )
 from pilotfish.report.html import Markup, join, row, table, tag
 from pilotfish.report.subject import Subject
+from pilotfish.tasks import says_of
 
 
 def savers_section(subject: Subject, ranking: SaverRanking) -> Markup:
@@ -24,7 +25,7 @@ def savers_section(subject: Subject, ranking: SaverRanking) -> Markup:
     costs = {point.name: point.cost for point in subject.points}
     known = [cost for cost in costs.values() if cost is not None]
     unit = cost_unit(ranking.cost, max(known)) if known else None
-    measure = "accuracy" if ranking.reference == "label" else "agreement"
+    measure = says_of(ranking.metric) if ranking.reference == "label" else "agreement"
     head = ["saver", measure, *([f"cost, {unit.name}", "C_S / C_B"] if unit else []), "r_match", "threshold"]
     head += ["ΔC"] if unit else []
     rows = [_row(saver, costs, unit, ranking.best) for saver in ranking.savers]

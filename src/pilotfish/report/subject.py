@@ -10,6 +10,7 @@ from typing import Any
 from pilotfish.cascade import Frontier, Performance
 from pilotfish.plan import SaverRanking
 from pilotfish.plan.trace import Trace
+from pilotfish.tasks import ACCURACY, says_of
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Subject:
     models: tuple[ModelFacts, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    metric: str = ACCURACY.name
 
     @property
     def saver(self) -> str | None:
@@ -99,8 +101,8 @@ class Subject:
 
     @property
     def measure(self) -> str:
-        """What shares of right answers are called."""
-        return "accuracy" if self.reference == "label" else "agreement"
+        """What is measured, in words."""
+        return says_of(self.metric) if self.reference == "label" else "agreement"
 
     @property
     def saves(self) -> bool | None:

@@ -49,12 +49,14 @@ class Column:
     name      of the Parquet column; two-dimensional arrays are lists of one length
     dtype     that the array has in memory; a file may hold other widths of it
     dims      1, or 2 for lists
+    optional  whether records may lack it
     planning  whether planning reads it; what it does not read may be large
     """
 
     name: str
     dtype: Any
     dims: int = 1
+    optional: bool = False
     planning: bool = True
 
 
@@ -73,7 +75,7 @@ class Task:
     metric     what is measured; drops are in its points
     quality    (outputs, truth) of N samples -> bool (N,) where an answer is right or wrong, else float64 (N,) in [0, 1]
     outputs    makes the outputs of their arrays by name
-    columns    where records keep each array of the outputs; a field that has no default must be there
+    columns    where records keep each array of the outputs
     reduce     (raw, n, model, keep) -> outputs: what a model returned for n samples, checked. *model* is named in the
                ModelError for anything else; *keep* is how much detail is wanted: a number of best classes, or what
                ``record --store`` took (tasks without such a choice leave it alone)
@@ -118,11 +120,13 @@ class Task:
         """bool (N,): where the truth is known."""
         return ~np.isnan(truth) if truth.dtype.kind == "f" else np.asarray(truth != self.missing)
 
-    def truth(self, labels: NDArray[np.int64] | None, n: int) -> NDArray[Any]:
-        """The truth of *n* samples, from labels int64 (n,), -1 where unknown, or None: nothing is known."""
+    def truth(self, labels: NDArray[Any] | None, n: int) -> NDArray[Any]:
+        """The truth of *n* samples, from labels int64 (n,), -1 where unknown, or float64, NaN where unknown; None:
+        nothing is known."""
         found = np.full(n, self.missing)
         if labels is not None:
-            found[labels >= 0] = labels[labels >= 0]
+            known = ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
+            found[known] = labels[known]
         return found
 
     def value(self, outputs: Any, truth: NDArray[Any]) -> float:

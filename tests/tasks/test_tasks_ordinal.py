@@ -1,0 +1,300 @@
+"""A task that the package does not know, from records to a report: an ordinal regression (see ``ordinal.py``)."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ordinal
+import pytest
+from ordinal import ORDINAL, Levels, careful, closeness, quick, samples
+
+import pilotfish
+from pilotfish.cascade import load_artefact
+from pilotfish.errors import AlignmentError, ArtefactError, ModelError, RecordsError, UsageError
+from pilotfish.records import Records, RecordsMeta, Run, align
+from pilotfish.records.parquet import read_meta
+from pilotfish.records.records import string_ids
+from pilotfish.scores.outputs import from_logits
+from pilotfish.tasks import CLASSES, find_task, register
+from pilotfish.tasks.task import _TASKS
+from support.process import command, refusal
+
+N = 2000
+MODELS = {"quick": 1.0, "careful": 25.0}
+CODE = [f"ordinal:{name}" for name in MODELS]
+ALLOWED = [text for code in CODE for text in ("--allow-python", code)]
+X, LEVEL = samples(N)
+SAID = {"quick": ordinal.reduce(quick(X), N, "quick", 1), "careful": ordinal.reduce(careful(X), N, "careful", 1)}
+
+
+def ok(folder: Path, *arguments: object) -> str:
+    ended = command(folder, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def told(folder: Path, *arguments: object) -> Any:
+    ended = command(folder, *arguments, "--json")
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, and a run with records of both models."""
+    found = tmp_path_factory.mktemp("ordinal")
+    np.savez(found / "data.npz", x=X, label=LEVEL)
+    for name, macs in MODELS.items():
+        model = ("--model", f"python:ordinal:{name}", "--as", name, "--cost", f"macs={macs}")
+        ok(found, "record", "--data", "arrays:data.npz", *model, "--run", "run", "--task", "ordinal", "--no-timing")
+    ok(found, "tune", "run", "--stages", "quick,careful", "--max-drop", "1%", "--out", "cascade")
+    return found
+
+
+def best_drop(rows: np.ndarray, limit: float) -> tuple[float, float]:
+    """(exit ratio, drop) of the threshold that exits most within the limit, by trying them all."""
+    gap = closeness(SAID["careful"], LEVEL)[rows] - closeness(SAID["quick"], LEVEL)[rows]
+    sure = -SAID["quick"].spread[rows]
+    found = [(float((sure >= t).mean()), float(np.where(sure >= t, gap, 0).mean())) for t in np.unique(sure)]
+    return max((pair for pair in found if pair[1] <= limit + 1e-12), default=(0.0, 0.0))
+
+
+def test_records_hold_the_outputs_and_the_truth(folder: Path) -> None:
+    records = Run(folder / "run").read("quick")
+    assert records.meta.task == "ordinal"
+    assert records.task is ORDINAL
+    assert isinstance(records.outputs, Levels)
+    assert (records.label == LEVEL).all()
+    assert records.label.dtype == np.float64
+    np.testing.assert_array_equal(records.outputs.level, SAID["quick"].level)
+    np.testing.assert_array_equal(records.outputs.spread, SAID["quick"].spread)
+    assert records.value == pytest.approx(float(closeness(SAID["quick"], LEVEL).mean()), abs=1e-12)
+    assert not any("chance" in note for note in records.meta.notes)
+
+
+def test_savers_are_ranked_by_the_task_s_metric(folder: Path) -> None:
+    ratio, _ = best_drop(np.arange(N), 0.01)
+    found = told(folder, "savers", "run", "--base", "careful", "--max-drop", "1%")
+    assert (found["metric"], found["best"], found["score"]) == ("closeness", "quick", "sure")
+    assert found["savers"][0]["exit_ratio"] == pytest.approx(ratio)
+    shown = ok(folder, "savers", "run", "--base", "careful", "--max-drop", "1%")
+    assert "closeness" in shown
+    assert "accuracy" not in shown
+
+
+def test_tuning_finds_the_best_threshold_of_all(folder: Path) -> None:
+    tuned = ("tune", "run", "--stages", "quick,careful", "--max-drop", "1%", "--holdout", "0")
+    ratio, drop = best_drop(np.arange(N), 0.01)
+    found = told(folder, *tuned)
+    assert found["score"] == "sure"
+    p = found["calibration"]
+    assert p["metric"] == "closeness"
+    assert "accuracy" not in p
+    assert p["exit_ratio"][0] == pytest.approx(ratio)
+    assert p["drop"] == pytest.approx(drop, abs=1e-12)
+    assert p["base_value"] == pytest.approx(float(closeness(SAID["careful"], LEVEL).mean()), abs=1e-12)
+    shown = ok(folder, *tuned)
+    assert "closeness" in shown
+    assert "accuracy" not in shown
+
+
+def test_a_guarantee_is_by_betting_and_holds_on_what_follows(folder: Path) -> None:
+    out = ("--guarantee", "90%", "--out", "certified")
+    found = told(folder, "tune", "run", "--stages", "quick,careful", "--max-drop", "1%", *out)
+    assert found["guarantee"]["test"] == "wsr"
+    assert found["guarantee"]["bound"] <= 0.01
+    x, level = samples(20_000, seed=7)
+    (threshold,) = found["thresholds"]
+    little, big = (ordinal.reduce(model(x), len(x), "m", 1) for model in (quick, careful))
+    exits = -little.spread >= threshold
+    assert exits.mean() > 0.05
+    drop = np.where(exits, closeness(big, level) - closeness(little, level), 0).mean()
+    assert drop <= 0.01
+    again = refusal(
+        folder, "tune", "run", "--stages", "quick,careful", "--max-drop", "1%", "--guarantee", "90%", "--test", "exact"
+    )
+    assert "closeness" in again
+
+
+def test_a_cascade_answers_with_levels(folder: Path) -> None:
+    cascade = pilotfish.Cascade.load(folder / "cascade", allow_python=CODE)
+    assert cascade.artefact.task is ORDINAL
+    (threshold,) = cascade.thresholds
+    exits = -SAID["quick"].spread >= threshold
+    expected = np.where(exits, SAID["quick"].level, SAID["careful"].level)
+    found = cascade.predict(X)
+    assert [a.prediction for a in found] == expected.tolist()
+    assert [a.stage for a in found] == np.where(exits, 0, 1).tolist()
+    assert {a.name for a in found} == {None}
+    alone = [cascade.predict(X[i : i + 1])[0] for i in range(20)]
+    assert [(a.prediction, a.stage, a.confidence) for a in alone] == [
+        (a.prediction, a.stage, a.confidence) for a in found[:20]
+    ]
+    assert [a.prediction for a in cascade.stream(iter(X[:50]))] == expected[:50].tolist()
+    np.savez(folder / "few.npz", x=X[:30])
+    for extra in ((), ("--low-memory",)):
+        answers = told(folder, "predict", "cascade", "few.npz", *ALLOWED, *extra)["answers"]
+        assert [a["prediction"] for a in answers] == expected[:30].tolist()
+    cascade.set_operating_point(max_drop=0.0)
+    assert {a.stage for a in cascade.predict(X[:200])} != {0}
+
+
+def test_a_sample_whose_outputs_are_not_finite_fails_alone(folder: Path, tmp_path: Path) -> None:
+    broken = X[:40].copy()
+    broken[7, 1] = 99  # the saver has no reading
+    broken[9, 1:] = 99
+    cascade = pilotfish.Cascade.load(folder / "cascade", allow_python=CODE)
+    found = cascade.predict(broken)
+    assert (found[7].stage, found[7].error) == (1, None)
+    assert found[9].error == "the outputs of careful are not finite"
+    assert [a.error for i, a in enumerate(found) if i != 9] == [None] * 39
+    np.savez(tmp_path / "broken.npz", x=broken, label=LEVEL[:40])
+    spec = f"arrays:{tmp_path / 'broken.npz'}"
+    (one,) = pilotfish.record(spec, "python:ordinal:quick", tmp_path / "run", task="ordinal", timing=False)
+    assert [f.id for f in one.failures] == ["7", "9"]
+
+
+@pytest.mark.parametrize(
+    "of",
+    [("cascade",), ("run", "--base", "careful"), ("run", "--stages", "quick,careful")],
+    ids=["of a cascade", "of a base", "of a pair"],
+)
+def test_a_report_speaks_of_the_task_s_metric(folder: Path, of: tuple[str, ...]) -> None:
+    ok(folder, "report", *of, "--out", "report.html")
+    page = (folder / "report.html").read_text()
+    words = re.sub(r"<style.*?</style>|<script.*?</script>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert "closeness" in words.lower()
+    assert "accuracy" not in words.lower()
+    assert "max_prob" not in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("inspect", "run"), "closeness"),
+        (("inspect", "cascade"), "closeness"),
+        (("chains", "run", "--base", "careful", "--max-drop", "1%"), "quick → careful"),
+        (("analyse", "run", "--base", "careful"), "closeness"),
+        (("savers", "run", "--all-bases"), "careful"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_whatever_reads_records_or_cascades_knows_the_metric(
+    folder: Path, arguments: tuple[str, ...], shown: str
+) -> None:
+    said = ok(folder, *arguments)
+    assert shown in said
+    assert "accuracy" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--method", "ensemble"), "averages answers, and task ordinal has no mix"),
+        (("--method", "average"), "averages answers, and task ordinal has no mix"),
+        (("--method", "patience"), "asks which answers agree, and task ordinal has no same"),
+        (("--method", "agreement"), "asks which answers agree, and task ordinal has no same"),
+        (("--score", "margin"), "unknown score 'margin' of task ordinal"),
+        (("--score", "learned"), "unknown score 'learned' of task ordinal"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
+)
+def test_what_the_task_lacks_is_refused_by_name(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    assert said in refusal(folder, "tune", "run", "--stages", "quick,careful", "--max-drop", "1%", *arguments)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_answers_made_elsewhere_are_imported(tmp_path: Path, suffix: str) -> None:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    label = LEVEL[:50].astype(float)
+    label[3] = np.nan
+    columns = {"id": [f"s{i}" for i in range(50)], "label": label, **vars(SAID["quick"].take(slice(50)))}
+    file = tmp_path / f"quick{suffix}"
+    if suffix == ".npz":
+        np.savez(file, **columns)
+    elif suffix == ".csv":
+        pyarrow.csv.write_csv(pa.table({**columns, "label": pa.array(label, from_pandas=True)}), file)
+    else:
+        pq.write_table(pa.table(columns), file)
+    told(tmp_path, "import", file, "--run", "run", "--model", "quick", "--task", "ordinal")
+    records = Run(tmp_path / "run").read("quick")
+    np.testing.assert_allclose(records.outputs.level, SAID["quick"].level[:50], rtol=1e-12)
+    assert np.flatnonzero(~ORDINAL.known(records.label)).tolist() == [3]
+    assert records.ids[4].as_py() == "s4"
+    assert "no 'spread' among" in refusal(
+        tmp_path, "import", _without(tmp_path, columns), "--run", "run", "--model", "m", "--task", "ordinal"
+    )
+
+
+def _without(folder: Path, columns: dict[str, Any]) -> Path:
+    np.savez(folder / "lacking.npz", **{name: value for name, value in columns.items() if name != "spread"})
+    return folder / "lacking.npz"
+
+
+def test_a_base_without_labels_is_the_truth_of_its_savers(tmp_path: Path) -> None:
+    ids = string_ids(np.arange(N))
+    quick_one, careful_one = (
+        Records(ids, ORDINAL.truth(None, N), SAID[name], RecordsMeta(name, "val", costs={"macs": m}, task="ordinal"))
+        for name, m in MODELS.items()
+    )
+    table = align([quick_one], careful_one)
+    assert table.reference_kind == "base"
+    np.testing.assert_array_equal(table.quality("quick"), closeness(SAID["quick"], SAID["careful"].level))
+    assert (table.quality("careful") == 1).all()
+
+
+def test_models_of_two_tasks_are_not_compared() -> None:
+    ids = string_ids(np.arange(N))
+    levels = Records(ids, LEVEL.astype(float), SAID["quick"], RecordsMeta("quick", "val", task="ordinal"))
+    classes = Records(ids, LEVEL, from_logits(np.eye(11)[LEVEL]), RecordsMeta("sorter", "val"))
+    with pytest.raises(AlignmentError, match=r"quick has records of task ordinal, sorter of task classes"):
+        align([levels], classes)
+
+
+def test_what_is_no_raw_answer_of_the_task_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=X[:20, :1], label=LEVEL[:20])
+    with pytest.raises(ModelError, match=r"python:ordinal:closeness|expected a level and a log-spread"):
+        pilotfish.record(
+            f"arrays:{tmp_path / 'data.npz'}", "python:numpy:abs", tmp_path / "run", task="ordinal", timing=False
+        )
+
+
+def test_files_of_a_task_that_is_not_known_here_name_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(_TASKS, "ordinal")
+    with pytest.raises(RecordsError, match=r"quick.*its task 'ordinal' is not known here \(known: classes\); register"):
+        Run(folder / "run").read("quick")
+    with pytest.raises(ArtefactError, match=r"cascade.json: its task 'ordinal' is not known here"):
+        load_artefact(folder / "cascade")
+    assert read_meta(folder / "run" / "quick.val.parquet").task == "ordinal"
+    ended = command(folder, "record", "--data", "arrays:data.npz", "--model", "m", "--run", "r", "--task", "ordinal")
+    assert ended.returncode == 2
+    assert "unknown task 'ordinal'" in ended.stderr
+
+
+def test_records_and_cascades_of_classes_do_not_name_their_task(folder: Path) -> None:
+    from pilotfish.cascade.folder import to_document
+    from pilotfish.records.metadata import decode_meta, encode_meta
+
+    plain = encode_meta(RecordsMeta("m", "val"))
+    assert b"task" not in plain
+    assert decode_meta(plain, {}, "m").task == "classes"
+    artefact = load_artefact(folder / "cascade")
+    assert to_document(artefact)["task"] == "ordinal"
+    scores = tuple(replace(s, kind=CLASSES.score()) for s in artefact.scores)
+    assert "task" not in to_document(replace(artefact, task=CLASSES, scores=scores))
+
+
+def test_a_name_is_registered_once() -> None:
+    assert register(ORDINAL) is ORDINAL
+    with pytest.raises(UsageError, match="there is a task 'ordinal' already"):
+        register(replace(ORDINAL))
+    with pytest.raises(UsageError, match=r"unknown task 'ordinel'.*ordinal"):
+        find_task("ordinel")
