@@ -107,6 +107,7 @@ def import_predictions(
     labels    file with the labels by id, where *file* holds none
     group_by  samples that belong together, kept with the records: a CSV file id,group, a column of *file* or *labels*,
               or a regular expression on the ids
+    task      what an answer is, by the name of a task (:mod:`pilotfish.tasks`)
     """
     records = import_file(file, model, split, costs, format, labels, group_by, task)
     return Run(Path(run)).write(records)

@@ -166,7 +166,6 @@ def rank_savers(
             "test": promise.test if table.groups is None else "wsr",
             **({} if table.groups is None else {"groups": len(np.unique(table.groups[parts.certify]))}),
         },
-        metric=table.task.metric.name,
     )
 
 
