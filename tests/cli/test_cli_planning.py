@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from support.process import command, refusal
 
-RUN = Path(__file__).resolve().parents[2] / "examples" / "imagenet_lite"
+ROOT = Path(__file__).resolve().parents[2]
+RUN = ROOT / "examples" / "imagenet_lite"
 SMALL, MIDDLE, BASE = (f"lite:efficientnet_{name}" for name in ("lite0@128", "lite0@224", "lite2@300"))
 PAIR, CHAIN = f"{SMALL},{BASE}", f"{SMALL},{MIDDLE},{BASE}"
 
@@ -58,6 +60,15 @@ def test_methods(method: str, options: list[str], kind: str | None, tmp_path: Pa
     shown = command(tmp_path, "inspect", "cascade")
     assert f"policy: method {method}" in shown.stdout
     assert command(tmp_path, "report", "cascade", "--out", "report.html").returncode == 0
+
+
+def test_the_readme_quotes_what_is_printed() -> None:
+    text = (ROOT / "README.md").read_text()
+    typed, _, quoted = text[text.index("$ pilotfish tune") :].partition("```")[0].partition("\n part ")
+    shown = command(ROOT, *shlex.split(typed.removeprefix("$ pilotfish").replace("\\\n", " ")))
+    lines = [" ".join(line.split()) for line in f" part {quoted}".splitlines() if line.strip()]
+    assert len(lines) == 5
+    assert set(lines) <= {" ".join(line.split()) for line in shown.stdout.splitlines()}
 
 
 def test_scores(tmp_path: Path) -> None:
