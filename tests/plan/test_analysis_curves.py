@@ -72,7 +72,7 @@ def test_a_threshold_is_carried_over_for_any_quality(a: Trace, b: Trace) -> None
 
 def test_a_long_curve_is_thinned_and_keeps_what_matters() -> None:
     rng = np.random.default_rng(0)
-    pair = trace_of([rng.random(20_000)], rng.random((2, 20_000)) < 0.9)
+    pair = trace_of([rng.permutation(20_000) / 20_000], rng.random((2, 20_000)) < 0.9)
     full, thin = gain_curve(pair, most=10**6), gain_curve(pair)
     assert len(full.exit_ratio) == 20_001
     assert len(thin.exit_ratio) <= 500

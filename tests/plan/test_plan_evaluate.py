@@ -20,8 +20,8 @@ from pilotfish.records import align
 from pilotfish.scores import SCORES, ExitScore, Scored
 from support.runs import records
 
-SCORE = st.sampled_from([0.0, 0.5, 1.0, -math.inf, math.nan]) | st.floats(-5, 5)
-THRESHOLD = st.sampled_from([math.inf, -math.inf, 0.5]) | st.floats(-5, 5)
+SCORE = st.sampled_from([0.0, 0.5, 1.0, -math.inf, math.nan]) | st.floats(-5, 5, width=16)
+THRESHOLD = st.sampled_from([math.inf, -math.inf, 0.5]) | st.floats(-5, 5, width=16)
 
 
 @given(st.data())

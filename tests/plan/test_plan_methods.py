@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilotfish.cascade import Budget
+from pilotfish.cascade import Budget, just_above
 from pilotfish.errors import UsageError
 from pilotfish.plan.evaluate import Counts, count, measure
 from pilotfish.plan.methods import METHODS, Method, find_method, saver_method
@@ -55,7 +55,7 @@ def test_grid50_is_k_fiftieths_and_nobody() -> None:
 @given(pairs() | probability_pairs())
 def test_first_violation_is_the_released_scan(pair: Pair) -> None:
     trace, stopped = trace_of(*pair.arrays), brute.first_violation(*pair)
-    above = math.nextafter(stopped.threshold, math.inf)  # score > t, said with >=
+    above = float(just_above(stopped.threshold))  # score > t
     assert taken("first_violation", trace) == (above, stopped.exited, stopped.gain)
     _, counts = pathed("first_violation", trace)
     assert (counts.lost[:-1] <= counts.won[:-1]).all()

@@ -46,7 +46,7 @@ def exits_at(trace: Trace, i: int, leaves: list[list[bool]]) -> int:
 # --- counting
 
 
-@given(pairs(), st.lists(st.floats(-2, 2), max_size=4))
+@given(pairs(), st.lists(st.floats(-2, 2, width=16), max_size=4))
 def test_counting_a_pair_is_counting_sample_by_sample(pair, thresholds) -> None:  # type: ignore[no-untyped-def]
     score, saver, base = pair.arrays
     mixed = ~saver  # what answers those that stay may differ from the base alone

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilotfish.cascade import just_above
 from pilotfish.errors import BudgetError, PilotfishError
 from pilotfish.plan import Tuning, tune
 from pilotfish.records import Run
@@ -79,7 +80,7 @@ def test_grid50_and_savers_agree_on_the_smallest_threshold(pair: Pair, drop: int
 def test_first_violation_is_where_the_released_scan_stops(pair: Pair) -> None:
     stopped = brute.first_violation(*pair)
     assert outcome(tuned(pair, method="first_violation", max_drop=0)) == stopped._replace(
-        threshold=math.nextafter(stopped.threshold, math.inf)
+        threshold=float(just_above(stopped.threshold))
     )
 
 

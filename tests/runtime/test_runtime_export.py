@@ -19,13 +19,13 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import pilotfish  # noqa: E402
+from pilotfish.cascade import inside as inside_of  # noqa: E402
 from pilotfish.cascade import load_artefact, save_artefact  # noqa: E402
-from pilotfish.cascade.exits import leaves as leaves_of  # noqa: E402
 from pilotfish.errors import ModelError, PilotfishError, UsageError  # noqa: E402
 from pilotfish.models import Preprocessing  # noqa: E402
 from pilotfish.records import Outputs, from_logits  # noqa: E402
 from pilotfish.runtime.export.nodes import Nodes  # noqa: E402
-from pilotfish.runtime.export.score_nodes import NODES, leaves, reduce_logits, score_value, shown  # noqa: E402
+from pilotfish.runtime.export.score_nodes import NODES, inside, reduce_logits, score_value, shown  # noqa: E402
 from pilotfish.scores import SCORES as KINDS  # noqa: E402
 from pilotfish.scores import ExitScore, compute, plain_score, to_shown  # noqa: E402
 from support.process import command  # noqa: E402
@@ -279,5 +279,5 @@ def _score(name: str, outputs: Outputs) -> ExitScore:
 def test_exit_sets_of_the_graph(values: np.ndarray, bounds: list[float]) -> None:
     finite = np.arange(len(values)) % 3 != 2
     rising = tuple(sorted(bounds))
-    [found] = evaluated(lambda n, v, f: [leaves(n, v, f, rising)], values, finite)
-    assert found.tolist() == leaves_of(np.where(finite, values, np.nan), rising).tolist()
+    [found] = evaluated(lambda n, v, f: [inside(n, v, f, rising)], values, finite)
+    assert found.tolist() == inside_of(np.where(finite, values, np.nan), rising).tolist()

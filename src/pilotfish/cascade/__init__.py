@@ -2,7 +2,7 @@
 
 from pilotfish.cascade.artefact import ALONE, Artefact, InForce, OperatingPoint, Stage
 from pilotfish.cascade.budget import Budget, choose, given_drop, given_share, make_budget
-from pilotfish.cascade.exits import from_bins, leaves
+from pilotfish.cascade.exits import decide_at, from_bins, inside, just_above, leaves
 from pilotfish.cascade.folder import check_target, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
 from pilotfish.cascade.performance import Performance, grouped_interval, paired_interval
@@ -25,10 +25,13 @@ __all__ = [
     "check_target",
     "choose",
     "decide",
+    "decide_at",
     "from_bins",
     "given_drop",
     "given_share",
     "grouped_interval",
+    "inside",
+    "just_above",
     "leaves",
     "load_artefact",
     "make_budget",

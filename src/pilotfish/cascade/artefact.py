@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade.budget import Budget, choose, make_budget
-from pilotfish.cascade.exits import leaves
+from pilotfish.cascade.exits import decide_at, inside
 from pilotfish.cascade.frontier import ExitSets, Frontier, check_bounds
 from pilotfish.cascade.performance import Performance
 from pilotfish.cascade.rule import Rule
@@ -21,6 +23,8 @@ from pilotfish.errors import ArtefactError
 from pilotfish.records import Cost, RecordsMeta
 from pilotfish.scores import ExitScore, Scale, to_shown
 from pilotfish.tasks import CLASSES, Task
+
+NEAR = 1e-5  # how far below its threshold decide_at may be
 
 
 @dataclass(frozen=True)
@@ -81,24 +85,45 @@ class OperatingPoint:
 
     thresholds  one per stage but the last, in the score's own unit
     exit_sets   the scores that exit where they are no thresholds (PCEE's diagrams may fall), else None
+    decide_at   bounds per stage that scores are compared with instead, as a cascade's file keeps them; None: those of
+                :func:`pilotfish.cascade.exits.decide_at`
     """
 
     thresholds: tuple[Unbounded, ...]
     budget: Budget | None = field(default=None, metadata=ALWAYS)
     exit_sets: ExitSets | None = None
+    decide_at: ExitSets | None = field(default=None, compare=False)
+
+    @property
+    def bounds(self) -> ExitSets:
+        """Per stage but the last, the bounds of the scores that exit, as they were chosen."""
+        return tuple((t,) for t in self.thresholds) if self.exit_sets is None else self.exit_sets
+
+    @cached_property
+    def compared(self) -> ExitSets:
+        """Per stage but the last, the bounds that scores are compared with, in every engine and export."""
+        return self.decide_at or tuple(tuple(decide_at(bounds).tolist()) for bounds in self.bounds)
 
     def validate(self) -> None:
-        """ValueError for exit sets that are not one per threshold, or do not rise."""
+        """ValueError for exit sets that are not one per threshold, or do not rise, and for thresholds that were changed
+        by hand: what scores are compared with is just below them."""
         if self.exit_sets is not None:
             if len(self.exit_sets) != len(self.thresholds):
                 raise ValueError(f"{len(self.exit_sets)} exit sets for {len(self.thresholds)} thresholds")
             check_bounds(self.exit_sets)
+        if [len(each) for each in self.compared] != [len(each) for each in self.bounds]:
+            raise ValueError("decide_at does not have a number for each threshold")
+        for bound, at in zip(chain(*self.bounds), chain(*self.compared), strict=True):
+            if at != bound and not bound - NEAR * max(abs(bound), 1.0) <= at <= bound:
+                raise ValueError(
+                    f"scores are compared with {at} (decide_at) for a threshold of {bound}; leave decide_at out"
+                )
 
     def leaves(self, k: int, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """bool (N,): who exits at stage *k*; the last stage answers everybody whose value is not NaN."""
         if k == len(self.thresholds):
             return ~np.isnan(values)
-        return leaves(values, (self.thresholds[k],) if self.exit_sets is None else self.exit_sets[k])
+        return inside(values, self.compared[k])
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 F64 = NDArray[np.float64]
+DENSE = 2.0**-10  # below it float32 numbers are denser than the rounding of sums in float64
+STEP = 2.0**-23  # from 1 to the next float32
 
 
-def leaves(values: F64, bounds: Sequence[float] | F64) -> NDArray[np.bool_]:
-    """bool (N,): values in [b0, b1) or [b2, b3) or … of the rising *bounds*; a single bound is value >= b0.
+def decide_at(thresholds: ArrayLike) -> F64:
+    """What scores are compared with: the next float32 below each threshold, in the scores' own unit. ±inf stay.
+
+    A threshold is mostly some sample's own score, and from the same logits numpy, torch and ONNX Runtime make numbers
+    that differ in their last digits, by 1e-12 at most, .05 of a step here. One step below, that sample decides alike
+    in all of them. Near 0 the step stays what it is at 2**-10: the rounding does not become smaller there.
+    """
+    t = np.asarray(thresholds, np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        below = np.nextafter(t.astype(np.float32), np.float32(-np.inf)).astype(np.float64)
+        below = np.where(np.abs(t) < np.finfo(np.float32).max, below, t - np.abs(t) * STEP)
+        return np.where(np.isinf(t), t, np.minimum(below, t - DENSE * STEP))
+
+
+def just_above(thresholds: ArrayLike) -> F64:
+    """Thresholds for "score > t" instead of "score >= t": by them a score of t itself does not leave."""
+    t = np.asarray(thresholds, np.float64)
+    up = np.float32(np.inf)
+    return np.maximum(np.nextafter(np.nextafter(t.astype(np.float32), up), up), t + 2 * DENSE * STEP)
+
+
+def leaves(values: F64, bounds: ArrayLike) -> NDArray[np.bool_]:
+    """bool (N,): who leaves by *bounds*, thresholds as they were chosen. All that decides who exits asks here.
 
     No bounds, or one of +inf, exits nobody; -inf everybody whose value is not NaN.
     """
+    return inside(values, decide_at(bounds))
+
+
+def inside(values: F64, bounds: Sequence[float] | F64) -> NDArray[np.bool_]:
+    """bool (N,): values in [b0, b1) or [b2, b3) or … of the rising *bounds*; a single bound is value >= b0."""
     if len(bounds) == 1:
         return np.asarray(values >= bounds[0]) & ~np.isnan(values)
-    inside = np.searchsorted(np.asarray(bounds, np.float64), values, side="right") % 2 == 1
-    return np.asarray(inside & ~np.isnan(values))
+    within = np.searchsorted(np.asarray(bounds, np.float64), values, side="right") % 2 == 1
+    return np.asarray(within & ~np.isnan(values))
 
 
 def from_bins(edges: F64, accepted: NDArray[np.bool_]) -> F64:

@@ -85,7 +85,9 @@ def to_document(artefact: Artefact) -> dict[str, Any]:
     if artefact.task is not CLASSES:
         document["task"] = artefact.task.name
     document["scores"] = scores_document(artefact.scores)
-    document["operating_point"]["shown"] = as_document(artefact.shown_thresholds)
+    point = artefact.operating_point
+    compared = point.compared if point.exit_sets is not None else tuple(at for (at,) in point.compared)
+    document["operating_point"] |= as_document({"shown": artefact.shown_thresholds, "decide_at": compared})
     return {"schema_version": SCHEMA_VERSION, "pilotfish_version": __version__, **document}
 
 
@@ -120,6 +122,8 @@ def from_document(document: dict[str, Any], where: str, folder: Path | None = No
     point = found.get("operating_point")
     if isinstance(point, dict):
         found["operating_point"] = {key: value for key, value in point.items() if key != "shown"}
+        if isinstance(compared := point.get("decide_at"), list):
+            found["operating_point"]["decide_at"] = [at if isinstance(at, list) else [at] for at in compared]
     if found.get("guarantee") is not None:
         read_as(_Guarantee, found["guarantee"], at="guarantee", unknown="ignore", **damaged)
     task = task_in(found.pop("task", CLASSES.name), where, ArtefactError)

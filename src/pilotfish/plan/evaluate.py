@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import ExitSets, Frontier, Performance, grouped_interval, paired_interval
+from pilotfish.cascade import ExitSets, Frontier, Performance, decide_at, grouped_interval, paired_interval
 from pilotfish.plan.path import PolicyPath, parted, route
 from pilotfish.plan.trace import Trace, numbers
 from pilotfish.tasks.task import Quality
@@ -134,13 +134,13 @@ def _gap(trace: Trace, quality: Quality) -> NDArray[Any]:
 
 
 def _steps(values: F64, change: NDArray[Any], thresholds: F64) -> tuple[I64, NDArray[Any]]:
-    """(int64 (P,), how many have a value >= each threshold; (S, P), the sums of *change* (N, S) over them)."""
+    """(int64 (P,), how many leave by each threshold; (S, P), the sums of *change* (N, S) over them)."""
     order = np.argsort(values, kind="stable")  # NaN last, above every number
     known = len(values) - int(np.count_nonzero(np.isnan(values)))
     kind = np.float64 if change.dtype.kind == "f" else np.int64
     below = np.zeros((known + 1, change.shape[1]), kind)
     np.cumsum(change[order[:known]], axis=0, out=below[1:], dtype=kind)
-    first = np.searchsorted(values[order[:known]], thresholds, side="left")
+    first = np.searchsorted(values[order[:known]], decide_at(thresholds), side="left")
     return known - first, (below[-1] - below[first]).T
 
 

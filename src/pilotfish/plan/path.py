@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import ExitSets, leaves
+from pilotfish.cascade import ExitSets, decide_at, leaves
 from pilotfish.plan.trace import Trace
 
 F64 = NDArray[np.float64]
@@ -117,7 +117,7 @@ def densify(path: PolicyPath, trace: Trace) -> PolicyPath:
 
 def _rank(values: F64, thresholds: F64) -> F64:
     """How many values exit at each threshold."""
-    return np.asarray(len(values) - np.searchsorted(values, thresholds, side="left"), np.float64)
+    return np.asarray(len(values) - np.searchsorted(values, decide_at(thresholds), side="left"), np.float64)
 
 
 def _value(values: F64, exits: F64) -> F64:

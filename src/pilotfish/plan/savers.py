@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Budget, ExitSets, Rule, make_budget
+from pilotfish.cascade import Budget, ExitSets, Rule, leaves, make_budget
 from pilotfish.cascade.budget import SLACK
 from pilotfish.documents import as_document
 from pilotfish.errors import BudgetError, PilotfishError, UsageError
@@ -215,7 +215,7 @@ def _certified(
         path = path.take(np.unique(np.linspace(0, len(path) - 1, MOST).astype(np.intp)))
     certificate = certify(trace, path, promise, guarantee)
     threshold = float(path.thresholds[certificate.index, 0])
-    r = float((trace.values[0] >= threshold).mean())
+    r = float(leaves(trace.values[0], [threshold]).mean())
     return {
         "exit_ratio": r,
         "delta_cost": delta(r),

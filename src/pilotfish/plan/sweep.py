@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pilotfish.cascade.budget import SLACK
+from pilotfish.cascade.exits import decide_at
 from pilotfish.tasks.task import Quality
 
 F64 = NDArray[np.float64]
@@ -84,9 +85,10 @@ def r_match(score: ArrayLike, saver: ArrayLike, base: ArrayLike) -> tuple[float,
 
 
 def sorted_groups(score: F64) -> tuple[NDArray[np.intp], Mask]:
-    """Order of the samples by falling score, NaN left out, and whether each ends a group of ties."""
+    """Order of the samples by falling score, NaN left out, and whether each ends a group of ties: of samples that no
+    threshold at one of them parts."""
     order = np.argsort(-score, kind="stable")[: np.count_nonzero(~np.isnan(score))]
     falling = score[order]
     last = np.ones(len(order), bool)
-    last[:-1] = falling[1:] != falling[:-1]
+    last[:-1] = falling[1:] < decide_at(falling[:-1])
     return order, last

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.cascade import leaves
 from pilotfish.plan.sweep import F64, I64
 from pilotfish.plan.trace import Trace
 from pilotfish.scores import Scale, to_shown
@@ -62,7 +63,7 @@ def mistakes(pair: Trace, threshold: float) -> Mistakes:
     finite = np.isfinite(score)
     edges = _edges(score[finite & (kinds["corrected"] | neither | kinds["spoiled"])], pair.scales[0], threshold)
     bars = {kind: _histogram(score[mask & finite], edges) for kind, mask in kinds.items()}
-    exits = score >= threshold
+    exits = leaves(score, [threshold])
     at = to_shown(pair.scales[0], score[kinds["corrected"] & finite])
     median, q90 = np.quantile(at, [0.5, 0.9]).tolist() if len(at) else (None, None)
     return Mistakes(

@@ -72,7 +72,7 @@ def plain_answer(in_force: InForce, k: int, raw: Any, name: str) -> tuple[OneAns
     if found is None:
         return None
     prediction, log_odds = found
-    leaves = k == len(in_force.scores) or log_odds >= in_force.point.thresholds[k]
+    leaves = k == len(in_force.scores) or log_odds >= in_force.point.compared[k][0]
     return OneAnswer(prediction, 1.0 / (1.0 + math.exp(-log_odds)), k), leaves
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pilotfish.cascade import Budget
+from pilotfish.cascade import Budget, decide_at
 from pilotfish.plan.chains.cuts import Ranking, ranking
 from pilotfish.plan.chains.exact import exact_three
 from pilotfish.plan.chains.point import ChainPoint, mean_cost, measure, required, total
@@ -54,7 +54,7 @@ def descend(trace: Trace, budget: Budget, start: Start, ranked: Sequence[Ranking
     """
     ranked = [ranking(score) for score in trace.values] if ranked is None else ranked
     thresholds = np.array(start, np.float64)
-    passes = trace.values >= thresholds[:, None]
+    passes = trace.values >= decide_at(thresholds)[:, None]
     rank, unchanged, stage = measure(trace, start).place(budget), 0, 0
     for _ in range(ROUNDS * len(thresholds)):
         cut, gain, cost = _best_cut(trace, budget, ranked[stage], passes, stage)
@@ -63,7 +63,7 @@ def descend(trace: Trace, budget: Budget, start: Start, ranked: Sequence[Ranking
         if found < rank:
             rank, unchanged = found, 0
             thresholds[stage] = ranked[stage].thresholds[cut]
-            passes[stage] = trace.values[stage] >= thresholds[stage]
+            passes[stage] = trace.values[stage] >= decide_at(thresholds[stage])
         if unchanged >= len(thresholds):
             break
         stage = (stage + 1) % len(thresholds)
@@ -119,7 +119,7 @@ def _geometric(trace: Trace, ranked: Sequence[Ranking]) -> Iterator[tuple[float,
             wanted = int(share * np.count_nonzero(left))
             t = float(score[rows[wanted - 1]]) if 0 < wanted <= len(rows) else np.inf
             thresholds.append(t)
-            left &= ~(score >= t)
+            left &= ~(score >= decide_at(t))
         yield tuple(thresholds)
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import Budget
+from pilotfish.cascade import Budget, leaves
 from pilotfish.plan.path import PolicyPath, threshold_path
 from pilotfish.plan.sweep import sorted_groups
 from pilotfish.plan.trace import Trace
@@ -70,7 +70,7 @@ def _one_pass(search: _Search) -> F64:
     here = np.ones(len(search.trace), bool)
     for k in range(len(thresholds)):
         thresholds[k], _ = _best(search, k, here, stays)
-        here &= ~(search.trace.values[k] >= thresholds[k])
+        here &= ~leaves(search.trace.values[k], thresholds[k : k + 1])
     return thresholds
 
 
@@ -82,12 +82,12 @@ def _iterative(search: _Search) -> F64:
         onward = np.empty((trace.stages, len(trace)))
         onward[-1] = search.loss[-1]
         for k in range(trace.stages - 2, -1, -1):
-            onward[k] = np.where(trace.values[k] >= thresholds[k], search.loss[k], onward[k + 1])
+            onward[k] = np.where(leaves(trace.values[k], thresholds[k : k + 1]), search.loss[k], onward[k + 1])
         here, changes = np.ones(len(trace), bool), []
         for k in range(len(thresholds)):
             t, total = _best(search, k, here, onward[k + 1])
             changes.append((total - float(onward[k][here].sum()), k, t))
-            here = here & ~(trace.values[k] >= thresholds[k])
+            here = here & ~leaves(trace.values[k], thresholds[k : k + 1])
         gain, k, t = min(changes)
         if gain >= -RELATIVE * abs(float(onward[0].sum())):  # what is left is rounding
             break
@@ -110,7 +110,7 @@ def _best(search: _Search, k: int, here: NDArray[np.bool_], stays: F64) -> tuple
 def _spent(trace: Trace, thresholds: F64) -> float:
     reach, total = np.ones(len(trace), bool), 0.0
     for k, t in enumerate(thresholds):
-        exits = reach & (trace.values[k] >= t)
+        exits = reach & leaves(trace.values[k], [t])
         total += exits.sum() * trace.through[k]
         reach &= ~exits
     return float(total + reach.sum() * trace.through[-1])

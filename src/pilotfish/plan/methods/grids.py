@@ -15,14 +15,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import Budget
+from pilotfish.cascade import Budget, just_above, leaves
 from pilotfish.cascade.budget import SLACK
 from pilotfish.errors import UsageError
 from pilotfish.plan.evaluate import measure
 from pilotfish.plan.methods.options import NoOptions
 from pilotfish.plan.path import PolicyPath, threshold_path
 from pilotfish.plan.trace import Trace
-from pilotfish.scores import Scale, from_shown
+from pilotfish.scores import from_shown
 
 F64 = NDArray[np.float64]
 RATIOS = np.unique(np.concatenate([np.arange(1, 40) / 20, np.geomspace(1e-3, 1e3, 121)]))[::-1]
@@ -30,23 +30,16 @@ RATIOS = np.unique(np.concatenate([np.arange(1, 40) / 20, np.geomspace(1e-3, 1e3
 
 def grid50_path(trace: Trace, budget: Budget, options: NoOptions) -> PolicyPath:
     """T = k/50: 0.98, 0.96, … 0."""
-    scale = trace.scales[0]
-    grid = from_shown(scale, np.arange(49, -1, -1) / 50)
-    return threshold_path((grid - _rounding(scale, grid))[:, None])  # {score >= it} = {score >= T}
+    return threshold_path(from_shown(trace.scales[0], np.arange(49, -1, -1) / 50)[:, None])
 
 
 def first_violation_path(trace: Trace, budget: Budget, options: NoOptions) -> PolicyPath:
     """The scan down to and including the first threshold that loses more than the budget's drop, 0 without one."""
-    scale, drop = trace.scales[0], budget.value if budget.kind == "max_drop" else 0.0
-    grid = from_shown(scale, np.arange(1000, 0, -1) / 1000)
-    path = threshold_path(np.nextafter(grid + _rounding(scale, grid), np.inf)[:, None])  # {score >= it} = {score > t}
+    drop = budget.value if budget.kind == "max_drop" else 0.0
+    grid = from_shown(trace.scales[0], np.arange(1000, 0, -1) / 1000)
+    path = threshold_path(just_above(grid)[:, None])  # score > t
     broken = np.flatnonzero(measure(trace, path).drop > drop + SLACK)
     return path.take(np.arange(int(broken[0]) + 1)) if len(broken) else path
-
-
-def _rounding(scale: Scale, grid: F64) -> F64:
-    """How far the log-odds of a probability of exactly t may lie from those of t: their last digits."""
-    return np.zeros_like(grid) if scale == "identity" else 1e-14 * (1 + np.abs(grid))
 
 
 def msdnet_path(trace: Trace, budget: Budget, options: NoOptions) -> PolicyPath:
@@ -72,7 +65,7 @@ def geometric_thresholds(trace: Trace, z: float) -> F64:
             thresholds[k] = values[-wanted]
         elif wanted and len(values):
             thresholds[k] = values[0]
-        left &= ~(trace.values[k] >= thresholds[k])
+        left &= ~leaves(trace.values[k], thresholds[k : k + 1])
     return thresholds
 
 

@@ -84,8 +84,7 @@ def _distance(stage: EngineStage, inputs: F32, in_force: InForce, k: int) -> flo
     """How far the score is from the nearest bound, as people read both."""
     outputs = from_logits(stage.backend.step(inputs)[0], top_k=in_force.top_k(k))
     scored = compute(in_force.scores[k], outputs)
-    point = in_force.point
-    bounds = (point.thresholds[k],) if point.exit_sets is None else point.exit_sets[k]
+    bounds = in_force.point.bounds[k]
     return float(np.abs(to_shown(scored.scale, scored.values) - to_shown(scored.scale, np.array(bounds))).min())
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from pilotfish.cascade import OperatingPoint
 from pilotfish.runtime.export.nodes import Nodes
 from pilotfish.runtime.export.parts import Part, embed
-from pilotfish.runtime.export.score_nodes import leaves, reduce_logits, score_value, shown
+from pilotfish.runtime.export.score_nodes import inside, reduce_logits, score_value, shown
 from pilotfish.scores import SCORES, ExitScore
 
 OUTPUTS = (("prediction", "INT64"), ("confidence", "FLOAT"), ("stage", "INT64"), ("logits", "FLOAT"))
@@ -36,10 +36,6 @@ class Plan:
     scores: tuple[ExitScore, ...]
     point: OperatingPoint
     batched: bool
-
-    def bounds(self, k: int) -> tuple[float, ...]:
-        """Which scores exit at stage *k*."""
-        return (self.point.thresholds[k],) if self.point.exit_sets is None else tuple(self.point.exit_sets[k])
 
 
 def cascade_graph(plan: Plan, inputs: Sequence[tuple[str, tuple[int, ...]]]) -> Any:
@@ -88,7 +84,7 @@ def _stage(n: Nodes, plan: Plan, k: int, inputs: dict[str, str]) -> list[str]:
             n.op("Where", said.finite, number, none),
             logits,
         ]
-    exits = leaves(n, value, said.finite, plan.bounds(k))
+    exits = inside(n, value, said.finite, plan.point.compared[k])
     if not plan.batched:
         condition = n.op("Reshape", exits, n.constant([], np.int64))
         return _either(

@@ -97,8 +97,8 @@ def score_value(n: Nodes, said: Said, score: ExitScore) -> str:
     return n.op("Min", NODES[score.name](n, said, score), n.constant(LARGEST, np.float64))
 
 
-def leaves(n: Nodes, value: str, finite: str, bounds: Sequence[float]) -> str:
-    """bool: in [b0, b1) or [b2, b3) or …, as ``cascade.exits.leaves``."""
+def inside(n: Nodes, value: str, finite: str, bounds: Sequence[float]) -> str:
+    """bool: in [b0, b1) or [b2, b3) or …, as ``cascade.exits.inside``."""
     if len(bounds) == 1:
         return n.op("And", n.op("GreaterOrEqual", value, n.constant(bounds[0], np.float64)), finite)
     passed = n.op("GreaterOrEqual", _column(n, value), n.constant([list(bounds)], np.float64))
@@ -120,7 +120,11 @@ def shown(n: Nodes, value: str, scale: Scale) -> str:
 
 
 def _log1p(n: Nodes, x: str) -> str:
-    return n.op("Log", n.op("Add", n.constant(1.0, np.float64), x))
+    """log(1 + x) to the last digits, also where 1 + x is rounded (Kahan): log(u) x / (u - 1) with u = 1 + x. x >= 0."""
+    one = n.constant(1.0, np.float64)
+    u = n.op("Add", one, x)
+    exact = n.op("Div", n.op("Mul", n.op("Log", u), x), n.op("Sub", u, one))
+    return n.op("Where", n.op("Equal", u, one), x, exact)
 
 
 def _log_others(n: Nodes, said: Said) -> str:
