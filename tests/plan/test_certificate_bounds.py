@@ -47,7 +47,7 @@ def test_the_fewest_samples_are_the_first_that_pass(drop: float) -> None:
     passes = {
         "exact": lambda n: bool(exact.rejects(0, 0, n, drop, DELTA)),
         "paired_cp": lambda n: float(paired_upper(0, 0, n, DELTA)) <= drop,
-        "wsr": lambda n: wsr.rejects_loss(np.zeros(n, np.int8), drop, -1.0, DELTA),
+        "wsr": lambda n: wsr.rejects(np.full(n, 0.5), (drop + 1) / 2, DELTA),
     }
     for test, kept in passes.items():
         n = fewest_samples(drop, DELTA, test)
@@ -87,7 +87,7 @@ def test_betting_rarely_rejects_what_is_true() -> None:
     rng = np.random.default_rng(0)
     drop, n = 0.02, 400
     rejected = sum(
-        wsr.rejects_loss(rng.choice([-1, 0, 1], n, p=[0.04, 0.9, 0.06]), drop, -1.0, DELTA) for _ in range(400)
+        wsr.rejects(rng.choice([0, 0.5, 1], n, p=[0.04, 0.9, 0.06]), (drop + 1) / 2, DELTA) for _ in range(400)
     )
     assert rejected / 400 <= DELTA + 3 * math.sqrt(DELTA * (1 - DELTA) / 400)
 

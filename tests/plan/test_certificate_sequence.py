@@ -64,7 +64,7 @@ def keeps(trace: Trace, path: PolicyPath, i: int, promise: Promise) -> bool:
     if promise.test == "paired_cp":
         return high(lost, promise.delta / 2) - low(won, promise.delta / 2) <= promise.target
     if promise.test == "wsr":
-        return wsr.rejects_loss(gap, promise.target, -1.0, promise.delta)
+        return wsr.rejects((gap + 1) / 2, (promise.target + 1) / 2, promise.delta)
     return bool(exact.rejects(lost, won, n, promise.target, promise.delta))
 
 

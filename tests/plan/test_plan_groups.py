@@ -145,7 +145,9 @@ def test_groups_of_one_are_bet_on_as_samples_are(eps: float) -> None:
     for p in ((0.02, 0.02), (0.001, 0.05), (0.0, 0.0)):
         gap = rng.choice([1, -1, 0], 900, p=[*p, 1 - sum(p)])
         ones = np.ones(len(gap))
-        assert grouped.rejects(gap.astype(float), ones, 1, eps, -1.0, DELTA) == wsr.rejects_loss(gap, eps, -1.0, DELTA)
+        assert grouped.rejects(gap.astype(float), ones, 1, eps, -1.0, DELTA) == wsr.rejects(
+            (gap + 1) / 2, (eps + 1) / 2, DELTA
+        )
 
 
 def plain_rejects(sums: list[float], sizes: list[int], cap: int, eps: float, lowest: float) -> bool:

@@ -39,17 +39,16 @@ def paired_upper(lost: ArrayLike, won: ArrayLike, n: int, delta: float) -> F64:
 def fewest_samples(drop: float, delta: float, test: str) -> int:
     """The smallest n that can certify *drop* at all, with no sample lost and none won.
 
-    binomial, exact  ln(delta) / ln(1 - drop); paired_cp the same at delta / 2; wsr by its largest bets on gaps from -1
-    to 1, and betting on losses from 0 to 1
+    binomial, exact  ln(delta) / ln(1 - drop); paired_cp the same at delta / 2; wsr by its largest bets
     """
     if drop <= 0:
         return 2**62
     if drop >= 1:
         return 1
-    if test in ("wsr", "betting"):
+    if test == "wsr":
         from pilotfish.plan.certificate.wsr import fewest
 
-        return fewest(0.5, (drop + 1) / 2, delta) if test == "wsr" else fewest(0.0, drop, delta)
+        return fewest(0.5, (drop + 1) / 2, delta)
     level = delta / 2 if test == "paired_cp" else delta
     n = math.ceil(math.log(level) / math.log1p(-drop))
     if test == "exact":
@@ -58,12 +57,3 @@ def fewest_samples(drop: float, delta: float, test: str) -> int:
         while not rejects(0, 0, n, drop, delta):  # a sample or two more where the level is just missed
             n += 1
     return n
-
-
-def smallest_drop(n: int, delta: float, test: str) -> float:
-    """About the smallest drop that n samples can certify, with no sample lost and none won; tests as above."""
-    if test in ("wsr", "betting"):
-        from pilotfish.plan.certificate.wsr import upper_bound_of_loss
-
-        return upper_bound_of_loss(np.zeros(n), -1.0 if test == "wsr" else 0.0, delta)
-    return float(1 - (delta / 2 if test == "paired_cp" else delta) ** (1 / n))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import BudgetError, UsageError, nearest
 from pilotfish.plan.certificate import exact, grouped, wsr
-from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, smallest_drop, upper
+from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
 from pilotfish.plan.evaluate import Counts, count, outcomes
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
@@ -140,12 +140,10 @@ def _first(path: PolicyPath, promise: Promise) -> int:
 def _passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> Mask:
     n, target, delta = counts.n, promise.target, promise.delta
     certain = _never_differs(trace, path, counts) if promise.kind == "drop" else np.zeros(len(path), bool)
-    if trace.groups is not None:
+    if _bets(trace, promise):
         return grouped.passes(trace, path, counts, promise.kind, _limit(trace, promise), delta, certain)
     if promise.kind == "cost":
         return _cost_bound(trace, counts, path, delta) <= target * (1 + 1e-12)
-    if _bets(trace, promise):
-        return _wsr_passes(trace, path, promise, certain)
     if promise.kind == "agreement":
         return np.asarray(upper(counts.lost + counts.won, n, delta) <= target)
     if promise.at_least:
@@ -157,7 +155,9 @@ def _passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) ->
 
 
 def _bets(trace: Trace, promise: Promise) -> bool:
-    """Whether independent samples are judged by betting on what each of them loses."""
+    """Whether it is judged by betting on what each sample or group of samples loses, and not from counts."""
+    if trace.groups is not None or promise.kind == "cost":
+        return trace.groups is not None
     return trace.quality.dtype != np.bool_ or (promise.kind == "drop" and promise.test == "wsr")
 
 
@@ -169,17 +169,6 @@ def _never_differs(trace: Trace, path: PolicyPath, counts: Counts) -> Mask:
     if path.exit_sets is not None:
         nobody &= np.array([all(len(b) == 1 for b in sets) for sets in path.exit_sets])
     return np.asarray(nobody & (counts.lost + counts.won == 0))
-
-
-def _wsr_passes(trace: Trace, path: PolicyPath, promise: Promise, certain: Mask) -> Mask:
-    passed = np.zeros(len(path), bool)
-    limit, lowest = _limit(trace, promise), grouped.lowest_of(promise.kind)
-    for i in range(len(path)):
-        lost = certain[i] or grouped.losses(trace, path, i, promise.kind)
-        passed[i] = certain[i] or wsr.rejects_loss(lost, limit, lowest, promise.delta)
-        if not passed[i]:
-            break
-    return passed
 
 
 def _limit(trace: Trace, promise: Promise) -> float:
@@ -214,14 +203,11 @@ def _bound(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> 
     n, delta, kind = counts.n, promise.delta, promise.kind
     if kind == "drop" and _never_differs(trace, path, counts)[0]:
         return 0.0
-    if trace.groups is None and kind == "cost":
-        return float(_cost_bound(trace, counts, path, delta)[0])
-    if trace.groups is not None or _bets(trace, promise):
-        if trace.groups is not None:
-            share = grouped.bound(trace, path, kind, delta)
-        else:
-            share = wsr.upper_bound_of_loss(grouped.losses(trace, path, 0, kind), grouped.lowest_of(kind), delta)
+    if _bets(trace, promise):
+        share = grouped.bound(trace, path, kind, delta)
         return 1 - share if promise.at_least else share * (float(trace.through[-1]) if kind == "cost" else 1.0)
+    if kind == "cost":
+        return float(_cost_bound(trace, counts, path, delta)[0])
     lost, won = int(counts.lost[0]), int(counts.won[0])
     if kind == "agreement":
         return float(upper(lost + won, n, delta))
@@ -239,22 +225,17 @@ def check_promise(promise: Promise, n: int, trace: Trace | None = None) -> None:
         raise UsageError(f"unknown test {promise.test!r}; {nearest(promise.test, TESTS)}")
     if promise.at_least or promise.kind == "cost":
         return
-    if trace is not None and trace.groups is not None:
-        _check_groups(promise, trace)
+    if trace is not None and _bets(trace, promise):
+        _check_bets(promise, trace)
         return
-    binary = trace is None or trace.quality.dtype == np.bool_
-    test = promise.test if promise.kind == "drop" else "exact" if binary else "betting"
+    test = promise.test if promise.kind == "drop" else "exact"
     needed = fewest_samples(promise.target, promise.delta, test)
     if n < needed:
-        could = smallest_drop(max(n, 1), promise.delta, test)
-        more = "no number of samples can certify a drop of 0" if needed >= 2**62 else f"at least {needed:,} are needed"
-        raise BudgetError(
-            f"{n:,} samples cannot certify a drop of {100 * promise.target:g} points at {100 * (1 - promise.delta):g}% "
-            f"confidence: {more}; with {n:,} the smallest that could be is {100 * could:.2f} points"
-        )
+        could = 1 - (promise.delta / (2 if test == "paired_cp" else 1)) ** (1 / max(n, 1))
+        raise BudgetError(_too_few(promise, f"{n:,} samples", needed, f"at least {needed:,}", n, could))
 
 
-def _check_groups(promise: Promise, trace: Trace) -> None:
+def _check_bets(promise: Promise, trace: Trace) -> None:
     """BudgetError, with about how many groups could do, where even nothing lost would not certify the target."""
     groups, lowest, delta = grouped.groups_of(trace), grouped.lowest_of(promise.kind), promise.delta
     nothing = np.zeros(len(groups))
@@ -262,15 +243,19 @@ def _check_groups(promise: Promise, trace: Trace) -> None:
         return
     needed = grouped.fewest_groups(promise.target, lowest, float(groups.sizes.mean()) / groups.cap, delta)
     could = grouped.upper_bound(nothing, groups.sizes, groups.cap, lowest, delta)
-    more = (
-        "no number of groups can certify a drop of 0"
-        if needed >= 2**62
-        else f"about {max(needed, len(groups) + 1):,} such groups are needed"
-    )
-    raise BudgetError(
-        f"{len(groups):,} groups ({len(trace):,} samples, at most {groups.cap:,} in one) cannot certify a drop of "
-        f"{100 * promise.target:g} points at {100 * (1 - delta):g}% confidence: {more}; with {len(groups):,} the "
-        f"smallest that could be is {100 * could:.2f} points"
+    found, enough = f"{len(trace):,} samples", f"at least {needed:,}"
+    if trace.groups is not None:
+        found = f"{len(groups):,} groups ({found}, at most {groups.cap:,} in one)"
+        enough = f"about {max(needed, len(groups) + 1):,} such groups"
+    raise BudgetError(_too_few(promise, found, needed, enough, len(groups), could))
+
+
+def _too_few(promise: Promise, found: str, needed: int, enough: str, count: int, could: float) -> str:
+    unit = "groups" if "groups" in found else "samples"
+    more = f"no number of {unit} can certify a drop of 0" if needed >= 2**62 else f"{enough} are needed"
+    return (
+        f"{found} cannot certify a drop of {100 * promise.target:g} points at {100 * (1 - promise.delta):g}% "
+        f"confidence: {more}; with {count:,} the smallest that could be is {100 * could:.2f} points"
     )
 
 

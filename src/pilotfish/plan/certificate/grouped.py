@@ -1,4 +1,4 @@
-"""Promises on samples that are independent by group only: frames of one clip, photos of one product.
+"""Promises by betting on what samples lose, which may be independent by group only: frames of one clip, say.
 
 A promise is about samples: of all that come, the share lost is at most eps. Groups are drawn, not samples, so it says
 E S_g <= eps E N_g, with S_g the losses of a group and N_g its size. Hence x_g = (S_g - eps N_g) / m, with m a cap on
@@ -47,8 +47,10 @@ class Groups:
 
 
 def groups_of(trace: Trace) -> Groups:
-    """The groups of a trace in the order of betting. UsageError where one is larger than the cap."""
-    assert trace.groups is not None
+    """The groups of a trace in the order of betting; independent samples, each a group, in their own order. UsageError
+    where a group is larger than the cap."""
+    if trace.groups is None:
+        return Groups(np.arange(len(trace)), np.ones(len(trace)), 1)
     found, member = np.unique(trace.groups, return_inverse=True)
     place = np.argsort(np.random.default_rng(ORDER_SEED).permutation(len(found)))
     member = place[member]

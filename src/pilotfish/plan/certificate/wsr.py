@@ -7,7 +7,6 @@ chance delta at most. The bets adapt to the variance seen so far, and need the o
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,18 +31,6 @@ def log_wealth(x: F64, mean: float, delta: float) -> F64:
     before = np.concatenate([[0.25], variance[:-1]])  # a bet knows only what came before it
     nu = np.minimum(np.sqrt(2 * math.log(1 / delta) / (n * before)), LARGEST_BET / (1 - mean))
     return np.asarray(np.cumsum(np.log1p(-nu * (x - mean))))
-
-
-def rejects_loss(loss: NDArray[Any], limit: float, lowest: float, delta: float) -> bool:
-    """Whether "the mean loss is at least *limit*" is rejected; loss (n,) from *lowest* to 1, in a fixed order."""
-    span = 1 - lowest
-    return rejects((loss.astype(np.float64) - lowest) / span, (limit - lowest) / span, delta)
-
-
-def upper_bound_of_loss(loss: NDArray[Any], lowest: float, delta: float) -> float:
-    """The smallest mean loss that is rejected: an upper confidence bound at 1 - delta."""
-    span = 1 - lowest
-    return lowest + span * upper_bound((loss.astype(np.float64) - lowest) / span, delta)
 
 
 def upper_bound(x: F64, delta: float, digits: int = 20) -> float:
