@@ -36,7 +36,7 @@ def test_a_bare_drop_that_was_meant_as_percent(value: Any) -> None:
 @pytest.mark.parametrize("value", ["", "%", "half", math.nan, math.inf, True, "nan%", [1]])
 def test_what_is_no_number(value: Any) -> None:
     for read in (given_drop, lambda v: given_share(v, "guarantee")):
-        with pytest.raises(UsageError, match="is a number such as"):
+        with pytest.raises(UsageError, match="is not a number, such as"):
             read(value)
 
 
@@ -47,7 +47,7 @@ def test_a_share(value: Any, share: float | None) -> None:
 
 @pytest.mark.parametrize("value", [95, 90.0, "2"])
 def test_a_share_that_was_meant_as_percent(value: Any) -> None:
-    with pytest.raises(UsageError, match=rf"write {float(value) / 100:g} or '{float(value):g}%'"):
+    with pytest.raises(UsageError, match=rf"write '{float(value):g}%' \(or {float(value) / 100:g}\)"):
         given_share(value, "min_accuracy")
 
 

@@ -7,7 +7,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotfish.cli.parse import cost_limit, fraction, key_values, name_list, share
+from pilotfish.cli.parse import cost_limit, fraction, key_values, name_list, one_budget, share
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,19 @@ def test_shares_and_costs() -> None:
     assert cost_limit("40%") == "40%"
     assert cost_limit("390000000") == "390000000"
     assert fraction(None, "--o") is share(None, "--o") is cost_limit(None) is None
+
+
+@pytest.mark.parametrize("text", ["95", "1.5", "100"])
+def test_a_bare_share_that_was_meant_as_percent(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match=f"write {text}%"):
+        share(text, "--min-accuracy")
+
+
+@pytest.mark.parametrize("given", [(None, None, None), ("1%", "40%", None), ("1%", None, "95%")])
+def test_exactly_one_budget(given: tuple[str | None, str | None, str | None]) -> None:
+    with pytest.raises(typer.BadParameter, match="give exactly one of --max-drop, --max-cost"):
+        one_budget(*given)
+    assert one_budget("1%", None) == {"max_drop": 0.01}
 
 
 def test_lists_of_models() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,6 +156,10 @@ def _absolute_cost(value: float | str, base_cost: float | None) -> float:
     return number / 100 * base_cost
 
 
+@overload
+def given_drop(value: None, name: str = ...) -> None: ...
+@overload
+def given_drop(value: float | str, name: str = ...) -> float: ...
 def given_drop(value: float | str | None, name: str = "max_drop") -> float | None:
     """A drop as a fraction: 0.005 and ``"0.5%"`` are half a point. None stays None.
 
@@ -165,22 +169,28 @@ def given_drop(value: float | str | None, name: str = "max_drop") -> float | Non
         return None
     number, percent = _as_number(value, name, "0.005 or '0.5%'")
     if not percent and abs(number) >= 0.1:
+        q = "" if name.startswith("--") else "'"  # an option is typed without quotes
         shown = repr(value) if isinstance(value, str) else f"{number:g}"
         raise UsageError(
-            f"{name}={shown} is read as a fraction, which is {100 * number:g} points; write {number / 100:.6g} or "
-            f"'{number:g}%', or '{100 * number:g}%' where that is meant"
+            f"{name}={shown} is read as a fraction, which is {100 * number:g} points; write {q}{number:g}%{q} "
+            f"(or {number / 100:.6g}), or {q}{100 * number:g}%{q} where that is meant"
         )
     return number / 100 if percent else number
 
 
+@overload
+def given_share(value: None, name: str) -> None: ...
+@overload
+def given_share(value: float | str, name: str) -> float: ...
 def given_share(value: float | str | None, name: str) -> float | None:
     """An accuracy or a confidence as a fraction: 0.95 and ``"95%"``. None stays None."""
     if value is None:
         return None
     number, percent = _as_number(value, name, "0.95 or '95%'")
     if not percent and 1 < number <= 100:
+        q = "" if name.startswith("--") else "'"
         shown = repr(value) if isinstance(value, str) else f"{number:g}"
-        raise UsageError(f"{name}={shown} is read as a fraction; write {number / 100:g} or '{number:g}%'")
+        raise UsageError(f"{name}={shown} is read as a fraction; write {q}{number:g}%{q} (or {number / 100:g})")
     return number / 100 if percent else number
 
 
@@ -191,5 +201,5 @@ def _as_number(value: float | str, name: str, example: str) -> tuple[float, bool
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise UsageError(f"{name} is a number such as {example}, found {value!r}")
+        raise UsageError(f"{name}={value!r} is not a number, such as {example}")
     return number, text is not None and text.endswith("%")

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, CostKey, GroupBy
+from pilotfish.cli.options import AsJson, Base, CostKey, GroupBy, MaxDropOfAll, Plot, RunFolder, Score, Split
 
 
 def analyse(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
-    base: Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper.")],
+    run: RunFolder,
+    base: Base,
     saver: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME", help="Saver to analyse; repeat or separate by commas. All that can be by default."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="Split to judge on.")] = "val",
+    split: Split = "val",
     train: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Split to choose savers on; train if there is one, else half of --split."),
     ] = None,
     cost: CostKey = "macs",
-    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score.")] = "max_prob",
-    max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0.5%",
+    score: Score = "max_prob",
+    max_drop: MaxDropOfAll = "0.5%",
     draws: Annotated[int, typer.Option(metavar="N", help="Bootstrap draws per saver.")] = 200,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the halves and the draws.")] = 0,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG or SVG to draw.")] = None,
+    plot: Plot = None,
     group_by: GroupBy = None,
     as_json: AsJson = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotfish.cli.options import AllowPython, AsJson, Device
+from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Data, Device, Plot
 
 if TYPE_CHECKING:
     from pilotfish.runtime import BenchResult
@@ -19,8 +19,8 @@ COLUMNS += [("to ours", "right")]
 
 
 def bench(
-    cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
-    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")],
+    cascade: CascadeFolder,
+    data: Data,
     exit_ratio: Annotated[
         str | None,
         typer.Option(
@@ -36,7 +36,7 @@ def bench(
     device: Device = "cpu",
     allow_python: AllowPython = None,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Also write the JSON document to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PATH", help="Also draw the times, as .png or .svg.")] = None,
+    plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
     """Time a cascade beside its stages alone, beside what arithmetic allows, and beside other ways to run it.

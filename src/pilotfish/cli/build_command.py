@@ -10,8 +10,10 @@ import typer
 from pilotfish.cli.options import (
     AllowBadBase,
     AsJson,
+    Data,
     Device,
     GroupBy,
+    Holdout,
     JudgeOn,
     MaxCost,
     MaxDrop,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def build(
-    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")],
+    data: Data,
     model: Annotated[list[str], typer.Option(metavar="NAME", help="Base and savers; repeat or separate by commas.")],
     out: Annotated[Path, typer.Option(metavar="PATH", help="Cascade folder to write.")],
     max_drop: MaxDrop = None,
@@ -39,9 +41,7 @@ def build(
     cost: Annotated[
         str, typer.Option(metavar="KEY", help="Cost key to save: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, …")
     ] = "macs",
-    holdout: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the samples the cascade is judged on.")
-    ] = 0.5,
+    holdout: Holdout = 0.5,
     judge_on: JudgeOn = "random",
     trained_on: TrainedOn = None,
     seed: Seed = 0,
@@ -59,20 +59,18 @@ def build(
     --max-drop 0.5% --out cascade
     """
     from pilotfish.cli.output import print_json, progress_bars
-    from pilotfish.cli.parse import cost_limit, fraction, name_list, share
+    from pilotfish.cli.parse import name_list, one_budget
     from pilotfish.flow import build as run_build
     from pilotfish.recording import RecordOptions
 
-    budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_metric, "--min-metric"))
-    if sum(b is not None for b in budget) != 1:
-        raise typer.BadParameter("give exactly one of --max-drop, --max-cost, --min-metric")
+    one_budget(max_drop, max_cost, min_metric, ("--max-drop", "--max-cost", "--min-metric"))
     with progress_bars() as progress:
         result = run_build(
             data,
             name_list(model),
             out,
             max_drop=max_drop,
-            max_cost=budget[1],
+            max_cost=max_cost,
             min_metric=min_metric,
             base=base,
             run=run,
@@ -100,7 +98,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
 
     target = console(to_stderr)
     tuning, timed = result.tuning, result.bench
-    left = verdict(target, tuning.missed, result.notes)
+    left = verdict(target, result.notes)
     key = tuning.artefact.cost_key
     judged = tuning.evaluation or tuning.calibration
     unit = cost_unit(key, max(s.cost or 0.0 for s in result.singles)) if key else None

@@ -7,22 +7,32 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, CostKey, GroupBy, MaxCost, MaxDrop, Seed
+from pilotfish.cli.options import (
+    AsJson,
+    Base,
+    CostKey,
+    GroupBy,
+    Holdout,
+    MaxCost,
+    MaxDrop,
+    RunFolder,
+    Score,
+    Seed,
+    Split,
+)
 
 
 def chains(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
-    base: Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper; the last stage.")],
+    run: RunFolder,
+    base: Base,
     max_drop: MaxDrop = None,
     max_cost: MaxCost = None,
     max_stages: Annotated[int, typer.Option(metavar="K", help="Most stages, the base included.")] = 3,
     top: Annotated[int, typer.Option(metavar="N", help="How many chains to show.")] = 10,
     cost: CostKey = "macs",
-    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")] = "max_prob",
-    split: Annotated[str, typer.Option(metavar="NAME", help="Split to search on.")] = "val",
-    holdout: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the samples to judge on; 0 judges where it searched.")
-    ] = 0.5,
+    score: Score = "max_prob",
+    split: Split = "val",
+    holdout: Holdout = 0.5,
     seed: Seed = 0,
     group_by: GroupBy = None,
     as_json: AsJson = False,
@@ -32,18 +42,16 @@ def chains(
     Example: pilotfish chains run --base timm:resnet152 --max-drop 0.5%
     """
     from pilotfish.cli.output import console, notes, print_json, say, table, verdict
-    from pilotfish.cli.parse import cost_limit, fraction
+    from pilotfish.cli.parse import one_budget
     from pilotfish.plan import find_chains
     from pilotfish.records import open_run
     from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
 
-    if (max_drop is None) == (max_cost is None):
-        raise typer.BadParameter("give exactly one of --max-drop, --max-cost")
+    budget = one_budget(max_drop, max_cost)
     found = find_chains(
         open_run(run),
         base,
-        max_drop=fraction(max_drop, "--max-drop"),
-        max_cost=cost_limit(max_cost),
+        **budget,
         max_stages=max_stages,
         top=top,
         cost=cost,
@@ -77,8 +85,7 @@ def chains(
     if found.held_out:
         columns += [("held out: cost", "right"), ("drop [95 %]", "right")]
     target = console(as_json)
-    missed = next((note for note in found.notes if note.startswith("BUDGET MISSED")), None)
-    left = verdict(target, missed, found.notes)
+    left = verdict(target, found.notes)
     table(target, columns, rows, title=f"Chains to {base} ({found.budget}, n = {search.n:,})", strong=0)
     say(target, *_summary(found.best, run, base, max_drop, max_cost))
     notes(left)

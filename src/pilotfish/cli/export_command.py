@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AllowPython, AsJson
+from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder
 
 
 def export(
-    cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
+    cascade: CascadeFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file to write; a folder with --by-stage.")],
     by_stage: Annotated[
         bool,

@@ -94,7 +94,7 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
     target = console(as_json)
     about = about_cascade(artefact)
     missed = None if about.policy is None else about.policy.missed
-    left = verdict(target, missed, [] if missed is None else [missed])
+    left = verdict(target, [] if missed is None else [missed])
     thresholds = [format_threshold(t) for t in artefact.shown_thresholds]
     names = [s.name for s in artefact.scores] or [artefact.rule.kind] * len(thresholds)
     exits = [f"{name} >= {t}" for name, t in zip(names, thresholds, strict=True)]

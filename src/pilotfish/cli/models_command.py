@@ -31,6 +31,5 @@ def models(
     else:
         say(target, *names)
     if as_json:
-        print_json(
-            {"forms": [{"form": form, "meaning": meaning} for form, meaning in (*FORMS, *VARIANTS)], "models": names}
-        )
+        forms = [{"form": form, "meaning": meaning} for form, meaning in (*FORMS, *VARIANTS)]
+        print_json({"forms": forms, "models": names, "notes": []})

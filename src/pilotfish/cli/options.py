@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_DROP = typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")
 
 AllowPython = Annotated[
     list[str] | None,
@@ -18,12 +21,15 @@ AllowBadBase = Annotated[
     bool, typer.Option("--allow-bad-base", help="Accept a base that is no better than chance on its labels.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Base = Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper.")]
+CascadeFolder = Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")]
 CostKey = Annotated[
     str,
     typer.Option(
         metavar="KEY", help="Cost key: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, … or one of your own."
     ),
 ]
+Data = Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")]
 GroupBy = Annotated[
     str | None,
@@ -39,12 +45,20 @@ JudgeOn = Annotated[
 MaxCost = Annotated[
     str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
 ]
-MaxDrop = Annotated[str | None, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")]
+MaxDrop = Annotated[str | None, _DROP]
+MaxDropOfAll = Annotated[str, _DROP]
 MinMetric = Annotated[
     str | None,
     typer.Option("--min-metric", "--min-accuracy", metavar="VALUE", help="Accuracy to keep (the metric), such as 95%."),
 ]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the figures, as .png or .svg.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")]
+Score = Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the split.")]
+Split = Annotated[str, typer.Option(metavar="NAME", help="Split of the records.")]
+Holdout = Annotated[
+    float, typer.Option(metavar="SHARE", help="Share of the samples to judge on; 0 judges where it was chosen.")
+]
 Task = Annotated[
     str, typer.Option(metavar="NAME", help="What an answer is, such as classes.", callback=lambda name: _task(name))
 ]

@@ -84,17 +84,14 @@ def notes(found: Iterable[str]) -> None:
         target.print(f"note: {one_line(note)}", markup=False, style="yellow")
 
 
-def verdict(target: Console, missed: str | None, found: Iterable[str]) -> list[str]:
-    """Say the line *missed* before anything else; returns the notes that are left to say at the end. Where stdout is
-    read by a program, stderr has the line as well."""
-    left = list(found)
-    if missed is None:
-        return left
-    say(target, missed)
-    if target.is_terminal or target.stderr:
-        return [note for note in left if note != missed]
-    notes([missed])
-    return [note for note in left if note != missed]
+def verdict(target: Console, found: Iterable[str]) -> list[str]:
+    """Say a missed budget before anything else; returns the notes that are left to say at the end."""
+    from pilotfish.plan.tuning import MISSED
+
+    told = list(found)
+    missed = [note for note in told if note.startswith(MISSED)]
+    say(target, *missed)
+    return [note for note in told if note not in missed]
 
 
 @contextmanager

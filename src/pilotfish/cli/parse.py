@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
+
+from pilotfish.cascade import given_drop, given_share
+from pilotfish.errors import UsageError
 
 _LISTED = re.compile(r"[?&](mean|std)=[^&]*$")  # ends in an option that takes a number per channel
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*(&|$)", re.IGNORECASE)
 
 
 def fraction(text: str | None, option: str) -> float | None:
-    """``0.5%`` or ``0.005`` as 0.005. A bare number of 0.1 or more is refused: it is nearly always meant as percent."""
-    if text is None:
-        return None
-    stripped = text.strip()
-    value = _number(stripped.removesuffix("%"), option, text)
-    if stripped.endswith("%"):
-        return value / 100
-    if abs(value) >= 0.1:
-        raise typer.BadParameter(
-            f"{text} is read as a fraction, which is {100 * value:g} points; write {stripped}%", param_hint=option
-        )
-    return value
+    """``0.5%`` or ``0.005`` as 0.005, as :func:`pilotfish.cascade.given_drop` reads it."""
+    return _given(given_drop, text, option)
 
 
 def share(text: str | None, option: str) -> float | None:
-    """``95%`` or ``0.95`` as 0.95."""
-    if text is None:
-        return None
-    value = _number(text.strip().removesuffix("%"), option, text)
-    return value / 100 if text.strip().endswith("%") else value
+    """``95%`` or ``0.95`` as 0.95, as :func:`pilotfish.cascade.given_share` reads it."""
+    return _given(given_share, text, option)
+
+
+def one_budget(
+    max_drop: str | None,
+    max_cost: str | None,
+    min_metric: str | None = None,
+    takes: Sequence[str] = ("--max-drop", "--max-cost"),
+) -> dict[str, Any]:
+    """The budget that was typed, by the names it has in Python; refused where it is none, or more than one."""
+    budget = {
+        "max_drop": fraction(max_drop, "--max-drop"),
+        "max_cost": cost_limit(max_cost),
+        "min_metric": share(min_metric, "--min-metric"),
+    }
+    found = {name: value for name, value in budget.items() if value is not None}
+    if len(found) != 1:
+        raise typer.BadParameter(f"give exactly one of {', '.join(takes)}")
+    return found
 
 
 def confidence(text: str | None, option: str) -> float | None:
@@ -86,6 +96,13 @@ def choices(given: list[str], option: str) -> dict[str, str]:
             )
         found[key] = value
     return found
+
+
+def _given(read: Callable[[str, str], float], text: str | None, option: str) -> float | None:
+    try:
+        return None if text is None else read(text, option)
+    except UsageError as error:
+        raise typer.BadParameter(str(error).removeprefix(option).lstrip("= "), param_hint=option) from error
 
 
 def _number(text: str, option: str, typed: str) -> float:

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pilotfish.cli.options import AllowPython, AsJson, Device
+from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Device
 
 
 def predict(
-    cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")],
+    cascade: CascadeFolder,
     inputs: Annotated[
         list[Path],
         typer.Argument(metavar="INPUT", help="Image files, folders of them, one .npz, or data as --data takes."),

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, Device, GroupBy, Task, TrainedOn
+from pilotfish.cli.options import AsJson, Data, Device, GroupBy, Task, TrainedOn
 
 
 def record(
-    data: Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")],
+    data: Data,
     model: Annotated[
         list[str], typer.Option(metavar="NAME", help="Model name; repeat or separate by commas (see pilotfish models).")
     ],

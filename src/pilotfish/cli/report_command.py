@@ -66,8 +66,7 @@ def report(
         tell=said.append,
     )
     target = console(as_json)
-    missed = next((note for note in said if note.startswith("BUDGET MISSED")), None)
-    left = verdict(target, missed, said)
+    left = verdict(target, said)
     say(target, f"Report: {path}")
     notes(left)
     if as_json:

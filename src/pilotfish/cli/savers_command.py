@@ -7,24 +7,22 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, CostKey, GroupBy, Seed
+from pilotfish.cli.options import AsJson, CostKey, GroupBy, Holdout, MaxDropOfAll, RunFolder, Score, Seed, Split
 
 
 def savers(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
+    run: RunFolder,
     base: Annotated[str | None, typer.Option(metavar="NAME", help="The model to make cheaper; or --all-bases.")] = None,
     all_bases: Annotated[bool, typer.Option("--all-bases", help="The best saver of every model of the run.")] = False,
     cost: CostKey = "macs",
-    score: Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")] = "max_prob",
-    split: Annotated[str, typer.Option(metavar="NAME", help="Split to judge on.")] = "val",
-    holdout: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the samples kept to check the drop on.")
-    ] = 0.0,
+    score: Score = "max_prob",
+    split: Split = "val",
+    holdout: Holdout = 0.0,
     seed: Seed = 0,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="sweep, pcee, pcee-ws, dyce, msdnet, first_violation or grid50.")
     ] = "sweep",
-    max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0",
+    max_drop: MaxDropOfAll = "0",
     guarantee: Annotated[
         str | None,
         typer.Option(
@@ -92,8 +90,7 @@ def savers(
     what = "agreement" if found.reference == "base" else says_of(found.metric)
     title = f"Savers for {base} ({what} {percent(found.base_accuracy)}, n = {found.n:,})"
     target = console(as_json)
-    missed = next((note for note in found.notes if note.startswith("BUDGET MISSED")), None)
-    left = verdict(target, missed, found.notes)
+    left = verdict(target, found.notes)
     best = next((i for i, s in enumerate(found.savers) if s.saver == found.best), None)
     table(target, columns, rows, title=title, strong=best)
     if is_bad_base(read_table(open_run(run), [], base, split)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson
+from pilotfish.cli.options import AsJson, MaxDropOfAll
 
 if TYPE_CHECKING:
     from pilotfish.plan.shortlist import Shortlist
@@ -27,7 +27,7 @@ def shortlist(
         str | None,
         typer.Option(metavar="NAME", help="Short for --cost ms@NAME: rtx4090, rtx4090-compiled, cpu-i7-12700h, …"),
     ] = None,
-    max_drop: Annotated[str, typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")] = "0",
+    max_drop: MaxDropOfAll = "0",
     top: Annotated[int, typer.Option(metavar="N", min=1, help="How many savers to list.")] = 10,
     per_family: Annotated[
         int, typer.Option(metavar="N", min=1, help="How many of one family, such as efficientnet, at most.")

@@ -13,17 +13,20 @@ from pilotfish.cli.options import (
     AsJson,
     CostKey,
     GroupBy,
+    Holdout,
     JudgeOn,
     MaxCost,
     MaxDrop,
     MinMetric,
+    RunFolder,
     Seed,
+    Split,
     TrainedOn,
 )
 
 
 def tune(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")],
+    run: RunFolder,
     stages: Annotated[
         list[str], typer.Option(metavar="S,B", help="Savers and last the base, separated by commas, cheapest first.")
     ],
@@ -61,13 +64,8 @@ def tune(
     savers_tried: Annotated[
         int, typer.Option(metavar="K", help="Savers that competed on these samples; divides the chance of error.")
     ] = 1,
-    split: Annotated[str, typer.Option(metavar="NAME", help="Split to tune on.")] = "val",
-    holdout: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE", help="Share of the samples to judge on; 0 judges where the threshold was chosen."
-        ),
-    ] = 0.5,
+    split: Split = "val",
+    holdout: Holdout = 0.5,
     judge_on: JudgeOn = "random",
     trained_on: TrainedOn = None,
     seed: Seed = 0,
@@ -83,16 +81,14 @@ def tune(
     Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --guarantee 90% --out cascade
     """
     from pilotfish.cli.output import console, notes, print_json, say, table, verdict
-    from pilotfish.cli.parse import choices, confidence, cost_limit, fraction, name_list, share
+    from pilotfish.cli.parse import choices, confidence, name_list, one_budget
     from pilotfish.plan import tune as run_tune
     from pilotfish.records import open_run
     from pilotfish.report.format import cost_unit, format_cost, format_count, percent, plain_points
     from pilotfish.report.policy import describe_guarantee, describe_policy
     from pilotfish.tasks import says_of
 
-    budget = (fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_metric, "--min-metric"))
-    if sum(b is not None for b in budget) != 1:
-        raise typer.BadParameter("give exactly one of --max-drop, --max-cost, --min-metric")
+    budget = one_budget(max_drop, max_cost, min_metric, ("--max-drop", "--max-cost", "--min-metric"))
     if embed and out is None:
         raise typer.BadParameter("--embed copies weights into the cascade folder; give it with --out")
     if trained_on is not None:
@@ -102,9 +98,7 @@ def tune(
     result = run_tune(
         open_run(run),
         name_list(stages),
-        max_drop=budget[0],
-        max_cost=budget[1],
-        min_metric=budget[2],
+        **budget,
         method=method,
         score=score,
         cost=cost,
@@ -145,7 +139,7 @@ def tune(
         ("drop [95 %]", "right"),
     ]
     target = console(as_json)
-    left = verdict(target, result.missed, result.notes)
+    left = verdict(target, result.notes)
     title = f"{' → '.join(s.name for s in result.artefact.stages)}, {describe_policy(result.artefact)}"
     table(target, [*columns, ("cost per sample", "right"), ("exit ratio", "right")], rows, title=title)
     if result.guarantee is not None:
