@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,17 @@ def test_the_document_adds_up(pair: Pair, cascade: Cascade) -> None:
     assert_consistent(result, 1)
     answers = cascade.predict(pair.images[:80])
     assert result.exit_ratio[0] == pytest.approx(np.mean([a.stage == 0 for a in answers]), abs=1 / 80)
+
+
+def test_few_tensors_stand_for_many(pair: Pair, cascade: Cascade, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit is gone through again; the exits are still those of the samples."""
+    expected = bench(cascade, pair.data, runs=1, samples=80)
+    monkeypatch.setattr(
+        sys.modules["pilotfish.runtime.bench"], "HELD_BYTES", 7 * 2 * 4 * 48
+    )  # seven samples at two stages
+    few = bench(cascade, pair.data, runs=1, samples=80)
+    assert (few.n, few.exit_ratio) == (80, expected.exit_ratio)
+    assert_consistent(few, 1)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

@@ -41,13 +41,13 @@ DEFAULT_SAMPLES = 500
 PEER_SAMPLES = 100  # one image at a time in torch takes a while
 SINGLE_CALLS = 60
 PART_SAMPLES = 64  # whose features are enough to time a part of a network
-MAX_TENSOR_BYTES = 4 * 2**30
+HELD_BYTES = 2**28  # of tensors: more than caches hold, and they are gone through again
 Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is timed. rows: the readable samples; tensors: their inputs, one array (N, …) per stage;
+    """What is timed. rows: the N readable samples; tensors: inputs of the first M of them, one array (M, …) per stage;
     forced: the stage that answers each sample, or None where scores decide."""
 
     cascade: Cascade
@@ -58,7 +58,7 @@ class _Subject:
     workers: int
 
     def tensor_supply(self, which: slice) -> Supply:
-        return TensorSupply(self.tensors[which])
+        return TensorSupply(self.tensors[which], len(self.rows))
 
     def decoding_supply(self, which: slice) -> Supply:
         preprocessing = [model.preprocessing for model in self.cascade.models[which]]
@@ -136,18 +136,21 @@ def bench(
     k = len(tensors)
     forced = None if exit_ratio is None else _forced(len(rows), exit_ratio, k)
     subject = _Subject(cascade, data, rows, tensors, forced, workers or cpu_count())
-    answers = Engine(cascade.engine_stages(), cascade.artefact.in_force, forced).run(TensorSupply(tensors))
+    answers = Engine(cascade.engine_stages(), cascade.artefact.in_force, forced).run(
+        subject.tensor_supply(slice(None)) if len(tensors[0]) == len(rows) else subject.decoding_supply(slice(None))
+    )
     share = tuple(answers.exit_ratio(k))
     meters = find_meters(cascade.device)
     shared = any(shares for _, shares in cascade.runners)  # whole models, one after the other, would be no rival
     others = find_peers(cascade.models, cascade.device, cascade.choices[0].batch_size) if peers and not shared else []
     few = _few(answers.stage, PEER_SAMPLES)
     stops = np.maximum(answers.stage[few], 0)
-    made = Inputs(prepared([tensor[few] for tensor in tensors]), stops, subject.workers)
+    made = Inputs(prepared(tensors, few), stops, subject.workers)
     filed = Inputs(
         decoding(lambda i: subject.read(int(few[i])), [m.preprocessing for m in cascade.models]), stops, subject.workers
     )
-    models_only = _timed(subject, subject.tensor_supply, made, others, runs, (), tell, "models alone")
+    exits = dataclasses.replace(subject, forced=answers.stage)  # also where tensors stand for others
+    models_only = _timed(exits, subject.tensor_supply, made, others, runs, (), tell, "models alone")
     filing = _timed(subject, subject.decoding_supply, filed, others, runs, meters, tell, "file to answer")
     decode = [_decoding_ms(subject) for _ in range(runs)]
     return BenchResult(
@@ -173,28 +176,30 @@ def bench(
 
 
 def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple[list[int], list[F32]]:
-    """Readable samples, and their tensors for every stage."""
+    """Readable samples, and tensors of the first for every stage."""
     rows: list[int] = []
-    tensors: list[list[F32]] = [[] for _ in cascade.models]
-    size = 0
+    tensors: list[F32] = []
     limit = min(samples, len(data))
     read = cascade.reader(data)
     for row in range(len(data)):
-        if len(rows) == limit or size > MAX_TENSOR_BYTES:
+        if len(rows) == limit:
             break
         try:
             sample = read(row)
             made = [model.preprocessing(sample) for model in cascade.models]
         except UnreadableSample:
             continue
+        if not tensors:
+            held = min(limit, max(1, HELD_BYTES // sum(tensor.nbytes for tensor in made)))
+            tensors = [np.empty((held, *tensor.shape), np.float32) for tensor in made]
+        if len(rows) < len(tensors[0]):
+            for array, tensor in zip(tensors, made, strict=True):
+                array[len(rows)] = tensor
         rows.append(row)
-        for held, tensor in zip(tensors, made, strict=True):
-            held.append(tensor)
-            size += tensor.nbytes
         tell("reading samples", len(rows), limit)
     if not rows:
         raise DataError(f"none of the {len(data)} samples of {data.spec} could be read")
-    return rows, [np.stack(held) for held in tensors]
+    return rows, [array[: len(rows)] for array in tensors]
 
 
 def _tuned(cascade: Cascade, tensors: Sequence[F32], tell: Tell) -> Cascade:

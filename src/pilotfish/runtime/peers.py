@@ -87,9 +87,9 @@ def decoding(read: Callable[[int], Any], preprocessing: Sequence[Preprocessing])
     return tensor
 
 
-def prepared(tensors: Sequence[F32]) -> Callable[..., F32]:
-    """Tensors made beforehand."""
-    return lambda i, stage, held: tensors[stage][i]
+def prepared(tensors: Sequence[F32], rows: NDArray[np.intp]) -> Callable[..., F32]:
+    """Tensors made beforehand, (M, …) per stage; sample i is row *rows[i]* of them, gone through again and again."""
+    return lambda i, stage, held: tensors[stage][rows[i] % len(tensors[stage])]
 
 
 def find_peers(models: Sequence[Model], device: str, batch_size: int) -> list[Peer]:
