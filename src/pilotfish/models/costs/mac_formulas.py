@@ -12,16 +12,27 @@ from math import prod
 from typing import Any
 
 Handler = Callable[[Sequence[Any], Any], int | None]
+Shape = Sequence[int]
+
+
+def convolved(elements: Shape, weight: Shape) -> int:
+    """Each output element of a convolution takes one filter, (C_in / groups) × kernel; each input element of a
+    transposed one is spread by (C_out / groups) × kernel."""
+    return prod(elements) * prod(weight[1:])
+
+
+def attended(query: Shape, key: Shape, value: Shape, past: int = 0) -> int:
+    """Q Kᵀ and its product with V, for q (…, L, E), k (…, S, E), v (…, S, E_v), and *past* keys more. Masks save
+    nothing."""
+    return prod(query[:-1]) * (key[-2] + past) * (query[-1] + value[-1])
 
 
 def _per_output(weight: int) -> Handler:
-    """Each output element of a convolution takes one filter: (C_in / groups) × kernel."""
-    return lambda args, out: out.numel() * prod(args[weight].shape[1:])
+    return lambda args, out: convolved(out.shape, args[weight].shape)
 
 
 def _per_input(weight: int) -> Handler:
-    """Each input element of a transposed convolution is spread by (C_out / groups) × kernel."""
-    return lambda args, out: args[0].numel() * prod(args[weight].shape[1:])
+    return lambda args, out: convolved(args[0].shape, args[weight].shape)
 
 
 def _convolution(args: Sequence[Any], out: Any) -> int | None:
@@ -49,9 +60,7 @@ def _bilinear(args: Sequence[Any], out: Any) -> int:
 
 
 def _attention(args: Sequence[Any], out: Any) -> int:
-    """Q Kᵀ and its product with V, for q (…, H, L, E), k (…, S, E), v (…, S, E_v). Masks save nothing."""
-    query, key, value = args[:3]
-    return int(prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1]))
+    return attended(*(part.shape for part in args[:3]))
 
 
 def _attention_heads_inside(args: Sequence[Any], out: Any) -> int | None:

@@ -16,6 +16,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import ModelError, UsageError
+from pilotfish.models.costs.mac_formulas import attended, convolved
 from pilotfish.models.costs.macs import MacCount, per_sample
 from pilotfish.models.onnx.onnx_graph import attribute, bodies, every_node, operator_name
 from pilotfish.models.onnx.onnx_shapes import STAND_INS, Shape, explain_unknown, fixed_graph, infer_shapes
@@ -28,12 +29,11 @@ Handler = Callable[[Any, ShapeOf], int | None]
 
 
 def _conv(weight: int) -> Handler:
-    """Each output element takes one filter: (C_in / groups) × kernel."""
-    return lambda node, shape: prod(shape(node.output[0])) * prod(shape(node.input[weight])[1:])
+    return lambda node, shape: convolved(shape(node.output[0]), shape(node.input[weight]))
 
 
 def _conv_transpose(node: Any, shape: ShapeOf) -> int:
-    return prod(shape(node.input[0])) * prod(shape(node.input[1])[1:])
+    return convolved(shape(node.input[0]), shape(node.input[1]))
 
 
 def _matmul(node: Any, shape: ShapeOf) -> int:
@@ -60,7 +60,7 @@ def _attention(node: Any, shape: ShapeOf) -> int:
     query, key, value = (shape(name) for name in node.input[:3])
     past = shape(node.input[4])[2] if len(node.input) > 4 and node.input[4] else 0
     if len(query) == 4:
-        return prod(query[:3]) * (key[2] + past) * (query[3] + value[3])
+        return attended(query, key, value, past)
     heads, groups = attribute(node, "q_num_heads", 1), attribute(node, "kv_num_heads", 1)
     return prod(query[:2]) * (key[1] + past) * int(query[2] + heads * value[2] // groups)
 
@@ -72,7 +72,7 @@ def _multi_head_attention(node: Any, shape: ShapeOf) -> int | None:
     query, key, value = (shape(name) for name in node.input[:3])
     if not len(query) == len(key) == len(value) == 3:
         return None
-    return prod(query[:2]) * key[1] * (query[2] + value[2])
+    return attended(query, key, value)
 
 
 def _attention_with_weights(node: Any, shape: ShapeOf) -> int | None:
