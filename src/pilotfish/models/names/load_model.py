@@ -15,7 +15,7 @@ from pilotfish.models.backends.backends import with_backend
 from pilotfish.models.model import Model
 from pilotfish.models.names.spec import KINDS, ModelSpec, parse_spec
 from pilotfish.models.names.stated import STATED, with_stated
-from pilotfish.models.outputs.reading import Reading, read_as, take_reading
+from pilotfish.models.outputs.reading import Reading, take_reading, with_reading
 from pilotfish.models.preprocessing import DECODERS
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -53,11 +53,11 @@ def load_model(
     if settle is not None and plain.kind != "exits":
         model, reading = settle(model, reading)
     if not reading.is_plain:
-        model = read_as(dataclasses.replace(model, spec=reading.written(name)), reading, device)
+        model = with_reading(dataclasses.replace(model, spec=reading.written(name)), reading, device)
     if getattr(model.backend, "module", None) is None:
         return with_backend(model, device, backend)
     ephemeral = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory
-    reload = (lambda: model) if ephemeral else lambda: read_as(load(), reading, device)
+    reload = (lambda: model) if ephemeral else lambda: with_reading(load(), reading, device)
     return with_backend(dataclasses.replace(model, reload=reload, ephemeral=ephemeral), device, backend)
 
 

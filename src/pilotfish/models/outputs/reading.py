@@ -70,7 +70,7 @@ def reading_of(text: str | None) -> Reading:
         return Reading()
 
 
-def read_as(model: Model, reading: Reading, device: str) -> Model:
+def with_reading(model: Model, reading: Reading, device: str) -> Model:
     """*model* so that its backend gives the logits of *reading*, wherever it is run or exported."""
     if reading.is_plain:
         return model
