@@ -47,12 +47,7 @@ class CompiledBackend(TorchBackend):
     """
 
     def __init__(
-        self,
-        module: torch.nn.Module,
-        device: str = "cpu",
-        *,
-        dtype: str = "float32",
-        buckets: Sequence[int] = COMPILED,
+        self, module: torch.nn.Module, device: str = "cpu", *, dtype: str = "float32", buckets: Sequence[int] = COMPILED
     ) -> None:
         super().__init__(module, device, dtype=dtype)
         self.name, self.buckets = "torch-compiled", tuple(buckets)
@@ -115,15 +110,9 @@ class CudaGraphBackend(TorchBackend):
     """
 
     def __init__(
-        self,
-        module: torch.nn.Module,
-        device: str = "cuda",
-        *,
-        dtype: str = "float32",
-        channels_last: bool = False,
-        buckets: Sequence[int] = BUCKETS,
+        self, module: torch.nn.Module, device: str = "cuda", *, dtype: str = "float32", buckets: Sequence[int] = BUCKETS
     ) -> None:
-        super().__init__(module, device, dtype=dtype, channels_last=channels_last)
+        super().__init__(module, device, dtype=dtype)
         if self.device.type != "cuda":
             raise ModelError(f"CUDA graphs need a CUDA device, found {device!r}; leave the backend out")
         self.name, self.buckets = "torch-cuda-graphs", tuple(buckets)
@@ -181,8 +170,6 @@ class CudaGraphBackend(TorchBackend):
     def _capture(self, size: int, top_k: int, shape: tuple[int, ...]) -> Captured:
         torch = self._torch
         inputs = torch.zeros((size, *shape), device=self.device, dtype=self.dtype)
-        if self.channels_last and len(shape) == 3:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             for _ in range(WARM_UP):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pilotfish.errors import ModelError
+from pilotfish.errors import ModelError, reason
 from pilotfish.files import parse_json
 from pilotfish.models.backends.torch_backend import import_torch
 from pilotfish.reading.limits import check_size
@@ -95,15 +95,10 @@ def _safetensors(path: Path) -> WeightsFile:
         content = path.read_bytes()  # once: tensors and metadata are of the same file, whatever happens to it meanwhile
         tensors = load(content)
         size = int.from_bytes(content[:8], "little")
-        metadata = _json_object(content[8 : 8 + size]).get("__metadata__") or {}
+        metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}  # an object, or load() had refused it
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({' '.join(str(error).split())[:120]})") from error
+        raise ModelError(f"{path}: not a readable safetensors file ({reason(error, 120)})") from error
     return WeightsFile(path, {"": _plain(tensors)}, dict(metadata))
-
-
-def _json_object(text: bytes) -> dict[str, Any]:
-    found = json.loads(text)
-    return found if isinstance(found, dict) else {}
 
 
 def _unpickled(path: Path) -> Any:
