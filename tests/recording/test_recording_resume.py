@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pilotfish.recording import RecordOptions, planned, read_before, record, run_parts
+from pilotfish.recording import RecordOptions, planned, record, run_parts
 from pilotfish.records import Records, RecordsMeta, Run, open_run
 from pilotfish.records.parquet import record_columns
 from pilotfish.tasks import CLASSES
@@ -58,7 +58,7 @@ from pilotfish.recording import RecordOptions, record
 importlib.import_module("pilotfish.recording.run_parts").PART_ROWS = {PART_ROWS}
 # these run the model as well
 importlib.import_module("pilotfish.recording.planned").repeat_notes = lambda *_: ()
-importlib.import_module("pilotfish.recording.read_before").settle = lambda model, reading, _: (model, reading)
+importlib.import_module("pilotfish.recording.planned").settle = lambda model, reading, _: (model, reading)
 fatal = " ".join(sys.argv[2:])
 replace, parts = os.replace, []
 
@@ -114,7 +114,7 @@ def finished(folder: Path, run: str, part_rows: int = PART_ROWS) -> None:
         patch.syspath_prepend(folder)
         patch.setattr(run_parts, "PART_ROWS", part_rows)
         patch.setattr(planned, "repeat_notes", lambda *_: ())
-        patch.setattr(read_before, "settle", lambda model, reading, _: (model, reading))
+        patch.setattr(planned, "settle", lambda model, reading, _: (model, reading))
         try:
             record("arrays:data.npz", "python:model:slow", run, alias="m", options=options)
         finally:

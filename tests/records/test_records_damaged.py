@@ -15,10 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pilotfish.errors import PilotfishError, RecordsError
-from pilotfish.records import Run, from_logits, metadata, open_run
+from pilotfish.records import Run, from_logits, open_run, parquet
 from pilotfish.records import parquet as store
-from pilotfish.records.metadata import decode_meta
-from pilotfish.records.parquet import META_KEY
+from pilotfish.records.parquet import META_KEY, decode_meta
 from support.errors import assert_one_line
 from support.runs import records
 
@@ -126,7 +125,7 @@ def test_metadata_beyond_the_limit_are_refused_before_they_are_parsed(
 ) -> None:
     with_meta(tmp_path, json.dumps({**META, "spec": "x" * 5000}).encode())
     assert open_run(tmp_path).models() == ["m"]
-    monkeypatch.setattr(metadata, "MAX_META_BYTES", 4096)
+    monkeypatch.setattr(parquet, "MAX_META_BYTES", 4096)
     with pytest.raises(RecordsError, match=r"bytes of metadata, more than the 4,096 allowed"):
         open_run(tmp_path).models()
     with pytest.raises(RecordsError, match="more than the"):

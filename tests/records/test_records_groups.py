@@ -13,7 +13,7 @@ import pytest
 from pilotfish import import_predictions, open_run
 from pilotfish.errors import AlignmentError, PilotfishError, RecordsError, UsageError
 from pilotfish.records import Records, Run, align, groups_by, read_table
-from pilotfish.records.suspect_ids import repeated, suspected
+from pilotfish.records.clusters import repeated, suspected
 from support.runs import records
 
 FRAMES = pa.array([f"clip{c}_{f}" for c in range(3) for f in range(4)])

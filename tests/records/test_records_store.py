@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.files import decode_name, encode_name
 from pilotfish.records import Failure, Records, RecordsMeta, Run, from_logits, open_run
-from pilotfish.records.metadata import decode_meta, encode_meta
-from pilotfish.records.parquet import META_KEY, read_records
+from pilotfish.records.parquet import META_KEY, decode_meta, encode_meta, read_records
 from support.runs import records
 
 ALL = ("id", "label", "prediction", "log_odds", "log_sum_exp", "top_class", "top_logit", "confidence", "logits")

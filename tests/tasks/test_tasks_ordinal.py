@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from ordinal import ORDINAL, Levels, careful, closeness, quick, samples
 
 import pilotfish
-from pilotfish.cascade import load_artefact
+from pilotfish.cascade import Rule, decide, load_artefact
 from pilotfish.errors import AlignmentError, ArtefactError, ModelError, RecordsError, UsageError
 from pilotfish.records import Records, RecordsMeta, Run, align
 from pilotfish.records.parquet import read_meta
@@ -281,7 +283,7 @@ def test_files_of_a_task_that_is_not_known_here_name_it(folder: Path, monkeypatc
 
 def test_records_and_cascades_of_classes_do_not_name_their_task(folder: Path) -> None:
     from pilotfish.cascade.folder import to_document
-    from pilotfish.records.metadata import decode_meta, encode_meta
+    from pilotfish.records.parquet import decode_meta, encode_meta
 
     plain = encode_meta(RecordsMeta("m", "val"))
     assert b"task" not in plain
@@ -298,3 +300,34 @@ def test_a_name_is_registered_once() -> None:
         register(replace(ORDINAL))
     with pytest.raises(UsageError, match=r"unknown task 'ordinel'.*ordinal"):
         find_task("ordinel")
+
+
+def test_the_example_of_the_documentation_is_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "tasks.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    monkeypatch.delitem(_TASKS, "ordinal")
+    monkeypatch.setitem(sys.modules, "documented", ModuleType("documented"))
+    exec(code, {"__name__": "documented"})
+    found = _TASKS["ordinal"]
+    outputs = found.reduce(quick(X), N, "quick", 1)
+    np.testing.assert_allclose(found.quality(outputs, LEVEL), closeness(SAID["quick"], LEVEL))
+    np.testing.assert_array_equal(found.scored("max_prob", outputs).values, -SAID["quick"].spread)
+
+
+def test_a_rule_s_answers_are_those_of_the_stage_that_is_chosen() -> None:
+    """Votes and streaks through the task's own ``same``: levels that round alike."""
+    voting = replace(ORDINAL, same=lambda a, b: np.asarray(np.rint(a.level) == np.rint(b.level)))
+    levels = np.random.default_rng(1).integers(0, 3, (4, 60)).astype(float) + 0.2 * np.arange(4)[:, None]
+    outputs = [Levels(row, np.ones(60)) for row in levels]
+    rounded = np.rint(levels)
+    found = decide(Rule("agreement"), (), 2, outputs[:3], 4, voting)
+    for i in range(60):
+        counts = [int((rounded[:3, i] == vote).sum()) for vote in rounded[:3, i]]
+        at = max(k for k in range(3) if counts[k] == max(counts))  # of equals the later one
+        assert found.outputs.level[i] == levels[at, i]
+        assert found.values[i] == pytest.approx(max(counts) / 3)
+    streak = decide(Rule("patience"), (), 3, outputs, 4, voting)
+    for i in range(60):
+        run = next((k for k in range(3) if rounded[3 - k, i] != rounded[2 - k, i]), 3)
+        assert streak.values[i] == run
+    assert streak.outputs is outputs[3]

@@ -7,17 +7,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from pilotfish.data import Dataset
+import pyarrow as pa
+
+from pilotfish.data import Dataset, FolderDataset
+from pilotfish.data.image_folder import labels_file
 from pilotfish.errors import RecordsError
 from pilotfish.machine import device_name
 from pilotfish.models import Model
 from pilotfish.models.outputs.reading import reading_of
-from pilotfish.recording.groups import data_groups, data_notes
 from pilotfish.recording.labels import Matched
 from pilotfish.recording.options import RecordOptions, RecordResult
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import device_kind, measured_times, timing_facts
 from pilotfish.records import RecordsMeta, Run, judge_records
+from pilotfish.records.groups import GroupBy, file_column, groups_by, now_read
 from pilotfish.records.parquet import read_meta, record_columns
 from pilotfish.records.records import string_ids
 from pilotfish.tasks import find_task
@@ -142,3 +145,30 @@ def remove_leftovers(parts: Parts, identity: dict[str, Any]) -> None:
             plan = parts.plan()
             if plan is None or plan.get("identity") == identity:
                 parts.remove()
+
+
+def data_groups(data: Dataset, group_by: GroupBy) -> dict[str, str] | None:
+    """The group of each sample, by id; None for ``none``. A column is one of a folder's ``labels.csv``, or an
+    array of the ``.npz`` file."""
+    ids = string_ids(list(data.ids))
+
+    def column(name: str) -> pa.Array | None:
+        file = _columns_file(data)
+        return None if file is None or not file.is_file() else file_column(file, name, ids)
+
+    found = groups_by(group_by, ids, column)
+    return None if found is None else dict(zip(ids.to_pylist(), found.to_pylist(), strict=True))
+
+
+def data_notes(data: Dataset, group_by: GroupBy | None, notes: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """What the data set says of itself, or *notes* that begin with it; a column that names the groups was read."""
+    said: tuple[str, ...] = tuple(getattr(data, "notes", ())) if notes is None else notes
+    file = _columns_file(data)
+    return said if group_by is None or file is None else now_read(said, file.name, str(group_by))
+
+
+def _columns_file(data: Dataset) -> Path | None:
+    """The file whose columns may name groups."""
+    if isinstance(data, FolderDataset):
+        return labels_file(data.root)
+    return Path(data.spec.removeprefix("arrays:")).expanduser() if data.spec.startswith("arrays:") else None

@@ -76,7 +76,7 @@ class RecordOptions:
     timing      measure time per sample at several batch sizes first
     overwrite   replace records of other weights, data or settings
     costs       further costs per sample that you know, such as ``{"joules": 0.8, "usd": 4e-6}``; for one model
-    group_by    samples that belong together (see :func:`pilotfish.recording.groups.data_groups`)
+    group_by    samples that belong together (see :func:`pilotfish.recording.finished.data_groups`)
     task        what an answer is, by name
     """
 

@@ -17,13 +17,11 @@ from pilotfish.errors import ModelError, RecordsError
 from pilotfish.models import Model
 from pilotfish.models.augmentation import RECIPE
 from pilotfish.models.names.spec import file_of, parse_spec
-from pilotfish.recording.finished import finished_records, notes_on_labels, remove_leftovers
-from pilotfish.recording.groups import data_groups, data_notes
+from pilotfish.recording.finished import data_groups, data_notes, finished_records, notes_on_labels, remove_leftovers
 from pilotfish.recording.labels import Matched, truth_for
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
-from pilotfish.recording.planned import identity_of, planned
-from pilotfish.recording.read_before import load_to_record
+from pilotfish.recording.planned import identity_of, load_to_record, planned
 from pilotfish.recording.run_parts import record_parts
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import read_meta

@@ -12,11 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pilotfish.errors import AlignmentError, RecordsError
-from pilotfish.records.clusters import clusters
+from pilotfish.records.clusters import clusters, repeated, suspected
 from pilotfish.records.groups import NONE, GroupBy, groups_by
 from pilotfish.records.records import Records, RecordsMeta
 from pilotfish.records.run import Run
-from pilotfish.records.suspect_ids import repeated, suspected
 from pilotfish.scores.outputs import I64
 from pilotfish.tasks import CLASSES, Task, Verdict
 from pilotfish.tasks.task import Quality

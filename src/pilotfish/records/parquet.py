@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pilotfish.documents import as_document, read_as
 from pilotfish.errors import RecordsError
-from pilotfish.files import atomic_path, decode_name
+from pilotfish.files import atomic_path, decode_name, parse_json
 from pilotfish.reading.columns import unread_note
-from pilotfish.records.metadata import decode_meta, encode_meta, first_line
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
-from pilotfish.records.records import Records, RecordsMeta, check, string_ids
+from pilotfish.records.records import SCHEMA_VERSION, Records, RecordsMeta, check, string_ids
 from pilotfish.tasks.classes import CLASSES
 from pilotfish.tasks.task import Task, task_in
 
@@ -215,3 +216,33 @@ def _numbers(values: pa.ChunkedArray, dtype: Any, where: str) -> Any:
     with np.errstate(over="ignore"):  # float64 logits beyond float32
         cast = found.astype(dtype, copy=False)
     return cast if flat is array else cast.reshape(rows, -1)
+
+
+MAX_META_BYTES = 64 * 2**20
+
+
+def encode_meta(meta: RecordsMeta) -> bytes:
+    """Metadata as UTF-8 JSON, with the schema's version."""
+    document = {"schema_version": SCHEMA_VERSION, **as_document(meta)}
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def decode_meta(text: bytes, fallback: dict[str, str], where: str) -> RecordsMeta:
+    """Metadata from JSON. Unknown keys are left alone, so later minor versions stay readable."""
+    if len(text) > MAX_META_BYTES:
+        raise RecordsError(f"{where}: {len(text):,} bytes of metadata, more than the {MAX_META_BYTES:,} allowed")
+    where = f"{where}: damaged metadata"
+    try:
+        document = parse_json(text)
+    except ValueError as error:
+        raise RecordsError(f"{where}: {first_line(error)}") from error
+    document = read_as(dict, document, where, RecordsError)
+    if (version := document.get("schema_version")) != SCHEMA_VERSION:
+        raise RecordsError(f"{where}: schema version {version}, this Pilotfish reads version {SCHEMA_VERSION}")
+    return read_as(RecordsMeta, {**fallback, **document}, where, RecordsError, unknown="ignore")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of a library says."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -144,6 +144,8 @@ def _refuse_what_has_no_graph(artefact: Artefact) -> None:
     with needs("onnx and onnxruntime", "onnx", "exporting a cascade"):
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
+    if not artefact.task.classes:
+        raise UsageError(f"a cascade of task {artefact.task.name} cannot be exported: a graph answers classes alone")
     if artefact.rule.kind != "score":
         raise UsageError(
             f"a cascade by {artefact.rule.kind} cannot be exported; expected one whose stages compare a score: tune "
