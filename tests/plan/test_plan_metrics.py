@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pilotfish.cascade import Budget, Performance, choose
+from pilotfish.cascade import Budget, Performance, Rule, choose, decide
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan import tune
 from pilotfish.plan.certificate import Promise, certify, find_test, last_kept, wsr
 from pilotfish.plan.certificate.certify import check_promise
 from pilotfish.plan.evaluate import count, evaluate, measure
+from pilotfish.plan.evidence import plain_stage_scores
 from pilotfish.plan.methods import METHODS
 from pilotfish.plan.path import PolicyPath, route, threshold_path
-from pilotfish.plan.trace import Trace
-from pilotfish.records import Run, read_table
+from pilotfish.plan.trace import Trace, make_trace
+from pilotfish.records import Run, align, from_probabilities, read_table
 from pilotfish.tasks import CLASSES, Metric
 from support.runs import records
 
@@ -306,3 +307,23 @@ def test_a_ratio_is_tuned_with_an_interval_that_is_called_asymptotic(run: Run, t
     assert not any("--guarantee" in note for note in found.notes)
     with pytest.raises(BudgetError, match="micro F1 is a ratio of sums"):
         tune(run, ["s", "b"], max_drop=0.05, guarantee=0.9)
+
+
+def test_states_are_of_the_answers_and_the_bases_of_the_base_alone() -> None:
+    rng = np.random.default_rng(1)
+    label, probabilities = rng.integers(0, 3, 60), rng.dirichlet(np.ones(3), (2, 60))
+    outputs = [vars(from_probabilities(p)) for p in probabilities]
+    columns = [{k: v for k, v in o.items() if k != "prediction" and v is not None} for o in outputs]
+    models = [
+        records(name, o["prediction"], label=label, outputs=c)
+        for name, o, c in zip("sb", outputs, columns, strict=True)
+    ]
+    task = dataclasses.replace(CLASSES, metric=dataclasses.replace(F1, states=close_counts))
+    table = dataclasses.replace(align(models[:1], models[1]), task=task)
+    scores = plain_stage_scores(table, ("s", "b"), "max_prob")
+    trace = make_trace(table, ("s", "b"), Rule("average"), scores, None, None)
+    both = [table.outputs["s"], table.outputs["b"]]
+    mixed = decide(Rule("average"), scores, 1, both, 2, task).outputs
+    assert (mixed.prediction != both[1].prediction).any()
+    assert np.array_equal(trace.states[1], close_counts(mixed, label))
+    assert np.array_equal(trace.base_states, close_counts(both[1], label))

@@ -1,4 +1,4 @@
-"""Policies along a path and the best of them: thresholds, exit ratios, accuracy, cost."""
+"""Policies along a path and the best of them: thresholds, exit ratios, the metric's value, cost."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Frontier:
         )
 
     def pareto(self) -> Frontier:
-        """The policies that no other beats in both accuracy and effort, cheapest first; of equals the last."""
+        """The policies that no other beats in both value and effort, cheapest first; of equals the last."""
         order = np.lexsort((-np.arange(len(self)), self.drop, self.effort))
         best_before = np.minimum.accumulate(np.concatenate([[np.inf], self.drop[order]]))[:-1]
         return self.take(order[self.drop[order] < best_before])

@@ -189,7 +189,7 @@ def make_trace(
     picked = [table.outputs[name] if rows is None else table.outputs[name].take(rows) for name in stages]
     reference = table.reference if rows is None else table.reference[rows]
     task = table.task
-    values, quality, scales = [], [], []
+    values, answers, scales = [], [], []
     for k in range(len(stages)):
         if scored is not None and k + 1 < len(stages):
             decision = Decision(scored[k].values, picked[k], scored[k].scale)
@@ -197,13 +197,12 @@ def make_trace(
             decision = decide(rule, scores, k, picked[: k + 1], len(stages), task)
         values.append(decision.values)
         scales.append(decision.scale)
-        quality.append(task.quality(decision.outputs, reference))
-    costs, metric = stage_costs(table, stages, cost_key), task.metric
-    states = () if metric.states is None else tuple(metric.states(outputs, reference) for outputs in picked)
+        answers.append(decision.outputs)
+    costs, states = stage_costs(table, stages, cost_key), task.metric.states
     return Trace(
         values=np.stack(values[:-1]),
         scales=tuple(scales[:-1]),
-        quality=np.stack(quality),
+        quality=np.stack([task.quality(outputs, reference) for outputs in answers]),
         base_quality=task.quality(picked[-1], reference),
         costs=None if costs is None else tuple(costs),
         base_cost=base_cost(table, stages[-1], cost_key),
@@ -211,7 +210,7 @@ def make_trace(
         groups=table.groups if table.groups is None or rows is None else table.groups[rows],
         cap=table.largest_group,
         names=tuple(stages),
-        metric=metric,
-        states=states,
-        base_states=states[-1] if states else None,
+        metric=task.metric,
+        states=() if states is None else tuple(states(outputs, reference) for outputs in answers),
+        base_states=None if states is None else states(picked[-1], reference),
     )
