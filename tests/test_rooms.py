@@ -30,6 +30,7 @@ ROOMS = [
     "runtime",
     "train",
     "report",
+    "plots",
     "flow",
     "api",
     "cli",

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 # Controls (C0, DEL, C1), soft hyphens, marks and overrides of direction, line and paragraph separators, invisible
 # operators, tags, and lone surrogates; not the joiners that scripts and emoji need.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff"
     "\U000110bd\U000110cd\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 
 
 def one_line(text: str) -> str:
     """*text* with everything escaped that a terminal would not show as it stands: ``\\x1b``, ``\\n``, ``\\u202e``."""
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
@@ -31,7 +31,7 @@ def examples(names: Sequence[str], most: int = 3) -> str:
 
 def json_line(text: str) -> str:
     """One line of a JSON document with the same characters in JSON's own escapes: the document means the same."""
-    return _UNSAFE.sub(_json_escape, text)
+    return UNSAFE.sub(_json_escape, text)
 
 
 def _json_escape(found: re.Match[str]) -> str:

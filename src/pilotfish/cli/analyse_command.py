@@ -36,12 +36,13 @@ def analyse(
 
     Example: pilotfish analyse run --base timm:resnet152 --plot analysis.png
     """
+    from pilotfish.cli.analysis_tables import analysis_tables
     from pilotfish.cli.output import console, notes, print_json, say, table
     from pilotfish.cli.parse import fraction, name_list
     from pilotfish.plan.analysis import analyse as analyse_run
+    from pilotfish.plots import plot_format
+    from pilotfish.plots.analysis_plot import write_plot
     from pilotfish.records import open_run
-    from pilotfish.report.analysis_plot import plot_format, write_plot
-    from pilotfish.report.analysis_tables import analysis_tables
 
     if plot is not None:
         plot_format(plot)  # a name that cannot be drawn is refused before the work

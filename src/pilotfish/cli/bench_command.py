@@ -50,8 +50,8 @@ def bench(
     from pilotfish.cli.parse import share
     from pilotfish.data import load_data
     from pilotfish.files import write_json
-    from pilotfish.report.analysis_plot import plot_format
-    from pilotfish.report.bench_plot import write_bench_plot
+    from pilotfish.plots import plot_format
+    from pilotfish.plots.bench_plot import write_bench_plot
     from pilotfish.report.bench_table import brief_machine
     from pilotfish.report.format import percent
     from pilotfish.runtime import Cascade

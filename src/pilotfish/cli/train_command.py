@@ -207,8 +207,8 @@ def router(
 def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
     """Exits with accuracy and cost, the curves' file, and what to do next."""
     from pilotfish.cli.output import console, print_json, say, table
+    from pilotfish.plots.training_plot import write_training_plot
     from pilotfish.report.format import format_cost, percent
-    from pilotfish.report.training_plot import write_training_plot
     from pilotfish.train.training import PLOT
 
     plot = write_training_plot(found.to_json(), found.file.with_name(PLOT))  # what may fail comes first

@@ -16,11 +16,10 @@ from pilotfish.report.from_cascade import about_cascade
 from pilotfish.report.from_records import about_records
 from pilotfish.report.frontier_plot import frontier_figure
 from pilotfish.report.headline import default_title, headline
-from pilotfish.report.html import Markup, document, tag
+from pilotfish.report.html import CSS, Markup, document, tag
 from pilotfish.report.mistakes_plot import mistakes_figure
 from pilotfish.report.provenance import footer, provenance_section
 from pilotfish.report.savers_table import savers_section
-from pilotfish.report.style import CSS
 from pilotfish.report.subject import Subject
 
 

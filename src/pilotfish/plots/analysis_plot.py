@@ -2,68 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pilotfish.errors import UsageError
-from pilotfish.files import atomic_path
 from pilotfish.plan.analysis import Analysis, GainCurve, Line, PairAnalysis
+from pilotfish.plots import TEXT, drawn
 from pilotfish.report.format import MINUS, cost_name, cost_unit, format_count, percent, shorten, signed_percent
 from pilotfish.report.html import clean
 from pilotfish.report.labels import Label, place_labels
-from pilotfish.report.svg import BASE, CASCADE, GRID, INK, MUTED, OTHER, SAVER
+from pilotfish.report.svg import BASE, CASCADE, MUTED, OTHER, SAVER
 from pilotfish.tasks import says_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = ("png", "svg")
-TEXT = 11.5
-STYLE: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same plot on every machine
-    "font.size": TEXT,
-    "text.parse_math": False,  # a name may hold dollars
-    "svg.hashsalt": "pilotfish-analysis",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.grid": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.titlesize": TEXT + 1.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "grid.color": GRID,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": TEXT - 1,
-}
-
-
-def plot_format(path: Path) -> str:
-    """``png`` or ``svg``, by the name of the file; UsageError for any other."""
-    ending = path.suffix.lower().removeprefix(".")
-    if ending not in FORMATS:
-        raise UsageError(f"a plot is written as .png or .svg, found {path.name!r}")
-    return ending
-
 
 def write_plot(analysis: Analysis, path: Path) -> None:
     """Draw the first pair of *analysis*, the others in grey beside it, into *path* (.png or .svg)."""
-    import matplotlib.style
-    from matplotlib.figure import Figure
-
-    kind = plot_format(path)
-    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(14, 6.6), dpi=100)
+    with drawn(path, (14, 6.6), layout=None, dpi=100) as figure:
         figure.subplots_adjust(left=0.055, right=0.985, top=0.87, bottom=0.18, wspace=0.16)
         left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
         names = " → ".join(shorten(name, 40) for name in (analysis.pairs[0].saver, analysis.base))
@@ -71,8 +29,6 @@ def write_plot(analysis: Analysis, path: Path) -> None:
         figure.suptitle(clean(f"{names}   ({count})"), x=0.012, ha="left", fontsize=TEXT + 3, fontweight="bold")
         _routing(left, analysis)
         _matching(right, analysis)
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 def _routing(axes: Axes, analysis: Analysis) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilotfish.files import atomic_path
-from pilotfish.report.analysis_plot import STYLE, plot_format
+from pilotfish.plots import drawn
 from pilotfish.report.bench_table import brief_machine
 from pilotfish.report.format import milliseconds, percent, shorten
 from pilotfish.report.html import clean
@@ -31,15 +29,9 @@ class Bar:
 
 def write_bench_plot(document: Mapping[str, Any], path: Path) -> None:
     """Draw the document of ``pilotfish bench --json`` into *path* (.png or .svg)."""
-    import matplotlib.style
-    from matplotlib.figure import Figure
-
-    ending = plot_format(path)
     panels = [(title, bars(document, key)) for key, title in PANELS]
-    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks
-        height = 1.4 + 0.42 * sum(len(found) for _, found in panels) + 0.9 * len(panels)
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    height = 1.4 + 0.42 * sum(len(found) for _, found in panels) + 0.9 * len(panels)
+    with drawn(path, (WIDTH, height)) as figure:
         axes = figure.subplots(len(panels), 1, height_ratios=[len(found) for _, found in panels], squeeze=False)[:, 0]
         for ax, (title, found) in zip(axes, panels, strict=True):
             _draw(ax, title, found)
@@ -51,8 +43,6 @@ def write_bench_plot(document: Mapping[str, Any], path: Path) -> None:
             f"milliseconds per input, median and range of {document['runs']} runs; {brief_machine(document['machine'])}"
         )
         figure.supxlabel(clean(note), color=MUTED, fontsize=10, x=0.01, ha="left")
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format=ending, dpi=144, metadata={"Date": None} if ending == "svg" else None)
 
 
 def bars(document: Mapping[str, Any], key: str) -> list[Bar]:
