@@ -15,7 +15,7 @@ def analyse(
     saver: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Saver to analyse; repeat or separate by commas. All that can be by default."
+            metavar="NAME", help="Saver to analyse; repeat or separate by commas. By default all that can be."
         ),
     ] = None,
     split: Split = "val",

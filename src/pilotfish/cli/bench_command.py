@@ -41,7 +41,7 @@ def bench(
 ) -> None:
     """Time a cascade beside its stages alone, beside what arithmetic allows, and beside other ways to run it.
 
-    Runs take turns, the first turn is not counted; figures are medians with their range. A stage alone is the same
+    Runs take turns, and the first turn is not counted; figures are medians with their range. A stage alone is the same
     engine with that one stage, run as tune-runtime found best.
 
     Example: pilotfish bench cascade --data folder:photos --exit-ratio 0.5 --plot bench.png

@@ -16,7 +16,7 @@ def demo(
     ] = Path("demo"),
     as_json: AsJson = False,
 ) -> None:
-    """The whole job on an embedded data set, offline: train, record, tune, bench, report.
+    """Run the whole job offline on an embedded data set: train, record, tune, bench, report.
 
     Example: pilotfish demo --out demo
     """

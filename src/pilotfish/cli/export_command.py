@@ -16,7 +16,7 @@ def export(
     by_stage: Annotated[
         bool,
         typer.Option(
-            "--by-stage", help="A file for each stage, for programs that route by themselves; any batch size."
+            "--by-stage", help="A file for each stage, for programs that do their own routing; any batch size."
         ),
     ] = False,
     batched: Annotated[
@@ -29,7 +29,7 @@ def export(
     allow_python: AllowPython = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a cascade as one ONNX graph, checked against the engine, for programs that know nothing of Pilotfish.
+    """Write a cascade as one ONNX graph, checked against the engine, for programs without Pilotfish.
 
     Later stages lie in branches that run only when they are needed. Each preprocessing is an input of its own.
 

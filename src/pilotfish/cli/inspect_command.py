@@ -18,7 +18,7 @@ def inspect(
     source: Annotated[Path, typer.Argument(help="A run folder or a cascade folder.", metavar="RUN_OR_CASCADE")],
     as_json: AsJson = False,
 ) -> None:
-    """What is in a run or a cascade, in a screen.
+    """Show what is in a run or a cascade.
 
     Example: pilotfish inspect run
     """

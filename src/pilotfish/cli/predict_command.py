@@ -33,7 +33,7 @@ def predict(
     allow_python: AllowPython = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer inputs with a cascade. A broken input has an error of its own and harms no other.
+    """Answer inputs with a cascade. A broken input gets its own error; the others are answered.
 
     Example: pilotfish predict cascade cat.jpg photos/
 

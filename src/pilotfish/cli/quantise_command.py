@@ -12,7 +12,7 @@ from pilotfish.cli.options import AsJson
 
 def quantise(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model name (see pilotfish models).")],
-    data: Annotated[str, typer.Option(metavar="SPEC", help="Samples to calibrate on; not those it is recorded on.")],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="Samples to calibrate on; not the ones you record it on.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file to write.")],
     samples: Annotated[int, typer.Option(metavar="N", help="Samples to calibrate on, at most.")] = 128,
     calibration: Annotated[
@@ -20,7 +20,7 @@ def quantise(
     ] = "minmax",
     as_json: AsJson = False,
 ) -> None:
-    """Write a model in int8 for ONNX Runtime. It is a model of its own: record it, and planning sees what it is worth.
+    """Write an int8 version of a model for ONNX Runtime. It is a separate model: record it to see what it is worth.
 
     Example: pilotfish quantise lite:efficientnet_lite0@224 --data folder:train --out lite0-int8.onnx
     """

@@ -111,7 +111,7 @@ class Cascade:
     def predict(
         self, inputs: Sequence[str | Path] | NDArray[Any] | Dataset, workers: int | None = None
     ) -> list[Answer]:
-        """Answer every input, in order; an input that cannot be read has an error and harms no other.
+        """Answer every input, in order; an input that cannot be read gets its own error.
 
         inputs  image files or folders of them; an array (N, …), uint8 (N, H, W[, 3]) for images; or a data set
         """

@@ -1,4 +1,4 @@
-"""A cascade as one ONNX graph or a file per stage, for programs that know nothing of Pilotfish."""
+"""A cascade as one ONNX graph or a file per stage, for programs without Pilotfish."""
 
 from pilotfish.runtime.export.by_stage import ExportedStages, export_stages
 from pilotfish.runtime.export.export import export

@@ -1,4 +1,4 @@
-"""``pilotfish export --by-stage``: every stage as an ONNX file of its own, for programs that route by themselves.
+"""``pilotfish export --by-stage``: every stage as an ONNX file of its own, for programs that do their own routing.
 
 Exits of one network become its parts: a file takes what the file before it returned, and nothing is computed twice.
 """
