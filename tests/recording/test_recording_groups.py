@@ -60,6 +60,20 @@ def test_records_that_are_there_take_groups_and_lose_them(
     assert run.read("m").group is None
 
 
+@pytest.mark.parametrize("before", ["none", None, r"^(clip\d+)"])
+def test_that_there_are_no_groups_is_remembered(
+    before: str | None, arrays: Callable[..., Dataset], matrix_model: MatrixModel, tmp_path: Path
+) -> None:
+    content = np.concatenate([X[:10], X[:2]])  # two samples stand there twice
+    data, run = arrays(x=content, id=np.array(IDS), label=np.zeros(N, int)), Run(tmp_path / "run")
+    recorded(data, matrix_model(WEIGHTS), run.path, before)
+    recorded(data, matrix_model(WEIGHTS), run.path, "none")
+    table = read_table(run, [], "m")
+    assert (len(table), table.groups, table.grouping) == (N, None, ())
+    recorded(data, matrix_model(WEIGHTS), run.path, r"^(clip\d+)")
+    assert read_table(run, [], "m").groups is not None
+
+
 def test_a_column_of_labels_csv_and_copies_of_a_file(matrix_model: MatrixModel, tmp_path: Path) -> None:
     folder, rows = tmp_path / "photos", ["file,label,product"]
     folder.mkdir()

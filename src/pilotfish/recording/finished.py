@@ -20,7 +20,7 @@ from pilotfish.recording.options import RecordOptions, RecordResult
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import device_kind, measured_times, timing_facts
 from pilotfish.records import RecordsMeta, Run, judge_records
-from pilotfish.records.groups import GroupBy, file_column, groups_by, now_read
+from pilotfish.records.groups import NONE, GroupBy, file_column, groups_by, now_read
 from pilotfish.records.parquet import read_meta, record_columns
 from pilotfish.records.records import string_ids
 from pilotfish.tasks import find_task
@@ -69,7 +69,9 @@ def finished_records(
         if options.group_by is not None:
             named = data_groups(data, options.group_by)
             group = None if named is None else string_ids([named[one] for one in everything.ids.to_pylist()])
-            meta = dataclasses.replace(meta, notes=data_notes(data, options.group_by, meta.notes))
+            facts = {key: value for key, value in meta.data.items() if key != "group_by"}
+            facts |= ungrouped(options.group_by)
+            meta = dataclasses.replace(meta, data=facts, notes=data_notes(data, options.group_by, meta.notes))
         run.write(dataclasses.replace(everything, meta=meta, group=group))
     rows = int(meta.data.get("n", 0)) - len(meta.failures)
     return RecordResult(
@@ -158,6 +160,11 @@ def data_groups(data: Dataset, group_by: GroupBy) -> dict[str, str] | None:
 
     found = groups_by(group_by, ids, column)
     return None if found is None else dict(zip(ids.to_pylist(), found.to_pylist(), strict=True))
+
+
+def ungrouped(group_by: GroupBy | None) -> dict[str, str]:
+    """What records keep of ``--group-by none``, so that planning looks for no groups either."""
+    return {"group_by": NONE} if isinstance(group_by, str) and group_by == NONE else {}
 
 
 def data_notes(data: Dataset, group_by: GroupBy | None, notes: tuple[str, ...] | None = None) -> tuple[str, ...]:

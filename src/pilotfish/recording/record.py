@@ -17,7 +17,14 @@ from pilotfish.errors import ModelError, RecordsError
 from pilotfish.models import Model
 from pilotfish.models.augmentation import RECIPE
 from pilotfish.models.names.spec import file_of, parse_spec
-from pilotfish.recording.finished import data_groups, data_notes, finished_records, notes_on_labels, remove_leftovers
+from pilotfish.recording.finished import (
+    data_groups,
+    data_notes,
+    finished_records,
+    notes_on_labels,
+    remove_leftovers,
+    ungrouped,
+)
 from pilotfish.recording.labels import Matched, truth_for
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
@@ -146,6 +153,7 @@ def _meta(
             "augment": options.augment,
             "augment_recipe": None if options.augment is None else RECIPE,
             "batch_size": plan["batch_size"],
+            **ungrouped(options.group_by),
         },
         timing={**plan["timing"], "notes": plan["cost_notes"]},
         versions=library_versions(),

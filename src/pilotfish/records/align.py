@@ -94,6 +94,8 @@ def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = N
               *base*); None: the groups that the records hold; ``none``: no groups, and copies count as they stand
     """
     everyone, task = [*others, base], base.task
+    if group_by is None and base.meta.data.get("group_by") == NONE:
+        group_by = NONE  # as they were recorded
     for records in others:
         _check_pair(records, base)
     keep = _shared_rows(others, base)
