@@ -19,11 +19,13 @@ from pilotfish.errors import EngineClosed, QueueFull, UsageError
 from pilotfish.runtime.answers import Answers
 from pilotfish.runtime.call import Item
 from pilotfish.runtime.feeds import Futures, Run, settle
-from pilotfish.runtime.lanes import CLOSED, Lanes, Witness
+from pilotfish.runtime.lanes import Lanes, Witness
+from pilotfish.runtime.queues import CLOSED
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import Supply
 
 WINDOW = 8192
+PATIENCE = 5.0  # seconds for a batch that is being computed at the end of the program
 
 
 class Engine:
@@ -75,7 +77,7 @@ class Engine:
         if self._futures is not None:
             self._lanes.begin(self._futures)
         self._births = itertools.count()
-        self._finalizer = weakref.finalize(self, _end, self._lanes)
+        self._finalizer = weakref.finalize(self, _let_go, self._lanes)
 
     def submit(self, item: Any, deadline: float | None = None, in_force: InForce | None = None) -> Future[Any]:
         """Begin with one input; the future resolves to its :class:`OneAnswer`.
@@ -129,7 +131,8 @@ class Engine:
             while True:
                 with lanes.lock:
                     found = run.next()
-                    lanes.call_hand()
+                    if run.total is not None and not run.ended and lanes.wanted(run) > 0:
+                        lanes.call_hand()
                 if found is None:
                     return
                 yield found
@@ -170,6 +173,17 @@ def _end(lanes: Lanes) -> None:
     for thread in lanes.threads:
         if thread is not threading.current_thread():
             thread.join()
+
+
+def _let_go(lanes: Lanes) -> None:
+    """Of an engine that was not closed. Any thread may find it to be garbage, but only the main one, and the end of the
+    program, may wait for its threads."""
+    with lanes.lock:
+        settled = lanes.stop(EngineClosed(CLOSED))
+    settle(settled)
+    if threading.current_thread() is threading.main_thread():
+        for thread in lanes.threads:
+            thread.join(PATIENCE)
 
 
 def _forget(lanes: Lanes, feed: Futures, item: Item, future: Future[Any]) -> None:

@@ -105,7 +105,7 @@ class Run:
         forced: NDArray[np.int64] | None,
         window: int,
         stages: int,
-        lock: threading.Lock,
+        lock: threading.RLock,
     ) -> None:
         self.supply, self.in_force, self.forced = supply, in_force, forced
         self.keys, self.total = supply.keys(), supply.total
@@ -135,7 +135,7 @@ class Run:
     def read(self, n: int) -> list[Item]:
         """Up to *n* of the next samples of a known number."""
         found = [self.item(key) for key in itertools.islice(self.keys, n)]
-        self.ended = self.window.end == self.total
+        self.ended = self.window.end == self.total or len(found) < n
         return found
 
     def item(self, key: Any) -> Item:

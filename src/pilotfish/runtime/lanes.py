@@ -1,9 +1,6 @@
-"""The engine's queues, and the threads that work through them for as long as the engine lives.
+"""The threads of an engine, which work through its queues for as long as it lives.
 
-A sample passes two queues per stage: of those whose input is to be made, and of those that are ready. Whichever thread
-is free looks for work under one lock: it computes a batch where a lane is free, else it makes inputs. Full batches go
-first, those of late stages before others. Else the queue with the oldest sample goes as it is: once its first has
-waited for ``max_wait``, or, where samples wait for company (:class:`Run`), once no more can come.
+Whichever is free looks for work under one lock: it computes a batch where a lane is free, else it makes inputs.
 """
 
 from __future__ import annotations
@@ -12,9 +9,8 @@ import heapq
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import Decision, decide
-from pilotfish.errors import DeadlineError, EngineClosed
 from pilotfish.runtime.call import Called, Item, call
-from pilotfish.runtime.feeds import Feed, Futures, Run, Settled, settle
+from pilotfish.runtime.feeds import Futures, Run, Settled, settle
+from pilotfish.runtime.queues import Queues, give_up, ticket_of
 from pilotfish.runtime.stage import EngineStage, places
 
 Rows = NDArray[np.intp]
@@ -45,33 +41,22 @@ class _Decided:
     exits: NDArray[np.bool_]
 
 
-class Lanes:
-    """Queues and threads of an engine.
+class Lanes(Queues):
+    """Queues and the threads at work on them.
 
-    max_wait  seconds, by stage
-    sizes     samples of a full batch, by stage: less than at first where the device has too little memory
-    open      batches that were begun and whose survivors were not sent on, by stage; running: those being computed
+    proved   by stage, whether it has computed anything yet
+    waiting  threads that have nothing to do
     """
 
     def __init__(
         self, stages: Sequence[EngineStage], max_wait: Sequence[float], witness: Witness | None, top_k: int
     ) -> None:
-        self.stages, self.max_wait, self.witness, self.top_k = stages, max_wait, witness, top_k
-        self.lanes, n = max(stage.lanes for stage in stages), len(stages)
-        self.lock = threading.Lock()
+        super().__init__(stages, max_wait)
+        self.witness, self.top_k = witness, top_k
         self.wake, self.idle_now = threading.Condition(self.lock), threading.Condition(self.lock)
-        self.sizes = [stage.batch_size for stage in stages]
-        self.raw: list[deque[Item]] = [deque() for _ in stages]
-        self.queues: list[deque[Item]] = [deque() for _ in stages]
-        self.preparing, self.open, self.running = [0] * n, [0] * n, [0] * n
-        self.begun = self.preparers = self.workers = self.waiting = 0
-        self.alone_since = math.inf  # born then, and from then on, inputs were alone
-        self.proved = [False] * n  # whether the stage has computed anything yet
-        self.runs: list[Run] = []
-        self.futures: Futures | None = None
-        self.deadlines: list[tuple[float, int, Item]] = []
+        self.proved = [False] * len(stages)
         self.threads: list[threading.Thread] = []
-        self.draining = self.closed = False
+        self.waiting = 0
 
     # What comes in and goes out. Called with the lock held.
 
@@ -107,7 +92,7 @@ class Lanes:
     def stop(self, error: Exception) -> Settled:
         """The end: what is queued is given up, and what is being computed as soon as it is."""
         self.closed = True
-        settled = _each([item for queue in (*self.raw, *self.queues) for item in queue], error)
+        settled = give_up([item for queue in (*self.raw, *self.queues) for item in queue], error)
         for queue in (*self.raw, *self.queues):
             queue.clear()
         for run in self.runs:
@@ -129,11 +114,6 @@ class Lanes:
         if self.waiting and any(self.queues) and sum(self.running) < self.lanes:
             self.wake.notify()
 
-    def wanted(self, run: Run) -> int:
-        """How many more samples of *run* to begin: until the first queue holds a batch for every lane and one more."""
-        backlog = len(self.raw[0]) + self.preparing[0] + len(self.queues[0])
-        return min(self.sizes[0] * (self.stages[0].lanes + 1) + run.supply.workers - backlog, run.window.room)
-
     # What is to be done next.
 
     def _work(self) -> None:
@@ -149,8 +129,7 @@ class Lanes:
                     if run.total is not None and not run.ended and (n := self.wanted(run)) > 0:
                         self._join(0, False, run.read(n))
                         run.tell()
-                job = self._expired(now) or self._batch(now) or self._preparation()
-                if job is not None:
+                if (job := self._job(now)) is not None:
                     self._more_hands(now)
                     return job
                 self.waiting += 1
@@ -158,120 +137,20 @@ class Lanes:
                 self.waiting -= 1
         return None
 
+    def _job(self, now: float) -> Job | None:
+        if late := self._late(now):
+            return partial(self._settle, late)
+        if (chosen := self._choose(now)) is not None:
+            k, items = chosen[0], self._take_batch(*chosen)
+            return partial(self._compute, k, self._how(k, items), items, ticket_of(2 * k + 1, items))
+        if self._can_prepare:
+            k, items = self._take_raw()
+            return partial(self._prepare, k, items, ticket_of(2 * k, items))
+        return None
+
     def _more_hands(self, now: float) -> None:
         if self._choose(now) is not None or self._can_prepare:
             self.call_hand()
-
-    def _batch(self, now: float) -> Job | None:
-        chosen = self._choose(now)
-        if chosen is None:
-            return None
-        k, n = chosen
-        items = [self.queues[k].popleft() for _ in range(n)]
-        for item in items:
-            item.queue = None
-        self.begun += 1
-        self.open[k] += 1
-        self.running[k] += 1
-        if k == 0 and isinstance(run := items[0].feed, Run):
-            run.taken += n
-            run.space.notify()
-        return partial(self._compute, k, self._how(k, items), items, _ticket(2 * k + 1, items))
-
-    def _how(self, k: int, items: list[Item]) -> EngineStage:
-        """Stage *k* as it runs *items*: with every core for one call where inputs come one by one. The first that comes
-        alone may have company behind it."""
-        head, stage = items[0], self.stages[k]
-        busy = len(items) > 1 or sum(self.running) > 1 or any(self.queues) or any(self.raw) or any(self.preparing)
-        if busy or (isinstance(head.feed, Run) and head.feed.total is not None):
-            self.alone_since = math.inf
-            return stage
-        self.alone_since = min(self.alone_since, head.born)
-        return stage if stage.alone is None or head.born == self.alone_since else replace(stage, backend=stage.alone)
-
-    def _choose(self, now: float) -> tuple[int, int] | None:
-        """(stage, how many samples) of the next batch; None when none may begin."""
-        if sum(self.running) >= self.lanes:
-            return None
-        found: tuple[int, int] | None = None
-        oldest = math.inf
-        for k in reversed(range(len(self.stages))):
-            queue = self.queues[k]
-            if not queue or self.running[k] >= self.stages[k].lanes:
-                continue
-            full = self._full(k, queue[0].feed)
-            if len(queue) >= full:
-                return k, full
-            if queue[0].born < oldest and self._is_due(k, queue[0], now):
-                found, oldest = (k, min(len(queue), self.sizes[k])), queue[0].born
-                if not isinstance(queue[0].feed, Run) and self.begun - queue[0].begun > PASSED_OVER:
-                    return found
-        return found
-
-    def _full(self, k: int, feed: Feed) -> int:
-        """How many samples make a batch of stage *k*. The last ones are shared evenly, so that lanes end together."""
-        size, lanes = self.sizes[k], self.stages[k].lanes
-        if lanes == 1 or not isinstance(feed, Run) or feed.total is None:
-            return size
-        rest = feed.total - feed.taken if k == 0 else len(self.queues[k])
-        if rest >= size * lanes:
-            return size
-        if not feed.share[k]:
-            if k and self._more_may_come(k, feed):
-                return size * lanes
-            feed.share[k] = max(1, -(-rest // lanes))
-        return min(size, feed.share[k])
-
-    def _is_due(self, k: int, head: Item, now: float) -> bool:
-        """Whether a batch of stage *k* goes without further company."""
-        feed, at_work = head.feed, any(self.open) or any(self.preparing) or any(self.raw)
-        if not isinstance(feed, Run):
-            return self.draining or now >= head.since + self.max_wait[k]
-        if (self.futures is not None and self.futures.under_way) or not feed.is_patient(at_work, now):
-            return True
-        stuck = not feed.ended and not feed.window.room and not at_work
-        return stuck or not self._more_may_come(k, feed)
-
-    def _more_may_come(self, k: int, feed: Run) -> bool:
-        before = any(self.open[:k]) or any(self.queues[:k])
-        return before or not feed.ended or any(self.preparing[: k + 1]) or any(self.raw[: k + 1])
-
-    @property
-    def _can_prepare(self) -> bool:
-        return self.preparers < self.workers and any(self.raw)
-
-    def _preparation(self) -> Job | None:
-        """Inputs to be made, of late stages first."""
-        if not self._can_prepare:
-            return None
-        k = max(k for k, queue in enumerate(self.raw) if queue)
-        queue, items = self.raw[k], list[Item]()
-        n = max(1, min(-(-len(queue) // self.workers), -(-self.sizes[k] // self.workers)))
-        while queue and len(items) < n and (not items or queue[0].feed is items[0].feed):
-            items.append(queue.popleft())
-            items[-1].queue = None
-        self.preparing[k] += len(items)
-        self.preparers += 1
-        return partial(self._prepare, k, items, _ticket(2 * k, items))
-
-    def _expired(self, now: float) -> Job | None:
-        """Samples whose time is over. Those that are being computed fail where they would go on."""
-        late = []
-        while self.deadlines and self.deadlines[0][0] <= now:
-            _, _, item = heapq.heappop(self.deadlines)
-            if item.queue is not None:
-                late.append(item)
-        return partial(self._settle, _each(late, DeadlineError(TOO_LATE))) if late else None
-
-    def _until(self, now: float) -> float | None:
-        """Seconds until something is due for which no thread will be called."""
-        moments = [self.deadlines[0][0]] if self.deadlines else []
-        for k, queue in enumerate(self.queues):
-            if queue:
-                feed, since = queue[0].feed, queue[0].since
-                moments.append(feed.given_up if isinstance(feed, Run) else since + self.max_wait[k])
-        soonest = min((moment for moment in moments if moment > now), default=math.inf)
-        return None if soonest == math.inf else soonest - now
 
     # Work. The lock is held where it says so, and futures are set when it is not.
 
@@ -312,7 +191,7 @@ class Lanes:
             fault = error
         with self.lock:
             self.running[k] -= not is_free
-            settled = [] if fault is None else _each(items, fault)
+            settled = [] if fault is None else give_up(items, fault)
             settled += self._commit(k, called, decided)
             survivors, failed = self._survivors(k, called, decided)
             self.open[k] -= 1
@@ -392,47 +271,8 @@ class Lanes:
                 item.carry = place
         return staying, []
 
-    def _pass_on(
-        self, place: int, feed: Feed, items: list[Item], ticket: int | None, send: Callable[[list[Item]], Settled]
-    ) -> Settled:
-        """Send *items* on: of a feed that keeps its order, when those before them were. With the lock held."""
-        if ticket is None or feed.in_order is None:
-            return send(items)
-        return [pair for group in feed.in_order[place].passed(ticket, items) for pair in send(group)]
-
-    def _join(self, k: int, is_ready: bool, items: list[Item]) -> Settled:
-        """Queue *items* for stage *k*, for their inputs to be made or to be computed. With the lock held."""
-        now, late = time.monotonic(), []
-        for item in items:
-            if item.gone or item.feed.stopped:
-                continue
-            if item.deadline <= now or self.closed:
-                late.append(item)
-                continue
-            raw = not is_ready and not self.stages[k].shares and item.feed.supply.workers
-            item.queue, item.since, item.begun = (self.raw if raw else self.queues)[k], now, self.begun
-            item.queue.append(item)
-        return _each(late, EngineClosed(CLOSED) if self.closed else DeadlineError(TOO_LATE)) if late else []
-
     def _settle(self, settled: Settled) -> None:
         settle(settled)
         if settled and self.draining:
             with self.lock:
                 self.idle_now.notify_all()
-
-
-TOO_LATE = "there was no answer within the time that the input had; give it more, or send fewer at once"
-CLOSED = "the engine was closed before this input was answered; nothing more is submitted to it"
-
-
-def _ticket(place: int, items: Sequence[Item]) -> int | None:
-    """Where a group of one feed stands among its groups; None where order does not matter."""
-    in_order = items[0].feed.in_order
-    if in_order is None or any(item.feed is not items[0].feed for item in items):
-        return None
-    return in_order[place].ticket()
-
-
-def _each(items: Sequence[Item], error: Exception) -> Settled:
-    """Items of several feeds that cannot go on."""
-    return [pair for item in items for pair in item.feed.stop(error, [item])]

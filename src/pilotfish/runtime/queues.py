@@ -1,0 +1,196 @@
+"""What waits in an engine, and what of it goes next. Everything here is called with the engine's lock held.
+
+A sample passes two queues per stage: of those whose input is to be made, and of those that are ready. Full batches go
+first, those of late stages before others. Else the queue with the oldest sample goes as it is: once its first has
+waited for ``max_wait``, or, where samples wait for company (:class:`Run`), once no more can come.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from pilotfish.errors import DeadlineError, EngineClosed
+from pilotfish.runtime.call import Item
+from pilotfish.runtime.feeds import Feed, Futures, Run, Settled
+from pilotfish.runtime.stage import EngineStage
+
+PASSED_OVER = 16  # batches that may begin before one whose time has come goes although it is not full
+TOO_LATE = "there was no answer within the time that the input had; give it more, or send fewer at once"
+CLOSED = "the engine was closed before this input was answered; nothing more is submitted to it"
+
+
+class Queues:
+    """The queues of an engine.
+
+    max_wait  seconds, by stage
+    raw       samples whose input is to be made, by stage; queues: those that are ready
+    sizes     samples of a full batch, by stage: less than at first where the device has too little memory
+    open      batches that were begun and whose survivors were not sent on, by stage; running: those being computed
+    """
+
+    def __init__(self, stages: Sequence[EngineStage], max_wait: Sequence[float]) -> None:
+        self.stages, self.max_wait = stages, max_wait
+        self.lanes, n = max(stage.lanes for stage in stages), len(stages)
+        self.lock = threading.RLock()  # an engine may be found to be garbage while it is held
+        self.sizes = [stage.batch_size for stage in stages]
+        self.raw: list[deque[Item]] = [deque() for _ in stages]
+        self.queues: list[deque[Item]] = [deque() for _ in stages]
+        self.preparing, self.open, self.running = [0] * n, [0] * n, [0] * n
+        self.begun = self.preparers = self.workers = 0
+        self.alone_since = math.inf  # born then, and from then on, inputs were alone
+        self.runs: list[Run] = []
+        self.futures: Futures | None = None
+        self.deadlines: list[tuple[float, int, Item]] = []
+        self.draining = self.closed = False
+
+    def wanted(self, run: Run) -> int:
+        """How many more samples of *run* to begin: until the first queue holds a batch for every lane and one more."""
+        backlog = len(self.raw[0]) + self.preparing[0] + len(self.queues[0])
+        return min(self.sizes[0] * (self.stages[0].lanes + 1) + run.supply.workers - backlog, run.window.room)
+
+    def _choose(self, now: float) -> tuple[int, int] | None:
+        """(stage, how many samples) of the next batch; None when none may begin."""
+        if sum(self.running) >= self.lanes:
+            return None
+        found: tuple[int, int] | None = None
+        oldest = math.inf
+        for k in reversed(range(len(self.stages))):
+            queue = self.queues[k]
+            if not queue or self.running[k] >= self.stages[k].lanes:
+                continue
+            full = self._full(k, queue[0].feed)
+            if len(queue) >= full:
+                return k, full
+            if queue[0].born < oldest and self._is_due(k, queue[0], now):
+                found, oldest = (k, min(len(queue), self.sizes[k])), queue[0].born
+                if not isinstance(queue[0].feed, Run) and self.begun - queue[0].begun > PASSED_OVER:
+                    return found
+        return found
+
+    def _full(self, k: int, feed: Feed) -> int:
+        """How many samples make a batch of stage *k*. The last ones are shared evenly, so that lanes end together."""
+        size, lanes = self.sizes[k], self.stages[k].lanes
+        if lanes == 1 or not isinstance(feed, Run) or feed.total is None:
+            return size
+        rest = feed.total - feed.taken if k == 0 else len(self.queues[k])
+        if rest >= size * lanes:
+            return size
+        if not feed.share[k]:
+            if k and self._more_may_come(k, feed):
+                return size * lanes
+            feed.share[k] = max(1, -(-rest // lanes))
+        return min(size, feed.share[k])
+
+    def _is_due(self, k: int, head: Item, now: float) -> bool:
+        """Whether a batch of stage *k* goes without further company."""
+        feed, at_work = head.feed, any(self.open) or any(self.preparing) or any(self.raw)
+        if not isinstance(feed, Run):
+            return self.draining or now >= head.since + self.max_wait[k]
+        if (self.futures is not None and self.futures.under_way) or not feed.is_patient(at_work, now):
+            return True
+        stuck = not feed.ended and not feed.window.room and not at_work
+        return stuck or not self._more_may_come(k, feed)
+
+    def _more_may_come(self, k: int, feed: Run) -> bool:
+        before = any(self.open[:k]) or any(self.queues[:k])
+        return before or not feed.ended or any(self.preparing[: k + 1]) or any(self.raw[: k + 1])
+
+    @property
+    def _can_prepare(self) -> bool:
+        return self.preparers < self.workers and any(self.raw)
+
+    def _take_batch(self, k: int, n: int) -> list[Item]:
+        """The next *n* samples of stage *k*, whose batch begins."""
+        items = [self.queues[k].popleft() for _ in range(n)]
+        for item in items:
+            item.queue = None
+        self.begun += 1
+        self.open[k] += 1
+        self.running[k] += 1
+        if k == 0 and isinstance(run := items[0].feed, Run):
+            run.taken += n
+            run.space.notify()
+        return items
+
+    def _take_raw(self) -> tuple[int, list[Item]]:
+        """(stage, samples whose inputs are to be made next), of late stages first."""
+        k = max(k for k, queue in enumerate(self.raw) if queue)
+        queue, items = self.raw[k], list[Item]()
+        n = max(1, min(-(-len(queue) // self.workers), -(-self.sizes[k] // self.workers)))
+        while queue and len(items) < n and (not items or queue[0].feed is items[0].feed):
+            items.append(queue.popleft())
+            items[-1].queue = None
+        self.preparing[k] += len(items)
+        self.preparers += 1
+        return k, items
+
+    def _how(self, k: int, items: list[Item]) -> EngineStage:
+        """Stage *k* as it runs *items*: with every core for one call where inputs come one by one. The first that comes
+        alone may have company behind it."""
+        head, stage = items[0], self.stages[k]
+        busy = len(items) > 1 or sum(self.running) > 1 or any(self.queues) or any(self.raw) or any(self.preparing)
+        if busy or (isinstance(head.feed, Run) and head.feed.total is not None):
+            self.alone_since = math.inf
+            return stage
+        self.alone_since = min(self.alone_since, head.born)
+        return stage if stage.alone is None or head.born == self.alone_since else replace(stage, backend=stage.alone)
+
+    def _late(self, now: float) -> Settled:
+        """Samples whose time is over are given up. Those that are being computed fail where they would go on."""
+        late = []
+        while self.deadlines and self.deadlines[0][0] <= now:
+            _, _, item = heapq.heappop(self.deadlines)
+            if item.queue is not None:
+                late.append(item)
+        return give_up(late, DeadlineError(TOO_LATE))
+
+    def _until(self, now: float) -> float | None:
+        """Seconds until something is due for which no thread will be called."""
+        moments = [self.deadlines[0][0]] if self.deadlines else []
+        for k, queue in enumerate(self.queues):
+            if queue:
+                feed, since = queue[0].feed, queue[0].since
+                moments.append(feed.given_up if isinstance(feed, Run) else since + self.max_wait[k])
+        soonest = min((moment for moment in moments if moment > now), default=math.inf)
+        return None if soonest == math.inf else soonest - now
+
+    def _pass_on(
+        self, place: int, feed: Feed, items: list[Item], ticket: int | None, send: Callable[[list[Item]], Settled]
+    ) -> Settled:
+        """Send *items* on: of a feed that keeps its order, when those before them were. With the lock held."""
+        if ticket is None or feed.in_order is None:
+            return send(items)
+        return [pair for group in feed.in_order[place].passed(ticket, items) for pair in send(group)]
+
+    def _join(self, k: int, is_ready: bool, items: list[Item]) -> Settled:
+        """Queue *items* for stage *k*, for their inputs to be made or to be computed. With the lock held."""
+        now, late = time.monotonic(), []
+        for item in items:
+            if item.gone or item.feed.stopped:
+                continue
+            if item.deadline <= now or self.closed:
+                late.append(item)
+                continue
+            raw = not is_ready and not self.stages[k].shares and item.feed.supply.workers
+            item.queue, item.since, item.begun = (self.raw if raw else self.queues)[k], now, self.begun
+            item.queue.append(item)
+        return give_up(late, EngineClosed(CLOSED) if self.closed else DeadlineError(TOO_LATE)) if late else []
+
+
+def ticket_of(place: int, items: Sequence[Item]) -> int | None:
+    """Where a group of one feed stands among its groups; None where order does not matter."""
+    in_order = items[0].feed.in_order
+    if in_order is None or any(item.feed is not items[0].feed for item in items):
+        return None
+    return in_order[place].ticket()
+
+
+def give_up(items: Sequence[Item], error: Exception) -> Settled:
+    """Items of several feeds that cannot go on."""
+    return [pair for item in items for pair in item.feed.stop(error, [item])]
