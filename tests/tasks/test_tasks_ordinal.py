@@ -21,6 +21,7 @@ from pilotfish.errors import AlignmentError, ArtefactError, ModelError, RecordsE
 from pilotfish.records import Records, RecordsMeta, Run, align
 from pilotfish.records.parquet import read_meta
 from pilotfish.records.records import string_ids
+from pilotfish.scores import Evidence, ScoreKind
 from pilotfish.scores.outputs import from_logits
 from pilotfish.tasks import CLASSES, find_task, register
 from pilotfish.tasks.task import _TASKS
@@ -121,6 +122,53 @@ def test_a_guarantee_is_by_betting_and_holds_on_what_follows(folder: Path) -> No
         folder, "tune", "run", "--stages", "quick,careful", "--max-drop", "1%", "--guarantee", "90%", "--test", "exact"
     )
     assert "closeness" in again
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        ("--method", "pcee"),
+        ("--method", "dyce"),
+        ("--method", "msdnet"),
+        ("--score", "auto"),
+    ],
+    ids=lambda way: way[1],
+)
+def test_every_way_that_reads_scores_and_quality_takes_the_task(folder: Path, way: tuple[str, str]) -> None:
+    found = told(folder, "tune", "run", "--stages", "quick,careful", "--max-drop", "2%", *way)
+    p = found["calibration"]
+    assert found["scores"] == ["sure"]
+    assert p["metric"] == "closeness"
+    assert p["drop"] <= 0.02 + 1e-12
+    assert p["exit_ratio"][0] > 0.2
+
+
+@pytest.mark.parametrize("budget", [("--min-metric", "90%"), ("--max-cost", "60%")], ids=lambda budget: budget[0])
+def test_other_budgets_are_certified(folder: Path, budget: tuple[str, str]) -> None:
+    found = told(folder, "tune", "run", "--stages", "quick,careful", *budget, "--guarantee", "90%")
+    p, g = found["evaluation"], found["guarantee"]
+    assert g["kind"] == ("cost" if budget[0] == "--max-cost" else "closeness")
+    assert p["cost"] <= 15.5 if g["kind"] == "cost" else p["value"] >= 0.9
+    assert found["evaluation"]["exit_ratio"][0] > 0.2
+
+
+def test_a_fitted_score_of_the_task_is_cross_fitted_and_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(evidence: Evidence) -> dict[str, np.ndarray]:  # quality falls with the spread
+        x = np.stack([np.ones(len(evidence)), evidence.outputs.spread], axis=1)
+        return {"line": np.linalg.lstsq(x, evidence.right, rcond=None)[0]}
+
+    kind = ScoreKind("line", lambda outputs, p: p["line"][0] + p["line"][1] * outputs.spread, fit=fit, candidate=True)
+    monkeypatch.setitem(_TASKS, "ordinal", replace(ORDINAL, scores={**ORDINAL.scores, "line": kind}))
+    tuning = pilotfish.tune(folder / "run", ("quick", "careful"), max_drop=0.01, score="line")
+    loaded = load_artefact(tuning.save(tmp_path / "fitted"))
+    assert loaded.scores[0].kind is kind
+    np.testing.assert_array_equal(loaded.scores[0].parameters["line"], tuning.artefact.scores[0].parameters["line"])
+    plain = pilotfish.tune(folder / "run", ("quick", "careful"), max_drop=0.01)
+    assert plain.evaluation is not None
+    assert tuning.evaluation is not None
+    assert tuning.evaluation.exit_ratio[0] == pytest.approx(plain.evaluation.exit_ratio[0], abs=0.1)
 
 
 def test_a_cascade_answers_with_levels(folder: Path) -> None:

@@ -68,8 +68,9 @@ def tune_runtime(
                 times = f"{m.ms / chosen.ms:.2f}x" if chosen.ms else ""
                 rows.append(["", *_cells(m.backend, m.batch_size, m.threads, m.lanes, m.ms), times])
     table(target, columns, rows, title=found.device)
-    worst = max((s.chosen.max_difference or 0.0 for s in found.stages), default=0.0)
-    say(target, f"Largest difference of a probability from torch: {worst:.1g}", f"Kept in {found.path}")
+    differences = [s.chosen.max_difference for s in found.stages if s.chosen.max_difference is not None]
+    worst = [f"Largest difference of a probability from torch: {max(differences):.1g}"] if differences else []
+    say(target, *worst, f"Kept in {found.path}")
     notes(note for stage in found.stages for note in stage.notes)
     if as_json:
         print_json(found.to_json())

@@ -23,6 +23,7 @@ from pilotfish.scores import (
     truth_probability,
 )
 from pilotfish.tasks import CLASSES, Task
+from pilotfish.tasks.task import USUAL_SCORE
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -33,11 +34,12 @@ USUAL_DROP = 0.005
 
 @dataclass(frozen=True)
 class ScoreChoice:
-    """What ``auto`` found at one stage: the share that exits beyond max_prob's, by cross-validation, and its standard
-    error; ``chosen`` is max_prob unless a score is better by more than that."""
+    """What ``auto`` found at one stage: the share that exits beyond that of the *usual* score, by cross-validation, and
+    its standard error; ``chosen`` is the usual one unless another is better by more than that."""
 
     chosen: str
     advantage: dict[str, tuple[float, float]]
+    usual: str = USUAL_SCORE
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def auto_score(
         advantage[name] = (lead, error)
         if lead > max(best_lead, CERTAIN * error):
             best, best_lead, fitted = name, lead, one
-    return fitted, ScoreChoice(best, advantage)
+    return fitted, ScoreChoice(best, advantage, plain.score.name)
 
 
 def _resamples(n: int, groups: NDArray[np.int64] | None, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -187,13 +187,13 @@ def _counted(judged: Performance) -> str:
 def _choice_notes(choices: Sequence[ScoreChoice], stages: Sequence[str]) -> list[str]:
     notes = []
     for stage, choice in zip(stages, choices, strict=False):
-        if choice.chosen == "max_prob":
-            notes.append(f"{stage}: no score is better than max_prob by more than its noise")
+        if choice.chosen == choice.usual:
+            notes.append(f"{stage}: no score is better than {choice.usual} by more than its noise")
             continue
         lead, error = choice.advantage[choice.chosen]
         notes.append(
-            f"{stage}: score {choice.chosen} exits {100 * lead:.1f} ± {100 * error:.1f} points more than max_prob in "
-            "cross-validation"
+            f"{stage}: score {choice.chosen} exits {100 * lead:.1f} ± {100 * error:.1f} points more than "
+            f"{choice.usual} in cross-validation"
         )
     return notes
 
