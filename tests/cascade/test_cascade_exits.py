@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotfish.cascade import from_bins, leaves
+from pilotfish.cascade import decide_at, from_bins, just_above, leaves
 
 VALUE = st.sampled_from([0.0, 1.0, 2.0, math.inf, -math.inf, math.nan]) | st.floats(-3, 3, width=16)
 
@@ -36,3 +37,32 @@ def test_bins_and_their_bounds_let_the_same_exit(cuts: set[float], data: st.Data
     values = np.array([*edges, *data.draw(st.lists(st.floats(-4, 4, width=16), max_size=10))])
     expected = accepted[np.searchsorted(edges, values, side="right")]
     assert leaves(values, from_bins(edges, accepted)).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("t", [1.0, 0.7, -3.2, 36.7, 1e30, -1e-2])
+def test_scores_are_compared_with_the_next_float32_below(t: float) -> None:
+    at = float(decide_at(t))
+    assert at == np.nextafter(np.float32(t), np.float32(-np.inf)) < t
+    assert leaves(np.array([at, np.nextafter(at, -1e300)]), [t]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("t", [0.0, 1e-9, -1e-9, 5e-324, 1e-4])
+def test_near_zero_the_step_stays_above_the_rounding_of_sums(t: float) -> None:
+    assert 1e-10 < t - float(decide_at(t)) < 1e-9
+
+
+@pytest.mark.parametrize("t", [1e308, -1e308, 4e38, math.inf, -math.inf])
+def test_thresholds_beyond_float32_stay_what_they_are(t: float) -> None:
+    at = float(decide_at(t))
+    assert at == t if math.isinf(t) else math.isfinite(at) and at < t
+
+
+@given(st.floats(allow_nan=False), st.floats(allow_nan=False))
+def test_a_higher_threshold_is_compared_no_lower(a: float, b: float) -> None:
+    low, high = sorted([a, b])
+    assert decide_at(low) <= decide_at(high)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_just_above_leaves_the_threshold_itself_out(t: float) -> None:
+    assert not leaves(np.array([t]), [float(just_above(t))]).any()

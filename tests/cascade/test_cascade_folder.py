@@ -70,6 +70,41 @@ def test_saving_again_replaces(tmp_path: Path, artefact: Artefact) -> None:
     assert load_artefact(tmp_path / "c").operating_point == moved.operating_point
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"thresholds": [0.8]}, "scores are compared with .* for a threshold of 0.8; leave decide_at out"),
+        ({"decide_at": [0.1]}, "scores are compared with 0.1 .decide_at. for a threshold of 0.7"),
+        ({"decide_at": [0.1, 0.2]}, "decide_at does not have a number for each threshold"),
+        ({"decide_at": ["high"]}, "decide_at"),
+    ],
+)
+def test_a_threshold_that_was_changed_by_hand_is_refused(
+    tmp_path: Path, artefact: Artefact, changed: dict[str, list[object]], said: str
+) -> None:
+    made = dataclasses.replace(artefact, operating_point=OperatingPoint((0.7,)))
+    file = save_artefact(made, tmp_path / "c") / "cascade.json"
+    document = json.loads(file.read_text())
+    document["operating_point"] |= changed
+    file.write_text(json.dumps(document))
+    with pytest.raises(ArtefactError, match=said):
+        load_artefact(file.parent)
+
+
+def test_what_scores_are_compared_with_is_kept_and_made_where_it_is_not(tmp_path: Path, artefact: Artefact) -> None:
+    made = dataclasses.replace(artefact, operating_point=OperatingPoint((0.7,)))
+    file = save_artefact(made, tmp_path / "c") / "cascade.json"
+    document = json.loads(file.read_text())
+    [kept] = document["operating_point"]["decide_at"]
+    assert kept == np.nextafter(np.float32(0.7), np.float32(0))
+    document["operating_point"]["decide_at"] = [0.699999]  # of a version with another step
+    file.write_text(json.dumps(document))
+    assert load_artefact(file.parent).operating_point.compared == ((0.699999,),)
+    del document["operating_point"]["decide_at"]  # of an older version
+    file.write_text(json.dumps(document))
+    assert load_artefact(file.parent).operating_point.compared == ((kept,),)
+
+
 def test_thresholds_are_shown_as_people_read_them(artefact: Artefact) -> None:
     score = ExitScore(SCORES["max_prob"], "log_odds")
     made = dataclasses.replace(artefact, scores=(score,), operating_point=OperatingPoint((math.log(9),)))

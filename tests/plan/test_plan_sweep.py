@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pilotfish.plan import PairPath, r_match, sweep
 from pilotfish.plan.evaluate import count, measure
-from pilotfish.plan.path import PolicyPath, threshold_path
+from pilotfish.plan.path import PolicyPath, route, threshold_path
 from pilotfish.plan.trace import trace_of
 from support import brute
 from support.pairs import TIED, WILD, Pair, pairs
@@ -114,3 +114,14 @@ def test_frontier_holds_equation_1(pair: Pair, saver_cost: int | None, base_cost
         if saver_cost is not None and frontier.cost is not None:
             exact = brute.cost(point, n, Fraction(saver_cost), Fraction(base_cost))
             assert frontier.cost[i] == pytest.approx(float(exact), rel=1e-14)
+
+
+@pytest.mark.parametrize("gap", [1e-16, 1e-12, 2e-8])
+def test_scores_that_no_threshold_parts_exit_together(gap: float) -> None:
+    """A cut at .5 lets exit what lies within a float32 step below it: planning counts it with the ties."""
+    scores = np.array([0.9, 0.5, 0.5 - gap, 0.2])
+    right = np.ones(4, bool)
+    assert sweep(scores, right, right).exited.tolist() == [0, 1, 3, 4]
+    trace = trace_of([scores], [right, right])
+    assert count(trace, threshold_path(np.array([[0.5]]))).answered.tolist() == [[0, 4], [3, 1]]
+    assert route(trace, ((0.5,),)).tolist() == [0, 0, 0, 1]
