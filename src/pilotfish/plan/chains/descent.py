@@ -101,10 +101,10 @@ def _running(values: NDArray[Any]) -> NDArray[Any]:
 
 def _fixed_gain(trace: Trace, earlier: Mask, reaching: Mask, after_it: NDArray[Any]) -> float:
     """What the chain is better by than its last stage when this stage answers nobody."""
-    gain = total(after_it[reaching]) - total(trace.quality[-1])
+    gain = total(after_it, reaching) - total(trace.quality[-1])
     left = np.ones(len(trace), np.bool_)
     for stage, passed in enumerate(earlier):
-        gain += total(trace.quality[stage][passed & left])
+        gain += total(trace.quality[stage], passed & left)
         left &= ~passed
     return gain
 

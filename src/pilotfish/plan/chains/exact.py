@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from pilotfish.cascade import Budget
 from pilotfish.plan.chains.cuts import Cuts, Ranking, Rows, cuts_before_losses
 from pilotfish.plan.chains.grid import I32, Gains, lattice_cost, make_gains, nobody_in_first, taking
-from pilotfish.plan.chains.point import F64, ChainPoint, Place, measure
+from pilotfish.plan.chains.point import ChainPoint, Place, measure
+from pilotfish.plan.sweep import F64
 from pilotfish.plan.trace import Trace
 
 EDGES = 128

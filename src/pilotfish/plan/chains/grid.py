@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pilotfish.cascade import Budget
 from pilotfish.plan.chains.cuts import Cuts, Rows, quantile_cuts, ranking
-from pilotfish.plan.chains.point import F64, ChainPoint, mean_cost
+from pilotfish.plan.chains.point import ChainPoint, mean_cost
+from pilotfish.plan.sweep import F64
 from pilotfish.plan.trace import Trace, numbers
 
 I64 = NDArray[np.int64]

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pilotfish.cascade import Budget
 from pilotfish.errors import BudgetError
 from pilotfish.plan.path import route
-from pilotfish.plan.trace import Trace, numbers
+from pilotfish.plan.sweep import F64, Mask
+from pilotfish.plan.trace import Trace
+from pilotfish.tasks.task import Quality
 
-F64 = NDArray[np.float64]
 Place = tuple[float, float, float]
 
 
@@ -76,10 +77,11 @@ def measure(trace: Trace, thresholds: Sequence[float]) -> ChainPoint:
     )
 
 
-def total(quality: NDArray[np.generic]) -> float:
-    """The sum of a quality, a whole number where it is right or wrong."""
-    summed: float = numbers(quality).sum().item()
-    return summed
+def total(quality: Quality, where: Mask | None = None) -> float:
+    """The sum of a quality, of all samples or some: a whole number where it is right or wrong."""
+    if quality.dtype == np.bool_:
+        return int(np.count_nonzero(quality if where is None else quality & where))
+    return float((quality if where is None else quality[where]).sum())
 
 
 def required(point: ChainPoint, budget: Budget) -> ChainPoint:
