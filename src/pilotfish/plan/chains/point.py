@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pilotfish.cascade import Budget
 from pilotfish.errors import BudgetError
-from pilotfish.plan.path import route
+from pilotfish.plan.path import parted
 from pilotfish.plan.sweep import F64, Mask
 from pilotfish.plan.trace import Trace
 from pilotfish.tasks.task import Quality
@@ -65,15 +65,15 @@ def mean_cost(trace: Trace, reached: Sequence[ArrayLike]) -> F64:
 
 def measure(trace: Trace, thresholds: Sequence[float]) -> ChainPoint:
     """What *thresholds* (K-1) do to a chain."""
-    answered_by = route(trace, tuple((t,) for t in thresholds))
-    exits = np.bincount(answered_by, minlength=trace.stages)
-    gain = total(trace.quality[answered_by, np.arange(len(trace))]) - total(trace.quality[-1])
+    parts = parted(trace, tuple((t,) for t in thresholds))
+    exits = [int(np.count_nonzero(part)) for part in parts]
+    worth = sum(total(quality, part) for quality, part in zip(trace.quality, parts, strict=True))
     reached = len(trace) - np.concatenate([[0], np.cumsum(exits)[:-1]])
     return ChainPoint(
         thresholds=tuple(float(t) for t in thresholds),
-        exits=tuple(exits.tolist()),
+        exits=tuple(exits),
         cost=float(mean_cost(trace, list(reached))),
-        gain=gain,
+        gain=worth - total(trace.quality[-1]),
     )
 
 
