@@ -126,7 +126,8 @@ def notes_on(
     if table.reference_kind == "base":
         notes.append(f"no labels: the base's own answers are the reference, so {says} means agreement with the base")
     if table.reference.ndim == 1 and (table.reference == table.reference[0]).all():
-        notes.append("all samples have one class: these thresholds say little about other classes")
+        one, others = ("class", "classes") if table.task.classes else ("label", "labels")
+        notes.append(f"all samples have one {one}: these thresholds say little about other {others}")
     if table.task.needs_fit(artefact.score) and len(parts.fit) < 500:
         notes.append(
             f"the score {artefact.score} was fitted on {len(parts.fit)} samples only; max_prob needs no fitting"
