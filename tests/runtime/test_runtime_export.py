@@ -24,8 +24,14 @@ from pilotfish.cascade import load_artefact, save_artefact  # noqa: E402
 from pilotfish.errors import ModelError, PilotfishError, UsageError  # noqa: E402
 from pilotfish.models import Preprocessing  # noqa: E402
 from pilotfish.records import Outputs, from_logits  # noqa: E402
-from pilotfish.runtime.export.nodes import Nodes  # noqa: E402
-from pilotfish.runtime.export.score_nodes import NODES, inside, reduce_logits, score_value, shown  # noqa: E402
+from pilotfish.runtime.export.nodes import (  # noqa: E402
+    NODES,
+    Nodes,
+    inside,
+    reduce_logits,
+    score_value,
+    shown,
+)
 from pilotfish.scores import SCORES as KINDS  # noqa: E402
 from pilotfish.scores import ExitScore, compute, plain_score, to_shown  # noqa: E402
 from support.process import command  # noqa: E402

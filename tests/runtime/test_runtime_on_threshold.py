@@ -25,7 +25,7 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 torch = pytest.importorskip("torch")
 
-from pilotfish.runtime.export.score_nodes import NODES  # noqa: E402
+from pilotfish.runtime.export.nodes import NODES  # noqa: E402
 
 CLASSES = 12
 HEAT = np.repeat([0.3, 3.0, 12.0], 40)[:, None]

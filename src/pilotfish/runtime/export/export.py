@@ -31,15 +31,64 @@ from pilotfish.runtime.export.compare import (
     random_inputs,
     run_graph,
 )
-from pilotfish.runtime.export.exported import ExportCost, ExportedCascade, ExportInput
 from pilotfish.runtime.export.graph import Plan, cascade_graph
+from pilotfish.runtime.export.nodes import NODES
 from pilotfish.runtime.export.parts import Part, read_parts
-from pilotfish.runtime.export.score_nodes import NODES
 from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
 
 Tell = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportInput:
+    """An input of the graph: float32 (N, *shape), for these stages, prepared as their preprocessing says."""
+
+    name: str
+    shape: tuple[int, ...]
+    stages: tuple[str, ...]
+    preprocessing: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportCost:
+    """Milliseconds per sample when stage *stage* answers (None: the cascade's own exits): the graph and the engine.
+
+    The engine prepares an input only when its stage is reached; a graph needs all of them beforehand, which is not in
+    either figure.
+    """
+
+    stage: int | None
+    graph_ms: float
+    engine_ms: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedCascade:
+    """The outcome of :func:`export`.
+
+    samples         how many were compared with the engine, once per exit and at the cascade's own operating point
+    flips           exits that differ, all of them within *band* of their threshold
+    max_difference  largest difference of a confidence where the same stage answered
+    costs           one sample at a time, by the stage that answers; for a batched graph the cascade's own exits
+    """
+
+    path: Path
+    batched: bool
+    bytes: int
+    inputs: tuple[ExportInput, ...]
+    stages: tuple[str, ...]
+    samples: int
+    flips: int
+    band: float
+    max_difference: float
+    costs: tuple[ExportCost, ...]
+    prepare_ms: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``pilotfish export --json``."""
+        return {**dataclasses.asdict(self), "path": str(self.path)}
 
 
 def export(

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import OperatingPoint
-from pilotfish.runtime.export.nodes import Nodes
+from pilotfish.runtime.export.nodes import Nodes, inside, reduce_logits, score_value, shown
 from pilotfish.runtime.export.parts import Part, embed
-from pilotfish.runtime.export.score_nodes import inside, reduce_logits, score_value, shown
 from pilotfish.scores import SCORES, ExitScore
 
 OUTPUTS = (("prediction", "INT64"), ("confidence", "FLOAT"), ("stage", "INT64"), ("logits", "FLOAT"))
