@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pilotfish.cascade import InForce, OperatingPoint, Rule
+from pilotfish.cascade import InForce, OperatingPoint, Rule, decide_at
 from pilotfish.records import from_logits
 from pilotfish.runtime import EngineStage
 from pilotfish.scores import SCORES, ExitScore, score, to_shown
@@ -68,6 +68,6 @@ def plain_cascade(logits: Sequence[np.ndarray], thresholds: Sequence[float], i: 
         value = float(scored.values[0])
         if np.isnan(value):
             continue
-        if last or value >= thresholds[k]:
+        if last or value >= decide_at(thresholds[k]):
             return Plain(int(outputs.prediction[0]), k, float(to_shown(scored.scale, value)))
     return None
