@@ -60,7 +60,8 @@ def by_max_prob(thresholds: Sequence[float]) -> InForce:
 
 
 def plain_cascade(logits: Sequence[np.ndarray], thresholds: Sequence[float], i: int) -> Plain | None:
-    """The definition: run a stage; its answer stands iff its score >= its threshold; else the next one is asked."""
+    """The definition: run a stage; its answer stands iff its score reaches what is compared (the next float32 below
+    its threshold); else the next one is asked."""
     for k, z in enumerate(logits):
         outputs = from_logits(z[i : i + 1])
         scored = score("max_prob", outputs)
