@@ -84,9 +84,10 @@ def read_choices(folder: Path, artefact: Artefact, device: str) -> tuple[StageRu
         return None
     damaged: dict[str, Any] = {"where": f"{path}: cannot be used", "error": ArtefactError, "advice": ADVICE}
     entry = read_as(dict, entry, **damaged)
+    listed = read_as(list, entry.get("stages"), at="stages", **damaged)
     if entry.get("models") != _models(artefact):
         return None
-    stages = read_as(tuple[StageRuntime, ...], entry.get("stages"), at="stages", **damaged)
+    stages = read_as(tuple[StageRuntime, ...], listed, at="stages", **damaged)
     if len(stages) != len(artefact.stages):
         raise ArtefactError(f"{path}: {len(stages)} stages are listed for {len(artefact.stages)} of the cascade")
     return stages
