@@ -9,7 +9,6 @@ alike; the efficiency of a run is its own ideal divided by its own realised time
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,22 +23,21 @@ from pilotfish.cascade import ALONE
 from pilotfish.data import Dataset, open_data
 from pilotfish.errors import DataError, UnreadableSample, UsageError
 from pilotfish.machine import cpu_count, describe_machine
-from pilotfish.models.model import F32, Backend, Carry
+from pilotfish.models.model import F32
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.energy import Meter, find_meters, total_joules
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.measure import agreed, fastest
 from pilotfish.runtime.peers import Inputs, Peer, PeerTimes, decoding, find_peers, prepared
 from pilotfish.runtime.shared import alone, whole
-from pilotfish.runtime.single import answer_one
+from pilotfish.runtime.single_times import milliseconds, single_times
 from pilotfish.runtime.spread import Spread
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import DecodingSupply, Supply, TensorSupply
-from pilotfish.runtime.times import BenchResult, Energy, SingleTimes, Times
+from pilotfish.runtime.times import BenchResult, Energy, Times
 
 DEFAULT_SAMPLES = 500
 PEER_SAMPLES = 100  # one image at a time in torch takes a while
-SINGLE_CALLS = 60
 PART_SAMPLES = 64  # whose features are enough to time a part of a network
 HELD_BYTES = 2**28  # of tensors: more than caches hold, and they are gone through again
 Tell = Callable[[str, int, int], None]
@@ -168,7 +166,7 @@ def bench(
         choices=cascade.choices,
         decode_ms=Spread.of(decode),
         decoded_once=_decoded_once(filing, share, decode, [shares for _, shares in cascade.runners]),
-        single=_single(cascade, tensors, runs),
+        single=single_times(cascade, tensors[0], runs),
         peers=tuple(_peer(peer.name, models_only, filing) for peer in others),
         peer_n=len(few) if others else 0,
         energy=_energy(filing, meters),
@@ -263,27 +261,21 @@ def _timed(
         for k, engine in enumerate(single):
             source = TensorSupply([subject.numbers]) if stages[k].shares else supply(slice(k, k + 1))
             before = total_joules(meters)
-            times.append(_milliseconds(lambda e=engine, s=source: e.run(s), n))  # type: ignore[misc]
+            times.append(milliseconds(lambda e=engine, s=source: e.run(s), n))  # type: ignore[misc]
         if stages[-1].shares:
             source, before = supply(slice(len(stages) - 1, None)), total_joules(meters)
-            kept.base.append(_milliseconds(lambda s=source: base.run(s), n))  # type: ignore[misc]
+            kept.base.append(milliseconds(lambda s=source: base.run(s), n))  # type: ignore[misc]
         else:
             kept.base.append(times[-1])
         joules = total_joules(meters) - before
         kept.stages.append(times)
         source, before = supply(slice(None)), total_joules(meters)
-        kept.cascade.append(_milliseconds(lambda s=source: full.run(s), n))  # type: ignore[misc]
+        kept.cascade.append(milliseconds(lambda s=source: full.run(s), n))  # type: ignore[misc]
         kept.joules.append((joules / n, (total_joules(meters) - before) / n))
         for peer in peers:
-            kept.peers[peer.name].append(_milliseconds(lambda p=peer: p.run(inputs), len(inputs)))  # type: ignore[misc]
+            kept.peers[peer.name].append(milliseconds(lambda p=peer: p.run(inputs), len(inputs)))  # type: ignore[misc]
     tell(what, runs + 1, runs + 1)
     return found
-
-
-def _milliseconds(run: Callable[[], Any], n: int) -> float:
-    start = time.perf_counter()
-    run()
-    return 1000 * (time.perf_counter() - start) / n
 
 
 def _decoding_ms(subject: _Subject) -> float:
@@ -295,40 +287,7 @@ def _decoding_ms(subject: _Subject) -> float:
             sample.decode()
 
     with ThreadPoolExecutor(subject.workers) as pool:
-        return _milliseconds(lambda: deque(pool.map(decode, range(len(subject.rows))), maxlen=0), len(subject.rows))
-
-
-class _Clocked:
-    """A backend whose last call's duration is known."""
-
-    name = "clocked"
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend, self.ms = backend, 0.0
-
-    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, Carry | None]:
-        start = time.perf_counter()
-        found = self.backend.step(inputs, carry)
-        self.ms = 1000 * (time.perf_counter() - start)
-        return found
-
-
-def _single(cascade: Cascade, tensors: Sequence[F32], runs: int) -> SingleTimes:
-    """One input that exits at the first stage: the whole call, and the stage's own call inside it. What the first
-    takes beyond the second is far less than what either varies by, so it is taken call by call."""
-    stages, in_force = cascade.single_stages(), cascade.artefact.in_force
-    clocked = _Clocked(stages[0].backend)
-    stages = [EngineStage(stages[0].name, clocked, 1), *stages[1:]]
-    found = []
-    for _ in range(runs + 1):
-        turn = []
-        for i in range(SINGLE_CALLS):
-            one = tensors[0][i % len(tensors[0])]
-            ms = _milliseconds(lambda x=one: answer_one(stages, in_force, lambda _: x, forced=0), 1)  # type: ignore[misc]
-            turn.append((clocked.ms, ms, ms - clocked.ms))
-        found.append(np.median(np.array(turn), axis=0).tolist())
-    saver, cascade_ms, overhead = zip(*found[1:], strict=True)
-    return SingleTimes(Spread.of(saver), Spread.of(cascade_ms), Spread.of(overhead))
+        return milliseconds(lambda: deque(pool.map(decode, range(len(subject.rows))), maxlen=0), len(subject.rows))
 
 
 def _reached(exit_ratio: Sequence[float]) -> NDArray[np.float64]:
