@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Rows = NDArray[np.intp]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Item:
     """A sample on its way.
 

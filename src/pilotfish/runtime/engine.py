@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
+import os
+import sys
 import threading
 import time
 import weakref
@@ -65,15 +68,16 @@ class Engine:
         max_wait_ms: float | Sequence[float] = 0.0,
         queue: int = WINDOW,
     ) -> None:
-        waits = [float(max_wait_ms)] * len(stages) if isinstance(max_wait_ms, int | float) else list(max_wait_ms)
-        if len(waits) != len(stages) or not all(wait >= 0 for wait in waits) or queue < 1:
+        waits = list(max_wait_ms) if isinstance(max_wait_ms, Sequence | np.ndarray) else [max_wait_ms] * len(stages)
+        fine = len(waits) == len(stages) and all(_is_number(wait) and wait >= 0 for wait in waits)
+        if not fine or not isinstance(queue, int | np.integer) or queue < 1:
             raise UsageError(
-                f"max_wait_ms takes one number of 0 or more, or one for each of {len(stages)} stages, and queue at "
-                f"least 1; found {max_wait_ms} and {queue}"
+                f"max_wait_ms takes one number of 0 or more, or one for each of {len(stages)} stages, and queue a "
+                f"whole number of at least 1; found {max_wait_ms!r} and {queue!r}"
             )
         self.stages, self.in_force, self.forced, self.window = stages, in_force, forced, max(1, window)
-        self._lanes = Lanes(stages, [wait / 1000 for wait in waits], witness, top_k)
-        self._futures = None if supply is None else Futures(supply, queue, len(stages))
+        self._lanes = Lanes(stages, [float(wait) / 1000 for wait in waits], witness, top_k)
+        self._futures = None if supply is None else Futures(supply, int(queue), len(stages))
         if self._futures is not None:
             self._lanes.begin(self._futures)
         self._births = itertools.count()
@@ -83,30 +87,35 @@ class Engine:
         """Begin with one input; the future resolves to its :class:`OneAnswer`.
 
         item      as the engine's supply reads it
-        deadline  seconds from now; an input that is not answered by then fails with DeadlineError before its next batch
+        deadline  seconds from now; an input that is not answered by then fails with DeadlineError before its next
+                  batch, at once where it is 0 or less
         in_force  what decides of this input, instead of the engine's
 
         A future that is cancelled is never set, and its input is in no further batch. What a model or a sample fails of
-        is in the answer's ``error``; DeadlineError and EngineClosed are raised by ``future.result()``.
+        is in the answer's ``error``; DeadlineError and EngineClosed are raised by ``future.result()``. Callbacks run in
+        the engine's threads. They may submit and close, and should not wait for other futures.
 
-        Raises QueueFull when as many inputs are under way as the queue holds, EngineClosed after :meth:`close`.
+        Raises QueueFull when as many inputs are under way as the queue holds, EngineClosed after :meth:`close` and in a
+        process that was forked from the engine's.
         """
         lanes, feed = self._lanes, self._futures
         if feed is None:
             raise UsageError("this engine has no supply to read inputs with; write Engine(…, supply=…)")
+        if deadline is not None and not _is_number(deadline):
+            raise UsageError(f"deadline is a number of seconds from now, or None; found {deadline!r}")
         future: Future[Any] = Future()
+        _check_process(lanes)
         with lanes.lock:
-            if lanes.closed or lanes.draining:
-                raise EngineClosed("the engine is closed and takes no more inputs; make another")
+            _check_open(lanes)
             if not feed.free:
                 raise QueueFull(f"{feed.most} inputs are under way, as many as the queue holds; try again later")
             found = Item(feed, feed.free.popleft(), item, in_force or self.in_force, next(self._births))
             found.future = future
             if deadline is not None:
-                found.deadline = time.monotonic() + deadline
+                found.deadline = time.monotonic() + float(deadline)
             late = lanes.put(found)
         settle(late)
-        future.add_done_callback(partial(_forget, lanes, feed, found))
+        future.add_done_callback(partial(_forget, weakref.ref(lanes), weakref.ref(found)))
         return future
 
     def run(self, supply: Supply) -> Answers:
@@ -121,9 +130,9 @@ class Engine:
         """
         lanes = self._lanes
         run = Run(supply, self.in_force, self.forced, self.window, len(self.stages), lanes.lock)
+        _check_process(lanes)
         with lanes.lock:
-            if lanes.closed or lanes.draining:
-                raise EngineClosed("the engine is closed and takes no more inputs; make another")
+            _check_open(lanes)
             lanes.begin(run)
         if run.total is None:
             threading.Thread(target=_read, args=(lanes, run), name="pilotfish-read", daemon=True).start()
@@ -143,57 +152,89 @@ class Engine:
     def close(self, drain: bool = True, timeout: float | None = None) -> None:
         """Take no more inputs, and end the threads.
 
-        drain    whether what was submitted is answered first, for at most *timeout* seconds; what is not fails with
-                 EngineClosed. So do runs that somebody is still reading
+        drain    whether what was submitted is answered first; what is not fails with EngineClosed. So do runs that
+                 somebody is still reading
+        timeout  seconds to wait at most, for answers and for the threads. A thread whose batch takes longer ends later
+
+        It waits, but not in a callback or in other code that an engine's thread runs: there it is done meanwhile.
         """
         lanes, feed = self._lanes, self._futures
-        end = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None and not _is_number(timeout):
+            raise UsageError(f"timeout is a number of seconds, or None; found {timeout!r}")
+        if lanes.process != os.getpid():
+            return  # its threads are not in this process
+        end = math.inf if timeout is None else time.monotonic() + float(timeout)
         with lanes.lock:
             lanes.draining = True
             lanes.wake.notify_all()
-            while drain and not lanes.closed and feed is not None and feed.under_way:
-                left = None if end is None else end - time.monotonic()
-                if left is not None and left <= 0:
-                    break
+            if threading.current_thread() in lanes.threads:
+                if not lanes.closed:
+                    threading.Thread(
+                        target=self.close, args=(drain, timeout), name="pilotfish-close", daemon=True
+                    ).start()
+                return
+            while drain and not lanes.closed and feed is not None and feed.under_way and (left := _left(end)) > 0:
                 lanes.idle_now.wait(left)
-        _end(lanes)
+        _end(lanes, end)
         self._finalizer.detach()
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close(drain=kind is None)
+        self.close(drain=kind is None, timeout=None if kind is None else PATIENCE)
 
 
-def _end(lanes: Lanes) -> None:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not math.isnan(value)
+
+
+def _left(end: float) -> float:
+    """Seconds until *end*, as many as a thread can wait for."""
+    return max(0.0, min(end - time.monotonic(), threading.TIMEOUT_MAX))
+
+
+def _check_process(lanes: Lanes) -> None:
+    """Before the lock is asked for: in another process nobody may be there to release it."""
+    if lanes.process != os.getpid():
+        raise EngineClosed(
+            "the engine was made before this process was forked, and its threads are not here; make another"
+        )
+
+
+def _check_open(lanes: Lanes) -> None:
+    if lanes.closed or lanes.draining:
+        raise EngineClosed("the engine is closed and takes no more inputs; make another")
+
+
+def _end(lanes: Lanes, end: float) -> None:
     with lanes.lock:
         settled = lanes.stop(EngineClosed(CLOSED))
     settle(settled)
     for thread in lanes.threads:
-        if thread is not threading.current_thread():
-            thread.join()
+        if thread is not threading.current_thread() and not sys.is_finalizing():  # then threads never end
+            thread.join(_left(end))
 
 
 def _let_go(lanes: Lanes) -> None:
     """Of an engine that was not closed. Any thread may find it to be garbage, but only the main one, and the end of the
     program, may wait for its threads."""
-    with lanes.lock:
-        settled = lanes.stop(EngineClosed(CLOSED))
-    settle(settled)
-    if threading.current_thread() is threading.main_thread():
-        for thread in lanes.threads:
-            thread.join(PATIENCE)
+    if lanes.process == os.getpid():
+        is_main = threading.current_thread() is threading.main_thread()
+        _end(lanes, time.monotonic() + PATIENCE if is_main else 0.0)
 
 
-def _forget(lanes: Lanes, feed: Futures, item: Item, future: Future[Any]) -> None:
-    """Let go of an input whose future was cancelled."""
+def _forget(held: weakref.ref[Lanes], missed: weakref.ref[Item], future: Future[Any]) -> None:
+    """Let go of an input whose future was cancelled. A future that is kept holds neither its input nor the engine."""
     if not future.cancelled():
         return
-    with lanes.lock:
-        if not item.gone:
-            feed.done(item, None)
-            lanes.idle_now.notify_all()
+    lanes, item = held(), missed()
+    if lanes is not None and item is not None:
+        with lanes.lock:
+            if not item.gone and lanes.futures is not None:
+                lanes.futures.done(item, None)
+                lanes.call_readers()
+                lanes.idle_now.notify_all()
     future.set_running_or_notify_cancel()  # those who wait for several futures are told
 
 

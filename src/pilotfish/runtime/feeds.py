@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import threading
@@ -237,10 +236,18 @@ class Futures:
 
 
 def settle(settled: Settled) -> None:
-    """Set futures, but for those that were cancelled meanwhile."""
+    """Set futures, but for those that were cancelled meanwhile. What ends a thread in a callback of one is raised when
+    all are set."""
+    raised: BaseException | None = None
     for future, result in settled:
-        with contextlib.suppress(InvalidStateError):
+        try:
             if isinstance(result, Exception):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+        except InvalidStateError:
+            pass
+        except BaseException as error:
+            raised = raised or error
+    if raised is not None:
+        raise raised

@@ -6,7 +6,9 @@ Whichever is free looks for work under one lock: it computes a batch where a lan
 from __future__ import annotations
 
 import heapq
+import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,15 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import Decision, decide
+from pilotfish.errors import ModelError, UnreadableSample, reason
 from pilotfish.runtime.call import Called, Item, call
 from pilotfish.runtime.feeds import Futures, Run, Settled, settle
 from pilotfish.runtime.queues import Queues, give_up, ticket_of
 from pilotfish.runtime.stage import EngineStage, places
+from pilotfish.runtime.supply import why
 
+LOGGER = logging.getLogger(__name__)
 Rows = NDArray[np.intp]
 Witness = Callable[[int, Rows, Any], None]
 Job = Callable[[], None]
-PASSED_OVER = 16  # batches that may begin before one whose time has come goes although it is not full
+STALE = 64  # deadlines of inputs that were answered before them, kept at least until there are so many
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Lanes(Queues):
     """Queues and the threads at work on them.
 
     proved   by stage, whether it has computed anything yet
-    waiting  threads that have nothing to do
+    waiting  threads that have nothing to do; watched: when the first of them looks again without being called
+    process  where the threads are
     """
 
     def __init__(
@@ -56,7 +62,7 @@ class Lanes(Queues):
         self.wake, self.idle_now = threading.Condition(self.lock), threading.Condition(self.lock)
         self.proved = [False] * len(stages)
         self.threads: list[threading.Thread] = []
-        self.waiting = 0
+        self.waiting, self.watched, self.process = 0, math.inf, os.getpid()
 
     # What comes in and goes out. Called with the lock held.
 
@@ -72,6 +78,9 @@ class Lanes(Queues):
     def put(self, item: Item) -> Settled:
         """A sample begins."""
         if item.deadline < math.inf:
+            if len(self.deadlines) > STALE and self.futures and len(self.deadlines) > 2 * self.futures.under_way:
+                self.deadlines = [entry for entry in self.deadlines if not entry[2].gone]
+                heapq.heapify(self.deadlines)
             heapq.heappush(self.deadlines, (item.deadline, item.born, item))
         late = self._join(0, False, [item])
         self.call_hand()
@@ -87,6 +96,7 @@ class Lanes(Queues):
                 queue.clear()
                 queue.extend(kept)
         run.space.notify_all()
+        self.call_readers()
         self.call_hand()
 
     def stop(self, error: Exception) -> Settled:
@@ -106,8 +116,8 @@ class Lanes(Queues):
             self.wake.notify()
         elif not self.closed and len(self.threads) < self.lanes + max(1, self.workers):
             thread = threading.Thread(target=self._work, name="pilotfish-engine", daemon=True)
-            self.threads.append(thread)
             thread.start()
+            self.threads.append(thread)
 
     def call_waiting(self) -> None:
         """An iterable is asked for more: what waits in a queue may have to go without, if a lane is free for it."""
@@ -125,17 +135,27 @@ class Lanes(Queues):
         with self.lock:
             while not self.closed:
                 now = time.monotonic()
-                for run in self.runs:
+                for run in list(self.runs):
                     if run.total is not None and not run.ended and (n := self.wanted(run)) > 0:
                         self._join(0, False, run.read(n))
                         run.tell()
+                        self.runs.remove(run)  # the next one's turn comes first
+                        self.runs.append(run)
                 if (job := self._job(now)) is not None:
                     self._more_hands(now)
                     return job
-                self.waiting += 1
-                self.wake.wait(self._until(now))
-                self.waiting -= 1
+                self._wait(now)
         return None
+
+    def _wait(self, now: float) -> None:
+        """Until this thread is called, or something is due."""
+        left = self._until(now)
+        moment = math.inf if left is None else now + left
+        self.waiting, self.watched = self.waiting + 1, min(self.watched, moment)
+        self.wake.wait(left)
+        self.waiting -= 1
+        if moment <= self.watched:  # nobody else may wait for it; who works meanwhile calls one who does
+            self.watched = math.inf
 
     def _job(self, now: float) -> Job | None:
         if late := self._late(now):
@@ -149,7 +169,9 @@ class Lanes(Queues):
         return None
 
     def _more_hands(self, now: float) -> None:
-        if self._choose(now) is not None or self._can_prepare:
+        left = self._until(now)
+        unwatched = left is not None and now + left < self.watched
+        if unwatched or self._choose(now) is not None or self._can_prepare:
             self.call_hand()
 
     # Work. The lock is held where it says so, and futures are set when it is not.
@@ -161,6 +183,8 @@ class Lanes(Queues):
                     item.tensor = item.feed.supply.prepare(k, item)
                 except Exception as error:  # the data's or the user's own code; it costs this sample alone
                     item.tensor = error
+                except BaseException as error:  # sys.exit() in it ends neither this thread nor the program
+                    item.tensor = UnreadableSample(why(error))
         with self.lock:
             self.preparers -= 1
             settled = self._pass_on(2 * k, items[0].feed, items, ticket, partial(self._prepared, k))
@@ -179,16 +203,17 @@ class Lanes(Queues):
             top_k = max(self.top_k, *(rule.top_k(k) for rule in rules))
             plain = self.witness is None and not (isinstance(first.feed, Run) and first.feed.is_measured)
             called = call(stage, k, items, top_k, first.in_force.task, plain)
-        except Exception as error:  # not the model's: call knows those
-            fault = error
+        except BaseException as error:  # not the model's: call knows those
+            fault = _plain(error)
         with self.lock:
             if called.shrink is not None:
                 self.sizes[k] = min(self.sizes[k], called.shrink)
             is_free = self._leave_lane(k)
         try:
             decided = self._decide(k, called)
-        except Exception as error:  # a rule that cannot be applied to these outputs
-            fault = error
+            self._show(k, decided)
+        except BaseException as error:  # a rule that cannot be applied to these outputs, or the witness's own
+            decided, fault = [], _plain(error)
         with self.lock:
             self.running[k] -= not is_free
             settled = [] if fault is None else give_up(items, fault)
@@ -225,6 +250,12 @@ class Lanes(Queues):
             groups.setdefault((id(item.feed), id(item.in_force)), []).append(i)
         return [self._decide_group(k, at, called.items, called.outputs) for at in groups.values()]
 
+    def _show(self, k: int, decided: Sequence[_Decided]) -> None:
+        if self.witness is not None:
+            with self.lock:
+                for one in decided:
+                    self.witness(k, one.rows, one.outputs)
+
     def _decide_group(self, k: int, at: list[int], items: list[Item], outputs: Any) -> _Decided:
         if len(at) < len(items):
             items, outputs = [items[i] for i in at], outputs.take(np.array(at, np.intp))
@@ -240,17 +271,15 @@ class Lanes(Queues):
     def _commit(self, k: int, called: Called, decided: Sequence[_Decided]) -> Settled:
         """Note errors and answers, and keep what later stages will ask for. With the lock held."""
         settled: Settled = []
-        for item, reason in called.errors:
+        for item, text in called.errors:
             if isinstance(item.feed, Run) and called.fault is not None and not self.proved[k]:
                 item.feed.stop(called.fault)  # the stage never worked: the model is at fault and not a sample
-            settled += item.feed.fail([item], reason)
+            settled += item.feed.fail([item], text)
         self.proved[k] = self.proved[k] or bool(called.items)
         if called.alone is not None and called.alone[1]:
             settled += called.items[0].feed.answer_one(called.items[0], called.alone[0])
         for one in decided:
             feed, rule = one.items[0].feed, one.items[0].in_force.rule
-            if self.witness is not None:
-                self.witness(k, one.rows, one.outputs)
             settled += feed.answer(one.items, one.exits, one.decision, k)
             if rule.remembers and k + 1 < len(self.stages):
                 kept = ~one.exits & ~np.array([item.gone for item in one.items], bool)
@@ -264,15 +293,25 @@ class Lanes(Queues):
             stays[one.at] = ~one.exits
         staying = [called.items[i] for i in np.flatnonzero(stays).tolist()]
         if k + 1 == len(self.stages):
-            reason = f"the outputs of {self.stages[k].name} are not finite"
-            return [], [pair for item in staying for pair in item.feed.fail([item], reason)]
+            text = f"the outputs of {self.stages[k].name} are not finite"
+            return [], [pair for item in staying for pair in item.feed.fail([item], text)]
         if self.stages[k + 1].shares and called.carry is not None:
             for item, place in zip(staying, places(called.carry, stays), strict=True):
                 item.carry = place
         return staying, []
 
     def _settle(self, settled: Settled) -> None:
-        settle(settled)
+        try:
+            settle(settled)
+        except BaseException as error:  # a callback's, such as sys.exit(): it is not to end this thread
+            LOGGER.error("a callback of a future raised %s: %s", type(error).__name__, reason(error))
         if settled and self.draining:
             with self.lock:
                 self.idle_now.notify_all()
+
+
+def _plain(error: BaseException) -> Exception:
+    """*error* as one that ends no thread and no program where it is raised again."""
+    if isinstance(error, Exception):
+        return error
+    return ModelError(f"the code of a stage or of the program raised {type(error).__name__}: {reason(error, 200)}")

@@ -113,10 +113,17 @@ class Queues:
         self.begun += 1
         self.open[k] += 1
         self.running[k] += 1
-        if k == 0 and isinstance(run := items[0].feed, Run):
-            run.taken += n
-            run.space.notify()
+        if k == 0:
+            for item in items:
+                if isinstance(item.feed, Run):
+                    item.feed.taken += 1
+            self.call_readers()
         return items
+
+    def call_readers(self) -> None:
+        """There may be room in the first queue for more of the iterables, whosever samples left it."""
+        for run in self.runs:
+            run.space.notify()
 
     def _take_raw(self) -> tuple[int, list[Item]]:
         """(stage, samples whose inputs are to be made next), of late stages first."""
@@ -148,6 +155,8 @@ class Queues:
             _, _, item = heapq.heappop(self.deadlines)
             if item.queue is not None:
                 late.append(item)
+        if late:
+            self.call_readers()
         return give_up(late, DeadlineError(TOO_LATE))
 
     def _until(self, now: float) -> float | None:
@@ -158,7 +167,7 @@ class Queues:
                 feed, since = queue[0].feed, queue[0].since
                 moments.append(feed.given_up if isinstance(feed, Run) else since + self.max_wait[k])
         soonest = min((moment for moment in moments if moment > now), default=math.inf)
-        return None if soonest == math.inf else soonest - now
+        return None if soonest == math.inf else min(soonest - now, threading.TIMEOUT_MAX)
 
     def _pass_on(
         self, place: int, feed: Feed, items: list[Item], ticket: int | None, send: Callable[[list[Item]], Settled]

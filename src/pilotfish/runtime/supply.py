@@ -112,7 +112,7 @@ class DecodingSupply:
         return items[0].tensor[None] if len(items) == 1 else np.stack([item.tensor for item in items])
 
 
-def why(error: Exception) -> str:
+def why(error: BaseException) -> str:
     """One line about a sample that could not be prepared: reading it and the user's own code may raise anything."""
     if isinstance(error, PilotfishError):
         return str(error)
