@@ -41,7 +41,7 @@ def taken(method: str, trace: Trace, budget: Budget = ANY) -> tuple[float, int, 
     return float(path.thresholds[i, 0]), int(counts.answered[i, 0]), int(counts.won[i] - counts.lost[i])
 
 
-@given(pairs() | probability_pairs(), st.integers(0, 200))
+@given(probability_pairs(), st.integers(0, 200))
 def test_grid50_takes_the_smallest_feasible_threshold(pair: Pair, thousandths: int) -> None:
     best = brute.grid50(*pair, Fraction(thousandths, 1000))
     assert taken("grid50", trace_of(*pair.arrays), Budget("max_drop", thousandths / 1000)) == best
@@ -52,7 +52,7 @@ def test_grid50_is_k_fiftieths_and_nobody() -> None:
     assert path.thresholds[:, 0].tolist() == [math.inf, *(k / 50 for k in range(49, -1, -1))]
 
 
-@given(pairs() | probability_pairs())
+@given(probability_pairs())
 def test_first_violation_is_the_released_scan(pair: Pair) -> None:
     trace, stopped = trace_of(*pair.arrays), brute.first_violation(*pair)
     above = float(just_above(stopped.threshold))  # score > t
@@ -89,6 +89,22 @@ def test_probabilities_on_the_grid_fall_on_the_right_side(method: str, steps: in
     for t, exited in zip(to_shown("log_odds", thresholds[finite]), counts.answered[finite, 0], strict=True):
         at = round(float(t) * steps)
         assert exited == ((k > at).sum() if method == "first_violation" else (k >= at).sum())
+
+
+@pytest.mark.parametrize("method", ["grid50", "first_violation"])
+@pytest.mark.parametrize(
+    ("scores", "scale", "said"),
+    [
+        ([-3.5, -0.25], "identity", "from -3.5 to -0.25"),  # an ordinal task's minus spread
+        ([0.5, 71.0], "identity", "from 0.5 to 71"),  # percent
+        ([0.0, 1.0], "entropy", "from -1 to -0.3679"),
+    ],
+    ids=["negative", "percent", "entropy"],
+)
+def test_grids_of_probabilities_refuse_other_scores(method: str, scores: list[float], scale: Scale, said: str) -> None:
+    values = np.array([*scores, np.nan])
+    with pytest.raises(UsageError, match=rf"method {method} tries thresholds from 0 to 1, .*{said}; use method sweep"):
+        pathed(method, trace_of(values, np.ones(3, bool), np.ones(3, bool), scale))
 
 
 SAVER_METHODS = ["sweep", "pcee", "pcee-ws", "dyce", "msdnet", "first_violation", "grid50"]

@@ -19,7 +19,7 @@ from pilotfish.errors import BudgetError, PilotfishError
 from pilotfish.plan import Tuning, tune
 from pilotfish.records import Run
 from support import brute
-from support.pairs import Pair, pairs
+from support.pairs import Pair, pairs, probability_pairs
 from support.runs import records, write_pair
 
 MILLI = st.integers(0, 1000)
@@ -69,13 +69,13 @@ def test_max_cost_absolute_or_as_a_share(pair: Pair, percent: int, as_share: boo
         assert outcome(tuned(pair, max_cost=limit)) == best
 
 
-@given(pairs(), MILLI)
+@given(probability_pairs(), MILLI)
 @settings(max_examples=25)
 def test_grid50_and_savers_agree_on_the_smallest_threshold(pair: Pair, drop: int) -> None:
     assert outcome(tuned(pair, method="grid50", max_drop=drop / 1000)) == brute.grid50(*pair, Fraction(drop, 1000))
 
 
-@given(pairs())
+@given(probability_pairs())
 @settings(max_examples=25)
 def test_first_violation_is_where_the_released_scan_stops(pair: Pair) -> None:
     stopped = brute.first_violation(*pair)

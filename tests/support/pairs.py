@@ -53,12 +53,13 @@ def pairs(draw: st.DrawFn, finite: bool = False, largest: int = 25) -> Pair:
 
 @st.composite
 def probability_pairs(draw: st.DrawFn, largest: int = 25) -> Pair:
-    """Scores in 0..1, many exactly on the papers' grids."""
+    """Scores in 0..1, many exactly on the papers' grids, and NaN."""
     n = draw(st.integers(1, largest))
     one = (
         st.integers(0, 50).map(lambda k: k / 50)
         | st.integers(0, 1000).map(lambda k: k / 1000)
         | st.floats(0, 1, width=16)
+        | UNKNOWN
     )
     return Pair(draw(st.lists(one, min_size=n, max_size=n)), draw(_right(n)), draw(_right(n)))
 

@@ -22,24 +22,38 @@ from pilotfish.plan.evaluate import measure
 from pilotfish.plan.methods.options import NoOptions
 from pilotfish.plan.path import PolicyPath, threshold_path
 from pilotfish.plan.trace import Trace
-from pilotfish.scores import from_shown
+from pilotfish.scores import from_shown, to_shown
 
 F64 = NDArray[np.float64]
 RATIOS = np.unique(np.concatenate([np.arange(1, 40) / 20, np.geomspace(1e-3, 1e3, 121)]))[::-1]
 
 
 def grid50_path(trace: Trace, budget: Budget, options: NoOptions) -> PolicyPath:
-    """T = k/50: 0.98, 0.96, … 0."""
+    """T = k/50: 0.98, 0.96, … 0. UsageError for scores that are no probabilities."""
+    _check_shares(trace, "grid50")
     return threshold_path(from_shown(trace.scales[0], np.arange(49, -1, -1) / 50)[:, None])
 
 
 def first_violation_path(trace: Trace, budget: Budget, options: NoOptions) -> PolicyPath:
-    """The scan down to and including the first threshold that loses more than the budget's drop, 0 without one."""
+    """The scan down to and including the first threshold that loses more than the budget's drop, 0 without one.
+    UsageError for scores that are no probabilities."""
+    _check_shares(trace, "first_violation")
     drop = budget.value if budget.kind == "max_drop" else 0.0
     grid = from_shown(trace.scales[0], np.arange(1000, 0, -1) / 1000)
     path = threshold_path(just_above(grid)[:, None])  # score > t
     broken = np.flatnonzero(measure(trace, path).drop > drop + SLACK)
     return path.take(np.arange(int(broken[0]) + 1)) if len(broken) else path
+
+
+def _check_shares(trace: Trace, method: str) -> None:
+    """UsageError where the scores, as people read them, are not from 0 to 1: the grid then cuts nothing."""
+    shown = to_shown(trace.scales[0], trace.values[0][~np.isnan(trace.values[0])])
+    if len(shown) and (shown.min() < 0 or shown.max() > 1):
+        whose = f" of {trace.names[0]}" if trace.names else ""
+        raise UsageError(
+            f"method {method} tries thresholds from 0 to 1, and the scores{whose} are no probabilities: they go from "
+            f"{shown.min():.4g} to {shown.max():.4g}; use method sweep, which tries every score"
+        )
 
 
 def msdnet_path(trace: Trace, budget: Budget, options: NoOptions) -> PolicyPath:
