@@ -82,6 +82,27 @@ def test_a_cost_cannot_be_kept_to_without_costs() -> None:
         choose(frontier([(1, 2)], with_cost=False), Budget("max_cost", 3))
 
 
+@pytest.mark.parametrize("shape", ["even", "steep", "steps"])
+def test_a_long_frontier_is_thinned_to_within_its_resolution(shape: str) -> None:
+    n, most = 4000, 100
+    x = np.linspace(0, 1, n)
+    drop = {"even": 1 - x, "steep": np.exp(-20 * x), "steps": 1 - np.round(5 * x) / 5 - x / 1000}[shape] - 0.01
+    long = Frontier(x[:, None], np.stack([1 - x, x], axis=1), 0.9 - np.clip(drop, -0.1, 0.9), drop, 1 + 9 * x)
+    short = long.pareto(most, keep=1234)
+    assert len(short) <= most + 4
+    assert {0.0, x[1234], 1.0} <= set(short.thresholds[:, 0])
+    for limit in np.quantile(drop, np.linspace(0, 1, 50)):
+        budget = Budget("max_drop", float(limit))
+        spent = [float(f.cost[choose(f, budget)]) for f in (long, short) if f.cost is not None]
+        assert 0 <= spent[1] - spent[0] <= 2 / most * 9 + 1e-9
+        cheap = Budget("max_cost", float(10 - 9 * (limit - drop.min()) / np.ptp(drop)))
+        lost = [float(f.drop[choose(f, cheap)]) for f in (long, short)]
+        assert 0 <= lost[1] - lost[0] <= 2 / most * np.ptp(drop) + 1e-9
+    none = Budget("max_drop", 0.0)
+    assert short.drop[choose(short, none)] == long.drop[choose(long, none)]
+    assert len(long.pareto(n)) == len(long.pareto()) == n
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

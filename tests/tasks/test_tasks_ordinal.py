@@ -247,6 +247,8 @@ def test_whatever_reads_records_or_cascades_knows_the_metric(
     [
         (("--method", "ensemble"), "averages answers, and task ordinal has no mix"),
         (("--method", "average"), "averages answers, and task ordinal has no mix"),
+        (("--method", "grid50"), "tries thresholds from 0 to 1, and the scores of quick are no probabilities"),
+        (("--method", "first_violation"), "tries thresholds from 0 to 1, and the scores of quick are no probabilities"),
         (("--method", "patience"), "asks which answers agree, and task ordinal has no same"),
         (("--method", "agreement"), "asks which answers agree, and task ordinal has no same"),
         (("--score", "margin"), "unknown score 'margin' of task ordinal"),
@@ -348,6 +350,20 @@ def test_a_name_is_registered_once() -> None:
         register(replace(ORDINAL))
     with pytest.raises(UsageError, match=r"unknown task 'ordinel'.*ordinal"):
         find_task("ordinel")
+
+
+@pytest.mark.parametrize("name", ["drop", "agreement", "cost"])
+def test_a_metric_is_not_called_as_another_kind_of_promise(name: str) -> None:
+    with pytest.raises(UsageError, match=f"a metric called '{name}' would be read as a promise of that kind"):
+        register(replace(ORDINAL, name="other", metric=replace(ORDINAL.metric, name=name)))
+
+
+@pytest.mark.parametrize("budget", ["0.3%", "1%", "3%"])
+def test_a_cascade_keeps_a_few_hundred_points_of_a_frontier_of_numbers(folder: Path, budget: str) -> None:
+    tuned = pilotfish.tune(folder / "run", ("quick", "careful"), max_drop=budget, holdout=0)
+    artefact = tuned.artefact
+    assert 100 < len(artefact.frontier) <= 505
+    assert artefact.operating_point.thresholds in [tuple(row) for row in artefact.frontier.thresholds.tolist()]
 
 
 def test_the_example_of_the_documentation_is_a_task(monkeypatch: pytest.MonkeyPatch) -> None:

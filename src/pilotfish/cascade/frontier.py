@@ -58,11 +58,24 @@ class Frontier:
             self.metric,
         )
 
-    def pareto(self) -> Frontier:
-        """The policies that no other beats in both value and effort, cheapest first; of equals the last."""
+    def pareto(self, most: int | None = None, keep: int | None = None) -> Frontier:
+        """The policies that no other beats in both value and effort, cheapest first; of equals the last.
+
+        most  how many to keep about, evenly along the curve: the others lie within 2 / most of the range of drops and
+              of efforts of one that is kept. None keeps all
+        keep  the index of a policy that is kept in any case if it is one of these, as are both ends and the cheapest
+              without a drop
+        """
         order = np.lexsort((-np.arange(len(self)), self.drop, self.effort))
         best_before = np.minimum.accumulate(np.concatenate([[np.inf], self.drop[order]]))[:-1]
-        return self.take(order[self.drop[order] < best_before])
+        rows = order[self.drop[order] < best_before]
+        if most is not None and len(rows) > most:
+            drop, effort = self.drop[rows], self.effort[rows]
+            along = (effort - effort[0]) / (np.ptp(effort) or 1.0) + (drop[0] - drop) / np.ptp(drop)  # from 0 to 2
+            _, first = np.unique(np.floor(along * (most / 2)), return_index=True)  # the cheapest of each step
+            wanted = np.isin(np.arange(len(rows)), [*first, len(rows) - 1, int(np.argmax(drop <= 0))])
+            rows = rows[wanted | (rows == keep)]
+        return self.take(rows)
 
     def to_json(self) -> dict[str, Any]:
         """Columns as JSON lists; of accuracies ``accuracy``, of other metrics ``metric`` and ``value``."""

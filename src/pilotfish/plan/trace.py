@@ -64,6 +64,11 @@ class Trace:
         """K."""
         return int(self.quality.shape[0])
 
+    @property
+    def whole_counts(self) -> bool:
+        """Whether the metric is a share of right answers, so that drops are differences of whole counts."""
+        return self.metric.kind == "mean" and self.quality.dtype == np.bool_
+
     def take(self, rows: Rows) -> Trace:
         """The same stages on some rows."""
         return replace(

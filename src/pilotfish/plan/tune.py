@@ -38,6 +38,8 @@ from pilotfish.records import GroupBy, Run, Table, read_table, refuse_bad_base
 from pilotfish.scores import ExitScore
 from pilotfish.scores.outputs import TOP_K, available
 
+MOST_POINTS = 500  # that a cascade keeps of a frontier where every sample may be a point
+
 
 def tune(
     run: Run,
@@ -154,7 +156,7 @@ def tune(
         scores=fitted.scores.scores,
         method=method,
         cost_key=None if trace.costs is None else cost,
-        frontier=frontier.pareto(),
+        frontier=frontier.pareto(None if trace.whole_counts else MOST_POINTS, index),
         operating_point=OperatingPoint(
             tuple(path.thresholds[index].tolist()), budget, None if path.exit_sets is None else policy
         ),

@@ -19,6 +19,11 @@ Quality = NDArray[Any]
 
 
 USUAL_SCORE = "max_prob"
+PROMISES = (
+    "drop",
+    "agreement",
+    "cost",
+)  # kinds of guarantees; any other is a metric's name: it is at least so much
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,10 @@ _TASKS: dict[str, Task] = {}
 
 
 def register(task: Task) -> Task:
-    """Make *task* known by its name, in this process. UsageError where another task has the name."""
+    """Make *task* known by its name, in this process. UsageError where another task has the name, or its metric the
+    name of another kind of promise."""
+    if task.metric.name in PROMISES:
+        raise UsageError(f"a metric called {task.metric.name!r} would be read as a promise of that kind; rename it")
     if _TASKS.setdefault(task.name, task) is not task:
         raise UsageError(f"there is a task {task.name!r} already; give yours another name")
     return task

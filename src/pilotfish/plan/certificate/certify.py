@@ -21,6 +21,7 @@ from pilotfish.plan.evaluate import Counts, count, outcomes
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
 from pilotfish.tasks import Metric
+from pilotfish.tasks.task import PROMISES
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -47,7 +48,7 @@ class Promise:
     @property
     def at_least(self) -> bool:
         """Whether the target is a least value of the metric."""
-        return self.kind not in ("drop", "agreement", "cost")
+        return self.kind not in PROMISES
 
 
 @dataclass(frozen=True)
@@ -191,10 +192,10 @@ def _cost_bound(trace: Trace, counts: Counts, path: PolicyPath, delta: float) ->
     through = trace.through
     if trace.stages == 2:
         return np.asarray(through[0] + upper(counts.answered[:, 1], counts.n, delta) * (through[1] - through[0]))
-    bounds = np.zeros(len(path))
+    bounds, order = np.zeros(len(path)), grouped.drawn_order(len(trace))
     for i in range(len(path) if through[-1] > 0 else 0):
         answered_by, _ = outcomes(trace, path.policy(i))
-        bounds[i] = through[-1] * wsr.upper_bound(through[answered_by] / through[-1], delta)
+        bounds[i] = through[-1] * wsr.upper_bound(through[answered_by[order]] / through[-1], delta)
     return bounds
 
 
