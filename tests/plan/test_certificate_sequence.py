@@ -13,7 +13,7 @@ from scipy.stats import beta
 
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan import rank_savers, tune
-from pilotfish.plan.certificate import TESTS, Promise, certify, exact, last_kept, wsr
+from pilotfish.plan.certificate import TESTS, Promise, certify, exact, grouped, last_kept, wsr
 from pilotfish.plan.evaluate import outcomes
 from pilotfish.plan.path import PolicyPath, sets_path, threshold_path
 from pilotfish.plan.sweep import sweep
@@ -58,7 +58,8 @@ def keeps(trace: Trace, path: PolicyPath, i: int, promise: Promise) -> bool:
         if trace.stages == 2:
             deferred = high(int((answered_by == 1).sum()), promise.delta)
             return through[0] + deferred * (through[1] - through[0]) <= promise.target * (1 + 1e-12)
-        return wsr.upper_bound(through[answered_by] / through[-1], promise.delta) * through[-1] <= promise.target
+        order = grouped.drawn_order(n)
+        return wsr.upper_bound(through[answered_by[order]] / through[-1], promise.delta) * through[-1] <= promise.target
     if all(bounds == (math.inf,) for bounds in path.policy(i)):
         return True
     if promise.test == "paired_cp":
@@ -239,6 +240,12 @@ def turned(run: Run, folder: Path, models: list[str], rows: np.ndarray) -> Run:
         label[rows] = (label[rows] + 2) % 5
         other.write(type(one)(one.ids, label, one.outputs, one.meta))
     return other
+
+
+@pytest.mark.parametrize(("test", "noted"), [("wsr", True), ("exact", False), ("paired_cp", False)])
+def test_bets_in_the_order_of_the_records_are_noted(test: str, noted: bool, tmp_path: Path) -> None:
+    found = tune(pool(tmp_path), ["s0", "b"], max_drop=0.03, guarantee=0.9, test=test)
+    assert any("in the order of the records" in note and "--test exact" in note for note in found.notes) == noted
 
 
 @pytest.mark.parametrize(

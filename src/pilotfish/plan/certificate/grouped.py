@@ -6,7 +6,8 @@ sizes, is bounded, groups are independent, and a bettor against E x_g >= 0 (see 
 The term eps N_g must be there: large groups may lose more than small ones, and the mean of S_g / N_g is another number.
 
 What is fixed before any outcome is seen: the groups, their sizes, the cap (the largest group of the whole table; the
-promise covers groups of at most that many samples), and the order of the groups, drawn by a seed of its own.
+promise covers groups of at most that many samples), and the order of the bets, drawn by a seed of its own: samples are
+often stored class by class, and a bettor who is right about the first classes must not win by that.
 """
 
 from __future__ import annotations
@@ -46,14 +47,20 @@ class Groups:
         return np.bincount(self.member, weights=losses, minlength=len(self)).astype(np.float64)
 
 
+def drawn_order(n: int) -> I64:
+    """int64 (n,): the order in which so many groups or samples are bet on, whatever order they are stored in."""
+    return np.random.default_rng(ORDER_SEED).permutation(n)
+
+
 def groups_of(trace: Trace) -> Groups:
-    """The groups of a trace in the order of betting; independent samples, each a group, in their own order. UsageError
-    where a group is larger than the cap."""
+    """The groups of a trace in the order of betting; independent samples are a group each. UsageError where a group is
+    larger than the cap."""
     if trace.groups is None:
-        return Groups(np.arange(len(trace)), np.ones(len(trace)), 1)
+        right_or_wrong = trace.quality.dtype == np.bool_  # these keep the order of the records
+        n = len(trace)
+        return Groups(np.arange(n) if right_or_wrong else np.argsort(drawn_order(n)), np.ones(n), 1)
     found, member = np.unique(trace.groups, return_inverse=True)
-    place = np.argsort(np.random.default_rng(ORDER_SEED).permutation(len(found)))
-    member = place[member]
+    member = np.argsort(drawn_order(len(found)))[member]
     sizes = np.bincount(member).astype(np.float64)
     if sizes.max() > trace.cap:
         raise UsageError(
