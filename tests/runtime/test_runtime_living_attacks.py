@@ -357,13 +357,15 @@ SCRIPT = """
 import sys, threading
 sys.path[:0] = [{tests!r}, {here!r}]
 from test_runtime_living_attacks import *
+reading = threading.Event()
 def hang(i):
-    print("reading", flush=True)
+    reading.set()
     threading.Event().wait()
 import pilotfish.runtime.engine as module
 module.PATIENCE = 0.2
 engine = engine_of(supply=stream_of((), hang if {what!r} == "hung" else read))
 future = engine.submit(0)
+assert {what!r} != "hung" or reading.wait(20)
 if {what!r} == "left":
     stream = engine.stream(stream_of(iter(range(3)), read)); next(stream)
 if {what!r} == "ctrl-c":
