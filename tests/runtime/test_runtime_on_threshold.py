@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,69 @@ def test_every_export_lets_it_exit(kind: str, pool: tuple[Path, np.ndarray], tmp
         compute(score, from_logits(logits, top_k=score.top_k)).values >= manifest["operating_point"]["decide_at"][0]
     )
     assert routed.tolist() == (expected == 0).tolist()
+
+
+@pytest.fixture(scope="module", params=[0.0, 3e-9, 1e-8], ids=["equal", "3e-9 apart", "1e-8 apart"])
+def close(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of two models of two classes, of whose samples eight lie within one float32 step (1.2e-7) of 2; the saver
+    is wrong about four of these, and about all below. Models look up their answers, so that nothing is rounded."""
+    folder, n = tmp_path_factory.mktemp("close"), 1200
+    score = np.random.default_rng(0).permutation(np.repeat([3.0, 2.0, 1.0], [592, 8, 600]))
+    near = np.flatnonzero(score == 2)
+    score[near] += request.param * np.arange(8)
+    label = np.where(score > 1, 0, 1)
+    label[near[[0, 2, 3, 7]]] = 1
+    np.savez(folder / "data.npz", x=np.arange(n, dtype=np.float32)[:, None], label=label)
+    np.savez(folder / "answers.npz", saver=score, base=np.where(label == 0, 5.0, -5.0))
+    (folder / "looked_up.py").write_text(
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "ANSWERS = np.load(Path(__file__).parent / 'answers.npz')\n"
+        "def of(name):\n"
+        "    lead = ANSWERS[name]\n"
+        "    return lambda x: np.stack([lead[x[:, 0].astype(int)], np.zeros(len(x))], axis=1)\n"
+        "saver, base = of('saver'), of('base')\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("asked", "exits"),
+    [
+        ({"max_drop": 0.0}, 592),
+        ({"max_drop": "0.3%"}, 592),  # three of the group would fit, and there is no cut between them
+        ({"max_drop": "0.4%"}, 600),
+        ({"max_drop": "2%", "guarantee": 0.9}, 600),
+        ({"max_drop": "2%", "guarantee": 0.9, "test": "paired_cp"}, 600),
+        ({"max_drop": "2%", "guarantee": 0.9, "test": "wsr"}, 600),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
+)
+def test_samples_within_a_step_of_the_threshold_are_one_group_everywhere(
+    asked: dict[str, Any], exits: int, close: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(close))
+    monkeypatch.delitem(sys.modules, "looked_up", raising=False)
+    codes = [f"looked_up:{name}" for name in ("saver", "base")]
+    for code, macs in zip(codes, (1.0, 10.0), strict=True):
+        pilotfish.record(
+            f"arrays:{close / 'data.npz'}",
+            f"python:{code}",
+            close / "run",
+            alias=code[10:],
+            costs={"macs": macs},
+            timing=False,
+        )
+    tuned = pilotfish.tune(close / "run", ["saver", "base"], holdout=0, **asked)
+    lead = np.load(close / "answers.npz")["saver"]
+    expected = np.where(lead >= decide_at(tuned.artefact.operating_point.thresholds)[0], 0, 1)
+    assert (expected == 0).sum() == exits
+    p = tuned.calibration
+    if asked.get("test") != "wsr":  # which certifies on half of the samples
+        assert (p.n, p.exit_ratio[0], p.drop) == (1200, exits / 1200, 4 / 1200 if exits == 600 else 0)
+    cascade = pilotfish.Cascade.load(tuned.save(tmp_path / "cascade"), allow_python=codes)
+    x = np.load(close / "data.npz")["x"]
+    assert [answer.stage for answer in cascade.predict(x)] == expected.tolist()
+    near = np.flatnonzero(np.abs(lead - 2) < 0.5)
+    assert [cascade.predict(x[i : i + 1])[0].stage for i in near] == expected[near].tolist()
+    assert [answer.stage for answer in cascade.stream(iter(x[near]))] == expected[near].tolist()
