@@ -397,6 +397,12 @@ def test_planning_and_reporting_load_no_torch(tmp_path: Path) -> None:
     assert not loaded & HEAVY
 
 
+@pytest.mark.parametrize("verb", ["savers", "chains", "analyse"])
+def test_a_wrong_name_of_an_option_is_said_with_its_verb(verb: str) -> None:
+    with pytest.raises(TypeError, match=rf"{verb}\(\) got an unexpected keyword argument 'max_drp'"):
+        getattr(pilotfish, verb)("run", base="base", max_drp=0.01)
+
+
 def test_importing_is_light() -> None:
     tops = 'print(*sorted({name.split(".")[0] for name in sys.modules}))'
     loaded = loaded_by(f"import sys, pilotfish; pilotfish.__version__; {tops}")

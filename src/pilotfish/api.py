@@ -119,7 +119,10 @@ def as_given(function: Callable[..., T], verb: str) -> Callable[..., T]:
 
     @functools.wraps(function)
     def called(*values: Any, **named: Any) -> T:
-        bound = signature.bind(*values, **named)
+        try:
+            bound = signature.bind(*values, **named)
+        except TypeError as error:
+            raise TypeError(f"{verb}() {error}") from None
         for name, read in _READ.items():
             if name in bound.arguments:
                 bound.arguments[name] = read(bound.arguments[name], name)
@@ -195,9 +198,10 @@ def write_report(
     base     the model whose savers are shown
     stages   saver and base of a pair
     cascade  folder of a cascade
-    split  of the run, whose figures the page shows: ``val`` by default, and what a cascade was tuned on
-    cost, score  ``macs`` and ``max_prob`` by default; a cascade brings its own
-    bench  the document of ``BenchResult.to_json()``, shown when given
+    split    of the run, whose figures the page shows: ``val`` by default, and what a cascade was tuned on
+    cost     key of the cost: ``macs`` by default, and a cascade's own
+    score    exit score: ``max_prob`` by default, and a cascade's own
+    bench    the document of ``BenchResult.to_json()``, shown when given
     """
     from pilotfish.cascade import load_artefact
     from pilotfish.report import write_report as write

@@ -114,6 +114,8 @@ def test_a_shortlist_needs_no_records(tmp_path: Path) -> None:
         (["--max-drop", "1%", "--method", "pce"], 1, "unknown method 'pce'; nearest names: pcee"),
         (["--max-drop", "1%", "--score", "margn"], 1, "unknown score 'margn'; nearest names: margin"),
         (["--max-drop", "5%", "--guarantee", "90%", "--test", "exat"], 1, "unknown test 'exat'; nearest names: exact"),
+        (["--max-drop", "5%", "--test", "exat"], 1, "unknown test 'exat'; nearest names: exact"),
+        (["--max-cost", "60%", "--guarantee", "90%", "--test", "exat"], 1, "unknown test 'exat'; nearest names: exact"),
         (["--max-drop", "1%", "--method", "patience"], 1, "at least three stages"),
         (["--max-drop", "1%", "--savers-tried", "0", "--guarantee", "90%"], 1, "savers_tried"),
     ],

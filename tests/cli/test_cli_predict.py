@@ -86,6 +86,8 @@ def test_another_operating_point(pictures: Path) -> None:
     everything = answers(pictures, "data.npz", "--max-drop", "100%")
     assert {a["stage"] for a in everything} == {0}
     assert {a["stage"] for a in answers(pictures, "data.npz", "--max-drop", "0")} == {0, 1}
+    assert {a["stage"] for a in answers(pictures, "data.npz", "--min-metric", "0%")} == {0}
+    assert "best accuracy that can be reached" in refused(pictures, "photos", "--min-accuracy", "100%")
     assert "write 50%" not in refused(pictures, "photos", "--max-drop", "-90%")
     assert "no such cost" in refused(pictures, "photos", "--max-cost", "100")
     assert "exactly one of" in refused(pictures, "photos", "--max-drop", "1%", "--max-cost", "9")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,6 +230,21 @@ def test_savers_that_compete_share_the_chance_of_error(tmp_path: Path) -> None:
     single = tune(run, ["s0", "b"], max_drop=0.03, guarantee=0.9)
     many = tune(run, ["s0", "b"], max_drop=0.03, guarantee=0.9, savers_tried=50)
     assert many.calibration.exit_ratio[0] <= single.calibration.exit_ratio[0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "named"),
+    [({"test": "wsr"}, "--test wsr"), ({"test": "exact"}, "--test exact"), ({"savers_tried": 3}, "--savers-tried 3")],
+)
+def test_what_belongs_to_a_guarantee_is_named_where_there_is_none(
+    choice: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    run = pool(tmp_path)
+    said = [note for note in tune(run, ["s0", "b"], max_drop=0.03, **choice).notes if "belongs to a guarantee" in note]
+    assert len(said) == 1
+    assert said[0].startswith(named)
+    promised = tune(run, ["s0", "b"], max_drop=0.03, guarantee=0.9, **choice)
+    assert not any("belongs to a guarantee" in note for note in promised.notes)
 
 
 def turned(run: Run, folder: Path, models: list[str], rows: np.ndarray) -> Run:

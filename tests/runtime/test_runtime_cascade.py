@@ -156,6 +156,12 @@ def test_the_operating_point_moves_along_the_frontier(pair: Pair) -> None:
     assert cascade.thresholds == tuned.shown_thresholds
 
 
+@pytest.mark.parametrize("workers", [0, -1, -8])
+def test_an_engine_needs_somebody_to_read(pair: Pair, workers: int) -> None:
+    with pytest.raises(UsageError, match=f"1 or more; found {workers}"):
+        Cascade.load(pair.cascade, allow_python=pair.allowed).engine(workers=workers)
+
+
 def test_a_run_in_progress_keeps_the_point_it_began_with(pair: Pair) -> None:
     everybody = dataclasses.replace(pair.tuning.artefact, operating_point=OperatingPoint((-math.inf,)))
     cascade = Cascade.load(save_artefact(everybody, pair.folder / "everybody"), allow_python=pair.allowed)

@@ -49,7 +49,12 @@ MaxDrop = Annotated[str | None, _DROP]
 MaxDropOfAll = Annotated[str, _DROP]
 MinMetric = Annotated[
     str | None,
-    typer.Option("--min-metric", "--min-accuracy", metavar="VALUE", help="Accuracy to keep (the metric), such as 95%."),
+    typer.Option(
+        "--min-metric",
+        "--min-accuracy",
+        metavar="VALUE",
+        help="Least accuracy (or other metric of the task) to keep, such as 95%.",
+    ),
 ]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the figures, as .png or .svg.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Device
+from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Device, MinMetric
 
 
 def predict(
@@ -22,6 +22,7 @@ def predict(
     max_cost: Annotated[
         str | None, typer.Option(metavar="COST", help="Another operating point, by cost or share of the base's.")
     ] = None,
+    min_metric: MinMetric = None,
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="One model in memory at a time: each over all inputs that reach it.")
     ] = False,
@@ -41,14 +42,14 @@ def predict(
     """
     from pilotfish.cascade import load_artefact
     from pilotfish.cli.output import console, notes, print_json, progress_bars, table
-    from pilotfish.cli.parse import cost_limit, fraction
+    from pilotfish.cli.parse import cost_limit, fraction, share
     from pilotfish.data import load_data
     from pilotfish.errors import DataError
     from pilotfish.runtime import Cascade, predict_sequentially
 
     if state is not None and not low_memory:
         raise typer.BadParameter("--state belongs to --low-memory; without it there is nothing to resume")
-    drop, limit = fraction(max_drop, "--max-drop"), cost_limit(max_cost)
+    drop, limit, least = fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_metric, "--min-metric")
     arrays = [path for path in inputs if path.suffix == ".npz" and not _is_data(path)]
     if arrays and len(inputs) > 1:
         raise DataError(f"{arrays[0]} holds many samples; give one .npz file alone, or image files")
@@ -56,11 +57,11 @@ def predict(
     if named and len(inputs) > 1:
         raise DataError(f"{named[0]} names many samples; give it alone, or image files")
     given = load_data(f"arrays:{arrays[0]}") if arrays else load_data(named[0]) if named else inputs
-    moved = drop is not None or limit is not None
+    moved = any(value is not None for value in (drop, limit, least))
     said: tuple[str, ...] = ()
     if low_memory:
         artefact = load_artefact(cascade)
-        artefact = artefact.at(max_drop=drop, max_cost=limit) if moved else artefact
+        artefact = artefact.at(max_drop=drop, max_cost=limit, min_metric=least) if moved else artefact
         with progress_bars() as progress:
             answers = predict_sequentially(
                 cascade,
@@ -74,7 +75,7 @@ def predict(
     else:
         loaded = Cascade.load(cascade, device, allow_python=allow_python or ())
         if moved:
-            loaded.set_operating_point(max_drop=max_drop, max_cost=limit)
+            loaded.set_operating_point(max_drop=max_drop, max_cost=limit, min_metric=min_metric)
         answers, said = loaded.predict(given), loaded.notes
     rows = [
         [a.input, "", "", "", a.error]

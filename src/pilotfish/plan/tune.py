@@ -24,7 +24,7 @@ from pilotfish.cascade import (
     make_budget,
 )
 from pilotfish.errors import BudgetError, UsageError
-from pilotfish.plan.certificate import Promise, certify, find_test
+from pilotfish.plan.certificate import Promise, certify, check_test, find_test
 from pilotfish.plan.costs import base_cost, stage_costs
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.evidence import StageScores, plain_stage_scores, stage_scores
@@ -120,6 +120,7 @@ def tune(
     if budget.kind != "max_drop" and how.takes_last:
         raise UsageError(f"method {method} stops at a drop; give max_drop, or use method sweep")
     promise = None if guarantee is None else _promise(budget, table, guarantee, test, savers_tried)
+    unused = [] if promise is not None else _without_guarantee(test, savers_tried)
     parts = _split(table, how, score, promise, len(names), holdout, seed, judge_on)
     job = _Job(table, names, how, chosen, score, cost, budget, seed)
 
@@ -176,7 +177,7 @@ def tune(
         split={"fit": len(parts.fit), "certify": len(parts.certify), "evaluation": len(parts.evaluation)},
         saves=calibration.saves,
         reference=table.reference_kind,
-        notes=(*notes, *left_out),
+        notes=(*unused, *notes, *left_out),
         costs=costs,
         choices=fitted.scores.choices,
     )
@@ -293,8 +294,19 @@ def _promise(budget: Budget, table: Table, guarantee: float, test: str, savers_t
     metric, binary = table.task.metric, table.quality(table.base).dtype == np.bool_
     drop = "agreement" if table.reference_kind == "base" else "drop"
     kind = {"max_cost": "cost", "min_metric": metric.name}.get(budget.kind, drop)
-    chosen = ("exact" if test == "auto" else test) if kind == "cost" else find_test(test, metric, bool(binary))
+    known = check_test(test)
+    chosen = ("exact" if known == "auto" else known) if kind == "cost" else find_test(known, metric, bool(binary))
     return Promise(kind, budget.value, (1 - guarantee) / savers_tried, chosen)
+
+
+def _without_guarantee(test: str, savers_tried: int) -> list[str]:
+    """A note on each choice that belongs to a guarantee, where none was asked for."""
+    given = {"test": check_test(test) != "auto" and test, "savers-tried": savers_tried != 1 and savers_tried}
+    return [
+        f"--{name} {value} belongs to a guarantee and changes nothing without one: give --guarantee 90% as well"
+        for name, value in given.items()
+        if value is not False
+    ]
 
 
 def _all_costs(

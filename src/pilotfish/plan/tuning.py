@@ -211,12 +211,16 @@ def _terms(promise: Promise, metric: str, binary: bool) -> str:
         "agreement": f"at most {100 * promise.target:g}% of the answers differ from the base's"
         if binary
         else f"the {metric} with the base's answers is at most {100 * promise.target:g} points below 100%",
-        "cost": f"the mean cost is at most {promise.target:,.6g}",
+        "cost": f"the mean cost is at most {_plain(promise.target)}",
     }.get(promise.kind, f"the {metric} is at least {100 * promise.target:g}%")
     return (
-        f"guarantee: {what} on data like these, unless a chance of {100 * promise.delta:.3g}% struck when they were "
-        "drawn; it holds for stages that were chosen without these samples (else give --savers-tried)"
+        f"guarantee: {what} on data like these; over the drawing of these samples, the chance that this is wrong is at "
+        f"most {100 * promise.delta:.3g}%; it holds for stages that were chosen without them (else give --savers-tried)"
     )
+
+
+def _plain(cost: float) -> str:
+    return f"{cost:,.0f}" if cost >= 1e4 else f"{cost:.6g}"
 
 
 def budget_missed(

@@ -158,6 +158,8 @@ class Cascade:
         Inputs are those of :meth:`stream`; the other arguments are those of :class:`Engine`. It begins at the operating
         point that is in force now; give ``engine.in_force`` another one's ``artefact.in_force`` to move it.
         """
+        if workers is not None and workers < 1:
+            raise UsageError(f"workers is the number of threads that read inputs, 1 or more; found {workers}")
         supply = DecodingSupply(self._opened, (), self._preprocessing(), workers or cpu_count())
         stages = self.engine_stages()
         return Engine(stages, self.artefact.in_force, supply=supply, max_wait_ms=max_wait_ms, queue=queue)

@@ -213,7 +213,7 @@ class Futures:
 
     def fail(self, items: Sequence[Item], reason: str) -> Settled:
         return [
-            self.done(item, OneAnswer(item.in_force.task.missing, math.nan, -1, reason))
+            self.done(item, OneAnswer(item.in_force.task.missing.item(), math.nan, -1, reason))
             for item in items
             if not item.gone
         ]

@@ -84,11 +84,17 @@ class Certificate:
         }
 
 
+def check_test(test: str) -> str:
+    """*test* itself; UsageError where there is none of that name."""
+    if test not in ("auto", *TESTS):
+        raise UsageError(f"unknown test {test!r}; {nearest(test, ('auto', *TESTS))}")
+    return test
+
+
 def find_test(test: str, metric: Metric, binary: bool) -> str:
     """The test that ``auto`` stands for, or *test* itself: of a metric whose quality is *binary*, right or wrong, or a
     number. UsageError where it cannot judge that metric; BudgetError where none can."""
-    if test not in ("auto", *TESTS):
-        raise UsageError(f"unknown test {test!r}; {nearest(test, ('auto', *TESTS))}")
+    check_test(test)
     if metric.kind != "mean":
         what = "a ratio of sums" if metric.kind == "ratio" else "a rank over all samples"
         raise BudgetError(
