@@ -45,7 +45,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     label, hard = rng.integers(0, GRADES, N), rng.random(N)
     for k, (name, cost) in enumerate(COSTS.items()):
         off = np.round((3.2 - k) * hard * rng.normal(size=N)).astype(int)
-        sure = np.round(1 - hard + 0.2 * rng.normal(size=N), 2)
+        sure = np.round(np.clip(1 - hard + 0.2 * rng.normal(size=N), 0, 1), 2)
         outputs = {} if name == "base" else {"confidence": sure}
         costs = {"macs": cost}
         answers = np.clip(label + off, 0, GRADES - 1)
