@@ -2,6 +2,8 @@
 
 PYTHONPATH=tests python -m golden.documents            compare all of them, scores that are fitted included
 PYTHONPATH=tests python -m golden.documents --write    write them anew: only where figures are meant to change
+
+Those of ``--test wsr`` are later ones: its bets were made in the order of the records, which is no order of chance.
 """
 
 from __future__ import annotations

@@ -150,13 +150,7 @@ def notes_on(
     if (calibration.groups or calibration.n) < 500 and promise is None:
         notes.append(f"chosen on {_counted(calibration)} only: expect the drop on new data to differ by points")
     if promise is not None:
-        binary = table.quality(table.base).dtype == np.bool_
-        notes.append(_terms(promise, says, binary))
-        if promise.test == "wsr" and promise.kind == "drop" and binary and table.groups is None:
-            notes.append(
-                "--test wsr bets on right and wrong answers in the order of the records: it holds where that order is "
-                "random, and not where samples are stored class by class; --test exact holds in any order"
-            )
+        notes.append(_terms(promise, says, table.quality(table.base).dtype == np.bool_))
         if calibration.groups is not None:
             notes.append(
                 f"certified on {_counted(calibration)} by betting on the sums of groups (--test wsr; exact and "

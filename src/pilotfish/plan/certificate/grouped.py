@@ -56,9 +56,7 @@ def groups_of(trace: Trace) -> Groups:
     """The groups of a trace in the order of betting; independent samples are a group each. UsageError where a group is
     larger than the cap."""
     if trace.groups is None:
-        right_or_wrong = trace.quality.dtype == np.bool_  # these keep the order of the records
-        n = len(trace)
-        return Groups(np.arange(n) if right_or_wrong else np.argsort(drawn_order(n)), np.ones(n), 1)
+        return Groups(np.argsort(drawn_order(len(trace))), np.ones(len(trace)), 1)
     found, member = np.unique(trace.groups, return_inverse=True)
     member = np.argsort(drawn_order(len(found)))[member]
     sizes = np.bincount(member).astype(np.float64)
