@@ -63,8 +63,9 @@ def command(folder: Path, *arguments: object, **extra: str) -> subprocess.Comple
 
 
 def _modules_of_tests() -> list[str]:
-    """Modules that tests have written, which another process would import anew."""
-    folder = tempfile.gettempdir()
+    """Modules that tests have written, which another process would import anew: those in pytest's own folders, for the
+    project and its environment may lie among temporary files, too."""
+    folder = str(Path(tempfile.gettempdir()) / "pytest-of-")
     return [
         name for name, module in sys.modules.items() if (getattr(module, "__file__", None) or "").startswith(folder)
     ]
