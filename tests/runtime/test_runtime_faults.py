@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -88,6 +89,22 @@ def test_one_sample_that_a_model_fails_on_fails_alone(
         return
     answers = Engine(stages, by_max_prob([1.0])).run(numbers(N))
     check(answers, dict.fromkeys(bad | late, "bad luck"))
+
+
+def test_a_sample_fails_alone_while_the_first_batch_is_still_computed() -> None:
+    later = threading.Event()
+
+    class Slow(Touchy):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            if 0 in batch[:, 0]:
+                assert later.wait(30)
+            if 9 in batch[:, 0]:  # sample 1 has failed long ago
+                later.set()
+            return super().run(batch)
+
+    slow = Slow(LOGITS[0], {1}, lambda: ValueError("bad luck"))
+    stages = [EngineStage("saver", slow, 1, 2), EngineStage("base", Lookup(LOGITS[1]), 1, 2)]
+    check(Engine(stages, by_max_prob([-math.inf])).run(numbers(N)), {1: "bad luck"}, threshold=-math.inf)
 
 
 def test_a_stage_that_never_works_ends_the_run() -> None:

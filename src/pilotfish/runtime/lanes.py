@@ -162,7 +162,7 @@ class Lanes(Queues):
             return partial(self._settle, late)
         if (chosen := self._choose(now)) is not None:
             k, items = chosen[0], self._take_batch(*chosen)
-            return partial(self._compute, k, self._how(k, items), items, ticket_of(2 * k + 1, items))
+            return partial(self._compute, k, self._how(k, items), items, ticket_of(2 * k + 1, items), self.begun)
         if self._can_prepare:
             k, items = self._take_raw()
             return partial(self._prepare, k, items, ticket_of(2 * k, items))
@@ -194,7 +194,7 @@ class Lanes(Queues):
         self.preparing[k] -= len(items)
         return self._join(k, True, items)
 
-    def _compute(self, k: int, stage: EngineStage, items: list[Item], ticket: int | None) -> None:
+    def _compute(self, k: int, stage: EngineStage, items: list[Item], ticket: int | None, batch: int) -> None:
         called, decided, fault, first = Called(), [], None, items[0]
         try:
             rules = (
@@ -217,9 +217,9 @@ class Lanes(Queues):
         with self.lock:
             self.running[k] -= not is_free
             settled = [] if fault is None else give_up(items, fault)
-            settled += self._commit(k, called, decided)
+            settled += self._commit(k, called, decided, batch == min(self.open[k]))
             survivors, failed = self._survivors(k, called, decided)
-            self.open[k] -= 1
+            self.open[k].remove(batch)
             settled += failed + self._pass_on(
                 2 * k + 1, items[0].feed, survivors, ticket, partial(self._join, k + 1, False)
             )
@@ -268,11 +268,15 @@ class Lanes(Queues):
             exits = feed.forced[rows] == k
         return _Decided(at, items, rows, outputs, decision, exits)
 
-    def _commit(self, k: int, called: Called, decided: Sequence[_Decided]) -> Settled:
-        """Note errors and answers, and keep what later stages will ask for. With the lock held."""
+    def _commit(self, k: int, called: Called, decided: Sequence[_Decided], is_first: bool) -> Settled:
+        """Note errors and answers, and keep what later stages will ask for. With the lock held.
+
+        is_first  whether no batch that began before this one is still open; one that is may yet prove that the stage
+                  works
+        """
         settled: Settled = []
         for item, text in called.errors:
-            if isinstance(item.feed, Run) and called.fault is not None and not self.proved[k]:
+            if is_first and isinstance(item.feed, Run) and called.fault is not None and not self.proved[k]:
                 item.feed.stop(called.fault)  # the stage never worked: the model is at fault and not a sample
             settled += item.feed.fail([item], text)
         self.proved[k] = self.proved[k] or bool(called.items)

@@ -31,7 +31,8 @@ class Queues:
     max_wait  seconds, by stage
     raw       samples whose input is to be made, by stage; queues: those that are ready
     sizes     samples of a full batch, by stage: less than at first where the device has too little memory
-    open      batches that were begun and whose survivors were not sent on, by stage; running: those being computed
+    open      batches that were begun and whose survivors were not sent on, by stage, as *begun* counted them
+    running   how many batches are being computed, by stage
     """
 
     def __init__(self, stages: Sequence[EngineStage], max_wait: Sequence[float]) -> None:
@@ -41,7 +42,8 @@ class Queues:
         self.sizes = [stage.batch_size for stage in stages]
         self.raw: list[deque[Item]] = [deque() for _ in stages]
         self.queues: list[deque[Item]] = [deque() for _ in stages]
-        self.preparing, self.open, self.running = [0] * n, [0] * n, [0] * n
+        self.preparing, self.running = [0] * n, [0] * n
+        self.open: list[set[int]] = [set() for _ in stages]
         self.begun = self.preparers = self.workers = 0
         self.alone_since = math.inf  # born then, and from then on, inputs were alone
         self.runs: list[Run] = []
@@ -111,7 +113,7 @@ class Queues:
         for item in items:
             item.queue = None
         self.begun += 1
-        self.open[k] += 1
+        self.open[k].add(self.begun)
         self.running[k] += 1
         if k == 0:
             for item in items:
