@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotfish.errors import ModelError, ModelMemoryError, UnreadableSample
+from pilotfish.errors import EngineClosed, ModelError, ModelMemoryError, UnreadableSample
 from pilotfish.models import Preprocessing
 from pilotfish.models.model import model_errors
 from pilotfish.runtime import Answers, Engine, EngineStage
+from pilotfish.runtime.lanes import Lanes
 from pilotfish.runtime.supply import DecodingSupply, TensorSupply
 from support.engine import Lookup, by_max_prob, plain_cascade, stages_of
 
@@ -199,3 +201,21 @@ def test_what_an_iterable_raises_reaches_the_caller() -> None:
     supply = DecodingSupply(lambda i: np.array([i], np.float32), items(), [TENSOR, TENSOR], workers=2)  # type: ignore[arg-type]
     with pytest.raises(ConnectionError, match="the camera is gone"):
         Engine(stages_of(LOGITS, [4, 4]), by_max_prob([1.0])).run(supply)
+
+
+def test_a_fault_of_the_engine_itself_ends_it_and_reaches_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("a fault of ours")
+
+    monkeypatch.setattr(Lanes, "_commit", broken)
+    engine = Engine(stages_of(LOGITS, [4, 4]), by_max_prob([1.0]), supply=numbers(N))
+    futures = [engine.submit(0)]
+    with contextlib.suppress(EngineClosed):
+        futures += [engine.submit(i) for i in range(1, 8)]
+    for future in futures:
+        with pytest.raises((AssertionError, EngineClosed)):
+            future.result(timeout=30)
+    with pytest.raises(EngineClosed):
+        engine.submit(9)
+    with pytest.raises(AssertionError, match="a fault of ours"):
+        Engine(stages_of(LOGITS, [4, 4]), by_max_prob([1.0])).run(numbers(N))

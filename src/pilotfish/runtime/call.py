@@ -97,12 +97,9 @@ def call(stage: EngineStage, index: int, items: Sequence[Item], top_k: int, task
     plain  whether nobody asks for more of a lone sample than its answer
     """
     found = Called()
-    fit: list[Item] = []
-    for item in items:
-        if isinstance(item.tensor, Exception):
-            found.errors.append((item, why(item.tensor)))
-        else:
-            fit.append(item)
+    fit = [item for item in items if not isinstance(item.tensor, Exception)]
+    if len(fit) < len(items):
+        found.errors += [(item, why(item.tensor)) for item in items if isinstance(item.tensor, Exception)]
     parts: list[tuple[Any, Carry | None]] = []
     is_plain_one = len(fit) == 1 and plain and is_plain(fit[0].in_force, index)
     for group in _groups(stage, fit):

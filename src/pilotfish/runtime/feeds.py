@@ -133,7 +133,9 @@ class Run:
 
     def read(self, n: int) -> list[Item]:
         """Up to *n* of the next samples of a known number."""
-        found = [self.item(key) for key in itertools.islice(self.keys, n)]
+        row, in_force = self.window.end, self.in_force
+        found = [Item(self, row + i, key, in_force, row + i) for i, key in enumerate(itertools.islice(self.keys, n))]
+        self.window.read(len(found))
         self.ended = self.window.end == self.total or len(found) < n
         return found
 

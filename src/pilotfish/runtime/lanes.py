@@ -30,7 +30,9 @@ from pilotfish.runtime.supply import why
 LOGGER = logging.getLogger(__name__)
 Rows = NDArray[np.intp]
 Witness = Callable[[int, Rows, Any], None]
-Job = Callable[[], None]
+Job = tuple[list[Item], Callable[[], None]]
+"""Samples, and what is to be done with them."""
+
 STALE = 64  # deadlines of inputs that were answered before them, kept at least until there are so many
 
 
@@ -127,8 +129,17 @@ class Lanes(Queues):
     # What is to be done next.
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
-            job()
+        while (found := self._next()) is not None:
+            items, job = found
+            try:
+                job()
+            except BaseException as error:  # a fault of ours; nobody is to wait for ever
+                LOGGER.exception("the engine failed")
+                fault = _plain(error)
+                with self.lock:
+                    settled = self.stop(fault) + give_up(items, fault)
+                self._settle(settled)
+                return
 
     def _next(self) -> Job | None:
         """Work, waited for; None at the end."""
@@ -159,13 +170,13 @@ class Lanes(Queues):
 
     def _job(self, now: float) -> Job | None:
         if late := self._late(now):
-            return partial(self._settle, late)
+            return [], partial(self._settle, late)
         if (chosen := self._choose(now)) is not None:
             k, items = chosen[0], self._take_batch(*chosen)
-            return partial(self._compute, k, self._how(k, items), items, ticket_of(2 * k + 1, items), self.begun)
+            return items, partial(self._compute, k, self._how(k, items), items, ticket_of(2 * k + 1, items), self.begun)
         if self._can_prepare:
             k, items = self._take_raw()
-            return partial(self._prepare, k, items, ticket_of(2 * k, items))
+            return items, partial(self._prepare, k, items, ticket_of(2 * k, items))
         return None
 
     def _more_hands(self, now: float) -> None:

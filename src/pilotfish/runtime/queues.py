@@ -128,13 +128,21 @@ class Queues:
             run.space.notify()
 
     def _take_raw(self) -> tuple[int, list[Item]]:
-        """(stage, samples whose inputs are to be made next), of late stages first."""
+        """(stage, samples of one feed whose inputs are to be made next), of late stages first. A thread takes its share
+        of a batch; where no more samples are to come, of what is there, so that all threads end together."""
         k = max(k for k, queue in enumerate(self.raw) if queue)
-        queue, items = self.raw[k], list[Item]()
-        n = max(1, min(-(-len(queue) // self.workers), -(-self.sizes[k] // self.workers)))
-        while queue and len(items) < n and (not items or queue[0].feed is items[0].feed):
-            items.append(queue.popleft())
-            items[-1].queue = None
+        queue, size = self.raw[k], self.sizes[k]
+        feed = queue[0].feed
+        n = size if isinstance(feed, Run) and feed.total is not None and not feed.ended else min(len(queue), size)
+        n = min(len(queue), max(1, -(-n // self.workers)))
+        if len(self.runs) == 1 and self.futures is None:
+            items = [queue.popleft() for _ in range(n)]
+        else:
+            items = []
+            while queue and len(items) < n and queue[0].feed is feed:
+                items.append(queue.popleft())
+        for item in items:
+            item.queue = None
         self.preparing[k] += len(items)
         self.preparers += 1
         return k, items
@@ -181,25 +189,29 @@ class Queues:
 
     def _join(self, k: int, is_ready: bool, items: list[Item]) -> Settled:
         """Queue *items* for stage *k*, for their inputs to be made or to be computed. With the lock held."""
-        now, late = time.monotonic(), []
+        if not items:
+            return []
+        now, begun, late = time.monotonic(), self.begun, []
+        made = is_ready or self.stages[k].shares
         for item in items:
-            if item.gone or item.feed.stopped:
+            feed = item.feed
+            if item.gone or feed.stopped:
                 continue
             if item.deadline <= now or self.closed:
                 late.append(item)
                 continue
-            raw = not is_ready and not self.stages[k].shares and item.feed.supply.workers
-            item.queue, item.since, item.begun = (self.raw if raw else self.queues)[k], now, self.begun
-            item.queue.append(item)
-        return give_up(late, EngineClosed(CLOSED) if self.closed else DeadlineError(TOO_LATE)) if late else []
+            queue = self.queues[k] if made or not feed.supply.workers else self.raw[k]
+            item.queue, item.since, item.begun = queue, now, begun
+            queue.append(item)
+        return give_up(late, EngineClosed(CLOSED) if self.closed else DeadlineError(TOO_LATE))
 
 
 def ticket_of(place: int, items: Sequence[Item]) -> int | None:
     """Where a group of one feed stands among its groups; None where order does not matter."""
-    in_order = items[0].feed.in_order
-    if in_order is None or any(item.feed is not items[0].feed for item in items):
+    first = items[0].feed
+    if first.in_order is None or len({id(item.feed) for item in items}) > 1:
         return None
-    return in_order[place].ticket()
+    return first.in_order[place].ticket()
 
 
 def give_up(items: Sequence[Item], error: Exception) -> Settled:
