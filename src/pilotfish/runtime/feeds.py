@@ -59,7 +59,7 @@ class Feed(Protocol):
         ...
 
     def stop(self, error: Exception, items: Sequence[Item]) -> Settled:
-        """The engine cannot go on with *items*."""
+        """The engine gives up *items*."""
         ...
 
     def tell(self) -> None:
@@ -93,7 +93,7 @@ class Run:
     total   how many there are; None for an iterable of unknown length, which a thread of its own reads
     taken   of them into batches of the first stage; share: how many of the last are in a batch, stage by stage, so that
             lanes end together
-    error   why the engine could not go on; raised: what the iterable raised, once what came before it is answered
+    error   why the engine gave up; raised: what the iterable raised, once what came before it is answered
     asked   since when the iterable has been asked for its next item; infinity while it has more than is wanted
     """
 

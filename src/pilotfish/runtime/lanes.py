@@ -241,7 +241,7 @@ class Lanes(Queues):
         self._settle(settled)
 
     def _leave_lane(self, k: int) -> bool:
-        """Leave the lane to a batch that is full, before it is known who goes on: others may fill up with them."""
+        """Leave the lane to a batch that is full, before it is known who continues: others may fill up with them."""
         self.running[k] -= 1
         chosen = self._choose(time.monotonic())
         if chosen is not None and chosen[1] >= self._full(chosen[0], self.queues[chosen[0]][0].feed):
@@ -302,7 +302,7 @@ class Lanes(Queues):
         return settled
 
     def _survivors(self, k: int, called: Called, decided: Sequence[_Decided]) -> tuple[list[Item], Settled]:
-        """Who goes on, each with its features; and, after the last stage, who cannot. With the lock held."""
+        """Who continues, each with its features; and, after the last stage, who cannot. With the lock held."""
         stays = np.full(len(called.items), called.alone is not None and not called.alone[1])
         for one in decided:
             stays[one.at] = ~one.exits

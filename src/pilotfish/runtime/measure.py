@@ -26,7 +26,7 @@ CUDA_SIZES = (1, 8, 32, 64, 128, 256, 512)
 FIRST_LOOK = 8  # batch size at which backends are compared before sizes are
 CLOSE = 1.25  # a backend this much slower than the best at first look is not looked at again
 SAME = 1.015  # of two sizes this close the smaller is taken
-CONTENDERS = (1.3, 1.2, 1.12, 1.08, 1.06, 1.05, 1.05, 1.05)  # after each round, who is that close goes on
+CONTENDERS = (1.3, 1.2, 1.12, 1.08, 1.06, 1.05, 1.05, 1.05)  # after each round, who is that close stays in
 LEAST = 16  # samples of one measurement, at least
 
 

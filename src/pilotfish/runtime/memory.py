@@ -13,7 +13,7 @@ Rows = NDArray[np.intp]
 
 
 class Memory:
-    """Reduced outputs by stage and sample: arrays that are made when a stage first speaks.
+    """Reduced outputs by stage and sample: arrays that are made when a stage first answers.
 
     size  at most so many samples are under way: a sample's place is its number modulo it
     """
@@ -36,7 +36,7 @@ class Memory:
         """The outputs of *rows* at an earlier stage."""
         kept = self.kept[stage]
         if kept is None:
-            raise ModelError(f"stage {stage} has not spoken of these samples; this is a bug, please report it")
+            raise ModelError(f"stage {stage} has not run on these samples; this is a bug, please report it")
         return kept.take(rows % self.size)
 
 

@@ -159,7 +159,7 @@ class Queues:
         return stage if stage.alone is None or head.born == self.alone_since else replace(stage, backend=stage.alone)
 
     def _late(self, now: float) -> Settled:
-        """Samples whose time is over are given up. Those that are being computed fail where they would go on."""
+        """Samples whose time is over are given up. Those that are being computed fail before their next stage."""
         late = []
         while self.deadlines and self.deadlines[0][0] <= now:
             _, _, item = heapq.heappop(self.deadlines)
@@ -215,5 +215,5 @@ def ticket_of(place: int, items: Sequence[Item]) -> int | None:
 
 
 def give_up(items: Sequence[Item], error: Exception) -> Settled:
-    """Items of several feeds that cannot go on."""
+    """Items of several feeds that the engine gives up."""
     return [pair for item in items for pair in item.feed.stop(error, [item])]

@@ -40,7 +40,7 @@ class AttachedExits(ExitNetwork):
         found: Features = self.parts[k](*features)
         return found
 
-    def speak(self, k: int, features: Features) -> torch.Tensor:
+    def logits_at(self, k: int, features: Features) -> torch.Tensor:
         """The head's logits; the last exit is the backbone's own."""
         if k + 1 == self.exits:
             return features[0]

@@ -150,7 +150,7 @@ class ExitSequence(ExitNetwork):
             kept.append(own)
         return token, tuple(kept)
 
-    def speak(self, k: int, features: Features) -> torch.Tensor:
+    def logits_at(self, k: int, features: Features) -> torch.Tensor:
         """Logits (N, C)."""
         if k in (0, self.exits - 1):
             return features[0]

@@ -92,7 +92,7 @@ class MSDNet(ExitNetwork):
         found: Features = self.blocks[k](features)
         return found
 
-    def speak(self, k: int, features: Features) -> torch.Tensor:
+    def logits_at(self, k: int, features: Features) -> torch.Tensor:
         """The classifier of block *k*."""
         logits: torch.Tensor = self.heads[k](features[-1])
         return logits

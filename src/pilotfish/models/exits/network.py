@@ -14,7 +14,7 @@ Features = tuple[torch.Tensor, ...]
 class ExitNetwork(nn.Module):
     """K parts of a trunk, one after the other, with an exit after each.
 
-    Subclasses say how many exits there are, and write :meth:`advance` and :meth:`speak`. Exits count from 0 here; in
+    Subclasses say how many exits there are, and write :meth:`advance` and :meth:`logits_at`. Exits count from 0 here; in
     names (``NAME#1``) they count from 1.
     """
 
@@ -24,7 +24,7 @@ class ExitNetwork(nn.Module):
         """Run part *k* of the trunk; part 0 takes the inputs, ``(x,)``."""
         raise NotImplementedError
 
-    def speak(self, k: int, features: Features) -> torch.Tensor:
+    def logits_at(self, k: int, features: Features) -> torch.Tensor:
         """Logits (N, C) of exit *k*, from what its part returned."""
         raise NotImplementedError
 
@@ -50,7 +50,7 @@ class ExitNetwork(nn.Module):
         features: Features = (x,)
         for k in range(self.exits):
             found = self.advance(k, features)
-            yield self.speak(k, found)
+            yield self.logits_at(k, found)
             features = self.carry(k, found)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -61,7 +61,7 @@ class ExitNetwork(nn.Module):
 class Span(nn.Module):
     """The part of a network between two exits, as a module of its own: what a stage of a cascade runs.
 
-    first, last  parts *first* … *last* are run, and exit *last* speaks
+    first, last  parts *first* … *last* are run, and exit *last* answers
 
     Takes what exit *first* - 1 carries on, the inputs for *first* = 0; returns (logits, *what exit last carries on).
     """
@@ -79,7 +79,7 @@ class Span(nn.Module):
         for k in range(self.first, self.last):
             features = self.network.carry(k, self.network.advance(k, features))
         found = self.network.advance(self.last, features)
-        return (self.network.speak(self.last, found), *self.network.carry(self.last, found))
+        return (self.network.logits_at(self.last, found), *self.network.carry(self.last, found))
 
 
 class Whole(nn.Module):

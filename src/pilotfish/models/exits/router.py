@@ -29,7 +29,7 @@ class Router(ExitNetwork):
     exits = 1
     judge: nn.Module
 
-    def speak(self, k: int, features: Features) -> torch.Tensor:
+    def logits_at(self, k: int, features: Features) -> torch.Tensor:
         """The saver's logits (N, C) with the judge's confidence."""
         return with_confidence(features[0], features[1])
 
@@ -138,7 +138,7 @@ class Judging(ExitNetwork):
         """(u,)."""
         return (self.router.foretell(*features),)
 
-    def speak(self, k: int, features: Features) -> torch.Tensor:
+    def logits_at(self, k: int, features: Features) -> torch.Tensor:
         """(N, 2)."""
         odds = features[0]
         return torch.stack([torch.zeros_like(odds), odds], dim=1)
