@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,9 @@ from pilotfish.cli.options import AsJson
 
 if TYPE_CHECKING:
     from pilotfish.cascade import Artefact
-    from pilotfish.records import Records, Run
+    from pilotfish.records import Records, Run, SampleTimes
+
+ALONE = "single, p50 / p95"
 
 
 def inspect(
@@ -50,6 +52,8 @@ def _show_run(run: Run, as_json: bool) -> None:
         classes = "" if meta.n_classes is None else str(meta.n_classes)
         cells = [meta.model, meta.split, format_count(len(records)), classes, percent(value), score]
         costs = [format_cost(key, meta.costs.get(key)) for key in ("macs", "params", "ms")]
+        single = [_single_times(times) for times in meta.single_times]
+        costs.append(", ".join(f"{one['p50']:.1f} / {one['p95']:.1f} ms" for one in single))
         rows.append(
             [*cells, *costs, str(len(meta.failures)) if meta.failures else "", _loaded_as(meta.model, meta.spec)]
         )
@@ -64,6 +68,7 @@ def _show_run(run: Run, as_json: bool) -> None:
                 **({} if records.task.classes else {"task": meta.task, "metric": records.task.metric.name}),
                 "score": score,
                 "costs": dict(meta.costs),
+                "single_ms": single,
                 "failures": len(meta.failures),
                 "data": meta.data.get("spec"),
                 "spec": meta.spec,
@@ -73,8 +78,9 @@ def _show_run(run: Run, as_json: bool) -> None:
             }
         )
     columns = [("model", "left"), ("split", "left"), ("rows", "right"), ("classes", "right"), (_heading(run), "right")]
-    columns += [("scores", "left"), ("MACs", "right"), ("parameters", "right"), ("time", "right"), ("unread", "right")]
-    columns, rows = _without_empty_last([*columns, ("loaded as", "left")], rows)
+    columns += [("scores", "left"), ("MACs", "right"), ("parameters", "right"), ("time", "right")]
+    columns += [(ALONE, "right"), ("unread", "right")]
+    columns, rows = _without_empty([*columns, ("loaded as", "left")], rows, ALONE, "loaded as")
     table(console(as_json), columns, rows, title=f"Run {run.path}")
     unfinished = [path.name for path in run.unfinished()]
     said += [f"unfinished: {name}; the record command that began it resumes it" for name in unfinished]
@@ -112,7 +118,9 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
         for k, s in enumerate(artefact.stages)
     ]
     columns = [("stage", "right"), ("model", "left"), ("exits at", "right"), ("MACs", "right")]
-    columns, rows = _without_empty_last([*columns, ("weights", "left"), ("", "left"), ("loaded as", "left")], rows)
+    columns, rows = _without_empty(
+        [*columns, ("weights", "left"), ("", "left"), ("loaded as", "left")], rows, "loaded as"
+    )
     table(target, columns, rows, title=f"Cascade {path}")
     for what, p in (("calibration", artefact.calibration), ("held out", artefact.evaluation)):
         if p is not None:
@@ -150,6 +158,12 @@ def _heading(run: Run) -> str:
     return ", ".join(dict.fromkeys(find_task(meta.task).metric.says for meta in run.metas())) or "accuracy"
 
 
+def _single_times(times: SampleTimes) -> dict[str, Any]:
+    """What single samples took, from file to output."""
+    p50, p95 = times.percentiles().tolist()
+    return {"device": times.device, "machine": times.machine, "n": len(times), "p50": p50, "p95": p95}
+
+
 def _loaded_as(name: str, spec: str | None) -> str:
     """What the model is loaded by, where that is not its name."""
     return "" if spec is None or spec == name else spec
@@ -169,10 +183,9 @@ def _spec_notes(name: str, spec: str | None) -> list[str]:
     return [f"{name} runs code of {spec} when it is loaded; a cascade of it needs --allow-python {code}"]
 
 
-def _without_empty_last(
-    columns: list[tuple[str, str]], rows: list[list[str]]
+def _without_empty(
+    columns: list[tuple[str, str]], rows: list[list[str]], *names: str
 ) -> tuple[list[tuple[str, str]], list[list[str]]]:
-    """The table without its last column where that says nothing."""
-    if any(row[-1] for row in rows):
-        return columns, rows
-    return columns[:-1], [row[:-1] for row in rows]
+    """The table without those of the columns *names* that say nothing."""
+    kept = [k for k, (name, _) in enumerate(columns) if name not in names or any(row[k] for row in rows)]
+    return [columns[k] for k in kept], [[row[k] for k in kept] for row in rows]

@@ -37,7 +37,7 @@ def record(
         int | None,
         typer.Option(metavar="SEED", help="Seed of augmented views; every model sees the same view of an image."),
     ] = None,
-    timing: Annotated[bool, typer.Option(help="Measure time per sample at several batch sizes first.")] = True,
+    timing: Annotated[bool, typer.Option(help="Measure time per sample, in batches and one by one.")] = True,
     cost: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=X", help="A further cost per sample, such as joules=0.8 or usd=4e-6; one model."),

@@ -19,7 +19,8 @@ from pilotfish.recording.labels import Matched
 from pilotfish.recording.options import RecordOptions, RecordResult
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import device_kind, measured_times, timing_facts
-from pilotfish.records import RecordsMeta, Run, judge_records
+from pilotfish.recording.time_samples import SECONDS_LATER, time_samples
+from pilotfish.records import RecordsMeta, Run, SampleTimes, judge_records
 from pilotfish.records.groups import NONE, GroupBy, file_column, groups_by, now_read
 from pilotfish.records.parquet import read_meta, record_columns
 from pilotfish.records.records import string_ids
@@ -61,10 +62,11 @@ def finished_records(
             "name (--as), split or run"
         )
     times, timing = _new_times(meta, data, model, options)
+    single = _new_single_times(meta, data, model, options)
     costs = {**meta.costs, **times, **options.costs}
-    if costs != dict(meta.costs) or options.group_by is not None:
+    if costs != dict(meta.costs) or single != meta.single_times or options.group_by is not None:
         everything = run.read(name, options.split, record_columns(find_task(meta.task), everything=True))
-        meta = dataclasses.replace(everything.meta, costs=costs, timing=timing)
+        meta = dataclasses.replace(everything.meta, costs=costs, timing=timing, single_times=single)
         group = everything.group
         if options.group_by is not None:
             named = data_groups(data, options.group_by)
@@ -127,6 +129,17 @@ def _new_times(
     else:
         timing |= facts
     return {"ms": times.throughput, **times.costs(kind), **meta.costs}, timing
+
+
+def _new_single_times(
+    meta: RecordsMeta, data: Dataset, model: Model, options: RecordOptions
+) -> tuple[SampleTimes, ...]:
+    """What single samples took, with those of a kind of device that the records know none of."""
+    kinds = {device_kind(times.device) for times in meta.single_times}
+    if not options.timing or device_kind(options.device) in kinds:
+        return meta.single_times
+    found = time_samples(data, model, options.device, SECONDS_LATER)
+    return meta.single_times if found is None else (*meta.single_times, found)
 
 
 def _of_another_machine(meta: RecordsMeta, device: str) -> list[str]:

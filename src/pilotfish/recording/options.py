@@ -73,7 +73,7 @@ class RecordOptions:
     workers     threads that read samples; None: as many as cores
     store       ``full`` keeps all logits, ``topK`` the K best; None: full up to 128 classes, top10 above
     augment     seed of the augmented views; None records the images as they are
-    timing      measure time per sample at several batch sizes first
+    timing      measure time per sample at several batch sizes first, and up to 200 single samples at the end
     overwrite   replace records of other weights, data or settings
     costs       further costs per sample that you know, such as ``{"joules": 0.8, "usd": 4e-6}``; for one model
     group_by    samples that belong together (see :func:`pilotfish.recording.finished.data_groups`)

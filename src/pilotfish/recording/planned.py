@@ -15,6 +15,7 @@ from pilotfish.errors import PilotfishError, RecordsError
 from pilotfish.machine import cpu_count, device_name
 from pilotfish.models import Model, load_model
 from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
+from pilotfish.models.model import Backend
 from pilotfish.models.names.spec import parse_spec
 from pilotfish.models.outputs.reading import Reading, reading_of
 from pilotfish.models.outputs.settle import settle
@@ -88,7 +89,6 @@ def measured_times(data: Dataset, model: Model, options: RecordOptions) -> Timin
 
 def timing_facts(model: Model, options: RecordOptions, measured: Timing) -> dict[str, Any]:
     """How times were measured, so that times of another machine are not compared with them."""
-    threads = getattr(sys.modules.get("torch"), "get_num_threads", cpu_count)
     return {
         "backend": model.backend.name,
         "device": options.device,
@@ -96,9 +96,15 @@ def timing_facts(model: Model, options: RecordOptions, measured: Timing) -> dict
         "cores": cpu_count(),
         "unit": "milliseconds per sample",
         "machine": device_name(options.device),
-        "threads": int(threads()) if model.backend.name.startswith("torch") else cpu_count(),
+        "threads": threads_of(model.backend),
         "batch_sizes": sorted(measured.ms),
     }
+
+
+def threads_of(backend: Backend) -> int:
+    """Cores of one call: torch's setting for a torch model, else all."""
+    threads = getattr(sys.modules.get("torch"), "get_num_threads", cpu_count)
+    return int(threads()) if backend.name.startswith("torch") else cpu_count()
 
 
 def device_kind(device: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import re
@@ -30,6 +31,7 @@ from pilotfish.recording.options import Progress, RecordOptions, RecordResult, c
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import identity_of, load_to_record, planned
 from pilotfish.recording.run_parts import record_parts
+from pilotfish.recording.time_samples import SECONDS, SHARE, time_samples
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import read_meta
 from pilotfish.records.run import PARTS_SUFFIX
@@ -116,6 +118,9 @@ def record_model(
         if not parts.rows():
             raise RecordsError(_nothing_read(parts, data))
         meta = _meta(data, model, name, options, plan, parts, matched)
+        if options.timing:
+            single = time_samples(data, model, options.device, max(SECONDS, SHARE * seconds))
+            meta = dataclasses.replace(meta, single_times=() if single is None else (single,))
         parts.join(path, meta, group)
     written = read_meta(path)
     return RecordResult(

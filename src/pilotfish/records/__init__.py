@@ -14,6 +14,7 @@ from pilotfish.records.groups import GroupBy, groups_by
 from pilotfish.records.importers import import_file
 from pilotfish.records.records import MAX_COST, Cost, Failure, Records, RecordsMeta
 from pilotfish.records.run import Run, open_run
+from pilotfish.records.sample_times import SampleTimes
 from pilotfish.scores.outputs import Outputs, from_logits, from_probabilities
 from pilotfish.tasks import NO_LABEL, Verdict, judge
 
@@ -28,6 +29,7 @@ __all__ = [
     "Records",
     "RecordsMeta",
     "Run",
+    "SampleTimes",
     "Table",
     "Verdict",
     "align",

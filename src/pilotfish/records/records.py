@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pilotfish.documents import OFF_DEFAULT, Count, Within
 from pilotfish.errors import RecordsError
 from pilotfish.records.parquet_size import check_decoded
+from pilotfish.records.sample_times import SampleTimes
 from pilotfish.tasks.classes import CLASSES
 from pilotfish.tasks.task import Task, task_in
 
@@ -40,6 +41,7 @@ class RecordsMeta:
     preprocessing  the whole chain from file to tensor; ``preprocessing_hash`` is its SHA-256
     data           ``spec``, ``fingerprint``, ``n`` samples in the data, ``augment`` (seed or null)
     timing         how the times among the costs were measured
+    single_times   what single samples took, an entry per kind of device; none where it was not measured
     backbone       for an exit ``NAME#k`` of a network: ``NAME``. Its ``macs`` count everything up to and with this
                    exit's own head, ``head_macs`` the head alone
     position       k, from 1
@@ -69,6 +71,7 @@ class RecordsMeta:
     file: str | None = None
     notes: tuple[str, ...] = ()
     task: str = field(default=CLASSES.name, metadata=OFF_DEFAULT)
+    single_times: tuple[SampleTimes, ...] = field(default=(), metadata=OFF_DEFAULT)
 
     def validate(self) -> None:
         """ValueError for class names that are not as many as classes, and for a number of samples that is none."""
