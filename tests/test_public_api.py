@@ -38,6 +38,7 @@ NAMES = [
     "Shortlist",
     "Trained",
     "Tuning",
+    "Update",
     "__version__",
     "analyse",
     "bench",
@@ -60,6 +61,7 @@ NAMES = [
     "train_router",
     "tune",
     "tune_runtime",
+    "update",
     "write_report",
 ]
 
@@ -245,6 +247,20 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "export": ("cascade out", {"batched": False, "data": None, "samples": 64, "progress": None, "allow_python": ()}),
     "export_stages": ("cascade out", {"data": None, "samples": 64, "allow_python": ()}),
+    "update": (
+        "cascade model data out",
+        {
+            "stage": None,
+            "alias": None,
+            "run": None,
+            "embed": False,
+            "force": False,
+            "allow_python": (),
+            "allow_bad_base": False,
+            "options": None,
+            "progress": None,
+        },
+    ),
     "quantise": ("model data out", {"samples": 128, "calibration": "minmax", "progress": None}),
     "write_report": (
         "out",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pilotfish.errors import PilotfishError
     from pilotfish.flow import build
     from pilotfish.flow.quantise import quantise
+    from pilotfish.flow.update import Update, update
     from pilotfish.models import Model, Preprocessing, load_model
     from pilotfish.plan import Analysis, ChainRanking, SaverRanking, Shortlist, Tuning
     from pilotfish.records import Records, Run, open_run
@@ -47,6 +48,7 @@ _HOMES = {
     "pilotfish.errors": ("PilotfishError",),
     "pilotfish.flow": ("build",),
     "pilotfish.flow.quantise": ("quantise",),
+    "pilotfish.flow.update": ("Update", "update"),
     "pilotfish.models": ("Model", "Preprocessing", "load_model"),
     "pilotfish.plan": ("Analysis", "ChainRanking", "SaverRanking", "Shortlist", "Tuning"),
     "pilotfish.records": ("Records", "Run", "open_run"),
@@ -82,6 +84,7 @@ __all__ = [
     "Shortlist",
     "Trained",
     "Tuning",
+    "Update",
     "__version__",
     "analyse",
     "bench",
@@ -104,6 +107,7 @@ __all__ = [
     "train_router",
     "tune",
     "tune_runtime",
+    "update",
     "write_report",
 ]
 

@@ -17,7 +17,7 @@ from support.process import command, environment, process
 
 COMMANDS = [
     *("analyse", "bench", "build", "chains", "demo", "export", "import", "inspect", "models"),
-    *("predict", "quantise", "record", "report", "savers", "shortlist", "tune", "tune-runtime"),
+    *("predict", "quantise", "record", "report", "savers", "shortlist", "tune", "tune-runtime", "update"),
 ]
 HEAVY = ["torch", "timm", "torchvision", "numpy", "pyarrow", "PIL", "matplotlib", "sklearn", "onnxruntime", "pandas"]
 

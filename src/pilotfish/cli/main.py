@@ -28,6 +28,7 @@ from pilotfish.cli import (
     train_command,
     tune_command,
     tune_runtime_command,
+    update_command,
 )
 from pilotfish.errors import PilotfishError
 from pilotfish.text import one_line
@@ -60,6 +61,7 @@ for command in (
     chains_command.chains,
     tune_command.tune,
     tune_runtime_command.tune_runtime,
+    update_command.update,
     analyse_command.analyse,
     report_command.report,
     bench_command.bench,

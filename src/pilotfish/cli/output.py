@@ -19,6 +19,7 @@ from pilotfish.text import json_line, one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pilotfish.cascade import Performance
     from pilotfish.recording.options import Progress
 
 
@@ -69,6 +70,35 @@ def table(
     for index, row in enumerate(rows):
         made.add_row(*(Text(one_line(cell)) for cell in row), style="bold green" if index == strong else None)
     target.print(made)
+
+
+def performance_columns(first: str, shown: Performance) -> list[tuple[str, str]]:
+    """The columns of a table of performances; *first* is the heading of what is measured."""
+    from pilotfish.tasks import says_of
+
+    numbers = ("n", says_of(shown.metric), "base", "drop [95 %]", "cost per sample", "exit ratio")
+    return [(first, "left"), *((heading, "right") for heading in numbers)]
+
+
+def performance_row(what: str, p: Performance, key: str | None) -> list[str]:
+    """A row of that table. key: of the cost."""
+    from pilotfish.report.format import cost_unit, format_cost, format_count, percent, plain_points
+
+    unit = None if key is None or p.base_cost is None else cost_unit(key, p.base_cost)
+    of_base = "" if p.cost is None or not p.base_cost else f" ({percent(p.cost / p.base_cost, 1)} of base)"
+    low, high = p.drop_interval
+    drop = f"{plain_points(p.drop)} [{plain_points(low)}, {plain_points(high)}]"
+    counted = format_count(p.n) + (f" in {format_count(p.groups)} groups" if p.groups else "")
+    exits = " / ".join(percent(r, 1) for r in p.exit_ratio)
+    return [
+        what,
+        counted,
+        percent(p.value),
+        percent(p.base_value),
+        drop,
+        format_cost(key, p.cost, unit) + of_base,
+        exits,
+    ]
 
 
 def say(target: Console, *lines: str) -> None:

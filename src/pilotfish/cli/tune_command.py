@@ -80,13 +80,20 @@ def tune(
 
     Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --guarantee 90% --out cascade
     """
-    from pilotfish.cli.output import console, notes, print_json, say, table, verdict
+    from pilotfish.cli.output import (
+        console,
+        notes,
+        performance_columns,
+        performance_row,
+        print_json,
+        say,
+        table,
+        verdict,
+    )
     from pilotfish.cli.parse import choices, confidence, name_list, one_budget
     from pilotfish.plan import tune as run_tune
     from pilotfish.records import open_run
-    from pilotfish.report.format import cost_unit, format_cost, format_count, percent, plain_points
     from pilotfish.report.policy import describe_guarantee, describe_policy
-    from pilotfish.tasks import says_of
 
     budget = one_budget(max_drop, max_cost, min_metric, ("--max-drop", "--max-cost", "--min-metric"))
     if embed and out is None:
@@ -119,29 +126,13 @@ def tune(
         save_with_weights(result.artefact, out, allow_python or ())
     elif out is not None:
         result.save(out)
-    rows = []
     key = result.artefact.cost_key
-    for what, p in (("calibration", result.calibration), ("evaluation", result.evaluation)):
-        if p is None:
-            continue
-        unit = None if key is None or p.base_cost is None else cost_unit(key, p.base_cost)
-        of_base = "" if p.cost is None or not p.base_cost else f" ({percent(p.cost / p.base_cost, 1)} of base)"
-        low, high = p.drop_interval
-        drop = f"{plain_points(p.drop)} [{plain_points(low)}, {plain_points(high)}]"
-        counted = format_count(p.n) + (f" in {format_count(p.groups)} groups" if p.groups else "")
-        cells = [what, counted, percent(p.value), percent(p.base_value), drop]
-        rows.append([*cells, format_cost(key, p.cost, unit) + of_base, " / ".join(percent(r, 1) for r in p.exit_ratio)])
-    columns = [
-        ("part", "left"),
-        ("n", "right"),
-        (says_of(result.calibration.metric), "right"),
-        ("base", "right"),
-        ("drop [95 %]", "right"),
-    ]
+    parts = [("calibration", result.calibration), ("evaluation", result.evaluation)]
+    rows = [performance_row(what, p, key) for what, p in parts if p is not None]
     target = console(as_json)
     left = verdict(target, result.notes)
     title = f"{' → '.join(s.name for s in result.artefact.stages)}, {describe_policy(result.artefact)}"
-    table(target, [*columns, ("cost per sample", "right"), ("exit ratio", "right")], rows, title=title)
+    table(target, performance_columns("part", result.calibration), rows, title=title)
     if result.guarantee is not None:
         say(target, describe_guarantee(result.guarantee, key))
     if out is not None:

@@ -217,12 +217,15 @@ def best_pair(
         tried = f"{len(candidates)} candidate{'' if len(candidates) == 1 else 's'}"
         raise BudgetError(f"no saver: of {tried} for {base}, {why}; run the base alone")
 
-    def merit(tuning: Tuning) -> tuple[float, float]:
-        p = tuning.calibration
-        effort = p.cost if p.cost is not None else p.exit_ratio[-1]
-        return (p.drop, effort) if budget["max_cost"] is not None else (effort, p.drop)
+    return min(useful, key=lambda tuning: merit(tuning, budget["max_cost"] is not None))
 
-    return min(useful, key=merit)
+
+def merit(tuning: Tuning, for_cost: bool) -> tuple[float, float]:
+    """What the best of several tunings has least of, on its calibration part: cost, then drop; *for_cost*, for a budget
+    of cost, the other way round."""
+    p = tuning.calibration
+    effort = p.cost if p.cost is not None else p.exit_ratio[-1]
+    return (p.drop, effort) if for_cost else (effort, p.drop)
 
 
 def single_models(

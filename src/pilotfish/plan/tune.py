@@ -148,6 +148,7 @@ def tune(
         "run": run.path.name,
         **({} if table.groups is None else {"groups": int(table.groups.max()) + 1}),
         **({} if judge_on == "random" else {"judge_on": judge_on}),
+        **({} if savers_tried == 1 else {"savers_tried": savers_tried}),
         "options": dataclasses.asdict(chosen),
         "parameter": _parameter(path, index),
     }

@@ -1,0 +1,300 @@
+"""``update``: one new model for a cascade, tuned as the cascade was, beside the old one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pilotfish.cascade import load_artefact
+from pilotfish.errors import AlignmentError, ArtefactError, BudgetError, DataError, RecordsError, UsageError
+from pilotfish.flow.update import Update, update
+from pilotfish.plan import tune
+from pilotfish.plan.holdout import split_rows
+from pilotfish.recording import RecordOptions, record
+from pilotfish.records import Run
+from pilotfish.runtime import Cascade, save_with_weights
+from support.process import command, refusal
+
+OPTIONS = RecordOptions(timing=False, batch_size=64)
+SIZE, CLASSES, N = 6, 4, 600
+NAMES = ("ash", "birch", "cedar", "date", "elm")
+
+
+def network(path: Path, noise: float, width: int, classes: int = CLASSES, seed: int = 1) -> str:
+    """The name of an ONNX file: the rule of :func:`samples`, with noise in its weights, in two layers of *width*."""
+    rng = np.random.default_rng(seed)
+    weights = rule(classes) + noise * rng.standard_normal((SIZE, classes))
+    first = rng.standard_normal((SIZE, width))
+    stored = {"a": first, "b": np.linalg.pinv(first) @ (3 * weights)}
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "a"], ["h"]), helper.make_node("MatMul", ["h", "b"], ["logits"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", SIZE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", classes])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, {"names": json.dumps(NAMES[:classes])})
+    onnx.save(model, path)
+    return f"onnx:{path}?layout=tensor&activation=none"
+
+
+def rule(classes: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((SIZE, len(NAMES)))[:, :classes]
+
+
+def samples(path: Path, classes: int = CLASSES, n: int = N, seed: int = 2) -> str:
+    """Samples that the rule is right about 19 times in 20."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, SIZE)).astype(np.float32)
+    label = np.where(rng.random(n) < 0.95, (x @ rule(classes)).argmax(1), rng.integers(0, classes, n))
+    np.savez(path, x=x, label=label)
+    return f"arrays:{path}"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of ``saver`` and ``base``, and three cascades of them: plain, certified, and for a cost."""
+    folder = tmp_path_factory.mktemp("home")
+    data, run = samples(folder / "data.npz"), Run(folder / "run")
+    for name, noise, width in (("saver", 0.3, 8), ("base", 0.0, 400)):
+        record(data, network(folder / f"{name}.onnx", noise, width), run, alias=name, options=OPTIONS)
+    pair = ("saver", "base")
+    tune(run, pair, max_drop=0.02, seed=3, score="margin").save(folder / "cascade")
+    tune(run, pair, max_drop=0.05, guarantee=0.9, holdout=0.4, test="paired_cp").save(folder / "certified")
+    tune(run, pair, max_cost="60%", method="pcee", options={"bins": 8}).save(folder / "for-cost")
+    return folder
+
+
+@pytest.fixture
+def place(home: Path, tmp_path: Path) -> Path:
+    """A copy of these, whose models lie where they lay."""
+    for name in ("cascade", "certified", "for-cost", "run"):
+        shutil.copytree(home / name, tmp_path / name)
+    shutil.copy(home / "data.npz", tmp_path)
+    return tmp_path
+
+
+def updated(place: Path, model: str, cascade: str = "cascade", **asked: Any) -> Update:
+    data = asked.pop("data", f"arrays:{place}/data.npz")
+    return update(place / cascade, model, data, place / "new", options=OPTIONS, **asked)
+
+
+@pytest.mark.parametrize("stage", [0, "0", "saver"])
+def test_a_stage_is_replaced_and_tuned_as_before(place: Path, stage: int | str) -> None:
+    closer = network(place / "closer.onnx", 0.1, 8)
+    found = updated(place, closer, alias="closer", stage=stage)
+    run = Run(place / "run")  # which the cascade names, and which lies beside it
+    assert (found.run, found.replaced, found.before, found.stages) == (
+        run.path,
+        "saver",
+        ("saver", "base"),
+        ("closer", "base"),
+    )
+    alone = tune(run, ("closer", "base"), max_drop=0.02, seed=3, score="margin")
+    assert found.tuning.to_json() == alone.to_json()
+    before = load_artefact(place / "cascade")
+    assert found.old == before.evaluation  # the same samples judge, so nothing else can come of it
+    assert found.new.exit_ratio[0] > found.old.exit_ratio[0]
+    made = load_artefact(place / "new")
+    assert [one.name for one in made.stages] == ["closer", "base"]
+    assert made.operating_point.thresholds == alone.artefact.operating_point.thresholds
+    answers = Cascade.load(place / "new").predict(np.load(place / "data.npz")["x"][:20])
+    assert all(answer.error is None for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("cascade", "asked"),
+    [
+        ("certified", {"max_drop": 0.05, "guarantee": 0.9, "holdout": 0.4, "test": "paired_cp"}),
+        ("for-cost", {"method": "pcee", "options": {"bins": 8}}),
+    ],
+)
+def test_budget_method_and_guarantee_are_kept(place: Path, cascade: str, asked: dict[str, Any]) -> None:
+    found = updated(place, network(place / "m.onnx", 0.1, 8), cascade, alias="m", stage=0)
+    budget = load_artefact(place / cascade).operating_point.budget
+    assert budget is not None
+    again = tune(Run(place / "run"), ("m", "base"), **{budget.kind: budget.value, **asked})
+    assert found.tuning.to_json() == again.to_json()
+    assert load_artefact(place / "new").operating_point.budget == budget
+
+
+def test_a_model_of_no_stage_is_tried_everywhere(place: Path) -> None:
+    found = updated(place, network(place / "best.onnx", 0.02, 7), alias="best")
+    run, tried = Run(place / "run"), [("saver", "base"), ("best", "base"), ("best", "saver", "base")]
+    costs = [tune(run, stages, max_drop=0.02, seed=3, score="margin").calibration.cost or 0 for stages in tried]
+    assert found.stages == tried[int(np.argmin(costs))]
+    assert found.stages[0] == "best"
+    assert found.replaced is None
+    assert any("was tried in the place of each saver" in note for note in found.notes)
+
+
+def test_a_model_that_helps_nobody_leaves_the_stages(place: Path) -> None:
+    found = updated(place, network(place / "bad.onnx", 9.0, 500), alias="bad")
+    assert found.stages == ("saver", "base")
+    assert found.new == found.old
+    assert any("makes no cascade of these stages better" in note for note in found.notes)
+
+
+def test_the_chance_of_error_is_divided_among_those_tried(place: Path) -> None:
+    found = updated(place, network(place / "best.onnx", 0.02, 7), "certified", alias="best")
+    asked: dict[str, Any] = {"max_drop": 0.05, "guarantee": 0.9, "holdout": 0.4, "test": "paired_cp"}
+    again = tune(Run(place / "run"), found.stages, savers_tried=3, **asked)
+    assert found.tuning.to_json() == again.to_json()
+    later = update(
+        place / "new",
+        network(place / "other.onnx", 0.2, 7),
+        f"arrays:{place}/data.npz",
+        place / "newer",
+        run=place / "run",
+        alias="other",
+        options=OPTIONS,
+    )
+    assert later.tuning.artefact.origin["savers_tried"] > 3
+
+
+def test_a_better_model_is_offered_as_the_base_and_can_be_it(place: Path) -> None:
+    worse = network(place / "worse.onnx", 0.15, 400, seed=5)
+    first = updated(place, worse, alias="worse", stage="base")
+    assert first.stages == ("saver", "worse")
+    assert any("the base is another one" in note for note in first.notes)
+    second = update(
+        place / "new", network(place / "b2.onnx", 0.0, 401), f"arrays:{place}/data.npz", place / "newer",
+        alias="b2", run=place / "run", options=OPTIONS,
+    )  # fmt: skip
+    assert any("give --stage 1 to make it the base" in note for note in second.notes)
+
+
+def test_other_samples_are_recorded_by_every_stage(place: Path) -> None:
+    """The old cascade is then judged on these, at its own thresholds: beside plain numpy."""
+    data = samples(place / "fresh.npz", seed=7)
+    found = updated(place, network(place / "m.onnx", 0.1, 8), alias="m", stage=0, data=data)
+    run = Run(place / "new-run")  # the one beside the old cascade holds other samples
+    assert found.run == run.path
+    assert run.models() == ["base", "m", "saver"]
+    held = split_rows(N, 0.5, 3).evaluation
+    saver, base = (run.read(name) for name in ("saver", "base"))
+    two = np.sort(softmax(saver.outputs.top_logits))[held][:, -2:]
+    at = load_artefact(place / "cascade").shown_thresholds[0]
+    exits = two[:, 1] - two[:, 0] >= at - 1e-6
+    right = np.where(exits, saver.outputs.prediction[held], base.outputs.prediction[held]) == base.label[held]
+    assert (found.old.n, found.old.value, found.old.exit_ratio[0]) == (len(held), right.mean(), exits.mean())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def test_the_old_model_may_be_gone(place: Path) -> None:
+    """Then the old cascade is shown as it was judged when it was made, and a note says so."""
+    gone = network(place / "gone.onnx", 0.3, 8, seed=4)
+    first = updated(place, gone, alias="gone", stage=0)
+    (place / "gone.onnx").unlink()
+    data = samples(place / "fresh.npz", seed=7)
+    found = update(
+        place / "new", network(place / "m.onnx", 0.1, 8), data, place / "newer", stage=0, options=OPTIONS
+    )  # fmt: skip
+    assert found.old == first.new
+    assert any("shown as it was judged when made, on 300 samples: gone has no records" in note for note in found.notes)
+
+
+def test_what_is_refused(place: Path) -> None:
+    model, data = network(place / "m.onnx", 0.1, 8), f"arrays:{place}/data.npz"
+    with pytest.raises(UsageError, match="is the old cascade, which an update keeps"):
+        update(place / "cascade", model, data, place / "cascade", options=OPTIONS)
+    (place / "full").mkdir()
+    (place / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(ArtefactError, match="is no cascade folder"):
+        update(place / "cascade", model, data, place / "full", options=OPTIONS)
+    for stage in ("2", "-1", "savr"):
+        with pytest.raises(UsageError, match=f"--stage {stage} is no stage .* stages are 0: saver, 1: base"):
+            updated(place, model, stage=stage)
+    with pytest.raises(UsageError, match="saver is the name of stage 0; give the new model another one with --as"):
+        updated(place, model, alias="saver", stage=1)
+    with pytest.raises(RecordsError, match=r"holds records of saver with other weights .* --as NAME --stage 'saver'"):
+        updated(place, model, alias="saver")
+    other = samples(place / "fresh.npz", seed=7)
+    with pytest.raises(RecordsError, match="holds records of base of other samples; name another folder with --run"):
+        updated(place, model, stage=0, data=other, run=place / "run")
+    document = json.loads((place / "cascade" / "cascade.json").read_text())
+    document["operating_point"]["budget"] = None
+    (place / "cascade" / "cascade.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="keeps no budget"):
+        updated(place, model, stage=0)
+    assert Run(place / "run").models() == ["base", "saver"]  # nothing was recorded for nothing
+    assert not (place / "new").exists()
+
+
+def test_a_budget_that_cannot_be_met_any_more(place: Path) -> None:
+    tune(Run(place / "run"), ("saver", "base"), min_metric=0.93).save(place / "cascade")
+    with pytest.raises(BudgetError, match="the best accuracy that can be reached"):
+        updated(place, network(place / "bad.onnx", 9.0, 400), alias="bad", stage="base", allow_bad_base=True)
+    assert not (place / "new").exists()
+
+
+def test_one_class_more_is_refused_and_named(place: Path) -> None:
+    """A model that knows one more class cannot stand beside those that do not, whichever samples there are."""
+    more = network(place / "five.onnx", 0.0, 400, classes=5)
+    for data in (f"arrays:{place}/data.npz", samples(place / "five.npz", classes=5)):
+        with pytest.raises(AlignmentError, match=r"five has 5 classes and stage saver 4 .*'elm'.* pilotfish build"):
+            updated(place, more, alias="five", stage="base", data=data)
+    with pytest.raises(DataError, match=r"has label 4, but .* has 4 classes"):
+        updated(place, network(place / "m.onnx", 0.1, 8), stage=0, data=samples(place / "five.npz", classes=5))
+
+
+def test_imported_stages_keep_their_predictions(place: Path) -> None:
+    run = Run(place / "run")
+    read = run.read("base")
+    without = {"spec": None, "weights_hash": None, "preprocessing": None, "preprocessing_hash": None, "data": {}}
+    run.write(dataclasses.replace(read, meta=dataclasses.replace(read.meta, model="api", source="imported", **without)))
+    tune(run, ("saver", "api"), max_drop=0.02).save(place / "cascade")
+    model = network(place / "m.onnx", 0.1, 8)
+    assert updated(place, model, alias="m", stage=0).stages == ("m", "api")
+    with pytest.raises(RecordsError, match="stage api was planned from imported predictions: import those"):
+        updated(place, model, alias="m", stage=0, run=place / "elsewhere")
+
+
+def test_embedded_stages_move_on_without_their_files(place: Path) -> None:
+    for name, noise, width in (("s2", 0.3, 8), ("b2", 0.0, 400)):
+        record(
+            f"arrays:{place}/data.npz",
+            network(place / f"{name}.onnx", noise, width),
+            place / "run",
+            alias=name,
+            options=OPTIONS,
+        )
+    save_with_weights(tune(Run(place / "run"), ("s2", "b2"), max_drop=0.02).artefact, place / "cascade")
+    (place / "b2.onnx").unlink()
+    updated(place, network(place / "m.onnx", 0.1, 8), alias="m", stage=0, embed=True)
+    shutil.rmtree(place / "cascade")
+    (place / "m.onnx").unlink()
+    answers = Cascade.load(place / "new").predict(np.load(place / "data.npz")["x"][:5])
+    assert [answer.error for answer in answers] == [None] * 5
+
+
+def test_the_command(place: Path) -> None:
+    model = network(place / "m.onnx", 0.1, 8)
+    asked = ["update", "cascade", "--model", model, "--as", "m", "--stage", "0", "--data", "arrays:data.npz"]
+    shown = command(place, *asked, "--out", "new", "--json")
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(shown.stdout)
+    assert document["stages"] == ["m", "base"]
+    assert document["old_stages"] == ["saver", "base"]
+    assert document["old"] == load_artefact(place / "cascade").evaluation.to_json()  # type: ignore[union-attr]
+    assert document["new"] == load_artefact(place / "new").evaluation.to_json()  # type: ignore[union-attr]
+    assert {"drop", "exit_ratio", "cost", "base_cost"} <= document["new"].keys()
+    for text in ("old: saver → base", "new: m → base", "Update of cascade", "drop at most 2%"):
+        assert text in shown.stderr
+    said = refusal(place, *asked, "--out", "cascade")
+    assert "is the old cascade, which an update keeps; name another folder, or give --force" in said
+    assert command(place, *asked, "--out", "cascade", "--force").returncode == 0
+    assert [one.name for one in load_artefact(place / "cascade").stages] == ["m", "base"]
