@@ -135,6 +135,7 @@ def test_a_model_of_no_stage_is_tried_everywhere(place: Path) -> None:
     assert found.stages[0] == "best"
     assert found.replaced is None
     assert any("was tried in the place of each saver" in note for note in found.notes)
+    assert not any("--savers-tried" in note for note in found.notes)
 
 
 def test_a_model_that_helps_nobody_leaves_the_stages(place: Path) -> None:

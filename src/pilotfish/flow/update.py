@@ -134,8 +134,9 @@ def update(
     for one in kept:
         records.record(one)
     candidates = _candidates(artefact, name, place, records)
-    asked |= {"savers_tried": asked["savers_tried"] + len(candidates) - 1, "allow_bad_base": allow_bad_base}
-    tuning = _best(found, candidates, asked)
+    if "savers_tried" in asked:
+        asked["savers_tried"] += len(candidates) - 1
+    tuning = _best(found, candidates, asked | {"allow_bad_base": allow_bad_base})
     old, notes = _as_it_was(artefact, place, name, tuning, records)
     notes += _on_groups(artefact, tuning)
     if place is None:
@@ -171,12 +172,12 @@ def _asked(artefact: Artefact) -> dict[str, Any]:
         "holdout": float(origin.get("holdout", 0.5)),
         "seed": int(origin.get("seed", 0)),
         "judge_on": str(origin.get("judge_on", "random")),
-        "savers_tried": int(origin.get("savers_tried", 1)),
     }
     if artefact.rule.scores:
         asked["score"] = artefact.score
     if promise is not None:
         asked |= {"guarantee": float(promise["confidence"]), "test": str(promise.get("test", "auto"))}
+        asked["savers_tried"] = int(origin.get("savers_tried", 1))
     return asked
 
 
