@@ -93,6 +93,29 @@ def test_another_operating_point(pictures: Path) -> None:
     assert "exactly one of" in refused(pictures, "photos", "--max-drop", "1%", "--max-cost", "9")
 
 
+@pytest.mark.parametrize("way", [(), ("--low-memory",), ("--max-drop", "0")], ids=lambda way: "".join(way) or "plain")
+def test_a_summary_says_what_went_to_the_base(way: tuple[str, ...], pictures: Path, tmp_path: Path) -> None:
+    given = ("photos", tmp_path / "gone.png", *way)
+    ended = predict(pictures, *given, "--summary", "--json")
+    document = json.loads(ended.stdout)
+    assert document["answers"] == answers(pictures, *given)
+    found, names = document["summary"], ["python:cli_pair:saver", "python:cli_pair:base"]
+    assert (found["n"], found["errors"]) == (7, 1)
+    assert [one["name"] for one in found["stages"]] == names
+    for k, one in enumerate(found["stages"]):
+        own = [a["confidence"] for a in document["answers"] if a["stage"] == k]
+        assert (one["stage"], one["n"], one["share"]) == (k, len(own), len(own) / 6)
+        assert one["confidence"] == (pytest.approx(np.mean(own)) if own else None)
+    assert "7 inputs, 1 without an answer" in ended.stderr
+    shown = predict(pictures, *given, "--summary")
+    assert "7 inputs, 1 without an answer" in shown.stderr
+    assert "mean confidence" not in shown.stdout
+    for one in found["stages"]:
+        assert ("answered by" in shown.stderr, f"{one['stage']} {one['name']}" in shown.stderr) == (True, True)
+        assert (f"{one['stage']} {one['name']}" in shown.stdout) == (one["n"] > 0)
+    assert "summary" not in json.loads(predict(pictures, *given, "--json").stdout)
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file names are always valid Unicode")
 def test_a_file_name_that_is_no_unicode(pictures: Path, tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")

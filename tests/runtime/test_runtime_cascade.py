@@ -84,9 +84,17 @@ def test_a_broken_input_has_an_error_of_its_own(pair: Pair, photos: list[Path]) 
 @pytest.mark.parametrize(
     ("inputs", "error", "said"),
     [
-        ("cat.jpg", UsageError, r"predict takes a list of inputs; write predict\(\['cat.jpg'\]\)"),
-        (Path("cat.jpg"), UsageError, "predict takes a list"),
         (np.zeros(3), UsageError, r"has its samples along the first axis; found shape \(3,\)"),
+        (np.zeros(()), UsageError, r"has its samples along the first axis; found shape \(\)"),
+        (5, UsageError, r"takes a path, bytes, an image or an array, or a list of them; found int"),
+        ({"a": 1}, UsageError, r"or a list of them; found dict"),
+        (iter(["a.jpg"]), UsageError, r"found list_iterator \(for inputs that come one by one there is stream\)"),
+        (
+            np.zeros((3, 9, 9), np.uint8),
+            UsageError,
+            r"image with its channels first or 3 grey ones; .*\(1, 2, 0\)",
+        ),
+        (np.zeros((7, 9, 4), np.uint8), UsageError, r"one image with transparency or 7 grey ones; write .*:3\]"),
     ],
 )
 def test_inputs_that_are_none(pair: Pair, inputs: Any, error: type[Exception], said: str) -> None:

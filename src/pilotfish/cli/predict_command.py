@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Device, MinMetric
+
+if TYPE_CHECKING:
+    from pilotfish.runtime.answers import Summary
+
+SUMMARY = [("answered by", "left"), ("inputs", "right"), ("share", "right"), ("mean confidence", "right")]
 
 
 def predict(
@@ -30,6 +35,9 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="With --low-memory: keep answers here; a killed run resumes from it."),
     ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Also say on stderr how many inputs each stage answered, and how surely.")
+    ] = False,
     device: Device = "cpu",
     allow_python: AllowPython = None,
     as_json: AsJson = False,
@@ -38,6 +46,8 @@ def predict(
 
     Example: pilotfish predict cascade cat.jpg photos/
 
+    Example: pilotfish predict cascade photos/ --summary
+
     Example: pilotfish predict cascade photos/ --low-memory --state photos.state
     """
     from pilotfish.cascade import load_artefact
@@ -45,7 +55,8 @@ def predict(
     from pilotfish.cli.parse import cost_limit, fraction, share
     from pilotfish.data import load_data
     from pilotfish.errors import DataError
-    from pilotfish.runtime import Cascade, predict_sequentially
+    from pilotfish.report.format import shorten
+    from pilotfish.runtime import Cascade, predict_sequentially, summarise
 
     if state is not None and not low_memory:
         raise typer.BadParameter("--state belongs to --low-memory; without it there is nothing to resume")
@@ -76,27 +87,51 @@ def predict(
         loaded = Cascade.load(cascade, device, allow_python=allow_python or ())
         if moved:
             loaded.set_operating_point(max_drop=max_drop, max_cost=limit, min_metric=min_metric)
-        answers, said = loaded.predict(given), loaded.notes
+        answers, said, artefact = loaded.predict(given), loaded.notes, loaded.artefact
+    stages = [shorten(stage.name) for stage in artefact.stages]
     rows = [
-        [a.input, "", "", "", a.error]
+        [a.input, "", "", "", a.error.removeprefix(f"{a.input} ")]  # the first column says it
         if a.error is not None
-        else [a.input, _shown(a.prediction, a.name), f"{a.confidence:.4f}", str(a.stage), ""]
+        else [a.input, _shown(a.prediction, a.name), f"{a.confidence:.4f}", f"{a.stage} {stages[a.stage or 0]}", ""]
         for a in answers
     ]
     columns = [
         ("input", "left"),
         ("prediction", "left"),
         ("confidence", "right"),
-        ("stage", "right"),
+        ("stage", "left"),
         ("error", "left"),
     ]
     failed = [a for a in answers if a.error is not None]
     if len(failed) == len(answers):
         raise DataError(f"none of the {len(answers)} inputs could be answered; {failed[0].input}: {failed[0].error}")
     table(console(as_json), columns if failed else columns[:-1], rows if failed else [row[:-1] for row in rows])
+    counted = summarise(answers, artefact) if summary else None
+    if counted is not None:
+        table(console(to_stderr=True), SUMMARY, _summary_rows(counted), title=_summary_title(counted))
     notes(said)
     if as_json:
-        print_json({"answers": [a.to_json() for a in answers], "notes": list(said)})
+        added = {} if counted is None else {"summary": counted.to_json()}
+        print_json({"answers": [a.to_json() for a in answers], **added, "notes": list(said)})
+
+
+def _summary_title(found: Summary) -> str:
+    failed = f", {found.errors:,} without an answer" if found.errors else ""
+    return f"{found.n:,} inputs{failed}"
+
+
+def _summary_rows(found: Summary) -> list[list[str]]:
+    from pilotfish.report.format import NOTHING, percent
+
+    return [
+        [
+            f"{one.stage} {one.name}",
+            f"{one.n:,}",
+            percent(one.share, 1),
+            NOTHING if one.confidence is None else f"{one.confidence:.4f}",
+        ]
+        for one in found.stages
+    ]
 
 
 def _shown(prediction: Any, name: str | None) -> str:

@@ -3,9 +3,9 @@
 from pilotfish.data.arrays import ArrayDataset, load_arrays
 from pilotfish.data.dataset import UNLABELLED, Dataset
 from pilotfish.data.digits import load_digits
-from pilotfish.data.encoded import Encoded, content_hash, path_reader, read_encoded, sample_reader
+from pilotfish.data.encoded import Encoded, content_hash, read_encoded, sample_reader
 from pilotfish.data.image_folder import FolderDataset, image_paths, load_folder
-from pilotfish.data.images import IMAGE_FORMATS, IMAGE_SUFFIXES, open_image
+from pilotfish.data.images import IMAGE_FORMATS, IMAGE_SUFFIXES, open_image, upright
 from pilotfish.data.open_data import DATA_FORMS, load_data, open_data
 from pilotfish.data.trained_on import refuse_trained_on
 
@@ -26,8 +26,8 @@ __all__ = [
     "load_folder",
     "open_data",
     "open_image",
-    "path_reader",
     "read_encoded",
     "refuse_trained_on",
     "sample_reader",
+    "upright",
 ]

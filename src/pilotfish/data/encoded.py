@@ -4,7 +4,7 @@ hash of a sample, whatever it is called."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,6 @@ class Encoded:
 def read_encoded(path: str | Path) -> Encoded:
     """The file *path*, not decoded. ``UnreadableSample`` when it cannot be read."""
     return Encoded(read_image_file(path), str(path))
-
-
-def path_reader(paths: Sequence[Path], encoded: bool) -> Callable[[int], Any]:
-    """How to read the i-th of some image files: decoded, or as they are for stages that decode in their own way."""
-    return (lambda i: read_encoded(paths[i])) if encoded else (lambda i: open_image(paths[i]))
 
 
 def sample_reader(data: Dataset, encoded: bool) -> Callable[[int], Any]:

@@ -102,6 +102,7 @@ _UPRIGHT = {
 
 _PILLOW = re.compile(r"PIL\.")
 _LARGE = threading.Lock()
+_LOADING = tuple(threading.Lock() for _ in range(64))
 
 
 def open_image(
@@ -122,6 +123,22 @@ def open_image(
         return _decode(_read(source), at_least)
     except Exception as error:  # broken files make Pillow raise nearly any exception, SyntaxError included
         raise _unreadable(name if name is not None else _name(source), error) from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A PIL image that somebody else opened or made as ``open_image`` gives its file: mode RGB, turned by its EXIF
+    orientation, transparency on white. *image* stays as it is, beyond being loaded. Thread-safe.
+
+    Raises ``UnreadableSample`` when it cannot be loaded.
+    """
+    try:
+        with _LOADING[id(image) % len(_LOADING)]:  # two threads may have the same one
+            image.load()
+            orientation = _orientation(image)
+        plain = image.mode == "RGB" and "transparency" not in image.info
+        return _turned(image if plain else flatten(image), orientation)
+    except Exception as error:  # as for files
+        raise _unreadable("the image", error) from error
 
 
 def read_image_file(path: str | Path) -> bytes:
@@ -272,6 +289,10 @@ def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
     rgb = flatten(image)
     image.close()  # its pixels are no longer needed beside the result
     rgb.info.clear()  # so that nobody turns it a second time
+    return _turned(rgb, orientation)
+
+
+def _turned(rgb: Image.Image, orientation: object) -> Image.Image:
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 

@@ -1,6 +1,6 @@
 """Running cascades: the engine, the loaded cascade, how it is best run here, and the bench against the ideal."""
 
-from pilotfish.runtime.answers import Answer, Answers
+from pilotfish.runtime.answers import Answer, Answers, summarise
 from pilotfish.runtime.bench import bench
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.choice import StageRuntime
@@ -23,5 +23,6 @@ __all__ = [
     "bench",
     "predict_sequentially",
     "save_with_weights",
+    "summarise",
     "tune_runtime",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,15 +135,58 @@ class Answer:
 
 def answer_at(name: str, i: int, row: int, found: Answers, artefact: Artefact) -> Answer:
     """The answer at place *i* of *found*, which is that of sample *row*."""
-    if row in found.errors:
-        return Answer(name, None, None, None, None, found.errors[row])
-    stage = int(found.stage[i])
-    prediction, called = artefact.task.says(found.prediction[i], artefact.stages[stage].class_names)
-    return Answer(
-        input=name,
-        prediction=prediction,
-        name=called,
-        confidence=float(found.confidence[i]),
-        stage=stage,
-        error=None,
-    )
+    error = found.errors.get(row)
+    return answer_of(name, found.prediction[i], found.confidence[i], int(found.stage[i]), error, artefact)
+
+
+def answer_of(
+    name: str, prediction: Any, confidence: float, stage: int, error: str | None, artefact: Artefact
+) -> Answer:
+    """What *stage* said of one input, as its user sees it; of the error alone, where there is one."""
+    if error is not None:
+        return Answer(name, None, None, None, None, error)
+    said, called = artefact.task.says(prediction, artefact.stages[stage].class_names)
+    return Answer(input=name, prediction=said, name=called, confidence=float(confidence), stage=stage, error=None)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one stage answered. share: of the inputs that have an answer; confidence: its mean, None without answers."""
+
+    stage: int
+    name: str
+    n: int
+    share: float
+    confidence: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Which stages answered *n* inputs: one :class:`Share` per stage, and how many have an error instead."""
+
+    n: int
+    errors: int
+    stages: tuple[Share, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """``summary`` of ``pilotfish predict --summary --json``."""
+        return {"n": self.n, "errors": self.errors, "stages": [dataclasses.asdict(stage) for stage in self.stages]}
+
+
+def summarise(answers: Sequence[Answer], artefact: Artefact) -> Summary:
+    """How many of *answers* each stage gave, and how sure it was.
+
+        summary = summarise(answers, cascade.artefact)
+
+    What went to the base is ``[a.input for a in answers if a.stage == len(cascade.artefact.stages) - 1]``.
+    """
+    stage = np.array([-1 if a.stage is None else a.stage for a in answers], np.int64)
+    confidence = np.array([math.nan if a.confidence is None else a.confidence for a in answers])
+    answered = int((stage >= 0).sum())
+    shares = []
+    for k, kept in enumerate(artefact.stages):
+        own = confidence[stage == k]
+        known = own[~np.isnan(own)]  # a base of another task may have no confidence
+        mean = float(known.mean()) if len(known) else None
+        shares.append(Share(k, kept.name, len(own), len(own) / max(1, answered), mean))
+    return Summary(len(answers), len(answers) - answered, tuple(shares))

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import os
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pilotfish.cascade import Artefact, given_drop, given_share, load_artefact
-from pilotfish.data import Dataset, Encoded, image_paths, open_image, path_reader, read_encoded, sample_reader
-from pilotfish.errors import UnreadableSample, UsageError
+from pilotfish.data import Dataset, sample_reader
+from pilotfish.errors import ModelError, UsageError
 from pilotfish.machine import cpu_count
 from pilotfish.models import Model
-from pilotfish.runtime.answers import Answer, Answers, answer_at
+from pilotfish.runtime.answers import Answer, Answers, answer_at, answer_of
 from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices
 from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.inputs import FILES, Input, name_of, opened, sorted_out, takes_images
 from pilotfish.runtime.load_stage import check_code, load_stage, with_threads
 from pilotfish.runtime.shared import linked, threaded
-from pilotfish.runtime.single import answer_one
+from pilotfish.runtime.single import OneAnswer, answer_one
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import DecodingSupply
-
-Input = str | Path | bytes | Image.Image | NDArray[Any]
 
 
 class Cascade:
@@ -36,7 +34,8 @@ class Cascade:
         cascade.set_operating_point(max_drop=0.01)
 
     ``artefact`` is replaced as a whole when the operating point changes, so a run that has begun keeps the point it
-    began with. ``notes`` says what its user should know, a line each.
+    began with. ``notes`` says what its user should know, a line each. Threads may share a cascade: any of them may call
+    ``predict``, ``predict_one``, ``stream``, ``engine`` and ``set_operating_point`` at any time.
     """
 
     def __init__(
@@ -60,7 +59,12 @@ class Cascade:
         ]
         for runner, _ in self.runners:
             getattr(runner, "session", None)  # is opened now, and not when the first input waits
-        self._at_once: list[EngineStage] | None = None
+        self.single_stages = [  # as a single sample is run: with all cores for one call
+            EngineStage(stage.name, threaded(runner, choice.threads and cpu_count()), 1, shares=shares)
+            for stage, (runner, shares), choice in zip(artefact.stages, self.runners, self.choices, strict=True)
+        ]
+        images = takes_images(model.preprocessing for model in models)
+        self._opened = functools.partial(opened, encoded=self.decodes_itself, images=images)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", *, allow_python: Collection[str] = ()) -> Cascade:
@@ -108,34 +112,47 @@ class Cascade:
             min_accuracy=given_share(min_accuracy, "min_accuracy"),
         )
 
-    def predict(
-        self, inputs: Sequence[str | Path] | NDArray[Any] | Dataset, workers: int | None = None
-    ) -> list[Answer]:
+    def predict(self, inputs: Input | Sequence[Input] | Dataset, workers: int | None = None) -> list[Answer]:
         """Answer every input, in order; an input that cannot be read gets its own error.
 
-        inputs  image files or folders of them; an array (N, …), uint8 (N, H, W[, 3]) for images; or a data set
+            >>> cascade.predict(["cat.jpg", request.body, Image.open(file), pixels])  # doctest: +SKIP
+
+        inputs   image files or folders of them by path, the bytes of image files, PIL images, arrays of one sample each
+                 (uint8 (H, W, 3) or (H, W) for images), or any mixture of them in a list. One alone is answered alone.
+                 One array (N, …) is N samples: uint8 (N, H, W, 3) or (N, H, W) for images. Or a data set
+        workers  threads that read inputs; one per core by default
+
+        An answer's ``input`` is the path, or else the place in the list that was given. UsageError for an array that
+        may be one image or several. ModelError when a stage cannot be run at all.
         """
-        if isinstance(inputs, np.ndarray):
-            if inputs.ndim < 2:
-                raise UsageError(f"an array of inputs has its samples along the first axis; found shape {inputs.shape}")
-            array: NDArray[Any] = inputs
-            return self._answers([str(i) for i in range(len(array))], array.__getitem__, workers)
-        if isinstance(inputs, str | Path):
-            raise UsageError(f"predict takes a list of inputs; write predict([{str(inputs)!r}])")
-        if not isinstance(inputs, Sequence):
-            return self._answers(list(inputs.ids), self.reader(inputs), workers)
-        others = [type(p).__name__ for p in inputs if not isinstance(p, str | os.PathLike)]
-        if others:
-            raise UsageError(
-                f"predict takes paths or one array (N, …); found {others[0]} in a list: stack, or use stream"
-            )
-        paths = image_paths([Path(p) for p in inputs], keep_missing=True)
-        return self._answers([str(p) for p in paths], path_reader(paths, self.decodes_itself), workers)
+        given = sorted_out(inputs, self._preprocessing(), self.models[0].input_shape)
+        return self._answers(given.names, given.reader(self.decodes_itself), workers)
+
+    def predict_one(self, item: Input) -> Answer:
+        """Answer one input at once, in the caller's thread and with every core at work on it, as handlers want it.
+
+            >>> answer = cascade.predict_one(request.body)  # doctest: +SKIP
+
+        item  as one of those of :meth:`predict`; an array is one sample
+
+        It raises for nothing that an input can cause: what cannot be read, or what a stage cannot compute, has its
+        ``error``. Many threads may call it; of more requests than cores :meth:`engine` makes batches. The first call
+        takes longer: it opens sessions with every core.
+        """
+        artefact = self.artefact
+        name = name_of(item, 0)
+        for stage in self.single_stages:
+            getattr(stage.backend, "session", None)  # is opened now, and not when the first input gets there
+        try:
+            found = self._one(lambda: self._opened(item), artefact)
+        except ModelError as error:
+            return answer_of(name, None, 0.0, -1, str(error), artefact)
+        return answer_of(name, *found, artefact)
 
     def stream(self, inputs: Iterable[Input], workers: int | None = None) -> Iterator[Answer]:
         """Answers to inputs as they come, in their order and in constant memory: any iterable, of any length.
 
-        inputs  image files by path or as bytes, PIL images, or arrays of one sample each
+        inputs  image files by path or as bytes, PIL images, or arrays of one sample each, as those of :meth:`predict`
         """
         artefact, names = self.artefact, _Names(inputs)
         supply = DecodingSupply(self._opened, names, self._preprocessing(), workers or cpu_count())
@@ -180,40 +197,30 @@ class Cascade:
         core at work on it."""
         point = artefact or self.artefact
         if n == 1:
-            return self._one(read, point)
+            found = self._one(lambda: read(0), point)
+            errors = {} if found.error is None else {0: found.error}
+            return Answers(np.array([found.prediction]), np.array([found.confidence]), np.array([found.stage]), errors)
         supply = DecodingSupply(read, n, self._preprocessing(), workers or cpu_count())
         with Engine(self.engine_stages(), point.in_force) as engine:
             return engine.run(supply)
 
     def engine_stages(self) -> list[EngineStage]:
         """The stages as the engine runs them: for the most samples per second."""
-        found = zip(self.artefact.stages, self.runners, self.choices, self.single_stages(), strict=True)
+        found = zip(self.artefact.stages, self.runners, self.choices, self.single_stages, strict=True)
         return [
             EngineStage(stage.name, runner, choice.batch_size, choice.lanes, shares, single.backend)
             for stage, (runner, shares), choice, single in found
         ]
 
-    def single_stages(self) -> list[EngineStage]:
-        """The stages as a single sample is run: with all cores for one call. Made when they are first asked for."""
-        if self._at_once is None:
-            found = zip(self.artefact.stages, self.runners, self.choices, strict=True)
-            self._at_once = [
-                EngineStage(stage.name, threaded(runner, choice.threads and cpu_count()), 1, shares=shares)
-                for stage, (runner, shares), choice in found
-            ]
-        return self._at_once
-
-    def _one(self, read: Callable[[int], Any], point: Artefact) -> Answers:
+    def _one(self, read: Callable[[], Any], point: Artefact) -> OneAnswer:
         held: list[Any] = []
 
         def prepare(stage: int) -> NDArray[np.float32]:
             if not held:
-                held.append(read(0))
+                held.append(read())
             return self.models[stage].preprocessing(held[0])
 
-        found = answer_one(self.single_stages(), point.in_force, prepare)
-        errors = {} if found.error is None else {0: found.error}
-        return Answers(np.array([found.prediction]), np.array([found.confidence]), np.array([found.stage]), errors)
+        return answer_one(self.single_stages, point.in_force, prepare)
 
     def _preprocessing(self) -> list[Any]:
         return [model.preprocessing for model in self.models]
@@ -222,15 +229,6 @@ class Cascade:
         artefact = self.artefact
         found = self.run(read, len(names), artefact, workers)
         return [answer_at(name, i, i, found, artefact) for i, name in enumerate(names)]
-
-    def _opened(self, item: Input) -> Any:
-        if isinstance(item, Image.Image | np.ndarray):
-            return item
-        if isinstance(item, bytes):
-            return Encoded(item, "the image") if self.decodes_itself else open_image(item)
-        if isinstance(item, str | Path):
-            return read_encoded(item) if self.decodes_itself else open_image(item)
-        raise UnreadableSample(f"expected a path, bytes, an image or an array, found {type(item).__name__}")
 
 
 class _Names:
@@ -242,7 +240,7 @@ class _Names:
 
     def __iter__(self) -> Iterator[Input]:
         for row, item in enumerate(self.inputs):
-            if isinstance(item, str | Path):
+            if isinstance(item, FILES):
                 self.paths[row] = str(item)
             yield item
 

@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import ALONE, Artefact, Stage, decide, load_artefact
-from pilotfish.data import Dataset, image_paths, path_reader, sample_reader
-from pilotfish.errors import ModelError
+from pilotfish.data import Dataset
+from pilotfish.errors import ModelError, UsageError
 from pilotfish.files import sha256_file, sha256_json
 from pilotfish.machine import cpu_count
-from pilotfish.models import Model
+from pilotfish.models import Model, Preprocessing
 from pilotfish.runtime.answers import Answer, Answers, answer_at
 from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices
 from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.inputs import Input, sorted_out
 from pilotfish.runtime.load_stage import check_code, engine_stage, load_stage, with_threads
 from pilotfish.runtime.sequential_state import State
 from pilotfish.runtime.supply import DecodingSupply
@@ -42,7 +43,7 @@ Reader = Callable[[bool], Callable[[int], Any]]
 
 def predict_sequentially(
     folder: str | Path,
-    inputs: Sequence[str | Path] | Dataset,
+    inputs: Input | Sequence[Input] | Dataset,
     *,
     artefact: Artefact | None = None,
     device: str = "cpu",
@@ -53,31 +54,30 @@ def predict_sequentially(
 ) -> list[Answer]:
     """As ``Cascade.predict``, with one model in memory at a time: each stage over everything that reaches it.
 
+    inputs    as for ``Cascade.predict``; with a state only those that have names, files by path or a data set
     artefact  the cascade at another operating point than the folder's own
     state     a file that keeps what is known after every few thousand samples; a killed run resumes from it
     allow_python  as for ``Cascade.load``
     """
     point = artefact or load_artefact(folder)
     check_code(point.stages, allow_python)
-    if isinstance(inputs, Sequence):
-        paths = image_paths([Path(p) for p in inputs], keep_missing=True)
-        names = [str(p) for p in paths]
-        reader: Callable[[bool], Callable[[int], Any]] = lambda encoded: path_reader(paths, encoded)  # noqa: E731
-    else:
-        data, names = inputs, list(inputs.ids)
-        reader = lambda encoded: sample_reader(data, encoded)  # noqa: E731
+    given = sorted_out(inputs, [Preprocessing.from_json(stage.preprocessing or {}) for stage in point.stages])
+    if state is not None and not given.named:
+        raise UsageError(
+            "a state is of inputs that are known again by their names; give files by path or a data set, or no state"
+        )
     found = run_sequentially(
         folder,
         point,
-        reader,
-        names,
+        given.reader,
+        given.names,
         device=device,
         state=state,
         workers=workers,
         progress=progress,
         allow_python=allow_python,
     )
-    return [answer_at(name, i, i, found, point) for i, name in enumerate(names)]
+    return [answer_at(name, i, i, found, point) for i, name in enumerate(given.names)]
 
 
 def run_sequentially(

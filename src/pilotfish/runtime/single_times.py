@@ -47,7 +47,7 @@ def single_times(cascade: Cascade, inputs: F32, runs: int) -> SingleTimes:
     inputs  float32 (M, …), of the first stage
     runs    medians of so many turns are kept; one turn before them is not counted
     """
-    stages, in_force = cascade.single_stages(), cascade.artefact.in_force
+    stages, in_force = cascade.single_stages, cascade.artefact.in_force
     clocked = _Clocked(stages[0].backend)
     stages = [EngineStage(stages[0].name, clocked, 1), *stages[1:]]
     found = []

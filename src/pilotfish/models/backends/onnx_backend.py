@@ -180,6 +180,7 @@ class OnnxBackend:
     def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, None]:
         """The output, float32 (N, C), and no features. A file of a fixed batch size is fed in padded pieces."""
         assert inputs is not None, "a whole model takes inputs"
+        assert self.session is not None  # opened first: cached properties hold a lock of all backends meanwhile
         return np.asarray(self.returned(inputs, [self.output])[0], np.float32), None
 
     def returned(self, batch: F32, names: Sequence[str]) -> list[Any]:

@@ -130,7 +130,7 @@ def export(
     tensors, prepare_ms = example_tensors(models, data, samples, tell)
     feeds = {entry.name: tensors[source.index(entry.name)] for entry in inputs}
     engine = Cascade(artefact, models, read_choices(path, artefact, "cpu"))
-    stages = engine.engine_stages() if batched else engine.single_stages()
+    stages = engine.engine_stages() if batched else engine.single_stages
     check = _Check(artefact, parts, inputs, batched, stages, tensors, feeds)
     with atomic_path(target) as temporary:
         costs, flips, worst = [], 0, 0.0

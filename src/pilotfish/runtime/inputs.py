@@ -1,0 +1,141 @@
+"""What a cascade is given to answer: paths, bytes, PIL images and arrays, one alone or any mixture of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pilotfish.data import Dataset, Encoded, image_paths, open_image, read_encoded, sample_reader, upright
+from pilotfish.errors import UnreadableSample, UsageError, reason
+from pilotfish.models import Preprocessing
+from pilotfish.models.preprocessing import Sample
+
+Input = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+"""One input: an image file by path or as its bytes, a PIL image, or an array of one sample (a tensor as well)."""
+FILES, CONTENTS = (str, os.PathLike), (bytes, bytearray, memoryview)
+
+
+@dataclass(frozen=True)
+class Given:
+    """N inputs as they are to be answered.
+
+    names   what each is called: a path, an id, or the place in the list that was given
+    reader  from whether some stage decodes files in its own way to what reads the i-th
+    named   whether the names say what the inputs are, as those of files and data sets do
+    """
+
+    names: list[str]
+    reader: Callable[[bool], Callable[[int], Any]]
+    named: bool = True
+
+
+def takes_images(chains: Iterable[Preprocessing]) -> bool:
+    """Whether some stage makes its input of an image; else arrays are the inputs as they are."""
+    return any(chain.kind != "tensor" for chain in chains)
+
+
+def opened(item: Any, encoded: bool, images: bool) -> Sample:
+    """One input as the stages take it. UnreadableSample, one line, for what is none or cannot be read.
+
+    encoded  whether files are left as they are, for a stage that decodes them in its own way
+    images   as :func:`takes_images` says: a PIL image is then turned and flattened as a file of it would be
+    """
+    if isinstance(item, np.ndarray):
+        return item
+    if isinstance(item, FILES):
+        path = os.path.expanduser(os.fspath(item))
+        return read_encoded(path) if encoded else open_image(path)
+    if isinstance(item, CONTENTS):
+        return Encoded(bytes(item), "the image") if encoded else open_image(bytes(item))
+    if isinstance(item, Image.Image):
+        return upright(item) if images else item
+    if hasattr(item, "__array__"):
+        return _as_array(item)
+    raise UnreadableSample(f"expected a path, bytes, an image or an array, found {type(item).__name__}")
+
+
+def name_of(item: Any, place: int) -> str:
+    """What an input is called: its path, or its place."""
+    return str(Path(item)) if isinstance(item, FILES) else str(place)
+
+
+def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, ...] | None = None) -> Given:
+    """*inputs* as ``Cascade.predict`` takes them, one by one.
+
+    chains  the preprocessing of the stages; shape: of one input of a model that takes arrays as they are, if known
+
+    Folders become the images in them. UsageError for what may be meant in two ways, and for what is no input.
+    """
+    if hasattr(inputs, "ids") and hasattr(inputs, "read"):
+        data: Dataset = inputs
+        return Given(list(data.ids), lambda encoded: sample_reader(data, encoded))
+    if isinstance(inputs, (*FILES, *CONTENTS, Image.Image)):
+        items: Sequence[Any] = [inputs]
+    elif hasattr(inputs, "__array__"):
+        items = _samples(inputs, takes_images(chains), {c.channels for c in chains} == {1}, shape)
+    elif isinstance(inputs, Sequence):
+        items = inputs
+    else:
+        raise UsageError(
+            f"predict takes a path, bytes, an image or an array, or a list of them; found {type(inputs).__name__} "
+            "(for inputs that come one by one there is stream)"
+        )
+    images = takes_images(chains)
+    names: list[str] = []
+    found: list[Any] = []
+    for place, item in enumerate(items):
+        several = image_paths([Path(item)], keep_missing=True) if isinstance(item, FILES) else [item]
+        names += [name_of(one, place) for one in several]
+        found += several
+    named = all(isinstance(item, FILES) for item in items)
+    return Given(names, lambda encoded: lambda i: opened(found[i], encoded, images), named)
+
+
+def _samples(given: Any, images: bool, grey: bool, shape: tuple[int, ...] | None) -> Sequence[Any]:
+    """The samples of one array, which may be one sample itself."""
+    try:
+        array = _as_array(given)
+    except UnreadableSample as error:
+        raise UsageError(f"predict takes an array of numbers; {error}") from None
+    if array.ndim == 1 and array.dtype.kind in "OU":  # names in an array, or in a column of a table
+        names: list[Any] = array.tolist()
+        return names
+    if images and array.ndim == 3 and array.shape[2] not in (1, 3):
+        _refuse_two_meanings(array.shape, grey)
+    if images:
+        alone = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
+    else:
+        alone = shape is not None and array.shape == tuple(shape)
+    if alone:
+        return [array]
+    if array.ndim < 2:
+        raise UsageError(f"an array of inputs has its samples along the first axis; found shape {array.shape}")
+    return list(array)
+
+
+def _refuse_two_meanings(shape: tuple[int, ...], grey: bool) -> None:
+    """Of arrays that may be one image or some grey ones; *grey*: whether the stages take grey images."""
+    if shape[2] == 4:
+        what, one = "with transparency", "[:, :, :3]"
+    elif shape[0] == 3 and not grey:
+        what, one = "with its channels first", ".transpose(1, 2, 0)"
+    else:
+        return
+    raise UsageError(
+        f"an array {shape} may be one image {what} or {shape[0]} grey ones; write predict([array{one}]) for the one, "
+        "predict(list(array)) for the others"
+    )
+
+
+def _as_array(item: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(item)
+    except Exception as error:  # of whatever library the array is: a tensor may lie on a device
+        raise UnreadableSample(f"{type(item).__name__} cannot be read as an array: {reason(error)}") from error
