@@ -125,6 +125,98 @@ def test_an_architecture_that_torchvision_alone_knows_is_torchvisions(tmp_path: 
     assert load_torch(f"checkpoint:{tmp_path}/w.pth").n_classes == 4
 
 
+def sized(path: Path, architecture: str, side: int | None, state: Any, **args: Any) -> Path:
+    """A file of a *state* whose preprocessing makes inputs of *side* pixels, or that a training with *args* wrote."""
+    if args:
+        torch.save({"arch": architecture.partition(":")[2], "state_dict": state, "args": args}, path)
+        return path
+    chain = Preprocessing(size=(side, side), resize=side + 9).to_json() if side else None
+    torch.save({"architecture": architecture, "preprocessing": chain, "state_dict": state}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side", "args"),
+    [
+        ("timm:{}", 96, {}),
+        ("timm:{}@96", 96, {}),
+        ("timm:{}@96", None, {}),
+        ("timm:{}", None, {"img_size": 96}),
+        ("timm:{}", None, {"input_size": [3, 96, 96], "img_size": None}),
+    ],
+)
+@pytest.mark.parametrize("network", ["test_efficientnet", "test_vit"])
+def test_a_network_is_built_for_the_size_that_its_file_names(
+    network: str, architecture: str, side: int | None, args: dict[str, Any], tmp_path: Path
+) -> None:
+    timm = pytest.importorskip("timm")
+    fixed = {"img_size": 96} if network == "test_vit" else {}
+    module = timm.create_model(network, num_classes=5, **fixed).eval()
+    path = sized(tmp_path / "w.pth", architecture.format(network), side, module.state_dict(), **args)
+    model = load_torch(f"checkpoint:{path}")
+    assert (model.input_shape, model.preprocessing.size) == ((3, 96, 96), (96, 96))
+    assert not any("trained at" in note for note in model.notes)
+    x = np.random.default_rng(0).standard_normal((2, 3, 96, 96)).astype(np.float32)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(model.run(x), module(torch.from_numpy(x)).numpy())
+    for size in ("@128", "?size=128"):
+        if fixed:
+            with pytest.raises(PilotfishError, match=r"the weights are of another input size, write \?size=96$"):
+                load_torch(f"checkpoint:{path}{size}")
+            continue
+        other = load_torch(f"checkpoint:{path}{size}")
+        assert (other.input_shape, other.preprocessing.size) == ((3, 128, 128), (128, 128))
+        assert other.notes[0] == (
+            f"checkpoint:{path}{size}: its file says that it was trained at 96 pixels, and it is run at 128; leave the "
+            "size out, or write ?size=96, for its own"
+        )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "own", "said"),
+    [
+        (
+            "timm:test_efficientnet@96",
+            {},
+            "and its preprocessing (128 pixels) name two sizes; say which, as checkpoint:",
+        ),
+        ("timm:test_efficientnet?mean=0.5", {}, "has options, and a file states them under preprocessing"),
+        (
+            "timm:test_efficientnet",
+            {"mean": (0.5,), "std": (0.5,)},
+            "(1, 128, 128) and its network takes (3, 128, 128)",
+        ),
+        ("timm:test_efficientnet", {"layout": "nhwc"}, "(128, 128, 3) and its network takes (3, 128, 128)"),
+    ],
+)
+def test_files_that_contradict_themselves_are_refused(
+    architecture: str, own: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    timm = pytest.importorskip("timm")
+    state = timm.create_model("test_efficientnet", num_classes=5).state_dict()
+    chain = Preprocessing(size=(128, 128), **own).to_json()
+    torch.save({"architecture": architecture, "preprocessing": chain, "state_dict": state}, tmp_path / "w.pth")
+    assert said in refusal(tmp_path / "w.pth")
+    if "@" in architecture:
+        chosen = load_torch(f"checkpoint:{tmp_path}/w.pth?size=96")
+        assert (chosen.input_shape, chosen.preprocessing.size) == ((3, 96, 96), (96, 96))
+
+
+def test_a_small_network_and_its_preprocessing_have_one_size(tmp_path: Path) -> None:
+    other = {**CHAIN.to_json(), "size": [16, 16]}
+    assert "makes inputs of shape (1, 16, 16)" in refusal(written(tmp_path / "w.safetensors", preprocessing=other))
+
+
+def test_what_torchvision_s_script_writes_is_read(tmp_path: Path) -> None:
+    models = pytest.importorskip("torchvision").models
+    state = models.squeezenet1_1(num_classes=4).state_dict()
+    said = {"model": "squeezenet1_1", "val_crop_size": 96, "val_resize_size": 110, "interpolation": "bicubic"}
+    torch.save({"model": state, "args": argparse.Namespace(**said)}, tmp_path / "w.pth")
+    model = load_torch(f"checkpoint:{tmp_path}/w.pth")
+    assert (model.preprocessing.size, model.preprocessing.resize) == ((96, 96), 110)
+    assert (model.preprocessing.interpolation, model.notes) == ("bicubic", ())
+
+
 class Payload:
     """Unpickling it writes a file."""
 

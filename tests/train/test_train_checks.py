@@ -16,8 +16,10 @@ pytest.importorskip("sklearn")
 import pilotfish  # noqa: E402
 from pilotfish.data import load_data  # noqa: E402
 from pilotfish.errors import DataError, ModelError, PilotfishError, UsageError  # noqa: E402
+from pilotfish.models import Preprocessing  # noqa: E402
 from pilotfish.models.exits.describe import read_network  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNetConfig  # noqa: E402
+from pilotfish.models.names.architectures import build_backbone  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_esn, train_exits, train_msdnet, train_router  # noqa: E402
 from pilotfish.train.backbone import find_backbone  # noqa: E402
 from pilotfish.train.recipe import parse_changes  # noqa: E402
@@ -288,3 +290,14 @@ def test_grids_look_at_every_folder_first(trained: Path, tmp_path: Path) -> None
     with pytest.raises(UsageError, match=r"dim16-layers0 holds training.json of another training"):
         train_esn(f"exits:{trained}", f"exits:{trained}", DIGITS, tmp_path, layers=["2"], dims=(8, 16), attention=(0,))
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["training.json"]
+
+
+@pytest.mark.parametrize("architecture", ["timm:test_vit", "timm:test_vit@96"])
+def test_a_backbone_of_another_size_is_built_again_for_it(architecture: str, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    state = timm.create_model("test_vit", num_classes=10, img_size=96).state_dict()
+    chain = Preprocessing(size=(96, 96), resize=96).to_json()
+    torch.save({"architecture": architecture, "preprocessing": chain, "state_dict": state}, tmp_path / "w.pth")
+    found = find_backbone(f"checkpoint:{tmp_path}/w.pth", DIGITS)
+    assert (found.name, found.arguments, found.input_shape) == ("timm:test_vit", {"img_size": 96}, (3, 96, 96))
+    build_backbone(found.name, found.arguments, found.classes).load_state_dict(state)

@@ -21,7 +21,7 @@ from pilotfish.models.exits.describe import Description, read_network
 from pilotfish.models.names.architectures import build_backbone, checked_arguments
 from pilotfish.models.names.checkpoint import document_of
 from pilotfish.models.names.fit_weights import load_weights
-from pilotfish.models.names.spec import allow_options, parse_spec
+from pilotfish.models.names.spec import ModelSpec, allow_options, parse_spec, plain_size
 from pilotfish.models.names.weights_file import WeightsFile, read_weights
 from pilotfish.models.preprocessing import Sample
 from pilotfish.train.samples import made
@@ -105,7 +105,7 @@ def find_backbone(model: str, data: Dataset, arguments: Mapping[str, Any] | None
     module = getattr(loaded.backend, "module", None)
     if module is None or loaded.input_shape is None or loaded.n_classes is None:
         raise ModelError(f"{model}: exits are attached to torch networks that classify pictures")
-    name, built = _how(spec.kind, spec.name, loaded, spec.size)
+    name, built = _how(spec, loaded)
     return Backbone(
         module=module,
         name=name,
@@ -188,15 +188,20 @@ def _fresh(name: str, data: Dataset, arguments: dict[str, Any], seed: int) -> Ba
     return Backbone(module, name, arguments, classes, shape, chain, data.class_names, random=True)
 
 
-def _how(kind: str, name: str, loaded: Model, size: int | tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
+def _how(spec: ModelSpec, loaded: Model) -> tuple[str, dict[str, Any]]:
     """(backbone, arguments) that build a loaded model's network again."""
-    if kind == "checkpoint":
-        document = document_of(read_weights(Path(name)))
+    given: dict[str, Any] = {}
+    if spec.kind == "checkpoint":
+        document = document_of(read_weights(Path(spec.name)))
         given = {k: v for k, v in dict(document.get("arguments") or {}).items() if k != "num_classes"}
-        return str(document["architecture"]), checked_arguments(given)
-    module: Any = getattr(loaded.backend, "module", None)
-    fixed = size is not None and getattr(module, "pretrained_cfg", {}).get("fixed_input_size")
-    return f"{kind}:{name}", {"img_size": size} if fixed else {}
+        if str(document["architecture"]).startswith("small:"):
+            return str(document["architecture"]), checked_arguments(given)
+        spec = parse_spec(str(document["architecture"]))
+    native = getattr(getattr(loaded.backend, "module", None), "pretrained_cfg", {})
+    _, height, width = loaded.input_shape or (0, 0, 0)
+    if native.get("fixed_input_size") and (height, width) != tuple(native.get("input_size", ()))[1:]:
+        given["img_size"] = plain_size((height, width))
+    return f"{spec.kind}:{spec.name}", checked_arguments(given)
 
 
 def _channels(sample: Sample) -> int:

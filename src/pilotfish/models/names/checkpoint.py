@@ -3,12 +3,12 @@
 A .safetensors file carries, under the metadata key ``pilotfish``, a JSON object: ``architecture`` (a ``timm:`` or
 ``torchvision:`` name, or one of the small networks ``small:mlp``, ``small:convnet``), ``arguments`` (``num_classes``;
 ``width`` and ``side`` for the small ones), ``preprocessing`` and ``class_names``. A .pt file is a dict with the same
-keys beside ``state_dict``. No code is run for either: an architecture is looked up by name.
+keys beside ``state_dict``. No code is run for either: an architecture is looked up by name. The network is built for
+inputs of the size that the preprocessing makes.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -23,10 +23,11 @@ from pilotfish.models.backends.torch_backend import save_state, torch_model
 from pilotfish.models.model import Model
 from pilotfish.models.names.architectures import SMALL, build_small
 from pilotfish.models.names.fit_weights import load_weights
-from pilotfish.models.names.spec import MAX_SIZE, ModelSpec, allow_options, parse_spec
+from pilotfish.models.names.spec import ModelSpec, Size, allow_options, parse_spec, plain_size
 from pilotfish.models.names.stated import ASSUMED, at_size, with_stated
+from pilotfish.models.names.training_scripts import of_training
 from pilotfish.models.names.weights_file import WeightsFile, metadata_document, read_weights
-from pilotfish.models.preprocessing import RESAMPLING, Preprocessing
+from pilotfish.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -58,23 +59,25 @@ def save_checkpoint(
 def load_checkpoint(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     """The model in a checkpoint file. *weights* (embedded in a cascade) carry the same metadata.
 
-    ``?num_classes=N`` where the file does not say it; by default as many as its head has.
+    ``?num_classes=N`` where the file does not say it; by default as many as its head has. A size other than the one it
+    was trained at is noted.
     """
     allow_options(spec, "num_classes")
     path = weights or Path(spec.name)
     file = read_weights(path)
     document = document_of(file)
+    own = Preprocessing.from_json(document["preprocessing"]) if document.get("preprocessing") else None
     kind = str(document["architecture"]).partition(":")[0]
     model = (
-        _library_model(spec, document, device, file)
+        _library_model(spec, document, own, device, file)
         if kind in LIBRARIES
-        else _small_model(spec, document, device, file)
+        else _small_model(spec, document, own, device, file)
     )
     names = _class_names(document, model.n_classes, path)
     chain, assumed = model.preprocessing, () if document["stated"] is not None else ASSUMED
-    if document.get("preprocessing"):
-        chain, assumed = Preprocessing.from_json(document["preprocessing"]), ()
-        chain = at_size(chain, spec.pixels) if spec.pixels else chain
+    if own is not None:
+        chain, assumed = at_size(own, spec.pixels) if spec.pixels else own, ()
+        _refuse_other_inputs(chain, model, path)
     return dataclasses.replace(
         model,
         spec=spec.text,
@@ -125,7 +128,22 @@ def _copy(path: Path, target: Path) -> None:
     shutil.copyfile(path, target)
 
 
-def _library_model(spec: ModelSpec, document: Mapping[str, Any], device: str, file: WeightsFile) -> Model:
+def _refuse_other_inputs(chain: Preprocessing, model: Model, path: Path) -> None:
+    """ModelError where a file's preprocessing makes other images than its network takes."""
+    takes, size = model.input_shape, chain.size
+    if chain.kind != "image" or takes is None or size is None:
+        return
+    makes = (chain.channels, *size) if chain.layout == "nchw" else (*size, chain.channels)
+    if makes != takes:
+        raise ModelError(
+            f"{path}: its preprocessing makes inputs of shape {makes} and its network takes {takes}; write the file "
+            "again with the preprocessing of its validation"
+        )
+
+
+def _library_model(
+    spec: ModelSpec, document: Mapping[str, Any], own: Preprocessing | None, device: str, file: WeightsFile
+) -> Model:
     """timm and torchvision build their own architectures; nothing but names of theirs is looked up."""
     from pilotfish.models.names.timm_models import load_timm
     from pilotfish.models.names.torchvision_models import load_torchvision
@@ -133,18 +151,44 @@ def _library_model(spec: ModelSpec, document: Mapping[str, Any], device: str, fi
     arguments = document.get("arguments")
     classes = spec.options.get("num_classes") or (arguments.get("num_classes") if isinstance(arguments, dict) else None)
     named = parse_spec(str(document["architecture"]))
+    if named.options:
+        raise ModelError(
+            f"{file.path}: its architecture {named.text[:80]!r} has options, and a file states them under "
+            f"preprocessing and arguments; write the name alone, {named.kind}:{named.name[:80]}"
+        )
+    trained = _trained_at(spec, named, own, file.path) or document.get("size")
     options = dict(document.get("built_with", {})) if named.kind == "timm" else {}
     options |= {} if classes is None else {"num_classes": str(classes)}
-    size = spec.size or named.size or document.get("size")
-    inner = dataclasses.replace(named, text=spec.text, size=size, options=options)
+    inner = dataclasses.replace(named, text=spec.text, size=spec.size or trained, options=options)
     model = (load_timm if named.kind == "timm" else load_torchvision)(inner, device, file)
     if (stated := document["stated"]) is not None:
         model = with_stated(dataclasses.replace(model, assumed=()), dataclasses.replace(inner, stated=stated))
-    return dataclasses.replace(model, notes=(*model.notes, *document.get("notes", ())))
+    notes = (*model.notes, *document.get("notes", ()))
+    if trained is not None and spec.size not in (None, trained):
+        said = f"its file says that it was trained at {_shown(trained)} pixels, and it is run at {_shown(spec.size)}"
+        notes += (f"{spec.text}: {said}; leave the size out, or write ?size={_shown(trained)}, for its own",)
+    return dataclasses.replace(model, notes=notes)
 
 
-def _small_model(spec: ModelSpec, document: Mapping[str, Any], device: str, file: WeightsFile) -> Model:
-    if not document.get("preprocessing"):
+def _trained_at(spec: ModelSpec, named: ModelSpec, own: Preprocessing | None, path: Path) -> Size | None:
+    """The size that a file's architecture or preprocessing names; ModelError where they differ and *spec* has none."""
+    sizes = [one for one in (named.size, None if own is None or own.size is None else plain_size(own.size)) if one]
+    if len(set(sizes)) > 1 and spec.size is None:
+        raise ModelError(
+            f"{path}: its architecture {named.text[:80]!r} and its preprocessing ({_shown(sizes[1])} pixels) name two "
+            f"sizes; say which, as checkpoint:{path}?size={_shown(sizes[0])}, or write the file again"
+        )
+    return sizes[-1] if sizes else None
+
+
+def _shown(size: Size | None) -> str:
+    return str(size) if size is None or isinstance(size, int) else f"{size[0]}x{size[1]}"
+
+
+def _small_model(
+    spec: ModelSpec, document: Mapping[str, Any], own: Preprocessing | None, device: str, file: WeightsFile
+) -> Model:
+    if own is None:
         raise ModelError(f"{file.path}: its metadata lack preprocessing; write it with save_checkpoint")
     module, shape = _build(document, file.path)
     load_weights(module, file)
@@ -153,8 +197,7 @@ def _small_model(spec: ModelSpec, document: Mapping[str, Any], device: str, file
     classes = int(document["arguments"]["num_classes"])
     if spec.options.get("num_classes") not in (None, str(classes)):
         raise ModelError(f"{spec.text}: the file has {classes} classes; leave num_classes out")
-    chain = Preprocessing.from_json(document["preprocessing"])
-    return torch_model(spec.text, module, chain, shape, device, n_classes=classes)
+    return torch_model(spec.text, module, own, shape, device, n_classes=classes)
 
 
 def document_of(file: WeightsFile) -> dict[str, Any]:
@@ -164,65 +207,12 @@ def document_of(file: WeightsFile) -> dict[str, Any]:
         document = {**(metadata_document(file.beside, META_KEY, str(path)) or {}), "stated": None}
     else:
         document = {**file.beside, "notes": (), "stated": None}
-        document |= {} if "architecture" in document else _of_training(file)
+        document |= {} if "architecture" in document else of_training(file)
     if "architecture" not in document:
         raise ModelError(
             f"{path}: does not name its architecture; use timm:NAME?weights={path.name} with the model's name instead"
         )
     return document
-
-
-def _of_training(file: WeightsFile) -> dict[str, Any]:
-    """The architecture as timm's and torchvision's training scripts write it: ``arch``, and the ``args`` beside it."""
-    args = file.beside.get("args")
-    said = dict(vars(args)) if isinstance(args, argparse.Namespace) else args if isinstance(args, dict) else {}
-    arch = next((a for a in (file.beside.get("arch"), said.get("model"), said.get("arch")) if isinstance(a, str)), None)
-    if arch is None:
-        return {}
-    found: dict[str, Any] = {"architecture": f"{_library_of(arch, file)}:{arch}", "notes": ()}
-    if said.get("num_classes") == 0:
-        raise ModelError(
-            f"{file.path}: was trained as a headless network (num_classes=0): it returns features, not "
-            "classes; use weights that were saved with a classifier"
-        )
-    built = {key: said[key] for key in ("in_chans", "global_pool") if said.get(key)}
-    if said.get("gp"):
-        built["global_pool"] = said["gp"]
-    found["built_with"] = {key: str(value) for key, value in built.items()}
-    if isinstance(size := said.get("img_size"), int) and 0 < size <= MAX_SIZE:
-        found["size"] = size
-    if {"mean", "std", "crop_pct"} <= said.keys():  # timm's script: what is not given there is the architecture's own
-        found["stated"] = _stated_in_training(said)
-    if kwargs := said.get("model_kwargs"):
-        found["notes"] = (f"{file.path}: was trained with model_kwargs {str(kwargs)[:80]}, which are not applied",)
-    return found
-
-
-def _stated_in_training(said: Mapping[str, Any]) -> dict[str, str]:
-    """What timm's script was told of the preprocessing of its validation, as options of a model's name."""
-    found = {}
-    for key in ("mean", "std"):
-        if isinstance(value := said[key], list | tuple) and value:
-            found[key] = ":".join(str(one) for one in value)
-    if isinstance(share := said["crop_pct"], float | int):
-        found["crop"] = str(share)
-    if said.get("interpolation") in RESAMPLING:
-        found["interpolation"] = str(said["interpolation"])
-    return found
-
-
-def _library_of(arch: str, file: WeightsFile) -> str:
-    """timm, but for the names that torchvision alone knows."""
-    from pilotfish.models.names.timm_models import import_timm
-
-    if import_timm(f"loading {file.path}").is_model(arch):
-        return "timm"
-    try:
-        from pilotfish.models.names.torchvision_models import classifiers
-
-        return "torchvision" if arch in classifiers() else "timm"
-    except ImportError:
-        return "timm"
 
 
 def _build(document: Mapping[str, Any], path: Path) -> tuple[Any, tuple[int, ...]]:

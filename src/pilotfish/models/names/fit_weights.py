@@ -4,10 +4,11 @@ of it."""
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,11 +252,23 @@ def _put(module: torch.nn.Module, state: Mapping[str, torch.Tensor], where: str)
     own = module.state_dict()
     for name, tensor in sorted(state.items(), key=lambda item: ("pos" not in item[0], item[0])):
         if tensor.shape != own[name].shape:
-            advice = "; the weights are of another input size, write NAME@SIZE" if "pos" in name else ""
+            advice = _other_size(module, tensor.shape, own[name].shape) if "pos" in name else ""
             raise ModelError(
                 f"{where}: {name} has shape {tuple(tensor.shape)}, the model's has {tuple(own[name].shape)}{advice}"
             )
     module.load_state_dict(dict(state), strict=False)  # but for counters of batches, nothing is missing
+
+
+def _other_size(module: torch.nn.Module, theirs: Sequence[int], mine: Sequence[int]) -> str:
+    """What to do about embeddings of positions for another number of patches: the size that they were trained at, where
+    the patches are squares in a square."""
+    patch: Any = getattr(getattr(module, "patch_embed", None), "patch_size", getattr(module, "patch_size", None))
+    side = patch[0] if isinstance(patch, tuple) else patch
+    grids = [(math.isqrt(max(theirs[-2] - k, 0)), math.isqrt(max(mine[-2] - k, 0))) for k in range(6)]
+    squares = [a for k, (a, b) in enumerate(grids) if (a * a, b * b) == (theirs[-2] - k, mine[-2] - k) and a and b]
+    fixed = isinstance(side, int) and len(theirs) == len(mine) == 3 and len(set(squares)) == 1
+    size = f"?size={squares[0] * side}" if fixed else "NAME@SIZE"
+    return f"; the weights are of another input size, write {size}"
 
 
 def _differ(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:

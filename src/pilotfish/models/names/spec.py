@@ -53,7 +53,7 @@ KINDS: Mapping[str, Form] = {
         ),
         Form("onnx:FILE[@SIZE]", "an ONNX file, run by ONNX Runtime", "onnx.onnx_model:load_onnx"),
         Form(
-            "checkpoint:FILE",
+            "checkpoint:FILE[@SIZE]",
             "a .safetensors or .pt file that names its own architecture",
             "names.checkpoint:load_checkpoint",
         ),
@@ -96,6 +96,8 @@ VARIANTS = (
 MAX_SIZE = 4096
 MOST_CLASSES = 200_000
 SEPARATORS = re.compile("[:,]")
+Size = int | tuple[int, int]
+"""Pixels of both sides, or (height, width) where they differ."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class ModelSpec:
     text: str
     kind: str
     name: str
-    size: int | tuple[int, int] | None = None
+    size: Size | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, str] = field(default_factory=dict)
     typed: bool = True
@@ -135,7 +137,7 @@ def parse_spec(text: str) -> ModelSpec:
         hint = f"; {nearest(kind, KINDS)}" if colon else ""
         raise ModelError(f"cannot read the model name {text[:200]!r}{hint}; forms: {forms}")
     name, mark, query = rest.partition("?")
-    size: int | tuple[int, int] | None = None
+    size: Size | None = None
     if KINDS[kind].sized and (match := re.fullmatch(r"(.+)@([0-9]+)", name)):
         name, size = match.group(1), _in_range(text, match.group(2))
     if not name:
@@ -197,14 +199,19 @@ def file_of(spec: ModelSpec) -> str | None:
     return weights
 
 
-def _size(text: str, value: str) -> int | tuple[int, int]:
+def plain_size(size: tuple[int, int]) -> Size:
+    """(height, width) as a name states it: one number where they are equal."""
+    return size[0] if size[0] == size[1] else size
+
+
+def _size(text: str, value: str) -> Size:
     """``224``, or ``160x224`` for (height, width)."""
     if not re.fullmatch(r"\d{1,9}(x\d{1,9})?", value, re.ASCII):
         raise ModelError(
             f"{text}: size is pixels, such as 224, or height x width, such as 160x224; found {value[:40]!r}"
         )
-    height, *width = (_in_range(text, part) for part in value.split("x"))
-    return height if not width or width[0] == height else (height, width[0])
+    sides = [_in_range(text, part) for part in value.split("x")]
+    return plain_size((sides[0], sides[-1]))
 
 
 def _in_range(text: str, digits: str) -> int:

@@ -34,6 +34,8 @@ def with_stated(model: Model, spec: ModelSpec) -> Model:
     if stated.get("layout") == "tensor":
         if others := [option for option in stated if option != "layout"]:
             raise ModelError(f"{spec.text}: layout=tensor takes arrays as they are; leave {others[0]} out")
+        if spec.size is not None and model.input_shape is None:
+            raise ModelError(f"{spec.text}: layout=tensor takes arrays as they are; leave the size out")
         chain = dataclasses.replace(AS_IT_IS, dtype=chain.dtype)
         return dataclasses.replace(model, spec=spec.text, preprocessing=chain, assumed=())
     asked = stated or (spec.size is not None and model.input_shape is None)

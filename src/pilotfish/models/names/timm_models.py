@@ -19,7 +19,7 @@ from pilotfish.models.model import Model
 from pilotfish.models.names.fit_weights import asked_weights, load_from, load_weights
 from pilotfish.models.names.spec import ModelSpec, allow_options, asked_classes
 from pilotfish.models.names.weights_file import WeightsFile, read_weights
-from pilotfish.models.preprocessing import Preprocessing
+from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
 
 LITE = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
 BUILT_WITH: Mapping[str, type[int] | type[str]] = {"in_chans": int, "global_pool": str}  # beside the class count
@@ -72,19 +72,25 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     config = timm.data.resolve_model_data_config(module)
     size = spec.pixels or tuple(config["input_size"][1:])
     scaled = (int(size[0] / config["crop_pct"]), int(size[1] / config["crop_pct"]))
+    channels = int(spec.options.get("in_chans", config["input_size"][0]))
+    mean, std = (tuple(config[what]) for what in ("mean", "std"))
+    if channels == 1:
+        mean, std = ((sum(numbers) / len(numbers),) for numbers in (mean, std))
     preprocessing = Preprocessing(
         size=size,
         resize=min(scaled) if config["crop_mode"] != "squash" else scaled if scaled != size else None,
         interpolation=config["interpolation"] if config["interpolation"] != "random" else "bicubic",
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
+        mean=mean,
+        std=std,
     )
+    if channels not in (1, 3):
+        preprocessing = AS_IT_IS
+        notes += (f"its inputs of {channels} channels are no images of 1 or 3: samples are taken as they are",)
     told = {"n_classes": module.num_classes, **_class_names(module)}
-    shape = (int(config["input_size"][0]), *size)
+    shape = (channels, *size)
     model = torch_model(spec.text, module, preprocessing, shape, device, **told, notes=notes)
-    return told_by_name(
-        model, spec, source, weights, spec.options.get("weights", "pretrained") in ("pretrained", "random")
-    )
+    own = spec.options.get("weights", "pretrained") in OWN and channels != 1  # grey is none of its training's
+    return told_by_name(model, spec, source, weights, own)
 
 
 def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:

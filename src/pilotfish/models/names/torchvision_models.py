@@ -54,16 +54,37 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
 
 
 def _create(models: Any, spec: ModelSpec, entry: Any, classes: int | None) -> Any:
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if spec.pixels is not None and (sized := _sized(spec)) is not None:
+        option, size = sized
+        if entry is not None and tuple(entry.meta["min_size"]) != spec.pixels:
+            own = "x".join(map(str, entry.meta["min_size"]))
+            raise ModelError(f"{spec.text}: its weights take inputs of {own} pixels only; leave the size out")
+        options[option] = size
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the downloader talks, and stdout is for answers
-            return models.get_model(spec.name, weights=entry, **({} if classes is None else {"num_classes": classes}))
+            return models.get_model(spec.name, weights=entry, **options)
     except ModelError:  # too many weights
         raise
     except Exception as error:  # download errors of many kinds
         raise ModelError(
             f"the weights of {spec.text} cannot be had ({reason(error)}); "
             "use ?weights=FILE for a local file or ?weights=random"
+            if entry is not None
+            else f"torchvision cannot build {spec.text}: {reason(error)}"
         ) from error
+
+
+def _sized(spec: ModelSpec) -> tuple[str, Any] | None:
+    """(argument, size) of the networks that are built for one size; None for the others."""
+    assert spec.pixels is not None
+    if spec.name.startswith("maxvit"):
+        return "input_size", spec.pixels
+    if not spec.name.startswith("vit"):
+        return None
+    if not isinstance(spec.size, int):
+        raise ModelError(f"{spec.text}: takes squares; write one number as size")
+    return "image_size", spec.size
 
 
 def _outputs(module: Any) -> int | None:
