@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pilotfish.errors import ModelError, nearest
 from pilotfish.models.backends.backends import with_backend
 from pilotfish.models.model import Model
-from pilotfish.models.names.spec import KINDS, ModelSpec, parse_spec
+from pilotfish.models.names.spec import KINDS, ModelSpec, imported, parse_spec
 from pilotfish.models.names.stated import STATED, with_stated
 from pilotfish.models.outputs.reading import Reading, take_reading, with_reading
 from pilotfish.models.preprocessing import DECODERS
@@ -44,7 +41,7 @@ def load_model(
     """
     plain, reading = take_reading(dataclasses.replace(parse_spec(name), typed=typed))
     plain, variant = take_variant(plain)
-    loader = _imported(KINDS[plain.kind].loader)
+    loader = imported(KINDS[plain.kind].loader)
 
     def load() -> Model:
         return variant.applied(with_stated(loader(plain, device, weights), plain), name, device)
@@ -59,17 +56,6 @@ def load_model(
     ephemeral = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory
     reload = (lambda: model) if ephemeral else lambda: with_reading(load(), reading, device)
     return with_backend(dataclasses.replace(model, reload=reload, ephemeral=ephemeral), device, backend)
-
-
-def list_models(pattern: str = "") -> list[str]:
-    """Names that ``--model`` takes and that contain *pattern*, or match it when it has wildcards."""
-    listers = {kind: form.lister for kind, form in sorted(KINDS.items()) if form.lister is not None}
-    names = [f"{kind}:{name}" for kind, lister in listers.items() for name in _imported(lister)()]
-    if any(mark in pattern for mark in "*?["):
-        return [
-            name for name in names if fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.split(":")[1], pattern)
-        ]
-    return [name for name in names if pattern.lower() in name.lower()]
 
 
 @dataclass(frozen=True)
@@ -110,9 +96,3 @@ def take_variant(spec: ModelSpec) -> tuple[ModelSpec, Variant]:
         if value is not None and value not in known:
             raise ModelError(f"{spec.text}: unknown {what} {value!r}; {nearest(value, known)}")
     return dataclasses.replace(spec, options=options, stated=stated), Variant(dtype, decoder)
-
-
-def _imported(reference: str) -> Any:
-    """The function that a form names."""
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(f"pilotfish.models.{module}"), name)

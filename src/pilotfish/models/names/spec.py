@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pilotfish.errors import ModelError, UsageError, nearest
 
@@ -16,7 +18,8 @@ class Form:
 
     pattern, meaning  what is written, and what it gives
     loader            what returns the model of (spec, device, weights), as ``folder.module:function`` of this room
-    lister            what returns the names that can be listed, alike
+    lister            what returns the names that can be listed, alike; lists: the package whose version decides them,
+                      where that takes long to import
     sized             whether ``@SIZE`` may stand behind the name
     runs_code         whether loading runs code that the name chooses: a file may not name such a model unless its user
                       allows it
@@ -26,6 +29,7 @@ class Form:
     meaning: str
     loader: str
     lister: str | None = None
+    lists: str | None = None
     sized: bool = True
     runs_code: bool = False
 
@@ -38,12 +42,14 @@ KINDS: Mapping[str, Form] = {
             "a timm model with its pretrained weights, at SIZE pixels; ?weights=FILE or ?weights=random",
             "names.timm_models:load_timm",
             "names.timm_models:pretrained",
+            "timm",
         ),
         Form(
             "torchvision:NAME[@SIZE]",
             "a torchvision model; ?weights=NAME, FILE or random",
             "names.torchvision_models:load_torchvision",
             "names.torchvision_models:classifiers",
+            "torchvision",
         ),
         Form(
             "lite:efficientnet_lite{0,1,2}[@SIZE]",
@@ -98,6 +104,12 @@ MOST_CLASSES = 200_000
 SEPARATORS = re.compile("[:,]")
 Size = int | tuple[int, int]
 """Pixels of both sides, or (height, width) where they differ."""
+
+
+def imported(reference: str) -> Any:
+    """The function that a form names."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(f"pilotfish.models.{module}"), name)
 
 
 @dataclass(frozen=True)
