@@ -164,6 +164,8 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "judge_on": "random",
             "trained_on": None,
             "allow_bad_base": False,
+            "class_max_drop": None,
+            "worst_class_drop": None,
         },
     ),
     "bench": (
@@ -286,7 +288,9 @@ FIELDS = {
         "saver exit_ratio threshold cost_ratio delta_cost accuracy held_out certified n base_accuracy comparable"
     ),
     pilotfish.Tuning: "artefact calibration evaluation split saves reference notes costs choices",
-    Performance: "n value base_value drop drop_interval cost base_cost exit_ratio groups metric asymptotic",
+    Performance: (
+        "n value base_value drop drop_interval cost base_cost exit_ratio groups metric asymptotic classes latency_p95"
+    ),
     pilotfish.Answer: "input prediction name confidence stage error",
     pilotfish.BenchResult: (
         "machine stages batch_sizes n runs forced exit_ratio model_only end_to_end speedup choices decode_ms "

@@ -136,12 +136,18 @@ def _opened(run: str | Path | Run, _: str = "run") -> Run:
     return run if isinstance(run, Run) else open_run(run)
 
 
+def _class_drops(value: Mapping[Any, float | str] | None, name: str) -> dict[str, float] | None:
+    return None if value is None else {str(key): given_drop(drop, f"{name}[{key!r}]") for key, drop in value.items()}
+
+
 _READ: Mapping[str, Callable[[Any, str], Any]] = {
     "run": _opened,
     "max_drop": given_drop,
     "min_metric": given_share,
     "min_accuracy": given_share,
     "guarantee": given_share,
+    "class_max_drop": _class_drops,
+    "worst_class_drop": given_drop,
 }
 savers = as_given(plan.rank_savers, "savers")
 shortlist = as_given(plan.shortlist, "shortlist")

@@ -15,8 +15,7 @@ import pytest
 from pilotfish.cascade import Budget, Performance, Rule, choose, decide
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan import tune
-from pilotfish.plan.certificate import Promise, certify, find_test, grouped, last_kept, wsr
-from pilotfish.plan.certificate.certify import check_promise
+from pilotfish.plan.certificate import Promise, certify, check_promise, find_test, grouped, last_kept, wsr
 from pilotfish.plan.evaluate import count, evaluate, measure
 from pilotfish.plan.evidence import plain_stage_scores
 from pilotfish.plan.methods import METHODS

@@ -1,21 +1,23 @@
 """The cascade as an artefact: stages, frontier, operating points, load and save."""
 
 from pilotfish.cascade.artefact import ALONE, Artefact, InForce, OperatingPoint, Stage
-from pilotfish.cascade.budget import Budget, choose, given_drop, given_share, make_budget
+from pilotfish.cascade.budget import Budget, Limits, choose, given_drop, given_share, make_budget
 from pilotfish.cascade.exits import decide_at, from_bins, inside, just_above, leaves
 from pilotfish.cascade.folder import check_target, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
-from pilotfish.cascade.performance import Performance, grouped_interval, paired_interval
+from pilotfish.cascade.performance import ClassDrop, Performance, grouped_interval, paired_interval
 from pilotfish.cascade.rule import Decision, Rule, RuleKind, check_rule, decide
 
 __all__ = [
     "ALONE",
     "Artefact",
     "Budget",
+    "ClassDrop",
     "Decision",
     "ExitSets",
     "Frontier",
     "InForce",
+    "Limits",
     "OperatingPoint",
     "Performance",
     "Rule",

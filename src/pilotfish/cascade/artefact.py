@@ -13,12 +13,12 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade.budget import Budget, choose, make_budget
+from pilotfish.cascade.budget import Budget, Limits, choose, make_budget
 from pilotfish.cascade.exits import decide_at, inside
 from pilotfish.cascade.frontier import ExitSets, Frontier, check_bounds
 from pilotfish.cascade.performance import Performance
 from pilotfish.cascade.rule import Rule
-from pilotfish.documents import ALWAYS, Unbounded, Within, as_document
+from pilotfish.documents import ALWAYS, OFF_DEFAULT, Unbounded, Within, as_document
 from pilotfish.errors import ArtefactError
 from pilotfish.records import Cost, RecordsMeta
 from pilotfish.scores import ExitScore, Scale, to_shown
@@ -156,6 +156,7 @@ class Artefact:
     origin     data, split, seed and sizes that the thresholds came from
     guarantee  what was certified for the operating point, or None
     task       what an answer is
+    limits     what every point of the frontier keeps to beside a budget, on the calibration samples; None: nothing
     """
 
     stages: tuple[Stage, ...]
@@ -171,6 +172,7 @@ class Artefact:
     guarantee: Mapping[str, Any] | None = field(default=None, metadata=ALWAYS)
     rule: Rule = field(default_factory=Rule, metadata=ALWAYS)
     task: Task = CLASSES
+    limits: Limits | None = field(default=None, metadata=OFF_DEFAULT)
 
     def __post_init__(self) -> None:
         expected = len(self.stages) - 1
@@ -256,10 +258,11 @@ class Artefact:
     ) -> Artefact:
         """The same cascade at another operating point of its frontier. BudgetError when none meets the budget.
 
-        A guarantee holds for the point it was made for: another point has none.
+        Its limits are kept on the calibration samples. A guarantee holds for the point it was made for: another point
+        has none.
         """
         budget = make_budget(max_drop, max_cost, min_metric, self.base_cost, min_accuracy=min_accuracy)
-        i = choose(self.frontier, budget)
+        i = choose(self.frontier, budget, None, self.limits)
         sets = None if self.frontier.exit_sets is None else self.frontier.exit_sets[i]
         point = OperatingPoint(tuple(self.frontier.thresholds[i].tolist()), budget, sets)
         before = self.operating_point

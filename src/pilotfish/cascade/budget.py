@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, overload
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade.frontier import Frontier
+from pilotfish.documents import OFF_DEFAULT, Within
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.tasks import says_of
 
@@ -82,6 +83,31 @@ class Budget:
         return int(rows[least[np.argmin(second[least])]])
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What an operating point must keep to beside its budget.
+
+    class_drop        by the name of a class, the most accuracy that may be lost among the samples labelled so
+    worst_class_drop  the same for every class that ``class_drop`` does not name; None: they are free
+    latency_p95       milliseconds that 95 % of single requests may take; None: it is free
+    """
+
+    class_drop: Mapping[str, Annotated[float, Within(0, 1)]] = field(default_factory=dict)
+    worst_class_drop: Annotated[float, Within(0, 1)] | None = field(default=None, metadata=OFF_DEFAULT)
+    latency_p95: Annotated[float, Within(0)] | None = field(default=None, metadata=OFF_DEFAULT)
+
+    def __str__(self) -> str:
+        named = [f"{name} {100 * drop:.4g}%" for name, drop in list(self.class_drop.items())[:4]]
+        if (more := len(self.class_drop) - 4) > 0:
+            named.append(f"{more} more")
+        if self.worst_class_drop is not None:
+            named.append(f"{'any other' if named else 'any'} class {100 * self.worst_class_drop:.4g}%")
+        parts = [f"drops at most {', '.join(named)}"] if named else []
+        if self.latency_p95 is not None:
+            parts.append(f"p95 at most {self.latency_p95:g} ms")
+        return " and ".join(parts)
+
+
 def make_budget(
     max_drop: float | None = None,
     max_cost: float | str | None = None,
@@ -109,10 +135,21 @@ def make_budget(
     return Budget("min_metric", least)
 
 
-def choose(frontier: Frontier, budget: Budget) -> int:
+def choose(
+    frontier: Frontier, budget: Budget, kept: NDArray[np.bool_] | None = None, limits: Limits | None = None
+) -> int:
     """Index of the policy that meets *budget*: the cheapest for a drop or a least value, the best for a cost (then the
     cheapest); of equals the last, which on a grid is the smallest threshold. BudgetError, with the best that can be
-    reached, when none does."""
+    reached, when none does.
+
+    kept    bool (P,), the policies that keep to *limits*; None: all of them do
+    limits  what the policies keep to beside the budget, to be named in a refusal
+    """
+    if kept is not None and not kept.all():
+        rows = np.flatnonzero(kept)
+        if not len(rows):
+            raise BudgetError(f"no operating point keeps to {limits}")
+        return int(rows[choose(frontier.take(rows), budget, None, limits)])
     if budget.kind == "max_cost" and frontier.cost is None:
         raise BudgetError(f"{budget} cannot be judged: the records hold no such cost; give max_drop or min_metric")
     gain, effort = -frontier.drop, frontier.effort
@@ -122,7 +159,8 @@ def choose(frontier: Frontier, budget: Budget) -> int:
         met = budget.violation(gain, effort) == 0
     if not met.any():
         says = says_of(frontier.metric)
-        raise BudgetError(f"no operating point has {budget.says(says)}; {_best(frontier, budget, says)}")
+        asked = budget.says(says) + ("" if limits is None else f" with {limits}")
+        raise BudgetError(f"no operating point has {asked}; {_best(frontier, budget, says)}")
     rows = np.flatnonzero(met)
     first, second = budget.keys(gain[rows], effort[rows])
     return int(rows[np.lexsort((-rows, second, first))[0]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,15 @@ def to_document(artefact: Artefact) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class _Beside:
+    """What is promised beside a guarantee's own target: of a class, or of the latency."""
+
+    target: float
+    bound: float
+    n: int
+
+
+@dataclass(frozen=True)
 class _Guarantee:
     """What of a guarantee is shown as numbers."""
 
@@ -102,6 +112,8 @@ class _Guarantee:
     n: int | None = None
     groups: int | None = None
     largest_group: int | None = None
+    classes: Mapping[str, _Beside] | None = None
+    latency: _Beside | None = None
 
 
 def from_document(document: dict[str, Any], where: str, folder: Path | None = None) -> Artefact:

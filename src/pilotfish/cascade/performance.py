@@ -15,6 +15,24 @@ from pilotfish.documents import OFF_DEFAULT, Count, Share, as_document
 
 
 @dataclass(frozen=True)
+class ClassDrop:
+    """What the samples of one class lose.
+
+    name           of the class, or its number where classes have none
+    n              samples that are labelled so
+    drop           accuracy lost among them, base minus cascade
+    drop_interval  95 % interval of the drop
+    limit          the most that it may be; None where that was not asked for
+    """
+
+    name: str
+    n: Count
+    drop: float
+    drop_interval: tuple[float, float]
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
 class Performance:
     """The metric and cost of a cascade beside its base's, on n samples.
 
@@ -26,6 +44,9 @@ class Performance:
     groups         how many groups the samples are in, and the interval counts; None where they are independent
     metric         the metric's name
     asymptotic     whether the interval is a jackknife's, which holds for many samples only
+    classes        the drop of each class that has a limit
+    latency_p95    milliseconds that 95 % of single requests stay within, from times of single samples; None where no
+                   limit was asked for
     """
 
     n: Count
@@ -39,6 +60,8 @@ class Performance:
     groups: Count | None = field(default=None, metadata=OFF_DEFAULT)
     metric: str = ACCURACY
     asymptotic: bool = field(default=False, metadata=OFF_DEFAULT)
+    classes: tuple[ClassDrop, ...] = field(default=(), metadata=OFF_DEFAULT)
+    latency_p95: float | None = field(default=None, metadata=OFF_DEFAULT)
 
     @property
     def accuracy(self) -> float:
@@ -56,7 +79,7 @@ class Performance:
         return None if self.cost is None or self.base_cost is None else self.cost < self.base_cost
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object; ``groups`` and ``asymptotic`` only where there are some, and accuracies by their names."""
+        """As a JSON object; accuracies by their names, and what is off its default."""
         document: dict[str, Any] = as_document(self)
         if self.metric == ACCURACY:
             document |= {"accuracy": self.value, "base_accuracy": self.base_value}

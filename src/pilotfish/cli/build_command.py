@@ -10,6 +10,7 @@ import typer
 from pilotfish.cli.options import (
     AllowBadBase,
     AsJson,
+    ClassMaxDrop,
     Data,
     Device,
     GroupBy,
@@ -21,6 +22,7 @@ from pilotfish.cli.options import (
     Seed,
     Task,
     TrainedOn,
+    WorstClassDrop,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ def build(
     max_drop: MaxDrop = None,
     max_cost: MaxCost = None,
     min_metric: MinMetric = None,
+    class_max_drop: ClassMaxDrop = None,
+    worst_class_drop: WorstClassDrop = None,
     base: Annotated[
         str | None, typer.Option(metavar="NAME", help="The model to make cheaper; the most accurate by default.")
     ] = None,
@@ -59,7 +63,7 @@ def build(
     --max-drop 0.5% --out cascade
     """
     from pilotfish.cli.output import print_json, progress_bars
-    from pilotfish.cli.parse import name_list, one_budget
+    from pilotfish.cli.parse import class_drops, name_list, one_budget
     from pilotfish.flow import build as run_build
     from pilotfish.recording import RecordOptions
 
@@ -72,6 +76,8 @@ def build(
             max_drop=max_drop,
             max_cost=max_cost,
             min_metric=min_metric,
+            class_max_drop=class_drops(class_max_drop or [], "--class-max-drop"),
+            worst_class_drop=worst_class_drop,
             base=base,
             run=run,
             cost=cost,
@@ -92,7 +98,7 @@ def build(
 
 def show_build(result: BuildResult, to_stderr: bool) -> None:
     """The table at the end of ``demo`` and ``build``: the models, and the cascade beside its base and its ideal."""
-    from pilotfish.cli.output import console, notes, say, table, verdict
+    from pilotfish.cli.output import class_table, console, notes, say, table, verdict
     from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
     from pilotfish.tasks import says_of
 
@@ -123,6 +129,8 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
     columns += [("cost per sample", "right")]
     columns += [("exit ratio", "right"), ("ms per sample", "right"), ("speed-up", "right")]
     table(target, columns, rows, strong=len(rows) - 1)
+    if judged.classes:
+        class_table(target, judged, tuning.guarantee)
     low, high = judged.drop_interval
     where = "held-out samples" if tuning.evaluation else "the samples the threshold was chosen on"
     say(

@@ -131,6 +131,7 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
     say(target, f"   tuned on: {tuned_on(artefact)}")
     budget = artefact.operating_point.budget
     chosen = "thresholds as given" if budget is None else budget.says(says_of(artefact.calibration.metric))
+    chosen += "" if artefact.limits is None else f", with {artefact.limits}"
     say(target, f"   frontier: {len(artefact.frontier)} operating points; in force: {chosen}")
     say(target, f"     policy: method {artefact.method}, {describe_policy(artefact)}")
     if artefact.guarantee is not None:

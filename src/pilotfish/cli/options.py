@@ -23,6 +23,14 @@ AllowBadBase = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Base = Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper.")]
 CascadeFolder = Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")]
+ClassMaxDrop = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class-max-drop",
+        metavar="NAME=DROP",
+        help="Beside the budget, accuracy that may be lost among the samples of a class, such as fire=1%; repeatable.",
+    ),
+]
 CostKey = Annotated[
     str,
     typer.Option(
@@ -69,6 +77,12 @@ Task = Annotated[
 ]
 TrainedOn = Annotated[
     str | None, typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused.")
+]
+WorstClassDrop = Annotated[
+    str | None,
+    typer.Option(
+        "--worst-class-drop", metavar="DROP", help="The same for every class that --class-max-drop does not name."
+    ),
 ]
 
 

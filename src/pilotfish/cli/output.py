@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 SECONDS_BETWEEN_LINES = 30
+MOST_CLASSES = 20
 
 
 def print_json(document: Any) -> None:
@@ -101,6 +102,23 @@ def performance_row(what: str, p: Performance, key: str | None) -> list[str]:
     ]
 
 
+def class_table(target: Console, judged: Performance, guarantee: Mapping[str, Any] | None) -> None:
+    """The drops of the limited classes, the nearest to its limit (or the farthest above it) first."""
+    from pilotfish.report.format import format_count, plain_points
+
+    bounds = {} if guarantee is None else guarantee.get("classes", {})
+    columns = [("class", "left"), ("n", "right"), ("drop [95 %]", "right"), ("limit", "right")]
+    rows = []
+    for c in sorted(judged.classes, key=lambda c: (c.limit or 0.0) - c.drop):
+        low, high = c.drop_interval
+        drop = f"{plain_points(c.drop)} [{plain_points(low)}, {plain_points(high)}]"
+        bound = [plain_points(bounds[c.name]["bound"])] if c.name in bounds else [""] if bounds else []
+        rows.append([c.name, format_count(c.n), drop, plain_points(c.limit or 0.0), *bound])
+    shown, left = rows[:MOST_CLASSES], len(rows) - MOST_CLASSES
+    rest = [[f"{left} others", *[""] * (len(shown[0]) - 1)]] if left > 0 else []
+    table(target, [*columns, *([("bound", "right")] if bounds else [])], [*shown, *rest])
+
+
 def say(target: Console, *lines: str) -> None:
     """Plain lines; names with brackets are not taken for markup."""
     for line in lines:
@@ -116,7 +134,7 @@ def notes(found: Iterable[str]) -> None:
 
 def verdict(target: Console, found: Iterable[str]) -> list[str]:
     """Say a missed budget before anything else; returns the notes that are left to say at the end."""
-    from pilotfish.plan.tuning import MISSED
+    from pilotfish.plan.limits import MISSED
 
     told = list(found)
     missed = [note for note in told if note.startswith(MISSED)]

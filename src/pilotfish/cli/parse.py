@@ -85,6 +85,19 @@ def key_values(given: list[str], option: str) -> dict[str, float]:
     return found
 
 
+def class_drops(given: list[str], option: str) -> dict[str, float]:
+    """``NAME=DROP`` pairs, split at the last ``=``: names of classes may hold others."""
+    found: dict[str, float] = {}
+    for entry in given:
+        name, equals, drop = entry.rpartition("=")
+        if not equals or not name or not drop.strip():
+            raise typer.BadParameter(f"expected NAME=DROP, such as fire=1%, found {entry!r}", param_hint=option)
+        if name in found:
+            raise typer.BadParameter(f"class {name!r} is given twice", param_hint=option)
+        found[name] = _given(given_drop, drop, option) or 0.0
+    return found
+
+
 def choices(given: list[str], option: str) -> dict[str, str]:
     """``KEY=VALUE`` pairs as text."""
     found = {}

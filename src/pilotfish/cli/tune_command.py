@@ -11,6 +11,7 @@ from pilotfish.cli.options import (
     AllowBadBase,
     AllowPython,
     AsJson,
+    ClassMaxDrop,
     CostKey,
     GroupBy,
     Holdout,
@@ -22,6 +23,7 @@ from pilotfish.cli.options import (
     Seed,
     Split,
     TrainedOn,
+    WorstClassDrop,
 )
 
 
@@ -53,6 +55,8 @@ def tune(
     max_drop: MaxDrop = None,
     max_cost: MaxCost = None,
     min_metric: MinMetric = None,
+    class_max_drop: ClassMaxDrop = None,
+    worst_class_drop: WorstClassDrop = None,
     cost: CostKey = "macs",
     guarantee: Annotated[
         str | None,
@@ -81,6 +85,7 @@ def tune(
     Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --guarantee 90% --out cascade
     """
     from pilotfish.cli.output import (
+        class_table,
         console,
         notes,
         performance_columns,
@@ -90,7 +95,7 @@ def tune(
         table,
         verdict,
     )
-    from pilotfish.cli.parse import choices, confidence, name_list, one_budget
+    from pilotfish.cli.parse import choices, class_drops, confidence, fraction, name_list, one_budget
     from pilotfish.plan import tune as run_tune
     from pilotfish.records import open_run
     from pilotfish.report.policy import describe_guarantee, describe_policy
@@ -119,6 +124,8 @@ def tune(
         group_by=group_by,
         judge_on=judge_on,
         allow_bad_base=allow_bad_base,
+        class_max_drop=class_drops(class_max_drop or [], "--class-max-drop"),
+        worst_class_drop=fraction(worst_class_drop, "--worst-class-drop"),
     )
     if out is not None and embed:
         from pilotfish.runtime import save_with_weights
@@ -133,6 +140,8 @@ def tune(
     left = verdict(target, result.notes)
     title = f"{' → '.join(s.name for s in result.artefact.stages)}, {describe_policy(result.artefact)}"
     table(target, performance_columns("part", result.calibration), rows, title=title)
+    if result.calibration.classes:
+        class_table(target, result.evaluation or result.calibration, result.guarantee)
     if result.guarantee is not None:
         say(target, describe_guarantee(result.guarantee, key))
     if out is not None:

@@ -92,6 +92,8 @@ def build(
     progress: Tell | None = None,
     judge_on: str = "random",
     trained_on: str | Dataset | None = None,
+    class_max_drop: Mapping[str, float | str] | None = None,
+    worst_class_drop: float | str | None = None,
 ) -> BuildResult:
     """Record *models* on *data*, pick the saver and threshold for the budget, time the cascade, write a report.
 
@@ -103,6 +105,7 @@ def build(
     trained_on  data that the models were trained on: DataError when samples of *data* are in it
     run   where the records go; by default ``OUT-run`` beside the cascade
     allow_bad_base  accept a base that is no better than chance on its labels
+    class_max_drop, worst_class_drop  what classes may lose, as :func:`pilotfish.tune` takes them
 
     Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer; RecordsError for a
     base that is no better than chance.
@@ -114,6 +117,10 @@ def build(
         "max_cost": max_cost,
         "min_metric": given_share(min_metric, "min_metric"),
         "min_accuracy": given_share(min_accuracy, "min_accuracy"),
+    }
+    limits = {
+        "class_max_drop": {name: given_drop(drop, "class_max_drop") for name, drop in (class_max_drop or {}).items()},
+        "worst_class_drop": given_drop(worst_class_drop, "worst_class_drop"),
     }
     make_budget(**budget, base_cost=1.0)  # type: ignore[arg-type]  # refused before hours of recording
     target = Path(out)
@@ -137,7 +144,7 @@ def build(
     chosen_base = base or most_accurate(folder, names, settings.split, by)
     if not allow_bad_base:
         refuse_bad_base(read_table(folder, [], chosen_base, settings.split, by))
-    tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed, by, judge_on)
+    tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed, by, judge_on, limits)
     allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
     if embed:
         save_with_weights(tuning.artefact, target, allowed)
@@ -198,9 +205,11 @@ def best_pair(
     seed: int,
     group_by: str | None = None,
     judge_on: str = "random",
+    limits: Mapping[str, Any] | None = None,
 ) -> Tuning:
-    """Tune every candidate saver for the budget and take the one that does best on the calibration part: the
-    cheapest, or the most accurate for a cost. BudgetError when none costs less than the base alone."""
+    """Tune every candidate saver for the budget and *limits*, what must hold beside it; take the one that does best on
+    the calibration part: the cheapest, or the most accurate for a cost. BudgetError when none costs less than the base
+    alone."""
     ranking = rank_savers(run, base, cost=cost, split=split, holdout=holdout, seed=seed, group_by=group_by)
     candidates = [s.saver for s in ranking.savers if s.saver in names and s.comparable]
     tunings, refusals = [], []
@@ -208,6 +217,7 @@ def best_pair(
         try:
             drawn: dict[str, Any] = {"split": split, "holdout": holdout, "seed": seed, "judge_on": judge_on}
             drawn["allow_bad_base"] = True  # it was judged before, on all samples
+            drawn |= limits or {}
             tunings.append(tune(run, (saver, base), cost=cost, group_by=group_by, **drawn, **budget))
         except BudgetError as error:
             refusals.append(f"{saver}: {error}")

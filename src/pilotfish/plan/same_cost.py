@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from pilotfish.cascade import Performance
 from pilotfish.errors import RecordsError
-from pilotfish.plan.costs import common_keys
-from pilotfish.records import RecordsMeta
+from pilotfish.plan.costs import base_cost, common_keys, stage_costs
+from pilotfish.records import RecordsMeta, Table
 from pilotfish.text import examples, listed
 
 Metas = Mapping[str, RecordsMeta]
@@ -227,3 +230,16 @@ def _published(meta: RecordsMeta) -> Iterable[float]:
     table, stems, sizes = read_published(), _stems(meta), _sizes(meta)
     rows = [k for k, model in enumerate(table.models) if _stem(model) in stems]
     return [float(table.macs[k]) for k in rows if not sizes or int(table.img_size[k]) in sizes]
+
+
+def all_costs(
+    table: Table, stages: Sequence[str], judged: Performance
+) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """Mean cost and base cost by every key that all stages have, and a note on those that cannot be compared."""
+    found = {}
+    keys, left_out = side_keys(table.meta, stages)
+    for key in keys:
+        costs, base = stage_costs(table, stages, key), base_cost(table, stages[-1], key)
+        if costs is not None and base is not None:
+            found[key] = (float(np.dot(judged.exit_ratio, np.cumsum(costs))), base)
+    return found, left_out

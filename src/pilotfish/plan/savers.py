@@ -20,12 +20,12 @@ from pilotfish.plan.costs import delta_cost
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.evidence import stage_scores
 from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
+from pilotfish.plan.limits import MISSED
 from pilotfish.plan.methods import METHODS, Method, saver_method
 from pilotfish.plan.path import MOST
 from pilotfish.plan.same_cost import side_keys
 from pilotfish.plan.saver_ranking import SaverRanking, SaverResult
 from pilotfish.plan.trace import Trace, make_trace
-from pilotfish.plan.tuning import MISSED
 from pilotfish.records import GroupBy, RecordsMeta, Run, Table, compare, is_bad_base, notes_on_chance
 from pilotfish.scores import to_shown
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pilotfish.cascade import (
     Artefact,
     Budget,
+    Frontier,
     OperatingPoint,
-    Performance,
     Rule,
     Stage,
     check_rule,
@@ -24,14 +25,15 @@ from pilotfish.cascade import (
     make_budget,
 )
 from pilotfish.errors import BudgetError, UsageError
-from pilotfish.plan.certificate import Promise, certify, check_test, find_test
+from pilotfish.plan.certificate import Promise, certify, make_promise, without_guarantee
 from pilotfish.plan.costs import base_cost, stage_costs
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.evidence import StageScores, plain_stage_scores, stage_scores
 from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_rows
+from pilotfish.plan.limits import Constraints, beside, check_samples, clauses_of, find_constraints, kept_by
 from pilotfish.plan.methods import WEIGHTS, Method, find_method, read_options
 from pilotfish.plan.path import PolicyPath, densify
-from pilotfish.plan.same_cost import check_cost, refuse_unknown, side_keys
+from pilotfish.plan.same_cost import all_costs, check_cost, refuse_unknown
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.plan.tuning import Tuning, notes_on
 from pilotfish.records import GroupBy, Run, Table, read_table, refuse_bad_base
@@ -62,6 +64,8 @@ def tune(
     group_by: GroupBy | None = None,
     judge_on: str = "random",
     allow_bad_base: bool = False,
+    class_max_drop: Mapping[str, float] | None = None,
+    worst_class_drop: float | None = None,
 ) -> Tuning:
     """Choose the policy of a cascade (savers, then the base) for one budget.
 
@@ -87,6 +91,9 @@ def tune(
                   on one side of every split, and intervals and certificates count groups
     judge_on      ``last``: the last samples of the records judge, not a random part; for data in the order of time
     allow_bad_base  accept a base that is no better than chance; it is a note then
+    class_max_drop  beside the budget, the accuracy that may be lost among the samples of a class, by its name, or its
+                  number where classes have no names: ``{"fire": 0.01}``
+    worst_class_drop  the same for every other class that has samples. With a guarantee limits are promised as well
 
     min_metric    the least that the task's metric may be; ``min_accuracy`` is another name of it
 
@@ -119,23 +126,31 @@ def tune(
     budget = make_budget(max_drop, max_cost, min_metric, base, min_accuracy=min_accuracy)
     if budget.kind != "max_drop" and how.takes_last:
         raise UsageError(f"method {method} stops at a drop; give max_drop, or use method sweep")
-    promise = None if guarantee is None else _promise(budget, table, guarantee, test, savers_tried)
-    unused = [] if promise is not None else _without_guarantee(test, savers_tried)
+    constraints = find_constraints(table, method, how, class_max_drop or {}, worst_class_drop)
+    asked = None if constraints is None else constraints.asked
+    promise = None if guarantee is None else make_promise(budget, table, guarantee, test, savers_tried)
+    unused = [] if promise is not None else without_guarantee(test, savers_tried)
     parts = _split(table, how, score, promise, len(names), holdout, seed, judge_on)
-    job = _Job(table, names, how, chosen, score, cost, budget, seed)
+    job = _Job(table, names, how, chosen, score, cost, budget, seed, constraints)
 
     rows = parts.fit if len(parts.fit) else parts.certify  # nothing is fitted to samples that certify
     fitted = _fit(job, rows)
     trace, path = fitted.trace, fitted.path
     if promise is not None and len(parts.fit):  # other samples certify, and the path is tested in finer steps
-        trace, path = job.trace(fitted.rule, fitted.scores.scores, parts.certify), densify(path, trace)
-    frontier = measure(trace, path)
-    certificate = None if promise is None else certify(trace, path, promise, guarantee or 0.0)
-    index = how.point(frontier, budget) if certificate is None else certificate.index
+        rows = parts.certify
+        trace, path = job.trace(fitted.rule, fitted.scores.scores, rows), densify(path, trace)
+    lacking = [] if constraints is None else check_samples(constraints, rows, promise is not None)
+    frontier, kept = measure(trace, path), kept_by(constraints, trace, path, rows)
+    certificate = None
+    if promise is not None:
+        clauses = clauses_of(constraints, trace, path, rows, promise)
+        certificate = certify(trace, path, promise, guarantee or 0.0, clauses)
+    index = how.point(frontier, budget, kept, asked) if certificate is None else certificate.index
     policy = path.policy(index)
-    calibration, evaluation = evaluate(trace, policy), None
+    calibration, evaluation = beside(constraints, evaluate(trace, policy), trace, policy, rows), None
     if len(parts.evaluation):
-        evaluation = evaluate(job.trace(fitted.rule, fitted.scores.scores, parts.evaluation), policy)
+        held_out = job.trace(fitted.rule, fitted.scores.scores, parts.evaluation)
+        evaluation = beside(constraints, evaluate(held_out, policy), held_out, policy, parts.evaluation)
     meta = table.meta[table.base]
     origin = {
         "data": meta.data.get("spec"),
@@ -158,7 +173,7 @@ def tune(
         scores=fitted.scores.scores,
         method=method,
         cost_key=None if trace.costs is None else cost,
-        frontier=frontier.pareto(None if trace.whole_counts else MOST_POINTS, index),
+        frontier=_worth_keeping(frontier, None if trace.whole_counts else MOST_POINTS, index, kept),
         operating_point=OperatingPoint(
             tuple(path.thresholds[index].tolist()), budget, None if path.exit_sets is None else policy
         ),
@@ -168,8 +183,9 @@ def tune(
         guarantee=None if certificate is None else certificate.to_json(),
         rule=fitted.rule,
         task=table.task,
+        limits=asked,
     )
-    costs, left_out = _all_costs(table, names, evaluation or calibration)
+    costs, left_out = all_costs(table, names, evaluation or calibration)
     notes = notes_on(artefact, table, parts, cost, costs, promise, fitted.scores.choices, checked)
     return Tuning(
         artefact=artefact,
@@ -178,7 +194,7 @@ def tune(
         split={"fit": len(parts.fit), "certify": len(parts.certify), "evaluation": len(parts.evaluation)},
         saves=calibration.saves,
         reference=table.reference_kind,
-        notes=(*unused, *notes, *left_out),
+        notes=(*unused, *notes, *lacking, *left_out),
         costs=costs,
         choices=fitted.scores.choices,
     )
@@ -186,7 +202,8 @@ def tune(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is tuned: stages, savers then the base, of a table; options: of the method."""
+    """What is tuned: stages, savers then the base, of a table; options: of the method; constraints: beside the
+    budget."""
 
     table: Table
     stages: tuple[str, ...]
@@ -196,6 +213,7 @@ class _Job:
     cost: str
     budget: Budget
     seed: int
+    constraints: Constraints | None = None
 
     def trace(self, rule: Rule, scores: Sequence[ExitScore], rows: Rows, fitted: StageScores | None = None) -> Trace:
         """The stages on some rows; *fitted* where these rows' scores were cross-fitted."""
@@ -240,9 +258,9 @@ def _ensemble(job: _Job, scores: StageScores, rows: Rows) -> _Fitted:
         rule = Rule("ensemble", weight, _classes(job))
         trace = job.trace(rule, scores.scores, rows, scores)
         path = job.method.path(trace, job.budget, job.options)
-        frontier = measure(trace, path)
+        frontier, kept = measure(trace, path), kept_by(job.constraints, trace, path, rows)
         try:
-            i = choose(frontier, job.budget)
+            i = choose(frontier, job.budget, kept, None if job.constraints is None else job.constraints.asked)
         except BudgetError as error:
             refusals.append((float(frontier.drop.min()), error))
             continue
@@ -252,6 +270,15 @@ def _ensemble(job: _Job, scores: StageScores, rows: Rows) -> _Fitted:
     if not found:
         raise min(refusals, key=lambda refusal: refusal[0])[1]
     return min(found, key=lambda one: one[0])[1]
+
+
+def _worth_keeping(frontier: Frontier, most: int | None, index: int, kept: NDArray[np.bool_] | None) -> Frontier:
+    """The Pareto set of the policies that keep to the limits; see :meth:`Frontier.pareto`."""
+    if kept is None:
+        return frontier.pareto(most, index)
+    kept[index] = True  # certified, whatever it comes to on these samples
+    rows = np.flatnonzero(kept)
+    return frontier.take(rows).pareto(most, int(np.searchsorted(rows, index)))
 
 
 def _classes(job: _Job) -> int:
@@ -285,42 +312,6 @@ def _split(
     slow = promise.test == "wsr" and table.groups is None
     fitted = method.fitted or table.task.needs_fit(score) or slow or (stages > 2 and not counts_only)
     return split_for_certificate(len(table), holdout, seed, fitted, table.groups, judge_on)
-
-
-def _promise(budget: Budget, table: Table, guarantee: float, test: str, savers_tried: int) -> Promise:
-    if not 0 < guarantee < 1:
-        raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
-    if savers_tried < 1:
-        raise UsageError(f"savers_tried is a whole number of at least 1, found {savers_tried}")
-    metric, binary = table.task.metric, table.quality(table.base).dtype == np.bool_
-    drop = "agreement" if table.reference_kind == "base" else "drop"
-    kind = {"max_cost": "cost", "min_metric": metric.name}.get(budget.kind, drop)
-    known = check_test(test)
-    chosen = ("exact" if known == "auto" else known) if kind == "cost" else find_test(known, metric, bool(binary))
-    return Promise(kind, budget.value, (1 - guarantee) / savers_tried, chosen)
-
-
-def _without_guarantee(test: str, savers_tried: int) -> list[str]:
-    """A note on each choice that belongs to a guarantee, where none was asked for."""
-    given = {"test": check_test(test) != "auto" and test, "savers-tried": savers_tried != 1 and savers_tried}
-    return [
-        f"--{name} {value} belongs to a guarantee and changes nothing without one: give --guarantee 90% as well"
-        for name, value in given.items()
-        if value is not False
-    ]
-
-
-def _all_costs(
-    table: Table, stages: Sequence[str], judged: Performance
-) -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """By every key that all stages have, and a note on those that cannot be compared."""
-    found = {}
-    keys, left_out = side_keys(table.meta, stages)
-    for key in keys:
-        costs, base = stage_costs(table, stages, key), base_cost(table, stages[-1], key)
-        if costs is not None and base is not None:
-            found[key] = (float(np.dot(judged.exit_ratio, np.cumsum(costs))), base)
-    return found, left_out
 
 
 def _parameter(path: PolicyPath, index: int) -> dict[str, float | None] | None:

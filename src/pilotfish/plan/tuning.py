@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Artefact, Budget, Performance, save_artefact
+from pilotfish.cascade import Artefact, Budget, Limits, Performance, save_artefact
 from pilotfish.cascade.budget import SLACK
 from pilotfish.cascade.frontier import ACCURACY
 from pilotfish.documents import as_document
 from pilotfish.plan.certificate import Promise
 from pilotfish.plan.evidence import ScoreChoice
 from pilotfish.plan.holdout import Holdout
+from pilotfish.plan.limits import MISSED, limits_missed, notes_on_limits
 from pilotfish.records import Table, notes_on_chance
 from pilotfish.tasks import says_of
-
-MISSED = "BUDGET MISSED"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Tuning:
     @property
     def missed(self) -> str | None:
         """The line that says that the budget was missed where the cascade was judged, or None. First of the notes."""
-        return _missed(self.artefact, self.guarantee is not None)
+        return next(iter(_missed(self.artefact, self.guarantee is not None)), None)
 
     def save(self, folder: str | Path) -> Path:
         """Write the cascade folder."""
@@ -103,13 +102,13 @@ def notes_on(
     calibration, judged = artefact.calibration, artefact.evaluation or artefact.calibration
     missed, says = _missed(artefact, promise is not None), table.task.metric.says
     notes = [
-        *([] if missed is None else [missed]),
+        *missed,
         *notes_on_chance(table, table.models[::-1]),
         *table.notes,
         *checked,
         *_choice_notes(choices, stages),
     ]
-    alone = answers_alone(stages, calibration, missed is None)
+    alone = answers_alone(stages, calibration, not missed)
     if alone is not None and (calibration.saves is not False or calibration.exit_ratio[-1] < 1):
         notes.append(alone)
     if calibration.saves is False:
@@ -139,6 +138,7 @@ def notes_on(
         )
     if budget is not None and (unresolved := resolution(judged, budget, promise is not None, calibration)) is not None:
         notes.append(unresolved)
+    notes += notes_on_limits(calibration, promise is not None)
     if calibration.saves:
         worse = {key: f"{found / base:.0%}" for key, (found, base) in costs.items() if base > 0 and found >= base}
         if worse:
@@ -150,7 +150,7 @@ def notes_on(
     if (calibration.groups or calibration.n) < 500 and promise is None:
         notes.append(f"chosen on {_counted(calibration)} only: expect the drop on new data to differ by points")
     if promise is not None:
-        notes.append(_terms(promise, says, table.quality(table.base).dtype == np.bool_))
+        notes.append(_terms(promise, says, table.quality(table.base).dtype == np.bool_, artefact.limits))
         if calibration.groups is not None:
             notes.append(
                 f"certified on {_counted(calibration)} by betting on the sums of groups (--test wsr; exact and "
@@ -159,10 +159,12 @@ def notes_on(
     return tuple(notes)
 
 
-def _missed(artefact: Artefact, promised: bool) -> str | None:
+def _missed(artefact: Artefact, promised: bool) -> list[str]:
     chosen, held_out = artefact.calibration, artefact.evaluation
     where = "the samples it was chosen on" if held_out is None else "held-out samples"
-    return budget_missed(held_out or chosen, artefact.operating_point.budget, where, promised, chosen)
+    judged = held_out or chosen
+    budget = budget_missed(judged, artefact.operating_point.budget, where, promised, chosen)
+    return [line for line in (budget, limits_missed(judged, where)) if line is not None]
 
 
 def resolution(
@@ -199,7 +201,7 @@ def _choice_notes(choices: Sequence[ScoreChoice], stages: Sequence[str]) -> list
     return notes
 
 
-def _terms(promise: Promise, metric: str, binary: bool) -> str:
+def _terms(promise: Promise, metric: str, binary: bool, limits: Limits | None) -> str:
     what = {
         "drop": f"the drop is at most {100 * promise.target:g} points",
         "agreement": f"at most {100 * promise.target:g}% of the answers differ from the base's"
@@ -207,6 +209,8 @@ def _terms(promise: Promise, metric: str, binary: bool) -> str:
         else f"the {metric} with the base's answers is at most {100 * promise.target:g} points below 100%",
         "cost": f"the mean cost is at most {_plain(promise.target)}",
     }.get(promise.kind, f"the {metric} is at least {100 * promise.target:g}%")
+    if limits is not None:
+        what += f", with {limits},"
     return (
         f"guarantee: {what} on data like these; over the drawing of these samples, the chance that this is wrong is at "
         f"most {100 * promise.delta:.3g}%; it holds for stages that were chosen without them (else give --savers-tried)"

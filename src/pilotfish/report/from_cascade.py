@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pilotfish.cascade import Artefact, Performance, Stage
+from pilotfish.plan.limits import limits_missed
 from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import Table
 from pilotfish.report.format import format_count
@@ -41,6 +42,7 @@ def about_cascade(artefact: Artefact) -> Subject:
         frontier=artefact.frontier,
         points=tuple(points),
         models=tuple(_facts(stage) for stage in artefact.stages),
+        classes=policy.judged.classes,
         data={key: artefact.origin.get(key) for key in ("data", "fingerprint", "run")},
         notes=(*([] if policy.missed is None else [policy.missed]), *cascade_notes(artefact)),
     )
@@ -69,10 +71,15 @@ def cascade_policy(artefact: Artefact) -> Policy:
         interval=judged.drop_interval,
         protocol=_protocol(artefact),
         drawn=artefact.calibration if artefact.evaluation is not None else None,
-        missed=budget_missed(
-            judged, artefact.operating_point.budget, where, artefact.guarantee is not None, artefact.calibration
-        ),
+        missed=missed_on(judged, artefact, where),
     )
+
+
+def missed_on(judged: Performance, artefact: Artefact, where: str) -> str | None:
+    """What of the cascade's budget and limits *judged* does not keep to, in a line; None where it keeps to all."""
+    budget, promised = artefact.operating_point.budget, artefact.guarantee is not None
+    lines = [budget_missed(judged, budget, where, promised, artefact.calibration), limits_missed(judged, where)]
+    return "; ".join(line for line in lines if line is not None) or None
 
 
 def tuned_on(artefact: Artefact) -> str:
@@ -99,8 +106,11 @@ def cascade_notes(artefact: Artefact, elsewhere: bool = False) -> tuple[str, ...
         notes.append(f"budget and guarantee are of the samples that the cascade was tuned on: {tuned_on(artefact)}")
     if (budget := artefact.operating_point.budget) is not None:
         notes.append(f"budget of the operating point: {budget.says(says_of(artefact.calibration.metric))}")
+    if artefact.limits is not None:
+        notes.append(f"limits of all operating points: {artefact.limits}")
     if artefact.guarantee:
-        notes.append("guarantee: " + ", ".join(f"{key} {value}" for key, value in artefact.guarantee.items()))
+        plain = {key: value for key, value in artefact.guarantee.items() if not isinstance(value, Mapping)}
+        notes.append("guarantee: " + ", ".join(f"{key} {value}" for key, value in plain.items()))
     else:
         notes.append("no guarantee was asked for: the interval is for reading, not a promise")
     return tuple(notes)

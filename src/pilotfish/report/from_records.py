@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pilotfish.cascade import Artefact, Frontier, Rule
+from pilotfish.cascade import Artefact, ClassDrop, Frontier, Limits, Rule
 from pilotfish.errors import AlignmentError, RecordsError, UsageError
 from pilotfish.plan import SaverRanking, r_match, rank_savers
 from pilotfish.plan.analysis import pair_frontier
+from pilotfish.plan.class_drops import class_names, drops_of
 from pilotfish.plan.costs import stage_costs
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace, make_trace
-from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import Records, RecordsMeta, Run, Table, align
 from pilotfish.records.compare import with_labels_of
 from pilotfish.report.format import format_count
@@ -22,6 +22,7 @@ from pilotfish.report.from_cascade import (
     cascade_notes,
     cascade_policy,
     differences,
+    missed_on,
     same_records,
     same_samples,
     tuned_on,
@@ -51,12 +52,15 @@ def about_records(
     table = _table(run, stages, pool, split)
     costs = stage_costs(table, stages, cost)
     pair, threshold, policy, trace, same = None, math.inf, None, None, True
+    classes: tuple[ClassDrop, ...] = ()
     if len(stages) > 1:
         rule, scores = _scores(table, stages, score_name, artefact)
         pair, threshold = _pair(table, stages, scores, costs, artefact)
         trace = make_trace(table, stages, rule, scores, None, cost)
         same = artefact is None or same_records(artefact, table)
-        policy = _policy(trace, threshold, artefact, same, split)
+        if artefact is not None:
+            classes = _classes(table, trace, artefact)
+        policy = _policy(trace, threshold, artefact, same, split, classes)
     facts = tuple(_facts(table.meta[name]) for name in stages)
     points, left_out = _points(run, table, cost, split)
     return Subject(
@@ -76,6 +80,7 @@ def about_records(
         frontier=None if pair is None else _frontier(pair, artefact, None if same else trace),
         points=points,
         metric=table.task.metric.name,
+        classes=classes,
         ranking=ranking,
         models=facts,
         data={
@@ -152,23 +157,33 @@ def _pair(
     return trace, r_match(trace.values[0], *trace.quality)[1]
 
 
-def _policy(trace: Trace, threshold: float, artefact: Artefact | None, same: bool, split: str) -> Policy:
+def _classes(table: Table, trace: Trace, artefact: Artefact) -> tuple[ClassDrop, ...]:
+    """What each class of the samples at hand loses, and its limit where the cascade has one; none where samples have
+    no class as their label."""
+    if table.reference_kind != "label" or not table.task.classes or table.reference.ndim != 1:
+        return ()
+    limits = artefact.limits or Limits()
+    found = drops_of(trace, artefact.operating_point.bounds, table.reference, class_names(table))
+    return tuple(replace(c, limit=limits.class_drop.get(c.name, limits.worst_class_drop)) for c in found)
+
+
+def _policy(
+    trace: Trace, threshold: float, artefact: Artefact | None, same: bool, split: str, classes: Sequence[ClassDrop]
+) -> Policy:
     """The figures of the thresholds in force. Those that the cascade's folder holds, where these are the samples that
     it was tuned on; else those of the samples at hand."""
     if artefact is None:
         here = evaluate(trace, ((threshold,),))
         shown = (float(to_shown(trace.scales[0], threshold)),)
         return Policy(shown=shown, judged=here, interval=here.drop_interval, protocol=same_samples(here.n))
-    point = artefact.operating_point
-    here = evaluate(trace, point.exit_sets or tuple((t,) for t in point.thresholds))
+    here = evaluate(trace, artefact.operating_point.bounds)
+    here = replace(here, classes=tuple(c for c in classes if c.limit is not None))
     if not same:
         protocol = (
             f"The thresholds were chosen on {tuned_on(artefact)}. All figures here are of the {format_count(here.n)} "
             f"samples of split {split} of the run at hand, which are other samples."
         )
-        missed = budget_missed(
-            here, point.budget, f"split {split}", artefact.guarantee is not None, artefact.calibration
-        )
+        missed = missed_on(here, artefact, f"split {split}")
         return Policy(artefact.shown_thresholds, here, here.drop_interval, protocol, missed=missed)
     return replace(cascade_policy(artefact), drawn=here)
 

@@ -11,6 +11,7 @@ from pilotfish.errors import UsageError
 from pilotfish.files import write_text
 from pilotfish.records import Run
 from pilotfish.report.bench_table import bench_section
+from pilotfish.report.classes_table import classes_section
 from pilotfish.report.exited_plot import exited_figure
 from pilotfish.report.from_cascade import about_cascade
 from pilotfish.report.from_records import about_records
@@ -116,6 +117,7 @@ def _body(subject: Subject, title: str | None, bench: Mapping[str, Any] | None) 
     parts.append(frontier_figure(subject))
     if subject.pair is not None:
         parts += [exited_figure(subject, subject.pair), mistakes_figure(subject, subject.pair)]
+    parts.append(classes_section(subject))
     if subject.ranking is not None:
         parts.append(savers_section(subject, subject.ranking))
     return tag("main", *parts, provenance_section(subject), footer())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilotfish.cascade import Artefact
-from pilotfish.report.format import format_cost, format_count, format_threshold, percent, points
+from pilotfish.report.format import format_cost, format_count, format_threshold, percent, plain_points, points
 from pilotfish.tasks import says_of
 
 
@@ -42,7 +42,21 @@ def describe_guarantee(guarantee: Mapping[str, Any], cost_key: str | None) -> st
     samples = f"{format_count(int(guarantee['n']))} samples"
     if guarantee.get("groups"):
         samples += f" in {format_count(int(guarantee['groups']))} groups"
-    return f"Guarantee: {what}, with {sure} confidence, certified on {samples}."
+    return f"Guarantee: {what}{_beside(guarantee)}, with {sure} confidence, certified on {samples}."
+
+
+def _beside(guarantee: Mapping[str, Any]) -> str:
+    """What is promised beside it: of classes the one whose bound is largest."""
+    classes = guarantee.get("classes") or {}
+    if not classes:
+        return ""
+    name, worst = max(classes.items(), key=lambda one: float(one[1]["bound"]))
+    if len(classes) == 1:
+        return f", of class {name} at most {points(worst['target'])} (bound {points(worst['bound'])})"
+    return (
+        f", and within the limits of {format_count(len(classes))} classes (largest bound: {name}, "
+        f"{plain_points(worst['bound'])} of {points(worst['target'])})"
+    )
 
 
 def _intervals(bounds: tuple[float, ...]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pilotfish.cascade import Frontier, Performance
+from pilotfish.cascade import ClassDrop, Frontier, Performance
 from pilotfish.plan import SaverRanking
 from pilotfish.plan.trace import Trace
 from pilotfish.tasks import ACCURACY, says_of
@@ -70,6 +70,7 @@ class Subject:
     cost       the key that costs are read by, or None when they are unknown
     pair       the first stage and the base on the samples of the page
     threshold  of the first stage in force, in its score's own unit
+    classes    the drop of each class on the samples that the curves show, or of those with a limit; none where unknown
     chosen     how the pair came to be shown: ``best`` of the pool, the ``given`` pair, a ``cascade``
     """
 
@@ -93,6 +94,7 @@ class Subject:
     data: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     metric: str = ACCURACY.name
+    classes: tuple[ClassDrop, ...] = ()
 
     @property
     def saver(self) -> str | None:

@@ -1,21 +1,23 @@
 """Certificates: bounds, tests and how far along a path a promise can be given."""
 
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
-from pilotfish.plan.certificate.certify import (
+from pilotfish.plan.certificate.certify import Certificate, Clause, certify, last_kept
+from pilotfish.plan.certificate.promise import (
     TESTS,
-    Certificate,
     Promise,
-    certify,
-    check_promise,
     check_test,
     find_test,
-    last_kept,
+    make_promise,
+    without_guarantee,
 )
+from pilotfish.plan.certificate.promise_tests import bound_of, check_promise
 
 __all__ = [
     "TESTS",
     "Certificate",
+    "Clause",
     "Promise",
+    "bound_of",
     "certify",
     "check_promise",
     "check_test",
@@ -23,6 +25,8 @@ __all__ = [
     "find_test",
     "last_kept",
     "lower",
+    "make_promise",
     "paired_upper",
     "upper",
+    "without_guarantee",
 ]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pilotfish.cascade import Budget, Frontier, RuleKind, choose
+from pilotfish.cascade import Budget, Frontier, Limits, RuleKind, choose
 from pilotfish.errors import UsageError, nearest
 from pilotfish.plan.methods import grids
 from pilotfish.plan.methods.dyce import DyceOptions, dyce_path
@@ -50,9 +51,12 @@ class Method:
     takes_last: bool = False
     fitted: bool = True
 
-    def point(self, frontier: Frontier, budget: Budget) -> int:
-        """Index of the policy that the method takes for *budget*. BudgetError when none meets it."""
-        return len(frontier) - 1 if self.takes_last else choose(frontier, budget)
+    def point(
+        self, frontier: Frontier, budget: Budget, kept: NDArray[np.bool_] | None = None, limits: Limits | None = None
+    ) -> int:
+        """Index of the policy that the method takes for *budget*. BudgetError when none meets it. kept, limits: as
+        :func:`pilotfish.cascade.choose` has them."""
+        return len(frontier) - 1 if self.takes_last else choose(frontier, budget, kept, limits)
 
 
 METHODS: dict[str, Method] = {
