@@ -1,6 +1,7 @@
 """pytest puts the folder of this file on the path, so tests import their helpers from ``support``."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from hypothesis import settings
 
 # exported models are shared by the tests of one user, and are not those of the user's own cache
 os.environ.setdefault("PILOTFISH_CACHE", str(Path(tempfile.gettempdir()) / f"pilotfish-tests-{os.getuid()}"))
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell started this in the background; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("pilotfish", deadline=None, max_examples=60)  # a busy machine is no failure
 settings.load_profile("pilotfish")
