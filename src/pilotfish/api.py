@@ -109,8 +109,9 @@ def import_predictions(
               or a regular expression on the ids
     task      what an answer is, by the name of a task (:mod:`pilotfish.tasks`)
     """
-    records = import_file(file, model, split, costs, format, labels, group_by, task)
-    return Run(Path(run)).write(records)
+    target = Run(Path(run))
+    classes = target.class_names(split, but=model)
+    return target.write(import_file(file, model, split, costs, format, labels, group_by, task, classes))
 
 
 def as_given(function: Callable[..., T], verb: str) -> Callable[..., T]:

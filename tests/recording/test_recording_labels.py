@@ -15,7 +15,7 @@ from pilotfish.data import Dataset, load_data
 from pilotfish.errors import DataError
 from pilotfish.models import Model
 from pilotfish.recording import RecordOptions, RecordResult, record_model
-from pilotfish.recording.labels import I64, classes_of, match_labels
+from pilotfish.recording.labels import ADVICE, I64, classes_of, match_labels
 from pilotfish.records import Run
 from support.errors import assert_one_line
 
@@ -187,6 +187,100 @@ def test_names_that_agree_in_part_are_refused_with_the_culprit(
     names: list[str], known: tuple[str, ...] | None, culprit: str, tmp_path: Path, model: Callable[..., Model]
 ) -> None:
     refused(folders(tmp_path, names), model(n_classes=3, class_names=known), culprit, "labels.csv")
+
+
+def in_folders(root: Path, names: Sequence[str]) -> Dataset:
+    return folders(root, names)
+
+
+def in_labels_csv(root: Path, names: Sequence[str]) -> Dataset:
+    rows = "".join(f"{i}.png,{name}\n" for i, name in enumerate(names))
+    for i in range(len(names)):
+        Image.new("RGB", (2, 2)).save(root / f"{i}.png")
+    (root / "labels.csv").write_text(f"file,label\n{rows}")
+    return load_data(f"folder:{root}")
+
+
+def in_numbers_with_names(root: Path, names: Sequence[str]) -> Dataset:
+    in_labels_csv(root, names)
+    rows = "".join(f"{i}.png,{i},{name}\n" for i, name in enumerate(names))
+    (root / "labels.csv").write_text(f"file,label,name\n{rows}")
+    return load_data(f"folder:{root}")
+
+
+def in_an_array_of_names(root: Path, names: Sequence[str]) -> Dataset:
+    np.savez(root / "data.npz", x=np.zeros((len(names), 2), np.float32), label=np.array(names))
+    return load_data(f"arrays:{root}/data.npz")
+
+
+def in_numbered_names(root: Path, names: Sequence[str]) -> Dataset:
+    labels = np.arange(len(names))
+    np.savez(root / "data.npz", x=np.zeros((len(names), 2), np.float32), label=labels, class_names=np.array(names))
+    return load_data(f"arrays:{root}/data.npz")
+
+
+WAYS = {
+    "folders": (in_folders, "umbrella/a.png"),
+    "labels.csv": (in_labels_csv, "20.png"),
+    "labels.csv with numbers": (in_numbers_with_names, "20.png"),
+    "npz, names": (in_an_array_of_names, "20"),
+    "npz, class_names": (in_numbered_names, "20"),
+}
+TWENTY = tuple(f"{letter}{letter}ing" for letter in "abcdefghijklmnopqrst")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("lacks", [TWENTY[0], TWENTY[7], TWENTY[-1]])
+def test_a_class_of_the_model_that_the_data_lack_is_fine(
+    way: str, lacks: str, tmp_path: Path, model: Callable[..., Model]
+) -> None:
+    names = [name for name in TWENTY if name != lacks]
+    found = match_labels(WAYS[way][0](tmp_path, names), classes_of(model(n_classes=20, class_names=TWENTY)))
+    assert found.labels.tolist() == [TWENTY.index(name) for name in names]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_class_of_the_data_that_the_model_lacks_is_named(
+    way: str, tmp_path: Path, model: Callable[..., Model]
+) -> None:
+    make, where = WAYS[way]
+    data = make(tmp_path, [*TWENTY, "umbrella"])
+    refused(
+        data,
+        model(n_classes=20, class_names=TWENTY),
+        f"{data.spec}: 1 of its 21 class names are none of matrix: 'umbrella' (",
+        f"1 sample, {where} the first; take what the model does not know out",
+    )
+    near = (*TWENTY[:-1], "umbrela")
+    (tmp_path / "near").mkdir()
+    data = make(tmp_path / "near", [*TWENTY[:-1], "umbrella"])
+    refused(data, model(n_classes=20, class_names=near), "1 of its 20", "'umbrella' (nearest names: umbrela")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("known", [None, tuple(f"LABEL_{i}" for i in range(20))])
+def test_another_number_of_classes_than_a_model_without_names_has(
+    way: str, known: tuple[str, ...] | None, tmp_path: Path, model: Callable[..., Model]
+) -> None:
+    if way == "labels.csv with numbers":
+        pytest.skip("numbers need no names")
+    bare = model(n_classes=20, class_names=known)
+    less = "make an empty folder for each class without samples (1 of them)"
+    refused(
+        WAYS[way][0](tmp_path, TWENTY[1:]),
+        bare,
+        "has 19 classes (bbing, ccing, dding, …) and matrix has 20",
+        less if way == "folders" else "name all 20 in their order",
+        ADVICE,
+    )
+    (tmp_path / "more").mkdir()
+    data = WAYS[way][0](tmp_path / "more", [*TWENTY, "umbrella"])
+    refused(data, bare, "has 21 classes", "take out what it does not know (1 of them)", ADVICE)
+
+
+def test_an_empty_folder_keeps_the_place_of_a_class(tmp_path: Path, model: Callable[..., Model]) -> None:
+    data = folders(tmp_path, TWENTY[1:], empty=TWENTY[:1])
+    assert model_labels(data, model(n_classes=20)).tolist() == list(range(1, 20))
 
 
 @pytest.mark.parametrize(

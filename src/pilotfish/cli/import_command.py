@@ -47,8 +47,10 @@ def import_predictions(
     costs = key_values(cost or [], "--cost")
     costs |= {} if macs is None else {"macs": macs}
     costs |= {} if latency_ms is None else {"ms": latency_ms}
-    records = import_file(file, model, split, costs, format, labels, group_by, task)
-    path = Run(run).write(records)
+    target = Run(run)
+    classes = target.class_names(split, but=model)
+    records = import_file(file, model, split, costs, format, labels, group_by, task, classes)
+    path = target.write(records)
     labelled = "labelled" if records.has_labels else "without labels"
     say(console(as_json), f"{model}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")
     on_chance = judge_records(records).note

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pilotfish.data.dataset import UNLABELLED, Labels, labels_or_none
-from pilotfish.errors import DataError, one_line
+from pilotfish.errors import DataError, nearest, one_line
 from pilotfish.reading.columns import MISSING, sorted_names_note
 from pilotfish.reading.npz import Npz, load_member
 
@@ -119,6 +119,6 @@ def _numbers_of(
     if unknown is not None:
         raise DataError(
             f"{npz.path}: {key}[{unknown}] is {one_line(cells[unknown])[:40]!r}, which is none of the {len(names)} "
-            "class names"
+            f"class names ({nearest(cells[unknown], names)}); add it to them, or take the sample out"
         )
     return np.array([index[cell] for cell in cells]), names, notes

@@ -15,7 +15,7 @@ from pilotfish.errors import DataError, nearest
 from pilotfish.models import Model
 from pilotfish.recording.class_names import find_classes, numbers_in
 from pilotfish.tasks import NO_LABEL, Task
-from pilotfish.text import examples
+from pilotfish.text import examples, one_line
 
 I64 = NDArray[np.int64]
 
@@ -199,9 +199,12 @@ def _places(names: list[str], used: list[int], data: Dataset, model: ModelClasse
         return [], True
     if unknown:
         close = nearest(unknown[0], model.names or model.ids or ())
+        first = unknown[0]
+        where = _samples_of(data, used[names.index(first)])
         raise DataError(
             f"{data.spec}: {len(unknown)} of its {len(names)} class names are none of {model.spec}: "
-            f"{examples([*map(repr, unknown)])} ({close}); name the classes as the model does, {ADVICE}"
+            f"{examples([*map(repr, unknown)])} ({close}), {where}; take what the model does not know out, name the "
+            f"classes as the model does, {ADVICE}"
         )
     for i, name, classes in zip(used, names, found, strict=True):
         if len(classes) > 1 and i not in classes:
@@ -219,7 +222,7 @@ def _by_position(data: Dataset, labels: I64, model: ModelClasses) -> Matched:
         whose = "whose names are others" if model.names or model.ids else "which it does not name"
         raise DataError(
             f"{data.spec} has {len(names)} classes ({examples(names)}) and {model.spec} has "
-            f"{model.n_classes}, {whose}; write a labels.csv (file,label) with the model's class numbers"
+            f"{model.n_classes}, {whose}; {_for_number(data, len(names), model.n_classes)}, {ADVICE}"
         )
     found = Matched(_checked(labels, model, data), names)
     if model.names is None and not getattr(data, "sorted_names", False):
@@ -234,6 +237,21 @@ def _by_position(data: Dataset, labels: I64, model: ModelClasses) -> Matched:
     return replace(found, notes=(note + fix,))
 
 
+def _for_number(data: Dataset, have: int, wanted: int) -> str:
+    """What to do where data name another number of classes than a model that names none of them."""
+    if have > wanted:
+        return f"take out what it does not know ({have - wanted} of them)"
+    if data.class_names and data.ids and data.ids[0].partition("/")[0] in data.class_names:
+        return f"make an empty folder for each class without samples ({wanted - have} of them), which keeps its place"
+    return f"name all {wanted} in their order where the data name them"
+
+
+def _samples_of(data: Dataset, label: int) -> str:
+    """How many samples have a label, and which is the first."""
+    rows = np.flatnonzero(np.asarray(data.labels) == label)
+    return f"{len(rows):,} sample{'s' * (len(rows) > 1)}, {one_line(data.ids[int(rows[0])])[:80]} the first"
+
+
 def _renumbered(labels: I64, used: list[int], places: list[int]) -> I64:
     order = np.full(max(used, default=0) + 2, NO_LABEL, np.int64)  # the last one for label -1
     order[used] = places
@@ -245,8 +263,8 @@ def _checked(labels: I64, model: ModelClasses, data: Dataset) -> I64:
         row = int(np.flatnonzero(labels >= model.n_classes)[0])
         hint = _from_one(labels[labels >= 0].tolist(), model)
         raise DataError(
-            f"{data.spec}: {data.ids[row]} has label {labels[row]}, but {model.spec} has {model.limits}"
-            + (f"; {hint}" if hint else "")
+            f"{data.spec}: {data.ids[row]} has label {labels[row]}, but {model.spec} has {model.limits}; "
+            + (hint or "take the samples of other classes out, or number them as the model does")
         )
     return labels
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.errors import RecordsError, one_line
+from pilotfish.errors import RecordsError, nearest, one_line
 from pilotfish.reading.columns import sorted_names_note
 from pilotfish.records.cells import no_missing, nothing_there, whole_numbers
 from pilotfish.tasks import NO_LABEL
+from pilotfish.text import examples
 
 I64 = NDArray[np.int64]
 Values = NDArray[Any]  # numbers, or an object array of texts and None
@@ -26,6 +27,7 @@ def numbered(
     prediction: Column | None,
     n_classes: int | None,
     names: Sequence[str] | None,
+    known: Sequence[str] | None = None,
 ) -> tuple[I64 | None, I64 | None, tuple[str, ...] | None, tuple[str, ...]]:
     """(labels with -1 for none, predictions, class names, notes).
 
@@ -33,15 +35,23 @@ def numbered(
                        probabilities instead)
     n_classes          columns of the probabilities or logits, where there are any
     names              class names in the order of the class numbers, where the file has them
+    known              those of other records of the same samples: a file that has names alone is numbered as they are
 
-    Names on both sides are numbered in sorted order, together. Raises RecordsError for names beside numbers.
+    Names on both sides are numbered together, in sorted order, or after those that are *known*. Raises RecordsError for
+    names beside numbers.
     """
     notes: list[str] = []
     columns = [column for column in (truth, prediction) if column is not None]
     texts = [column for column in columns if column[1].dtype == object]
     if texts and names is None:
         names = _sorted_names(path, truth, prediction, texts, n_classes)
-        notes.append(sorted_names_note(names))
+        if known is not None and not set(known).isdisjoint(names):
+            more = [name for name in names if name not in known]
+            added = f", and {len(more)} more: {examples([repr(one_line(name)[:30]) for name in more])}" if more else ""
+            names = [*known, *more]
+            notes.append(f"classes are numbered as those of the records in the run, {len(known)} in all{added}")
+        else:
+            notes.append(sorted_names_note(names))
     label = None
     if truth is not None:
         label, said = _labels(path, *truth, n_classes, names)
@@ -100,7 +110,7 @@ def _labels(
     if values.dtype == object:
         missing = nothing_there(values)
         label = np.full(len(values), NO_LABEL, np.int64)
-        label[~missing] = _by_name(path, name, values[~missing], names or ())
+        label[~missing] = _by_name(path, name, values[~missing], names or (), np.flatnonzero(~missing))
     elif values.dtype.kind == "b":
         label, missing = values.astype(np.int64), np.zeros(len(values), bool)
         notes.append(f"{name!r} holds true and false: read as the classes 1 and 0")
@@ -112,9 +122,10 @@ def _labels(
     elif missing.any():
         notes.append(f"{name!r} is empty or NaN for {int(missing.sum()):,} of {len(label):,} samples: no label")
     if names is not None and len(label) and int(label.max()) >= len(names):
+        row = int(np.argmax(label >= len(names)))
         raise RecordsError(
-            f"{path}: {name!r} goes up to {int(label.max())}, and there are {len(names)} class names; expected a name "
-            "for each class"
+            f"{path}: {name!r} of row {row} is {label[row]}, and there are {len(names)} class names (0 to "
+            f"{len(names) - 1}); name that class as well, or take the sample out"
         )
     return label, notes
 
@@ -140,13 +151,17 @@ def _one_hot(path: Path, name: str, values: Values, n_classes: int | None) -> Va
     return np.asarray(values.argmax(axis=1))
 
 
-def _by_name(path: Path, name: str, values: Values, names: Sequence[str]) -> I64:
+def _by_name(path: Path, name: str, values: Values, names: Sequence[str], rows: I64 | None = None) -> I64:
+    """Texts as class numbers. rows: where they stand in the file; None: one after the other."""
     index = {text: number for number, text in reversed(list(enumerate(names)))}
     distinct, inverse = np.unique(values.astype(str), return_inverse=True)
     if unknown := [text for text in distinct.tolist() if text not in index]:
+        row = int(np.flatnonzero(values == unknown[0])[0])
+        more = f"; {len(unknown)} such names" if unknown[1:] else ""
+        which = f"{name!r} of row {row if rows is None else rows[row]} is {one_line(unknown[0])[:40]!r}"
         raise RecordsError(
-            f"{path}: {name!r} holds {one_line(unknown[0])[:40]!r}, which is none of the {len(names)} class names "
-            f"({len(unknown)} such); names and numbers must agree"
+            f"{path}: {which}, which is none of the {len(names)} class names ({nearest(unknown[0], names)}{more}); add "
+            "it to them, or take the sample out"
         )
     times = Counter(names)
     if twice := [text for text in distinct.tolist() if times[text] > 1]:

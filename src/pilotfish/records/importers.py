@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ def import_file(
     labels: str | Path | None = None,
     group_by: GroupBy | None = None,
     task: str = CLASSES.name,
+    classes: Sequence[str] | None = None,
 ) -> Records:
     """Read predictions made elsewhere.
 
@@ -49,6 +50,8 @@ def import_file(
     labels  a table with the truth: an id column (id, filename or file) and ``label``
     task    what an answer is, by name; of another task than classes the file has the task's own columns (or arrays),
             and ``id`` and ``label`` as above
+    classes  class names of other records of the same samples, in their order: a file that has names and no numbers is
+            numbered as they are, and names of its own come after them
 
     What was assumed, and what was not read, is in ``meta.notes``. Raises RecordsError for a file that does not hold
     this.
@@ -73,7 +76,8 @@ def import_file(
             notes += (f"column {truth[0]!r} of {path.name} is not read: the truth comes from --labels",)
         truth, said = truth_for(found.ids, Path(labels))
         notes += said
-    label, prediction, names, said = numbered(path, truth, found.prediction, found.n_classes, found.class_names)
+    answers = found.prediction, found.n_classes, found.class_names
+    label, prediction, names, said = numbered(path, truth, *answers, known=classes)
     notes += said
     outputs = found.outputs
     if prediction is not None:

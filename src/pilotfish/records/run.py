@@ -49,6 +49,15 @@ class Run:
         kept = (meta for meta in found if split is None or meta.split == split)
         return sorted(kept, key=lambda meta: (meta.split, meta.model))
 
+    def class_names(self, split: str = "val", but: str | None = None) -> tuple[str, ...] | None:
+        """The longest list of class names among the records on *split*, those of the model *but* left out; None where
+        there is none, or records cannot be read."""
+        try:
+            found = [meta.class_names for meta in self.metas(split) if meta.model != but and meta.class_names]
+        except RecordsError:
+            return None
+        return max(found, key=len, default=None)
+
     def models(self, split: str = "val") -> list[str]:
         """Names of the models that have records on *split*."""
         return [meta.model for meta in self.metas(split)]

@@ -15,6 +15,7 @@ from pilotfish.scores.mixture import mix
 from pilotfish.scores.outputs import F32, I64, TOP_K, Mask, Outputs, from_logits
 from pilotfish.tasks.chance import NO_LABEL, Verdict, judge
 from pilotfish.tasks.task import Column, Metric, Task, register
+from pilotfish.text import examples
 
 FULL_UP_TO = 128
 ACCURACY = Metric("accuracy", "accuracy")
@@ -99,18 +100,27 @@ def _check_range(model: str, what: str, values: NDArray[np.integer], lowest: int
 
 
 def match_classes(records: Any, base: Any) -> None:
-    """AlignmentError where the records of two models are of other classes, or of the same in another order."""
+    """AlignmentError where the records of two models are of other classes, or of the same in another order.
+
+    Records of predicted classes alone, with their names, know the classes that occur: they may have fewer, where these
+    are the first of the other's.
+    """
     a, b = records.meta, base.meta
     if a.n_classes is not None and b.n_classes is not None and a.n_classes != b.n_classes:
-        raise AlignmentError(
-            f"{a.model} has {a.n_classes} classes, {b.model} has {b.n_classes}; a cascade needs models of one task"
-        )
+        if _begins(records, base) or _begins(base, records):
+            return
+        few, many = sorted((a, b), key=lambda meta: int(meta.n_classes or 0))
+        more = [name for name in many.class_names or () if name not in (few.class_names or ())]
+        culprit = f" ({examples([*map(repr, more)])} of {many.model} is none of {few.model})" if few.class_names else ""
+        counts = f"{a.model} has {a.n_classes} classes, {b.model} has {b.n_classes}{culprit if more else ''}"
+        raise AlignmentError(f"{counts}; a cascade needs models of one task")
     mine, theirs = _indices(a.class_names or ()), _indices(b.class_names or ())
     for name in mine.keys() & theirs.keys():
         if mine[name].isdisjoint(theirs[name]):  # ImageNet uses 'crane' twice: sets of indices
             raise AlignmentError(
                 f"the class order of {a.model} and {b.model} differs: {name!r} is class {min(mine[name])} in one "
-                f"and {min(theirs[name])} in the other; bring the outputs into one order and record again"
+                f"and {min(theirs[name])} in the other; bring the outputs into one order and record again, or import names alone again: "
+                "they are numbered as the run's"
             )
     for one, other in ((records, base), (base, records)):
         classes, largest = one.meta.n_classes, int(other.outputs.prediction.max())
@@ -119,6 +129,12 @@ def match_classes(records: Any, base: Any) -> None:
                 f"{other.meta.model} predicts class {largest}, and {one.meta.model} has {classes} classes "
                 f"(0 to {classes - 1}); a cascade needs models of one task"
             )
+
+
+def _begins(few: Any, many: Any) -> bool:
+    """Whether *few* are records of predicted classes alone, and their names are the first of those of *many*."""
+    own, others = few.meta.class_names or (), many.meta.class_names or ()
+    return few.outputs.top_classes is None and bool(own) and own == others[: len(own)]
 
 
 def _indices(names: Sequence[str]) -> dict[str, set[int]]:
