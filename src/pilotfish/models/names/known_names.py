@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import importlib.metadata
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _installed(package: str) -> str | None:
     """The version of *package* and when it was installed; None where it is not, or cannot be told."""
     try:
-        found = importlib.metadata.distribution(package)
-        changed = [
-            Path(str(found.locate_file(name))).stat().st_mtime_ns for name in (package, f"{package}/__init__.py")
-        ]
-    except (importlib.metadata.PackageNotFoundError, OSError):
+        found = importlib.util.find_spec(package)
+        changed = None if found is None or found.origin is None else Path(found.origin).stat().st_mtime_ns
+        return None if changed is None else f"{importlib.metadata.version(package)} {changed}"
+    except (ImportError, ValueError, OSError):
         return None
-    return f"{found.version} {max(changed)}"

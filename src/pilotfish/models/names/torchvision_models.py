@@ -18,8 +18,8 @@ from pilotfish.models.preprocessing import Preprocessing
 
 def classifiers() -> list[str]:
     """Names of torchvision's classification models."""
-    from torchvision import models
-
+    with needs("torchvision", "torch", "listing models"):
+        from torchvision import models
     return list(models.list_models(module=models))
 
 
