@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from pilotfish.cli import output
 
@@ -39,11 +42,36 @@ def test_names_are_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a:smile:b" in said.out
 
 
-def test_long_names_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["lite:efficientnet_lite0@224", "lite:efficientnet_lite1@208"]
-    columns = [("chain", "left"), *[(f"column {k}", "right") for k in range(6)]]
-    output.table(output.console(), columns, [[name, *["12.34% of the base"] * 6] for name in names])
-    said = capsys.readouterr().out
-    assert "…" not in said
-    first = "".join(line.replace("12.34% of the base", "").strip() for line in said.splitlines())
-    assert all(name in first for name in names)
+COLUMNS = [("chain", "left"), *[(f"column {k}", "right") for k in range(6)]]
+CHAINS = [" → ".join(f"lite:efficientnet_lite{k}@{size}" for k in (0, 2)) for size in (208, 224)]
+
+
+def test_without_a_terminal_no_line_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(output.console(), COLUMNS, [[name, *["12.34% of the base"] * 6] for name in CHAINS])
+    output.notes(["a note " * 100])
+    said = capsys.readouterr()
+    assert "…" not in said.out
+    assert all(any(name in line and line.count("12.34%") == 6 for line in said.out.splitlines()) for name in CHAINS)
+    assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("width", [80, 120, 150])
+def test_on_a_terminal_long_names_are_listed_above_their_table(width: int) -> None:
+    shown = io.StringIO()
+    target = Console(file=shown, force_terminal=True, width=width, color_system=None)
+    output.table(target, COLUMNS, [[name, *["12.34% of the base"] * 6] for name in CHAINS], title="Chains")
+    text = shown.getvalue()
+    above, _, table = text.partition("────")
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert all(f"{k} {name}" in " ".join(above.split()) for k, name in enumerate(CHAINS, 1))
+    assert [line[:3].strip() for line in table.splitlines() if line[:3].strip(" ─")] == ["1", "2"]
+    assert table.count("12.34%") == 12
+
+
+def test_names_that_fit_stay_in_the_table() -> None:
+    shown = io.StringIO()
+    target = Console(file=shown, force_terminal=True, width=80, color_system=None)
+    output.table(target, [("model", "left"), ("n", "right")], [[name, "1"] for name in CHAINS])
+    lines = shown.getvalue().splitlines()
+    assert all(any(name in line and line.rstrip().endswith("1") for line in lines) for name in CHAINS)

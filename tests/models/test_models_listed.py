@@ -16,7 +16,7 @@ from pilotfish.models.names.spec import KINDS
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A cache of its own, and packages of version 1 that list ``a`` and ``b``; ``calls`` are the lists that were made."""
+    """A cache of its own, and packages of version 1 that list ``a`` and ``b``; ``calls`` are the lists made."""
     monkeypatch.setenv("PILOTFISH_CACHE", str(tmp_path / "cache"))
     said: dict[str, Any] = {"calls": [], "version": "1", "names": ["a", "b"]}
 

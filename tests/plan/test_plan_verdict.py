@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pilotfish.cascade import Budget, Performance
-from pilotfish.plan import tune
+from pilotfish.plan import find_chains, tune
 from pilotfish.plan.tuning import answers_alone, budget_missed, guarantee_needs, resolution
 from pilotfish.records import Run
 from support.pairs import Pair
@@ -201,3 +201,24 @@ def test_costs_by_which_a_cascade_does_not_save_are_one_note(tmp_path: Path, key
         )
     found = tune(run, ("saver", "base"), max_drop=0.01)
     assert [note for note in found.notes if "it saves by" in note][:1] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (80, 100, "first → second without base would do"),  # the second answers all that the first leaves
+        (100, 100, "no cascade is needed: first alone keeps to the budget"),
+        (80, 60, None),
+    ],
+)
+def test_a_chain_that_never_asks_its_base_is_said(first: int, second: int, said: str | None, tmp_path: Path) -> None:
+    """Each saver is right and sure about so many of 100 samples, the first ones; the base about all."""
+    run, label = Run(tmp_path), np.zeros(100, np.int64)
+    for name, able, macs in (("first", first, 1.0), ("second", second, 2.0), ("base", 100, 10.0)):
+        right = np.arange(100) < able
+        outputs = {"confidence": np.where(right, 0.9, 0.1)}
+        run.write(records(name, (~right).astype(int), label=label, outputs=outputs, costs={"macs": macs}))
+    notes = find_chains(run, "base", max_drop=0.0, holdout=0.0).notes
+    found = [note for note in notes if "would do" in note or "alone keeps" in note]
+    assert len(found) == (said is not None)
+    assert all(said in note for note in found if said is not None)

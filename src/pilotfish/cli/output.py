@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 30
 MOST_CLASSES = 20
+UNBROKEN = 100_000  # characters
+BETWEEN = 3  # spaces between the columns of a table
 
 
 def print_json(document: Any) -> None:
@@ -35,11 +36,11 @@ def print_json(document: Any) -> None:
 
 
 def console(to_stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or wide enough for any table when there is none."""
+    """A console as wide as the terminal; where there is none lines are not broken, so that a note stays one line."""
     from rich.console import Console
 
     stream = sys.stderr if to_stderr else sys.stdout
-    width = None if stream.isatty() else max(160, shutil.get_terminal_size((160, 24)).columns)
+    width = None if stream.isatty() else UNBROKEN
     return Console(stderr=to_stderr, width=width, highlight=False, soft_wrap=False, emoji=False)
 
 
@@ -50,26 +51,41 @@ def table(
     title: str | None = None,
     strong: int | None = None,
 ) -> None:
-    """Print a table. columns: (heading, "left" or "right"); strong: index of a row to stress."""
+    """Print a table. columns: (heading, "left" or "right"); strong: index of a row to stress.
+
+    Its first column names what the rows are. On a terminal that has no room for the names they are listed above the
+    table, by number.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    shown = [[one_line(cell) for cell in row] for row in rows]
+    headings = [one_line(heading) for heading, _ in columns]
+    listed: list[str] = []
+    if len(columns) > 1:
+        others = sum(BETWEEN + max(map(len, cells)) for cells in list(zip(headings, *shown, strict=True))[1:])
+        longest = max((len(word) for row in shown for word in row[0].split(" ")), default=0)
+        if target.width - others < longest:
+            listed = [f"{k:>3}  {row[0]}" for k, row in enumerate(shown, 1)]
+            shown = [[str(k), *row[1:]] for k, row in enumerate(shown, 1)]
     made = Table(
         box=box.SIMPLE_HEAD,
-        title=None if title is None else Text(one_line(title), style="bold"),
+        title=None if title is None or listed else Text(one_line(title), style="bold"),
         title_justify="left",
         pad_edge=False,
     )
-    for index, (heading, justify) in enumerate(columns):
+    for index, (heading, (_, justify)) in enumerate(zip(headings, columns, strict=True)):
         made.add_column(
-            Text(one_line(heading)),
+            Text("" if listed and not index else heading),
             justify="right" if justify == "right" else "left",
-            no_wrap=index > 0,
-            overflow="ellipsis" if index else "fold",  # rows are told apart by their names
+            no_wrap=index > 0 and not listed,
+            overflow="ellipsis" if index and not listed else "fold",  # rows are told apart by their names
         )
-    for index, row in enumerate(rows):
-        made.add_row(*(Text(one_line(cell)) for cell in row), style="bold green" if index == strong else None)
+    for index, row in enumerate(shown):
+        made.add_row(*map(Text, row), style="bold green" if index == strong else None)
+    if listed:
+        say(target, *([] if title is None else [title]), *listed)
     target.print(made)
 
 

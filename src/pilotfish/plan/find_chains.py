@@ -133,11 +133,7 @@ def find_chains(
         *([] if missed is None else [f"{missed} (the first chain)"]),
         *notes_on_chance(table, table.models[::-1]),
         *by_quality(table.task.metric, "chains are searched"),
-        *(
-            f"no cascade is needed: {name} alone keeps to the budget"
-            for name in _answering_alone(found.best)
-            if not is_bad_base(table)
-        ),
+        *(_never_asked(found.best) if not is_bad_base(table) else ()),
         *notes,
     ]
     return ChainRanking(
@@ -152,9 +148,15 @@ def find_chains(
     )
 
 
-def _answering_alone(best: FoundChain) -> list[str]:
-    """The stage that answers every sample, where that is not the base."""
-    return [name for name, share in zip(best.stages[:-1], best.exit_ratio, strict=False) if share == 1]
+def _never_asked(best: FoundChain) -> list[str]:
+    """A line where no sample reaches the base of the best chain."""
+    *savers, base = best.stages
+    if best.exit_ratio[-1] > 0:
+        return []
+    if alone := [name for name, share in zip(savers, best.exit_ratio, strict=False) if share == 1]:
+        return [f"no cascade is needed: {alone[0]} alone keeps to the budget"]
+    shorter = " → ".join(savers)
+    return [f"the first chain never asks {base} on the samples searched: {shorter} without {base} would do"]
 
 
 def _shown(fitted: StageScores, threshold: float) -> float:
