@@ -29,6 +29,8 @@ OTHER: dict[str, Any] = {
     "decoder": "another",
     "order": "bgr",
     "layout": "nhwc",
+    "resizer": "torchvision",
+    "processor": "{}",
 }
 
 

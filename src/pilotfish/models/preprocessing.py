@@ -26,6 +26,7 @@ DECODERS = ("pillow", "pillow-draft")
 MAX_RESIZE = 16384  # pixels of a side, as MAX_SIZE for the input; what a file asks for beyond is refused
 ORDERS = ("rgb", "bgr")
 LAYOUTS = ("nchw", "nhwc")
+RESIZERS = ("pillow", "torchvision")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CENTRE = 0.875  # share of the shorter side that a centre crop keeps where nobody says otherwise
 RESAMPLING = {
@@ -40,7 +41,8 @@ RESAMPLING = {
 class Preprocessing:
     """How a sample becomes a float32 tensor.
 
-    kind           ``image``: resize, crop, scale to 0..1, normalise, (C, H, W). ``tensor``: the array as it is
+    kind           ``image``: resize, crop, scale to 0..1, normalise, (C, H, W). ``tensor``: the array as it is.
+                   ``processor``: what an image processor of transformers makes of it, where the rest cannot say that
     size           (height, width) of the input; None leaves the image's own size
     resize         length the shorter side is resized to before the centre crop, or (height, width) the image is
                    squeezed to before it; None squeezes the whole image to size
@@ -51,9 +53,12 @@ class Preprocessing:
                    the smallest scale (1, 1/2, 1/4, 1/8) that covers the resized image
     order          rgb or bgr: the order of three channels
     layout         nchw: inputs are (C, H, W); nhwc: (H, W, C)
+    resizer        what resizes: pillow, or torchvision on bytes, as the image processors of transformers do; the same
+                   but for a level in some pixels, and for the corner of the crop, which torchvision rounds down
+    processor      the class of an image processor and its configuration, as JSON
     """
 
-    kind: Literal["image", "tensor"] = "image"
+    kind: Literal["image", "tensor", "processor"] = "image"
     size: tuple[int, int] | None = (224, 224)
     resize: int | tuple[int, int] | None = 256
     interpolation: str = "bicubic"
@@ -63,6 +68,8 @@ class Preprocessing:
     decoder: str = "pillow"
     order: str = field(default="rgb", metadata=OFF_DEFAULT)
     layout: str = field(default="nchw", metadata=OFF_DEFAULT)
+    resizer: str = field(default="pillow", metadata=OFF_DEFAULT)
+    processor: str | None = field(default=None, metadata=OFF_DEFAULT)
 
     @property
     def channels(self) -> int:
@@ -99,13 +106,22 @@ class Preprocessing:
         """
         if isinstance(sample, Encoded):
             sample = self._decoded(sample)
+        if self.processor is not None:
+            from pilotfish.models.names.hf_processor import processed
+
+            return processed(self.processor, _as_image(sample, channels=3))
         return _as_tensor(sample) if self.kind == "tensor" else self.normalise(self.pixels(sample, view))
 
     def pixels(self, sample: Sample, view: View | None = None) -> NDArray[np.uint8]:
         """A sample decoded, resized and cropped: uint8 (H, W), or (H, W, 3) in the order red, green, blue."""
         if isinstance(sample, Encoded):
             sample = self._decoded(sample)
-        return np.asarray(self._resized(_as_image(sample, self.channels), view))
+        image = _as_image(sample, self.channels)
+        if self.resizer == "torchvision" and view is None and self.size is not None:
+            from pilotfish.models.torchvision_resize import resize_as_torchvision
+
+            return resize_as_torchvision(image, self.resize, self.size, self.interpolation)
+        return np.asarray(self._resized(image, view))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> F32:
         """What :meth:`pixels` gives as the model's input, float32."""
@@ -178,9 +194,13 @@ def _can_run(chain: Preprocessing) -> bool:
         and all(n <= MAX_SIZE for n in chain.size or ())
     )
     return sound and (
-        chain.kind == "tensor"
+        (chain.kind == "tensor" and chain.processor is None)
+        or (chain.kind == "processor" and chain.processor is not None and len(chain.size or (0, 0)) == 2)
         or (
             chain.kind == "image"
+            and chain.processor is None
+            and chain.resizer in RESIZERS
+            and (chain.resizer == "pillow" or chain.interpolation != "lanczos")
             and _is_normal(chain)
             and chain.interpolation in RESAMPLING
             and chain.decoder in DECODERS

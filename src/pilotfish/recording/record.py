@@ -177,14 +177,14 @@ def _file(spec: str) -> str | None:
     """Where the model's file lies now: a relative name says nothing in another folder."""
     with contextlib.suppress(ModelError, OSError):  # a model of the user's own making may be called anything
         name = file_of(parse_spec(spec))
-        return None if name is None or not Path(name).is_file() else str(Path(name).resolve())
+        return None if name is None or not Path(name).exists() else str(Path(name).resolve())
     return None
 
 
 def library_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that shape a prediction, as installed."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in ("pilotfish", "numpy", "pillow", "torch", "torchvision", "timm", "onnxruntime"):
+    for package in ("pilotfish", "numpy", "pillow", "torch", "torchvision", "timm", "transformers", "onnxruntime"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

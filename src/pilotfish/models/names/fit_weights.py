@@ -29,6 +29,8 @@ COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged|total_ops|total_pa
 LOSSES = re.compile(r"^(criterion|\w*loss(_fn)?|\w*metrics?|\w*accuracy)\.")
 HEAD = re.compile(r"(^|\.)(heads?|head_dist|fc|classifier|last_linear)\.")
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
+PARTS = 100
+"""Parameters that a network may have for each tensor of its file: one that is a million layers deep takes hours."""
 SMALL = 2**27
 """Weights that a network may always have, whatever file it is built for."""
 
@@ -121,12 +123,19 @@ def held_to(file: WeightsFile) -> Iterator[None]:
 
     storages = (t.untyped_storage() for tensors in file.sets.values() for t in tensors.values())
     most = max(SMALL, sum({s.data_ptr(): s.nbytes() for s in storages}.values()))  # a byte each, at least
-    thread, made = threading.get_ident(), 0
+    parts = PARTS * (8 + sum(map(len, file.sets.values())))
+    thread, made, built = threading.get_ident(), 0, 0
 
     def count(_: Any, __: str, parameter: Any) -> None:
-        nonlocal made
+        nonlocal made, built
         if threading.get_ident() == thread and parameter is not None:
             made += parameter.numel()
+            built += 1
+            if built > parts:
+                raise ModelError(
+                    f"{file.path}: the network that is named has more than {parts:,} parts with weights, many times "
+                    "what the file holds; name the architecture that it was saved from"
+                )
             if made > most:
                 raise ModelError(
                     f"{file.path}: the network that is named has more than {most:,} weights, and the file cannot hold "

@@ -57,6 +57,11 @@ KINDS: Mapping[str, Form] = {
             "names.timm_models:load_lite",
             "names.timm_models:lite",
         ),
+        Form(
+            "hf:DIR_OR_NAME[@SIZE]",
+            "a classifier of transformers, or of timm as on the Hub: a folder, or a name in the cache (extra: hf)",
+            "names.hf_model:load_hf",
+        ),
         Form("onnx:FILE[@SIZE]", "an ONNX file, run by ONNX Runtime", "onnx.onnx_model:load_onnx"),
         Form(
             "checkpoint:FILE[@SIZE]",
@@ -101,6 +106,7 @@ VARIANTS = (
 
 MAX_SIZE = 4096
 MOST_CLASSES = 200_000
+HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 SEPARATORS = re.compile("[:,]")
 Size = int | tuple[int, int]
 """Pixels of both sides, or (height, width) where they differ."""
@@ -200,8 +206,9 @@ def asked_classes(spec: ModelSpec) -> int | None:
 
 
 def file_of(spec: ModelSpec) -> str | None:
-    """The file that a name leads to, as it is written; None where there is none."""
-    if spec.kind in ("onnx", "checkpoint"):
+    """The file that a name leads to, or the folder (``hf:``, of which it may also be a name in the cache), as it is
+    written; None where there is none."""
+    if spec.kind in ("onnx", "checkpoint", "hf"):
         return spec.name
     if spec.kind == "exits":
         return re.sub(r"#\d+$", "", spec.name)
@@ -209,6 +216,11 @@ def file_of(spec: ModelSpec) -> str | None:
     if weights in (None, "random", "pretrained") or (spec.kind == "torchvision" and "." not in str(weights)):
         return None  # weights that a library names
     return weights
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether *name* may be one of the Hugging Face Hub, as ``google/vit-base-patch16-224``."""
+    return HUB_NAME.fullmatch(name) is not None and ".." not in name
 
 
 def plain_size(size: tuple[int, int]) -> Size:

@@ -39,6 +39,11 @@ def with_stated(model: Model, spec: ModelSpec) -> Model:
         chain = dataclasses.replace(AS_IT_IS, dtype=chain.dtype)
         return dataclasses.replace(model, spec=spec.text, preprocessing=chain, assumed=())
     asked = stated or (spec.size is not None and model.input_shape is None)
+    if asked and chain.kind == "processor":
+        raise ModelError(
+            f"{spec.text}: its image processor does what no option can state, and runs as it is; leave "
+            f"{next(iter(stated), 'the size')} out"
+        )
     if asked:
         if chain.kind == "tensor":
             chain, assumed = _images(model, spec), ASSUMED
@@ -145,6 +150,8 @@ def _changed(chain: Preprocessing, model: Model, spec: ModelSpec) -> Preprocessi
             )
         chain = dataclasses.replace(chain, layout=layout)
     chain = dataclasses.replace(chain, interpolation=stated.get("interpolation", chain.interpolation))
+    if chain.interpolation == "lanczos":
+        chain = dataclasses.replace(chain, resizer="pillow")
     if "crop" in stated:
         chain = dataclasses.replace(chain, resize=_resize(chain, spec))
     return _normalised(_ordered(chain, model, spec), model, spec)

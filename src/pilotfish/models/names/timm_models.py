@@ -17,6 +17,7 @@ from pilotfish.errors import ModelError, nearest, needs, reason
 from pilotfish.models.backends.torch_backend import torch_model
 from pilotfish.models.model import Model
 from pilotfish.models.names.fit_weights import asked_weights, load_from, load_weights
+from pilotfish.models.names.hf_folder import offline
 from pilotfish.models.names.spec import ModelSpec, allow_options, asked_classes
 from pilotfish.models.names.weights_file import WeightsFile, read_weights
 from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
@@ -69,6 +70,13 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
     else:
         with cache_alone_if_unreachable() if source == "pretrained" else contextlib.nullcontext():
             module = _create(timm, spec, source == "pretrained", classes)
+    model = timm_model(timm, module, spec, device, notes)
+    grey = model.preprocessing.channels == 1  # none of its training's
+    return told_by_name(model, spec, source, weights, spec.options.get("weights", "pretrained") in OWN and not grey)
+
+
+def timm_model(timm: Any, module: Any, spec: ModelSpec, device: str, notes: tuple[str, ...]) -> Model:
+    """A network of timm's with the preprocessing that its configuration says."""
     config = timm.data.resolve_model_data_config(module)
     size = spec.pixels or tuple(config["input_size"][1:])
     scaled = (int(size[0] / config["crop_pct"]), int(size[1] / config["crop_pct"]))
@@ -87,10 +95,7 @@ def load_timm(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) 
         preprocessing = AS_IT_IS
         notes += (f"its inputs of {channels} channels are no images of 1 or 3: samples are taken as they are",)
     told = {"n_classes": module.num_classes, **_class_names(module)}
-    shape = (channels, *size)
-    model = torch_model(spec.text, module, preprocessing, shape, device, **told, notes=notes)
-    own = spec.options.get("weights", "pretrained") in OWN and channels != 1  # grey is none of its training's
-    return told_by_name(model, spec, source, weights, own)
+    return torch_model(spec.text, module, preprocessing, (channels, *size), device, **told, notes=notes)
 
 
 def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -195,11 +200,8 @@ def cache_alone_if_unreachable() -> Iterator[None]:
     if constants.HF_HUB_OFFLINE or urllib.request.getproxies() or _reachable(constants.ENDPOINT):
         yield
         return
-    constants.HF_HUB_OFFLINE = True
-    try:
+    with offline():
         yield
-    finally:
-        constants.HF_HUB_OFFLINE = False
 
 
 def _reachable(url: str) -> bool:
