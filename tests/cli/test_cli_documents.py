@@ -113,13 +113,18 @@ def test_record(pictures: Path, tmp_path: Path) -> None:
 def test_bench(pictures: Path, tmp_path: Path) -> None:
     arguments = ["--data", "data.npz", "--exit-ratio", "50%", "--runs", "2", "--samples", "40"]
     out = tmp_path / "bench.json"
-    found = document(
-        command(pictures, "bench", "cascade", *arguments, *ALLOWED, "--out", out, "--json", PYTHONPATH=".")
-    )
+    ended = command(pictures, "bench", "cascade", *arguments, *ALLOWED, "--out", out, "--json", PYTHONPATH=".")
+    found = document(ended)
     assert {"machine", "exit_ratio", "model_only", "end_to_end", "speedup"} <= found.keys()
     assert found["exit_ratio"] == [0.5, 0.5]
     for times in (found["model_only"], found["end_to_end"]):
         assert {"stages_ms", "ideal_ms", "realised_ms", "efficiency"} <= times.keys()
+    single = found["single"]
+    assert {"saver_ms", "cascade_ms", "overhead_ms"} <= single.keys()
+    assert (single["n"], single["exit_ratio"]) == (40, [0.5, 0.5])
+    for key in ("saver", "base", "cascade"):
+        assert 0 < single[key]["p50"] <= single[key]["p95"] <= single[key]["p99"]
+    assert "40 requests, file to answer, exit ratio 50.0% / 50.0% (forced)" in ended.stderr
     assert json.loads(out.read_text()) == found
 
 

@@ -26,6 +26,12 @@ BENCH = {
     "model_only": {"stages_ms": [0.111, 1.5], "ideal_ms": 0.696, "realised_ms": 0.75, "efficiency": 0.928},
     "end_to_end": {"stages_ms": [0.2, 1.75], "ideal_ms": 0.88, "realised_ms": 0.9, "efficiency": 0.978},
     "speedup": 1.94,
+    "single": {
+        "n": 200,
+        "saver": {"p50": 2.0, "p95": 3.0, "p99": 4.25},
+        "base": {"p50": 20.0, "p95": 22.5, "p99": 31.0},
+        "cascade": {"p50": 2.1, "p95": 23.0, "p99": 33.0},
+    },
 }
 
 
@@ -167,6 +173,9 @@ def test_cascade_with_its_run_and_bench(artefact: Artefact, pair_run: Run, tmp_p
     assert page.row("model only") == ["model only", "0.11 ms", "1.50 ms", "0.70 ms", "0.75 ms", "0.928"]
     assert page.row("end to end")[-1] == "0.978"
     assert "1.94×" in tiles(page)
+    assert page.row("cascade") == ["cascade", "2.10 ms", "23.00 ms", "33.00 ms"]
+    assert page.row("small alone") == ["small alone", "2.00 ms", "3.00 ms", "4.25 ms"]
+    assert "half of 200 requests" in page.text
     assert "one CPU, 8 threads" in page.text
     assert page.row("small")[0] == "small"
     judged = artefact.evaluation
@@ -312,6 +321,7 @@ NASTY = '<script>alert("x")</script> & $x^2$ \u202e漢字'
 def test_names_are_text(make_run, tmp_path: Path) -> None:
     run = make_run({NASTY: (2.6, {"macs": 1e8}), "b'\"ase <img src=x>": (3.2, {"macs": 1e9})}, n=600)
     bench = {"machine": {"gpu": "<b>bold</b>"}, "speedup": float("nan"), "end_to_end": {"stages_ms": ["<i>"]}}
+    bench["single"] = {"n": "<b>", "saver": {"p50": "<i>"}, "base": {}, "cascade": {"p99": float("inf")}}
     page = Page(write_report(tmp_path / "r.html", run=run, base="b'\"ase <img src=x>", bench=bench))
     assert not {"script", "img", "b", "i"} & set(page.tags)
     assert "\u202e" not in page.source

@@ -12,7 +12,9 @@ import pytest
 
 from pilotfish.data import load_data
 from pilotfish.errors import DataError, UsageError
-from pilotfish.runtime import BenchResult, Cascade, bench
+from pilotfish.runtime import BenchResult, Cascade, bench, single_times
+from pilotfish.runtime.single_times import REQUESTS, request_times
+from pilotfish.runtime.spread import Latency
 
 if TYPE_CHECKING:
     from conftest import Pair
@@ -35,6 +37,10 @@ def assert_consistent(result: BenchResult, runs: int) -> None:
         spread = times["spread"]
         for key in ("ideal_ms", "realised_ms", "efficiency"):
             assert spread[key][0] <= times[key] <= spread[key][1]
+    assert document["single"]["n"] == result.single.requests.n == min(result.n, REQUESTS)
+    assert document["single"]["exit_ratio"] == pytest.approx(document["exit_ratio"], abs=1 / result.n)
+    for key in ("saver", "base", "cascade"):
+        assert 0 < document["single"][key]["p50"] <= document["single"][key]["p95"] <= document["single"][key]["p99"]
     if runs == 1:  # one run: the medians are that run's numbers
         for times in (result.model_only, result.end_to_end):
             saver, base = (s.median for s in times.stages_ms)
@@ -73,6 +79,63 @@ def test_a_share_is_forced_by_a_mask(share: float, pair: Pair, cascade: Cascade)
     assert result.to_json()["forced_exit_ratio"] == share
     assert all(0 <= done <= total for _, done, total in calls)
     assert ("file to answer", 3, 3) in calls
+
+
+class Clock:
+    """Time that passes where models and files say so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("forced", [None, [0, 1] * 35], ids=["scores decide", "forced"])
+def test_a_request_is_its_file_and_the_stages_it_reaches(
+    forced: list[int] | None, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(single_times, "time", clock)
+    for name, seconds in (("saver", 1), ("base", 10)):
+        own = getattr(pair.module, name)
+
+        def slow(batch: np.ndarray, own: Any = own, seconds: int = seconds) -> np.ndarray:
+            assert len(batch) == 1
+            clock.now += seconds
+            return own(batch)  # type: ignore[no-any-return]
+
+        slow.preprocessing, slow.weights_hash = own.preprocessing, own.weights_hash  # type: ignore[attr-defined]
+        monkeypatch.setattr(pair.module, name, slow)
+    cascade = Cascade.load(pair.cascade, allow_python=pair.allowed)
+
+    def read(row: int) -> np.ndarray:
+        clock.now += row / 1000  # decoded once, whatever it reaches
+        found: np.ndarray = pair.images[row]
+        return found
+
+    rows, told = list(range(70)), list[tuple[int, int]]()
+    stops = np.array(forced or [cascade.predict_one(pair.images[row]).stage for row in rows])
+    mask = None if forced is None else stops
+    found = request_times(cascade, read, rows, mask, lambda *done: told.append(done))
+    assert (found.n, told[0], told[-1]) == (70, (0, 70), (70, 70))
+    assert found.exit_ratio == ((stops == 0).mean(), (stops == 1).mean())
+    reading = np.array(rows, float)
+    expected = {"saver": 1000 + reading, "base": 10_000 + reading, "cascade": 1000 + 10_000 * stops + reading}
+    for key, ms in expected.items():
+        percentiles = [np.sort(ms)[math.ceil(q * 70) - 1] for q in (0.5, 0.95, 0.99)]
+        latency: Latency = getattr(found, key)
+        assert [latency.p50, latency.p95, latency.p99] == pytest.approx(percentiles)
+
+
+@pytest.mark.parametrize("n", [1, 2, 99, 100, 101, 500])
+def test_percentiles_are_times_that_were_measured(n: int) -> None:
+    ms = np.random.default_rng(n).exponential(size=n)
+    found = Latency.of(ms.tolist())
+    for share, value in ((0.5, found.p50), (0.95, found.p95), (0.99, found.p99)):
+        assert value in ms
+        assert (ms <= value).mean() >= share
+        assert (ms < value).mean() < share
 
 
 def test_samples_that_cannot_be_read_are_left_out(pair: Pair, cascade: Cascade) -> None:

@@ -28,6 +28,7 @@ def bench_section(bench: Mapping[str, Any], stages: Sequence[str]) -> Markup:
         "section",
         tag("h2", "Measured speed"),
         table(head, rows) if rows else "",
+        *_requests(bench.get("single"), stages),
         tag(
             "p",
             "Milliseconds per input. Ideal is what the stages' own best times allow at this exit ratio; efficiency is "
@@ -76,6 +77,22 @@ def _cells(label: str, times: Mapping[str, Any], stages: int) -> list[str]:
         milliseconds(number(times.get("realised_ms"))),
         NOTHING if efficiency is None else f"{efficiency:.3f}",
     ]
+
+
+def _requests(single: object, stages: Sequence[str]) -> list[Markup]:
+    """Percentiles of requests one at a time; nothing where the document has none."""
+    named = (("saver", f"{shorten(stages[0])} alone"), ("base", f"{shorten(stages[-1])} alone"), ("cascade", "cascade"))
+    if not isinstance(single, Mapping) or not all(isinstance(single.get(key), Mapping) for key, _ in named):
+        return []
+    rows = [
+        row([name, *(milliseconds(number(single[key].get(p))) for p in ("p50", "p95", "p99"))], first="th")
+        for key, name in named
+    ]
+    said = (
+        "Milliseconds of a request, one at a time with every core at work on it, from its file to its answer: half of "
+        f"{brief(single.get('n'))} requests, 95 % and 99 % of them were answered within these."
+    )
+    return [table(["one request at a time", "p50", "p95", "p99"], rows), tag("p", said, class_="small")]
 
 
 def _times(value: object) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pilotfish.cascade import Artefact, given_drop, given_share, load_artefact
 from pilotfish.data import Dataset, sample_reader
@@ -21,7 +20,7 @@ from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.inputs import FILES, Input, name_of, opened, sorted_out, takes_images
 from pilotfish.runtime.load_stage import check_code, load_stage, with_threads
 from pilotfish.runtime.shared import linked, threaded
-from pilotfish.runtime.single import OneAnswer, answer_one
+from pilotfish.runtime.single import OneAnswer, answer_one, prepared
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import DecodingSupply
 
@@ -213,14 +212,7 @@ class Cascade:
         ]
 
     def _one(self, read: Callable[[], Any], point: Artefact) -> OneAnswer:
-        held: list[Any] = []
-
-        def prepare(stage: int) -> NDArray[np.float32]:
-            if not held:
-                held.append(read())
-            return self.models[stage].preprocessing(held[0])
-
-        return answer_one(self.single_stages, point.in_force, prepare)
+        return answer_one(self.single_stages, point.in_force, prepared(read, self._preprocessing()))
 
     def _preprocessing(self) -> list[Any]:
         return [model.preprocessing for model in self.models]

@@ -30,6 +30,21 @@ class OneAnswer(NamedTuple):
     error: str | None = None
 
 
+def prepared(read: Callable[[], Any], chains: Sequence[Callable[[Any], F32]]) -> Callable[[int], F32]:
+    """How to prepare one sample for :func:`answer_one`: read once, when the first stage asks for it.
+
+    chains  the preprocessing of each stage
+    """
+    held: list[Any] = []
+
+    def prepare(stage: int) -> F32:
+        if not held:
+            held.append(read())
+        return chains[stage](held[0])
+
+    return prepare
+
+
 def answer_one(
     stages: Sequence[EngineStage], in_force: InForce, prepare: Callable[[int], F32], forced: int | None = None
 ) -> OneAnswer:

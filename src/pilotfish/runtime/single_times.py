@@ -1,21 +1,31 @@
-"""What one input at a time takes, and how much of it is the cascade's own work."""
+"""What one input at a time takes: how much of it is the cascade's own work, and how long a request waits."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pilotfish.cascade import ALONE
+from pilotfish.machine import cpu_count
 from pilotfish.models.model import F32, Backend, Carry
 from pilotfish.runtime.cascade import Cascade
-from pilotfish.runtime.single import answer_one
-from pilotfish.runtime.spread import Spread
+from pilotfish.runtime.shared import whole
+from pilotfish.runtime.single import answer_one, prepared
+from pilotfish.runtime.spread import Latency, Spread
 from pilotfish.runtime.stage import EngineStage
-from pilotfish.runtime.times import SingleTimes
+from pilotfish.runtime.times import Requests, SingleTimes
 
 SINGLE_CALLS = 60
+REQUESTS = 500  # at most: a p99 of 200 is its second largest, and more take a while where the base is slow
+TURN = (
+    20  # requests of each in turn, so that a busy moment harms all alike and each finds its own weights in the caches
+)
+UNCOUNTED = 3
 
 
 def milliseconds(run: Callable[[], Any], n: int) -> float:
@@ -40,12 +50,13 @@ class _Clocked:
         return found
 
 
-def single_times(cascade: Cascade, inputs: F32, runs: int) -> SingleTimes:
+def single_times(cascade: Cascade, inputs: F32, runs: int, requests: Requests) -> SingleTimes:
     """One input that exits at the first stage: the whole call, and the stage's own call inside it. What the first
     takes beyond the second is far less than what either varies by, so it is taken call by call.
 
-    inputs  float32 (M, …), of the first stage
-    runs    medians of so many turns are kept; one turn before them is not counted
+    inputs    float32 (M, …), of the first stage
+    runs      medians of so many turns are kept; one turn before them is not counted
+    requests  what :func:`request_times` found, to stand beside it
     """
     stages, in_force = cascade.single_stages, cascade.artefact.in_force
     clocked = _Clocked(stages[0].backend)
@@ -59,4 +70,44 @@ def single_times(cascade: Cascade, inputs: F32, runs: int) -> SingleTimes:
             turn.append((clocked.ms, ms, ms - clocked.ms))
         found.append(np.median(np.array(turn), axis=0).tolist())
     saver, cascade_ms, overhead = zip(*found[1:], strict=True)
-    return SingleTimes(Spread.of(saver), Spread.of(cascade_ms), Spread.of(overhead))
+    return SingleTimes(Spread.of(saver), Spread.of(cascade_ms), Spread.of(overhead), requests)
+
+
+def request_times(
+    cascade: Cascade,
+    read: Callable[[int], Any],
+    rows: Sequence[int],
+    forced: NDArray[np.int64] | None,
+    tell: Callable[[int, int], None],
+) -> Requests:
+    """Requests one after the other, from file to answer, as :meth:`Cascade.predict_one` answers them.
+
+    read    a sample by its row
+    rows    the samples asked for, each once by each of saver, base and cascade
+    forced  int64, the stage that answers each row in the cascade; None where scores decide
+    tell    called with (requests done, requests in all)
+    """
+    stages, chains = cascade.single_stages, [model.preprocessing for model in cascade.models]
+    base, choice = stages[-1], cascade.choices[-1]
+    if base.shares:
+        threads = choice.threads and cpu_count()
+        base = EngineStage(base.name, whole(cascade.models[-1], choice.backend, threads), 1)
+    in_force = cascade.artefact.in_force
+    alone = dataclasses.replace(ALONE, task=in_force.task)
+    ways = ((stages[:1], alone, chains[:1]), ([base], alone, chains[-1:]), (stages, in_force, chains))
+    ms: list[list[float]] = [[], [], []]
+    exits = np.zeros(len(stages), np.int64)
+    for first in range(0, len(rows), TURN):
+        tell(first, len(rows))
+        turn = rows[first : first + TURN]
+        for found, (run, point, own) in zip(ms, ways, strict=True):
+            for i, row in enumerate((*turn[:UNCOUNTED], *turn)):
+                stop = None if forced is None or point is alone else int(forced[row])
+                start = time.perf_counter()
+                answer = answer_one(run, point, prepared(lambda row=row: read(row), own), stop)  # type: ignore[misc]
+                if i >= min(UNCOUNTED, len(turn)):
+                    found.append(1000 * (time.perf_counter() - start))
+                    exits[answer.stage] += point is in_force and answer.error is None
+    tell(len(rows), len(rows))
+    share = tuple(float(x) for x in exits / max(1, exits.sum()))
+    return Requests(len(rows), share, *(Latency.of(found) for found in ms))

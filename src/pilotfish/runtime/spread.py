@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -24,3 +26,17 @@ class Spread:
     def limits(self) -> list[float]:
         """[least, largest]."""
         return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds that half of the requests stayed within, 95 % of them, and 99 %."""
+
+    p50: float
+    p95: float
+    p99: float
+
+    @classmethod
+    def of(cls, ms: Sequence[float]) -> Latency:
+        """Of requests that took *ms*: times that were measured, none between two of them."""
+        return cls(*np.quantile(ms, [0.5, 0.95, 0.99], method="inverted_cdf").tolist())

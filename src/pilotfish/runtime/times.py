@@ -8,7 +8,7 @@ from typing import Any
 
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.peers import PeerTimes
-from pilotfish.runtime.spread import Spread
+from pilotfish.runtime.spread import Latency, Spread
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,35 @@ class Times:
 
 
 @dataclass(frozen=True)
+class Requests:
+    """*n* requests one at a time, each from its file to its answer with every core at work: of the saver alone, of the
+    base alone, and of the cascade, in which *exit_ratio* left at each stage."""
+
+    n: int
+    exit_ratio: tuple[float, ...]
+    saver: Latency
+    base: Latency
+    cascade: Latency
+
+
+@dataclass(frozen=True)
 class SingleTimes:
     """One input at a time, its tensor ready, that exits at the first stage: the stage's own call, the cascade, and the
-    difference between the two."""
+    difference between the two; and *requests* as they come, with decoding."""
 
     saver_ms: Spread
     cascade_ms: Spread
     overhead_ms: Spread
+    requests: Requests
 
     def to_json(self) -> dict[str, Any]:
-        """Medians, and the overhead's spread."""
+        """Medians, and the overhead's spread; percentiles of the requests."""
         return {
             "saver_ms": self.saver_ms.median,
             "cascade_ms": self.cascade_ms.median,
             "overhead_ms": self.overhead_ms.median,
             "overhead_spread": self.overhead_ms.limits,
+            **dataclasses.asdict(self.requests),
         }
 
 
