@@ -112,6 +112,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], str]:
         return f"python:{module.__name__}:build"
 
     monkeypatch.setattr(python_model, "_code_hash", lambda spec, found: spec.name)
+    monkeypatch.setattr(python_model, "doubts", lambda found: ())  # on what these functions use: named elsewhere
     return register
 
 
@@ -576,7 +577,7 @@ def test_records_that_are_there_cost_a_callable_no_call(
     assert (result.skipped, seen) == (True, 0)
 
 
-@pytest.mark.parametrize("form", ["onnx", "torch", "python"])
+@pytest.mark.parametrize("form", ["onnx", "torch"])
 def test_a_column_beside_other_class_numbers_is_a_confidence(
     form: str, tmp_path: Path, named: Callable[[Any], str], two: Dataset
 ) -> None:
@@ -590,10 +591,8 @@ def test_a_column_beside_other_class_numbers_is_a_confidence(
         ]
         outputs = [("label", TensorProto.INT64, ["N"]), ("confidence", TensorProto.FLOAT, ["N"])]
         name = f"onnx:{linear(tmp_path / 'net.onnx', *steps, outputs=outputs, w=w)}"
-    elif form == "torch":
-        name = named(Linear(lambda z: (z.argmax(1), z.softmax(1).amax(1)), w))
     else:
-        name = named(lambda batch: {"label": (batch @ w).argmax(axis=1), "confidence": softmax(batch @ w).max(axis=1)})
+        name = named(Linear(lambda z: (z.argmax(1), z.softmax(1).amax(1)), w))
     with pytest.raises(ModelError) as caught:
         read(name, two)
     assert_one_line(caught.value, "not that of class 1", "pilotfish import")

@@ -21,10 +21,14 @@ HEX_DIGITS = 32
 
 @dataclass
 class Encoded:
-    """The bytes of one image file. Decoded at full size it is kept, so that several stages decode it once."""
+    """The bytes of one image file. Decoded at full size it is kept, so that several stages decode it once.
+
+    path  where the file lies; None for bytes that came without one
+    """
 
     content: bytes
     name: str
+    path: str | None = None
     _full: Image.Image | None = field(default=None, repr=False)
 
     def decode(self, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -41,7 +45,7 @@ class Encoded:
 
 def read_encoded(path: str | Path) -> Encoded:
     """The file *path*, not decoded. ``UnreadableSample`` when it cannot be read."""
-    return Encoded(read_image_file(path), str(path))
+    return Encoded(read_image_file(path), str(path), str(path))
 
 
 def sample_reader(data: Dataset, encoded: bool) -> Callable[[int], Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -42,7 +42,8 @@ class Preprocessing:
     """How a sample becomes a float32 tensor.
 
     kind           ``image``: resize, crop, scale to 0..1, normalise, (C, H, W). ``tensor``: the array as it is.
-                   ``processor``: what an image processor of transformers makes of it, where the rest cannot say that
+                   ``processor``: what an image processor of transformers makes of it, where the rest cannot say that. One of
+                   ``WHOLE``: the sample itself, for code that does all of this on its own
     size           (height, width) of the input; None leaves the image's own size
     resize         length the shorter side is resized to before the centre crop, or (height, width) the image is
                    squeezed to before it; None squeezes the whole image to size
@@ -58,7 +59,7 @@ class Preprocessing:
     processor      the class of an image processor and its configuration, as JSON
     """
 
-    kind: Literal["image", "tensor", "processor"] = "image"
+    kind: Literal["image", "tensor", "processor", "images", "arrays", "paths"] = "image"
     size: tuple[int, int] | None = (224, 224)
     resize: int | tuple[int, int] | None = 256
     interpolation: str = "bicubic"
@@ -98,18 +99,23 @@ class Preprocessing:
         return sha256_json(self.to_json())
 
     def __call__(self, sample: Sample, view: View | None = None) -> F32:
-        """float32 (C, H, W) for images, (H, W, C) where the layout says so; the array's own shape for tensors.
+        """float32 (C, H, W) for images, (H, W, C) where the layout says so; the array's own shape for tensors. A sample
+        that is handed on whole is held in an object array (), which is stacked and cut as tensors are.
 
         sample  a PIL image, an image file not yet decoded, or an array: uint8 (H, W) or (H, W, 3) is an image, anything
                 else a tensor
         view    the augmented part of the image to look at; None is the whole
         """
+        if self.kind == "paths":
+            return _held(_path_of(sample))
         if isinstance(sample, Encoded):
             sample = self._decoded(sample)
         if self.processor is not None:
             from pilotfish.models.names.hf_processor import processed
 
             return processed(self.processor, _as_image(sample, channels=3))
+        if self.kind in WHOLE:  # a copy: the code may write into it, and later stages see the sample as well
+            return _held(_as_image(sample, 3).copy() if self.kind == "images" else np.array(sample))
         return _as_tensor(sample) if self.kind == "tensor" else self.normalise(self.pixels(sample, view))
 
     def pixels(self, sample: Sample, view: View | None = None) -> NDArray[np.uint8]:
@@ -183,6 +189,14 @@ def stacked(inputs: Sequence[F32]) -> F32:
     return np.stack([one for one in inputs if one.shape == inputs[0].shape])
 
 
+def size_of(one: F32) -> int:
+    """Bytes of an input, or of the sample that is handed on whole."""
+    if one.dtype != object:
+        return one.nbytes
+    held: Any = one.item()
+    return len(held) if isinstance(held, str) else int(np.asarray(held).nbytes)
+
+
 def _can_run(chain: Preprocessing) -> bool:
     resize = chain.resize if isinstance(chain.resize, tuple) else (chain.resize,) if chain.resize is not None else ()
     sizes = [*(chain.size or ()), *resize]
@@ -196,6 +210,7 @@ def _can_run(chain: Preprocessing) -> bool:
     return sound and (
         (chain.kind == "tensor" and chain.processor is None)
         or (chain.kind == "processor" and chain.processor is not None and len(chain.size or (0, 0)) == 2)
+        or chain == WHOLE.get(chain.kind)
         or (
             chain.kind == "image"
             and chain.processor is None
@@ -224,6 +239,12 @@ def _is_normal(chain: Preprocessing) -> bool:
 
 AS_IT_IS = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
 """Arrays are the model's inputs."""
+WHOLE: Mapping[str, Preprocessing] = {
+    "images": replace(AS_IT_IS, kind="images"),
+    "arrays": replace(AS_IT_IS, kind="arrays"),
+    "paths": replace(AS_IT_IS, kind="paths", decoder="none"),
+}
+"""Samples that are handed on whole: PIL images in RGB, arrays (uint8 (H, W, 3) of an image), paths of their files."""
 
 
 def _crop_box(
@@ -255,6 +276,22 @@ def _as_image(sample: Image.Image | NDArray[Any], channels: int) -> Image.Image:
         sample = Image.fromarray(sample[..., 0] if sample.ndim == 3 and sample.shape[2] == 1 else sample)
     mode = "L" if channels == 1 else "RGB"
     return sample if sample.mode == mode else sample.convert(mode)
+
+
+def _held(sample: Any) -> NDArray[Any]:
+    """An object array () that holds *sample*."""
+    held = np.empty(1, object)
+    held[0] = sample
+    return held.reshape(())
+
+
+def _path_of(sample: Sample) -> str:
+    if isinstance(sample, Encoded) and sample.path is not None:
+        return sample.path
+    found = "bytes" if isinstance(sample, Encoded) else type(sample).__name__
+    raise UnreadableSample(
+        f"the model takes paths of files, and this sample is in none ({found}); give image files, or let it take images"
+    )
 
 
 def _as_tensor(sample: Image.Image | NDArray[Any]) -> F32:

@@ -19,7 +19,7 @@ from pilotfish.models.model import Backend
 from pilotfish.models.names.spec import parse_spec
 from pilotfish.models.outputs.reading import Reading, reading_of
 from pilotfish.models.outputs.settle import settle
-from pilotfish.models.preprocessing import sample_inputs
+from pilotfish.models.preprocessing import WHOLE, sample_inputs
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.preprocessing_check import preprocessing_notes
@@ -30,6 +30,7 @@ from pilotfish.records.run import PARTS_SUFFIX
 from pilotfish.tasks import CLASSES, NO_LABEL, find_task
 
 DEFAULT_BATCH = 32
+WHOLE_BATCH = 8  # of samples that are handed on whole, as large as they are
 
 
 def planned(
@@ -71,7 +72,7 @@ def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, 
     except PilotfishError as error:
         costs, notes = {}, [str(error)]
     timing: dict[str, Any] = {}
-    batch_size = options.batch_size or DEFAULT_BATCH
+    batch_size = options.batch_size or (WHOLE_BATCH if model.preprocessing.kind in WHOLE else DEFAULT_BATCH)
     if options.timing and (measured := measured_times(data, model, options)) is not None:
         costs |= measured.costs(device_kind(options.device))
         batch_size = options.batch_size or measured.best
@@ -80,7 +81,10 @@ def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, 
 
 
 def measured_times(data: Dataset, model: Model, options: RecordOptions) -> Timing | None:
-    """Time per sample by scenario: a call of each batch size, and all cores at work. None when no input can be made."""
+    """Time per sample by scenario: a call of each batch size, and all cores at work. None when no input can be made of
+    numbers."""
+    if model.preprocessing.kind in WHOLE:
+        return None
     shape = model.input_shape or _sample_shape(data, model)
     if shape is None:
         return None
@@ -167,8 +171,9 @@ def _known(name: str, path: Path, options: RecordOptions) -> dict[str, Any] | No
             **lists,
         }
     if parse_spec(name).kind == "python" and path.is_file() and not options.overwrite:
-        spec = read_meta(path).spec
-        return {"spec": spec} if _is_of(spec, name) else None
+        meta = read_meta(path)
+        named = {"n_classes": meta.n_classes, "class_names": meta.class_names}
+        return {"spec": meta.spec, **named} if _is_of(meta.spec, name) else None
     return None
 
 

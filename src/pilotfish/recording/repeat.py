@@ -48,6 +48,8 @@ class Differences:
 
 def repeat_notes(data: Dataset, model: Model, task: Task = CLASSES) -> tuple[str, ...]:
     """A note where answers differ between two equal runs, or with the batch they are in; none where they do not."""
+    if not getattr(model.backend, "takes_batch", True):  # was asked twice when it was found out what it takes
+        return ()
     most = SAMPLES_OF_CALLABLES if model.backend.name == "python" else SAMPLES
     inputs = [one for _, one in sample_inputs(data, model.preprocessing, draw_rows(len(data), most).tolist())]
     if not inputs or len(batch := stacked(inputs)) < 2:
@@ -91,7 +93,7 @@ def _outputs(model: Model, task: Task, inputs: F32, size: int) -> Any:
 
 def _compare(model: Model, task: Task, one: Any, other: Any) -> Differences:
     allowed = TOLERANCE * (1 if model.preprocessing.dtype == "float32" else REDUCED)
-    if not task.classes:
+    if not task.classes or one.log_odds is None:
         return _outputs_moved(one, other, allowed)
     before, after, logits = one.log_odds, other.log_odds, one.top_logits
     finite = np.isfinite(before) & np.isfinite(after) & np.isfinite(logits).all(axis=1)  # others are counted elsewhere

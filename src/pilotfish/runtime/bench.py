@@ -24,6 +24,7 @@ from pilotfish.data import Dataset, open_data
 from pilotfish.errors import DataError, UnreadableSample, UsageError
 from pilotfish.machine import cpu_count, describe_machine
 from pilotfish.models.model import F32
+from pilotfish.models.preprocessing import size_of
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.energy import Meter, find_meters, total_joules
 from pilotfish.runtime.engine import Engine
@@ -190,8 +191,8 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
         except UnreadableSample:
             continue
         if not tensors:
-            held = min(limit, max(1, HELD_BYTES // sum(tensor.nbytes for tensor in made)))
-            tensors = [np.empty((held, *tensor.shape), np.float32) for tensor in made]
+            held = min(limit, max(1, HELD_BYTES // sum(size_of(tensor) for tensor in made)))
+            tensors = [np.empty((held, *tensor.shape), tensor.dtype) for tensor in made]
         if len(rows) < len(tensors[0]):
             for array, tensor in zip(tensors, made, strict=True):
                 array[len(rows)] = tensor
@@ -210,7 +211,7 @@ def _tuned(cascade: Cascade, tensors: Sequence[F32], tell: Tell) -> Cascade:
             backend = alone(cascade.runners, k, tensor[:PART_SAMPLES])
             choice, ranked = fastest(
                 {backend.name: backend},
-                (1,) if cascade.runners[k][1] else tensor.shape[1:],
+                tensor if tensor.dtype == object else (1,) if cascade.runners[k][1] else tensor.shape[1:],
                 cascade.device,
                 6.0,
                 lambda done, of, name=stage.name: tell(f"timing {name}", done, of),  # type: ignore[misc]

@@ -9,6 +9,7 @@ from pathlib import Path
 from pilotfish.cascade import Artefact, check_target, save_artefact
 from pilotfish.errors import ArtefactError
 from pilotfish.files import atomic_path
+from pilotfish.models import parse_spec
 from pilotfish.runtime.load_stage import check_code, load_stage
 
 
@@ -27,6 +28,11 @@ def save_with_weights(artefact: Artefact, folder: str | Path, allow_python: Coll
     networks: dict[str, str] = {}  # exits of one network share a file
     for index, stage in enumerate(artefact.stages):
         model = load_stage(stage, target, "cpu", "torch", allow_python)
+        if model.weights is None and (code := parse_spec(str(stage.spec)).code) is not None:
+            raise ArtefactError(
+                f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out: it is code, "
+                f"so install its module where the cascade runs, and load it with --allow-python {code}"
+            )
         if model.weights is None:
             raise ArtefactError(
                 f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out"

@@ -10,6 +10,7 @@ from typing import Any, cast
 from pilotfish.cascade import Stage, weights_path
 from pilotfish.errors import ArtefactError, MissingExtraError, ModelError, UsageError
 from pilotfish.models import Model, Preprocessing, load_model, parse_spec
+from pilotfish.models.outputs.reading import with_classes
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.places import model_files
 from pilotfish.runtime.stage import EngineStage
@@ -57,6 +58,8 @@ def load_stage(
         )
     embedded = weights_path(folder, stage)
     model = _found(stage, model_files(stage, folder) if embedded is None else [embedded], device, backend)
+    if model.class_names is None:
+        model = with_classes(model, stage.class_names, stage.n_classes)
     if stage.weights_hash and model.weights_hash != stage.weights_hash:
         raise ArtefactError(
             f"stage {stage.name}: the thresholds were made for weights {stage.weights_hash[:12]}, {stage.spec} has "

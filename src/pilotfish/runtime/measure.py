@@ -52,7 +52,7 @@ class _Way:
 
 def fastest(
     backends: Mapping[str, Backend],
-    shape: Sequence[int],
+    given: Sequence[int] | F32,
     device: str,
     seconds: float,
     tell: Callable[[int, int], None] = lambda done, of: None,
@@ -61,7 +61,7 @@ def fastest(
     """The fastest way to run a stage, and everything that was measured, fastest first.
 
     backends  the stage's model on each backend that may be chosen
-    shape     of one input
+    given     the shape of one input, of which random numbers are made; or inputs, of samples that are handed on whole
     seconds   about how long this may take, beyond two calls of each way
     task      what an answer is: reducing it is timed as well
 
@@ -70,7 +70,10 @@ def fastest(
     """
     ways = [way for name, backend in backends.items() for way in _ways(name, backend, device, task)]
     rng = np.random.default_rng(0)
-    inputs = rng.standard_normal((max(LEAST, 2 * FIRST_LOOK * cpu_count()), *shape), dtype=np.float32)
+    shape = given.shape[1:] if isinstance(given, np.ndarray) else given
+    many = (max(LEAST, 2 * FIRST_LOOK * cpu_count()), *shape)
+    real = isinstance(given, np.ndarray)
+    inputs = np.resize(given, many) if real else rng.standard_normal(many, dtype=np.float32)
     look = {}
     for way in ways:
         _run(way, FIRST_LOOK, inputs[:1])  # whatever happens once

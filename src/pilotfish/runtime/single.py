@@ -17,7 +17,7 @@ from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Carry
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import why
-from pilotfish.scores.outputs import log_odds_of_one
+from pilotfish.scores.outputs import Outputs, log_odds_of_one
 from pilotfish.tasks.classes import check_logits
 
 
@@ -82,7 +82,10 @@ def answer_one(
 
 def plain_answer(in_force: InForce, k: int, raw: Any, name: str) -> tuple[OneAnswer, bool] | None:
     """(what stage *k* says of one sample, whether it exits there) from its logits (1, C), where :func:`is_plain`. None
-    where outputs are not finite or one class is all but certain: the long way knows what to do then."""
+    where outputs are not finite, one class is all but certain, or the model returns no logits: the long way knows what
+    to do then."""
+    if isinstance(raw, Outputs):
+        return None
     found = log_odds_of_one(_logits(raw, name)[0])
     if found is None:
         return None

@@ -149,12 +149,13 @@ def _tuned(
     if not found:
         given = ", ".join(names or offered(plain, device))
         raise UsageError(f"none of the backends {given} can run {stage.name}; {'; '.join(notes) or 'name others'}")
+    like = inputs if inputs.dtype == object else inputs.shape[1:]
     chosen, measured = fastest(
-        found, inputs.shape[1:], device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of), artefact.task
+        found, like, device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of), artefact.task
     )
     difference = None
-    if artefact.task.classes:
-        difference = _difference(found[str(chosen.backend)].step(inputs)[0], plain.run(inputs))
+    if artefact.task.classes and isinstance(said := plain.run(inputs), np.ndarray):
+        difference = _difference(found[str(chosen.backend)].step(inputs)[0], said)
     return StageTuning(stage.name, dataclasses.replace(chosen, max_difference=difference), measured, tuple(notes))
 
 

@@ -38,11 +38,16 @@ def check_logits(logits: Any, rows: int, model: str) -> F32:
 
 
 def reduce_logits(raw: Any, rows: int, model: str, keep: int | str = 1) -> Outputs:
-    """Logits (rows, C), checked and reduced.
+    """Logits (rows, C), checked and reduced. ``Outputs`` stay as they are: a model may say its class and a confidence
+    alone.
 
     keep  how many of the best classes; or as ``record --store`` has it: ``full``, ``topK``, or ``auto``, which keeps
           all logits of up to 128 classes
     """
+    if isinstance(raw, Outputs):
+        if len(raw) != rows:
+            raise ModelError(f"{model}: expected answers to {rows} samples, found {len(raw)}")
+        return raw
     logits = check_logits(raw, rows, model)
     if isinstance(keep, int):
         return from_logits(logits, top_k=keep)
@@ -65,8 +70,10 @@ def outputs_of(**arrays: Any) -> Outputs:
 
 
 def finite(outputs: Outputs) -> Mask:
-    """bool (N,): where the log-odds are a number; everywhere, where classes alone were recorded."""
-    return np.ones(len(outputs), bool) if outputs.log_odds is None else ~np.isnan(outputs.log_odds)
+    """bool (N,): where the log-odds, or else the confidence, are a number; everywhere, where classes alone were
+    recorded."""
+    sure = outputs.confidence if outputs.log_odds is None else outputs.log_odds
+    return np.ones(len(outputs), bool) if sure is None else ~np.isnan(sure)
 
 
 def named(value: Any, names: Sequence[str] | None) -> tuple[int, str | None]:

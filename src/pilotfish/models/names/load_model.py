@@ -49,7 +49,7 @@ def load_model(
     model = load()
     if settle is not None and plain.kind != "exits":
         model, reading = settle(model, reading)
-    if not reading.is_plain:
+    if not reading.is_plain or reading.takes is not None:
         model = with_reading(dataclasses.replace(model, spec=reading.written(name)), reading, device)
     if getattr(model.backend, "module", None) is None:
         return with_backend(model, device, backend)

@@ -1,64 +1,46 @@
-"""``python:MODULE:FUNCTION``: any callable."""
+"""``python:MODULE:FUNCTION``: any callable, and what it declares."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pilotfish.errors import ModelError
-from pilotfish.models.model import F32, Carry, Model, model_errors
+from pilotfish.errors import ModelError, reason
+from pilotfish.models.backends.python_backend import BATCH, MANY, TAKES, PythonBackend
+from pilotfish.models.model import Model
+from pilotfish.models.names.python_identity import declared_hash, doubts, source_hash
 from pilotfish.models.names.spec import ModelSpec, allow_options
-from pilotfish.models.outputs.which_output import Output, as_array, named, output_of
-from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
+from pilotfish.models.outputs.said import Places
+from pilotfish.models.preprocessing import AS_IT_IS, WHOLE, Preprocessing
 
 _ADDED: set[str] = set()  # working directories that were put on the path for names that were typed
 
 
-class PythonBackend:
-    """A callable from a batch float32 (N, …) to logits (N, C), arrays or anything numpy can read."""
-
-    name = "python"
-
-    def __init__(self, function: Callable[[F32], Any], spec: str = "the callable") -> None:
-        self.function, self.spec = function, spec
-
-    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, None]:
-        """What the callable returns, as an array, and no features."""
-        assert inputs is not None, "a whole model takes inputs"
-        with model_errors(self.spec, inputs, expects="nchw"):
-            return np.array(as_array(self.function(inputs))), None  # a copy: callables may fill the same buffer again
-
-    def outputs(self, batch: F32) -> list[Output]:
-        """All that the callable returns."""
-        with model_errors(self.spec, batch, expects="nchw"):
-            found = [output_of(name, value) for name, value in named(self.function(batch), len(batch))]
-            return [dataclasses.replace(one, values=one.values.copy()) for one in found]
+DECLARED = ("takes", "classes", "files", "arrays", "weights", "weights_hash")
 
 
 def load_python(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     """The object MODULE:FUNCTION.
 
     A function without required arguments is called to get the model. A model is a ``torch.nn.Module``, a
-    :class:`Model`, or a callable from a batch to logits; its attribute ``preprocessing`` (a
-    :class:`Preprocessing`) says how samples become inputs, or options of the name (``?size=224&mean=0.5&std=0.5``);
-    else they are taken as they are.
+    :class:`Model`, or a callable that answers samples. What a callable takes is its attribute ``takes``, or
+    ``?takes=`` of the name: one of ``python_backend.TAKES``. Its attribute ``preprocessing`` (a :class:`Preprocessing`)
+    says how samples become arrays, or options of the name (``?size=224&mean=0.5&std=0.5``); else they are taken as
+    they are. ``classes`` are the names of its classes, in their order; ``files`` and ``arrays`` are what its answers
+    depend on beside its source.
     """
-    allow_options(spec)
-    found = _resolve(spec)
+    allow_options(spec, "takes")
+    made = found = _resolve(spec)
     if not isinstance(found, Model) and not _is_module(found) and _takes_nothing(found):
         try:
             found = found()
         except Exception as error:
-            raise ModelError(f"{spec.text}: calling it failed: {type(error).__name__}: {error}") from error
+            raise ModelError(f"{spec.text}: calling it failed: {type(error).__name__}: {reason(error)}") from error
     if isinstance(found, Model):
         return found
     preprocessing = getattr(found, "preprocessing", AS_IT_IS)
@@ -69,10 +51,63 @@ def load_python(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     if _is_module(found):
         from pilotfish.models.backends.torch_backend import TorchBackend, state_hash
 
+        if (stated := spec.options.get("takes", BATCH)) != BATCH:
+            raise ModelError(f"{spec.text}: a torch module takes a batch; name a function that calls it with {stated}")
         return Model(spec.text, TorchBackend(found, device), preprocessing, state_hash(found.state_dict()))
     if not callable(found):
         raise ModelError(f"{spec.text}: found {type(found).__name__}, expected a callable or a torch module")
-    return Model(spec.text, PythonBackend(found, spec.text), preprocessing, _code_hash(spec, found))
+    declared = {name: getattr(found, name, getattr(made, name, None)) for name in DECLARED}
+    takes, classes = _takes(spec, declared["takes"]), _classes(spec, declared["classes"])
+    known = isinstance(declared["weights_hash"], str)
+    identity = None if known else declared_hash(spec.text, spec.name, found, declared)
+    return Model(
+        spec.text,
+        PythonBackend(found, spec.text, takes, places=Places(classes, None, spec.text)),
+        _handed(spec, takes, preprocessing),
+        identity or _code_hash(spec, found),
+        n_classes=None if classes is None else len(classes),
+        class_names=classes,
+        notes=() if known or identity else doubts(found),
+    )
+
+
+def _takes(spec: ModelSpec, declared: Any) -> str | None:
+    """What it takes, as its name or its attribute says; None where neither does."""
+    stated = spec.options.get("takes")
+    if not isinstance(declared, str):  # another thing of this name
+        declared = None
+    for takes in (stated, declared):
+        if takes is not None and takes not in TAKES:
+            raise ModelError(f"{spec.text}: takes is one of {', '.join(TAKES)}; found {takes[:40]!r}")
+    if stated is not None and declared not in (None, stated):
+        raise ModelError(f"{spec.text}: its attribute takes is {declared!r}; leave ?takes={stated} out")
+    return stated or declared
+
+
+def _classes(spec: ModelSpec, declared: Any) -> tuple[str, ...] | None:
+    """The names of its classes; what else is called ``classes`` is not ours."""
+    if isinstance(declared, Mapping) and set(declared) == set(range(len(declared))):
+        declared = [declared[i] for i in range(len(declared))]
+    if not isinstance(declared, list | tuple) or not declared or not all(isinstance(one, str) for one in declared):
+        return None
+    if len(set(declared)) < len(declared):
+        twice = next(one for one in declared if declared.count(one) > 1)
+        raise ModelError(f"{spec.text}: its attribute classes names {twice!r} twice; give each class a name of its own")
+    return tuple(declared)
+
+
+def _handed(spec: ModelSpec, takes: str | None, preprocessing: Preprocessing) -> Preprocessing:
+    """How samples become what it takes. ModelError for options that say how whole ones are changed."""
+    if takes in (None, BATCH):
+        return preprocessing
+    kind = takes if takes in MANY else f"{takes}s"
+    stated = next(iter(spec.stated), "size" if spec.size is not None else None)
+    if kind == "arrays" and (stated is not None or preprocessing != AS_IT_IS):
+        return preprocessing
+    if stated is not None or preprocessing != AS_IT_IS:
+        what = f"leave {stated} out" if stated is not None else "take its attribute preprocessing off"
+        raise ModelError(f"{spec.text} takes {TAKES[takes]}, as they are in the data; {what}, or let it take arrays")
+    return WHOLE[kind]
 
 
 def _resolve(spec: ModelSpec) -> Any:
@@ -130,10 +165,4 @@ def _is_module(found: Any) -> bool:
 def _code_hash(spec: ModelSpec, found: Any) -> str:
     """A callable's weights cannot be seen; its attribute ``weights_hash``, or else its source, stands for them."""
     own = getattr(found, "weights_hash", None)
-    if isinstance(own, str):
-        return own
-    try:
-        source = inspect.getsource(found if inspect.isroutine(found) else type(found))
-    except (OSError, TypeError):
-        source = spec.name
-    return hashlib.sha256(source.encode()).hexdigest()
+    return own if isinstance(own, str) else source_hash(found, spec.name)

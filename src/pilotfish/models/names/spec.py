@@ -75,7 +75,7 @@ KINDS: Mapping[str, Form] = {
         ),
         Form(
             "python:MODULE:FUNCTION",
-            "any callable on a batch, or a function without arguments that returns one",
+            "any callable on a batch, images, arrays or paths, or a function without arguments that returns one",
             "names.python_model:load_python",
             sized=False,
             runs_code=True,
@@ -101,6 +101,7 @@ VARIANTS = (
     ("?layout=nchw|nhwc|tensor", "channels first or last; tensor takes arrays as they are"),
     ("?interpolation=bilinear", "nearest, bilinear, bicubic or lanczos"),
     ("?activation=none|softmax|sigmoid|log_softmax", "what the outputs are; seen by record where it is not stated"),
+    ("?takes=images|arrays|paths|image|array|path|batch", "what a python: function takes; found on a sample otherwise"),
     ("?output=NAME", "which of several outputs: a name, a key of a dictionary, a place in a tuple (0, 1, …)"),
 )
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pilotfish.scores.outputs import F32, F64
 
 ACTIVATIONS = ("none", "softmax", "sigmoid", "log_softmax")
+BEST = "confidence"  # of callables: the predicted class and how sure it is, and no scores of all classes
 TINY = float(np.finfo(np.float32).tiny)  # what p = 0 is taken for
 HALF_STEP = float(np.finfo(np.float32).epsneg) / 2  # 1 - p where p is 1.0
 SATURATED = 80 * float(np.exp(-80.0))  # -log sigmoid(z) is no less than this over z, so that order stays in float32

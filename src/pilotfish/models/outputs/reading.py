@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from pilotfish.errors import ModelError, nearest
-from pilotfish.models.model import F32, Counted, Model
+from pilotfish.models.model import Counted, Model
 from pilotfish.models.names.spec import ModelSpec, parse_spec
-from pilotfish.models.outputs.activation import ACTIVATIONS, logits_of
-from pilotfish.models.outputs.which_output import as_array, pick
+from pilotfish.models.outputs.activation import ACTIVATIONS, BEST
+from pilotfish.models.outputs.said import Places
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,14 @@ class Reading:
     """How the logits of a model are had from what it returns.
 
     output      name (key, field, place) of the output; None: the first, or the only one
-    activation  what it comes from, of ``activation.ACTIVATIONS``; None: not stated, logits as they are
+    activation  what it comes from, of ``activation.ACTIVATIONS``; None: not stated, logits as they are. ``confidence``
+                for callables: a predicted class and how sure it is
+    takes       what a callable takes, of ``python_backend.TAKES``; None: not stated
     """
 
     output: str | None = None
     activation: str | None = None
+    takes: str | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -40,7 +44,7 @@ class Reading:
         options = parse_spec(text).options
         missing = {
             key: quote(value, safe="/:._-+*$()[] ")
-            for key, value in (("output", self.output), ("activation", self.activation))
+            for key, value in (("takes", self.takes), ("output", self.output), ("activation", self.activation))
             if value is not None and key not in options
         }
         if not missing:
@@ -55,11 +59,14 @@ def take_reading(spec: ModelSpec) -> tuple[ModelSpec, Reading]:
     if spec.kind == "exits":  # Pilotfish's own networks return logits
         return spec, Reading()
     output, activation = options.pop("output", None), options.pop("activation", None)
-    if activation is not None and activation not in ACTIVATIONS:
-        raise ModelError(f"{spec.text}: unknown activation {activation!r}; {nearest(activation, ACTIVATIONS)}")
+    known = (*ACTIVATIONS, BEST) if spec.kind == "python" else ACTIVATIONS
+    if activation is not None and activation not in known:
+        raise ModelError(f"{spec.text}: unknown activation {activation!r}; {nearest(activation, known)}")
     if output == "":
         raise ModelError(f"{spec.text}: output names one of the model's outputs, found nothing")
-    return dataclasses.replace(spec, options=options), Reading(None if output is None else unquote(output), activation)
+    takes = options.get("takes") if spec.kind == "python" else None  # stays: the model is loaded by it
+    reading = Reading(None if output is None else unquote(output), activation, takes)
+    return dataclasses.replace(spec, options=options), reading
 
 
 def reading_of(text: str | None) -> Reading:
@@ -94,12 +101,18 @@ def with_reading(model: Model, reading: Reading, device: str) -> Model:
             return count_graph(found.light(), found.input.name, shape)
 
         return dataclasses.replace(model, backend=found, count=count, n_classes=found.classes or model.n_classes)
-    from pilotfish.models.names.python_model import PythonBackend
+    from pilotfish.models.backends.python_backend import PythonBackend
 
-    inner = getattr(backend, "function", model.run)
+    whole = backend if isinstance(backend, PythonBackend) else PythonBackend(model.run, model.spec)
+    read_by = whole.changed(output=reading.output, activation=reading.activation)
+    return with_classes(dataclasses.replace(model, backend=read_by), model.class_names, model.n_classes)
 
-    def function(batch: F32) -> F32:
-        values = as_array(pick(inner(batch), reading.output, len(batch), model.spec))
-        return logits_of(values.reshape(len(values), -1), reading.activation)
 
-    return dataclasses.replace(model, backend=PythonBackend(function, model.spec))
+def with_classes(model: Model, names: Sequence[str] | None, n_classes: int | None) -> Model:
+    """*model*, where it is a callable, with the classes that its answers name, in their order."""
+    from pilotfish.models.backends.python_backend import PythonBackend
+
+    if not isinstance(model.backend, PythonBackend) or (names is None and n_classes is None):
+        return model
+    backend = model.backend.changed(places=Places(names, n_classes, model.spec))
+    return dataclasses.replace(model, backend=backend)

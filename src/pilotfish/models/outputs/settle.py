@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from pilotfish.data import Dataset
 from pilotfish.errors import ModelError
+from pilotfish.models.backends.python_backend import PythonBackend
 from pilotfish.models.model import F32, Model
 from pilotfish.models.outputs.activation import ACTIVATIONS, contradicting, recognised
 from pilotfish.models.outputs.reading import Reading
+from pilotfish.models.outputs.settle_function import Settled, settle_function
 from pilotfish.models.outputs.which_output import WHOLE, Output, choose, named, output_of, place
 from pilotfish.models.preprocessing import draw_rows, sample_inputs
 
@@ -31,6 +33,10 @@ def settle(model: Model, reading: Reading, data: Dataset) -> tuple[Model, Readin
     ModelError where several outputs may be meant, where none is an answer, or where the samples contradict the name.
     """
     looked = _Looked(model, data)
+    if isinstance(model.backend, PythonBackend) and (own := settle_function(model, reading, data)) is not None:
+        if own.reading is not None:
+            return own.model, own.reading
+        model, looked = own.model, _Looked(own.model, data, own)
     outputs = looked.at(SCREENED)
     if not looked.rows:
         return model, reading  # no sample can be read or run: the recording says why
@@ -60,6 +66,8 @@ def settle(model: Model, reading: Reading, data: Dataset) -> tuple[Model, Readin
         reading.output or (None if one.name == WHOLE or (at == 0 and _takes_first(model)) else one.name),
         reading.activation or (kind if kind in ("softmax", "sigmoid") else "none" if one.is_irregular else None),
     )
+    if isinstance(model.backend, PythonBackend) and not model.backend.takes_batch:
+        found = dataclasses.replace(found, activation=found.activation or "none", takes=model.backend.takes)
     if found.is_plain:
         return dataclasses.replace(model, notes=(*model.notes, *notes)), found
     classes = max(2, one.matrix.shape[1])
@@ -78,13 +86,17 @@ def _of_length(names: tuple[str, ...] | None, n: int) -> tuple[str, ...] | None:
 
 
 class _Looked:
-    """Samples drawn at random over the data, one after the other, and all that the model returns for them."""
+    """Samples drawn at random over the data, one after the other, and all that the model returns for them.
 
-    def __init__(self, model: Model, data: Dataset) -> None:
+    own  what a callable returned for the only samples that it is asked for
+    """
+
+    def __init__(self, model: Model, data: Dataset, own: Settled | None = None) -> None:
         self.model, self.data = model, data
-        self.left = sample_inputs(data, model.preprocessing, draw_rows(len(data), LOOKED_AT).tolist())
-        self.rows: list[int] = []
-        self.outputs: list[Output] = []
+        rows = draw_rows(len(data), LOOKED_AT).tolist() if own is None else []
+        self.left = sample_inputs(data, model.preprocessing, rows)
+        self.rows: list[int] = [] if own is None else own.rows
+        self.outputs: list[Output] = [] if own is None else own.outputs
 
     def at(self, n: int) -> list[Output]:
         """The outputs for *n* samples, or for as many as there are."""

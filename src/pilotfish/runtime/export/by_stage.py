@@ -29,6 +29,7 @@ from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.export.export import example_tensors
+from pilotfish.runtime.export.parts import refuse_code
 from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
@@ -131,6 +132,7 @@ def _may_be_written(target: Path) -> bool:
 
 def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> StageFile:
     """A stage's file at *path*, and what it takes and gives."""
+    refuse_code(name, runner)
     if not isinstance(runner, OnnxBackend | OnnxSpan):
         raise ModelError(f"{name} has no ONNX form: it is run by {runner.name}")
     _copy_described(runner, path, model, name, shares)

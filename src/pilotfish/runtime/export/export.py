@@ -33,7 +33,7 @@ from pilotfish.runtime.export.compare import (
 )
 from pilotfish.runtime.export.graph import Plan, cascade_graph
 from pilotfish.runtime.export.nodes import NODES
-from pilotfish.runtime.export.parts import Part, read_parts
+from pilotfish.runtime.export.parts import Part, read_parts, refuse_code
 from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
@@ -200,8 +200,13 @@ def _refuse_what_has_no_graph(artefact: Artefact) -> None:
             f"a cascade by {artefact.rule.kind} cannot be exported; expected one whose stages compare a score: tune "
             "with --method sweep, pcee, dyce or msdnet"
         )
-    for score in artefact.scores:
-        if score.name not in NODES or (score.name == "max_prob" and score.scale != "log_odds"):
+    for stage, score in zip(artefact.stages, artefact.scores, strict=False):
+        if score.name == "max_prob" and score.scale != "log_odds":
+            raise UsageError(
+                f"{stage.name} answers with a class and a confidence, of which a graph can make no score; record one "
+                "that returns the probabilities of all classes"
+            )
+        if score.name not in NODES:
             raise UsageError(f"the score {score.name} cannot be exported; tune with --score {', '.join(NODES)}")
 
 
@@ -218,6 +223,7 @@ def _inputs(names: Sequence[str], models: Sequence[Model]) -> tuple[tuple[Export
     """The graph's inputs, one per preprocessing and shape, and the one that each stage reads."""
     groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for k, (name, model) in enumerate(zip(names, models, strict=True)):
+        refuse_code(name, model.backend)
         if model.input_shape is None:
             raise ModelError(f"{name} does not say what its inputs look like, so it cannot be exported")
         groups.setdefault((model.preprocessing.hash, tuple(model.input_shape)), []).append(k)

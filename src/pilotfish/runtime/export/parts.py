@@ -33,6 +33,15 @@ class Part:
         return {entry.domain: entry.version for entry in self.model.opset_import}
 
 
+def refuse_code(name: str, runner: Any) -> None:
+    """ModelError for a stage that is a callable."""
+    if runner.name == "python":
+        raise ModelError(
+            f"{name} is Python code, which no ONNX graph can hold; write its network as an ONNX file and record that "
+            "(onnx:FILE), or run the cascade where its module is installed"
+        )
+
+
 def read_parts(names: Sequence[str], models: Sequence[Model], inputs: Sequence[str]) -> tuple[Part, ...]:
     """The models' graphs, all in the newest operator set that one of them has.
 

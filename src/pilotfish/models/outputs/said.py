@@ -1,0 +1,210 @@
+"""Answers in words: what a function says of its samples by the names of classes, and not by columns.
+
+Of N samples, one after the other or as two arrays:
+
+    {"cat": 0.9, "dog": 0.1}                                            the classes and a number for each
+    [{"label": "cat", "score": 0.9}, {"label": "dog", "score": 0.1}]    the same, as pipelines of transformers have it
+    ("cat", 0.9), {"label": "cat", "confidence": 0.9}                   the predicted class, and how sure it is
+    (["cat", …], [0.9, …]), {"label": […], "score": […]}                the same for all samples
+
+A class is a name, or its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import ModelError, nearest
+from pilotfish.models.outputs.which_output import as_array
+from pilotfish.reading.columns import ROLES, plain
+from pilotfish.scores.outputs import Outputs
+from pilotfish.text import one_line
+
+_LABEL = {plain(name) for role in ("label", "prediction", "name") for group in ROLES[role] for name in group}
+_SURE = {plain(name) for group in ROLES["confidence"] for name in group}
+Class = str | int
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said of N samples.
+
+    classes  of each, the classes that it names
+    numbers  of each, as many numbers
+    best     whether each names the predicted class alone, and the number is how sure it is
+    pair     whether it came as two arrays
+    """
+
+    classes: list[list[Class]]
+    numbers: list[list[float]]
+    best: bool
+    pair: bool = False
+
+    @property
+    def named(self) -> list[Class]:
+        """The classes that occur, in the order in which they do."""
+        return list(dict.fromkeys(name for row in self.classes for name in row))
+
+    @property
+    def complete(self) -> bool:
+        """Whether it names the same classes, two or more, for every sample."""
+        first = set(self.classes[0]) if self.classes else set()
+        return len(first) > 1 and all(set(row) == first for row in self.classes)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it names them in the same order for every sample."""
+        return all(row == self.classes[0] for row in self.classes)
+
+
+def said_by(found: Any, rows: int) -> Said | None:
+    """What *found* says of *rows* samples; None where it is arrays of scores, or nothing of the kind."""
+    if rows < 1:
+        return None
+    if (pair := _pair(found, rows)) is not None:
+        return pair
+    if isinstance(found, np.ndarray) and found.dtype == object:
+        found = found.tolist()
+    if not isinstance(found, list | tuple) or len(found) != rows:
+        return None
+    each = [_one(value) for value in found]
+    if any(one is None for one in each):
+        return None
+    known = [one for one in each if one is not None]
+    return Said([list(one) for one, _ in known], [list(n) for _, n in known], all(len(one) == 1 for one, _ in known))
+
+
+def _one(value: Any) -> tuple[list[Class], list[float]] | None:
+    """(classes, numbers) of one sample."""
+    if isinstance(value, Mapping):
+        entry = _entry(value)
+        if entry is not None:
+            return [entry[0]], [entry[1]]
+        if not value or not all(_is_class(key) and _is_number(number) for key, number in value.items()):
+            return None
+        return [_class(key) for key in value], [float(number) for number in value.values()]
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    entries = [_entry(one) if isinstance(one, Mapping) else None for one in value]
+    if all(entry is not None for entry in entries):
+        found = [entry for entry in entries if entry is not None]
+        return [name for name, _ in found], [number for _, number in found]
+    if len(value) == 2 and _is_class(value[0]) and _is_number(value[1]):
+        surely = isinstance(value[0], str) or (isinstance(value, tuple) and not isinstance(value[1], Integral))
+        return ([_class(value[0])], [float(value[1])]) if surely else None
+    return None
+
+
+def _entry(value: Mapping[Any, Any]) -> tuple[Class, float] | None:
+    """(class, number) of a dictionary with a label and a score."""
+    label = [key for key in value if isinstance(key, str) and plain(key) in _LABEL and _is_class(value[key])]
+    sure = [key for key in value if isinstance(key, str) and plain(key) in _SURE and _is_number(value[key])]
+    label = [key for key in label if isinstance(value[key], str)] or label
+    return (_class(value[label[0]]), float(value[sure[0]])) if label and sure and label[0] != sure[0] else None
+
+
+def _pair(found: Any, rows: int) -> Said | None:
+    """Two arrays: classes, and how sure it is of each; in either order, or by name."""
+    if isinstance(found, Mapping):
+        named = {plain(str(key)): value for key, value in found.items()}
+        halves = [next((named[k] for k in named if k in role), None) for role in (_LABEL, _SURE)]
+    elif isinstance(found, tuple) and len(found) == 2:
+        halves = list(found)
+    else:
+        return None
+    arrays = [_vector(half, rows) for half in halves]
+    if any(one is None for one in arrays):
+        return None
+    first, second = (one for one in arrays if one is not None)
+    if first.dtype.kind == "f" and second.dtype.kind in "iuU":
+        first, second = second, first
+    if first.dtype.kind not in "iuU" or second.dtype.kind != "f":
+        return None
+    return Said([[name] for name in first.tolist()], [[one] for one in second.tolist()], True, True)
+
+
+def _vector(value: Any, rows: int) -> NDArray[Any] | None:
+    """*value* as an array (rows,) of numbers or texts; None where it is none."""
+    if not (hasattr(value, "shape") or (isinstance(value, list | tuple) and all(_is_plain(one) for one in value))):
+        return None
+    if isinstance(value, Sequence) and len({isinstance(one, str) for one in value}) > 1:
+        return None  # numpy would make texts of the numbers
+    found = as_array(value)
+    if found.dtype == object and all(isinstance(one, str) for one in found.ravel().tolist()):
+        found = found.astype(str)
+    found = found.reshape(-1) if found.ndim == 2 and found.shape[1] == 1 else found
+    return found if found.shape == (rows,) else None
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) or _is_number(value)
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, Integral) and not isinstance(value, bool | np.bool_))
+
+
+def _class(value: Any) -> Class:
+    return value if isinstance(value, str) else int(value)
+
+
+def _is_number(value: Any) -> bool:
+    """A number, or an array or tensor of no dimensions."""
+    if isinstance(value, bool | np.bool_ | str):
+        return False
+    return isinstance(value, Real) or (hasattr(value, "shape") and tuple(value.shape) == () and hasattr(value, "item"))
+
+
+class Places:
+    """Where the classes that a function names stand.
+
+    names      of the classes in their order; None: classes are numbers
+    n_classes  how many, where that is known
+    where      the function, for messages
+    """
+
+    def __init__(self, names: Sequence[str] | None, n_classes: int | None, where: str) -> None:
+        self.names, self.n, self.where = names, len(names) if names else n_classes, where
+        self.at: dict[Class, int] = {}
+        for form in (plain, str):  # what is written alike counts before what only reads alike
+            self.at |= {form(name): i for i, name in reversed(list(enumerate(names or ())))}
+
+    def find(self, name: Class) -> int:
+        """The place of a class; ModelError for one that there is not."""
+        place = name if isinstance(name, int) else self.at.get(name, self.at.get(plain(name)))
+        if place is None and isinstance(name, str) and name.isdecimal():
+            place = int(name)
+        if place is not None and place >= 0 and (self.n is None or place < self.n):
+            return place
+        if place is not None:
+            limit = "" if self.n is None else f" to {self.n - 1}"
+            raise ModelError(f"{self.where} answers with class {place}; expected 0{limit}")
+        shown = one_line(str(name))[:60]
+        if self.names is None:
+            raise ModelError(f"{self.where} names the class {shown!r}, and which classes there are is not known")
+        raise ModelError(
+            f"{self.where} names {shown!r}, which is none of its {len(self.names)} classes; "
+            f"{nearest(shown, self.names)}; name them as the data does, or declare all of them: classes = […]"
+        )
+
+
+def as_matrix(said: Said, places: Places) -> NDArray[np.float64]:
+    """float64 (N, C): the number of each class, 0 for those that are not named."""
+    found = np.zeros((len(said.classes), places.n or 0))
+    for row, (names, numbers) in enumerate(zip(said.classes, said.numbers, strict=True)):
+        found[row, [places.find(name) for name in names]] = numbers
+    return found
+
+
+def as_best(said: Said, places: Places) -> Outputs:
+    """The predicted classes and confidences, as imported predictions are kept: where more is said, its best."""
+    at = [int(np.argmax(numbers)) for numbers in said.numbers]
+    prediction = [places.find(names[k]) for names, k in zip(said.classes, at, strict=True)]
+    sure = [numbers[k] for numbers, k in zip(said.numbers, at, strict=True)]
+    return Outputs(np.array(prediction, np.int64), confidence=np.array(sure, np.float64))
