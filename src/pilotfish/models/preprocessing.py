@@ -42,8 +42,8 @@ class Preprocessing:
     """How a sample becomes a float32 tensor.
 
     kind           ``image``: resize, crop, scale to 0..1, normalise, (C, H, W). ``tensor``: the array as it is.
-                   ``processor``: what an image processor of transformers makes of it, where the rest cannot say that. One of
-                   ``WHOLE``: the sample itself, for code that does all of this on its own
+                   ``processor``: what an image processor of transformers makes of it, where the rest cannot say that.
+                   One of ``WHOLE``: the sample itself, for code that does all of this on its own
     size           (height, width) of the input; None leaves the image's own size
     resize         length the shorter side is resized to before the centre crop, or (height, width) the image is
                    squeezed to before it; None squeezes the whole image to size
