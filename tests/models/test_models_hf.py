@@ -182,6 +182,8 @@ def test_placeholders_are_no_names(vit: Path) -> None:
         ({"id2label": ["a", "b", "c"]}, "id2label"),
         ({"id2label": {"0": "a"}}, "has 1 classes; expected 2 to 200,000"),
         ({"id2label": None, "num_labels": 10**9}, "expected 2 to 200,000"),
+        ({"problem_type": "regression"}, "it predicts numbers, no classes"),
+        ({"num_channels": 1}, "other shapes than config.json says"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised"),
     ],
 )
@@ -198,6 +200,7 @@ def test_configurations_that_are_none(changes: dict[str, Any], said: str, vit: P
         ({"image_mean": "grey"}, "its ViTImageProcessor fails on an image"),
         ({"crop_pct": 1e-9}, "expected a share of the image"),
         ({"image_std": [0.5, 0.5]}, "fails on an image"),
+        ({"image_processor_type": "Siglip2ImageProcessor"}, "gives pixel_attention_mask, pixel_values, spatial_shapes"),
     ],
 )
 def test_processors_that_are_none(changes: dict[str, Any], said: str, vit: Path) -> None:
@@ -356,3 +359,20 @@ def test_cascades_carry_it_or_find_it(
     assert answers(away / "named") == expected
     shutil.rmtree(away / "models")
     assert answers(carried) == expected
+
+
+def test_networks_of_grey_images(tmp_path: Path, data: Path) -> None:
+    import transformers
+    from PIL import Image
+
+    config = transformers.ViTConfig(num_hidden_layers=1, num_channels=1, **hf.SMALL, **hf.labels())
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    processor = transformers.ViTImageProcessor(size=hf.SQUARE, image_mean=[0.4], image_std=[0.3])
+    processor.save_pretrained(tmp_path)
+    model = load(tmp_path)
+    assert (model.input_shape, model.preprocessing.channels) == ((1, 32, 32), 1)
+    for path in sorted(data.rglob("*.png"))[:3]:
+        theirs = processor(Image.open(path).convert("L"), return_tensors="pt")["pixel_values"][0].numpy()
+        np.testing.assert_allclose(model.preprocessing(Image.open(path)), theirs, atol=1e-5)
+    hf.edit(tmp_path, "preprocessor_config.json", image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    assert "makes 3 channels and its network takes 1" in refusal(tmp_path)

@@ -16,7 +16,7 @@ from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
 
 from pilotfish.errors import ModelError, PilotfishError, reason
-from pilotfish.models.names.fit_weights import held_to, load_weights
+from pilotfish.models.names.fit_weights import COUNTERS, held_to, load_weights
 from pilotfish.models.names.hf_folder import HfFolder, offline
 from pilotfish.models.names.spec import MOST_CLASSES
 from pilotfish.text import examples
@@ -108,7 +108,7 @@ def _check_buffers(network: nn.Module, found: HfFolder) -> None:
 
 def _held_against(loaded: Mapping[str, Any], found: HfFolder) -> tuple[str, ...]:
     """Notes on what transformers made of the weights. ModelError for what the network lacks, or has in other shapes."""
-    lacking = sorted(map(str, loaded.get("missing_keys") or ()))
+    lacking = sorted(key for key in map(str, loaded.get("missing_keys") or ()) if not COUNTERS.search(key))
     shapes = sorted(str(one[0] if isinstance(one, tuple) else one) for one in loaded.get("mismatched_keys") or ())
     extra = sorted(map(str, loaded.get("unexpected_keys") or ()))
     if lacking:
@@ -134,6 +134,8 @@ def _of_network(found: HfFolder) -> dict[str, Any]:
     """The configuration without what names the network, and without a number of classes beside their names."""
     if found.config.get("quantization_config"):
         raise ModelError(f"{found.where}: its weights are quantised (quantization_config); use those it was made of")
+    if found.config.get("problem_type") == "regression":
+        raise ModelError(f"{found.where}: its config.json has problem_type regression: it predicts numbers, no classes")
     config = _plain(found.config, ("model_type", "architectures"))
     if (names := config.get("id2label")) is not None:
         if not isinstance(names, Mapping):

@@ -69,12 +69,17 @@ def preprocessing_of(processor: Any, channels: int, where: Path) -> tuple[Prepro
         for chain in _candidates(processor, channels):
             if _agree(processor, chain):
                 return chain, ()
-        size = _output_size(processor)
-    except PilotfishError:
-        raise
+        made, size = _output_shape(processor)
+    except PilotfishError as error:
+        raise ModelError(f"{where}: its {error}") from error
     except Exception as error:  # a processor may raise anything
         name = type(processor).__name__
         raise ModelError(f"{where}: its {name} fails on an image ({reason(error, 120)})") from error
+    if made != channels:
+        name = type(processor).__name__
+        raise ModelError(
+            f"{where}: its {name} makes {made} channels and its network takes {channels}; mend one of them"
+        )
     text = json.dumps({"class": type(processor).__name__, **_plain(processor.to_dict())}, sort_keys=True)
     chain = Preprocessing(kind="processor", size=size, resize=None, mean=(), std=(), processor=text)
     note = f"{where}: its {type(processor).__name__} does what no preprocessing here says, and is run as it is"
@@ -211,10 +216,10 @@ def _agree(processor: Any, chain: Preprocessing) -> bool:
     return True
 
 
-def _output_size(processor: Any) -> tuple[int, int] | None:
-    """(height, width) of what *processor* makes, None where that depends on the image."""
-    shapes = {_pixel_values(processor, Image.new("RGB", size)).shape[1:] for size in ((300, 200), (90, 120))}
-    return tuple(map(int, shapes.pop())) if len(shapes) == 1 else None  # type: ignore[return-value]
+def _output_shape(processor: Any) -> tuple[int, tuple[int, int] | None]:
+    """(channels, (height, width)) of what *processor* makes; None for the latter where that depends on the image."""
+    first, other = (_pixel_values(processor, Image.new("RGB", size)).shape for size in ((300, 200), (90, 120)))
+    return first[0], (first[1], first[2]) if first == other else None
 
 
 def _plain(document: Mapping[str, Any]) -> dict[str, Any]:
