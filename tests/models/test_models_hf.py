@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from pilotfish.data import open_data  # noqa: E402
-from pilotfish.errors import MissingExtraError, ModelError, PilotfishError  # noqa: E402
+from pilotfish.errors import MissingExtraError, ModelError, PilotfishError, UnreadableSample  # noqa: E402
 from pilotfish.models import Model, load_model  # noqa: E402
 from pilotfish.plan import tune  # noqa: E402
 from pilotfish.recording.record import RecordOptions, record_model  # noqa: E402
@@ -376,3 +376,12 @@ def test_networks_of_grey_images(tmp_path: Path, data: Path) -> None:
         np.testing.assert_allclose(model.preprocessing(Image.open(path)), theirs, atol=1e-5)
     hf.edit(tmp_path, "preprocessor_config.json", image_mean=[0.5] * 3, image_std=[0.5] * 3)
     assert "makes 3 channels and its network takes 1" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "said"), [("resnet", "would be resized to"), ("perceiver", "too long to be resized")])
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 60_000)])
+def test_images_that_would_fill_the_memory(name: str, said: str, size: tuple[int, int], zoo: Path) -> None:
+    from PIL import Image
+
+    with pytest.raises(UnreadableSample, match=said):
+        load(zoo / name, "?interpolation=bilinear" * (name == "resnet")).preprocessing(Image.new("RGB", size))

@@ -142,11 +142,11 @@ def edit(folder: Path, file: str, **changes: Any) -> Path:
     return folder
 
 
-def pictures(folder: Path, n: int = 9) -> Path:
+def pictures(folder: Path, n: int = 6) -> Path:
     """Noise on colours, of several shapes, in folders of the classes."""
     rng = np.random.default_rng(0)
     for i in range(n):
-        height, width = ((50, 61), (33, 90), (75, 38))[i // 3 % 3]
+        height, width = ((50, 61), (33, 90), (75, 38))[i // 2 % 3]
         pixels = rng.normal(rng.uniform(0, 255, 3), 50, (height, width, 3)).clip(0, 255).astype(np.uint8)
         path = folder / NAMES[i % 3] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
