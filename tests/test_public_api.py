@@ -27,6 +27,7 @@ NAMES = [
     "BenchResult",
     "Cascade",
     "ChainRanking",
+    "Evaluation",
     "Model",
     "PilotfishError",
     "Preprocessing",
@@ -44,6 +45,7 @@ NAMES = [
     "bench",
     "build",
     "chains",
+    "evaluate",
     "export",
     "export_stages",
     "import_predictions",
@@ -180,6 +182,20 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "allow_python": (),
         },
     ),
+    "evaluate": (
+        "cascade data",
+        {
+            "run": None,
+            "split": "val",
+            "audit": None,
+            "seed": 0,
+            "group_by": None,
+            "device": "cpu",
+            "workers": None,
+            "allow_python": (),
+            "progress": None,
+        },
+    ),
     "tune_runtime": (
         "cascade data",
         {"device": "cpu", "backends": None, "seconds": 20.0, "progress": None, "allow_python": ()},
@@ -288,6 +304,10 @@ FIELDS = {
         "saver exit_ratio threshold cost_ratio delta_cost accuracy held_out certified n base_accuracy comparable"
     ),
     pilotfish.Tuning: "artefact calibration evaluation split saves reference notes costs choices",
+    pilotfish.Evaluation: (
+        "verdict stages n promised found limit kind p reference notes bound needed exit_ratio_interval cost_interval "
+        "cost_key ms"
+    ),
     Performance: (
         "n value base_value drop drop_interval cost base_cost exit_ratio groups metric asymptotic classes latency_p95"
     ),
@@ -312,7 +332,7 @@ def test_the_names() -> None:
 PLANNING = ("analyse", "chains", "savers", "shortlist", "tune")
 
 
-@pytest.mark.parametrize("verb", [*PLANNING, "record", "import_predictions", "write_report", "bench"])
+@pytest.mark.parametrize("verb", [*PLANNING, "record", "import_predictions", "write_report", "bench", "evaluate"])
 def test_docstrings_name_every_parameter(verb: str) -> None:
     if verb == "bench" and not TORCH:
         pytest.skip("needs torch")
@@ -320,7 +340,7 @@ def test_docstrings_name_every_parameter(verb: str) -> None:
     assert [name for name in inspect.signature(getattr(pilotfish, verb)).parameters if name not in said] == []
 
 
-@pytest.mark.parametrize("verb", [verb for verb in PLANNING if verb != "shortlist"])
+@pytest.mark.parametrize("verb", ["analyse", "chains", "evaluate", "savers", "tune"])
 def test_examples_of_docstrings_are_true(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent.parent / "examples")
     example = doctest.DocTestParser().get_doctest(getattr(pilotfish, verb).__doc__, {}, verb, None, None)

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from pilotfish.data import load_data
     from pilotfish.errors import PilotfishError
     from pilotfish.flow import build
+    from pilotfish.flow.evaluate_cascade import evaluate
     from pilotfish.flow.quantise import quantise
     from pilotfish.flow.update import Update, update
     from pilotfish.models import Model, Preprocessing, load_model
-    from pilotfish.plan import Analysis, ChainRanking, SaverRanking, Shortlist, Tuning
+    from pilotfish.plan import Analysis, ChainRanking, Evaluation, SaverRanking, Shortlist, Tuning
     from pilotfish.records import Records, Run, open_run
     from pilotfish.runtime import Answer, BenchResult, Cascade, RuntimeTuning, bench, tune_runtime
     from pilotfish.runtime.export import export, export_stages
@@ -47,10 +48,11 @@ _HOMES = {
     "pilotfish.data": ("load_data",),
     "pilotfish.errors": ("PilotfishError",),
     "pilotfish.flow": ("build",),
+    "pilotfish.flow.evaluate_cascade": ("evaluate",),
     "pilotfish.flow.quantise": ("quantise",),
     "pilotfish.flow.update": ("Update", "update"),
     "pilotfish.models": ("Model", "Preprocessing", "load_model"),
-    "pilotfish.plan": ("Analysis", "ChainRanking", "SaverRanking", "Shortlist", "Tuning"),
+    "pilotfish.plan": ("Analysis", "ChainRanking", "Evaluation", "SaverRanking", "Shortlist", "Tuning"),
     "pilotfish.records": ("Records", "Run", "open_run"),
     "pilotfish.runtime": ("Answer", "BenchResult", "Cascade", "RuntimeTuning", "bench", "tune_runtime"),
     "pilotfish.runtime.export": ("export", "export_stages"),
@@ -73,6 +75,7 @@ __all__ = [
     "BenchResult",
     "Cascade",
     "ChainRanking",
+    "Evaluation",
     "Model",
     "PilotfishError",
     "Preprocessing",
@@ -90,6 +93,7 @@ __all__ = [
     "bench",
     "build",
     "chains",
+    "evaluate",
     "export",
     "export_stages",
     "import_predictions",

@@ -125,6 +125,26 @@ def test_a_guarantee_is_by_betting_and_holds_on_what_follows(folder: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("spread", "verdict", "code"), [(1.0, "holds", 0), (8.0, "broken", 3)], ids=["as before", "a worse saver"]
+)
+def test_new_samples_are_judged_by_betting(folder: Path, spread: float, verdict: str, code: int) -> None:
+    x, level = samples(4000, seed=9)
+    x[:, 1] = level + spread * (x[:, 1] - level)  # the saver is as sure as before, and off by so much more
+    np.savez(folder / "new.npz", x=x, label=level)
+    ended = command(folder, "evaluate", "cascade", "--data", "arrays:new.npz", *ALLOWED, "--json")
+    assert ended.returncode == code, ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["verdict"], found["kind"], found["found"]["metric"]) == (verdict, "drop", "closeness")
+    little, big = (closeness(ordinal.reduce(model(x), len(x), "m", 1), level) for model in (quick, careful))
+    (threshold,) = load_artefact(folder / "cascade").operating_point.thresholds
+    exits = -ordinal.reduce(quick(x), len(x), "m", 1).spread >= threshold
+    assert found["found"]["drop"] == pytest.approx(np.where(exits, big - little, 0).mean(), abs=1e-9)
+    np.savez(folder / "unlabelled.npz", x=x)
+    blind = told(folder, "evaluate", "cascade", "--data", "arrays:unlabelled.npz", *ALLOWED)
+    assert (blind["verdict"], blind["p"]) == ("cannot tell", None)  # closeness to the base's answers bounds nothing
+
+
+@pytest.mark.parametrize(
     "way",
     [
         ("--method", "pcee"),

@@ -6,6 +6,7 @@ from pilotfish.cascade.exits import decide_at, from_bins, inside, just_above, le
 from pilotfish.cascade.folder import check_target, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
 from pilotfish.cascade.performance import ClassDrop, Performance, grouped_interval, paired_interval
+from pilotfish.cascade.profile import Profile, profile_of
 from pilotfish.cascade.rule import Decision, Rule, RuleKind, check_rule, decide
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Limits",
     "OperatingPoint",
     "Performance",
+    "Profile",
     "Rule",
     "RuleKind",
     "Stage",
@@ -38,6 +40,7 @@ __all__ = [
     "load_artefact",
     "make_budget",
     "paired_interval",
+    "profile_of",
     "save_artefact",
     "weights_path",
 ]

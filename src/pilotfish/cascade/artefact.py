@@ -17,6 +17,7 @@ from pilotfish.cascade.budget import Budget, Limits, choose, make_budget
 from pilotfish.cascade.exits import decide_at, inside
 from pilotfish.cascade.frontier import ExitSets, Frontier, check_bounds
 from pilotfish.cascade.performance import Performance
+from pilotfish.cascade.profile import Profile
 from pilotfish.cascade.rule import Rule
 from pilotfish.documents import ALWAYS, OFF_DEFAULT, Unbounded, Within, as_document
 from pilotfish.errors import ArtefactError
@@ -157,6 +158,7 @@ class Artefact:
     guarantee  what was certified for the operating point, or None
     task       what an answer is
     limits     what every point of the frontier keeps to beside a budget, on the calibration samples; None: nothing
+    profile    what the samples looked like that it was tuned and judged on; None as earlier versions wrote it
     """
 
     stages: tuple[Stage, ...]
@@ -173,6 +175,7 @@ class Artefact:
     rule: Rule = field(default_factory=Rule, metadata=ALWAYS)
     task: Task = CLASSES
     limits: Limits | None = field(default=None, metadata=OFF_DEFAULT)
+    profile: Profile | None = field(default=None, metadata=OFF_DEFAULT)
 
     def __post_init__(self) -> None:
         expected = len(self.stages) - 1
@@ -192,6 +195,10 @@ class Artefact:
         for what, part in (("calibration", self.calibration), ("evaluation", self.evaluation)):
             if part is not None and len(part.exit_ratio) != stages:
                 raise ValueError(f"{what} has {len(part.exit_ratio)} exit ratios for {stages} stages")
+        if self.profile is not None and len(self.profile.quantiles) != stages - 1:
+            raise ValueError(
+                f"the profile has quantiles of {len(self.profile.quantiles)} stages, expected {stages - 1}"
+            )
         kinds = ("drop", "agreement", "cost", self.calibration.metric)
         if self.guarantee is not None and (kind := self.guarantee.get("kind")) not in kinds:
             raise ValueError(f"unknown kind of guarantee {str(kind)[:60]!r}; expected one of {', '.join(kinds)}")

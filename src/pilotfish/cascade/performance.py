@@ -114,10 +114,10 @@ def paired_interval(lost: int, won: int, n: int, z: float = 1.959964) -> tuple[f
     return max(-1.0, middle - half), min(1.0, middle + half)
 
 
-def grouped_interval(gap: NDArray[np.integer], groups: NDArray[np.integer]) -> tuple[float, float]:
+def grouped_interval(gap: NDArray[np.number], groups: NDArray[np.integer]) -> tuple[float, float]:
     """95 % interval of the mean gap of samples that are independent by group only.
 
-    gap     int (N,) in {-1, 0, 1}
+    gap     (N,) in [-1, 1]; of right and wrong answers -1, 0 or 1
     groups  int (N,), the group of each sample
 
     The linearised variance of a ratio, sum (S_g - d N_g)^2 / N^2 with S_g the gaps of group g and N_g its size. Groups

@@ -10,11 +10,13 @@ from pilotfish.plan.shortlist import Shortlist, shortlist
 from pilotfish.plan.sweep import PairPath, r_match, sweep
 from pilotfish.plan.tune import tune
 from pilotfish.plan.tuning import Tuning
+from pilotfish.plan.verdict import Evaluation
 
 __all__ = [
     "METHODS",
     "Analysis",
     "ChainRanking",
+    "Evaluation",
     "PairPath",
     "PoolRanking",
     "SaverRanking",

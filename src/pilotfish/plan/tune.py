@@ -23,6 +23,7 @@ from pilotfish.cascade import (
     check_rule,
     choose,
     make_budget,
+    profile_of,
 )
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan.certificate import Promise, certify, make_promise, without_guarantee
@@ -135,10 +136,11 @@ def tune(
 
     rows = parts.fit if len(parts.fit) else parts.certify  # nothing is fitted to samples that certify
     fitted = _fit(job, rows)
-    trace, path = fitted.trace, fitted.path
+    trace, path, traces = fitted.trace, fitted.path, [fitted.trace]
     if promise is not None and len(parts.fit):  # other samples certify, and the path is tested in finer steps
         rows = parts.certify
         trace, path = job.trace(fitted.rule, fitted.scores.scores, rows), densify(path, trace)
+        traces.append(trace)
     lacking = [] if constraints is None else check_samples(constraints, rows, promise is not None)
     frontier, kept = measure(trace, path), kept_by(constraints, trace, path, rows)
     certificate = None
@@ -150,6 +152,7 @@ def tune(
     calibration, evaluation = beside(constraints, evaluate(trace, policy), trace, policy, rows), None
     if len(parts.evaluation):
         held_out = job.trace(fitted.rule, fitted.scores.scores, parts.evaluation)
+        traces.append(held_out)
         evaluation = beside(constraints, evaluate(held_out, policy), held_out, policy, parts.evaluation)
     meta = table.meta[table.base]
     origin = {
@@ -184,6 +187,11 @@ def tune(
         rule=fitted.rule,
         task=table.task,
         limits=asked,
+        profile=profile_of(
+            np.concatenate([one.values for one in traces], axis=1),
+            len(table) if table.groups is None else int(table.groups.max()) + 1,
+            table.outputs[names[0]].prediction if table.task.classes else None,
+        ),
     )
     costs, left_out = all_costs(table, names, evaluation or calibration)
     notes = notes_on(artefact, table, parts, cost, costs, promise, fitted.scores.choices, checked)

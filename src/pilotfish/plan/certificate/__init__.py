@@ -2,6 +2,7 @@
 
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
 from pilotfish.plan.certificate.certify import Certificate, Clause, certify, last_kept
+from pilotfish.plan.certificate.hindsight import LEVEL, Standing, standing
 from pilotfish.plan.certificate.promise import (
     TESTS,
     Promise,
@@ -13,10 +14,12 @@ from pilotfish.plan.certificate.promise import (
 from pilotfish.plan.certificate.promise_tests import bound_of, check_promise
 
 __all__ = [
+    "LEVEL",
     "TESTS",
     "Certificate",
     "Clause",
     "Promise",
+    "Standing",
     "bound_of",
     "certify",
     "check_promise",
@@ -27,6 +30,7 @@ __all__ = [
     "lower",
     "make_promise",
     "paired_upper",
+    "standing",
     "upper",
     "without_guarantee",
 ]

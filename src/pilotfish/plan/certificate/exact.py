@@ -18,6 +18,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 FINE = 4.0  # values of p01 that are tried: this x sqrt(n) per radian, half a standard deviation apart at most
 COARSE = 6  # every so many of them are tried first
+CLOSE = 25  # values that a p-value tries around the worst of them
 SAFETY = 1e-4  # between two values the chance moves by less
 SPREAD = 6.0  # standard deviations, and counts, beyond which a binomial is taken as 0: 1e-8 at most
 
@@ -29,6 +30,20 @@ def rejects(lost: ArrayLike, won: ArrayLike, n: int, drop: float, delta: float) 
     return np.asarray(statistic(lost, won, n, drop) >= critical_value(n, drop, delta))
 
 
+def p_value(lost: int, won: int, n: int, drop: float) -> float:
+    """The smallest level at which "the gap is at least *drop*" is rejected, at least 1e-4.
+
+    With lost and won exchanged and the sign of *drop* changed it is that of "the gap is at most *drop*".
+    """
+    if not -1 < drop < 1:
+        return 0.0 if drop >= 1 else 1.0
+    value, p01 = float(statistic(lost, won, n, drop)), nuisances(n, drop)
+    found = chances(n, drop, value, p01)
+    worst = int(found.argmax())
+    around = np.linspace(p01[max(worst - 1, 0)], p01[min(worst + 1, len(p01) - 1)], CLOSE)
+    return min(1.0, max(float(found.max()), float(chances(n, drop, value, around).max())) + SAFETY)
+
+
 def statistic(lost: ArrayLike, won: ArrayLike, n: int, drop: float) -> F64:
     """Tango's score statistic of the hypothesis gap = drop; larger speaks for a smaller gap."""
     b, c = np.asarray(lost, np.float64), np.asarray(won, np.float64)
@@ -38,8 +53,9 @@ def statistic(lost: ArrayLike, won: ArrayLike, n: int, drop: float) -> F64:
     a1 = (b + c) * (1 - drop) - 2 * c * drop - 2 * rest * drop
     a0 = c * drop * (1 - drop)
     q = (-a1 - np.sqrt(np.maximum(a1 * a1 - 4 * a2 * a0, 0.0))) / (2 * a2)
-    q = np.clip(q, 0.0, (1 - drop) / 2)
-    return np.asarray((c - b + n * drop) / np.sqrt(n * (2 * q + drop - drop * drop)))
+    q = np.clip(q, max(0.0, -drop), (1 - drop) / 2)
+    spread = np.sqrt(n * (2 * q + drop - drop * drop))
+    return np.asarray((c - b + n * drop) / np.where(spread > 0, spread, np.inf))  # no gap, and none is expected
 
 
 @lru_cache(maxsize=256)
@@ -70,9 +86,11 @@ def size(n: int, drop: float, critical: float) -> float:
 
 def nuisances(n: int, drop: float) -> F64:
     """float64: p01 from 0 to (1 - drop) / 2, evenly in the arcsine of its root: even in standard deviations of the
-    counts at both ends, where some differ and where all do."""
+    counts at both ends, where some differ and where all do. Below a gap of 0 it begins at -drop, where p10 is 0."""
     angle = np.linspace(0, np.pi / 2, 2 + int(FINE * np.pi / 2 * np.sqrt(n)))
-    return np.asarray((1 - drop) / 2 * np.sin(angle) ** 2)
+    least, most = max(0.0, -drop), (1 - drop) / 2
+    found = least + (most - least) * np.sin(angle) ** 2
+    return np.asarray(found if drop else found[1:])  # where nothing differs, nothing is rejected
 
 
 def chances(n: int, drop: float, critical: float, p01: F64) -> F64:
@@ -88,7 +106,7 @@ def chances(n: int, drop: float, critical: float, p01: F64) -> F64:
         middle, spread = n * differ, SPREAD * np.sqrt(n * differ * (1 - differ)) + SPREAD
         m = np.arange(max(0, int(middle - spread)), min(n, int(middle + spread)) + 1)
         m = m[most[m] >= 0]
-        tail = bdtr(most[m].astype(np.float64), m, min((q + drop) / differ, 1.0))
+        tail = bdtr(most[m].astype(np.float64), m, min(max((q + drop) / differ, 0.0), 1.0))
         chance = np.exp(log_ways[m] + m * np.log(differ) + (n - m) * np.log1p(-differ)) if differ < 1 else m == n
         found[i] = chance @ tail
     return found

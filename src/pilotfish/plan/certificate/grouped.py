@@ -76,11 +76,22 @@ def rejects(sums: F64, sizes: F64, cap: int, limit: float, lowest: float, delta:
     """
     if limit >= 1:
         return True
-    if limit <= lowest:
-        return False
-    x, floor = (sums - limit * sizes) / cap, lowest - limit  # from floor to 1 - limit
-    span = 1 - lowest
-    return wsr.rejects((x - floor) / span, -floor / span, delta)
+    return limit > lowest and wsr.rejects(*_in_unit(sums, sizes, cap, limit, lowest), delta)
+
+
+def p_value(sums: F64, sizes: F64, cap: int, limit: float, lowest: float, delta: float) -> float:
+    """Of "the share lost is at most *limit*": one over the most that a bettor against it ever had. Bets are those of a
+    test at level delta; the other arguments are those of :func:`rejects`."""
+    if limit >= 1 or limit < lowest:
+        return float(limit >= 1)
+    x, mean = _in_unit(sums, sizes, cap, limit, lowest)
+    return math.exp(-max(0.0, float(wsr.log_wealth(1 - x, 1 - mean, delta).max(initial=0.0))))
+
+
+def _in_unit(sums: F64, sizes: F64, cap: int, limit: float, lowest: float) -> tuple[F64, float]:
+    """(x_g moved into [0, 1], where it is then on average when *limit* is lost)."""
+    x, floor, span = (sums - limit * sizes) / cap, lowest - limit, 1 - lowest  # from floor to 1 - limit
+    return (x - floor) / span, -floor / span
 
 
 def upper_bound(sums: F64, sizes: F64, cap: int, lowest: float, delta: float, digits: int = 20) -> float:

@@ -22,7 +22,7 @@ def passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> 
     n, target, delta = counts.n, promise.target, promise.delta
     certain = never_differs(trace, path, counts) if promise.kind == "drop" else np.zeros(len(path), bool)
     if bets(trace, promise):
-        return grouped.passes(trace, path, counts, promise.kind, _limit(trace, promise), delta, certain)
+        return grouped.passes(trace, path, counts, promise.kind, share_limit(trace, promise), delta, certain)
     if promise.kind == "cost":
         return _cost_bound(trace, counts, path, delta) <= target * (1 + 1e-12)
     if promise.kind == "agreement":
@@ -52,7 +52,7 @@ def never_differs(trace: Trace, path: PolicyPath, counts: Counts) -> Mask:
     return np.asarray(nobody & (counts.lost + counts.won == 0))
 
 
-def _limit(trace: Trace, promise: Promise) -> float:
+def share_limit(trace: Trace, promise: Promise) -> float:
     """The target as the largest share that may be lost (see :func:`grouped.losses`)."""
     if promise.at_least:
         return 1 - promise.target
