@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import itertools
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from PIL import Image
 from pilotfish import Cascade, open_run, tune
 from pilotfish.cascade import save_artefact
 from pilotfish.cascade.artefact import OperatingPoint
-from pilotfish.errors import PilotfishError
+from pilotfish.errors import ModelError, PilotfishError
+from pilotfish.models import load_model
 from pilotfish.recording import RecordOptions, record
 
 CLASSES = ("blue", "green", "red")
@@ -205,3 +207,218 @@ def test_other_scores_than_max_prob_are_refused_by_name_where_a_confidence_is_al
         recorded(photos, write(TAKERS["images"], ANSWERS[answer]), tmp_path / "run", alias=alias)
     with pytest.raises(PilotfishError, match=rf"^{score} needs .* use (score )?max_prob"):
         tune(tmp_path / "run", ["saver", "base"], max_drop="50%", score=score, holdout=0, allow_bad_base=True)
+
+
+@pytest.mark.parametrize("takes", ["images", "path", "array"])
+def test_records_that_are_there_and_recordings_that_were_cut_off_ask_for_no_form_again(
+    takes: str, photos: str, write: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = write(TAKERS[takes], ANSWERS["dictionaries"])
+    cut = RecordOptions(timing=False, batch_size=6)
+    name, run = f"python:{module.__name__}:f", tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("pilotfish.recording.run_parts.PART_ROWS", 6)
+        with pytest.raises(KeyboardInterrupt):
+            record(photos, name, run, alias="f", options=cut, progress=stop_at(18))
+    module.SEEN.clear()
+    [resumed] = record(photos, name, run, alias="f", options=cut)
+    assert (resumed.started, sum(module.SEEN)) == (18, 18)
+    records = open_run(run).read("f")
+    assert answers(records) == by_hand(photos, module)
+    module.SEEN.clear()
+    [again] = record(photos, name, run, alias="f", options=cut)
+    assert (again.skipped, module.SEEN) == (True, [])
+    assert set(resumed.notes) == set(again.notes)
+
+
+def stop_at(done: int) -> Callable[[str, int, int], None]:
+    def tell(model: str, so_far: int, n: int) -> None:
+        if so_far == done:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+# what is wrong: (the code, what the answer of a sample with shares p is, what the one line says)
+REFUSED = {
+    "an unknown name": (
+        "takes = 'images'",
+        "lambda p: dict(zip(('red', 'gren', 'blue'), p))",
+        "names 'gren', which is none of the 3 classes of folder:.*; nearest names: green.*; name the classes",
+    ),
+    "an unknown name in a pair": (
+        "takes = 'images'",
+        "lambda p: (('red', 'green', 'bleu')[p.argmax()], p.max())",
+        "names 'bleu', which is none of the 3 classes of folder:.*; nearest names: blue",
+    ),
+    "an unknown name in a pipeline": (
+        "takes = 'images'",
+        "lambda p: [{'label': c, 'score': s} for c, s in zip(('rot', 'green', 'blue'), p)]",
+        "names 'rot', which is none of the 3 classes",
+    ),
+    "a name that it does not declare": (
+        "takes, f.classes = 'images', ['red', 'green']",
+        "lambda p: dict(zip(CLASSES, p))",
+        "names 'blue', which is none of its 2 classes",
+    ),
+    "a number that is none": (
+        "takes = 'images'",
+        "lambda p: (7, p.max())",
+        "answers with class 7; expected 0 to 2",
+    ),
+    "scores of some classes": (
+        "takes = 'images'",
+        "lambda p: {CLASSES[i]: np.log(p[i]) for i in np.argsort(-p)[:2]}",
+        "names some of its 3 classes, with numbers from .*; return all classes, or probabilities",
+    ),
+    "class names alone": ("takes = 'images'", "lambda p: best(p)[0]", "expected scores of one sample, found"),
+    "nothing": ("takes = 'images'", "lambda p: None", "expected scores of one sample, found"),
+    "too many answers": (
+        "takes = 'images'",
+        "lambda p: p\nTOLD = told\ntold = lambda images, answer: TOLD(images, answer) * len(images)",
+        "answers one sample, and for 4 at a time returns list of 16; expected one answer per sample",
+    ),
+    "a form that there is not": ("takes = 'pictures'", "best", "takes is one of batch, images, .*; found 'pictures'"),
+    "a class named twice": ("takes, f.classes = 'images', ['a', 'b', 'a']", "best", "classes names 'a' twice"),
+    "a file that is not there": ("files = ['gone.npz']", "best", "declares the file 'gone.npz', which exists neither"),
+    "files that are none": ("files = 3", "best", "its attribute files is int; expected a list of paths"),
+    "arrays that are none": ("arrays = {'w': 'x'}", "best", "its attribute arrays holds something else"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_read_is_refused_in_one_line(
+    what: str, photos: str, write: Callable[..., Any], tmp_path: Path
+) -> None:
+    attribute, answer, said = REFUSED[what]
+    module = write(f"{TAKERS['images']}\nf.{attribute}", answer)
+    with pytest.raises(ModelError, match=said) as caught:
+        recorded(photos, module, tmp_path / "run")
+    assert len(str(caught.value).splitlines()) == 1
+    assert sum(module.SEEN) <= 8
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def f(x): raise KeyError('api key')", "KeyError: 'api key'"),
+        ("def f(x):\n    import sys\n    sys.exit(3)", "SystemExit: 3"),
+        ("def f(x): return {}['two\\nlines']", "KeyError: 'two"),
+    ],
+)
+def test_a_function_that_fails_in_every_form_says_why_and_what_to_state(
+    code: str, said: str, photos: str, write: Callable[..., Any], tmp_path: Path
+) -> None:
+    module = write(code)
+    with pytest.raises(ModelError) as caught:
+        recorded(photos, module, tmp_path / "run")
+    assert said in str(caught.value)
+    assert "state what it takes, as in takes = 'images'" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("takes", ["images", "path", "array"])
+def test_a_sample_that_breaks_a_function_fails_alone(
+    takes: str, photos: str, write: Callable[..., Any], tmp_path: Path
+) -> None:
+    root = Path(photos.removeprefix("folder:"))
+    for file in ("red/3.png", "green/5.png", "blue/7.png"):
+        Image.new("RGB", (9, 9)).save(root / file)
+    module = write(f"{TAKERS[takes]}\nf.takes = {takes!r}", "lambda p: best(p) if np.ptp(p) else 1 / 0")
+    result, records = recorded(photos, module, tmp_path / "run")
+    assert {one.id for one in result.failures} == {"red/3.png", "green/5.png", "blue/7.png"}
+    assert len(records) == 33
+    given = {"images": "1 image", "path": "one path", "array": "one array"}[takes]
+    assert all(f"failed on {given}: ZeroDivisionError" in one.reason for one in result.failures)
+
+
+@pytest.mark.parametrize("option", ["size=8", "mean=0.5", "crop=squeeze"])
+@pytest.mark.parametrize("takes", ["images", "path"])
+def test_whole_samples_are_not_changed_by_options(takes: str, option: str, write: Callable[..., Any]) -> None:
+    module = write(f"{TAKERS[takes]}\nf.takes = {takes!r}")
+    with pytest.raises(ModelError, match=rf"leave {option.partition('=')[0]} out, or let it take arrays"):
+        load_model(f"python:{module.__name__}:f?{option}")
+
+
+@pytest.mark.parametrize("options", ["?size=8", "?size=6x8&mean=0.5&std=0.25", "?size=8&layout=nhwc&scale=0..255"])
+def test_options_make_the_arrays_of_a_list(
+    options: str, photos: str, write: Callable[..., Any], tmp_path: Path
+) -> None:
+    module = write(
+        "def f(arrays):\n    assert isinstance(arrays, list)\n    return [a.reshape(-1)[:3] for a in arrays]\n"
+        "def g(batch): return batch.reshape(len(batch), -1)[:, :3]\nf.takes = 'arrays'\n"
+    )
+    _, listed = recorded(photos, module, tmp_path / "run", options)
+    record(photos, f"python:{module.__name__}:g{options}", tmp_path / "run", alias="g", options=QUIET)
+    batch = open_run(tmp_path / "run").read("g")
+    assert np.array_equal(listed.outputs.log_odds, batch.outputs.log_odds)
+    assert listed.meta.preprocessing == batch.meta.preprocessing
+
+
+@pytest.mark.parametrize("takes", ["paths", "path", "images"])
+def test_data_without_files_or_images_are_refused(takes: str, write: Callable[..., Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).random((9, 5)), y=np.arange(9) % 3)
+    module = write(f"{TAKERS[takes]}\nf.takes = {takes!r}", "best")
+    with pytest.raises(
+        PilotfishError, match="takes paths of files" if takes != "images" else "is not an image"
+    ) as caught:
+        recorded(f"arrays:{tmp_path / 'data.npz'}", module, tmp_path / "run")
+    assert len(str(caught.value).splitlines()) == 1
+    assert not module.SEEN
+
+
+def test_vectors_are_given_one_by_one(write: Callable[..., Any], tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((40, 3))
+    np.savez(tmp_path / "data.npz", x=x, y=x.argmax(axis=1))
+    module = write("def f(x):\n    assert x.shape == (3,)\n    return {c: float(v) for c, v in zip('abc', x)}")
+    result, records = recorded(f"arrays:{tmp_path / 'data.npz'}", module, tmp_path / "run")
+    assert np.array_equal(records.outputs.prediction, x.argmax(axis=1))
+    assert records.meta.class_names == ("a", "b", "c")
+    assert any("in the order 0: 'a', 1: 'b', 2: 'c'" in note for note in result.notes)
+    assert any("read as logits" in note for note in result.notes)
+
+
+# what a function says of its classes: (its attributes, its answer, what is noted of it)
+NOTED = {
+    "a class that it never names counts as 0": (
+        "takes = 'images'",
+        "lambda p: dict(zip(CLASSES[:2], p[:2] / p[:2].sum()))",
+        "it does not name 1 of the 3 classes of folder:.* \\('blue'\\): they count as 0",
+    ),
+    "the best two alone": ("takes = 'images'", ANSWERS["a pipeline's two best"], "it names 2 of its 3 classes"),
+    "each class for itself": (
+        "takes = 'images'",
+        "lambda p: dict(zip(CLASSES, p ** .5))",
+        "probabilities of one class against the rest each",
+    ),
+    "numbers of any size": ("takes = 'images'", "lambda p: dict(zip(CLASSES, 9 * p))", "are read as logits"),
+    "a confidence": ("takes = 'images'", "best", "score max_prob alone can be had"),
+    "other random numbers each time": (
+        "takes = 'images'",
+        "lambda p: dict(zip(CLASSES, np.random.default_rng().dirichlet(9 * p)))",
+        "it does not repeat itself",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NOTED)
+def test_what_is_assumed_of_answers_is_said(what: str, photos: str, write: Callable[..., Any], tmp_path: Path) -> None:
+    attribute, answer, said = NOTED[what]
+    module = write(f"{TAKERS['images']}\nf.{attribute}", answer)
+    result, records = recorded(photos, module, tmp_path / "run")
+    assert records.meta.class_names == CLASSES
+    [note] = [note for note in result.notes if re.search(said, note)]
+    assert "\n" not in note
+
+
+def test_one_class_less_in_the_data_than_the_function_names_is_fine(
+    photos: str, write: Callable[..., Any], tmp_path: Path
+) -> None:
+    for file in (Path(photos.removeprefix("folder:")) / "green").iterdir():
+        file.unlink()
+    (file.parent).rmdir()
+    module = write(TAKERS["images"], ANSWERS["dictionaries"])
+    _, records = recorded(photos, module, tmp_path / "run")
+    assert answers(records) == by_hand(photos, module)
+    assert records.meta.class_names == ("red", "green", "blue")
+    assert records.value == np.mean([name == file.split("/")[0] for file, name in by_hand(photos, module).items()])

@@ -107,10 +107,11 @@ class Model:
 
 
 @contextlib.contextmanager
-def model_errors(name: str, batch: F32, expects: str = "") -> Iterator[None]:
+def model_errors(name: str, batch: F32, expects: str = "", given: str | None = None) -> Iterator[None]:
     """Inside, whatever the model *name* raises on *batch* becomes a ModelError of one line.
 
     expects  the form of images that most such models take: where *batch* has another, the line says what to write
+    given    what *batch* is to the model, where it is no batch
     """
     try:
         yield
@@ -124,9 +125,8 @@ def model_errors(name: str, batch: F32, expects: str = "") -> Iterator[None]:
                 "; these images have their channels last: if it takes them first, add ?layout=nchw with its mean and "
                 "std, or ?scale=0..1, to its name"
             )
-        raise kind(
-            f"{name} failed on a batch of shape {batch.shape}: {type(error).__name__}: {reason(error, 300)}{advice}"
-        ) from error
+        what, said = given or f"a batch of shape {batch.shape}", f"{type(error).__name__}: {reason(error, 300)}"
+        raise kind(f"{name} failed on {what}: {said}{advice}") from error
 
 
 def _channels_last(batch: F32) -> bool:

@@ -17,7 +17,7 @@ from pilotfish.models import Model, load_model
 from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.models.model import Backend
 from pilotfish.models.names.spec import parse_spec
-from pilotfish.models.outputs.reading import Reading, reading_of
+from pilotfish.models.outputs.reading import Reading, reading_of, with_classes
 from pilotfish.models.outputs.settle import settle
 from pilotfish.models.preprocessing import WHOLE, sample_inputs
 from pilotfish.recording.options import RecordOptions
@@ -139,6 +139,9 @@ def load_to_record(name: str, written: str, data: Dataset, run: Run, options: Re
         return load_model(name, options.device)  # which output is meant, and its activation, are questions of classes
     path = run.file(written, options.split)
     known = _known(name, path, options) if reading_of(name).is_plain else None
+    if known is not None and reading_of(known["spec"]).takes is not None:  # it makes inputs as they were found then
+        model = load_model(known.pop("spec"), options.device)
+        return dataclasses.replace(with_classes(model, known["class_names"], known["n_classes"]), **known)
 
     def read(model: Model, stated: Reading) -> tuple[Model, Reading]:
         if known is None:

@@ -15,10 +15,13 @@ from pilotfish.data import Dataset
 from pilotfish.errors import ModelError
 from pilotfish.machine import cpu_count
 from pilotfish.models import Model
+from pilotfish.models.costs.timing import Timing
 from pilotfish.models.model import model_errors
+from pilotfish.models.preprocessing import WHOLE
 from pilotfish.recording.loader import Batch, batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
+from pilotfish.recording.planned import device_kind, timing_facts
 from pilotfish.records import Failure, Records, RecordsMeta
 from pilotfish.records.records import string_ids
 from pilotfish.scores.outputs import join_outputs
@@ -54,6 +57,18 @@ def record_parts(
         yield end
     if pending.end > pending.start:
         pending.flush(parts, data, truth, task)
+    if options.timing and judge.calls and model.preprocessing.kind in WHOLE:
+        _note_times(plan, model, judge.calls, options)
+
+
+def _note_times(plan: dict[str, Any], model: Model, calls: list[tuple[int, float]], options: RecordOptions) -> None:
+    """Time per sample of a callable of whole samples: of the calls that the recording made, as no numbers stand for
+    such samples. The first call is left out where there are more: it loads what it needs."""
+    counted = calls[1:] or calls
+    ms = 1000 * sum(seconds for _, seconds in counted) / sum(n for n, _ in counted)
+    times = Timing({int(plan["batch_size"]): ms}, ms)
+    plan["costs"] = {**times.costs(device_kind(options.device)), **plan["costs"]}
+    plan["timing"] = timing_facts(model, options, times)
 
 
 class _Pending:
@@ -112,6 +127,7 @@ class Judge:
     store  as in the plan of a recording: ``auto``, ``full`` or ``topK``
     limit  most samples in one call: smaller than a batch once one was too large for the device or the model
     notes  what the reader of the records should know of that
+    calls  (samples, seconds) of each call that succeeded
     """
 
     model: Model
@@ -122,6 +138,7 @@ class Judge:
     computed: bool = False
     failed_in_a_row: int = 0
     notes: list[str] = field(default_factory=list)
+    calls: list[tuple[int, float]] = field(default_factory=list)
 
     def __call__(self, batch: Batch) -> Judged:
         """The outputs of a batch. ModelError where so many samples fail in a row that none of them is at fault."""
@@ -168,8 +185,10 @@ class Judge:
         sample's fault, and are raised."""
         inputs = batch.inputs if len(places) == len(batch.rows) else batch.inputs[places]
         try:
+            begun = time.perf_counter()
             with model_errors(self.model.spec, inputs):
                 found: Any = self.model.run(inputs)
+            self.calls.append((len(places), time.perf_counter() - begun))
         except ModelError as error:
             return error
         parts.append((places, self.task.reduce(found, len(places), self.model.spec, self.store)))

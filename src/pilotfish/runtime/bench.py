@@ -195,7 +195,7 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
             tensors = [np.empty((held, *tensor.shape), tensor.dtype) for tensor in made]
         if len(rows) < len(tensors[0]):
             for array, tensor in zip(tensors, made, strict=True):
-                array[len(rows)] = tensor
+                array[len(rows), ...] = tensor
         rows.append(row)
         tell("reading samples", len(rows), limit)
     if not rows:

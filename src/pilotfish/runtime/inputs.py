@@ -41,6 +41,12 @@ def takes_images(chains: Iterable[Preprocessing]) -> bool:
     return any(chain.kind != "tensor" for chain in chains)
 
 
+def _of_no_images(given: Any, chains: Iterable[Preprocessing]) -> bool:
+    """Whether an array holds no images, for stages that take arrays whatever they hold."""
+    dtype = str(getattr(given, "dtype", "")).removeprefix("torch.")
+    return dtype != "uint8" and all(chain.kind in ("tensor", "arrays") for chain in chains)
+
+
 def opened(item: Any, encoded: bool, images: bool) -> Sample:
     """One input as the stages take it. UnreadableSample, one line, for what is none or cannot be read.
 
@@ -79,7 +85,8 @@ def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, .
     if isinstance(inputs, (*FILES, *CONTENTS, Image.Image)):
         items: Sequence[Any] = [inputs]
     elif hasattr(inputs, "__array__"):
-        items = _samples(inputs, takes_images(chains), {c.channels for c in chains} == {1}, shape)
+        images = takes_images(chains) and not _of_no_images(inputs, chains)
+        items = _samples(inputs, images, {c.channels for c in chains} == {1}, shape)
     elif isinstance(inputs, Sequence):
         items = inputs
     else:

@@ -18,6 +18,7 @@ from pilotfish.models import Preprocessing
 from pilotfish.models.backends.backends import with_backend
 from pilotfish.models.model import F32, Backend, Model
 from pilotfish.runtime.spread import Spread
+from pilotfish.scores.outputs import Outputs
 
 ONE_BY_ONE = "one input at a time"
 MASKED = "batch by batch with a mask"
@@ -89,7 +90,7 @@ def decoding(read: Callable[[int], Any], preprocessing: Sequence[Preprocessing])
 
 def prepared(tensors: Sequence[F32], rows: NDArray[np.intp]) -> Callable[..., F32]:
     """Tensors made beforehand, (M, …) per stage; sample i is row *rows[i]* of them, gone through again and again."""
-    return lambda i, stage, held: tensors[stage][rows[i] % len(tensors[stage])]
+    return lambda i, stage, held: tensors[stage][rows[i] % len(tensors[stage]), ...]
 
 
 def find_peers(models: Sequence[Model], device: str, batch_size: int) -> list[Peer]:
@@ -172,7 +173,8 @@ def _batch(
         _confidence(backend.step(np.stack(tensors))[0])
 
 
-def _confidence(logits: F32) -> F32:
+def _confidence(logits: Any) -> Any:
+    if isinstance(logits, Outputs):
+        return logits.confidence
     e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    found: F32 = e.max(axis=1) / e.sum(axis=1)
-    return found
+    return e.max(axis=1) / e.sum(axis=1)

@@ -65,7 +65,7 @@ def single_times(cascade: Cascade, inputs: F32, runs: int, requests: Requests) -
     for _ in range(runs + 1):
         turn = []
         for i in range(SINGLE_CALLS):
-            one = inputs[i % len(inputs)]
+            one = inputs[i % len(inputs), ...]  # an array also where it holds a sample
             ms = milliseconds(lambda x=one: answer_one(stages, in_force, lambda _: x, forced=0), 1)  # type: ignore[misc]
             turn.append((clocked.ms, ms, ms - clocked.ms))
         found.append(np.median(np.array(turn), axis=0).tolist())

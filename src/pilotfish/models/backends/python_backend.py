@@ -70,10 +70,16 @@ class PythonBackend:
 
         ModelError for whatever it raises.
         """
-        with model_errors(self.spec, inputs, expects="nchw"):
+        with model_errors(self.spec, inputs, expects="nchw", given=self._given(len(inputs))):
             if self.takes in ONE:
                 return _joined([self.function(one) for one in inputs])
             return self.function(inputs if self.takes_batch else list(inputs))
+
+    def _given(self, n: int) -> str | None:
+        """What it is given, in words; None for a batch."""
+        if self.takes is None or self.takes == BATCH:
+            return None
+        return f"one {self.takes}" if self.takes in ONE else f"{n} {self.takes if n > 1 else self.takes[:-1]}"
 
     def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[Any, None]:
         """Logits float32 (n, C), or ``Outputs`` where answers are the predicted class and a confidence; no features."""
