@@ -236,14 +236,14 @@ def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:
     (folder / "more").symlink_to(outside)
     for file in ("weights/0.safetensors", "more/0.safetensors"):
         with pytest.raises(ArtefactError, match="leads outside the cascade folder; refused"):
-            weights_path(folder, Stage("m", weights_file=file))
+            weights_path(folder, file)
     (folder / "weights" / "1.safetensors").write_bytes(b"own")
     (folder / "weights" / "2.safetensors").symlink_to("1.safetensors")
     for file in ("weights/1.safetensors", "weights/2.safetensors"):
-        found = weights_path(folder, Stage("m", weights_file=file))
+        found = weights_path(folder, file)
         assert found is not None
         assert found.read_bytes() == b"own"
-    assert weights_path(folder, Stage("m")) is None
+    assert weights_path(folder, None) is None
     for file in ("weights/3.safetensors", "weights", ""):
         with pytest.raises(ArtefactError, match="are missing"):
-            weights_path(folder, Stage("m", weights_file=file))
+            weights_path(folder, file)

@@ -4,50 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from support.process import environment, refused
+from support.absent import without
+from support.process import refused
 
 ABSENT = ["torch", "torchvision", "timm", "sklearn", "scipy", "safetensors", "onnx", "onnxruntime", "huggingface_hub"]
-MANY = f"""
-import contextlib, io, json, sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {ABSENT}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Absent())
-from pilotfish.cli.main import run
-
-ended = []
-for arguments in json.load(sys.stdin):
-    out, err = io.StringIO(), io.StringIO()
-    sys.argv = ["pilotfish", *arguments]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            run()
-        except SystemExit as end:
-            ended.append((end.code or 0, out.getvalue(), err.getvalue()))
-print(json.dumps(ended))
-"""
-Arguments = list[object]
-
-
-def without_extras(folder: Path, *commands: Arguments) -> list[subprocess.CompletedProcess[str]]:
-    """Run the commands in one Python in which the extras cannot be imported."""
-    asked = json.dumps([[str(a) for a in arguments] for arguments in commands])
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", MANY], cwd=folder, env=environment(), input=asked, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return [subprocess.CompletedProcess([], *ended) for ended in json.loads(done.stdout)]
 
 
 def test_planning_and_reporting(imported: Path, tmp_path: Path) -> None:
-    for ended in without_extras(
+    for ended in without(
+        ABSENT,
         tmp_path,
         ["import", imported / "small.npz", "--run", "run", "--model", "small", "--macs", "1e8"],
         ["import", imported / "big.npz", "--run", "run", "--model", "big", "--macs", "1e9"],
@@ -68,7 +35,8 @@ def test_models_in_numpy_are_recorded_and_run(pictures: Path, tmp_path: Path) ->
     pair = "python:cli_pair:saver,python:cli_pair:base"
     allowed = ["--allow-python", "cli_pair:saver", "--allow-python", "cli_pair:base"]
     data = pictures / "data.npz"
-    ended = without_extras(
+    ended = without(
+        ABSENT,
         tmp_path,
         ["record", "--data", data, "--model", pair, "--run", "run", "--no-timing"],
         ["tune", "run", "--stages", pair, "--max-drop", "5%", "--out", "cascade"],
@@ -91,8 +59,8 @@ def test_what_needs_an_extra_says_which(pictures: Path, tmp_path: Path) -> None:
         ("digits", "python:a:b"): ("scikit-learn", "torch"),
     }
     commands = [["record", "--data", data, "--model", model, "--run", "run"] for data, model in needed]
-    for (package, extra), ended in zip(needed.values(), without_extras(tmp_path, *commands), strict=True):
+    for (package, extra), ended in zip(needed.values(), without(ABSENT, tmp_path, *commands), strict=True):
         said = refused(ended)
         assert f"needs the package {package}, which is not installed: pip install 'pilotfish[{extra}]'" in said
-    for ended in without_extras(tmp_path, ["demo"], ["models"], ["models", "resnet"]):
+    for ended in without(ABSENT, tmp_path, ["demo"], ["models"], ["models", "resnet"]):
         assert "pip install 'pilotfish[torch]'" in refused(ended)

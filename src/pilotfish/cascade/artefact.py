@@ -37,6 +37,8 @@ class Stage:
     weights_hash        SHA-256 of the weights; a model with other weights is refused
     preprocessing_hash  SHA-256 of the chain from file to tensor; another chain is refused
     weights_file        path inside the cascade folder when the weights were embedded
+    onnx_file           path inside the cascade folder of the same model as an ONNX file, for where its library is not
+                        installed; onnx_hash: SHA-256 of that file
     files               where the model's file lay, relative to the cascade folder and absolute; none where there is no
                         file, or it was embedded
     """
@@ -52,14 +54,19 @@ class Stage:
     weights_file: str | None = None
     records_created: str | None = None
     files: tuple[str, ...] = ()
+    onnx_file: str | None = field(default=None, metadata=OFF_DEFAULT)
+    onnx_hash: str | None = field(default=None, metadata=OFF_DEFAULT)
 
     def validate(self) -> None:
         """ValueError for class names that are not as many as classes, and for weights outside the folder."""
         if self.class_names is not None and self.n_classes not in (None, len(self.class_names)):
             raise ValueError(f"{self.n_classes} classes and {len(self.class_names)} class_names")
-        inside = PurePosixPath(self.weights_file or "")
-        if inside.is_absolute() or ".." in inside.parts or set(self.weights_file or "") & {"\\", "\0"}:
-            raise ValueError(f"weights file {self.weights_file!r} lies outside the cascade folder; refused")
+        for file in (self.weights_file, self.onnx_file):
+            inside = PurePosixPath(file or "")
+            if inside.is_absolute() or ".." in inside.parts or set(file or "") & {"\\", "\0"}:
+                raise ValueError(f"weights file {file!r} lies outside the cascade folder; refused")
+        if self.onnx_file is not None and self.onnx_hash is None:
+            raise ValueError(f"{self.onnx_file} stands without its onnx_hash")
         if any("\0" in file for file in self.files):
             raise ValueError("the name of a file holds a NUL")
 

@@ -143,17 +143,17 @@ def from_document(document: dict[str, Any], where: str, folder: Path | None = No
     return read_as(Artefact, found, given={"scores": scores, "task": task}, **damaged)
 
 
-def weights_path(folder: Path, stage: Stage) -> Path | None:
-    """The embedded weights of *stage*, or None; ArtefactError when links lead outside *folder*."""
-    if stage.weights_file is None:
+def weights_path(folder: Path, file: str | None) -> Path | None:
+    """Where an embedded *file* is, None for none; ArtefactError when links lead outside *folder*."""
+    if file is None:
         return None
     try:
-        path = (folder / stage.weights_file).resolve()
+        path = (folder / file).resolve()
         inside, there = path.is_relative_to(folder.resolve()), path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, links that go round
-        raise ArtefactError(f"{folder}: weights file {stage.weights_file[:60]!r} cannot be looked at") from error
+        raise ArtefactError(f"{folder}: weights file {file[:60]!r} cannot be looked at") from error
     if not inside:
-        raise ArtefactError(f"{folder}: weights file {stage.weights_file!r} leads outside the cascade folder; refused")
+        raise ArtefactError(f"{folder}: weights file {file!r} leads outside the cascade folder; refused")
     if not there:
-        raise ArtefactError(f"{folder}: the embedded weights {stage.weights_file} are missing")
+        raise ArtefactError(f"{folder}: the embedded weights {file} are missing")
     return path

@@ -127,10 +127,11 @@ def tune(
         class_max_drop=class_drops(class_max_drop or [], "--class-max-drop"),
         worst_class_drop=fraction(worst_class_drop, "--worst-class-drop"),
     )
+    more: list[str] = []
     if out is not None and embed:
         from pilotfish.runtime import save_with_weights
 
-        save_with_weights(result.artefact, out, allow_python or ())
+        save_with_weights(result.artefact, out, allow_python or (), more.append)
     elif out is not None:
         result.save(out)
     key = result.artefact.cost_key
@@ -147,7 +148,6 @@ def tune(
     if out is not None:
         say(target, f"Cascade written to {out}")
     inert = [stage.name for stage in result.artefact.stages if stage.spec is None]
-    more = []
     if inert and out is not None:
         more.append(
             f"the cascade can be reported and not run: {', '.join(inert)} names no model, as imported predictions do; "

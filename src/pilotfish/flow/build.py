@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,9 @@ def build(
     tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed, by, judge_on, limits)
     allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
     if embed:
-        save_with_weights(tuning.artefact, target, allowed)
+        said: list[str] = []
+        save_with_weights(tuning.artefact, target, allowed, said.append)
+        tuning = dataclasses.replace(tuning, notes=(*tuning.notes, *said))
     else:
         tuning.save(target)
     tune_runtime(

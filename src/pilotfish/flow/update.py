@@ -146,7 +146,7 @@ def update(
     made = _with_places(tuning.artefact, artefact, folder)
     if embed:
         typed = parse_spec(model).code
-        save_with_weights(made, target, [*allow_python, *([] if typed is None else [typed])])
+        save_with_weights(made, target, [*allow_python, *([] if typed is None else [typed])], notes.append)
     else:
         save_artefact(made, target)
     told = (*tuning.notes, *(f"{name}: {note}" for note in recorded.all_notes), *notes)

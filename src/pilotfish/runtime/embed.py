@@ -1,38 +1,46 @@
-"""Weights inside the cascade folder, so that one folder is all one deploys."""
+"""Models inside the cascade folder, so that one folder is all one deploys."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from pilotfish.cascade import Artefact, check_target, save_artefact
-from pilotfish.errors import ArtefactError
-from pilotfish.files import atomic_path
-from pilotfish.models import parse_spec
+from pilotfish.cascade import Artefact, Stage, check_target, save_artefact
+from pilotfish.errors import ArtefactError, MissingExtraError, ModelError
+from pilotfish.files import atomic_path, sha256_file
+from pilotfish.models import Model, parse_spec
+from pilotfish.models.backends.backends import with_backend
+from pilotfish.models.onnx.onnx_metadata import write_described
 from pilotfish.runtime.load_stage import check_code, load_stage
+from pilotfish.runtime.shared import linked
+
+ONNX = ".onnx"
 
 
-def save_with_weights(artefact: Artefact, folder: str | Path, allow_python: Collection[str] = ()) -> Path:
-    """Write the cascade with its models' weights under ``weights/``.
+def save_with_weights(
+    artefact: Artefact,
+    folder: str | Path,
+    allow_python: Collection[str] = (),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Write the cascade with its models under ``weights/``: their weights, and beside those of torch models what ONNX
+    Runtime runs of them, so that the folder needs no torch where it is deployed.
 
     allow_python  as for :meth:`pilotfish.Cascade.load`: the models' names come from the run's metadata
+    tell          called with a line where the models have no ONNX form
 
-    ArtefactError for a model whose weights cannot be copied (a bare callable), or that would run code that was not
-    allowed.
+    ArtefactError for a model that cannot be copied (a callable), or that would run code that was not allowed.
     """
     target = Path(folder)
     check_code(artefact.stages, allow_python)
+    for stage in artefact.stages:
+        _refuse_code(stage)
     check_target(target)
+    models = [load_stage(stage, target, "cpu", "torch", allow_python) for stage in artefact.stages]
     stages = []
     networks: dict[str, str] = {}  # exits of one network share a file
-    for index, stage in enumerate(artefact.stages):
-        model = load_stage(stage, target, "cpu", "torch", allow_python)
-        if model.weights is None and (code := parse_spec(str(stage.spec)).code) is not None:
-            raise ArtefactError(
-                f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out: it is code, "
-                f"so install its module where the cascade runs, and load it with --allow-python {code}"
-            )
+    for index, (stage, model) in enumerate(zip(artefact.stages, models, strict=True)):
         if model.weights is None:
             raise ArtefactError(
                 f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out"
@@ -44,4 +52,42 @@ def save_with_weights(artefact: Artefact, folder: str | Path, allow_python: Coll
         if model.exit_of is not None:
             networks[model.weights_hash] = name
         stages.append(dataclasses.replace(stage, weights_file=name))
+    stages = _with_onnx(stages, models, target, tell)
     return save_artefact(dataclasses.replace(artefact, stages=tuple(stages)), target)
+
+
+def _refuse_code(stage: Stage) -> None:
+    code = None if stage.spec is None else parse_spec(stage.spec).code
+    if code is not None:
+        raise ArtefactError(
+            f"stage {stage.name} is {stage.spec}: code cannot be embedded. Leave --embed out and put the module beside "
+            f"the folder (PYTHONPATH, --allow-python {code}); or save the network as a checkpoint or an ONNX file, and "
+            "record checkpoint:FILE or onnx:FILE"
+        )
+
+
+def _with_onnx(stages: list[Stage], models: list[Model], target: Path, tell: Callable[[str], None]) -> list[Stage]:
+    """The stages with ONNX files beside their weights, where all of them have such a form; those that are ONNX files
+    themselves stay as they are."""
+    found, written = [], []
+    after: dict[str, str] = {}
+    try:
+        runners = linked(models, ["onnxruntime"] * len(models))
+        for k, (stage, model, (runner, shares)) in enumerate(zip(stages, models, runners, strict=True)):
+            if model.weights_suffix == ONNX:
+                found.append(stage)
+                continue
+            if runner is model.backend:
+                runner = with_backend(model, "cpu", "onnxruntime").backend
+            file = target / f"weights/{k}{ONNX}"
+            with atomic_path(file) as temporary:
+                write_described(runner, temporary, model, stage.name, shares, after)
+            written.append(file)
+            after = {"file": file.relative_to(target).as_posix(), "sha256": sha256_file(file)}
+            found.append(dataclasses.replace(stage, onnx_file=after["file"], onnx_hash=after["sha256"]))
+    except (ModelError, MissingExtraError) as error:
+        for file in written:
+            file.unlink(missing_ok=True)
+        tell(f"the folder runs only where pilotfish[torch] is installed, as it holds no ONNX files: {error}")
+        return stages
+    return found

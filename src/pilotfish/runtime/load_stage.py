@@ -12,6 +12,7 @@ from pilotfish.errors import ArtefactError, MissingExtraError, ModelError, Usage
 from pilotfish.models import Model, Preprocessing, load_model, parse_spec
 from pilotfish.models.outputs.reading import with_classes
 from pilotfish.runtime.choice import StageRuntime
+from pilotfish.runtime.embedded_onnx import embedded_onnx
 from pilotfish.runtime.places import model_files
 from pilotfish.runtime.stage import EngineStage
 
@@ -47,6 +48,9 @@ def load_stage(
 ) -> Model:
     """The model of one stage; ArtefactError when its weights or its preprocessing are not those of its records.
 
+    Where the library that runs it is not installed, or its embedded weights were taken out of the folder, the ONNX file
+    that was embedded beside them runs on the CPU.
+
     backend       what runs it; where that cannot be had, the device's default does
     allow_python  code that it may run; see :func:`check_code`
     """
@@ -56,7 +60,19 @@ def load_stage(
             f"stage {stage.name} was planned from imported predictions and names no model that could be run; "
             "record the model with `pilotfish record` and tune again"
         )
-    embedded = weights_path(folder, stage)
+    if stage.onnx_file is None or device != "cpu":
+        return _recorded_model(stage, folder, device, backend)
+    if stage.weights_file is not None and not (folder / stage.weights_file).exists():  # left out on purpose
+        return embedded_onnx(stage, folder)
+    try:
+        return _recorded_model(stage, folder, device, backend)
+    except MissingExtraError:
+        return embedded_onnx(stage, folder)
+
+
+def _recorded_model(stage: Stage, folder: Path, device: str, backend: str | None) -> Model:
+    """The model by its name and weights, held against its records."""
+    embedded = weights_path(folder, stage.weights_file)
     model = _found(stage, model_files(stage, folder) if embedded is None else [embedded], device, backend)
     if model.class_names is None:
         model = with_classes(model, stage.class_names, stage.n_classes)

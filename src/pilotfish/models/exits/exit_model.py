@@ -134,4 +134,4 @@ def _exported(network: ExitNetwork, digest: str, shape: tuple[int, ...], first: 
     given = [shape] if first == 0 else shapes[first - 1]
     span = Span(network, first, last).eval()  # an exporter gives a module back in the mode that it found it in
     path, exported = cached_onnx(span, given, f"{digest}:{first}-{last}:{shapes[last]}")
-    return OnnxSpan(own_file(path, exported.sha256), 1 + len(shapes[last]))
+    return OnnxSpan(own_file(path, exported.sha256))

@@ -11,7 +11,7 @@ import numpy as np
 from pilotfish.machine import cpu_count
 from pilotfish.models.backends.onnx_backend import open_session
 from pilotfish.models.model import F32, Carry, model_errors
-from pilotfish.models.onnx.onnx_file import OnnxFile
+from pilotfish.models.onnx.onnx_file import OnnxFile, own_file, parsed
 
 if TYPE_CHECKING:
     from pilotfish.models.exits.network import ExitNetwork
@@ -40,36 +40,47 @@ class TorchSpan:
 
 
 class OnnxSpan:
-    """The same from an ONNX file; features are arrays."""
+    """The same from an ONNX file, run within its limits; features are arrays."""
 
     name = "onnxruntime"
 
-    def __init__(self, source: Path | OnnxFile, outputs: int, threads: int | None = None) -> None:
-        self.source, self.path = source, source.path if isinstance(source, OnnxFile) else source
-        self.outputs, self.threads = outputs, threads or cpu_count()
+    def __init__(self, source: Path | OnnxFile, threads: int | None = None) -> None:
+        self.file = source if isinstance(source, OnnxFile) else own_file(source)
+        self.path, self.threads = self.file.path, threads or cpu_count()
         self._session: Any = None
         self._opening = threading.Lock()
 
     def with_threads(self, threads: int) -> OnnxSpan:
         """The same with other threads."""
-        return self if threads == self.threads else OnnxSpan(self.source, self.outputs, threads)
+        return self if threads == self.threads else OnnxSpan(self.file, threads)
 
     @property
     def session(self) -> Any:
         """Opened when it is first needed."""
         with self._opening:
             if self._session is None:
-                self._session = open_session(self.source, self.threads)
+                self._session = open_session(self.file, self.threads)
                 self._inputs = [entry.name for entry in self._session.get_inputs()]
+                self._outputs = [entry.name for entry in self._session.get_outputs()]
         return self._session
 
     def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, Carry]:
         """Logits float32 (N, C), and the features after the last part."""
         session = self.session
         given = [np.asarray(part) for part in ((carry or ()) if inputs is None else (inputs,))]
-        with model_errors(str(self.path), _first(inputs, carry)):
-            logits, *features = session.run(None, dict(zip(self._inputs, given, strict=True)))
+        limits, first = self.file.limits, _first(inputs, carry)
+        size = max(1, limits.rows(len(first)))
+        with model_errors(str(self.path), first):
+            parts = []
+            for at in range(0, max(1, len(first)), size):
+                feed = {name: part[at : at + size] for name, part in zip(self._inputs, given, strict=True)}
+                parts.append(limits.run(session, self._outputs, feed, free=True))
+        logits, *features = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
         return logits, tuple(features)
+
+    def graph(self) -> Any:
+        """The ``onnx.ModelProto`` that is run, its tensors included."""
+        return parsed(self.path, self.file.read()[0])
 
 
 def _first(inputs: F32 | None, carry: Carry | None) -> Any:

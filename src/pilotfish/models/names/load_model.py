@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilotfish.errors import ModelError, nearest
+from pilotfish.errors import MissingExtraError, ModelError, nearest
 from pilotfish.models.backends.backends import with_backend
 from pilotfish.models.model import Model
 from pilotfish.models.names.spec import KINDS, ModelSpec, imported, parse_spec
@@ -41,10 +42,12 @@ def load_model(
     """
     plain, reading = take_reading(dataclasses.replace(parse_spec(name), typed=typed))
     plain, variant = take_variant(plain)
-    loader = imported(KINDS[plain.kind].loader)
+    with _torch_is_needed(name):
+        loader = imported(KINDS[plain.kind].loader)
 
     def load() -> Model:
-        return variant.applied(with_stated(loader(plain, device, weights), plain), name, device)
+        with _torch_is_needed(name):
+            return variant.applied(with_stated(loader(plain, device, weights), plain), name, device)
 
     model = load()
     if settle is not None and plain.kind != "exits":
@@ -96,3 +99,14 @@ def take_variant(spec: ModelSpec) -> tuple[ModelSpec, Variant]:
         if value is not None and value not in known:
             raise ModelError(f"{spec.text}: unknown {what} {value!r}; {nearest(value, known)}")
     return dataclasses.replace(spec, options=options, stated=stated), Variant(dtype, decoder)
+
+
+@contextlib.contextmanager
+def _torch_is_needed(name: str) -> Iterator[None]:
+    """Inside, torch that is not installed is a MissingExtraError, wherever it is imported."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("torch", "torch", f"loading {name}") from error

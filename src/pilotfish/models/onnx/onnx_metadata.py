@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pilotfish.errors import ModelError
@@ -17,6 +18,7 @@ CLASSES = "pilotfish.classes"
 ASSUMED = "pilotfish.assumed"
 CASCADE = "pilotfish.cascade"
 CONTINUES = "pilotfish.continues"
+SOURCE = "pilotfish.source"
 NAMES_OF_OTHERS = ("names", "class_names", "classes", "labels", "id2label")  # as other exporters call them
 LONGEST = 1_000_000  # characters of such a list
 
@@ -44,6 +46,28 @@ def described(model: Model) -> dict[str, dict[str, Any] | None]:
         "assumed": {"fields": list(model.assumed)} if model.assumed else None,
         "classes": {"names": list(names), "ids": None if ids is None else list(ids)} if names else None,
     }
+
+
+def write_described(
+    runner: Any, target: Path, model: Model, name: str, shares: bool, after: Mapping[str, str] | None = None
+) -> None:
+    """Write what *runner* runs of *model*, the stage *name* of a cascade, as one file with its tensors inside, and with
+    what ``onnx:FILE`` needs to read it as the stage was recorded.
+
+    shares  whether it continues from the features of the stage before: the file says so, and is not read
+    after   which file that is, for who finds both
+
+    ModelError where one file cannot hold it.
+    """
+    import onnx
+
+    try:
+        graph = runner.graph()
+        own = {"continues": {"stage": name, **(after or {})}} if shares else described(model)
+        write_metadata(graph, **own, source={"spec": model.spec, "weights_hash": model.weights_hash})
+        onnx.save(graph, str(target))
+    except ValueError as error:  # a protocol buffer holds 2 GB at most
+        raise ModelError(f"{name} cannot be written as one ONNX file: {str(error).splitlines()[0][:160]}") from error
 
 
 def class_lists(

@@ -24,7 +24,7 @@ from pilotfish.files import unwritable, write_json
 from pilotfish.models import Model
 from pilotfish.models.backends.onnx_backend import OnnxBackend, open_session
 from pilotfish.models.exits.spans import OnnxSpan
-from pilotfish.models.onnx.onnx_metadata import described, write_metadata
+from pilotfish.models.onnx.onnx_metadata import write_described
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.choice import StageRuntime
 from pilotfish.runtime.engine import Engine
@@ -135,7 +135,7 @@ def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> St
     refuse_code(name, runner)
     if not isinstance(runner, OnnxBackend | OnnxSpan):
         raise ModelError(f"{name} has no ONNX form: it is run by {runner.name}")
-    _copy_described(runner, path, model, name, shares)
+    write_described(runner, path, model, name, shares)
     session = open_session(path, 1)
     inputs, outputs = (
         tuple((entry.name, tuple(entry.shape)) for entry in entries)
@@ -144,26 +144,12 @@ def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> St
     return StageFile(name, path.name, inputs, outputs, shares, None if shares else model.preprocessing.to_json())
 
 
-def _copy_described(runner: OnnxBackend | OnnxSpan, target: Path, model: Model, name: str, shares: bool) -> None:
-    """The graph that is run with its tensors inside, and what ``onnx:FILE`` needs to read it as the stage was recorded.
-    A file that continues from another's features says so, and is not read."""
-    import onnx
-
-    try:
-        graph = runner.graph() if isinstance(runner, OnnxBackend) else onnx.load(str(runner.path))
-        own = {"continues": {"stage": name}} if shares else described(model)
-        write_metadata(graph, **own, source={"spec": model.spec, "weights_hash": model.weights_hash})
-        onnx.save(graph, str(target))
-    except ValueError as error:  # a protocol buffer holds 2 GB at most
-        raise ModelError(f"{name} cannot be written as one ONNX file: {str(error).splitlines()[0][:160]}") from error
-
-
 def _compare(folder: Path, files: list[StageFile], cascade: Cascade, tensors: list[Any]) -> None:
     """Hold the files against the engine, each stage answering some of the samples. ModelError where they differ."""
     own = [
         EngineStage(
             one.name,
-            OnnxSpan(folder / one.file, len(one.outputs)) if len(one.outputs) > 1 else OnnxBackend(folder / one.file),
+            OnnxSpan(folder / one.file) if len(one.outputs) > 1 else OnnxBackend(folder / one.file),
             BATCH,
             shares=one.continues,
         )

@@ -1,0 +1,99 @@
+"""The ONNX file that a stage of torch was embedded as, for where there is no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pilotfish.cascade import Stage, weights_path
+from pilotfish.errors import ArtefactError
+from pilotfish.models import Model, Preprocessing
+from pilotfish.models.backends.onnx_backend import OnnxBackend
+from pilotfish.models.exits.spans import OnnxSpan
+from pilotfish.models.model import F32, Backend, Carry, ExitOf
+from pilotfish.models.names.spec import parse_spec
+from pilotfish.models.names.weights_file import metadata_document
+from pilotfish.models.onnx.onnx_file import OnnxFile, read_onnx
+from pilotfish.models.onnx.onnx_metadata import CONTINUES, SOURCE
+
+
+def embedded_onnx(stage: Stage, folder: Path) -> Model:
+    """The model of *stage* from its ONNX file in *folder*, which was exported from the recorded weights, and held
+    against torch, when the cascade was written.
+
+    ArtefactError when it is not the file that was written then, or of other weights than those that were recorded.
+    """
+    chain = Preprocessing.from_json(stage.preprocessing or {})
+    if chain.hash != stage.preprocessing_hash:
+        raise ArtefactError(
+            f"stage {stage.name}: the thresholds were made for other preprocessing than cascade.json has; write the "
+            "cascade again with --embed"
+        )
+    files = _files(stage, folder)
+    runner, exit_of = _runner(stage, files)
+    return Model(
+        spec=str(stage.spec),
+        backend=runner,
+        preprocessing=chain,
+        weights_hash=str(stage.weights_hash),
+        input_shape=tuple(d.dim_value for d in files[0].light.graph.input[0].type.tensor_type.shape.dim[1:]),
+        n_classes=stage.n_classes,
+        class_names=stage.class_names,
+        exit_of=exit_of,
+    )
+
+
+def _files(stage: Stage, folder: Path) -> list[OnnxFile]:
+    """What leads from the inputs to the stage's output: its file, and before it those that it continues from. Each
+    names the one before it with its hash, and cascade.json the last."""
+    name, expected = stage.onnx_file, stage.onnx_hash
+    found: list[OnnxFile] = []
+    while name is not None:
+        path = weights_path(folder, name)
+        assert path is not None, "a file has a name"
+        file = read_onnx(path)
+        source = (metadata_document(file.metadata, SOURCE, str(path)) or {}).get("weights_hash")
+        if file.weights_hash != expected or source != stage.weights_hash:
+            raise ArtefactError(
+                f"stage {stage.name}: {path} is not the ONNX file that was embedded for it; write the cascade again "
+                "with --embed"
+            )
+        found.insert(0, file)
+        before = metadata_document(file.metadata, CONTINUES, str(path)) or {}
+        name, expected = before.get("file"), before.get("sha256")
+    return found
+
+
+def _runner(stage: Stage, files: list[OnnxFile]) -> tuple[Backend, ExitOf | None]:
+    """What runs the stage from its inputs; and whose exit it is, where stages of the cascade share a network. Its own
+    file then holds what runs from the exit before it on."""
+    if len(files) == 1 and len(files[0].light.graph.output) == 1:
+        return OnnxBackend(files[0]), None
+    spans = [OnnxSpan(file) for file in files]
+    whole = _Spans(spans) if len(spans) > 1 else spans[0]
+    position = int(parse_spec(str(stage.spec)).name.rpartition("#")[2])
+
+    def segment(first: int, last: int, backend: str | None) -> Backend:
+        return spans[-1] if first else whole
+
+    return whole, ExitOf(str(stage.weights_hash), position, position, segment)
+
+
+class _Spans:
+    """Parts of one network, one after the other."""
+
+    name = "onnxruntime"
+
+    def __init__(self, spans: Sequence[OnnxSpan]) -> None:
+        self.spans = tuple(spans)
+
+    def with_threads(self, threads: int) -> _Spans:
+        """The same with other threads."""
+        return _Spans([span.with_threads(threads) for span in self.spans])
+
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, Carry | None]:
+        """Logits float32 (N, C), and the features after the last part."""
+        for span in self.spans:
+            logits, carry = span.step(inputs, carry)
+            inputs = None
+        return logits, carry
