@@ -34,7 +34,7 @@ from support.process import refused  # noqa: E402
 
 TORCH = ("torch", "torchvision", "timm", "sklearn", "huggingface_hub", "onnxscript", "transformers")
 GREY = Preprocessing(size=(8, 8), resize=None, mean=(0.5,), std=(0.3,))
-PLACE = Path("models")
+KEPT = Path(__file__).parents[1] / "kept"
 
 
 def of_a_checkpoint(folder: Path, dtype: str = "") -> list[str]:
@@ -121,6 +121,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
 
 def test_the_same_answers_without_torch(embedded: Embedded, tmp_path: Path) -> None:
     kinds = [kind for kind in KINDS if kind != "torch-alone"]
+    onnx = f"onnx:{KEPT}/small.onnx,onnx:{KEPT}/big.onnx"
     shutil.copytree(embedded.folder, tmp_path, dirs_exist_ok=True)
     ended = without(
         TORCH,
@@ -131,6 +132,9 @@ def test_the_same_answers_without_torch(embedded: Embedded, tmp_path: Path) -> N
         ["predict", "exits-cascade", "photos", "--json"],
         ["export", "checkpoint-cascade", "--out", "cascade.onnx"],
         ["export", "exits-cascade", "--by-stage", "--out", "stages"],
+        ["record", "--data", KEPT / "data.npz", "--model", onnx, "--run", "run", "--no-timing"],
+        ["tune", "run", "--stages", onnx, "--max-drop", "2%", "--out", "onnx-cascade", "--embed"],
+        ["bench", "onnx-cascade", "--data", KEPT / "data.npz", "--runs", "1", "--samples", "20"],
         ["predict", "torch-alone-cascade", "photos"],
     )
     assert [one.returncode for one in ended[:-1]] == [0] * (len(ended) - 1), [one.stderr for one in ended]

@@ -60,9 +60,9 @@ def _refuse_code(stage: Stage) -> None:
     code = None if stage.spec is None else parse_spec(stage.spec).code
     if code is not None:
         raise ArtefactError(
-            f"stage {stage.name} is {stage.spec}: code cannot be embedded. Leave --embed out and put the module beside "
-            f"the folder (PYTHONPATH, --allow-python {code}); or save the network as a checkpoint or an ONNX file, and "
-            "record checkpoint:FILE or onnx:FILE"
+            f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out: it is code, so "
+            f"install its module where the cascade runs, and load it with --allow-python {code}; or save the network "
+            "as a checkpoint or an ONNX file, and record that"
         )
 
 

@@ -31,12 +31,13 @@ def embedded_onnx(stage: Stage, folder: Path) -> Model:
         )
     files = _files(stage, folder)
     runner, exit_of = _runner(stage, files)
+    shape = tuple(d.dim_value for d in files[0].light.graph.input[0].type.tensor_type.shape.dim[1:])
     return Model(
         spec=str(stage.spec),
         backend=runner,
         preprocessing=chain,
         weights_hash=str(stage.weights_hash),
-        input_shape=tuple(d.dim_value for d in files[0].light.graph.input[0].type.tensor_type.shape.dim[1:]),
+        input_shape=shape if all(shape) else None,
         n_classes=stage.n_classes,
         class_names=stage.class_names,
         exit_of=exit_of,
