@@ -168,6 +168,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "allow_bad_base": False,
             "class_max_drop": None,
             "worst_class_drop": None,
+            "max_latency_p95": None,
         },
     ),
     "bench": (

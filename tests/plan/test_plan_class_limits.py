@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pilotfish
-from pilotfish.cascade import load_artefact
+from pilotfish.cascade import Limits, load_artefact
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan import tune
 from pilotfish.plan.certificate import TESTS, Clause, Promise, certify, exact, last_kept
@@ -359,7 +359,7 @@ def test_records_without_labels_and_other_tasks(pair_run: Run, tmp_path: Path) -
     table = read_table(pair_run, ["saver"], "base")
     other = dataclasses.replace(table, task=dataclasses.replace(CLASSES, name="levels", classes=False))
     with pytest.raises(UsageError, match="one label per sample, and task levels has none"):
-        find_constraints(other, "sweep", METHODS["sweep"], {}, 0.1)
+        find_constraints(other, ["saver", "base"], "sweep", METHODS["sweep"], "macs", Limits({}, 0.1))
 
 
 def test_classes_by_number_and_two_of_one_name(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pilotfish.cli.options import (
     JudgeOn,
     MaxCost,
     MaxDrop,
+    MaxLatencyP95,
     MinMetric,
     Seed,
     Task,
@@ -38,6 +39,7 @@ def build(
     min_metric: MinMetric = None,
     class_max_drop: ClassMaxDrop = None,
     worst_class_drop: WorstClassDrop = None,
+    max_latency_p95: MaxLatencyP95 = None,
     base: Annotated[
         str | None, typer.Option(metavar="NAME", help="The model to make cheaper; the most accurate by default.")
     ] = None,
@@ -78,6 +80,7 @@ def build(
             min_metric=min_metric,
             class_max_drop=class_drops(class_max_drop or [], "--class-max-drop"),
             worst_class_drop=worst_class_drop,
+            max_latency_p95=max_latency_p95,
             base=base,
             run=run,
             cost=cost,
@@ -98,7 +101,7 @@ def build(
 
 def show_build(result: BuildResult, to_stderr: bool) -> None:
     """The table at the end of ``demo`` and ``build``: the models, and the cascade beside its base and its ideal."""
-    from pilotfish.cli.output import class_table, console, notes, say, table, verdict
+    from pilotfish.cli.output import console, limits_table, notes, say, table, verdict
     from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
     from pilotfish.tasks import says_of
 
@@ -129,8 +132,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
     columns += [("cost per sample", "right")]
     columns += [("exit ratio", "right"), ("ms per sample", "right"), ("speed-up", "right")]
     table(target, columns, rows, strong=len(rows) - 1)
-    if judged.classes:
-        class_table(target, judged, tuning.guarantee)
+    limits_table(target, judged, tuning.artefact.limits, tuning.guarantee)
     low, high = judged.drop_interval
     where = "held-out samples" if tuning.evaluation else "the samples the threshold was chosen on"
     say(

@@ -55,6 +55,14 @@ MaxCost = Annotated[
 ]
 MaxDrop = Annotated[str | None, _DROP]
 MaxDropOfAll = Annotated[str, _DROP]
+MaxLatencyP95 = Annotated[
+    float | None,
+    typer.Option(
+        "--max-latency-p95",
+        metavar="MS",
+        help="Beside the budget, milliseconds that 95% of single requests may take, by times in the records.",
+    ),
+]
 MinMetric = Annotated[
     str | None,
     typer.Option(

@@ -18,7 +18,7 @@ from pilotfish.text import json_line, one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pilotfish.cascade import Performance
+    from pilotfish.cascade import Limits, Performance
     from pilotfish.recording.options import Progress
 
 
@@ -118,9 +118,12 @@ def performance_row(what: str, p: Performance, key: str | None) -> list[str]:
     ]
 
 
-def class_table(target: Console, judged: Performance, guarantee: Mapping[str, Any] | None) -> None:
-    """The drops of the limited classes, the nearest to its limit (or the farthest above it) first."""
-    from pilotfish.report.format import format_count, plain_points
+def limits_table(
+    target: Console, judged: Performance, limits: Limits | None, guarantee: Mapping[str, Any] | None
+) -> None:
+    """What was limited beside the budget: drops per class, the nearest to its limit (or the farthest above it) first,
+    and the latency. Nothing where nothing was."""
+    from pilotfish.report.format import format_count, milliseconds, plain_points
 
     bounds = {} if guarantee is None else guarantee.get("classes", {})
     columns = [("class", "left"), ("n", "right"), ("drop [95 %]", "right"), ("limit", "right")]
@@ -132,7 +135,13 @@ def class_table(target: Console, judged: Performance, guarantee: Mapping[str, An
         rows.append([c.name, format_count(c.n), drop, plain_points(c.limit or 0.0), *bound])
     shown, left = rows[:MOST_CLASSES], len(rows) - MOST_CLASSES
     rest = [[f"{left} others", *[""] * (len(shown[0]) - 1)]] if left > 0 else []
-    table(target, [*columns, *([("bound", "right")] if bounds else [])], [*shown, *rest])
+    if rows:
+        table(target, [*columns, *([("bound", "right")] if bounds else [])], [*shown, *rest])
+    if judged.latency_p95 is not None and limits is not None:
+        bound_ms = None if guarantee is None else guarantee["latency"]["bound"]
+        bounded = "" if bound_ms is None else f"; bound {milliseconds(bound_ms)}"
+        limit = milliseconds(limits.latency_p95)
+        say(target, f"p95 of single requests: {milliseconds(judged.latency_p95)} (limit {limit}{bounded})")
 
 
 def say(target: Console, *lines: str) -> None:

@@ -18,6 +18,7 @@ from pilotfish.cli.options import (
     JudgeOn,
     MaxCost,
     MaxDrop,
+    MaxLatencyP95,
     MinMetric,
     RunFolder,
     Seed,
@@ -57,6 +58,7 @@ def tune(
     min_metric: MinMetric = None,
     class_max_drop: ClassMaxDrop = None,
     worst_class_drop: WorstClassDrop = None,
+    max_latency_p95: MaxLatencyP95 = None,
     cost: CostKey = "macs",
     guarantee: Annotated[
         str | None,
@@ -85,8 +87,8 @@ def tune(
     Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --guarantee 90% --out cascade
     """
     from pilotfish.cli.output import (
-        class_table,
         console,
+        limits_table,
         notes,
         performance_columns,
         performance_row,
@@ -126,6 +128,7 @@ def tune(
         allow_bad_base=allow_bad_base,
         class_max_drop=class_drops(class_max_drop or [], "--class-max-drop"),
         worst_class_drop=fraction(worst_class_drop, "--worst-class-drop"),
+        max_latency_p95=max_latency_p95,
     )
     more: list[str] = []
     if out is not None and embed:
@@ -141,8 +144,7 @@ def tune(
     left = verdict(target, result.notes)
     title = f"{' → '.join(s.name for s in result.artefact.stages)}, {describe_policy(result.artefact)}"
     table(target, performance_columns("part", result.calibration), rows, title=title)
-    if result.calibration.classes:
-        class_table(target, result.evaluation or result.calibration, result.guarantee)
+    limits_table(target, result.evaluation or result.calibration, result.artefact.limits, result.guarantee)
     if result.guarantee is not None:
         say(target, describe_guarantee(result.guarantee, key))
     if out is not None:

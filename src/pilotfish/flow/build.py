@@ -95,6 +95,7 @@ def build(
     trained_on: str | Dataset | None = None,
     class_max_drop: Mapping[str, float | str] | None = None,
     worst_class_drop: float | str | None = None,
+    max_latency_p95: float | None = None,
 ) -> BuildResult:
     """Record *models* on *data*, pick the saver and threshold for the budget, time the cascade, write a report.
 
@@ -106,7 +107,7 @@ def build(
     trained_on  data that the models were trained on: DataError when samples of *data* are in it
     run   where the records go; by default ``OUT-run`` beside the cascade
     allow_bad_base  accept a base that is no better than chance on its labels
-    class_max_drop, worst_class_drop  what classes may lose, as :func:`pilotfish.tune` takes them
+    class_max_drop, worst_class_drop, max_latency_p95  what must hold beside the budget, as in :func:`pilotfish.tune`
 
     Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer; RecordsError for a
     base that is no better than chance.
@@ -122,6 +123,7 @@ def build(
     limits = {
         "class_max_drop": {name: given_drop(drop, "class_max_drop") for name, drop in (class_max_drop or {}).items()},
         "worst_class_drop": given_drop(worst_class_drop, "worst_class_drop"),
+        "max_latency_p95": max_latency_p95,
     }
     make_budget(**budget, base_cost=1.0)  # type: ignore[arg-type]  # refused before hours of recording
     target = Path(out)

@@ -44,6 +44,8 @@ def members(place: I64, classes: int) -> list[NDArray[np.intp]]:
 def changes(trace: Trace, path: PolicyPath, place: I64, classes: int) -> list[I64]:
     """For each class the policies at which a sample of it is answered by another stage than at the policy before; the
     first two policies in any case. place: as in :func:`members`."""
+    if not classes:
+        return []
     always = np.arange(min(2, len(path)))
     thresholds = path.thresholds[:, 0]
     if trace.stages == 2 and path.exit_sets is None and (thresholds[1:] <= thresholds[:-1]).all():

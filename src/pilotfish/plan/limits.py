@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import ExitSets, Limits, Performance
+from pilotfish.cascade import ExitSets, Frontier, Limits, Performance
 from pilotfish.cascade.budget import SLACK
 from pilotfish.errors import BudgetError, UsageError, nearest
-from pilotfish.plan.certificate import Clause, Promise
+from pilotfish.plan.certificate import Certificate, Clause, Promise, bound_of
 from pilotfish.plan.class_drops import changes, class_names, drops_of, keeps_to, members
 from pilotfish.plan.holdout import Rows
+from pilotfish.plan.latency import LATE, RequestTimes, request_times, within
 from pilotfish.plan.methods import Method
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
@@ -21,6 +23,7 @@ from pilotfish.records import Table
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 MISSED = "BUDGET MISSED"
 
 
@@ -33,6 +36,8 @@ class Constraints:
     drops   float64 (C,), the most that each of these may lose
     place   int64 (N,), for each row of the table the place of its class among *names*; -1 for classes without a limit
     named   how many of them were named; they come first, the others are those of ``worst_class_drop``
+    times   of single requests, where their p95 is limited
+    notes   on what was asked for
     """
 
     asked: Limits
@@ -40,52 +45,100 @@ class Constraints:
     drops: F64
     place: I64
     named: int
+    times: RequestTimes | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_constraints(
-    table: Table, method: str, how: Method, class_max_drop: Mapping[str, float], worst_class_drop: float | None
+    table: Table, stages: Sequence[str], method: str, how: Method, cost: str, asked: Limits
 ) -> Constraints | None:
-    """What was asked for beside the budget; None where nothing was.
+    """What *asked* comes to on *table*, for a cascade of *stages* tuned by *cost*; None where nothing was asked.
 
     UsageError for a class that there is not, with the nearest, for records without labels and for tasks and methods
-    that know no such limit.
+    that know no such limit; RecordsError without times of single samples; BudgetError where no exits at all meet a p95.
     """
-    if not class_max_drop and worst_class_drop is None:
+    if asked == Limits():
         return None
     if how.takes_last:
         raise UsageError(
             f"method {method} takes the policy where its scan stops, whatever the limits; use method sweep"
         )
-    for key, drop in (*class_max_drop.items(), ("worst_class_drop", worst_class_drop)):
+    limits = _class_limits(table, asked)
+    names = class_names(table) if limits else ()
+    place = np.full(len(names), -1, np.int64)
+    place[list(limits)] = np.arange(len(limits))
+    times: RequestTimes | None = None
+    notes: list[str] = []
+    if asked.latency_p95 is not None:
+        times, notes = request_times(table, stages, cost)
+        notes = [*_needs(times, asked.latency_p95, stages), *notes]
+    return Constraints(
+        asked,
+        tuple(names[k] for k in limits),
+        np.array(list(limits.values()), np.float64),
+        place[table.reference] if limits else np.full(len(table), -1, np.int64),
+        len(asked.class_drop),
+        times,
+        tuple(notes),
+    )
+
+
+def _class_limits(table: Table, asked: Limits) -> dict[int, float]:
+    """The limit of each class that has one, by number; those that were named come first."""
+    given = [*asked.class_drop.items(), ("worst_class_drop", asked.worst_class_drop)]
+    for key, drop in given:
         if drop is not None and not 0 <= drop <= 1:
             raise UsageError(f"the drop of a class is a fraction from 0 to 1, found {drop:g} for {key}")
+    if all(drop is None for _, drop in given):
+        return {}
     if not table.task.classes or table.reference.ndim != 1:
         raise UsageError(f"limits per class need one label per sample, and task {table.task.name} has none")
     if table.reference_kind != "label":
         raise UsageError("limits per class are about the samples labelled so, and the records have no labels: add them")
     names = class_names(table)
     number = {name: k for k, name in enumerate(names)}
-    for name in class_max_drop:
-        if str(name) not in number:
+    for name in asked.class_drop:
+        if name not in number:
             named = "" if names[:1] != ("0",) else ": the records have no names of classes, write their numbers"
-            raise UsageError(f"no class is called {str(name)!r}{named}; {nearest(str(name), names)}")
-    limits = {number[str(name)]: float(drop) for name, drop in class_max_drop.items()}
-    if worst_class_drop is not None:
-        limits |= {int(k): worst_class_drop for k in np.unique(table.reference) if int(k) not in limits}
-    place = np.full(len(names), -1, np.int64)
-    place[list(limits)] = np.arange(len(limits))
-    return Constraints(
-        Limits({str(name): float(drop) for name, drop in class_max_drop.items()}, worst_class_drop),
-        tuple(names[k] for k in limits),
-        np.array(list(limits.values()), np.float64),
-        place[table.reference],
-        len(class_max_drop),
-    )
+            raise UsageError(f"no class is called {name!r}{named}; {nearest(name, names)}")
+    limits = {number[name]: float(drop) for name, drop in asked.class_drop.items()}
+    if asked.worst_class_drop is not None:
+        limits |= {int(k): asked.worst_class_drop for k in np.unique(table.reference) if int(k) not in limits}
+    return limits
+
+
+def _needs(times: RequestTimes, limit: float, stages: Sequence[str]) -> list[str]:
+    """A note on the exits that a p95 of *limit* ms needs. UsageError for a limit that is none; BudgetError where even a
+    cascade that every sample leaves at once is too slow.
+
+    Of a pair the share that may go on is (5 % - P(T_1 > L)) / (P(T_2 > L) - P(T_1 > L)).
+    """
+    if not (np.isfinite(limit) and limit > 0):
+        raise UsageError(f"max_latency_p95 is a number of milliseconds above 0, found {limit:g}")
+    late = times.late(limit)
+    if not within(late[0]):
+        first = times.p95([1.0, *[0.0] * (len(stages) - 1)])
+        raise BudgetError(
+            f"no threshold keeps p95 at most {limit:g} ms: even if every sample exits at {stages[0]}, it is "
+            f"{first:.4g} ms; allow more, or take a faster first stage"
+        )
+    if within(late[-1]):
+        return [f"p95 at most {limit:g} ms holds whoever exits: through all stages it is {_through(times):.4g} ms"]
+    if len(stages) > 2:
+        return []
+    exits = 1 - (LATE - late[0]) / (late[1] - late[0])
+    return [f"p95 at most {limit:g} ms needs {100 * exits:.1f}% of the samples to exit at {stages[0]}"]
+
+
+def _through(times: RequestTimes) -> float:
+    return times.p95([*[0.0] * (len(times.one) - 1), 1.0])
 
 
 def check_samples(constraints: Constraints, rows: Rows, promised: bool) -> list[str]:
-    """A note on limited classes without samples among *rows*, which choose the policy; BudgetError for one that was
-    named, and for any where limits are *promised*."""
+    """Notes on the limits, and on limited classes without samples among *rows*, which choose the policy.
+
+    BudgetError for such a class that was named, and for any where limits are *promised*.
+    """
     counts = np.bincount(constraints.place[rows] + 1, minlength=len(constraints.names) + 1)[1:]
     lacking = np.flatnonzero(counts == 0).tolist()
     if lacking and (promised or lacking[0] < constraints.named):
@@ -94,7 +147,7 @@ def check_samples(constraints: Constraints, rows: Rows, promised: bool) -> list[
             "labelled so, and its drop is unknown; record more of them, or leave its limit out"
         )
     if not lacking:
-        return []
+        return [*constraints.notes]
     shown = ", ".join(constraints.names[k] for k in lacking[:3]) + (", …" if len(lacking) > 3 else "")
     one = len(lacking) == 1
     note = (
@@ -102,14 +155,27 @@ def check_samples(constraints: Constraints, rows: Rows, promised: bool) -> list[
         f"{'has' if one else 'have'} no samples among the {len(rows):,} that chose the policy: "
         "--worst-class-drop says nothing of them"
     )
-    return [note]
+    return [note, *constraints.notes]
 
 
-def kept_by(constraints: Constraints | None, trace: Trace, path: PolicyPath, rows: Rows) -> NDArray[np.bool_] | None:
-    """bool (P,): the policies that keep to the limits on *trace*, which is of *rows*; None where there are none."""
+def kept_by(
+    constraints: Constraints | None, trace: Trace, path: PolicyPath, frontier: Frontier, rows: Rows
+) -> Mask | None:
+    """bool (P,): the policies that keep to the limits on *trace*, which is of *rows*; None where there are none.
+    BudgetError where none has the p95."""
     if constraints is None:
         return None
-    return keeps_to(trace, path, constraints.place[rows], constraints.drops)
+    kept = keeps_to(trace, path, constraints.place[rows], constraints.drops)
+    if constraints.times is None:
+        return kept
+    limit = constraints.asked.latency_p95 or 0.0
+    shares = frontier.exit_ratio @ constraints.times.late(limit)
+    if not (quick := within(shares)).any():
+        least = constraints.times.p95(frontier.exit_ratio[int(shares.argmin())])
+        raise BudgetError(
+            f"no operating point has p95 at most {limit:g} ms; the least that can be reached is {least:.4g} ms"
+        )
+    return np.asarray(kept & quick)
 
 
 def clauses_of(
@@ -118,18 +184,40 @@ def clauses_of(
     """What is to be certified beside *promise*, at its level, on *trace*, which is of *rows*."""
     if constraints is None:
         return []
-    place = constraints.place[rows]
-    everything = zip(
-        constraints.names,
-        constraints.drops.tolist(),
-        members(place, len(constraints.names)),
-        changes(trace, path, place, len(constraints.names)),
-        strict=True,
-    )
-    return [
+    place, count = constraints.place[rows], len(constraints.names)
+    parts = zip(members(place, count), changes(trace, path, place, count), strict=True)
+    clauses = [
         Clause(f"class {name}", name, trace.take(own), Promise("drop", drop, promise.delta, promise.test), at)
-        for name, drop, own, at in everything
+        for name, drop, (own, at) in zip(constraints.names, constraints.drops.tolist(), parts, strict=True)
     ]
+    if constraints.times is None:
+        return clauses
+    limit = constraints.asked.latency_p95 or 0.0
+    late = Promise("cost", LATE, promise.delta, promise.test)
+    return [*clauses, Clause(f"p95 at most {limit:g} ms", None, _lateness(trace, constraints.times, limit), late)]
+
+
+def _lateness(trace: Trace, times: RequestTimes, limit: float) -> Trace:
+    """*trace* where a stage costs what share of the samples it answers are late: the mean cost is the share of all."""
+    late = times.late(limit)
+    return replace(trace, costs=tuple(np.diff(late, prepend=0.0).tolist()), base_cost=float(late[-1]))
+
+
+def latency_bound(
+    constraints: Constraints | None, trace: Trace, path: PolicyPath, certificate: Certificate | None
+) -> dict[str, Any]:
+    """The ``latency`` of a guarantee: the least limit in ms that would be certified of the policy alone, at the level
+    that bounds which are read together have; nothing where none was asked for. *trace* certified it."""
+    if constraints is None or constraints.times is None or certificate is None:
+        return {}
+    high = limit = constraints.asked.latency_p95 or 0.0
+    late = Promise("cost", LATE, certificate.promise.delta / (1 + len(certificate.beside)), certificate.promise.test)
+    at, low = path.take(np.array([certificate.index])), 0.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        kept = within(bound_of(_lateness(trace, constraints.times, middle), at, late))
+        low, high = (low, middle) if kept else (middle, high)
+    return {"latency": {"target": limit, "bound": high, "n": certificate.n}}
 
 
 def beside(
@@ -138,24 +226,41 @@ def beside(
     """*judged* with what is limited beside the budget: the same policy on *trace*, which is of *rows*."""
     if constraints is None:
         return judged
-    return replace(
-        judged, classes=drops_of(trace, policy, constraints.place[rows], constraints.names, constraints.drops)
+    drops = drops_of(trace, policy, constraints.place[rows], constraints.names, constraints.drops)
+    p95 = None if constraints.times is None else constraints.times.p95(judged.exit_ratio)
+    return replace(judged, classes=drops, latency_p95=p95)
+
+
+def limits_missed(judged: Performance, limits: Limits | None, where: str) -> list[str]:
+    """A line when a class loses more than its limit on *judged*, and one when requests take longer. where: such as
+    ``held-out samples``."""
+    return [*_classes_missed(judged, where), *_latency_missed(judged, limits, where)]
+
+
+def _latency_missed(judged: Performance, limits: Limits | None, where: str) -> list[str]:
+    limit = None if limits is None else limits.latency_p95
+    if limit is None or judged.latency_p95 is None or judged.latency_p95 <= limit * (1 + 1e-9):
+        return []
+    line = (
+        f"{MISSED} on {where}: p95 {judged.latency_p95:.4g} ms against {limit:g}: these samples exit less often than "
+        "those it was chosen on"
     )
+    return [line]
 
 
-def limits_missed(judged: Performance, where: str) -> str | None:
-    """One line when a class loses more than its limit on *judged*, else None. where: such as ``held-out samples``."""
+def _classes_missed(judged: Performance, where: str) -> list[str]:
     over = [c for c in judged.classes if c.limit is not None and c.drop > c.limit + SLACK]
     if not over:
-        return None
+        return []
     worst = max(over, key=lambda c: c.drop - (c.limit or 0.0))
     limit, (low, high) = worst.limit or 0.0, worst.drop_interval
     why = "outside" if low > limit else "inside"
     more = f"; {len(over) - 1} more {'class does' if len(over) == 2 else 'classes do'} too" if len(over) > 1 else ""
-    return (
+    line = (
         f"{MISSED} on {where}: class {worst.name} loses {100 * worst.drop:.1f} points against {100 * limit:.4g}; the "
         f"limit lies {why} the 95 % interval {100 * low:.1f} to {100 * high:.1f} ({worst.n:,} samples){more}"
     )
+    return [line]
 
 
 def notes_on_limits(chosen: Performance, promised: bool) -> list[str]:

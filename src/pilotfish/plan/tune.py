@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,31 +14,34 @@ from numpy.typing import NDArray
 
 from pilotfish.cascade import (
     Artefact,
-    Budget,
     Frontier,
+    Limits,
     OperatingPoint,
     Rule,
     Stage,
     check_rule,
-    choose,
     make_budget,
     profile_of,
 )
-from pilotfish.errors import BudgetError, UsageError
+from pilotfish.errors import UsageError
 from pilotfish.plan.certificate import Promise, certify, make_promise, without_guarantee
 from pilotfish.plan.costs import base_cost, stage_costs
 from pilotfish.plan.evaluate import evaluate, measure
-from pilotfish.plan.evidence import StageScores, plain_stage_scores, stage_scores
-from pilotfish.plan.holdout import Holdout, Rows, split_for_certificate, split_rows
-from pilotfish.plan.limits import Constraints, beside, check_samples, clauses_of, find_constraints, kept_by
-from pilotfish.plan.methods import WEIGHTS, Method, find_method, read_options
+from pilotfish.plan.fitted_path import Job, fit
+from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
+from pilotfish.plan.limits import (
+    beside,
+    check_samples,
+    clauses_of,
+    find_constraints,
+    kept_by,
+    latency_bound,
+)
+from pilotfish.plan.methods import Method, find_method, read_options
 from pilotfish.plan.path import PolicyPath, densify
 from pilotfish.plan.same_cost import all_costs, check_cost, refuse_unknown
-from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.plan.tuning import Tuning, notes_on
 from pilotfish.records import GroupBy, Run, Table, read_table, refuse_bad_base
-from pilotfish.scores import ExitScore
-from pilotfish.scores.outputs import TOP_K, available
 
 MOST_POINTS = 500  # that a cascade keeps of a frontier where every sample may be a point
 
@@ -67,6 +69,7 @@ def tune(
     allow_bad_base: bool = False,
     class_max_drop: Mapping[str, float] | None = None,
     worst_class_drop: float | None = None,
+    max_latency_p95: float | None = None,
 ) -> Tuning:
     """Choose the policy of a cascade (savers, then the base) for one budget.
 
@@ -94,7 +97,9 @@ def tune(
     allow_bad_base  accept a base that is no better than chance; it is a note then
     class_max_drop  beside the budget, the accuracy that may be lost among the samples of a class, by its name, or its
                   number where classes have no names: ``{"fire": 0.01}``
-    worst_class_drop  the same for every other class that has samples. With a guarantee limits are promised as well
+    worst_class_drop  the same for every other class that has samples
+    max_latency_p95  beside the budget, the milliseconds that 95 % of single requests may take, by times of single
+                  samples in the records. With a guarantee all limits are promised as well
 
     min_metric    the least that the task's metric may be; ``min_accuracy`` is another name of it
 
@@ -127,22 +132,24 @@ def tune(
     budget = make_budget(max_drop, max_cost, min_metric, base, min_accuracy=min_accuracy)
     if budget.kind != "max_drop" and how.takes_last:
         raise UsageError(f"method {method} stops at a drop; give max_drop, or use method sweep")
-    constraints = find_constraints(table, method, how, class_max_drop or {}, worst_class_drop)
-    asked = None if constraints is None else constraints.asked
+    limits = Limits({str(k): drop for k, drop in (class_max_drop or {}).items()}, worst_class_drop, max_latency_p95)
+    constraints = find_constraints(table, names, method, how, cost, limits)
+    asked = None if constraints is None else limits
     promise = None if guarantee is None else make_promise(budget, table, guarantee, test, savers_tried)
     unused = [] if promise is not None else without_guarantee(test, savers_tried)
     parts = _split(table, how, score, promise, len(names), holdout, seed, judge_on)
-    job = _Job(table, names, how, chosen, score, cost, budget, seed, constraints)
+    job = Job(table, names, how, chosen, score, cost, budget, seed, constraints)
 
     rows = parts.fit if len(parts.fit) else parts.certify  # nothing is fitted to samples that certify
-    fitted = _fit(job, rows)
+    fitted = fit(job, rows)
     trace, path, traces = fitted.trace, fitted.path, [fitted.trace]
     if promise is not None and len(parts.fit):  # other samples certify, and the path is tested in finer steps
         rows = parts.certify
         trace, path = job.trace(fitted.rule, fitted.scores.scores, rows), densify(path, trace)
         traces.append(trace)
-    lacking = [] if constraints is None else check_samples(constraints, rows, promise is not None)
-    frontier, kept = measure(trace, path), kept_by(constraints, trace, path, rows)
+    said = [] if constraints is None else check_samples(constraints, rows, promise is not None)
+    frontier = measure(trace, path)
+    kept = kept_by(constraints, trace, path, frontier, rows)
     certificate = None
     if promise is not None:
         clauses = clauses_of(constraints, trace, path, rows, promise)
@@ -183,7 +190,9 @@ def tune(
         calibration=calibration,
         evaluation=evaluation,
         origin=origin,
-        guarantee=None if certificate is None else certificate.to_json(),
+        guarantee=None
+        if certificate is None
+        else {**certificate.to_json(), **latency_bound(constraints, trace, path, certificate)},
         rule=fitted.rule,
         task=table.task,
         limits=asked,
@@ -202,82 +211,10 @@ def tune(
         split={"fit": len(parts.fit), "certify": len(parts.certify), "evaluation": len(parts.evaluation)},
         saves=calibration.saves,
         reference=table.reference_kind,
-        notes=(*unused, *notes, *lacking, *left_out),
+        notes=(*unused, *notes, *said, *left_out),
         costs=costs,
         choices=fitted.scores.choices,
     )
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is tuned: stages, savers then the base, of a table; options: of the method; constraints: beside the
-    budget."""
-
-    table: Table
-    stages: tuple[str, ...]
-    method: Method
-    options: Any
-    score: str
-    cost: str
-    budget: Budget
-    seed: int
-    constraints: Constraints | None = None
-
-    def trace(self, rule: Rule, scores: Sequence[ExitScore], rows: Rows, fitted: StageScores | None = None) -> Trace:
-        """The stages on some rows; *fitted* where these rows' scores were cross-fitted."""
-        scored = None if fitted is None or not fitted.scored else fitted.scored
-        return make_trace(self.table, self.stages, rule, scores, scored, self.cost, rows)
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """rule, scores and path as they came out; trace: the samples they were fitted on."""
-
-    rule: Rule
-    scores: StageScores
-    path: PolicyPath
-    trace: Trace
-
-
-def _fit(job: _Job, rows: Rows) -> _Fitted:
-    """The scores, the rule and the policy path, on the rows that may be used for it."""
-    kind = job.method.rule
-    if not Rule(kind, 1.0).scores:
-        scores = StageScores((), ())
-    elif kind == "average":
-        scores = StageScores(plain_stage_scores(job.table, job.stages, job.score), ())
-    else:
-        scores = stage_scores(job.table, job.stages, job.score, rows, job.budget, job.seed)
-    if kind == "ensemble":
-        return _ensemble(job, scores, rows)
-    rule = Rule(kind, top_k=_classes(job)) if kind == "average" else Rule(kind)
-    trace = job.trace(rule, scores.scores, rows, scores)
-    return _Fitted(rule, scores, job.method.path(trace, job.budget, job.options), trace)
-
-
-def _ensemble(job: _Job, scores: StageScores, rows: Rows) -> _Fitted:
-    """Little-Big's Eq. 8 with the weight that serves the budget best; of equals the closest to the plain rule.
-
-    BudgetError, with the best of the weights, when none meets the budget.
-    """
-    found: list[tuple[tuple[float, float], _Fitted]] = []
-    refusals = []
-    for weight in WEIGHTS if job.options.weight is None else (job.options.weight,):
-        rule = Rule("ensemble", weight, _classes(job))
-        trace = job.trace(rule, scores.scores, rows, scores)
-        path = job.method.path(trace, job.budget, job.options)
-        frontier, kept = measure(trace, path), kept_by(job.constraints, trace, path, rows)
-        try:
-            i = choose(frontier, job.budget, kept, None if job.constraints is None else job.constraints.asked)
-        except BudgetError as error:
-            refusals.append((float(frontier.drop.min()), error))
-            continue
-        spent, lost = float(frontier.effort[i]), float(frontier.drop[i])
-        merit = (lost, spent) if job.budget.kind == "max_cost" else (spent, lost)
-        found.append((merit, _Fitted(rule, scores, path, trace)))
-    if not found:
-        raise min(refusals, key=lambda refusal: refusal[0])[1]
-    return min(found, key=lambda one: one[0])[1]
 
 
 def _worth_keeping(frontier: Frontier, most: int | None, index: int, kept: NDArray[np.bool_] | None) -> Frontier:
@@ -287,11 +224,6 @@ def _worth_keeping(frontier: Frontier, most: int | None, index: int, kept: NDArr
     kept[index] = True  # certified, whatever it comes to on these samples
     rows = np.flatnonzero(kept)
     return frontier.take(rows).pareto(most, int(np.searchsorted(rows, index)))
-
-
-def _classes(job: _Job) -> int:
-    """How many of the best classes all stages' records hold, as far as a mixture looks."""
-    return min(TOP_K, *(max(1, available(job.table.outputs[name])) for name in job.stages))
 
 
 def _stages(stages: Sequence[str]) -> tuple[str, ...]:

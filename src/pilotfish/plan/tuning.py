@@ -164,7 +164,7 @@ def _missed(artefact: Artefact, promised: bool) -> list[str]:
     where = "the samples it was chosen on" if held_out is None else "held-out samples"
     judged = held_out or chosen
     budget = budget_missed(judged, artefact.operating_point.budget, where, promised, chosen)
-    return [line for line in (budget, limits_missed(judged, where)) if line is not None]
+    return [*([] if budget is None else [budget]), *limits_missed(judged, artefact.limits, where)]
 
 
 def resolution(

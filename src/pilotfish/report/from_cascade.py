@@ -78,8 +78,9 @@ def cascade_policy(artefact: Artefact) -> Policy:
 def missed_on(judged: Performance, artefact: Artefact, where: str) -> str | None:
     """What of the cascade's budget and limits *judged* does not keep to, in a line; None where it keeps to all."""
     budget, promised = artefact.operating_point.budget, artefact.guarantee is not None
-    lines = [budget_missed(judged, budget, where, promised, artefact.calibration), limits_missed(judged, where)]
-    return "; ".join(line for line in lines if line is not None) or None
+    missed = budget_missed(judged, budget, where, promised, artefact.calibration)
+    lines = [*([] if missed is None else [missed]), *limits_missed(judged, artefact.limits, where)]
+    return "; ".join(lines) or None
 
 
 def tuned_on(artefact: Artefact) -> str:

@@ -10,6 +10,7 @@ from pilotfish.report.format import (
     format_cost,
     format_count,
     format_threshold,
+    milliseconds,
     percent,
     plain_points,
     points,
@@ -146,6 +147,8 @@ def _policy_tiles(subject: Subject, policy: Policy) -> list[Markup]:
         against = signed_percent(judged.cost / judged.base_cost - 1, 1)
         base_cost = format_cost(subject.cost, judged.base_cost)
         tiles.append(_tile("cost per input", format_cost(subject.cost, judged.cost), f"{against} against {base_cost}"))
+    if judged.latency_p95 is not None:
+        tiles.append(_tile("p95 of a request", milliseconds(judged.latency_p95), "alone, by times of single samples"))
     if len(judged.exit_ratio) == 2:
         ratio, more = percent(judged.exit_ratio[0], 1), "answered by the saver alone"
     else:

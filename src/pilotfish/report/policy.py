@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilotfish.cascade import Artefact
-from pilotfish.report.format import format_cost, format_count, format_threshold, percent, plain_points, points
+from pilotfish.report.format import (
+    format_cost,
+    format_count,
+    format_threshold,
+    milliseconds,
+    percent,
+    plain_points,
+    points,
+)
 from pilotfish.tasks import says_of
 
 
@@ -47,16 +55,18 @@ def describe_guarantee(guarantee: Mapping[str, Any], cost_key: str | None) -> st
 
 def _beside(guarantee: Mapping[str, Any]) -> str:
     """What is promised beside it: of classes the one whose bound is largest."""
-    classes = guarantee.get("classes") or {}
-    if not classes:
-        return ""
-    name, worst = max(classes.items(), key=lambda one: float(one[1]["bound"]))
-    if len(classes) == 1:
-        return f", of class {name} at most {points(worst['target'])} (bound {points(worst['bound'])})"
-    return (
-        f", and within the limits of {format_count(len(classes))} classes (largest bound: {name}, "
-        f"{plain_points(worst['bound'])} of {points(worst['target'])})"
-    )
+    classes, latency, said = guarantee.get("classes") or {}, guarantee.get("latency"), ""
+    if classes:
+        name, worst = max(classes.items(), key=lambda one: float(one[1]["bound"]))
+        said = f", of class {name} at most {points(worst['target'])} (bound {points(worst['bound'])})"
+    if len(classes) > 1:
+        said = (
+            f", within the limits of {format_count(len(classes))} classes (largest bound: {name}, "
+            f"{plain_points(worst['bound'])} of {points(worst['target'])})"
+        )
+    if latency:
+        said += f", p95 at most {milliseconds(latency['target'])} (bound {milliseconds(latency['bound'])})"
+    return said
 
 
 def _intervals(bounds: tuple[float, ...]) -> str:

@@ -151,8 +151,14 @@ def _kept_from_to(clause: Clause, path: PolicyPath, confidence: float) -> tuple[
     last = last_kept(trace, tried, promise)
     if last is None:
         at = tried.take(np.array([len(tried) - 1 if promise.kind == "cost" else 0]))
+        bound = bound_of(trace, at, promise)
+        if clause.name and clause.key is None:
+            raise BudgetError(
+                f"no operating point has {clause.name} with {100 * confidence:g}% confidence ({len(trace):,} samples): "
+                f"{100 * bound:.1f}% may take longer at the cheapest, and {100 * promise.target:g}% are allowed"
+            )
         start = f"{clause.name}: " if clause.name else ""
-        raise BudgetError(start + refusal(promise, trace, bound_of(trace, at, promise), confidence))
+        raise BudgetError(start + refusal(promise, trace, bound, confidence))
     if promise.kind == "cost":
         return int(changes[last]), len(path) - 1
     return 0, int(changes[last + 1]) - 1 if last + 1 < len(changes) else len(path) - 1
