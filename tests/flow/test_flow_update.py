@@ -62,7 +62,8 @@ def samples(path: Path, classes: int = CLASSES, n: int = N, seed: int = 2) -> st
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of ``saver`` and ``base``, and three cascades of them: plain, certified, and for a cost."""
+    """A run of ``saver`` and ``base``, and four cascades of them: plain, certified, for a cost, with
+    limits per class."""
     folder = tmp_path_factory.mktemp("home")
     data, run = samples(folder / "data.npz"), Run(folder / "run")
     for name, noise, width in (("saver", 0.3, 8), ("base", 0.0, 400)):
@@ -70,6 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pair = ("saver", "base")
     tune(run, pair, max_drop=0.02, seed=3, score="margin").save(folder / "cascade")
     tune(run, pair, max_drop=0.05, guarantee=0.9, holdout=0.4, test="paired_cp").save(folder / "certified")
+    tune(run, pair, max_drop=0.02, class_max_drop={"birch": 0.05}, worst_class_drop=0.1).save(folder / "limited")
     tune(run, pair, max_cost="60%", method="pcee", options={"bins": 8}).save(folder / "for-cost")
     return folder
 
@@ -77,7 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(home: Path, tmp_path: Path) -> Path:
     """A copy of these, whose models lie where they lay."""
-    for name in ("cascade", "certified", "for-cost", "run"):
+    for name in ("cascade", "certified", "for-cost", "limited", "run"):
         shutil.copytree(home / name, tmp_path / name)
     shutil.copy(home / "data.npz", tmp_path)
     return tmp_path
@@ -116,6 +118,7 @@ def test_a_stage_is_replaced_and_tuned_as_before(place: Path, stage: int | str) 
     [
         ("certified", {"max_drop": 0.05, "guarantee": 0.9, "holdout": 0.4, "test": "paired_cp"}),
         ("for-cost", {"method": "pcee", "options": {"bins": 8}}),
+        ("limited", {"class_max_drop": {"birch": 0.05}, "worst_class_drop": 0.1}),
     ],
 )
 def test_budget_method_and_guarantee_are_kept(place: Path, cascade: str, asked: dict[str, Any]) -> None:

@@ -96,8 +96,8 @@ def update(
 ) -> Update:
     """Record one new *model* on *data*, tune the cascade again with it as it was tuned before, and write it to *out*.
 
-    Budget, cost, score, method with its options, guarantee, split and seed are those that the cascade keeps. Stages
-    without records of these very samples are recorded as well.
+    Budget, limits, cost, score, method with its options, guarantee, split and seed are those that the cascade keeps.
+    Stages without records of these very samples are recorded as well.
 
     cascade  folder of the cascade, which stays as it is
     model    name of the new model, such as ``onnx:retrained.onnx``
@@ -175,6 +175,9 @@ def _asked(artefact: Artefact) -> dict[str, Any]:
     }
     if artefact.rule.scores:
         asked["score"] = artefact.score
+    if (limits := artefact.limits) is not None:
+        asked |= {"class_max_drop": dict(limits.class_drop), "worst_class_drop": limits.worst_class_drop}
+        asked |= {} if limits.latency_p95 is None else {"max_latency_p95": limits.latency_p95}
     if promise is not None:
         asked |= {"guarantee": float(promise["confidence"]), "test": str(promise.get("test", "auto"))}
         asked["savers_tried"] = int(origin.get("savers_tried", 1))
