@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotfish.cli.parse import cost_limit, fraction, key_values, name_list, one_budget, share
+from pilotfish.cli.parse import cost_limit, fraction, key_values, least, name_list, one_budget, share
+from support.process import refusal
 
 
 @pytest.mark.parametrize(
@@ -53,11 +56,25 @@ def test_a_bare_share_that_was_meant_as_percent(text: str) -> None:
         share(text, "--min-accuracy")
 
 
-@pytest.mark.parametrize("given", [(None, None, None), ("1%", "40%", None), ("1%", None, "95%")])
-def test_exactly_one_budget(given: tuple[str | None, str | None, str | None]) -> None:
+@pytest.mark.parametrize("given", [(None, None, None), ("1%", "40%", None), ("1%", None, ["95%"])])
+def test_exactly_one_budget(given: tuple[str | None, str | None, list[str] | None]) -> None:
     with pytest.raises(typer.BadParameter, match="give exactly one of --max-drop, --max-cost"):
         one_budget(*given)
     assert one_budget("1%", None) == {"max_drop": 0.01}
+
+
+def test_two_names_of_one_option_must_agree() -> None:
+    assert least(None) is least([]) is None
+    assert least(["95%"]) == least(["95%", "0.95"]) == pytest.approx(0.95)
+    with pytest.raises(typer.BadParameter, match="are one option, given as 90% and 95%; keep one"):
+        least(["90%", "95%"])
+
+
+@pytest.mark.parametrize("verb", ["tune", "build", "predict"])
+def test_they_are_refused_on_the_command_line(verb: str, tmp_path: Path) -> None:
+    first = {"tune": ["run", "--stages", "a,b"], "build": ["--data", "d", "--model", "a,b", "--out", "o"]}
+    asked = [verb, *first.get(verb, ["cascade", "x.png"]), "--min-metric", "90%", "--min-accuracy", "95%"]
+    assert "--min-metric and --min-accuracy are one option" in refusal(tmp_path, *asked, code=2)
 
 
 def test_lists_of_models() -> None:

@@ -203,6 +203,14 @@ def test_costs_by_which_a_cascade_does_not_save_are_one_note(tmp_path: Path, key
     assert [note for note in found.notes if "it saves by" in note][:1] == ([said] if said else [])
 
 
+def test_what_a_session_shows_of_a_tuning_is_short(tmp_path: Path) -> None:
+    found = tune(unlucky(tmp_path, 0.1), ["saver", "base"], max_drop=0.05)
+    assert repr(found).startswith("Tuning(stages=('saver', 'base'), thresholds=(")
+    assert repr(found.artefact).startswith("Artefact(stages=('saver', 'base'), score='max_prob'")
+    assert max(map(len, (repr(found), repr(found.artefact)))) < 400
+    assert replace(found) == found
+
+
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [

@@ -210,6 +210,13 @@ class Artefact:
         if self.guarantee is not None and (kind := self.guarantee.get("kind")) not in kinds:
             raise ValueError(f"unknown kind of guarantee {str(kind)[:60]!r}; expected one of {', '.join(kinds)}")
 
+    def __repr__(self) -> str:
+        """What a session shows: the frontier and the classes' names would fill screens."""
+        return (
+            f"Artefact(stages={tuple(stage.name for stage in self.stages)}, score={self.score!r}, "
+            f"method={self.method!r}, thresholds={self.shown_thresholds}, {len(self.frontier)} operating points)"
+        )
+
     @property
     def base_cost(self) -> float | None:
         """Cost of the last stage alone, in the unit of ``cost_key``."""

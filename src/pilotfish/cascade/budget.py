@@ -42,7 +42,7 @@ class Budget:
     def says(self, metric: str) -> str:
         """The budget in words; *metric* is what the metric is called in prose."""
         if self.kind == "max_cost":
-            return f"cost at most {self.value:,.6g}"
+            return f"cost at most {plain_cost(self.value)}"
         limit = "drop at most" if self.kind == "max_drop" else f"{metric} at least"
         return f"{limit} {100 * self.value:.4g}%"
 
@@ -81,6 +81,11 @@ class Budget:
         first, second = self.keys(gain[rows], cost[rows], n)
         least = np.flatnonzero(first == first.min())
         return int(rows[least[np.argmin(second[least])]])
+
+
+def plain_cost(cost: float) -> str:
+    """A cost as it is typed after ``--max-cost``, digit for digit: 10,897,600, not 1.08976e+07."""
+    return f"{cost:,.0f}" if abs(cost) >= 1e4 else f"{cost:.6g}"
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def _best(frontier: Frontier, budget: Budget, says: str) -> str:
     if budget.kind == "max_cost":
         cheapest = int(frontier.effort.argmin())
         drop = f"{100 * frontier.drop[cheapest]:.2f} points"
-        return f"the cheapest costs {frontier.effort[cheapest]:,.6g}, at a drop of {drop}"
+        return f"the cheapest costs {plain_cost(frontier.effort[cheapest])}, at a drop of {drop}"
     best = int(np.lexsort((frontier.effort, frontier.drop))[0])
     if budget.kind == "max_drop":
         return f"the smallest drop that can be reached is {100 * frontier.drop[best]:.2f} points"

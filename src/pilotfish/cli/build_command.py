@@ -65,7 +65,7 @@ def build(
     --max-drop 0.5% --out cascade
     """
     from pilotfish.cli.output import print_json, progress_bars
-    from pilotfish.cli.parse import class_drops, name_list, one_budget
+    from pilotfish.cli.parse import class_drops, least, name_list, one_budget
     from pilotfish.flow import build as run_build
     from pilotfish.recording import RecordOptions
 
@@ -77,7 +77,7 @@ def build(
             out,
             max_drop=max_drop,
             max_cost=max_cost,
-            min_metric=min_metric,
+            min_metric=least(min_metric),
             class_max_drop=class_drops(class_max_drop or [], "--class-max-drop"),
             worst_class_drop=worst_class_drop,
             max_latency_p95=max_latency_p95,

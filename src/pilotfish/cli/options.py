@@ -64,7 +64,7 @@ MaxLatencyP95 = Annotated[
     ),
 ]
 MinMetric = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--min-metric",
         "--min-accuracy",

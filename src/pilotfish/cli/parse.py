@@ -26,17 +26,26 @@ def share(text: str | None, option: str) -> float | None:
     return _given(given_share, text, option)
 
 
+def least(given: Sequence[str] | None) -> float | None:
+    """What ``--min-metric``, which is also called ``--min-accuracy``, says; refused where it says several things."""
+    found = {share(text, "--min-metric") for text in given or ()}
+    if len(found) > 1:
+        typed = " and ".join(given or ())
+        raise typer.BadParameter(f"--min-metric and --min-accuracy are one option, given as {typed}; keep one")
+    return found.pop() if found else None
+
+
 def one_budget(
     max_drop: str | None,
     max_cost: str | None,
-    min_metric: str | None = None,
+    min_metric: Sequence[str] | None = None,
     takes: Sequence[str] = ("--max-drop", "--max-cost"),
 ) -> dict[str, Any]:
     """The budget that was typed, by the names it has in Python; refused where it is none, or more than one."""
     budget = {
         "max_drop": fraction(max_drop, "--max-drop"),
         "max_cost": cost_limit(max_cost),
-        "min_metric": share(min_metric, "--min-metric"),
+        "min_metric": least(min_metric),
     }
     found = {name: value for name, value in budget.items() if value is not None}
     if len(found) != 1:

@@ -52,7 +52,7 @@ def predict(
     """
     from pilotfish.cascade import load_artefact
     from pilotfish.cli.output import console, notes, print_json, progress_bars, table
-    from pilotfish.cli.parse import cost_limit, fraction, share
+    from pilotfish.cli.parse import cost_limit, fraction, least
     from pilotfish.data import load_data
     from pilotfish.errors import DataError
     from pilotfish.report.format import shorten
@@ -60,7 +60,7 @@ def predict(
 
     if state is not None and not low_memory:
         raise typer.BadParameter("--state belongs to --low-memory; without it there is nothing to resume")
-    drop, limit, least = fraction(max_drop, "--max-drop"), cost_limit(max_cost), share(min_metric, "--min-metric")
+    drop, limit, metric = fraction(max_drop, "--max-drop"), cost_limit(max_cost), least(min_metric)
     arrays = [path for path in inputs if path.suffix == ".npz" and not _is_data(path)]
     if arrays and len(inputs) > 1:
         raise DataError(f"{arrays[0]} holds many samples; give one .npz file alone, or image files")
@@ -68,11 +68,11 @@ def predict(
     if named and len(inputs) > 1:
         raise DataError(f"{named[0]} names many samples; give it alone, or image files")
     given = load_data(f"arrays:{arrays[0]}") if arrays else load_data(named[0]) if named else inputs
-    moved = any(value is not None for value in (drop, limit, least))
+    moved = any(value is not None for value in (drop, limit, metric))
     said: tuple[str, ...] = ()
     if low_memory:
         artefact = load_artefact(cascade)
-        artefact = artefact.at(max_drop=drop, max_cost=limit, min_metric=least) if moved else artefact
+        artefact = artefact.at(max_drop=drop, max_cost=limit, min_metric=metric) if moved else artefact
         with progress_bars() as progress:
             answers = predict_sequentially(
                 cascade,
@@ -86,7 +86,7 @@ def predict(
     else:
         loaded = Cascade.load(cascade, device, allow_python=allow_python or ())
         if moved:
-            loaded.set_operating_point(max_drop=max_drop, max_cost=limit, min_metric=min_metric)
+            loaded.set_operating_point(max_drop=max_drop, max_cost=limit, min_metric=metric)
         answers, said, artefact = loaded.predict(given), loaded.notes, loaded.artefact
     stages = [shorten(stage.name) for stage in artefact.stages]
     rows = [

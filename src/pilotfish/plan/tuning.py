@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import Artefact, Budget, Limits, Performance, save_artefact
-from pilotfish.cascade.budget import SLACK
+from pilotfish.cascade.budget import SLACK, plain_cost
 from pilotfish.cascade.frontier import ACCURACY
 from pilotfish.documents import as_document
 from pilotfish.plan.certificate import Promise
@@ -57,6 +57,15 @@ class Tuning:
     def missed(self) -> str | None:
         """The line that says that the budget was missed where the cascade was judged, or None. First of the notes."""
         return next(iter(_missed(self.artefact, self.guarantee is not None)), None)
+
+    def __repr__(self) -> str:
+        """What a session shows: the frontier and the classes' names would fill screens."""
+        judged = self.evaluation or self.calibration
+        return (
+            f"Tuning(stages={tuple(stage.name for stage in self.artefact.stages)}, thresholds={self.thresholds}, "
+            f"drop={judged.drop:.6g}, exit_ratio={judged.exit_ratio}, n={judged.n}, guarantee="
+            f"{None if self.guarantee is None else self.guarantee.get('confidence')}, notes={len(self.notes)})"
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write the cascade folder."""
@@ -207,7 +216,7 @@ def _terms(promise: Promise, metric: str, binary: bool, limits: Limits | None) -
         "agreement": f"at most {100 * promise.target:g}% of the answers differ from the base's"
         if binary
         else f"the {metric} with the base's answers is at most {100 * promise.target:g} points below 100%",
-        "cost": f"the mean cost is at most {_plain(promise.target)}",
+        "cost": f"the mean cost is at most {plain_cost(promise.target)}",
     }.get(promise.kind, f"the {metric} is at least {100 * promise.target:g}%")
     if limits is not None:
         what += f", with {limits},"
@@ -215,10 +224,6 @@ def _terms(promise: Promise, metric: str, binary: bool, limits: Limits | None) -
         f"guarantee: {what} on data like these; over the drawing of these samples, the chance that this is wrong is at "
         f"most {100 * promise.delta:.3g}%; it holds for stages that were chosen without them (else give --savers-tried)"
     )
-
-
-def _plain(cost: float) -> str:
-    return f"{cost:,.0f}" if cost >= 1e4 else f"{cost:.6g}"
 
 
 def budget_missed(
@@ -236,9 +241,10 @@ def budget_missed(
         if judged.cost is None or judged.cost <= budget.value * (1 + SLACK):
             return None
         over = judged.cost / budget.value - 1 if budget.value else float("inf")
+        spent, limit = plain_cost(judged.cost), plain_cost(budget.value)
         return (
-            f"{MISSED} on {where}: cost {judged.cost:,.6g} against {budget.value:,.6g} ({100 * over:.1f}% more): "
-            "these samples exit less often than those it was chosen on"
+            f"{MISSED} on {where}: cost {spent} against {limit} ({100 * over:.1f}% more): these samples exit less "
+            "often than those it was chosen on"
         )
     if budget.kind == "min_metric":
         if judged.value >= budget.value - SLACK:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.cascade.budget import plain_cost
 from pilotfish.errors import BudgetError, UsageError, nearest
 from pilotfish.plan.certificate import exact, grouped, wsr
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
@@ -146,7 +147,8 @@ def refusal(promise: Promise, trace: Trace, best: float, confidence: float) -> s
     within = "" if trace.groups is None else f" in {len(np.unique(trace.groups)):,} groups"
     sure = f"with {100 * confidence:g}% confidence on {len(trace):,} samples{within}"
     if promise.kind == "cost":
-        return f"no operating point costs at most {promise.target:,.6g} {sure}; the cheapest is bounded by {best:,.6g}"
+        limit, reached = plain_cost(promise.target), plain_cost(best)
+        return f"no operating point costs at most {limit} {sure}; the cheapest is bounded by {reached}"
     if promise.at_least:
         return f"not even the base reaches {100 * promise.target:g}% {sure}; its lower bound is {100 * best:.2f}%"
     return (

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pilotfish.cascade import Budget
+from pilotfish.cascade.budget import plain_cost
 from pilotfish.errors import BudgetError
 from pilotfish.plan.path import parted
 from pilotfish.plan.sweep import F64, Mask
@@ -90,7 +91,8 @@ def required(point: ChainPoint, budget: Budget) -> ChainPoint:
         return point
     if budget.kind == "max_cost":
         raise BudgetError(
-            f"no thresholds have a mean cost of at most {budget.value:,.6g}; the cheapest found costs {point.cost:,.6g}"
+            f"no thresholds have a mean cost of at most {plain_cost(budget.value)}; the cheapest found costs "
+            f"{plain_cost(point.cost)}"
         )
     raise BudgetError(
         f"no thresholds have a drop of at most {100 * budget.value:.4g} points; "

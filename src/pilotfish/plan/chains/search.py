@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pilotfish.cascade import Budget
+from pilotfish.cascade.budget import plain_cost
 from pilotfish.documents import as_document
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan.chains.cuts import Ranking, quantile_cuts, ranking
@@ -178,10 +179,10 @@ class _Pool:
             limit = (
                 f"drop at most {100 * self.budget.value:.4g} points"
                 if self.budget.kind == "max_drop"
-                else f"cost at most {self.budget.value:,.6g}"
+                else f"cost at most {plain_cost(self.budget.value)}"
             )
             raise BudgetError(
-                f"no chain has {limit}; the nearest has a cost of {nearest.cost:,.6g} "
+                f"no chain has {limit}; the nearest has a cost of {plain_cost(nearest.cost)} "
                 f"and a drop of {100 * nearest.drop:.2f} points"
             )
         return sorted(kept, key=lambda savers: (self.place(savers), len(savers), savers))[:count]
