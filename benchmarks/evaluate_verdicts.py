@@ -25,9 +25,9 @@ from pilotfish.plan import tune
 from pilotfish.plan.certificate import LEVEL, Promise
 from pilotfish.plan.certificate.hindsight import both_ways
 from pilotfish.plan.evaluate import count, evaluate
+from pilotfish.plan.judge import policy_of
 from pilotfish.plan.shift import notes_on_shift
 from pilotfish.plan.trace import Trace, make_trace
-from pilotfish.plan.verdict import policy_of
 from pilotfish.records import Run, align
 
 TUNED_ON = 2000

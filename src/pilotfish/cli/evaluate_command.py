@@ -91,6 +91,11 @@ def _rows(found: Evaluation) -> list[list[str]]:
     rows.append([said, f"{plain_points(then.drop)} [{points[1]}]", plain_points(now.drop), points[0]])
     if found.reference == "base" and found.kind != "agreement":  # a drop was promised
         rows[-1][1] = ""
+    classes = {one.name: one for one in then.classes}
+    for one in now.classes:
+        ends = [plain_points(end) for end in one.drop_interval]
+        before = plain_points(classes[one.name].drop) if one.name in classes else ""
+        rows.append([f"drop of {one.name}", before, plain_points(one.drop), " to ".join(ends)])
     for k, (low, high) in enumerate(found.exit_ratio_interval):
         shares = [percent(one.exit_ratio[k], 1) for one in (then, now)]
         rows.append([f"answered by {found.stages[k]}", *shares, f"{percent(low, 1)} to {percent(high, 1)}"])

@@ -16,7 +16,8 @@ from pilotfish.cascade import ALONE, Artefact, load_artefact
 from pilotfish.data import Dataset, Encoded, content_hash, open_data, sample_reader
 from pilotfish.errors import DataError, RecordsError, UsageError
 from pilotfish.machine import cpu_count
-from pilotfish.plan.verdict import Evaluation, Everybody, judge
+from pilotfish.plan.judge import Everybody, judge
+from pilotfish.plan.verdict import Evaluation
 from pilotfish.recording.finished import data_groups
 from pilotfish.recording.labels import truth_for
 from pilotfish.recording.options import Progress

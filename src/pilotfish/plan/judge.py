@@ -1,0 +1,296 @@
+"""Whether a cascade still holds: it is held against what was promised when it was tuned, by tests on new samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.cascade import Artefact, Performance, decide, grouped_interval
+from pilotfish.errors import UsageError
+from pilotfish.plan.certificate import LEVEL, Promise, Standing, standing
+from pilotfish.plan.class_standings import ClassStanding, class_standings, notes_on_classes
+from pilotfish.plan.evaluate import evaluate, outcomes
+from pilotfish.plan.path import PolicyPath
+from pilotfish.plan.shift import notes_on_shift
+from pilotfish.plan.trace import Trace, make_trace
+from pilotfish.plan.verdict import Evaluation, Interval, Word
+from pilotfish.records import Table, is_bad_base, notes_on_chance
+from pilotfish.tasks import says_of
+
+I64 = NDArray[np.int64]
+BASE_MOVED = 0.02  # accuracy of the base beyond which, where chance does not explain it, it is said
+SURE = 3.3  # standard errors
+UNSHOWN = (
+    "no labels: disagreement with the base bounds the drop, and cannot show that it is too large; give the samples "
+    "labels to know"
+)
+
+
+@dataclass(frozen=True)
+class Everybody:
+    """All samples of which the base answered some only.
+
+    table        the first stage alone on all of them; answered_by: int64 (N,), the stage that answered each
+    """
+
+    table: Table
+    answered_by: I64
+
+
+def judge(artefact: Artefact, table: Table, everybody: Everybody | None = None, ms: float | None = None) -> Evaluation:
+    """Hold *artefact* at its operating point against new samples.
+
+    table      its stages on samples that all of them answered; costs are taken from the artefact
+    everybody  where these are a random part of the samples: all of them, for exit ratios, cost and shifts
+    ms         milliseconds per sample, where the cascade was run
+
+    Without labels the base's answers are right. Then disagreement bounds a drop: the verdict may be that it holds, and
+    broken only where agreement or a cost was promised. UsageError for a cascade of other stages than the table's.
+    """
+    names = [stage.name for stage in artefact.stages]
+    if list(table.models) != names or artefact.task is not table.task:
+        raise UsageError(f"the cascade has stages {', '.join(names)}, the records are of {', '.join(table.models)}")
+    _refuse_moved(artefact)
+    table, kind, limit, notes = _promised(artefact, table)
+    trace = make_trace(table, names, artefact.rule, artefact.scores, None, artefact.cost_key)
+    path = policy_of(artefact)
+    found, answered_by = evaluate(trace, path.policy(0)), outcomes(trace, path.policy(0))[0]
+    groups, seen = trace.groups, table
+    if everybody is not None:
+        seen, answered_by, groups = everybody.table, everybody.answered_by, everybody.table.groups
+        share = np.bincount(answered_by, minlength=len(names)) / len(answered_by)
+        found = dataclasses.replace(
+            found,
+            exit_ratio=tuple(share.tolist()),
+            cost=None if trace.costs is None else float(share @ trace.through),
+        )
+    stand = _standing(trace, path, kind, limit, table, answered_by, groups)
+    labelled = table.reference_kind == "label"
+    classes = class_standings(artefact, table, trace, path) if labelled else []
+    verdict, p, needed, said = _verdict(stand, classes, kind, table)
+    per_stage = tuple(_interval((answered_by == k).astype(np.float64), groups) for k in range(len(names)))
+    return Evaluation(
+        verdict=verdict,
+        stages=tuple(names),
+        n=found.n,
+        promised=artefact.evaluation or artefact.calibration,
+        found=dataclasses.replace(found, classes=tuple(one.found for one in classes)),
+        limit=limit,
+        kind=kind,
+        p=p,
+        reference=table.reference_kind,
+        notes=(
+            *said,
+            *notes_on_classes(classes),
+            *_notes(artefact, table, trace, found),
+            *notes,
+            *_shifts(artefact, trace, seen),
+        ),
+        bound=None if stand is None else stand.bound,
+        needed=needed,
+        exit_ratio_interval=per_stage,
+        cost_interval=_cost_interval(trace, answered_by, groups),
+        cost_key=None if found.cost is None else artefact.cost_key,
+        ms=ms,
+    )
+
+
+def _refuse_moved(artefact: Artefact) -> None:
+    """UsageError where the operating point is another than the one whose figures tune printed."""
+    frontier, point = artefact.frontier, artefact.operating_point
+    here = np.flatnonzero((frontier.thresholds == np.array(point.thresholds)).all(axis=1))
+    if len(here) and not np.isclose(frontier.exit_ratio[here], artefact.calibration.exit_ratio).all(axis=1).any():
+        raise UsageError(
+            "the operating point was moved, and what tune promised is of another one; load the cascade again, or tune "
+            "for this budget"
+        )
+
+
+def policy_of(artefact: Artefact) -> PolicyPath:
+    """The operating point in force, as the one policy of a path."""
+    point = artefact.operating_point
+    return PolicyPath(np.array([point.thresholds]), None if point.exit_sets is None else (point.exit_sets,))
+
+
+def _promised(artefact: Artefact, table: Table) -> tuple[Table, str, float, list[str]]:
+    """(the table with the costs that were promised, and with the reference that the promise is about; the kind; the
+    limit; notes)."""
+    costs = {stage.name: stage.costs for stage in artefact.stages}
+    meta = {name: dataclasses.replace(one, costs=costs[name]) for name, one in table.meta.items()}
+    table, notes = dataclasses.replace(table, meta=meta), []
+    guarantee: Mapping[str, Any] = artefact.guarantee or {}
+    if guarantee:
+        kind, limit = str(guarantee["kind"]), float(guarantee["target"])
+    else:
+        judged = artefact.evaluation or artefact.calibration
+        kind, limit = "agreement" if artefact.origin.get("reference") == "base" else "drop", judged.drop_interval[1]
+        if artefact.evaluation is None:
+            notes.append(
+                "the limit is of the samples that the thresholds were chosen on (holdout 0), which is optimistic: tune "
+                "with a holdout, or with --guarantee 90%"
+            )
+    if kind == "agreement" and table.reference_kind == "label":
+        answers = table.task.reference(table.outputs[table.base])
+        table = dataclasses.replace(table, reference=answers, reference_kind="base")
+        notes.append("the cascade was tuned without labels and promises agreement with its base: labels are not used")
+    return table, kind, limit, notes
+
+
+def _standing(
+    trace: Trace, path: PolicyPath, kind: str, limit: float, table: Table, answered_by: I64, groups: I64 | None
+) -> Standing | None:
+    """None where these samples say nothing about the promise."""
+    binary = trace.quality.dtype == np.bool_
+    if kind in ("drop", table.task.metric.name) and table.reference_kind == "base":
+        if kind != "drop" or not binary or trace.metric.kind != "mean":
+            return None
+        kind = "agreement"  # who agrees with the base loses nothing: disagreement bounds the drop
+    if kind == "cost":
+        if trace.costs is None:
+            return None
+        return standing(
+            _known(trace, answered_by, groups),
+            PolicyPath(np.zeros((1, trace.stages - 1))),
+            Promise("cost", limit, LEVEL),
+        )
+    return standing(trace, path, Promise(kind, limit, LEVEL, "exact" if binary else "wsr"))
+
+
+def _known(trace: Trace, answered_by: I64, groups: I64 | None) -> Trace:
+    """The trace of samples of which only who answers them is known, by thresholds of 0."""
+    quality = np.ones((trace.stages, len(answered_by)), bool)
+    return dataclasses.replace(
+        trace,
+        values=np.where(np.arange(trace.stages - 1)[:, None] == answered_by, 1.0, -1.0),
+        quality=quality,
+        base_quality=quality[-1],
+        groups=groups,
+        cap=1 if groups is None else int(np.bincount(groups).max()),
+        mixed=False,
+    )
+
+
+def _verdict(
+    stand: Standing | None, classes: Sequence[ClassStanding], kind: str, table: Table
+) -> tuple[Word, float | None, int | None, list[str]]:
+    """(the verdict, p, how many samples would tell, why it is no other).
+
+    With limits per class the promise holds where each part does; p is that of the worst part, times their number.
+    """
+    if stand is None:
+        return "cannot tell", None, None, [_unsaid(kind, table)]
+    if kind != "cost" and is_bad_base(table):
+        return "cannot tell", stand.p, None, [f"the base {table.base} is no better than chance: nothing follows of it"]
+    if kind == "drop" and table.reference_kind == "base":
+        if stand.holds:
+            return "holds", None, None, []
+        return (
+            "cannot tell",
+            None,
+            None if stand.broken else stand.needed,
+            [UNSHOWN],
+        )
+    p = min(1.0, (1 + len(classes)) * min(stand.p, *(one.p for one in classes), 1.0))
+    if p <= LEVEL:
+        return "broken", p, None, []
+    if stand.holds and all(one.holds for one in classes):
+        return "holds", p, None, []
+    return "cannot tell", p, None if stand.holds else stand.needed, []
+
+
+def _unsaid(kind: str, table: Table) -> str:
+    if kind == "cost":
+        return "a cost was promised, and the cascade does not know what each of its stages costs: tune it again"
+    says = table.task.metric.says
+    if kind == "drop":
+        return (
+            f"no labels: how far answers are from the base's does not bound a drop of {says}; give the samples labels"
+        )
+    return f"no labels: a least {says} was promised, and only labels tell it; give the samples labels"
+
+
+def _notes(artefact: Artefact, table: Table, trace: Trace, found: Performance) -> list[str]:
+    """What the reader of the verdict should know."""
+    promised, origin, metas = artefact.evaluation or artefact.calibration, artefact.origin, table.meta
+    budget, says = artefact.operating_point.budget, trace.metric.says
+    notes = [*notes_on_chance(table, table.models[::-1]), *table.notes]
+    if origin.get("fingerprint") is not None and metas[table.base].fingerprint == origin["fingerprint"]:
+        notes.append("these are the data that the cascade was tuned on: give samples that it has not seen")
+    if table.reference_kind == "base" and origin.get("reference") != "base":
+        notes.append(f"no labels: the base's own answers are the reference, so {says} means agreement with the base")
+    if (groups := origin.get("groups")) is not None and table.groups is None:
+        notes.append(
+            f"the cascade was tuned on samples in {groups:,} groups, and these are taken as independent: give "
+            "--group-by if they belong together"
+        )
+    largest = (artefact.guarantee or {}).get("largest_group")
+    if isinstance(largest, int) and table.largest_group > largest:
+        notes.append(
+            f"a group has {table.largest_group:,} samples, and the guarantee is for groups of at most {largest:,}"
+        )
+    same = origin.get("reference") == "label" == table.reference_kind
+    if same and (moved := _base_moved(promised, found)) is not None:
+        notes.append(moved)
+    if budget is not None and budget.kind == "max_drop" and same and found.drop_interval[0] > budget.value:
+        notes.append(
+            f"the drop is above the {100 * budget.value:g} points that tune was asked for: tune again on samples like "
+            "these"
+        )
+    limits = artefact.limits
+    if limits is not None and limits.latency_p95 is not None:
+        notes.append("the limit of the latency is not judged here: pilotfish bench measures p95")
+    if limits is not None and table.reference_kind == "base" and (limits.class_drop or limits.worst_class_drop):
+        notes.append("no labels: the limits of single classes are not judged")
+    if found.asymptotic:
+        notes.append(
+            f"{says} is no mean over samples: test and interval are a jackknife's, which hold for many samples"
+        )
+    return notes
+
+
+def _base_moved(promised: Performance, found: Performance) -> str | None:
+    """A line where the base itself is another model on these samples."""
+    counts = [one.groups or one.n for one in (promised, found)]
+    share = (promised.base_value * counts[0] + found.base_value * counts[1]) / sum(counts)
+    error = math.sqrt(share * (1 - share) * sum(1 / n for n in counts))
+    moved = found.base_value - promised.base_value
+    if abs(moved) <= max(BASE_MOVED, SURE * error):
+        return None
+    return (
+        f"the base itself has {100 * found.base_value:.1f}% {says_of(found.metric)} here and had "
+        f"{100 * promised.base_value:.1f}%: the samples are {'harder' if moved < 0 else 'easier'}, or their labels are "
+        "others"
+    )
+
+
+def _shifts(artefact: Artefact, trace: Trace, seen: Table) -> list[str]:
+    """Notes on shifts; the first stage is looked at on all samples that it answered."""
+    names, outputs = [stage.name for stage in artefact.stages], seen.outputs[artefact.stages[0].name]
+    first = decide(artefact.rule, artefact.scores, 0, [outputs], len(names), artefact.task).values
+    values = [(first, _independent(seen.groups, len(seen)))]
+    values += [(row, _independent(trace.groups, len(trace))) for row in trace.values[1:]]
+    return notes_on_shift(artefact, values, outputs.prediction if artefact.task.classes else None)
+
+
+def _independent(groups: I64 | None, n: int) -> int:
+    return n if groups is None else len(np.unique(groups))
+
+
+def _interval(values: NDArray[np.float64], groups: I64 | None) -> Interval:
+    """95 % interval of the mean of values in [0, 1]."""
+    low, high = grouped_interval(values, np.arange(len(values)) if groups is None else groups)
+    return max(low, 0.0), high
+
+
+def _cost_interval(trace: Trace, answered_by: I64, groups: I64 | None) -> Interval | None:
+    if trace.costs is None:
+        return None
+    most = float(trace.through[-1])
+    low, high = _interval(trace.through[answered_by] / most, groups) if most > 0 else (0.0, 0.0)
+    return low * most, high * most

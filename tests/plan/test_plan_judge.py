@@ -1,0 +1,151 @@
+"""A cascade is held against what was promised when it was tuned, on records of new samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pilotfish
+from pilotfish.cascade import Artefact, load_artefact, save_artefact
+from pilotfish.errors import UsageError
+from pilotfish.plan import Evaluation
+from pilotfish.plan.judge import judge
+from pilotfish.records import Run, read_table
+from support.runs import records
+
+NAMES = ("fire", "smoke", "none")
+
+
+def write(run: Run, split: str, n: int, wrong: dict[str, float], seed: int = 0, **meta: Any) -> None:
+    """Records of a saver that is wrong on a share of each class, sure or not, and of a base that is right on 95 %."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, len(NAMES), n)
+    ok = rng.random(n) >= np.array([wrong.get(name, 0.0) for name in NAMES])[label]
+    base_ok = rng.random(n) < 0.95
+    confidence = np.where(ok, 1.0, 0.7) * rng.random(n)
+    for name, right, macs in (("saver", ok, 1.0), ("base", base_ok, 10.0)):
+        columns = {"confidence": confidence} if name == "saver" else {}
+        run.write(
+            records(
+                name,
+                np.where(right, label, (label + 1) % 3),
+                label=label.tolist(),
+                split=split,
+                outputs=columns,
+                costs={"macs": macs},
+                n_classes=3,
+                class_names=NAMES,
+                **meta,
+            )
+        )
+
+
+def cascade(folder: Path, **options: Any) -> Path:
+    """A tuned cascade, and its run in ``run``."""
+    write(Run(folder / "run"), "val", 3000, {"fire": 0.05, "smoke": 0.05, "none": 0.05})
+    tuned = pilotfish.tune(folder / "run", ["saver", "base"], **({"max_drop": 0.01} | options))
+    return tuned.save(folder / "cascade")
+
+
+def on(folder: Path, n: int, wrong: dict[str, float], seed: int = 1) -> Evaluation:
+    write(Run(folder / "run"), "new", n, wrong, seed)
+    return pilotfish.evaluate(folder / "cascade", run=folder / "run", split="new")
+
+
+@pytest.mark.parametrize("guarantee", [None, 0.9])
+def test_the_limit_is_the_guarantee_s_target_or_the_interval_s_end(guarantee: float | None, tmp_path: Path) -> None:
+    artefact = load_artefact(cascade(tmp_path, guarantee=guarantee))
+    found = on(tmp_path, 2000, {"fire": 0.05, "smoke": 0.05, "none": 0.05})
+    assert artefact.evaluation is not None
+    assert found.promised == artefact.evaluation
+    assert found.limit == (0.01 if guarantee else artefact.evaluation.drop_interval[1])
+    assert on(tmp_path, 3000, dict.fromkeys(NAMES, 0.4)).verdict == "broken"
+
+
+def test_holdout_0_is_said(tmp_path: Path) -> None:
+    cascade(tmp_path, holdout=0)
+    assert any("holdout 0" in note for note in on(tmp_path, 500, {}).notes)
+
+
+@pytest.mark.parametrize("guarantee", [None, 0.9])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"fire": 0.9}, ["class fire:"]),
+        ({"fire": 0.9, "smoke": 0.9}, ["class fire:", "class smoke:"]),
+        ({}, []),
+    ],
+)
+def test_a_class_that_loses_too_much_breaks_the_promise(
+    wrong: dict[str, float], said: list[str], guarantee: float | None, tmp_path: Path
+) -> None:
+    cascade(tmp_path, max_drop=0.05, class_max_drop={"fire": 0.05}, worst_class_drop=0.06, guarantee=guarantee)
+    found = on(tmp_path, 2000, wrong)
+    assert [note.partition(" drop")[0] for note in found.notes if note.startswith("class ")] == said
+    assert found.verdict == ("broken" if wrong else "holds")
+    assert {one.name for one in found.found.classes} == set(NAMES)
+    document = found.to_json()
+    assert {one["name"] for one in document["found"]["classes"]} == set(NAMES)
+
+
+def test_a_class_with_few_samples_is_left_open(tmp_path: Path) -> None:
+    cascade(tmp_path, max_drop=0.05, class_max_drop={"fire": 0.05})
+    found = on(tmp_path, 12, {})
+    assert found.verdict == "cannot tell"
+    assert any("too few samples to tell of 1 of 1 limited classes: fire" in note for note in found.notes)
+
+
+def test_a_base_that_became_another_is_said(tmp_path: Path) -> None:
+    cascade(tmp_path)
+    run = Run(tmp_path / "run")
+    write(run, "new", 2000, {}, 1)
+    base = run.read("base", "new")
+    rng = np.random.default_rng(0)
+    worse = np.where(rng.random(2000) < 0.1, (base.label + 2) % 3, base.outputs.prediction)
+    run.write(replace(base, outputs=replace(base.outputs, prediction=worse)))
+    found = pilotfish.evaluate(tmp_path / "cascade", run=run, split="new")
+    assert any(note.startswith("the base itself has ") for note in found.notes)
+    assert not any(note.startswith("the base itself") for note in on(tmp_path, 2000, {}).notes)
+
+
+@pytest.mark.parametrize("kind", ["drop", "accuracy", "cost"])
+def test_without_costs_or_labels_a_promise_of_them_stays_open(kind: str, tmp_path: Path) -> None:
+    folder = cascade(tmp_path)
+    artefact = load_artefact(folder)
+    given = {"kind": kind, "target": 0.0001, "confidence": 0.9, "bound": 0.0, "n": 100}
+    stages = tuple(replace(stage, costs={}) for stage in artefact.stages)
+    save_artefact(replace(artefact, guarantee=given, stages=stages), folder)
+    write(Run(tmp_path / "run"), "new", 300, {})
+    run = Run(tmp_path / "run")
+    for name in ("saver", "base"):
+        one = run.read(name, "new")
+        run.write(replace(one, label=np.full(300, -1)))
+    found = pilotfish.evaluate(folder, run=run, split="new")
+    assert (found.verdict, found.p, found.found.cost) == ("cannot tell", None, None)
+    assert any(("labels" in note) or ("cost" in note) for note in found.notes)
+
+
+def test_a_point_that_was_moved_is_not_judged_by_another_s_promise(tmp_path: Path) -> None:
+    folder = cascade(tmp_path)
+    table = read_table(Run(tmp_path / "run"), ["saver"], "base")
+    artefact = load_artefact(folder)
+    assert judge(artefact, table).n == 3000
+    with pytest.raises(UsageError, match="the operating point was moved"):
+        judge(artefact.at(max_cost="100%"), table)
+
+
+def test_other_stages_are_refused(tmp_path: Path) -> None:
+    artefact: Artefact = load_artefact(cascade(tmp_path))
+    table = read_table(Run(tmp_path / "run"), [], "base")
+    with pytest.raises(UsageError, match="the cascade has stages saver, base"):
+        judge(artefact, table)
+
+
+def test_groups_that_were_and_are_no_longer_are_said(tmp_path: Path) -> None:
+    write(Run(tmp_path / "run"), "val", 1000, {})
+    pilotfish.tune(tmp_path / "run", ["saver", "base"], max_drop=0.05, group_by="^(..?)").save(tmp_path / "cascade")
+    assert any("give --group-by" in note for note in on(tmp_path, 500, {}).notes)
