@@ -176,6 +176,17 @@ def test_one_array_is_one_sample_or_many(
     np.testing.assert_array_equal([read(i) for i in range(samples or 1)], array if samples else array[None])
 
 
+@pytest.mark.parametrize("shape", [(6, 5, 3), (3, 5, 3)])
+def test_pixels_for_stages_of_unknown_shape_may_be_either(shape: tuple[int, ...]) -> None:
+    array = np.zeros(shape, np.uint8)
+    with pytest.raises(
+        UsageError, match=rf"may be one image or {shape[0]} samples \(5, 3\); write predict\(\[array\]\)"
+    ):
+        sorted_out(array, [AS_IT_IS])
+    assert len(sorted_out([array], [AS_IT_IS]).names) == 1
+    assert len(sorted_out(list(array), [AS_IT_IS]).names) == shape[0]
+
+
 def test_names_may_come_in_an_array(cascade: Cascade, photos: list[Path]) -> None:
     expected = cascade.predict(photos)
     assert cascade.predict(np.array([str(photo) for photo in photos])) == expected

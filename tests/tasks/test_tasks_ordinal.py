@@ -21,6 +21,7 @@ from pilotfish.errors import AlignmentError, ArtefactError, ModelError, RecordsE
 from pilotfish.records import Records, RecordsMeta, Run, align
 from pilotfish.records.parquet import read_meta
 from pilotfish.records.records import string_ids
+from pilotfish.runtime import summarise
 from pilotfish.scores import Evidence, ScoreKind
 from pilotfish.scores.outputs import from_logits
 from pilotfish.tasks import CLASSES, find_task, register
@@ -205,6 +206,10 @@ def test_a_cascade_answers_with_levels(folder: Path) -> None:
     assert [(a.prediction, a.stage, a.confidence) for a in alone] == [
         (a.prediction, a.stage, a.confidence) for a in found[:20]
     ]
+    assert [cascade.predict_one(x) for x in X[:20]] == [replace(a, input="0") for a in alone]
+    assert cascade.predict([*X[:20], list(X[0])])[:20] == found[:20]
+    summary = summarise(found, cascade.artefact)
+    assert [stage.n for stage in summary.stages] == [int(exits.sum()), int((~exits).sum())]
     assert [a.prediction for a in cascade.stream(iter(X[:50]))] == expected[:50].tolist()
     np.savez(folder / "few.npz", x=X[:30])
     for extra in ((), ("--low-memory",)):
@@ -222,6 +227,7 @@ def test_a_sample_whose_outputs_are_not_finite_fails_alone(folder: Path, tmp_pat
     found = cascade.predict(broken)
     assert (found[7].stage, found[7].error) == (1, None)
     assert found[9].error == "the outputs of careful are not finite"
+    assert [cascade.predict_one(broken[i]).error for i in (7, 9)] == [None, found[9].error]
     assert [a.error for i, a in enumerate(found) if i != 9] == [None] * 39
     np.savez(tmp_path / "broken.npz", x=broken, label=LEVEL[:40])
     spec = f"arrays:{tmp_path / 'broken.npz'}"

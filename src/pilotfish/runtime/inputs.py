@@ -37,14 +37,8 @@ class Given:
 
 
 def takes_images(chains: Iterable[Preprocessing]) -> bool:
-    """Whether some stage makes its input of an image; else arrays are the inputs as they are."""
+    """Whether some stage sees pictures; else arrays are the inputs as they are."""
     return any(chain.kind != "tensor" for chain in chains)
-
-
-def _of_no_images(given: Any, chains: Iterable[Preprocessing]) -> bool:
-    """Whether an array holds no images, for stages that take arrays whatever they hold."""
-    dtype = str(getattr(given, "dtype", "")).removeprefix("torch.")
-    return dtype != "uint8" and all(chain.kind in ("tensor", "arrays") for chain in chains)
 
 
 def opened(item: Any, encoded: bool, images: bool) -> Sample:
@@ -85,8 +79,7 @@ def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, .
     if isinstance(inputs, (*FILES, *CONTENTS, Image.Image)):
         items: Sequence[Any] = [inputs]
     elif hasattr(inputs, "__array__"):
-        images = takes_images(chains) and not _of_no_images(inputs, chains)
-        items = _samples(inputs, images, {c.channels for c in chains} == {1}, shape)
+        items = _samples(inputs, chains, shape)
     elif isinstance(inputs, Sequence):
         items = inputs
     else:
@@ -105,7 +98,7 @@ def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, .
     return Given(names, lambda encoded: lambda i: opened(found[i], encoded, images), named)
 
 
-def _samples(given: Any, images: bool, grey: bool, shape: tuple[int, ...] | None) -> Sequence[Any]:
+def _samples(given: Any, chains: Sequence[Preprocessing], shape: tuple[int, ...] | None) -> Sequence[Any]:
     """The samples of one array, which may be one sample itself."""
     try:
         array = _as_array(given)
@@ -114,12 +107,19 @@ def _samples(given: Any, images: bool, grey: bool, shape: tuple[int, ...] | None
     if array.ndim == 1 and array.dtype.kind in "OU":  # names in an array, or in a column of a table
         names: list[Any] = array.tolist()
         return names
+    pictures = array.dtype == np.uint8  # for stages that take arrays whatever they hold
+    images = any(pictures if chain.kind == "arrays" else chain.kind != "tensor" for chain in chains)
     if images and array.ndim == 3 and array.shape[2] not in (1, 3):
-        _refuse_two_meanings(array.shape, grey)
+        _refuse_two_meanings(array.shape, {chain.channels for chain in chains} == {1})
     if images:
         alone = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
     else:
         alone = shape is not None and array.shape == tuple(shape)
+        if shape is None and array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
+            raise UsageError(
+                f"an array {array.shape} may be one image or {len(array)} samples {array.shape[1:]}; write "
+                "predict([array]) for the one, predict(list(array)) for the others"
+            )
     if alone:
         return [array]
     if array.ndim < 2:
