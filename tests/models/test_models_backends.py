@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -271,3 +273,39 @@ def test_compiled_once_per_bucket_and_never_again(net: str) -> None:
     assert counters["stats"]["unique_graphs"] == made
     with pytest.raises(ModelError, match="Detected recompile"):  # a size it was not compiled for: told, not suffered
         backend.step(inputs((1, 16, 16), 8))
+
+
+def test_nobody_compiles_while_compiled_code_runs() -> None:
+    """torch's stance is of the whole process: it may neither be lifted under a call nor stay behind."""
+    from pilotfish.models.backends.torch_buckets import Stance
+
+    said = ["default"]
+    stance, wrong, inside = Stance(said.append), list[str](), [0]
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(60):
+            if rng.random() < 0.2:
+                with stance.compiling():
+                    inside[0] += 1
+                    wrong.extend(said[-1:] if said[-1] != "default" or inside[0] != 1 else [])
+                    time.sleep(rng.random() * 1e-4)
+                    wrong.extend(said[-1:] if said[-1] != "default" or inside[0] != 1 else [])
+                    inside[0] -= 1
+            else:
+                with stance.running():
+                    wrong.extend(said[-1:] if said[-1] != "fail_on_recompile" or inside[0] else [])
+                    time.sleep(rng.random() * 1e-4)
+                    wrong.extend(said[-1:] if said[-1] != "fail_on_recompile" or inside[0] else [])
+
+    threads = [threading.Thread(target=work, args=(seed,), daemon=True) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+    assert said[-1] == "default"
+    with pytest.raises(RuntimeError), stance.running():
+        raise RuntimeError
+    assert said[-1] == "default"

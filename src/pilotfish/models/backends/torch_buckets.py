@@ -6,15 +6,17 @@ never reach a caller. Batches above the largest bucket run in several calls.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pilotfish.errors import ModelError, reason
-from pilotfish.models.backends.torch_backend import TorchBackend, checked_tensor
+from pilotfish.models.backends.torch_backend import TorchBackend, checked_tensor, import_torch
 from pilotfish.models.model import F32, Carry
 
 if TYPE_CHECKING:
@@ -40,6 +42,56 @@ def pieces(n: int, buckets: Sequence[int] = BUCKETS) -> list[tuple[int, int, int
     return [(first, end, bucket_of(end - first, buckets)) for first, end in cuts]
 
 
+class Stance:
+    """What torch does about code that it has not compiled yet, which holds for all threads of a process: it fails while
+    compiled code runs in any of them, and compiles while none does.
+
+    set_stance  torch.compiler's
+    """
+
+    def __init__(self, set_stance: Callable[[str], Any]) -> None:
+        self.set_stance = set_stance
+        self._changed = threading.Condition()
+        self._running = self._compiling = 0  # calls at work; those that compile or wait to
+        self._turn = threading.Lock()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Inside, nothing is compiled."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._compiling)
+            if not self._running:
+                self.set_stance("fail_on_recompile")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                if not self._running:
+                    self.set_stance("default")
+                    self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Inside, this thread may compile; calls wait."""
+        with self._changed:
+            self._compiling += 1
+            self._changed.wait_for(lambda: not self._running)
+        try:
+            with self._turn:
+                yield
+        finally:
+            with self._changed:
+                self._compiling -= 1
+                self._changed.notify_all()
+
+
+@functools.cache
+def _stance() -> Stance:
+    return Stance(import_torch("compiling a model").compiler.set_stance)
+
+
 class CompiledBackend(TorchBackend):
     """Static shapes only: each bucket is compiled when it is first met, or in :meth:`warm_up`, and never again.
 
@@ -52,7 +104,6 @@ class CompiledBackend(TorchBackend):
         super().__init__(module, device, dtype=dtype)
         self.name, self.buckets = "torch-compiled", tuple(buckets)
         self.compiled: dict[int, Any] = {}
-        self.compiling = threading.Lock()
 
     def warm_up(self, shape: tuple[int, ...]) -> None:
         """Compile every bucket for samples of *shape*, before anybody waits."""
@@ -71,10 +122,12 @@ class CompiledBackend(TorchBackend):
 
     def _bucket(self, inputs: torch.Tensor) -> torch.Tensor:
         inputs = inputs.contiguous()  # strides are guarded, too
-        with self.compiling:
-            if (size := len(inputs)) not in self.compiled:
-                self.compiled[size] = self._compile(inputs)
-        with self._torch.compiler.set_stance("fail_on_recompile"):
+        size = len(inputs)
+        if size not in self.compiled:
+            with _stance().compiling():
+                if size not in self.compiled:
+                    self.compiled[size] = self._compile(inputs)
+        with _stance().running():
             found: torch.Tensor = self.compiled[size](inputs)
         return found
 
