@@ -271,8 +271,13 @@ REFUSED = {
         "lambda p: {CLASSES[i]: np.log(p[i]) for i in np.argsort(-p)[:2]}",
         "names some of its 3 classes, with numbers from .*; return all classes, or probabilities",
     ),
-    "class names alone": ("takes = 'images'", "lambda p: best(p)[0]", "expected scores of one sample, found"),
-    "nothing": ("takes = 'images'", "lambda p: None", "expected scores of one sample, found"),
+    "class names alone": ("takes = 'images'", "lambda p: best(p)[0]", "returns \\['.*'\\]; .* use `pilotfish import`"),
+    "one class for itself": (
+        "takes = 'images'",
+        "lambda p: {'red': p[0] / 9}",
+        "names 'red' alone, with .*; return all classes",
+    ),
+    "nothing": ("takes = 'images'", "lambda p: None", "returns \\[None\\]; expected for each sample scores"),
     "too many answers": (
         "takes = 'images'",
         "lambda p: p\nTOLD = told\ntold = lambda images, answer: TOLD(images, answer) * len(images)",
@@ -391,7 +396,8 @@ NOTED = {
         "lambda p: dict(zip(CLASSES, p ** .5))",
         "probabilities of one class against the rest each",
     ),
-    "numbers of any size": ("takes = 'images'", "lambda p: dict(zip(CLASSES, 9 * p))", "are read as logits"),
+    "numbers of any size": ("takes = 'images'", "lambda p: dict(zip(CLASSES, np.log(p) + 1))", "are read as logits"),
+    "percentages": ("takes = 'images'", "lambda p: dict(zip(CLASSES, 100 * p))", "sum to 100 .*: divide them by 100"),
     "a confidence": ("takes = 'images'", "best", "score max_prob alone can be had"),
     "other random numbers each time": (
         "takes = 'images'",

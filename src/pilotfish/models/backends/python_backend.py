@@ -73,7 +73,8 @@ class PythonBackend:
         with model_errors(self.spec, inputs, expects="nchw", given=self._given(len(inputs))):
             if self.takes in ONE:
                 return _joined([self.function(one) for one in inputs])
-            return self.function(inputs if self.takes_batch else list(inputs))
+            found = self.function(inputs if self.takes_batch else list(inputs))
+            return list(found) if hasattr(found, "__next__") else found  # what it yields
 
     def _given(self, n: int) -> str | None:
         """What it is given, in words; None for a batch."""

@@ -25,6 +25,8 @@ def places_of(said: Said, model: Model, data: Dataset) -> tuple[Places, tuple[st
     others; its own, where it names the same ones for every sample. ModelError, which names the culprit, otherwise.
     """
     spec, names = model.spec, said.named
+    if not names:
+        raise ModelError(f"{spec} names no class of any of {len(said.classes)} samples; expected one at least for each")
     if model.class_names:
         places = Places(model.class_names, None, spec)
         for name in names:
@@ -69,10 +71,10 @@ def activation_of(
 
     matrix  float64 (N, C) of *said*, 0 where a class is not named
     """
-    totals = np.array([sum(numbers) for numbers in said.numbers])
+    totals = np.array([sum(numbers) for numbers in said.numbers if numbers])
     given = np.concatenate([np.asarray(numbers, np.float64) for numbers in said.numbers])
     shares = bool(((given >= -OUTSIDE) & (given <= 1 + OUTSIDE)).all())
-    some = any(len(row) < matrix.shape[1] for row in said.classes)
+    some = any(0 < len(row) < matrix.shape[1] for row in said.classes)
     if stated is not None:
         wrong = (not shares and stated in ("softmax", "sigmoid")) or (
             stated == "softmax" and not some and contradicting(matrix, "softmax").any()
@@ -89,6 +91,12 @@ def activation_of(
             f"{given.max():.4g}, and one that is not named has none; return all classes, or probabilities"
         )
     if not shares:
+        if not some and (given >= 0).all() and np.ptp(totals) <= OUTSIDE * totals.max():
+            said_of_totals = (
+                f"the numbers of its classes sum to {totals[0]:.3g} for every sample, as percentages or votes do, and "
+                f"are taken as logits: divide them by {totals[0]:.3g}, or state ?activation=none if that is right"
+            )
+            return "none", (said_of_totals,)
         kind = "none" if contradicting(matrix, "log_softmax").any() else "log_softmax"
         return kind, ("the numbers of its classes are read as logits; ?activation=… states it otherwise",)
     if (totals > 1 + OUTSIDE).any() or (not some and (np.abs(totals - 1) > OUTSIDE).any()):

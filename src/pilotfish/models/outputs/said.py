@@ -37,7 +37,7 @@ class Said:
 
     classes  of each, the classes that it names
     numbers  of each, as many numbers
-    best     whether each names the predicted class alone, and the number is how sure it is
+    best     whether each names the predicted class alone, or none, and the number is how sure it is
     pair     whether it came as two arrays
     """
 
@@ -77,7 +77,8 @@ def said_by(found: Any, rows: int) -> Said | None:
     if any(one is None for one in each):
         return None
     known = [one for one in each if one is not None]
-    return Said([list(one) for one, _ in known], [list(n) for _, n in known], all(len(one) == 1 for one, _ in known))
+    best = any(one for one, _ in known) and all(len(one) < 2 for one, _ in known)
+    return Said([one for one, _ in known], [numbers for _, numbers in known], best)
 
 
 def _one(value: Any) -> tuple[list[Class], list[float]] | None:
@@ -86,7 +87,7 @@ def _one(value: Any) -> tuple[list[Class], list[float]] | None:
         entry = _entry(value)
         if entry is not None:
             return [entry[0]], [entry[1]]
-        if not value or not all(_is_class(key) and _is_number(number) for key, number in value.items()):
+        if not all(_is_class(key) and _is_number(number) for key, number in value.items()):
             return None
         return [_class(key) for key in value], [float(number) for number in value.values()]
     if not isinstance(value, list | tuple) or not value:
@@ -195,16 +196,19 @@ class Places:
 
 
 def as_matrix(said: Said, places: Places) -> NDArray[np.float64]:
-    """float64 (N, C): the number of each class, 0 for those that are not named."""
+    """float64 (N, C): the number of each class, 0 for those that are not named; NaN for a sample of which none is."""
     found = np.zeros((len(said.classes), places.n or 0))
     for row, (names, numbers) in enumerate(zip(said.classes, said.numbers, strict=True)):
         found[row, [places.find(name) for name in names]] = numbers
+        if not names:
+            found[row] = np.nan
     return found
 
 
 def as_best(said: Said, places: Places) -> Outputs:
-    """The predicted classes and confidences, as imported predictions are kept: where more is said, its best."""
-    at = [int(np.argmax(numbers)) for numbers in said.numbers]
-    prediction = [places.find(names[k]) for names, k in zip(said.classes, at, strict=True)]
-    sure = [numbers[k] for numbers, k in zip(said.numbers, at, strict=True)]
+    """The predicted classes and confidences, as imported predictions are kept: where more is said, its best; where
+    nothing is, a confidence of NaN."""
+    at = [int(np.argmax(numbers)) if numbers else -1 for numbers in said.numbers]
+    prediction = [places.find(names[k]) if names else 0 for names, k in zip(said.classes, at, strict=True)]
+    sure = [numbers[k] if numbers else np.nan for numbers, k in zip(said.numbers, at, strict=True)]
     return Outputs(np.array(prediction, np.int64), confidence=np.array(sure, np.float64))

@@ -18,6 +18,7 @@ from pilotfish.models.outputs.reading import Reading
 from pilotfish.models.outputs.settle_function import Settled, settle_function
 from pilotfish.models.outputs.which_output import WHOLE, Output, choose, named, output_of, place
 from pilotfish.models.preprocessing import draw_rows, sample_inputs
+from pilotfish.text import examples
 
 SCREENED = 4  # samples that show that logits are logits
 ENOUGH = 32  # samples that show that they are not
@@ -53,6 +54,7 @@ def settle(model: Model, reading: Reading, data: Dataset) -> tuple[Model, Readin
         looked.at(ENOUGH)  # class numbers, which the scores are held against
     one = looked.outputs[at]
     _refuse_best_only(looked.outputs, one, text)
+    _refuse_other_count(model, one, text)
     if one.matrix.shape[1] == 1:
         _refuse_other_columns(looked, at, kind, _classes(model, data), text)
     notes += _other_orders(looked.outputs, one)
@@ -219,6 +221,15 @@ def _refuse_other_columns(looked: _Looked, at: int, kind: str, classes: int | No
                 f"{text}: the output{of} is one column and not that of class 1: {other.name!r} holds other class "
                 "numbers; return logits or probabilities (N, 2), or use `pilotfish import` for its predictions"
             )
+
+
+def _refuse_other_count(model: Model, one: Output, text: str) -> None:
+    """A callable that declares its classes returns a column for each."""
+    columns, names = one.matrix.shape[1], model.class_names
+    if isinstance(model.backend, PythonBackend) and names and columns not in (len(names), 1):
+        raise ModelError(
+            f"{text}: returns {columns} columns and declares {len(names)} classes ({examples(names)}); declare as many"
+        )
 
 
 def _refuse_best_only(outputs: Sequence[Output], one: Output, text: str) -> None:

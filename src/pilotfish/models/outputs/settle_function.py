@@ -24,6 +24,7 @@ from pilotfish.models.outputs.reading import Reading
 from pilotfish.models.outputs.said import Said, as_matrix, said_by
 from pilotfish.models.outputs.which_output import Output
 from pilotfish.models.preprocessing import WHOLE, Preprocessing, draw_rows, sample_inputs, stacked
+from pilotfish.text import one_line
 
 MOST = 8  # samples, over all calls
 LOOKED_AT = 4
@@ -96,7 +97,7 @@ def settle_function(model: Model, reading: Reading, data: Dataset) -> Settled | 
         return None
     outputs = outputs_in(found, len(rows), model.spec, batch)
     if not any(len(one.values) == len(rows) for one in outputs):
-        raise ModelError(f"{model.spec}: {_count(found, len(rows), takes)}")
+        raise ModelError(f"{model.spec} {_count(found, len(rows), takes)}")
     return Settled(model, None, rows, outputs)
 
 
@@ -105,7 +106,7 @@ def _first(model: Model, backend: PythonBackend, data: Dataset) -> _First | None
     if backend.takes is not None:
         return _declared(model, backend, data)
     failed: dict[str, ModelError] = {}
-    calls = 0
+    calls, read = 0, list[str]()
     for form in (forms := _forms(model, data)):
         inputs = _inputs(model, data, form)
         if not inputs:
@@ -117,15 +118,13 @@ def _first(model: Model, backend: PythonBackend, data: Dataset) -> _First | None
         except ModelError as error:
             failed[form] = error
             continue
-        why = _unfit(answer, model, held[0][None])
-        if why is None or (form == BATCH == forms[0] and _says_numbers(answer)):
+        if _fits(answer, model, held[0][None]) or (form == BATCH == forms[0] and _says_numbers(answer)):
             return _First(form, held, rows, answer, calls, _found(form, failed, data))
-        failed[form] = ModelError(f"{model.spec}: {why}")
-    if BATCH in failed and _runs_on_others(model, backend, data, MOST - calls):
+        failed[form] = ModelError(_unreadable(model, form, answer))
+        read.append(form)
+    if len(failed) < 2 or _runs_on_others(model, backend, data, MOST - calls):
         return None
-    if len(failed) < 2:
-        return None
-    raise ModelError(_no_form(failed))
+    raise failed[read[0]] if read else ModelError(_no_form(failed))
 
 
 def _declared(model: Model, backend: PythonBackend, data: Dataset) -> _First | None:
@@ -137,8 +136,8 @@ def _declared(model: Model, backend: PythonBackend, data: Dataset) -> _First | N
             answer = backend.answers(one[None])
         except ModelError:
             continue
-        if form != BATCH and (why := _unfit(answer, model, one[None])) is not None:
-            raise ModelError(f"{model.spec}: {why}; it is said to take {TAKES[form]}")
+        if form != BATCH and not _fits(answer, model, one[None]):
+            raise ModelError(_unreadable(model, form, answer))
         rest = inputs[k:]
         return _First(form, [one for _, one in rest], [row for row, _ in rest], answer, k + 1, ())
     return None
@@ -170,18 +169,25 @@ def _inputs(model: Model, data: Dataset, takes: str) -> list[tuple[int, Any]]:
     return list(itertools.islice(sample_inputs(data, _chain(takes, model), rows), LOOKED_AT))
 
 
-def _unfit(answer: Any, model: Model, batch: Any) -> str | None:
-    """Why *answer* is no answer to one sample; None where it is one."""
+def _fits(answer: Any, model: Model, batch: Any) -> bool:
+    """Whether *answer* is one to one sample."""
     if said_by(answer, 1) is not None:
-        return None
+        return True
     try:
         outputs = outputs_in(answer, 1, model.spec, batch)
-    except ModelError as error:
-        return str(error).removeprefix(f"{model.spec} ")
-    if any(one.classes and len(one.values) == 1 for one in outputs):
-        return None
-    shown = ", ".join(f"{one.dtype} {one.values.shape}" for one in outputs) or type(answer).__name__
-    return f"expected scores of one sample, found {shown}"
+    except ModelError:
+        return False
+    return any(one.classes and len(one.values) == 1 for one in outputs)
+
+
+def _unreadable(model: Model, form: str, answer: Any) -> str:
+    shape = getattr(answer, "shape", None)
+    shown = one_line(" ".join(repr(answer).split()))[:120] if shape is None else f"{answer.dtype} {tuple(shape)}"
+    advice = ": write its predictions to a file and use `pilotfish import`" if _says_numbers(answer) else ""
+    return (
+        f"{model.spec}, given one sample as {TAKES[form]}, returns {shown}; expected for each sample scores of all "
+        f"classes, in order or by name, or its class with a confidence{advice}"
+    )
 
 
 def _says_numbers(answer: Any) -> bool:
@@ -195,10 +201,10 @@ def _runs_on_others(model: Model, backend: PythonBackend, data: Dataset, most: i
     """Whether it takes a batch after all, and the first sample alone broke it."""
     for _, one in _inputs(model, data, BATCH)[1 : 1 + most]:
         try:
-            backend.answers(one[None])
+            answer = backend.answers(one[None])
         except ModelError:
             continue
-        return True
+        return _fits(answer, model, one[None]) or _says_numbers(answer)
     return False
 
 
@@ -251,6 +257,7 @@ def _in_words(model: Model, said: Said, reading: Reading, data: Dataset) -> tupl
     best = reading.activation == BEST or (reading.activation is None and said.best)
     places, notes = places_of(said, model, data)
     if best:
+        _refuse_one_class(model, said, places.n or 2)
         kind = BEST
         notes += (ONLY_BEST,)
     else:
@@ -261,6 +268,16 @@ def _in_words(model: Model, said: Said, reading: Reading, data: Dataset) -> tupl
     n, names = places.n, None if places.names is None else tuple(places.names)
     model = dataclasses.replace(model, n_classes=n, class_names=names, notes=(*model.notes, *notes))
     return model, Reading(None, kind)
+
+
+def _refuse_one_class(model: Model, said: Said, classes: int) -> None:
+    """A class that it names for every sample, with less than chance, is not the predicted one."""
+    least = min(numbers[0] for numbers in said.numbers if numbers)
+    if len(said.named) == 1 and len(said.classes) > 1 and 0 <= least < 1 / classes:
+        raise ModelError(
+            f"{model.spec} names {said.named[0]!r} alone, with {least:.2g} once: a class that is predicted has more "
+            f"among {classes}; return all classes"
+        )
 
 
 def _moved(said: Said, alone: Said | None) -> tuple[str, ...]:

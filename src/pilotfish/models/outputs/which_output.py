@@ -69,7 +69,7 @@ class Output:
 
     def joined(self, more: Output) -> Output:
         """The same output for these samples and for *more*."""
-        if self.values.shape[1:] != more.values.shape[1:]:
+        if self.values.ndim == 0 or self.values.shape[1:] != more.values.shape[1:]:
             return self
         return dataclasses.replace(self, values=np.concatenate([self.values, more.values]))
 
