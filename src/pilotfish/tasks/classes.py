@@ -126,8 +126,8 @@ def match_classes(records: Any, base: Any) -> None:
         if mine[name].isdisjoint(theirs[name]):  # ImageNet uses 'crane' twice: sets of indices
             raise AlignmentError(
                 f"the class order of {a.model} and {b.model} differs: {name!r} is class {min(mine[name])} in one "
-                f"and {min(theirs[name])} in the other; bring the outputs into one order and record again, or import names alone again: "
-                "they are numbered as the run's"
+                f"and {min(theirs[name])} in the other; bring the outputs into one order and record again, or import "
+                "names alone again: they are numbered as the run's"
             )
     for one, other in ((records, base), (base, records)):
         classes, largest = one.meta.n_classes, int(other.outputs.prediction.max())

@@ -124,7 +124,7 @@ def torch_model(
         preprocessing=preprocessing,
         weights_hash=state_hash(module.state_dict()),
         input_shape=input_shape,
-        count=functools.cache(functools.partial(_count, module, input_shape)),
+        count=functools.cache(functools.partial(count_module, module, input_shape)),
         weights=lambda path: save_state(module, path),
         **more,
     )
@@ -147,7 +147,8 @@ def save_state(module: torch.nn.Module, path: Path, metadata: dict[str, str] | N
     save_file({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}, path, metadata)
 
 
-def _count(module: torch.nn.Module, shape: tuple[int, ...]) -> Counted:
+def count_module(module: torch.nn.Module, shape: tuple[int, ...]) -> Counted:
+    """Multiply-adds and parameters of *module* for one sample of *shape*."""
     from pilotfish.models.costs.macs import count_macs, count_parameters
 
     zeros = import_torch("counting MACs").zeros(1, *shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def load_model(
 
     def load() -> Model:
         with _torch_is_needed(name):
-            return variant.applied(with_stated(loader(plain, device, weights), plain), name, device)
+            return _counted(variant.applied(with_stated(loader(plain, device, weights), plain), name, device))
 
     model = load()
     if settle is not None and plain.kind != "exits":
@@ -59,6 +60,17 @@ def load_model(
     ephemeral = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory
     reload = (lambda: model) if ephemeral else lambda: with_reading(load(), reading, device)
     return with_backend(dataclasses.replace(model, reload=reload, ephemeral=ephemeral), device, backend)
+
+
+def _counted(model: Model) -> Model:
+    """A torch module of the user's own, whose costs can be counted where its inputs are images of a known size."""
+    module, chain = getattr(model.backend, "module", None), model.preprocessing
+    if module is None or model.input_shape is not None or chain.kind != "image" or chain.size is None:
+        return model
+    from pilotfish.models.backends.torch_backend import count_module
+
+    shape = (chain.channels, *chain.size) if chain.layout == "nchw" else (*chain.size, chain.channels)
+    return dataclasses.replace(model, count=functools.cache(functools.partial(count_module, module, shape)))
 
 
 @dataclass(frozen=True)
