@@ -205,7 +205,7 @@ def test_a_single_sample_has_all_cores(arrays: Callable[..., Dataset], clock: Cl
 
 @pytest.mark.parametrize(
     ("seconds", "within", "timed"),
-    [(0.004, 10.0, 200), (0.004, 0.399, 97), (0.004, 0.121, 30), (0.004, 0.1, 0), (2.0, 10.0, 0)],
+    [(0.004, 10.0, 200), (0.004, 0.399, 97), (0.004, 0.121, 30), (0.3, 2.0, 30), (0.4, 2.0, 0), (0.4, 13.0, 30)],
 )
 def test_too_little_time_means_fewer_samples_or_none(
     arrays: Callable[..., Dataset], clock: Clock, seconds: float, within: float, timed: int

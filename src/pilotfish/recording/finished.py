@@ -19,7 +19,7 @@ from pilotfish.recording.labels import Matched
 from pilotfish.recording.options import RecordOptions, RecordResult
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.planned import device_kind, measured_times, timing_facts
-from pilotfish.recording.time_samples import SECONDS_LATER, time_samples
+from pilotfish.recording.time_samples import FOR_LEAST_LATER, time_samples
 from pilotfish.records import RecordsMeta, Run, SampleTimes, judge_records
 from pilotfish.records.groups import NONE, GroupBy, file_column, groups_by, now_read
 from pilotfish.records.parquet import read_meta, record_columns
@@ -138,7 +138,7 @@ def _new_single_times(
     kinds = {device_kind(times.device) for times in meta.single_times}
     if not options.timing or device_kind(options.device) in kinds:
         return meta.single_times
-    found = time_samples(data, model, options.device, SECONDS_LATER)
+    found = time_samples(data, model, options.device, for_least=FOR_LEAST_LATER)
     return meta.single_times if found is None else (*meta.single_times, found)
 
 

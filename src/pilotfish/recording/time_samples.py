@@ -18,16 +18,21 @@ from pilotfish.records import SampleTimes
 MOST = 200
 LEAST = 30  # fewer say nothing about a p95
 WARM_UP = TRIED = 3
-SHARE = 0.05  # of the time that the recording took
-SECONDS = 2.0  # in any case
-SECONDS_LATER = 10.0  # where nothing but the times is missing
+SHARE = 0.05  # of the time that the recording took, or
+SECONDS = 2.0  # whichever is longer
+FOR_LEAST = 10.0  # seconds for the fewest samples: less than timing batches of so slow a model has taken
+FOR_LEAST_LATER = 60.0  # where nothing but the times is missing
 
 
-def time_samples(data: Dataset, model: Model, device: str, seconds: float) -> SampleTimes | None:
+def time_samples(
+    data: Dataset, model: Model, device: str, seconds: float = SECONDS, for_least: float = FOR_LEAST
+) -> SampleTimes | None:
     """Time up to 200 samples of *data*, drawn at random, within about *seconds*; a small data set more than once.
 
-    None where fewer than 30 could be timed: the model is too slow, or fails on a sample that comes alone. A callable is
-    not timed either, as a call may cost money.
+    for_least  seconds that 30 samples may take, however short *seconds* is
+
+    None where 30 would take longer, or the model fails on a sample that comes alone. A callable is not timed either, as
+    a call may cost money.
     """
     chain, backend = model.preprocessing, model.backend
     if backend.name == "python":
@@ -51,7 +56,7 @@ def time_samples(data: Dataset, model: Model, device: str, seconds: float) -> Sa
         ended = clock()
         found.append((decoded - begun, ended - decoded))
         timed = len(found) - WARM_UP
-        if timed == TRIED and LEAST * min(map(sum, found[WARM_UP:])) > seconds:
+        if timed == TRIED and LEAST * min(map(sum, found[WARM_UP:])) > max(seconds, for_least):
             return None
         if timed >= LEAST and ended > end:
             break
