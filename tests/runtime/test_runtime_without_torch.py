@@ -135,6 +135,7 @@ def test_the_same_answers_without_torch(embedded: Embedded, tmp_path: Path) -> N
         ["record", "--data", KEPT / "data.npz", "--model", onnx, "--run", "run", "--no-timing"],
         ["tune", "run", "--stages", onnx, "--max-drop", "2%", "--out", "onnx-cascade", "--embed"],
         ["bench", "onnx-cascade", "--data", KEPT / "data.npz", "--runs", "1", "--samples", "20"],
+        ["evaluate", "checkpoint-cascade", "--data", "folder:photos", "--json"],
         ["predict", "torch-alone-cascade", "photos"],
     )
     assert [one.returncode for one in ended[:-1]] == [0] * (len(ended) - 1), [one.stderr for one in ended]
