@@ -159,6 +159,13 @@ def test_a_cascade_keeps_what_was_found_and_tries_nothing(
     assert sum(saver.SEEN) == 36
     assert {one.stage for one in said} == {0, 1}
     assert [cascade.predict([one.input])[0] for one in said[:3]] == said[:3]  # one at a time
+    file = Path(said[0].input)
+    others = [file.read_bytes(), Image.open(file), np.asarray(Image.open(file))]
+    for one in (*cascade.predict(others), *map(cascade.predict_one, others), *(cascade.predict(o)[0] for o in others)):
+        if takes in ("path", "paths"):
+            assert "the model takes paths of files, and this sample is in none" in str(one.error)
+        else:
+            assert (one.error, one.prediction, one.stage) == (None, said[0].prediction, said[0].stage)
 
 
 @pytest.mark.parametrize("takes", TAKERS)
