@@ -99,6 +99,7 @@ def test_processors_that_nothing_else_says_run_as_they_are(name: str, zoo: Path,
         image = Image.open(path)
         np.testing.assert_array_equal(chain(image), theirs(image, return_tensors="pt")["pixel_values"][0].numpy())
     assert "leave mean out" in refusal(zoo / name, "?mean=0.5")
+    assert "leave the size out" in refusal(zoo / name, "?size=64")
 
 
 def test_the_command_line_runs_it_in_onnx_runtime(vit: Path, data: Path, tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ def test_what_is_left_out_or_done_otherwise_is_said(vit: Path) -> None:
     save_file({**half, "pooler.extra": tensors["classifier.bias"]}, vit / "model.safetensors", {"format": "pt"})
     hf.edit(vit, "config.json", dtype="float16", problem_type="multi_label_classification")
     notes = "\n".join(load(vit).notes)
-    assert "its weights are float16, and are computed with in float32; ?dtype=float16" in notes
+    assert "its weights are float16 and are computed in float32; ?dtype=float16" in notes
     assert "trained for many labels per image" in notes
     assert "1 tensors beside the model's are left out (pooler.extra)" in notes
 
@@ -319,6 +320,8 @@ def test_a_timm_model_of_the_hub(timm_folder: Path, data: Path) -> None:
         ({"pretrained_cfg": {"crop_pct": -1}}, "its pretrained_cfg cannot be carried out"),
         ({"model_args": {"checkpoint_path": "x.pth"}}, "argument 'checkpoint_path' = 'x.pth' is not allowed"),
         ({"num_classes": 5}, "its head has 3 classes"),
+        ({"label_names": ["cat"]}, "label_names is ['cat']; expected 3 names"),
+        ({"model_args": [1]}, "arguments are '[1]'"),
     ],
 )
 def test_timm_configurations_that_are_none(changes: dict[str, Any], said: str, timm_folder: Path) -> None:
@@ -385,3 +388,32 @@ def test_images_that_would_fill_the_memory(name: str, said: str, size: tuple[int
 
     with pytest.raises(UnreadableSample, match=said):
         load(zoo / name, "?interpolation=bilinear" * (name == "resnet")).preprocessing(Image.new("RGB", size))
+
+
+@pytest.mark.parametrize("changes", [{"num_attention_heads": 4}, {"hidden_act": "relu"}, {"layer_norm_eps": 0.1}])
+def test_the_same_weights_in_another_network_are_another_model(changes: dict[str, Any], vit: Path) -> None:
+    first = load(vit)
+    renamed = load(hf.edit(vit, "config.json", id2label={"0": "a", "1": "b", "2": "c"}, transformers_version="4.0"))
+    assert renamed.weights_hash == first.weights_hash
+    other = load(hf.edit(vit, "config.json", **changes))
+    x = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+    assert other.weights_hash != first.weights_hash
+    assert not np.allclose(other.run(x), first.run(x))
+
+
+@pytest.mark.parametrize("name", ["convnext", "vit", "beit"])
+def test_configurations_of_earlier_versions(name: str, zoo: Path, data: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(zoo / name, tmp_path / name)
+    kinds = {"convnext": "ConvNextFeatureExtractor", "vit": "ViTFeatureExtractor", "beit": "BeitFeatureExtractor"}
+    plain = {"do_normalize": True, "do_resize": True, "image_mean": [0.4] * 3, "image_std": [0.3] * 3, "resample": 2}
+    more = {"crop_pct": 0.875} if name == "convnext" else {"crop_size": 32} if name == "beit" else {}
+    document = {"feature_extractor_type": kinds[name], "size": 32, **plain, **more}
+    (folder / "preprocessor_config.json").write_text(json.dumps(document))
+    paths = sorted(data.rglob("*.png"))
+    model = load(folder)
+    from PIL import Image
+
+    logits = np.concatenate([model.run(model.preprocessing(Image.open(path))[None]) for path in paths])
+    found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, hf.answers(folder, paths), atol=1e-5)
+    assert (model.preprocessing.kind, model.notes) == ("image", ())

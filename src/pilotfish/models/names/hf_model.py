@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.errors import ModelError, nearest, needs, reason
+from pilotfish.files import sha256_json
 from pilotfish.models.backends.torch_backend import import_torch, save_state, torch_model
 from pilotfish.models.model import Model
 from pilotfish.models.names.architectures import checked_arguments
@@ -47,7 +48,7 @@ def load_hf(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     found = read_folder(spec, weights)
     if "pretrained_cfg" in found.config:
         return _timm(spec, device, found)
-    from pilotfish.models.names.hf_network import Logits, network_of
+    from pilotfish.models.names.hf_network import Logits, description_of, network_of
     from pilotfish.models.names.hf_processor import preprocessing_of, processor_of
 
     with _quiet():
@@ -59,7 +60,9 @@ def load_hf(spec: ModelSpec, device: str, weights: Path | None) -> Model:
             )
         channels = int(getattr(network.config, "num_channels", 3))
         chain, more = preprocessing_of(processor_of(found.processor, found.config, found.where), channels, found.where)
-    if spec.pixels is not None and chain.kind == "image":
+    if spec.pixels is not None and spec.pixels != chain.size:
+        if chain.kind == "processor":
+            raise ModelError(f"{spec.text}: its image processor runs as it is, at its own size; leave the size out")
         chain = at_size(chain, spec.pixels)
     shape = (channels, *chain.size) if chain.size is not None else None
     model = torch_model(
@@ -72,10 +75,9 @@ def load_hf(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         class_names=_labels(found, network.config.num_labels),
         notes=(*_told(found), *notes, *more),
     )
-    if spec.pixels is not None and chain.kind == "image":
+    if spec.pixels is not None:
         _try_size(model, spec)
-    metadata = {META_KEY: json.dumps(found.metadata)}
-    return dataclasses.replace(model, input_shape=shape, weights=lambda target: save_state(network, target, metadata))
+    return _of_folder(dataclasses.replace(model, input_shape=shape), network, found, description_of(found))
 
 
 def _timm(spec: ModelSpec, device: str, folder: HfFolder) -> Model:
@@ -89,8 +91,8 @@ def _timm(spec: ModelSpec, device: str, folder: HfFolder) -> Model:
         raise ModelError(f"{where}: timm has no model {name[:80]!r}; {nearest(name, timm.list_models())}")
     if not isinstance(cfg, Mapping):
         raise ModelError(f"{where}: pretrained_cfg is {str(cfg)[:60]!r}; expected an object of timm's")
-    asked = said.get("model_args")
-    args = checked_arguments({k: v for k, v in asked.items() if v is not None} if isinstance(asked, Mapping) else {})
+    asked = said.get("model_args") or {}
+    args = checked_arguments({k: v for k, v in asked.items() if v is not None} if isinstance(asked, Mapping) else asked)
     args |= {key: said[key] for key in BUILT_WITH if isinstance(said.get(key), BUILT_WITH[key])}
     overlay = {key: tuple(v) if isinstance(v := cfg[key], list) else v for key in OF_TIMM if key in cfg}
     classes = said.get("num_classes", cfg.get("num_classes"))
@@ -111,10 +113,26 @@ def _timm(spec: ModelSpec, device: str, folder: HfFolder) -> Model:
         model.preprocessing.validate()
     except (ValueError, TypeError, KeyError, ArithmeticError) as error:
         raise ModelError(f"{where}: its pretrained_cfg cannot be carried out ({reason(error, 160)})") from error
-    if isinstance(names, list) and len(names) == module.num_classes and all(isinstance(one, str) for one in names):
+    if names is not None:
+        if (
+            not isinstance(names, list)
+            or len(names) != module.num_classes
+            or not all(isinstance(n, str) for n in names)
+        ):
+            raise ModelError(f"{where}: label_names is {str(names)[:60]}; expected {module.num_classes} names")
         model = dataclasses.replace(model, class_names=tuple(names), class_ids=None)
-    metadata = {META_KEY: json.dumps(folder.metadata)}
-    return dataclasses.replace(model, weights=lambda target: save_state(module, target, metadata))
+    return _of_folder(model, module, folder, {"architecture": name, **args})
+
+
+def _of_folder(model: Model, network: Any, found: HfFolder, described: Mapping[str, Any]) -> Model:
+    """*model* with what *described* its network in its identity, for the same weights answer otherwise in another; and
+    with its configurations beside the weights that are embedded."""
+    metadata = {META_KEY: json.dumps(found.metadata)}
+    return dataclasses.replace(
+        model,
+        weights_hash=sha256_json({"weights": model.weights_hash, "network": described}),
+        weights=lambda target: save_state(network, target, metadata),
+    )
 
 
 def _told(found: HfFolder) -> Iterator[str]:
@@ -125,7 +143,7 @@ def _told(found: HfFolder) -> Iterator[str]:
             yield f"{where}: its {name} names code of its own (auto_map), which is never run; transformers' is"
     half = config.get("dtype", config.get("torch_dtype"))
     if half in HALF:
-        yield f"{where}: its weights are {half}, and are computed with in float32; ?dtype={half} computes as they are"
+        yield f"{where}: its weights are {half} and are computed in float32; ?dtype={half} is as transformers does it"
     if config.get("problem_type") == "multi_label_classification":
         yield f"{where}: was trained for many labels per image (problem_type); the largest alone is taken as the class"
 

@@ -27,6 +27,8 @@ LEFT_OUT = re.compile(
     r"|use_pretrained_backbone|return_dict|use_return_dict|output_attentions|output_hidden_states|gradient_checkpointing"
 )
 """Keys of a configuration, at any depth, that say what else to load or how to run, and nothing of the network."""
+BESIDE = ("id2label", "label2id", "problem_type", "transformers_version", "initializer_range")
+"""Keys that change no answer."""
 OTHER_TASKS = {
     "Detection": "finds objects",
     "Segmentation": "segments images",
@@ -128,6 +130,11 @@ def _held_against(loaded: Mapping[str, Any], found: HfFolder) -> tuple[str, ...]
         raise ModelError(f"{found.weights.path}: {reason(ValueError(loaded['error_msgs']), 160)}")
     left = f"{found.weights.path}: {len(extra)} tensors beside the model's are left out ({examples(extra)})"
     return (left,) if extra else ()
+
+
+def description_of(found: HfFolder) -> dict[str, Any]:
+    """What the configuration says of the network itself: with the weights it decides the answers."""
+    return {key: value for key, value in _of_network(found).items() if key not in BESIDE}
 
 
 def _of_network(found: HfFolder) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pilotfish.models.names.spec import MAX_SIZE
 from pilotfish.models.preprocessing import RESIZERS, Preprocessing
 
 RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
-LEFT_OUT = ("auto_map", "device", "return_tensors", "processor_class", "name_or_path", "feature_extractor_type")
+LEFT_OUT = ("auto_map", "device", "return_tensors", "processor_class", "name_or_path")
 LEVIT = 256 / 224  # what its processor resizes to, of what it says
 PROBES = ((1.3, 1.71), (1.6, 1.1), (0.4, 0.55), (2.05, 1.0), (1.0, 1.33))  # height and width, of the input's size
 LONGEST = 64  # times as long as wide
@@ -36,7 +36,7 @@ def processor_of(said: Mapping[str, Any], config: Mapping[str, Any], where: Path
     from transformers import AutoImageProcessor
 
     said = {key: value for key, value in said.items() if key not in LEFT_OUT}
-    kind = said.get("image_processor_type")
+    kind = said.get("image_processor_type", said.get("feature_extractor_type"))
     if kind is not None and _base(kind) not in _known():
         raise ModelError(
             f"{where}: its image processor is {str(kind)[:60]!r}, which is none of transformers' classifiers"
