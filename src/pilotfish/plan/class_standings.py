@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,8 @@ def class_standings(artefact: Artefact, table: Table, trace: Trace, path: Policy
     if asked is None or (not asked.class_drop and asked.worst_class_drop is None):
         return []
     how = find_method(artefact.method, len(artefact.stages))
-    limited = find_constraints(table, artefact.method, how, asked.class_drop, asked.worst_class_drop)
+    of_classes, stages = dataclasses.replace(asked, latency_p95=None), [stage.name for stage in artefact.stages]
+    limited = find_constraints(table, stages, artefact.method, how, artefact.cost_key or "macs", of_classes)
     promised: Mapping[str, Any] = (artefact.guarantee or {}).get("classes") or {}
     limits = {one.name: one.drop_interval[1] for one in (artefact.evaluation or artefact.calibration).classes}
     limits |= {str(name): float(one["target"]) for name, one in promised.items()}
