@@ -122,3 +122,17 @@ def test_a_reader_that_leaves_early_is_no_error(imported: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tune", "run", "--stages", "a,b", "--max-drop", "1%", "--out", ""], "--out is an empty text"),
+        (["tune", "run", "--stages", "a,b", "--max-drop", "1%", "--out="], "--out is an empty text"),
+        (["record", "--data", "digits", "--model", "a", "--run", ""], "--run is an empty text"),
+        (["inspect", ""], "an argument is an empty text"),
+    ],
+)
+def test_an_empty_text_is_not_the_working_folder(arguments: list[str], said: str, tmp_path: Path) -> None:
+    assert f"{said}; give it a value (the working folder is .)" in refusal(tmp_path, *arguments, code=2)
+    assert not list(tmp_path.iterdir())

@@ -301,3 +301,24 @@ def test_a_backbone_of_another_size_is_built_again_for_it(architecture: str, tmp
     found = find_backbone(f"checkpoint:{tmp_path}/w.pth", DIGITS)
     assert (found.name, found.arguments, found.input_shape) == ("timm:test_vit", {"img_size": 96}, (3, 96, 96))
     build_backbone(found.name, found.arguments, found.classes).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda out: train_exits(3, DIGITS, out), "train_exits: model is 3, expected str"),
+        (lambda out: train_exits("m", out, out), "train_exits: data is PosixPath"),
+        (lambda out: train_exits("m", DIGITS, 3), "train_exits: out is 3, expected str | Path"),
+        (lambda out: train_exits("m", DIGITS, out, layers="layer2"), "layers is 'layer2', expected Sequence[str]"),
+        (lambda out: train_exits("m", DIGITS, out, exits="3"), "exits is '3', expected int"),
+        (lambda out: train_msdnet({}, DIGITS, out), "train_msdnet: config is {}, expected MSDNetConfig"),
+        (lambda out: train_esn("a", None, DIGITS, out), "train_esn: base is None, expected str"),
+        (lambda out: train_esn("a", "b", DIGITS, out, dims=32), "train_esn: dims is 32, expected Sequence[int]"),
+        (lambda out: train_router("a", "b", DIGITS, out, recipe="exits"), "recipe is 'exits', expected Recipe | None"),
+    ],
+)
+def test_values_of_other_types_are_refused_by_name(call: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        call(tmp_path / "out")
+    assert said in str(refused.value)
+    assert not (tmp_path / "out").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
@@ -14,11 +16,13 @@ pytest.importorskip("sklearn")
 pytest.importorskip("onnxruntime")
 
 import pilotfish  # noqa: E402
+from pilotfish.cli.train_command import _show_grid  # noqa: E402
 from pilotfish.data import load_data  # noqa: E402
 from pilotfish.errors import DataError, ModelError, UsageError  # noqa: E402
 from pilotfish.flow.demo import Recipe as Net  # noqa: E402
 from pilotfish.flow.demo import train_demo_models  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
+from pilotfish.report.format import percent  # noqa: E402
 from pilotfish.train import Recipe, load_recipe, train_esn, train_exits, train_router  # noqa: E402
 from support.process import command  # noqa: E402
 
@@ -62,6 +66,13 @@ def test_the_grid_keeps_the_best_and_all_folders(pair: tuple[str, str], tmp_path
     }
     assert sorted(each) == ["dim16-layers0", "dim16-layers1", "dim8-layers0", "dim8-layers1"]
     assert each[found.file.parent.name] == max(each.values())
+    assert {folder: accuracy[1] for folder, accuracy in found.grid.items()} == each
+    assert found.to_json()["grid"][found.file.parent.name] == list(found.accuracy)
+    shown = io.StringIO()
+    _show_grid(Console(file=shown, width=120), found)
+    lines = shown.getvalue().splitlines()
+    assert f"kept: {found.file.parent.name}" in lines[0]
+    assert all(any(folder in line and percent(one) in line for line in lines) for folder, one in each.items())
 
 
 def test_pairs_that_are_none(pair: tuple[str, str], tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that are no Unicode are shown escaped, as JSON escapes them
             stream.reconfigure(errors="backslashreplace")
+    if (empty := _empty(sys.argv[1:])) is not None:
+        _end(f"{empty} is an empty text; give it a value (the working folder is .)", 2)
     try:
         code = app(prog_name="pilotfish", standalone_mode=False)
     except PilotfishError as error:
@@ -123,6 +125,17 @@ def run() -> None:
     if code == INTERRUPTED:
         _end("interrupted; a recording or a training resumes when the same command is run again", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _empty(arguments: list[str]) -> str | None:
+    """The first argument that is empty, as an unset variable of a script leaves it: a path would mean the working
+    folder then. The pattern of ``models`` may be empty."""
+    for before, given in zip(["", *arguments], arguments, strict=False):
+        if given == "" and before != "models":
+            return before if before.startswith("-") else "an argument"
+        if given.startswith("--") and given.endswith("=") and given.count("=") == 1:
+            return given[:-1]
+    return None
 
 
 def _end(message: str, code: int) -> None:

@@ -14,6 +14,8 @@ import typer
 from pilotfish.cli.options import AsJson, Device
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pilotfish.train import Trained
 
 app = typer.Typer(
@@ -218,6 +220,8 @@ def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
         [record.model, said, format_cost("macs", record.cost.get("macs"))]
         for record, said in zip(found.records, known, strict=False)
     ]
+    if found.grid:
+        _show_grid(target, found)
     table(target, [("records", "left"), (accuracy, "right"), ("cost", "right")], rows)
     names = ",".join(r.model for r in found.records)
     went_on = f" (went on from epoch {found.resumed})" if found.resumed else ""
@@ -231,3 +235,19 @@ def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
     )
     if as_json:
         print_json(found.to_json())
+
+
+def _show_grid(target: Console, found: Trained) -> None:
+    """The trainings of a grid, and which of them is kept."""
+    from pilotfish.cli.output import table
+    from pilotfish.report.format import percent
+    from pilotfish.train.train_esn import between
+
+    folders, kept = list(found.grid), found.file.parent.name
+    rows = [
+        [folder, *(percent(one) for one in found.grid[folder]), percent(between(found.grid[folder]))]
+        for folder in folders
+    ]
+    exits = [(f"exit {k}", "right") for k in range(1, len(found.accuracy) + 1)]
+    columns = [("trained", "left"), *exits, ("mean between", "right")]
+    table(target, columns, rows, title=f"Held-out accuracy; kept: {kept}", strong=folders.index(kept))

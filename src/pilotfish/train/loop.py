@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,14 @@ class Trained:
     history   epoch by epoch
     resumed   the epoch it went on from; 0 from the beginning
     records   what recording the exits came to
+    grid      of several trainings, of which this is the best, the held-out accuracy of each exit by their folders
     """
 
     file: Path
     history: tuple[Epoch, ...]
     resumed: int = 0
     records: tuple[Any, ...] = ()
+    grid: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish train --json``."""
@@ -88,6 +90,7 @@ class Trained:
             "accuracy": list(self.accuracy),
             "epochs": [dataclasses.asdict(epoch) for epoch in self.history],
             "records": [record.to_json() for record in self.records],
+            **({"grid": {folder: list(accuracy) for folder, accuracy in self.grid.items()}} if self.grid else {}),
         }
 
     @property

@@ -16,11 +16,13 @@ from pilotfish.models.exits.attached import Attachment, spread_layers
 from pilotfish.models.exits.esn import Bus, join_exits
 from pilotfish.records import Run
 from pilotfish.train.backbone import Backbone, find_backbone
+from pilotfish.train.given import checked
 from pilotfish.train.loop import Tell, Trained
 from pilotfish.train.recipe import Recipe, load_recipe
 from pilotfish.train.training import check_out, make_job, train_network, with_records
 
 
+@checked
 def train_esn(
     saver: str,
     base: str,
@@ -80,8 +82,15 @@ def train_esn(
         )
         job, mark = dataclasses.replace(whole, out=folders[bus]), [description.to_json(), identity]
         found.append((job, train_network(job, network, description, network.frozen(), mark, more=second.facts)))
-    job, best = max(found, key=lambda one: float(np.mean(one[1].accuracy[1:-1])))
+    job, best = max(found, key=lambda one: between(one[1].accuracy))
+    if grid[1:]:
+        best = dataclasses.replace(best, grid={one.file.parent.name: one.accuracy for _, one in found})
     return with_records(job, best)
+
+
+def between(accuracy: Sequence[float]) -> float:
+    """What a grid compares: the mean accuracy of the exits between saver and base."""
+    return float(np.mean(accuracy[1:-1]))
 
 
 def find_pair(saver: str, base: str, data: Dataset) -> tuple[Backbone, Backbone]:

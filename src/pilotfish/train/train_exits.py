@@ -17,11 +17,13 @@ from pilotfish.models.exits.describe import Description
 from pilotfish.models.exits.msdnet import MSDNet, MSDNetConfig, config_to_json
 from pilotfish.records import Run
 from pilotfish.train.backbone import classes_of, find_backbone, preprocessing_for
+from pilotfish.train.given import checked
 from pilotfish.train.loop import Tell, Trained
 from pilotfish.train.recipe import Recipe, load_recipe
 from pilotfish.train.training import make_job, train_network, with_records
 
 
+@checked
 def train_exits(
     model: str,
     data: str | Dataset,
@@ -77,6 +79,7 @@ def train_exits(
     return with_records(job, found)
 
 
+@checked
 def train_msdnet(
     config: MSDNetConfig,
     data: str | Dataset,

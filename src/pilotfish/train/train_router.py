@@ -19,6 +19,7 @@ from pilotfish.models.names.architectures import build_backbone, checked_argumen
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.records import Run, read_table
 from pilotfish.train.backbone import find_backbone
+from pilotfish.train.given import checked
 from pilotfish.train.loop import Job, Tell, Trained
 from pilotfish.train.recipe import Recipe, load_recipe
 from pilotfish.train.training import check_network, make_job, train_network, with_records
@@ -27,6 +28,7 @@ ANSWERS = "answers"  # folder of what saver and base say of the training samples
 ENCODER = "small:convnet"
 
 
+@checked
 def train_router(
     saver: str,
     base: str,
