@@ -36,8 +36,8 @@ def update(
     Example: pilotfish update cascade --model onnx:retrained.onnx --data folder:photos --stage 0 --out cascade-2
     """
     from pilotfish.cli.output import (
-        class_table,
         console,
+        limits_table,
         notes,
         performance_columns,
         performance_row,
@@ -76,8 +76,7 @@ def update(
         performance_row(f"new: {' → '.join(found.stages)}", found.new, key),
     ]
     table(target, performance_columns("cascade", found.new), rows, title=f"Update of {cascade}", strong=1)
-    if found.new.classes:
-        class_table(target, found.new, found.tuning.guarantee)
+    limits_table(target, found.new, made.limits, found.tuning.guarantee)
     budget = made.operating_point.budget
     say(
         target, f"New: {'' if budget is None else f'{budget.says(says_of(found.new.metric))}, '}{describe_policy(made)}"
