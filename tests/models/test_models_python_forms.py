@@ -206,6 +206,43 @@ def test_arrays_of_answers_are_read(how: str, photos: str, write: Callable[..., 
     assert alone == (how in ("two arrays", "two lists", "torch.max's", "named arrays"))
 
 
+@pytest.mark.parametrize(
+    ("hint", "takes"),
+    [
+        ("images: 'list[Image.Image]'", "images"),
+        ("images: list[Image.Image]", "images"),
+        ("paths: list[str]", "paths"),
+        ("image: Image.Image", "image"),
+        ("path: str", "path"),
+        ("path: 'os.PathLike'", "path"),
+    ],
+)
+def test_the_form_that_a_type_hint_names_is_tried_first(
+    hint: str, takes: str, photos: str, write: Callable[..., Any], tmp_path: Path
+) -> None:
+    given = hint.partition(":")[0]
+    module = write(
+        "def f(HINT):\n    FORMS.append(type(GIVEN).__name__)\n"
+        "    many = GIVEN if isinstance(GIVEN, (list, np.ndarray)) else [GIVEN]\n"
+        "    p = [best(shares(Image.open(x) if isinstance(x, str) else x)) for x in many]\n"
+        "    return p if many is GIVEN else p[0]\nFORMS = []\n".replace("HINT", hint).replace("GIVEN", given)
+    )
+    _, records = recorded(photos, module, tmp_path / "run")
+    assert records.meta.spec.endswith(f":f?takes={takes}&activation=confidence")
+    assert len(set(module.FORMS)) == 1
+    assert answers(records) == by_hand(photos, module)
+
+
+@pytest.mark.parametrize("answer", ["dict(zip(CLASSES, p))", "p.tolist()", "best(p)"])
+def test_a_function_that_does_not_repeat_itself_is_named(
+    answer: str, photos: str, write: Callable[..., Any], tmp_path: Path
+) -> None:
+    rng = "p = np.random.default_rng().dirichlet((9, 9, 9))"
+    module = write(f"def f(images):\n    return [one() for _ in images]\ndef one():\n    {rng}\n    return {answer}")
+    result, _ = recorded(photos, module, tmp_path / "run", "?takes=images")
+    assert [note for note in result.notes if note.startswith("it does not repeat itself")]
+
+
 @pytest.mark.parametrize("score", ["margin", "entropy", "energy"])
 def test_other_scores_than_max_prob_are_refused_by_name_where_a_confidence_is_all(
     score: str, photos: str, write: Callable[..., Any], tmp_path: Path

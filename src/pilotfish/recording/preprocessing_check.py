@@ -212,7 +212,8 @@ def _as_they_are(data: Dataset, model: Model) -> tuple[str, ...]:
             return (f"arrays of bytes, {found.shape}, are given as they are: from 0 to 255, not scaled",)
         otherwise = shlex.quote(spec_with(model.spec, {"size": "224", "mean": "…", "std": "…"}))
         shown = f"pixels from 0 to 255 of shape {found.shape}, not resized and not scaled"
-        return (f"pictures are given as they are: {shown}; state it otherwise, as in {otherwise}",)
+        whole = ", or ?takes=images for PIL images" if getattr(model.backend, "takes", "") is None else ""
+        return (f"pictures are given as they are: {shown}; state it otherwise, as in {otherwise}{whole}",)
     return ()
 
 
