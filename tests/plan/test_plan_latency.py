@@ -19,7 +19,7 @@ from pilotfish.cascade import load_artefact
 from pilotfish.errors import BudgetError, RecordsError, UsageError
 from pilotfish.machine import device_name
 from pilotfish.plan import latency, tune
-from pilotfish.plan.certificate import Clause, Promise, certify, last_kept
+from pilotfish.plan.certificate import Clause, Promise, certified, certify, last_kept
 from pilotfish.plan.evaluate import measure, outcomes
 from pilotfish.plan.latency import LATE, RequestTimes, request_times, times_of
 from pilotfish.plan.limits import _lateness as lateness
@@ -299,11 +299,11 @@ def test_promised_latencies_hold() -> None:
         trace = population.take(np.random.default_rng(i).choice(4000, 500))
         path = path_of(trace, 40)
         try:
-            found = certify(trace, path, Promise("drop", 0.16, DELTA, "paired_cp"), 0.9, [clause(trace, limit)])
+            index = certified(trace, path, Promise("drop", 0.16, DELTA, "paired_cp"), 0.9, [clause(trace, limit)])
         except BudgetError:
             continue
         kept += 1
-        answered_by, gap = outcomes(population, path.policy(found.index))
+        answered_by, gap = outcomes(population, path.policy(index))
         shares = np.bincount(answered_by, minlength=2) / 4000
         broken += bool(gap.mean() > 0.16 or shares @ OF[2].late(limit) > LATE)
     assert kept > draws / 2

@@ -1,7 +1,7 @@
 """Certificates: bounds, tests and how far along a path a promise can be given."""
 
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
-from pilotfish.plan.certificate.certify import Certificate, Clause, certify, last_kept
+from pilotfish.plan.certificate.certify import Certificate, Clause, certified, certify, last_kept
 from pilotfish.plan.certificate.hindsight import LEVEL, Standing, standing
 from pilotfish.plan.certificate.promise import (
     TESTS,
@@ -21,6 +21,7 @@ __all__ = [
     "Promise",
     "Standing",
     "bound_of",
+    "certified",
     "certify",
     "check_promise",
     "check_test",

@@ -106,8 +106,22 @@ def certify(
     are tested from the cheapest end (cost, latency) and from the other make two sequences, of delta / 2 each, and what
     both have kept holds. Bounds are read together, so each of m is made at delta / m.
     """
-    first = Clause("", None, trace, promise)
-    clauses = [first, *beside]
+    index = certified(trace, path, promise, confidence, beside)
+    clauses = [Clause("", None, trace, promise), *beside]
+    delta = promise.delta / len(clauses)
+    bounds: dict[Any, float] = {}
+    found = [Kept(each, _bound_at(each, path, index, delta, bounds)) for each in clauses]
+    own = Certificate(promise, index, found[0].bound, len(trace), confidence, beside=tuple(found[1:]))
+    if trace.groups is None:
+        return own
+    return replace(own, groups=len(np.unique(trace.groups)), largest=trace.cap)
+
+
+def certified(
+    trace: Trace, path: PolicyPath, promise: Promise, confidence: float, beside: Sequence[Clause] = ()
+) -> int:
+    """The index of the policy that :func:`certify` finds; no bounds are searched."""
+    clauses = [Clause("", None, trace, promise), *beside]
     if len({clause.promise.kind == "cost" for clause in clauses}) == 2:
         clauses = [replace(each, promise=replace(each.promise, delta=promise.delta / 2)) for each in clauses]
     _check_clauses(clauses)
@@ -117,14 +131,7 @@ def certify(
         low, high = max(low, start), min(high, end)
     if low > high:
         raise BudgetError(_apart(clauses, confidence))
-    index = low if promise.kind == "cost" else high
-    delta = promise.delta / len(clauses)
-    bounds: dict[Any, float] = {}
-    found = [Kept(each, _bound_at(each, path, index, delta, bounds)) for each in clauses]
-    own = Certificate(promise, index, found[0].bound, len(trace), confidence, beside=tuple(found[1:]))
-    if trace.groups is None:
-        return own
-    return replace(own, groups=len(np.unique(trace.groups)), largest=trace.cap)
+    return low if promise.kind == "cost" else high
 
 
 def _check_clauses(clauses: Sequence[Clause]) -> None:
