@@ -6,8 +6,8 @@ Each draw takes n of CIFAR-10's 10,000 test images with replacement, certifies a
 1, 10 and 100 for the stages), beside it a drop of every class, a p95, or both, and is judged on all 10,000: that is its
 population. A promise of 90 % may break in 10 % of the draws. With a drop the most that exits is taken, so that drops
 bind; with a cost the least, so that the p95 binds. A pair's thresholds are the drawn samples' own scores; the path of a
-chain is fitted on 3,000 images that no draw has. Times are synthetic: reading takes 2 ms on average, the saver 4, the base
-20 (a chain's stages 4, 8, 20), gamma with a shape of 40; the limit is such that a share that is stated must exit.
+chain is fitted on 3,000 images that no draw has. Times are synthetic: reading takes 2 ms on average, the saver 4, the
+base 20 (a chain's stages 4, 8, 20), gamma with a shape of 40; the limit is such that a share that is stated must exit.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from pilotfish.records import SampleTimes, Table
 from pilotfish.text import listed
 
 F64 = NDArray[np.float64]
+FEW = 100
 LATE = 0.05  # share of the requests that may take longer
 MOST = 40_000  # sums kept of one side; more are rounded up, and so never look faster than they are
 
@@ -128,6 +129,7 @@ def _notes(times: Sequence[SampleTimes], stages: Sequence[str]) -> list[str]:
     fewest = min(map(len, times))
     notes = [
         f"p95 is of one request at a time, from {fewest:,} single samples per stage on {machine}; waiting is not in it"
+        + ("" if fewest >= FEW else ". So few say little of a p95: record again on a machine at rest (--overwrite)")
     ]
     if device == "cpu" and (here := device_name(device)) != machine:
         notes.append(f"the times of single samples are of another machine than this one, which is {here}")

@@ -142,9 +142,11 @@ def check_samples(constraints: Constraints, rows: Rows, promised: bool) -> list[
     counts = np.bincount(constraints.place[rows] + 1, minlength=len(constraints.names) + 1)[1:]
     lacking = np.flatnonzero(counts == 0).tolist()
     if lacking and (promised or lacking[0] < constraints.named):
+        more = f" (nor with {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        advice = "leave its limit out" if lacking[0] < constraints.named else "limit single classes by --class-max-drop"
         raise BudgetError(
             f"class {constraints.names[lacking[0]]}: none of the {len(rows):,} samples that choose the policy is "
-            "labelled so, and its drop is unknown; record more of them, or leave its limit out"
+            f"labelled so{more}, and its drop is unknown; record more of them, or {advice}"
         )
     if not lacking:
         return [*constraints.notes]
