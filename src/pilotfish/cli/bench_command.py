@@ -112,6 +112,11 @@ def bench(
             f"Energy ({', '.join(energy.meters)}): {energy.cascade_joules.median:.3f} J per input, the base alone "
             f"{energy.base_joules.median:.3f} J"
         )
+    if peers and any(result.parts):
+        lines.append(
+            "No other way to run it is timed: the stages share a network, and whole models, one after the other, would "
+            "be no rival"
+        )
     measured = "" if choice.max_difference is not None else "; pilotfish tune-runtime has not run here"
     say(target, *lines, f"Machine: {brief_machine(result.machine)}{measured}")
     if plot is not None:
