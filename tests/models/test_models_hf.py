@@ -266,9 +266,7 @@ def test_what_is_left_out_or_done_otherwise_is_said(vit: Path) -> None:
     save_file({**half, "pooler.extra": tensors["classifier.bias"]}, vit / "model.safetensors", {"format": "pt"})
     hf.edit(vit, "config.json", dtype="float16", problem_type="multi_label_classification")
     notes = "\n".join(load(vit).notes)
-    assert (
-        "its weights are float16, as which transformers computes; here it takes ?dtype=float16, else float32" in notes
-    )
+    assert "its weights are float16, and it is computed in float32 but for ?dtype=float16" in notes
     assert "trained for many labels per image" in notes
     assert "1 tensors beside the model's are left out (pooler.extra)" in notes
 

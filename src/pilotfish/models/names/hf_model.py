@@ -143,7 +143,7 @@ def _told(found: HfFolder) -> Iterator[str]:
             yield f"{where}: its {name} names code of its own (auto_map), which is never run; transformers' is"
     half = config.get("dtype", config.get("torch_dtype"))
     if half in HALF:
-        yield f"{where}: its weights are {half}, as which transformers computes; here it takes ?dtype={half}, else float32"
+        yield f"{where}: its weights are {half}, and it is computed in float32 but for ?dtype={half}"
     if config.get("problem_type") == "multi_label_classification":
         yield f"{where}: was trained for many labels per image (problem_type); the largest alone is taken as the class"
 
