@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pilotfish import Cascade, bench, open_run, tune, tune_runtime
+from pilotfish import Cascade, bench, evaluate, open_run, tune, tune_runtime
 from pilotfish.cascade import save_artefact
 from pilotfish.cascade.artefact import OperatingPoint
 from pilotfish.errors import PilotfishError
@@ -129,6 +130,17 @@ def test_every_way_to_predict_gives_the_same_answers(whole: Whole) -> None:
         said = [(one.prediction, one.name, one.stage) for one in found]
         assert said == [(one.prediction, one.name, one.stage) for one in answers]
         assert np.allclose([one.confidence for one in found], [one.confidence for one in answers])
+
+
+def test_evaluate_matches_their_classes_by_name_where_the_data_lack_one(whole: Whole, tmp_path: Path) -> None:
+    shutil.copytree(whole.data.removeprefix("folder:"), tmp_path / "photos")
+    shutil.rmtree(tmp_path / "photos" / "blue")  # the first of the data that they were recorded on
+    kept = evaluate(whole.folder, whole.data, allow_python=whole.allowed)
+    found = evaluate(whole.folder, f"folder:{tmp_path / 'photos'}", allow_python=whole.allowed)
+    assert (found.n, kept.n) == (20, 30)
+    answers = Cascade.load(whole.folder, allow_python=whole.allowed).predict([tmp_path / "photos"])
+    right = [one.name == Path(one.input).parent.name for one in answers]
+    assert found.found.accuracy == np.mean(right)
 
 
 REFUSING: dict[str, Callable[[Whole, Path], Any]] = {

@@ -115,4 +115,4 @@ def with_classes(model: Model, names: Sequence[str] | None, n_classes: int | Non
     if not isinstance(model.backend, PythonBackend) or (names is None and n_classes is None):
         return model
     backend = model.backend.changed(places=Places(names, n_classes, model.spec))
-    return dataclasses.replace(model, backend=backend)
+    return dataclasses.replace(model, backend=backend, class_names=None if names is None else tuple(names))
