@@ -14,8 +14,8 @@ Features = tuple[torch.Tensor, ...]
 class ExitNetwork(nn.Module):
     """K parts of a trunk, one after the other, with an exit after each.
 
-    Subclasses say how many exits there are, and write :meth:`advance` and :meth:`logits_at`. Exits count from 0 here; in
-    names (``NAME#1``) they count from 1.
+    Subclasses say how many exits there are, and write :meth:`advance` and :meth:`logits_at`. Exits count from 0 here;
+    in names (``NAME#1``) they count from 1.
     """
 
     exits: int
