@@ -37,12 +37,12 @@ GREY = Preprocessing(size=(8, 8), resize=None, mean=(0.5,), std=(0.3,))
 KEPT = Path(__file__).parents[1] / "kept"
 
 
-def of_a_checkpoint(folder: Path, dtype: str = "") -> list[str]:
+def of_a_checkpoint(folder: Path, dtype: str = "", chain: Preprocessing = GREY) -> list[str]:
     for seed, name in enumerate(("saver", "base")):
         torch.manual_seed(seed)
         arguments = {"num_classes": 4, "width": 16, "side": 8}
         module = build_small("mlp", 4, 16, 8)
-        save_checkpoint(module, folder / f"{name}.safetensors", "small:mlp", arguments, GREY, tuple("abcd"))
+        save_checkpoint(module, folder / f"{name}.safetensors", "small:mlp", arguments, chain, tuple("abcd"))
     return [f"checkpoint:{folder}/{name}.safetensors{dtype}" for name in ("saver", "base")]
 
 
@@ -77,7 +77,8 @@ KINDS: dict[str, Callable[[Path], list[str]]] = {
     "checkpoint": of_a_checkpoint,
     "timm": of_timm,
     "exits": of_one_network,
-    "torch-alone": lambda folder: of_a_checkpoint(folder, "?dtype=bfloat16"),
+    "bfloat16": lambda folder: of_a_checkpoint(folder, "?dtype=bfloat16"),
+    "resized": lambda folder: of_a_checkpoint(folder, chain=dataclasses.replace(GREY, resizer="torchvision")),
 }
 
 
@@ -120,7 +121,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
 
 
 def test_the_same_answers_without_torch(embedded: Embedded, tmp_path: Path) -> None:
-    kinds = [kind for kind in KINDS if kind != "torch-alone"]
+    kinds = ["checkpoint", "timm", "exits"]
     onnx = f"onnx:{KEPT}/small.onnx,onnx:{KEPT}/big.onnx"
     shutil.copytree(embedded.folder, tmp_path, dirs_exist_ok=True)
     ended = without(
@@ -134,9 +135,9 @@ def test_the_same_answers_without_torch(embedded: Embedded, tmp_path: Path) -> N
         ["export", "exits-cascade", "--by-stage", "--out", "stages"],
         ["record", "--data", KEPT / "data.npz", "--model", onnx, "--run", "run", "--no-timing"],
         ["tune", "run", "--stages", onnx, "--max-drop", "2%", "--out", "onnx-cascade", "--embed"],
-        ["bench", "onnx-cascade", "--data", KEPT / "data.npz", "--runs", "1", "--samples", "20"],
+        ["evaluate", "onnx-cascade", "--data", KEPT / "data.npz"],
         ["evaluate", "checkpoint-cascade", "--data", "folder:photos", "--json"],
-        ["predict", "torch-alone-cascade", "photos"],
+        ["predict", "bfloat16-cascade", "photos"],
     )
     assert [one.returncode for one in ended[:-1]] == [0] * (len(ended) - 1), [one.stderr for one in ended]
     for kind, one in zip([*kinds, "exits"], [*ended[:3], ended[5]], strict=True):
@@ -168,12 +169,16 @@ def test_a_folder_without_its_torch_weights_answers_as_before(kind: str, embedde
         Cascade.load(folder, "cuda")
 
 
-def test_what_has_no_onnx_form_is_said(embedded: Embedded, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("bfloat16", "ONNX Runtime runs float32 here"), ("resized", "saver.safetensors resizes images by torchvision")],
+)
+def test_what_cannot_run_without_torch_is_said(kind: str, why: str, embedded: Embedded) -> None:
     assert [embedded.said[kind] for kind in ("checkpoint", "timm", "exits")] == [[], [], []]
-    [said] = embedded.said["torch-alone"]
+    [said] = embedded.said[kind]
     assert "the folder runs only where pilotfish[torch] is installed" in said
-    assert "ONNX Runtime runs float32 here" in said
-    assert not list((embedded.folder / "torch-alone-cascade").rglob("*.onnx"))
+    assert why in said
+    assert not list((embedded.folder / f"{kind}-cascade").rglob("*.onnx"))
 
 
 def swap(folder: Path) -> str:

@@ -74,6 +74,8 @@ def _with_onnx(stages: list[Stage], models: list[Model], target: Path, tell: Cal
     try:
         runners = linked(models, ["onnxruntime"] * len(models))
         for k, (stage, model, (runner, shares)) in enumerate(zip(stages, models, runners, strict=True)):
+            if model.preprocessing.resizer != "pillow":
+                raise ModelError(f"{stage.name} resizes images by {model.preprocessing.resizer}")
             if model.weights_suffix == ONNX:
                 found.append(stage)
                 continue
