@@ -22,7 +22,8 @@ def decide_at(thresholds: ArrayLike) -> F64:
     t = np.asarray(thresholds, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         below = np.nextafter(t.astype(np.float32), np.float32(-np.inf)).astype(np.float64)
-        below = np.where(np.abs(t) < np.finfo(np.float32).max, below, t - np.abs(t) * STEP)
+        within = (np.abs(t) < np.finfo(np.float32).max) & np.isfinite(below)
+        below = np.where(within, below, t - np.abs(t) * STEP)
         return np.where(np.isinf(t), t, np.minimum(below, t - DENSE * STEP))
 
 
