@@ -62,5 +62,8 @@ def test_what_needs_an_extra_says_which(pictures: Path, tmp_path: Path) -> None:
     for (package, extra), ended in zip(needed.values(), without(ABSENT, tmp_path, *commands), strict=True):
         said = refused(ended)
         assert f"needs the package {package}, which is not installed: pip install 'pilotfish[{extra}]'" in said
-    for ended in without(ABSENT, tmp_path, ["demo"], ["models"], ["models", "resnet"]):
+    for ended in without(ABSENT, tmp_path, ["demo"], ["models", "resnet"]):
         assert "pip install 'pilotfish[torch]'" in refused(ended)
+    [listed] = without(ABSENT, tmp_path, ["models"])  # the forms are known all the same
+    assert (listed.returncode, "onnx:FILE" in listed.stdout) == (0, True)
+    assert "note: listing models needs the package timm" in listed.stderr

@@ -17,19 +17,27 @@ def models(
 
     Example: pilotfish models 'timm:*mobilenet*'
     """
-    from pilotfish.cli.output import console, print_json, say, table
-    from pilotfish.errors import UsageError, nearest
+    from pilotfish.cli.output import console, notes, print_json, say, table
+    from pilotfish.errors import MissingExtraError, UsageError, nearest
     from pilotfish.models import FORMS, VARIANTS, list_models
 
-    names = list_models(pattern)
+    names, missing = [], []
+    try:
+        names = list_models(pattern)
+    except MissingExtraError as error:
+        if pattern:
+            raise
+        missing = [str(error)]  # the forms are known all the same
     if pattern and not names:
         raise UsageError(f"no model matches {pattern!r}; {nearest(pattern, list_models())}")
     target = console(as_json)
     if not pattern:
         table(target, [("form", "left"), ("what it is", "left")], [*FORMS, *VARIANTS])
-        say(target, f"{len(names):,} models by name; `pilotfish models resnet` lists those with resnet in the name.")
+        counted = f"{len(names):,} models by name; `pilotfish models resnet` lists those with resnet in the name."
+        say(target, *([] if missing else [counted]))
     else:
         say(target, *names)
+    notes(missing)
     if as_json:
         forms = [{"form": form, "meaning": meaning} for form, meaning in (*FORMS, *VARIANTS)]
-        print_json({"forms": forms, "models": names, "notes": []})
+        print_json({"forms": forms, "models": names, "notes": missing})
