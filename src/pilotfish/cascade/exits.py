@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 F64 = NDArray[np.float64]
 DENSE = 2.0**-10  # below it float32 numbers are denser than the rounding of sums in float64
 STEP = 2.0**-23  # from 1 to the next float32
+LAST = float(np.nextafter(np.finfo(np.float32).max, np.float32(0)))  # the last but one of float32
 
 
 def decide_at(thresholds: ArrayLike) -> F64:
@@ -23,7 +24,9 @@ def decide_at(thresholds: ArrayLike) -> F64:
     with np.errstate(over="ignore", invalid="ignore"):
         below = np.nextafter(t.astype(np.float32), np.float32(-np.inf)).astype(np.float64)
         within = (np.abs(t) < np.finfo(np.float32).max) & np.isfinite(below)
-        below = np.where(within, below, t - np.abs(t) * STEP)
+        beyond = t - np.abs(t) * STEP
+        beyond = np.where(t > 0, np.maximum(beyond, LAST), beyond)
+        below = np.where(within, below, beyond)
         return np.where(np.isinf(t), t, np.minimum(below, t - DENSE * STEP))
 
 
