@@ -111,7 +111,8 @@ PLAIN: dict[str, Callable[[], int]] = {
 
 def typed(line: str) -> Any:
     words = shlex.split(line)[1:]
-    more = {"build": ["--runs", 1, "--run", "run"], "record": ["--no-timing", "--batch-size", 32, "--workers", 1]}.get(words[0], [])
+    record = ["--no-timing", "--batch-size", 32, "--workers", 1]
+    more = {"build": ["--runs", 1, "--run", "run"], "record": record}.get(words[0], [])
     return command(Path(), *words, *more)
 
 
