@@ -91,6 +91,9 @@ def test_without_labels_disagreement_bounds_the_drop(pair: Pair) -> None:
     assert any("give the samples labels" in note for note in tight.notes)
     assert evaluate(pair, unlabelled, promising("agreement", 0.001)).verdict == "broken"
     assert evaluate(pair, unlabelled, promising("agreement", 0.1)).verdict == "holds"
+    few = evaluate(pair, unlabelled, promising("drop", 0.05), audit=0.05)
+    assert (few.verdict, few.n) == ("cannot tell", 15)
+    assert any(note.startswith("a larger share would tell: --audit ") for note in few.notes)
     least = evaluate(pair, unlabelled, promising("accuracy", 0.5))
     assert (least.verdict, least.p, least.bound) == ("cannot tell", None, None)
     assert any("only labels tell it" in note for note in least.notes)
@@ -216,3 +219,24 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_named(pair: Pair, photos: l
         photo.write_bytes(b"no photo")
     with pytest.raises(DataError, match="none of the 20 samples could be answered"):
         evaluate(pair, f"folder:{photos[0].parent}")
+
+
+@pytest.mark.parametrize(
+    ("method", "drop"),
+    [("sweep", "3%"), ("ensemble", "3%"), ("average", "20%"), ("agreement", "20%"), ("patience", "20%")],
+)
+def test_three_stages_and_every_rule_are_judged_as_they_run(method: str, drop: str, pair: Pair) -> None:
+    third = f"python:{pair.module.__name__}:third"
+    pair.module.third = lambda batch: pair.module.saver(batch) * 0.5 + pair.module.base(batch) * 0.5
+    pair.module.third.preprocessing, pair.module.third.weights_hash = pair.module.base.preprocessing, "t" * 64
+    pilotfish.record(pair.data, third, pair.run, timing=False, batch_size=16, workers=1)
+    stages = [pair.stages[0], third, pair.stages[1]] if method != "ensemble" else list(pair.stages)
+    folder = pilotfish.tune(pair.run, stages, method=method, max_drop=drop).save(pair.folder / "cascade")
+    ran = pilotfish.evaluate(folder, pair.data, allow_python=pair.allowed, workers=1)
+    recorded = pilotfish.evaluate(folder, run=pair.run)
+    assert ran.found == recorded.found
+    assert (ran.verdict, ran.p) == (recorded.verdict, recorded.p)
+    assert sum(ran.found.exit_ratio) == pytest.approx(1)
+    answers = pilotfish.Cascade.load(folder, allow_python=pair.allowed).predict(pair.data)
+    shares = np.bincount([answer.stage for answer in answers], minlength=len(stages)) / len(answers)
+    assert ran.found.exit_ratio == pytest.approx(shares)

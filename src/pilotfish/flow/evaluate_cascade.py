@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -162,7 +163,10 @@ class _Job:
             at = pa.compute.index_in(first.ids, value_set=string_ids([data.ids[row] for row in answered.tolist()]))
             everybody = Everybody(first, answers.stage[answered[np.asarray(at)]])
         found = judge(artefact, table, everybody, ms)
-        notes = [*self._notes(errors, answers, drawn, audit), *getattr(data, "notes", ()), *matched.notes]
+        notes = self._notes(errors, answers, drawn, audit)
+        if audit is not None and found.needed is not None and found.needed <= len(data):
+            notes.append(f"a larger share would tell: --audit {math.ceil(100 * found.needed / len(data))}%")
+        notes += [*getattr(data, "notes", ()), *matched.notes]
         return replace(found, notes=tuple(dict.fromkeys((*notes, *self.cascade.notes, *found.notes))))
 
     def _meta(self, k: int) -> RecordsMeta:
