@@ -149,6 +149,17 @@ def test_copies_count_once_and_what_cannot_be_answered_is_named(pair: Pair) -> N
     assert audited.found.exit_ratio == once.found.exit_ratio
 
 
+def test_samples_without_a_label_count_for_exit_ratio_only(pair: Pair) -> None:
+    label = np.load(pair.folder / "data.npz")["label"].copy()
+    label[:100] = -1
+    found = evaluate(pair, data(pair, "part.npz", np.arange(300), label=label))
+    assert (found.n, found.reference) == (200, "label")
+    assert found.found.exit_ratio == pair.tuning.calibration.exit_ratio
+    assert any(note.startswith("100 samples without a label count") for note in found.notes)
+    audited = evaluate(pair, data(pair, "part.npz", np.arange(300), label=label), audit=0.3)
+    assert (audited.n, audited.reference) == (60, "label")
+
+
 def test_a_base_at_chance_says_nothing(pair: Pair) -> None:
     label = (np.load(pair.folder / "data.npz")["label"] + 1) % 5
     found = evaluate(pair, data(pair, "moved.npz", np.arange(300), label=label))

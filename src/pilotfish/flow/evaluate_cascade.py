@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pilotfish.cascade import ALONE, Artefact, load_artefact
@@ -141,29 +142,33 @@ class _Job:
         answers = self._cascade(witness, everyone, content)
         ms = 1000 * (time.perf_counter() - begun) / len(data)
         errors = dict(answers.errors)
-        drawn = _drawn(len(data), audit, seed)
-        errors |= self._others(witness, content, drawn[(answers.stage[drawn] >= 0)], answers.stage)
+        known = artefact.task.known(matched.labels)
+        labelled = known.any() and artefact.origin.get("reference") != "base"  # else its base is the reference
+        drawn = _drawn(np.flatnonzero(known) if labelled else everyone, audit, seed)
+        errors |= self._others(witness, content, drawn[answers.stage[drawn] >= 0], answers.stage)
         judged = np.array([row for row in drawn.tolist() if row not in errors], np.intp)
         if not len(judged):
             row, why = next(iter(errors.items()))
             raise DataError(f"none of the {len(drawn):,} samples could be answered; {data.ids[row]}: {why}")
 
-        def records(stage: int, rows: Rows) -> Records:
+        def records(stage: int, rows: Rows, labels: NDArray[Any]) -> Records:
             ids = string_ids([data.ids[row] for row in rows.tolist()])
             group = None if named is None else string_ids([named[one] for one in ids.to_pylist()])
             hashes = pa.array([content[row] for row in rows.tolist()], pa.string())
-            return Records(ids, matched.labels[rows], witness.of(stage, rows), self._meta(stage), hashes, group)
+            return Records(ids, labels, witness.of(stage, rows), self._meta(stage), hashes, group)
 
         by = NONE if group_by is not None and named is None else None
-        stages = [records(k, judged) for k in range(last + 1)]
+        stages = [records(k, judged, matched.labels[judged]) for k in range(last + 1)]
         table, everybody = align(stages[:-1], stages[-1], by), None
-        if audit is not None:
+        if len(drawn) < len(data):
             answered = np.flatnonzero(answers.stage >= 0)
-            first = align((), records(0, answered), by)
-            at = pa.compute.index_in(first.ids, value_set=string_ids([data.ids[row] for row in answered.tolist()]))
+            first = align((), records(0, answered, np.full(len(answered), artefact.task.missing)), by)
+            at = pc.index_in(first.ids, value_set=string_ids([data.ids[row] for row in answered.tolist()]))
             everybody = Everybody(first, answers.stage[answered[np.asarray(at)]])
         found = judge(artefact, table, everybody, ms)
         notes = self._notes(errors, answers, drawn, audit)
+        if labelled and not known.all():
+            notes.append(f"{int((~known).sum()):,} samples without a label count for exit ratio, cost and shifts only")
         if audit is not None and found.needed is not None and found.needed <= len(data):
             notes.append(f"a larger share would tell: --audit {math.ceil(100 * found.needed / len(data))}%")
         notes += [*getattr(data, "notes", ()), *matched.notes]
@@ -195,7 +200,8 @@ class _Job:
             asked = int(np.count_nonzero((answers.stage[drawn] >= 0) & (answers.stage[drawn] < last)))
             notes.append(
                 f"the base also answered {asked:,} of the {exits:,} samples that exit before it (--audit "
-                f"{100 * audit:g}%): the drop is of {len(drawn):,} samples, exit ratio and cost are of all"
+                f"{100 * audit:g}%): the verdict is of {len(drawn):,} of {len(self.data):,} samples, exit ratio and "
+                "cost are of all"
             )
         return notes
 
@@ -256,9 +262,9 @@ class _Job:
         return opened
 
 
-def _drawn(n: int, audit: float | None, seed: int) -> Rows:
+def _drawn(rows: Rows, audit: float | None, seed: int) -> Rows:
     """The rows whose answers are compared with the base's: a random share, which says as much of those that exit as
     drawing from them would. Rising."""
     if audit is None:
-        return np.arange(n)
-    return np.sort(np.random.default_rng([seed, 3]).permutation(n)[: max(1, round(audit * n))])
+        return rows
+    return np.sort(np.random.default_rng([seed, 3]).permutation(rows)[: max(1, round(audit * len(rows)))])

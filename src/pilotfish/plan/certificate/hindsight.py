@@ -112,14 +112,16 @@ def _asymptotic(trace: Trace, path: PolicyPath, promise: Promise) -> Standing:
 
 def _needed(trace: Trace, path: PolicyPath, promise: Promise) -> int | None:
     """About how many samples would tell, were they as these: by the normal law of what each group loses beyond the
-    limit, or by what a bettor's wealth grows with; at least as many as a loss of nothing takes."""
+    limit, which varies at least as much as where the limit is lost, or by what a bettor's wealth grows with; at least
+    as many as a loss of nothing takes."""
     limit, groups = share_limit(trace, promise), grouped.groups_of(trace)
     over = groups.sums(grouped.losses(trace, path, 0, promise.kind)) - limit * groups.sizes
     mean, n = float(over.mean()), len(trace)
     if mean == 0:
         return None
     cost_of_certainty = 2 * math.log(1 / LEVEL) if bets(trace, promise) else NORMAL**2
-    many = n * cost_of_certainty * float(over.var()) / (len(groups) * mean**2)
+    varies = max(float(over.var()), limit * (1 - limit) * float(groups.sizes.mean()))
+    many = 1.1 * n * cost_of_certainty * varies / (len(groups) * mean**2)
     if mean < 0 and 0 < limit < 1 and promise.kind != "cost":
         many = max(many, fewest_samples(limit, LEVEL, "wsr" if bets(trace, promise) else "binomial"))
     return _rounded(many, n)
