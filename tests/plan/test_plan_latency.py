@@ -182,10 +182,21 @@ SLOW = r"no threshold keeps p95 at most 2 ms: even if every sample exits at save
             r"not timed on one kind of device \(saver on cpu; base on cuda\); record all on one",
         ),
         ({"saver": (times(2.0),), "base": (times(20.0),)}, 2.0, BudgetError, SLOW),
-        ({"saver": (times(2.0),), "base": (times(20.0),)}, 0.0, UsageError, "milliseconds above 0, found 0"),
-        ({"saver": (times(2.0),), "base": (times(20.0),)}, math.nan, UsageError, "milliseconds above 0, found nan"),
+        (
+            {"saver": (times(2.0),), "base": (times(20.0),)},
+            0.0,
+            UsageError,
+            "milliseconds above 0, such as 20, found 0.0",
+        ),
+        (
+            {"saver": (times(2.0),), "base": (times(20.0),)},
+            math.nan,
+            UsageError,
+            "milliseconds above 0, such as 20, found nan",
+        ),
+        ({"saver": (times(2.0),), "base": (times(20.0),)}, "20 ms", UsageError, "above 0, such as 20, found '20 ms'"),
     ],
-    ids=["none", "one", "machines", "devices", "too slow", "zero", "nan"],
+    ids=["none", "one", "machines", "devices", "too slow", "zero", "nan", "text"],
 )
 def test_what_cannot_be_kept_is_refused(tmp_path: Path, single: Any, limit: float, error: Any, message: str) -> None:
     with pytest.raises(error, match=message) as caught:

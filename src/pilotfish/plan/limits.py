@@ -59,6 +59,9 @@ def find_constraints(
     """
     if asked == Limits():
         return None
+    limit = asked.latency_p95
+    if limit is not None and (isinstance(limit, bool | str) or not (np.isfinite(limit) and limit > 0)):
+        raise UsageError(f"max_latency_p95 is a number of milliseconds above 0, such as 20, found {limit!r}")
     if how.takes_last:
         raise UsageError(
             f"method {method} takes the policy where its scan stops, whatever the limits; use method sweep"
@@ -108,13 +111,11 @@ def _class_limits(table: Table, asked: Limits) -> dict[int, float]:
 
 
 def _needs(times: RequestTimes, limit: float, stages: Sequence[str]) -> list[str]:
-    """A note on the exits that a p95 of *limit* ms needs. UsageError for a limit that is none; BudgetError where even a
-    cascade that every sample leaves at once is too slow.
+    """A note on the exits that a p95 of *limit* ms needs. BudgetError where even a cascade that every sample leaves at
+    once is too slow.
 
     Of a pair the share that may go on is (5 % - P(T_1 > L)) / (P(T_2 > L) - P(T_1 > L)).
     """
-    if not (np.isfinite(limit) and limit > 0):
-        raise UsageError(f"max_latency_p95 is a number of milliseconds above 0, found {limit:g}")
     late = times.late(limit)
     if not within(late[0]):
         first = times.p95([1.0, *[0.0] * (len(stages) - 1)])
