@@ -238,6 +238,27 @@ def test_what_is_refused(place: Path) -> None:
     assert not (place / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("origin", {"holdout": "half"}, "origin.holdout is 'half', expected a number"),
+        ("origin", {"seed": None}, "origin.seed is null, expected a whole number"),
+        ("origin", {"options": [3]}, "origin.options is"),
+        ("guarantee", {"confidence": None}, "guarantee.confidence is null"),
+    ],
+)
+def test_a_cascade_that_was_edited_is_refused_in_a_line(
+    part: str, change: dict[str, Any], said: str, place: Path
+) -> None:
+    file = place / "certified" / "cascade.json"
+    document = json.loads(file.read_text())
+    document[part] |= change
+    file.write_text(json.dumps(document))
+    with pytest.raises(ArtefactError) as refused:
+        updated(place, network(place / "m.onnx", 0.1, 8), "certified", stage=0)
+    assert said in str(refused.value)
+
+
 def test_a_budget_that_cannot_be_met_any_more(place: Path) -> None:
     tune(Run(place / "run"), ("saver", "base"), min_metric=0.93).save(place / "cascade")
     with pytest.raises(BudgetError, match="the best accuracy that can be reached"):

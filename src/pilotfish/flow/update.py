@@ -13,6 +13,7 @@ from pilotfish.data import Dataset, open_data
 from pilotfish.errors import ArtefactError, BudgetError, ModelError, RecordsError, UsageError
 from pilotfish.flow.build import merit
 from pilotfish.flow.stage_records import StageRecords
+from pilotfish.flow.tuned_with import tuned_with
 from pilotfish.models import parse_spec
 from pilotfish.plan import METHODS, Tuning, tune
 from pilotfish.plan.evaluate import evaluate
@@ -23,7 +24,6 @@ from pilotfish.recording.options import Progress
 from pilotfish.records import Run, read_table
 from pilotfish.runtime import save_with_weights
 
-OLD_OPTIONS = ("max_drop", "max_cost", "min_metric")
 Names = tuple[str, ...]
 
 
@@ -120,7 +120,7 @@ def update(
     if target.resolve() == folder.resolve() and not force:
         raise UsageError(f"{target} is the old cascade, which an update keeps; name another folder, or give --force")
     check_target(target)
-    asked = _asked(artefact)
+    asked = tuned_with(artefact, folder)
     before, name = _names(artefact), alias or model
     place = _place(before, name, stage)
     _one_exit(model)
@@ -156,32 +156,6 @@ def update(
 
 def _names(artefact: Artefact) -> Names:
     return tuple(stage.name for stage in artefact.stages)
-
-
-def _asked(artefact: Artefact) -> dict[str, Any]:
-    """What the cascade was tuned with, as :func:`pilotfish.plan.tune` takes it."""
-    budget, origin, promise = artefact.operating_point.budget, artefact.origin, artefact.guarantee
-    if budget is None or budget.kind not in OLD_OPTIONS:
-        raise UsageError("the cascade keeps no budget to tune for again; tune the records with pilotfish tune")
-    asked: dict[str, Any] = {
-        budget.kind: budget.value,
-        "method": artefact.method,
-        "options": dict(origin.get("options") or {}),
-        "cost": artefact.cost_key or "macs",
-        "split": str(origin.get("split") or "val"),
-        "holdout": float(origin.get("holdout", 0.5)),
-        "seed": int(origin.get("seed", 0)),
-        "judge_on": str(origin.get("judge_on", "random")),
-    }
-    if artefact.rule.scores:
-        asked["score"] = artefact.score
-    if (limits := artefact.limits) is not None:
-        asked |= {"class_max_drop": dict(limits.class_drop), "worst_class_drop": limits.worst_class_drop}
-        asked |= {} if limits.latency_p95 is None else {"max_latency_p95": limits.latency_p95}
-    if promise is not None:
-        asked |= {"guarantee": float(promise["confidence"]), "test": str(promise.get("test", "auto"))}
-        asked["savers_tried"] = int(origin.get("savers_tried", 1))
-    return asked
 
 
 def _place(before: Names, name: str, stage: int | str | None) -> int | None:
