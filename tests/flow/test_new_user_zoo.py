@@ -6,8 +6,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from pilotfish.recording import planned  # noqa: E402
 from pilotfish.records import Run  # noqa: E402
 from pilotfish.runtime import Cascade  # noqa: E402
 from support import zoo  # noqa: E402
-from support.process import command  # noqa: E402
+from support.process import command, refused  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "bring-your-own-model.md"
 BLOCK = re.compile(r"```(python)?\n(.*?)```(?:\n\n> (.*?)\n)?", re.DOTALL)
@@ -186,3 +188,19 @@ def test_the_cascade_is_held_against_other_photos_and_answers_a_request(page: di
                 one.stage,
                 None,
             )
+
+
+def test_other_photos_may_lack_a_class_and_one_too_many_is_named(page: dict[str, str], folder: Path) -> None:
+    """Also where the base names no classes: the cascade keeps those of the photos that it was recorded on."""
+    shutil.copytree(folder / "photos-next", folder / "photos-19")
+    shutil.rmtree(folder / "photos-19" / "kind h")
+    ended = command(folder, "evaluate", "cascade", "--data", "folder:photos-19", "--json")
+    assert ended.returncode in (0, 3), ended.stderr
+    document = json.loads(ended.stdout)
+    assert document["n"] == 95
+    assert not any("position" in note for note in document["notes"])
+    shutil.copytree(folder / "photos-next" / "kind h", folder / "photos-19" / "umbrella")
+    said = refused(command(folder, "evaluate", "cascade", "--data", "folder:photos-19"))
+    assert "1 of its 20 class names are none of" in said
+    assert "'umbrella' (nearest names: " in said or "'umbrella' (valid names: " in said
+    assert "5 samples, umbrella/0.png the first; take what the model does not know out" in said

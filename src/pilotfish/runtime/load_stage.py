@@ -74,8 +74,9 @@ def _recorded_model(stage: Stage, folder: Path, device: str, backend: str | None
     """The model by its name and weights, held against its records."""
     embedded = weights_path(folder, stage.weights_file)
     model = _found(stage, model_files(stage, folder) if embedded is None else [embedded], device, backend)
-    if model.class_names is None:
-        model = with_classes(model, stage.class_names, stage.n_classes)
+    if model.class_names is None:  # as it was recorded, so that other data are matched by name
+        named = with_classes(model, stage.class_names, stage.n_classes)
+        model = dataclasses.replace(named, class_names=stage.class_names)
     if stage.weights_hash and model.weights_hash != stage.weights_hash:
         raise ArtefactError(
             f"stage {stage.name}: the thresholds were made for weights {stage.weights_hash[:12]}, {stage.spec} has "
