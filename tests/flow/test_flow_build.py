@@ -78,7 +78,10 @@ def test_the_cheapest_saver_within_the_budget_is_taken(zoo: dict[str, str], tmp_
 def test_the_base_may_be_named_and_a_dearer_model_is_no_saver(zoo: dict[str, str], tmp_path: Path) -> None:
     models = {name: zoo[name] for name in ("dear", "close", "base")}
     data = f"arrays:{tmp_path}/data.npz"
-    result = build(data, models, tmp_path / "o", max_cost="60%", base="base", runs=1, options=OPTIONS)
+    limits = {"class_max_drop": {"2": "30%"}, "worst_class_drop": "20%"}
+    result = build(data, models, tmp_path / "o", max_cost="60%", base="base", runs=1, options=OPTIONS, **limits)
+    assert {c.name: c.limit for c in result.tuning.calibration.classes} == {"2": 0.3, "0": 0.2, "1": 0.2, "3": 0.2}
+    assert all(c.drop <= (c.limit or 0.0) for c in result.tuning.calibration.classes)
     assert [s.name for s in result.tuning.artefact.stages] == ["close", "base"]
     assert (result.tuning.calibration.cost or 1e9) <= 0.6e6
 
@@ -106,6 +109,10 @@ def test_what_cannot_be_built(zoo: dict[str, str], tmp_path: Path) -> None:
         build(data, pair, tmp_path / "o", min_accuracy=1.0, options=OPTIONS)
     with pytest.raises(BudgetError, match=r"none costs less than base alone; run the base alone"):
         build(data, {"base": zoo["base"], "slow": zoo["slow"]}, tmp_path / "o", max_drop=0.0, options=OPTIONS)
+    with pytest.raises(UsageError, match="no class is called '9'"):
+        build(data, pair, tmp_path / "o", max_drop=0.01, class_max_drop={"9": 0.01}, options=OPTIONS)
+    with pytest.raises(RecordsError, match="the records of close, base hold none; record them"):
+        build(data, pair, tmp_path / "o", max_drop=0.01, max_latency_p95=5.0, options=OPTIONS)
     with pytest.raises(ArtefactError, match="cannot be embedded; leave --embed out"):
         build(data, pair, tmp_path / "o", max_drop=0.01, embed=True, options=OPTIONS)
     assert not (tmp_path / "o" / "cascade.json").exists()
