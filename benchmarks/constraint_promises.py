@@ -27,10 +27,10 @@ from pilotfish.cascade import Budget, Limits, Rule
 from pilotfish.errors import BudgetError
 from pilotfish.plan.certificate import Promise, certified
 from pilotfish.plan.class_drops import class_names, drops_of
+from pilotfish.plan.constraints import Constraints, clauses_of
 from pilotfish.plan.evaluate import outcomes
 from pilotfish.plan.evidence import plain_stage_scores
 from pilotfish.plan.latency import LATE, RequestTimes, times_of
-from pilotfish.plan.limits import Constraints, clauses_of
 from pilotfish.plan.methods import METHODS
 from pilotfish.plan.path import PolicyPath, densify
 from pilotfish.plan.trace import Trace, make_trace

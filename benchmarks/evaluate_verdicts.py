@@ -24,8 +24,8 @@ from pilotfish.cascade import Artefact
 from pilotfish.plan import tune
 from pilotfish.plan.certificate import LEVEL, Promise
 from pilotfish.plan.certificate.hindsight import both_ways
+from pilotfish.plan.check_promise import policy_of
 from pilotfish.plan.evaluate import count, evaluate
-from pilotfish.plan.judge import policy_of
 from pilotfish.plan.shift import notes_on_shift
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Run, align

@@ -21,8 +21,8 @@ from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan import tune
 from pilotfish.plan.certificate import TESTS, Clause, Promise, certified, certify, exact, last_kept
 from pilotfish.plan.class_drops import changes, drops_of, keeps_to
+from pilotfish.plan.constraints import find_constraints
 from pilotfish.plan.evaluate import outcomes
-from pilotfish.plan.limits import find_constraints
 from pilotfish.plan.methods import METHODS
 from pilotfish.plan.path import PolicyPath, sets_path, threshold_path
 from pilotfish.plan.sweep import sweep

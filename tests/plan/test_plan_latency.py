@@ -20,9 +20,9 @@ from pilotfish.errors import BudgetError, RecordsError, UsageError
 from pilotfish.machine import device_name
 from pilotfish.plan import latency, tune
 from pilotfish.plan.certificate import Clause, Promise, certified, certify, last_kept
+from pilotfish.plan.constraints import _lateness as lateness
 from pilotfish.plan.evaluate import measure, outcomes
 from pilotfish.plan.latency import LATE, RequestTimes, request_times, times_of
-from pilotfish.plan.limits import _lateness as lateness
 from pilotfish.plan.path import PolicyPath, threshold_path
 from pilotfish.plan.trace import Trace, trace_of
 from pilotfish.records import Run, SampleTimes, read_table

@@ -13,7 +13,7 @@ import pytest
 from pilotfish.data import load_data
 from pilotfish.errors import DataError, UsageError
 from pilotfish.runtime import BenchResult, Cascade, bench, single_times
-from pilotfish.runtime.single_times import REQUESTS, request_times
+from pilotfish.runtime.single_times import REQUESTS, time_requests
 from pilotfish.runtime.spread import Latency
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def test_a_request_is_its_file_and_the_stages_it_reaches(
     rows, told = list(range(70)), list[tuple[int, int]]()
     stops = np.array(forced or [cascade.predict_one(pair.images[row]).stage for row in rows])
     mask = None if forced is None else stops
-    found = request_times(cascade, read, rows, mask, lambda *done: told.append(done))
+    found = time_requests(cascade, read, rows, mask, lambda *done: told.append(done))
     assert (found.n, told[0], told[-1]) == (70, (0, 70), (70, 70))
     assert found.exit_ratio == ((stops == 0).mean(), (stops == 1).mean())
     reading = np.array(rows, float)

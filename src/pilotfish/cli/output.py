@@ -159,7 +159,7 @@ def notes(found: Iterable[str]) -> None:
 
 def verdict(target: Console, found: Iterable[str]) -> list[str]:
     """Say a missed budget before anything else; returns the notes that are left to say at the end."""
-    from pilotfish.plan.limits import MISSED
+    from pilotfish.plan.limit_notes import MISSED
 
     told = list(found)
     missed = [note for note in told if note.startswith(MISSED)]

@@ -18,7 +18,7 @@ from pilotfish.cascade import ALONE, Artefact, load_artefact
 from pilotfish.data import Dataset, Encoded, content_hash, open_data, sample_reader
 from pilotfish.errors import DataError, RecordsError, UsageError
 from pilotfish.machine import cpu_count
-from pilotfish.plan.judge import Everybody, judge
+from pilotfish.plan.check_promise import Everybody, check_promise
 from pilotfish.plan.verdict import Evaluation
 from pilotfish.recording.finished import data_groups
 from pilotfish.recording.labels import truth_for
@@ -81,7 +81,9 @@ def evaluate(
         raise UsageError(f"audit is a share of the data above 0 and up to 1, such as 0.1 (10%), found {audit}")
     if run is not None:
         artefact = cascade.artefact if isinstance(cascade, Cascade) else load_artefact(cascade)
-        return judge(artefact, _recorded(artefact, run if isinstance(run, Run) else open_run(run), split, group_by))
+        return check_promise(
+            artefact, _recorded(artefact, run if isinstance(run, Run) else open_run(run), split, group_by)
+        )
     loaded = cascade if isinstance(cascade, Cascade) else Cascade.load(cascade, device, allow_python=allow_python)
     samples = open_data(data or "")
     return _Job(loaded, samples, workers or cpu_count(), progress or (lambda *_: None)).evaluate(audit, seed, group_by)
@@ -165,7 +167,7 @@ class _Job:
             first = align((), records(0, answered, np.full(len(answered), artefact.task.missing)), by)
             at = pc.index_in(first.ids, value_set=string_ids([data.ids[row] for row in answered.tolist()]))
             everybody = Everybody(first, answers.stage[answered[np.asarray(at)]])
-        found = judge(artefact, table, everybody, ms)
+        found = check_promise(artefact, table, everybody, ms)
         notes = self._notes(errors, answers, drawn, audit)
         if labelled and not known.all():
             notes.append(f"{int((~known).sum()):,} samples without a label count for exit ratio, cost and shifts only")

@@ -13,8 +13,8 @@ from pilotfish.cascade import Artefact, ClassDrop
 from pilotfish.plan.certificate import LEVEL, Promise
 from pilotfish.plan.certificate.hindsight import both_ways
 from pilotfish.plan.class_drops import drops_of, members
+from pilotfish.plan.constraints import find_constraints
 from pilotfish.plan.evaluate import count
-from pilotfish.plan.limits import find_constraints
 from pilotfish.plan.methods import find_method
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace

@@ -8,10 +8,10 @@ from typing import Any
 
 from pilotfish.cascade import Budget, Rule, choose
 from pilotfish.errors import BudgetError
+from pilotfish.plan.constraints import Constraints, kept_by
 from pilotfish.plan.evaluate import measure
 from pilotfish.plan.evidence import StageScores, plain_stage_scores, stage_scores
 from pilotfish.plan.holdout import Rows
-from pilotfish.plan.limits import Constraints, kept_by
 from pilotfish.plan.methods import WEIGHTS, Method
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace, make_trace
@@ -42,7 +42,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedPath:
     """rule, scores and path as they came out; trace: the samples they were fitted on."""
 
     rule: Rule
@@ -51,7 +51,7 @@ class Fitted:
     trace: Trace
 
 
-def fit(job: Job, rows: Rows) -> Fitted:
+def fit_path(job: Job, rows: Rows) -> FittedPath:
     """The scores, the rule and the policy path, on the rows that may be used for it."""
     kind = job.method.rule
     if not Rule(kind, 1.0).scores:
@@ -64,15 +64,15 @@ def fit(job: Job, rows: Rows) -> Fitted:
         return _ensemble(job, scores, rows)
     rule = Rule(kind, top_k=_classes(job)) if kind == "average" else Rule(kind)
     trace = job.trace(rule, scores.scores, rows, scores)
-    return Fitted(rule, scores, job.method.path(trace, job.budget, job.options), trace)
+    return FittedPath(rule, scores, job.method.path(trace, job.budget, job.options), trace)
 
 
-def _ensemble(job: Job, scores: StageScores, rows: Rows) -> Fitted:
+def _ensemble(job: Job, scores: StageScores, rows: Rows) -> FittedPath:
     """Little-Big's Eq. 8 with the weight that serves the budget best; of equals the closest to the plain rule.
 
     BudgetError, with the best of the weights, when none meets the budget.
     """
-    found: list[tuple[tuple[float, float], Fitted]] = []
+    found: list[tuple[tuple[float, float], FittedPath]] = []
     refusals = []
     for weight in WEIGHTS if job.options.weight is None else (job.options.weight,):
         rule = Rule("ensemble", weight, _classes(job))
@@ -87,7 +87,7 @@ def _ensemble(job: Job, scores: StageScores, rows: Rows) -> Fitted:
             continue
         spent, lost = float(frontier.effort[i]), float(frontier.drop[i])
         merit = (lost, spent) if job.budget.kind == "max_cost" else (spent, lost)
-        found.append((merit, Fitted(rule, scores, path, trace)))
+        found.append((merit, FittedPath(rule, scores, path, trace)))
     if not found:
         raise min(refusals, key=lambda refusal: refusal[0])[1]
     return min(found, key=lambda one: one[0])[1]

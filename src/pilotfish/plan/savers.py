@@ -20,7 +20,7 @@ from pilotfish.plan.costs import delta_cost
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.evidence import stage_scores
 from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
-from pilotfish.plan.limits import MISSED
+from pilotfish.plan.limit_notes import MISSED
 from pilotfish.plan.methods import METHODS, Method, saver_method
 from pilotfish.plan.path import MOST
 from pilotfish.plan.same_cost import side_keys

@@ -25,11 +25,7 @@ from pilotfish.cascade import (
 )
 from pilotfish.errors import UsageError
 from pilotfish.plan.certificate import Promise, certify, make_promise, without_guarantee
-from pilotfish.plan.costs import base_cost, stage_costs
-from pilotfish.plan.evaluate import evaluate, measure
-from pilotfish.plan.fitted_path import Job, fit
-from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
-from pilotfish.plan.limits import (
+from pilotfish.plan.constraints import (
     beside,
     check_samples,
     clauses_of,
@@ -37,6 +33,10 @@ from pilotfish.plan.limits import (
     kept_by,
     latency_bound,
 )
+from pilotfish.plan.costs import base_cost, stage_costs
+from pilotfish.plan.evaluate import evaluate, measure
+from pilotfish.plan.fitted_path import Job, fit_path
+from pilotfish.plan.holdout import Holdout, split_for_certificate, split_rows
 from pilotfish.plan.methods import Method, find_method, read_options
 from pilotfish.plan.path import PolicyPath, densify
 from pilotfish.plan.same_cost import all_costs, check_cost, refuse_unknown
@@ -141,7 +141,7 @@ def tune(
     job = Job(table, names, how, chosen, score, cost, budget, seed, constraints)
 
     rows = parts.fit if len(parts.fit) else parts.certify  # nothing is fitted to samples that certify
-    fitted = fit(job, rows)
+    fitted = fit_path(job, rows)
     trace, path, traces = fitted.trace, fitted.path, [fitted.trace]
     if promise is not None and len(parts.fit):  # other samples certify, and the path is tested in finer steps
         rows = parts.certify

@@ -16,7 +16,7 @@ from pilotfish.documents import as_document
 from pilotfish.plan.certificate import Promise
 from pilotfish.plan.evidence import ScoreChoice
 from pilotfish.plan.holdout import Holdout
-from pilotfish.plan.limits import MISSED, limits_missed, notes_on_limits
+from pilotfish.plan.limit_notes import MISSED, limits_missed, notes_on_limits
 from pilotfish.records import Table, notes_on_chance
 from pilotfish.tasks import says_of
 

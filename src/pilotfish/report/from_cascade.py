@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pilotfish.cascade import Artefact, Performance, Stage
-from pilotfish.plan.limits import limits_missed
+from pilotfish.plan.limit_notes import limits_missed
 from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import Table
 from pilotfish.report.format import format_count

@@ -31,7 +31,7 @@ from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.measure import agreed, fastest
 from pilotfish.runtime.peers import Inputs, Peer, PeerTimes, decoding, find_peers, prepared
 from pilotfish.runtime.shared import alone, whole
-from pilotfish.runtime.single_times import REQUESTS, milliseconds, request_times, single_times
+from pilotfish.runtime.single_times import REQUESTS, milliseconds, time_one_input, time_requests
 from pilotfish.runtime.spread import Spread
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import DecodingSupply, Supply, TensorSupply
@@ -153,7 +153,7 @@ def bench(
     filing = _timed(subject, subject.decoding_supply, filed, others, runs, meters, tell, "file to answer")
     decode = [_decoding_ms(subject) for _ in range(runs)]
     asked = _few(answers.stage, REQUESTS).tolist()
-    requests = request_times(cascade, subject.read, asked, forced, lambda *done: tell("single requests", *done))
+    requests = time_requests(cascade, subject.read, asked, forced, lambda *done: tell("single requests", *done))
     return BenchResult(
         machine=describe_machine(),
         stages=tuple(stage.name for stage in cascade.artefact.stages),
@@ -169,7 +169,7 @@ def bench(
         choices=cascade.choices,
         decode_ms=Spread.of(decode),
         decoded_once=_decoded_once(filing, share, decode, [shares for _, shares in cascade.runners]),
-        single=single_times(cascade, tensors[0], runs, requests),
+        single=time_one_input(cascade, tensors[0], runs, requests),
         peers=tuple(_peer(peer.name, models_only, filing) for peer in others),
         peer_n=len(few) if others else 0,
         energy=_energy(filing, meters),

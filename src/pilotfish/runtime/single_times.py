@@ -50,13 +50,13 @@ class _Clocked:
         return found
 
 
-def single_times(cascade: Cascade, inputs: F32, runs: int, requests: Requests) -> SingleTimes:
+def time_one_input(cascade: Cascade, inputs: F32, runs: int, requests: Requests) -> SingleTimes:
     """One input that exits at the first stage: the whole call, and the stage's own call inside it. What the first
     takes beyond the second is far less than what either varies by, so it is taken call by call.
 
     inputs    float32 (M, …), of the first stage
     runs      medians of so many turns are kept; one turn before them is not counted
-    requests  what :func:`request_times` found, to stand beside it
+    requests  what :func:`time_requests` found, to stand beside it
     """
     stages, in_force = cascade.single_stages, cascade.artefact.in_force
     clocked = _Clocked(stages[0].backend)
@@ -73,7 +73,7 @@ def single_times(cascade: Cascade, inputs: F32, runs: int, requests: Requests) -
     return SingleTimes(Spread.of(saver), Spread.of(cascade_ms), Spread.of(overhead), requests)
 
 
-def request_times(
+def time_requests(
     cascade: Cascade,
     read: Callable[[int], Any],
     rows: Sequence[int],

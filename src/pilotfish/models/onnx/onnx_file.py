@@ -12,7 +12,7 @@ from typing import Any
 from pilotfish.errors import ModelError, needs
 from pilotfish.files import sha256_file, sha256_json
 from pilotfish.models.onnx.onnx_graph import tensors, without_weights
-from pilotfish.models.onnx.onnx_limits import Demand, Limits, demand_of
+from pilotfish.models.onnx.onnx_limits import Demand, OnnxLimits, demand_of
 
 ADDRESS = "_ORT_MEM_ADDR_"  # how ONNX Runtime marks tensors by their address in memory
 
@@ -32,7 +32,7 @@ class OnnxFile:
     digest: str
     others: Mapping[str, str]
     light: Any
-    limits: Limits
+    limits: OnnxLimits
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -66,12 +66,12 @@ def read_onnx(path: Path, pixels: tuple[int, int] | None = None) -> OnnxFile:
     except Exception as error:  # onnx's inliner raises errors of its own
         raise ModelError(f"{path}: not a readable ONNX file ({' '.join(str(error).split())[:120]})") from error
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return OnnxFile(path, _hash(content), others, light, Limits(path, demand_of(light, pixels)), metadata)
+    return OnnxFile(path, _hash(content), others, light, OnnxLimits(path, demand_of(light, pixels)), metadata)
 
 
 def own_file(path: Path, digest: str | None = None) -> OnnxFile:
     """A file that Pilotfish wrote and checked itself, with that SHA-256; None: as it is now."""
-    return OnnxFile(path, digest or sha256_file(path), {}, None, Limits(path, Demand(0)))
+    return OnnxFile(path, digest or sha256_file(path), {}, None, OnnxLimits(path, Demand(0)))
 
 
 def parsed(path: Path, content: bytes) -> Any:

@@ -119,7 +119,7 @@ def _setting(name: str, otherwise: float) -> float:
     return value
 
 
-class Limits:
+class OnnxLimits:
     """The limits of one file, and what its calls have shown. ModelError where one sample alone takes too much."""
 
     def __init__(self, path: Path, demand: Demand) -> None:

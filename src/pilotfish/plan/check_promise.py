@@ -43,7 +43,9 @@ class Everybody:
     answered_by: I64
 
 
-def judge(artefact: Artefact, table: Table, everybody: Everybody | None = None, ms: float | None = None) -> Evaluation:
+def check_promise(
+    artefact: Artefact, table: Table, everybody: Everybody | None = None, ms: float | None = None
+) -> Evaluation:
     """Hold *artefact* at its operating point against new samples.
 
     table      its stages on samples that all of them answered; costs are taken from the artefact

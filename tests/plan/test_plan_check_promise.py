@@ -13,7 +13,7 @@ import pilotfish
 from pilotfish.cascade import Artefact, load_artefact, save_artefact
 from pilotfish.errors import UsageError
 from pilotfish.plan import Evaluation
-from pilotfish.plan.judge import judge
+from pilotfish.plan.check_promise import check_promise
 from pilotfish.records import Run, read_table
 from support.runs import records
 
@@ -133,16 +133,16 @@ def test_a_point_that_was_moved_is_not_judged_by_another_s_promise(tmp_path: Pat
     folder = cascade(tmp_path)
     table = read_table(Run(tmp_path / "run"), ["saver"], "base")
     artefact = load_artefact(folder)
-    assert judge(artefact, table).n == 3000
+    assert check_promise(artefact, table).n == 3000
     with pytest.raises(UsageError, match="the operating point was moved"):
-        judge(artefact.at(max_cost="100%"), table)
+        check_promise(artefact.at(max_cost="100%"), table)
 
 
 def test_other_stages_are_refused(tmp_path: Path) -> None:
     artefact: Artefact = load_artefact(cascade(tmp_path))
     table = read_table(Run(tmp_path / "run"), [], "base")
     with pytest.raises(UsageError, match="the cascade has stages saver, base"):
-        judge(artefact, table)
+        check_promise(artefact, table)
 
 
 def test_groups_that_were_and_are_no_longer_are_said(tmp_path: Path) -> None:
