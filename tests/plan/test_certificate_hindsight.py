@@ -42,7 +42,7 @@ def test_the_exact_test_keeps_its_level_for_every_hypothesis(drop: float) -> Non
             with np.errstate(divide="ignore", invalid="ignore"):
                 logs = [np.where(k, k * np.log(q), 0.0) for k, q in ((lost, p10), (won, p01), (rest, 1 - p10 - p01))]
             chance = np.exp(ways + np.nan_to_num(sum(logs), nan=-np.inf))
-            for level in (0.05, 0.2):
+            for level in (1e-6, 1e-5, 1e-4, 5e-4, 0.05, 0.2):
                 assert chance[p <= level].sum() <= level + 1e-9
 
 

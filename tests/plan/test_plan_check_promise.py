@@ -99,6 +99,68 @@ def test_a_class_with_few_samples_is_left_open(tmp_path: Path) -> None:
     assert any("too few samples to tell of 1 of 1 limited classes: fire" in note for note in found.notes)
 
 
+def keep(folder: Path, rows: np.ndarray, **change: Any) -> Evaluation:
+    """The evaluation of some of the rows of the records of split ``new``."""
+    run = Run(folder / "run")
+    for name in ("saver", "base"):
+        one = run.read(name, "new").take(rows)
+        run.write(replace(one, **{key: np.full(len(rows), value) for key, value in change.items()}))
+    return pilotfish.evaluate(folder / "cascade", run=run, split="new")
+
+
+@pytest.mark.parametrize("limits", [{"class_max_drop": {"fire": 0.05}}, {"worst_class_drop": 0.05}])
+@pytest.mark.parametrize("guarantee", [None, 0.9])
+def test_a_class_without_samples_is_left_open(limits: dict[str, Any], guarantee: float | None, tmp_path: Path) -> None:
+    cascade(tmp_path, max_drop=0.05, guarantee=guarantee, **limits)
+    assert on(tmp_path, 3000, {}).verdict == "holds"
+    label = Run(tmp_path / "run").read("base", "new").label
+    found = keep(tmp_path, np.flatnonzero(label != 0))
+    assert found.verdict == "cannot tell"
+    assert any("limited classes: fire: none" in note for note in found.notes)
+    assert "fire" not in {one.name for one in found.found.classes}
+
+
+@pytest.mark.parametrize("limits", [{}, {"class_max_drop": {"fire": 0.05}}, {"worst_class_drop": 0.05}])
+def test_without_labels_the_limits_of_classes_stay_open(limits: dict[str, Any], tmp_path: Path) -> None:
+    cascade(tmp_path, max_drop="15%", guarantee=0.9, **limits)
+    on(tmp_path, 3000, {})
+    found = keep(tmp_path, np.arange(3000), label=-1)
+    assert found.verdict == ("cannot tell" if limits else "holds")
+    assert any("limits of single classes" in note for note in found.notes) == bool(limits)
+
+
+def test_a_class_within_what_was_asked_for_is_not_broken(tmp_path: Path) -> None:
+    """Though it loses more than the interval says that tune printed."""
+    folder = cascade(tmp_path, max_drop="50%", class_max_drop={"fire": "50%"})
+    artefact = load_artefact(folder)
+    assert artefact.evaluation is not None
+    assert artefact.evaluation.classes[0].drop_interval[1] < 0.1
+    found = on(tmp_path, 3000, {"fire": 0.4})
+    assert not any(note.startswith("class fire") for note in found.notes)
+
+
+def test_many_classes_do_not_hide_a_broken_one(tmp_path: Path) -> None:
+    rng, run = np.random.default_rng(0), Run(tmp_path / "run")
+    for split, lost in (("val", False), ("new", True)):
+        label = np.append(np.arange(6000) % 600, np.full(60 * lost, 7))
+        for name, right in (("saver", ~(lost & (label == 7))), ("base", np.ones(len(label), bool))):
+            run.write(
+                records(
+                    name,
+                    np.where(right, label, (label + 1) % 600),
+                    label=label.tolist(),
+                    split=split,
+                    outputs={"confidence": rng.random(len(label))} if name == "saver" else {},
+                    costs={"macs": 1.0 if name == "saver" else 10.0},
+                    n_classes=600,
+                )
+            )
+    pilotfish.tune(run, ["saver", "base"], max_drop=0.05, worst_class_drop=0.05).save(tmp_path / "cascade")
+    found = pilotfish.evaluate(tmp_path / "cascade", run=run, split="new")
+    assert (found.verdict, len(found.found.classes)) == ("broken", 600)
+    assert [note.partition(":")[0] for note in found.notes if note.startswith("class ")] == ["class 7"]
+
+
 def test_a_base_that_became_another_is_said(tmp_path: Path) -> None:
     cascade(tmp_path)
     run = Run(tmp_path / "run")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency, ks_2samp
 
-from pilotfish.cascade import Artefact, Profile, load_artefact, profile_of, save_artefact
+from pilotfish.cascade import Artefact, Profile, independent, load_artefact, profile_of, save_artefact
 from pilotfish.errors import ArtefactError
 from pilotfish.files import read_json, write_json
 from pilotfish.plan import tune
@@ -50,6 +50,19 @@ def test_its_chance_is_the_usual_one(moved: float) -> None:
     then, now = RNG.normal(size=2000), RNG.normal(moved, 1, 1500)
     found = ks_2samp(then, now, method="asymp")
     assert ks_p(found.statistic, 2000, 1500) == pytest.approx(found.pvalue, rel=0.25, abs=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [[10], [1, 1, 1, 1, 30], [1] * 30 + [200]])
+def test_groups_of_unequal_sizes_cry_no_shift_where_there_is_none(sizes: list[int]) -> None:
+    """All samples of a group have one score. At p < .05, 5 % of the draws are allowed."""
+    rng, cries = np.random.default_rng(0), 0
+    for _ in range(100):
+        sizes_of = [rng.choice(sizes, 60) for _ in range(2)]
+        then, now = (np.repeat(rng.random(60), n) for n in sizes_of)
+        worth = [independent(np.repeat(np.arange(60), n), int(n.sum())) for n in sizes_of]
+        quantiles = profile_of([then], worth[0]).quantiles[0]
+        cries += ks_p(ks_distance(quantiles, now), *worth) < 0.05
+    assert cries <= 10
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

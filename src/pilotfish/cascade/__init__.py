@@ -5,7 +5,7 @@ from pilotfish.cascade.budget import Budget, Limits, choose, given_drop, given_s
 from pilotfish.cascade.exits import decide_at, from_bins, inside, just_above, leaves
 from pilotfish.cascade.folder import check_target, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
-from pilotfish.cascade.performance import ClassDrop, Performance, grouped_interval, paired_interval
+from pilotfish.cascade.performance import ClassDrop, Performance, grouped_interval, independent, paired_interval
 from pilotfish.cascade.profile import Profile, profile_of
 from pilotfish.cascade.rule import Decision, Rule, RuleKind, check_rule, decide
 
@@ -34,6 +34,7 @@ __all__ = [
     "given_drop",
     "given_share",
     "grouped_interval",
+    "independent",
     "inside",
     "just_above",
     "leaves",

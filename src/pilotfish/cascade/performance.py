@@ -114,6 +114,16 @@ def paired_interval(lost: int, won: int, n: int, z: float = 1.959964) -> tuple[f
     return max(-1.0, middle - half), min(1.0, middle + half)
 
 
+def independent(groups: NDArray[np.integer] | None, n: int) -> int:
+    """How many independent samples *n* are worth: all of them without groups, else N^2 / sum N_g^2, the number of
+    groups where these are of one size, and fewer where some are larger. groups: int (n,), or None."""
+    return n if groups is None else round(_worth(np.unique(groups, return_counts=True)[1].astype(np.float64)))
+
+
+def _worth(sizes: NDArray[np.float64]) -> float:
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
 def grouped_interval(gap: NDArray[np.number], groups: NDArray[np.integer]) -> tuple[float, float]:
     """95 % interval of the mean gap of samples that are independent by group only.
 
@@ -130,8 +140,7 @@ def grouped_interval(gap: NDArray[np.number], groups: NDArray[np.integer]) -> tu
     _, member = np.unique(groups, return_inverse=True)
     sizes = np.bincount(member).astype(np.float64)
     sums = np.bincount(member, weights=gap)
-    own = float((sizes**2).sum() / sizes.sum())
-    count = float(sizes.sum()) / own
+    own, count = float((sizes**2).sum() / sizes.sum()), _worth(sizes)
     n = float(sizes.sum()) + 2 * own
     middle = float(sums.sum()) / n
     squares = float(((sums - middle * sizes) ** 2).sum()) + own**2 * (1 + 2 * middle**2)

@@ -18,7 +18,7 @@ F64 = NDArray[np.float64]
 class Profile:
     """The scores and classes of the samples that a cascade was tuned and judged on, whoever answered them.
 
-    n          how many were independent: samples, or the groups that they are in
+    n          how many independent samples they are worth (see :func:`pilotfish.cascade.independent`)
     quantiles  per stage but the last, 101 of its scores, from the smallest to the largest, in the score's own unit and
                evenly in rank; none where no score was a number
     classes    how many samples the first stage took for each class; none where answers are no classes

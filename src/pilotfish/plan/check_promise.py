@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import Artefact, Performance, decide, grouped_interval
+from pilotfish.cascade import Artefact, Performance, decide, grouped_interval, independent
 from pilotfish.errors import UsageError
 from pilotfish.plan.certificate import LEVEL, Promise, Standing, standing
-from pilotfish.plan.class_standings import ClassStanding, class_standings, notes_on_classes
+from pilotfish.plan.class_standings import ClassStanding, class_standings, limits_classes, notes_on_classes, parts
 from pilotfish.plan.evaluate import evaluate, outcomes
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.shift import notes_on_shift
@@ -76,13 +76,15 @@ def check_promise(
     labelled = table.reference_kind == "label"
     classes = class_standings(artefact, table, trace, path) if labelled else []
     verdict, p, needed, said = _verdict(stand, classes, kind, table)
+    if verdict == "holds" and not labelled and limits_classes(artefact):
+        verdict = "cannot tell"
     per_stage = tuple(_interval((answered_by == k).astype(np.float64), groups) for k in range(len(names)))
     return Evaluation(
         verdict=verdict,
         stages=tuple(names),
         n=found.n,
         promised=artefact.evaluation or artefact.calibration,
-        found=dataclasses.replace(found, classes=tuple(one.found for one in classes)),
+        found=dataclasses.replace(found, classes=tuple(one.found for one in classes if one.found.n)),
         limit=limit,
         kind=kind,
         p=p,
@@ -198,7 +200,7 @@ def _verdict(
             None if stand.broken else stand.needed,
             [UNSHOWN],
         )
-    p = min(1.0, (1 + len(classes)) * min(stand.p, *(one.p for one in classes), 1.0))
+    p = min(1.0, parts(classes) * min(stand.p, *(one.p for one in classes), 1.0))
     if p <= LEVEL:
         return "broken", p, None, []
     if stand.holds and all(one.holds for one in classes):
@@ -247,8 +249,8 @@ def _notes(artefact: Artefact, table: Table, trace: Trace, found: Performance) -
     limits = artefact.limits
     if limits is not None and limits.latency_p95 is not None:
         notes.append("the limit of the latency is not judged here: pilotfish bench measures p95")
-    if limits is not None and table.reference_kind == "base" and (limits.class_drop or limits.worst_class_drop):
-        notes.append("no labels: the limits of single classes are not judged")
+    if limits_classes(artefact) and table.reference_kind == "base":
+        notes.append("no labels: the limits of single classes, which are promised too, are not judged")
     if found.asymptotic:
         notes.append(
             f"{says} is no mean over samples: test and interval are a jackknife's, which hold for many samples"
@@ -275,13 +277,9 @@ def _shifts(artefact: Artefact, trace: Trace, seen: Table) -> list[str]:
     """Notes on shifts; the first stage is looked at on all samples that it answered."""
     names, outputs = [stage.name for stage in artefact.stages], seen.outputs[artefact.stages[0].name]
     first = decide(artefact.rule, artefact.scores, 0, [outputs], len(names), artefact.task).values
-    values = [(first, _independent(seen.groups, len(seen)))]
-    values += [(row, _independent(trace.groups, len(trace))) for row in trace.values[1:]]
+    values = [(first, independent(seen.groups, len(seen)))]
+    values += [(row, independent(trace.groups, len(trace))) for row in trace.values[1:]]
     return notes_on_shift(artefact, values, outputs.prediction if artefact.task.classes else None)
-
-
-def _independent(groups: I64 | None, n: int) -> int:
-    return n if groups is None else len(np.unique(groups))
 
 
 def _interval(values: NDArray[np.float64], groups: I64 | None) -> Interval:

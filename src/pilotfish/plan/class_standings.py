@@ -34,20 +34,29 @@ class ClassStanding:
     holds: bool
 
 
-def class_standings(artefact: Artefact, table: Table, trace: Trace, path: PolicyPath) -> list[ClassStanding]:
-    """The classes with limits that have samples here. The limit is the guarantee's, else the upper end of the interval
-    that tune printed; classes of which it had no samples are left out."""
+def limits_classes(artefact: Artefact) -> bool:
+    """Whether single classes have limits."""
     asked = artefact.limits
-    if asked is None or (not asked.class_drop and asked.worst_class_drop is None):
+    return asked is not None and (bool(asked.class_drop) or asked.worst_class_drop is not None)
+
+
+def class_standings(artefact: Artefact, table: Table, trace: Trace, path: PolicyPath) -> list[ClassStanding]:
+    """The classes with limits. The limit is the guarantee's; without one it is what was asked for, or the upper end of
+    the interval that tune printed where that is more. Classes of which tune had no samples are left out; those that
+    have none here stay open."""
+    asked = artefact.limits
+    if asked is None or not limits_classes(artefact):
         return []
     how = find_method(artefact.method, len(artefact.stages))
     of_classes, stages = dataclasses.replace(asked, latency_p95=None), [stage.name for stage in artefact.stages]
     limited = find_constraints(table, stages, artefact.method, how, artefact.cost_key or "macs", of_classes)
     promised: Mapping[str, Any] = (artefact.guarantee or {}).get("classes") or {}
-    limits = {one.name: one.drop_interval[1] for one in (artefact.evaluation or artefact.calibration).classes}
+    judged = (artefact.evaluation or artefact.calibration).classes
+    limits = {one.name: max(one.drop_interval[1], one.limit or 0.0) for one in judged}
     limits |= {str(name): float(one["target"]) for name, one in promised.items()}
     if limited is None:
         return []
+    missing = [name for name in limits if name not in limited.names]
     test = "exact" if trace.quality.dtype == np.bool_ else "wsr"
     drops = {one.name: one for one in drops_of(trace, path.policy(0), limited.place, limited.names, limited.drops)}
     found = []
@@ -56,13 +65,21 @@ def class_standings(artefact: Artefact, table: Table, trace: Trace, path: Policy
             own, promise = trace.take(rows), Promise("drop", limits[name], LEVEL, test)
             p, holds = both_ways(own, path, count(own, path), promise)
             found.append(ClassStanding(drops[name], limits[name], p, holds))
-    return found
+        elif name in limits:
+            missing.append(name)
+    unseen = [ClassDrop(name, 0, 0.0, (-1.0, 1.0), limits[name]) for name in missing]
+    return [*found, *(ClassStanding(one, limits[one.name], 1.0, False) for one in unseen)]
+
+
+def parts(found: Sequence[ClassStanding]) -> int:
+    """Promises that can be broken: of all samples, and of each class that has some."""
+    return 1 + sum(one.found.n > 0 for one in found)
 
 
 def notes_on_classes(found: Sequence[ClassStanding]) -> list[str]:
     """A line for each class that loses too much, beyond what chance explains with so many classes, and one for those of
     which there are too few samples to tell."""
-    level = LEVEL / max(len(found) + 1, 1)
+    level = LEVEL / parts(found)
     over = [one for one in found if one.p <= level]
     notes = [f"class {_said(one)}" for one in over[:SHOWN]]
     if len(over) > SHOWN:
@@ -78,6 +95,8 @@ def notes_on_classes(found: Sequence[ClassStanding]) -> list[str]:
 
 
 def _said(one: ClassStanding) -> str:
+    if not one.found.n:
+        return f"{one.found.name}: none"
     low, high = (100 * end for end in one.found.drop_interval)
     return (
         f"{one.found.name}: drop {100 * one.found.drop:.2f} points [{low:.2f}, {high:.2f}] against the limit "

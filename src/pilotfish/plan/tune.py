@@ -20,6 +20,7 @@ from pilotfish.cascade import (
     Rule,
     Stage,
     check_rule,
+    independent,
     make_budget,
     profile_of,
 )
@@ -198,7 +199,7 @@ def tune(
         limits=asked,
         profile=profile_of(
             np.concatenate([one.values for one in traces], axis=1),
-            len(table) if table.groups is None else int(table.groups.max()) + 1,
+            independent(table.groups, len(table)),
             table.outputs[names[0]].prediction if table.task.classes else None,
         ),
     )

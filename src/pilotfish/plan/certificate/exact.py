@@ -20,6 +20,7 @@ FINE = 4.0  # values of p01 that are tried: this x sqrt(n) per radian, half a st
 COARSE = 6  # every so many of them are tried first
 CLOSE = 25  # values that a p-value tries around the worst of them
 SAFETY = 1e-4  # between two values the chance moves by less
+CUT = 1e-7  # more than is lost beyond SPREAD; a small chance is known to a factor: about its largest it is flat
 SPREAD = 6.0  # standard deviations, and counts, beyond which a binomial is taken as 0: 1e-8 at most
 
 
@@ -30,8 +31,9 @@ def rejects(lost: ArrayLike, won: ArrayLike, n: int, drop: float, delta: float) 
     return np.asarray(statistic(lost, won, n, drop) >= critical_value(n, drop, delta))
 
 
+@lru_cache(maxsize=4096)
 def p_value(lost: int, won: int, n: int, drop: float) -> float:
-    """The smallest level at which "the gap is at least *drop*" is rejected, at least 1e-4.
+    """The smallest level at which "the gap is at least *drop*" is rejected, at least 1e-7.
 
     With lost and won exchanged and the sign of *drop* changed it is that of "the gap is at most *drop*".
     """
@@ -41,7 +43,8 @@ def p_value(lost: int, won: int, n: int, drop: float) -> float:
     found = chances(n, drop, value, p01)
     worst = int(found.argmax())
     around = np.linspace(p01[max(worst - 1, 0)], p01[min(worst + 1, len(p01) - 1)], CLOSE)
-    return min(1.0, max(float(found.max()), float(chances(n, drop, value, around).max())) + SAFETY)
+    most = max(float(found.max()), float(chances(n, drop, value, around).max()))
+    return min(1.0, most + SAFETY, 2 * most + CUT)
 
 
 def statistic(lost: ArrayLike, won: ArrayLike, n: int, drop: float) -> F64:
