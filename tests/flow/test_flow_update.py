@@ -219,7 +219,7 @@ def test_what_is_refused(place: Path) -> None:
     (place / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(ArtefactError, match="is no cascade folder"):
         update(place / "cascade", model, data, place / "full", options=OPTIONS)
-    for stage in ("2", "-1", "savr"):
+    for stage in ("2", "-1", "savr", "²", "9" * 5000):
         with pytest.raises(UsageError, match=f"--stage {stage} is no stage .* stages are 0: saver, 1: base"):
             updated(place, model, stage=stage)
     with pytest.raises(UsageError, match="saver is the name of stage 0; give the new model another one with --as"):

@@ -186,7 +186,8 @@ def test_groups_are_counted(pair: Pair) -> None:
     [
         ({}, UsageError, "give data"),
         ({"spec": "arrays:data.npz", "run": "run"}, UsageError, "one of the two"),
-        ({"run": "run", "audit": 0.5}, UsageError, "audit"),
+        ({"run": "run", "audit": 0.5}, UsageError, "audit is a share of new data"),
+        ({"spec": "arrays:data.npz", "audit": 0.5, "seed": -1}, UsageError, "a seed is a whole number of at least 0"),
         ({"spec": "arrays:data.npz", "audit": 0.0}, UsageError, "audit is a share"),
         ({"spec": "arrays:data.npz", "audit": 1.5}, UsageError, "audit is a share"),
         ({"spec": "arrays:none.npz"}, DataError, "none.npz"),

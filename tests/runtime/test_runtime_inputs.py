@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,13 +125,15 @@ def test_a_picture_is_turned_and_flattened_as_its_file_is(pair: Pair, cascade: C
         assert opened.getpixel((0, 0)) == Image.open(file).getpixel((0, 0))
 
 
-@pytest.mark.parametrize("spoil", ["cut", "closed", "not numbers"])
+@pytest.mark.parametrize("spoil", ["cut", "closed", "not numbers", "no pixels"])
 def test_pictures_that_cannot_be_loaded_have_an_error(spoil: str, cascade: Cascade, photos: list[Path]) -> None:
     item: Any = Image.open(io.BytesIO(photos[0].read_bytes()[: -60 if spoil == "cut" else None]))
     if spoil == "closed":
         item.close()
     if spoil == "not numbers":
         item = np.array([[b"a"]])
+    if spoil == "no pixels":
+        item = Image.new("RGB", (0, 5))
     answer = cascade.predict_one(item)
     assert answer.error is not None
     assert "\n" not in answer.error
@@ -185,6 +188,14 @@ def test_pixels_for_stages_of_unknown_shape_may_be_either(shape: tuple[int, ...]
         sorted_out(array, [AS_IT_IS])
     assert len(sorted_out([array], [AS_IT_IS]).names) == 1
     assert len(sorted_out(list(array), [AS_IT_IS]).names) == shape[0]
+
+
+def test_a_path_may_be_bytes_to_the_system(cascade: Cascade, photos: list[Path]) -> None:
+    for entry in os.scandir(os.fsencode(photos[0].parent)):
+        answer = cascade.predict_one(entry)
+        assert (answer.input, answer.error) == (os.fsdecode(entry.path), None)
+        assert cascade.predict([entry])[0].prediction == answer.prediction
+        break
 
 
 def test_names_may_come_in_an_array(cascade: Cascade, photos: list[Path]) -> None:

@@ -134,6 +134,8 @@ def upright(image: Image.Image) -> Image.Image:
     try:
         with _LOADING[id(image) % len(_LOADING)]:  # two threads may have the same one
             image.load()
+            if 0 in image.size:  # as no file can hold it
+                raise _Unfit(f"it has no pixels ({image.width}x{image.height})")
             orientation = _orientation(image)
         plain = image.mode == "RGB" and "transparency" not in image.info
         return _turned(image if plain else flatten(image), orientation)

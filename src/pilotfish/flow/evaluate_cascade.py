@@ -77,7 +77,11 @@ def evaluate(
     """
     if (data is None) == (run is None):
         raise UsageError("give data to run the cascade on, or a run that has records of all its stages; one of the two")
-    if audit is not None and (run is not None or not 0 < audit <= 1):
+    if audit is not None and run is not None:
+        raise UsageError("audit is a share of new data that the base answers, and records of a run hold all of them")
+    if seed < 0:
+        raise UsageError(f"a seed is a whole number of at least 0, found {seed}")
+    if audit is not None and not 0 < audit <= 1:
         raise UsageError(f"audit is a share of the data above 0 and up to 1, such as 0.1 (10%), found {audit}")
     if run is not None:
         artefact = cascade.artefact if isinstance(cascade, Cascade) else load_artefact(cascade)

@@ -165,8 +165,8 @@ def _place(before: Names, name: str, stage: int | str | None) -> int | None:
     text = str(stage).strip()
     if text in before:
         place = before.index(text)
-    elif text.isdigit() and int(text) < len(before):
-        place = int(text)
+    elif text in (numbers := [str(k) for k in range(len(before))]):
+        place = numbers.index(text)
     else:
         listed = ", ".join(f"{k}: {one}" for k, one in enumerate(before))
         raise UsageError(f"--stage {text} is no stage of the cascade; its stages are {listed}")

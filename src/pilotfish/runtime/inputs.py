@@ -50,7 +50,7 @@ def opened(item: Any, encoded: bool, images: bool) -> Sample:
     if isinstance(item, np.ndarray):
         return item
     if isinstance(item, FILES):
-        path = os.path.expanduser(os.fspath(item))
+        path = os.path.expanduser(os.fsdecode(item))
         return read_encoded(path) if encoded else open_image(path)
     if isinstance(item, CONTENTS):
         return Encoded(bytes(item), "the image") if encoded else open_image(bytes(item))
@@ -63,7 +63,7 @@ def opened(item: Any, encoded: bool, images: bool) -> Sample:
 
 def name_of(item: Any, place: int) -> str:
     """What an input is called: its path, or its place."""
-    return str(Path(item)) if isinstance(item, FILES) else str(place)
+    return str(Path(os.fsdecode(item))) if isinstance(item, FILES) else str(place)
 
 
 def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, ...] | None = None) -> Given:
@@ -91,7 +91,7 @@ def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, .
     names: list[str] = []
     found: list[Any] = []
     for place, item in enumerate(items):
-        several = image_paths([Path(item)], keep_missing=True) if isinstance(item, FILES) else [item]
+        several = image_paths([Path(os.fsdecode(item))], keep_missing=True) if isinstance(item, FILES) else [item]
         names += [name_of(one, place) for one in several]
         found += several
     named = all(isinstance(item, FILES) for item in items)

@@ -83,6 +83,8 @@ def _files(text: str, found: Any, declared: Any) -> list[Path]:
                 f"{text} declares the file {str(one)!r}, which exists neither beside its module ({beside}) nor here; "
                 "write where it lies, or take it off its attribute files"
             )
+        if not there.is_dir() and not there.is_file():
+            raise ModelError(f"{text} declares {str(one)!r}, which is a pipe or a device; expected a file or a folder")
         files += sorted(p for p in there.rglob("*") if p.is_file()) if there.is_dir() else [there]
     return files
 
@@ -101,6 +103,8 @@ def _arrays(text: str, declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]
             continue
         for key, one in pairs:
             array = np.ascontiguousarray(as_array(one))
+            if array.dtype.hasobject:
+                raise ModelError(f"{text}: its attribute {attribute} holds Python objects; expected arrays of numbers")
             said = f"{array.dtype.str}|{array.shape}|".encode()
             yield f"{attribute}.{key}", hashlib.sha256(said + array.tobytes()).hexdigest()
 

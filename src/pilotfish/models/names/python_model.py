@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pilotfish.errors import ModelError, reason
 from pilotfish.models.backends.python_backend import BATCH, MANY, TAKES, PythonBackend
 from pilotfish.models.model import Model
@@ -58,7 +60,7 @@ def load_python(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         raise ModelError(f"{spec.text}: found {type(found).__name__}, expected a callable or a torch module")
     declared = {name: getattr(found, name, getattr(made, name, None)) for name in DECLARED}
     takes, classes = _takes(spec, declared["takes"]), _classes(spec, declared["classes"])
-    known = isinstance(declared["weights_hash"], str)
+    known = isinstance(declared["weights_hash"], str) and bool(declared["weights_hash"])
     identity = None if known else declared_hash(spec.text, spec.name, found, declared)
     return Model(
         spec.text,
@@ -88,6 +90,8 @@ def _classes(spec: ModelSpec, declared: Any) -> tuple[str, ...] | None:
     """The names of its classes; what else is called ``classes`` is not ours."""
     if isinstance(declared, Mapping) and set(declared) == set(range(len(declared))):
         declared = [declared[i] for i in range(len(declared))]
+    if isinstance(declared, np.ndarray):
+        declared = declared.tolist()
     if not isinstance(declared, list | tuple) or not declared or not all(isinstance(one, str) for one in declared):
         return None
     if len(set(declared)) < len(declared):
@@ -165,4 +169,4 @@ def _is_module(found: Any) -> bool:
 def _code_hash(spec: ModelSpec, found: Any) -> str:
     """A callable's weights cannot be seen; its attribute ``weights_hash``, or else its source, stands for them."""
     own = getattr(found, "weights_hash", None)
-    return own if isinstance(own, str) else source_hash(found, spec.name)
+    return own if isinstance(own, str) and own else source_hash(found, spec.name)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pilotfish.data import Dataset
 from pilotfish.errors import ModelError, nearest
 from pilotfish.models.model import Model
+from pilotfish.models.names.spec import MOST_CLASSES
 from pilotfish.models.outputs.activation import OUTSIDE, contradicting
-from pilotfish.models.outputs.said import Class, Places, Said
+from pilotfish.models.outputs.said import Class, Places, Said, number_of
 from pilotfish.reading.columns import plain
 from pilotfish.text import examples, one_line
 
@@ -35,8 +36,9 @@ def places_of(said: Said, model: Model, data: Dataset) -> tuple[Places, tuple[st
     if data.class_names and all(name in data.class_names for name in names):
         return Places(data.class_names, None, spec), _never([*map(str, names)], data.class_names, said, data)
     theirs = _names_of(data)
-    if all(isinstance(name, int) or name.isdecimal() for name in names):
-        most = 1 + max(map(int, names))
+    numbers = [number for name in names if (number := number_of(name)) is not None]
+    if len(numbers) == len(names):
+        most = min(1 + max(numbers), MOST_CLASSES)
         known = model.n_classes or (most if said.complete else len(data.class_names or ()) or None)
         places = Places(None, known, spec)
         for name in names:
@@ -91,7 +93,7 @@ def activation_of(
             f"{given.max():.4g}, and one that is not named has none; return all classes, or probabilities"
         )
     if not shares:
-        if not some and (given >= 0).all() and np.ptp(totals) <= OUTSIDE * totals.max():
+        if not some and (given >= 0).all() and np.isfinite(totals).all() and np.ptp(totals) <= OUTSIDE * totals.max():
             said_of_totals = (
                 f"the numbers of its classes sum to {totals[0]:.3g} for every sample, as percentages or votes do, and "
                 f"are taken as logits: divide them by {totals[0]:.3g}, or state ?activation=none if that is right"
@@ -137,7 +139,9 @@ def _in_order(words: list[str], said: Said) -> tuple[str, ...]:
     that of their names."""
     if said.ordered and any(sorted(numbers, reverse=True) != list(numbers) for numbers in said.numbers):
         return tuple(words)
-    return tuple(sorted(words, key=lambda name: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", name)]))
+    return tuple(
+        sorted(words, key=lambda name: [number_of(t) if t.isdecimal() else t for t in re.split(r"(\d{1,9})", name)])
+    )
 
 
 def _counts(said: Said) -> str:

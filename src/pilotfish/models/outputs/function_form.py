@@ -141,7 +141,10 @@ def unreadable(model: Model, form: str, answer: Any, samples: int = 1) -> str:
     """One line about an answer of no known form to so many samples."""
     given = "one sample" if samples == 1 else f"{samples} samples"
     shape = getattr(answer, "shape", None)
-    shown = one_line(" ".join(repr(answer).split()))[:120] if shape is None else f"{answer.dtype} {tuple(shape)}"
+    try:
+        shown = one_line(" ".join(repr(answer).split()))[:120] if shape is None else f"{answer.dtype} {tuple(shape)}"
+    except Exception:  # objects of others may raise anything when they are shown
+        shown = f"an object of class {type(answer).__name__} that cannot be shown"
     advice = ": write its predictions to a file and use `pilotfish import`" if _says_numbers(answer) else ""
     return (
         f"{model.spec}, given {given} as {TAKES[form]}, returns {shown}; expected for each sample scores of all "

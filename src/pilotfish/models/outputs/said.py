@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import ModelError, nearest
+from pilotfish.models.names.spec import MOST_CLASSES
 from pilotfish.models.outputs.which_output import as_array
 from pilotfish.reading.columns import ROLES, plain
 from pilotfish.scores.outputs import Outputs
@@ -29,6 +30,7 @@ from pilotfish.text import one_line
 _LABEL = {plain(name) for role in ("label", "prediction", "name") for group in ROLES[role] for name in group}
 _SURE = {plain(name) for group in ROLES["confidence"] for name in group}
 Class = str | int
+DIGITS = 9  # of a class's number: longer ones are names
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,13 @@ def said_by(found: Any, rows: int) -> Said | None:
     """What *found* says of *rows* samples; None where it is arrays of scores, or nothing of the kind."""
     if rows < 1:
         return None
+    try:
+        return _said(found, rows)
+    except Exception:  # objects of others may raise anything when they are looked at
+        return None
+
+
+def _said(found: Any, rows: int) -> Said | None:
     if (pair := _pair(found, rows)) is not None:
         return pair
     if isinstance(found, np.ndarray) and found.dtype == object:
@@ -155,6 +164,13 @@ def _class(value: Any) -> Class:
     return value if isinstance(value, str) else int(value)
 
 
+def number_of(name: Class) -> int | None:
+    """The number of a class that is given by it, or by a text of it; None for a name."""
+    if isinstance(name, int):
+        return name
+    return int(name) if name.isdecimal() and len(name) <= DIGITS else None
+
+
 def _is_number(value: Any) -> bool:
     """A number, or an array or tensor of no dimensions."""
     if isinstance(value, bool | np.bool_ | str):
@@ -179,13 +195,13 @@ class Places:
     def find(self, name: Class) -> int:
         """The place of a class; ModelError for one that there is not."""
         place = name if isinstance(name, int) else self.at.get(name, self.at.get(plain(name)))
-        if place is None and isinstance(name, str) and name.isdecimal():
-            place = int(name)
-        if place is not None and place >= 0 and (self.n is None or place < self.n):
+        if place is None:
+            place = number_of(name)
+        if place is not None and 0 <= place < (self.n or MOST_CLASSES):
             return place
         if place is not None:
-            limit = "" if self.n is None else f" to {self.n - 1}"
-            raise ModelError(f"{self.where} answers with class {place}; expected 0{limit}")
+            said = f"class {place}" if abs(place) < 10**DIGITS else f"a class of more than {DIGITS} digits"
+            raise ModelError(f"{self.where} answers with {said}; expected 0 to {(self.n or MOST_CLASSES) - 1}")
         shown = one_line(str(name))[:60]
         if self.names is None:
             raise ModelError(f"{self.where} names the class {shown!r}, and which classes there are is not known")
@@ -199,7 +215,11 @@ def as_matrix(said: Said, places: Places) -> NDArray[np.float64]:
     """float64 (N, C): the number of each class, 0 for those that are not named; NaN for a sample of which none is."""
     found = np.zeros((len(said.classes), places.n or 0))
     for row, (names, numbers) in enumerate(zip(said.classes, said.numbers, strict=True)):
-        found[row, [places.find(name) for name in names]] = numbers
+        at = [places.find(name) for name in names]
+        if len(set(at)) < len(at):
+            twice = next(name for k, name in enumerate(names) if at[k] in at[:k])
+            raise ModelError(f"{places.where} names {twice!r} twice for one sample; expected one number per class")
+        found[row, at] = numbers
         if not names:
             found[row] = np.nan
     return found
