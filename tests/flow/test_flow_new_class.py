@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import re
 import shlex
@@ -16,10 +15,11 @@ from PIL import Image
 from pilotfish.cascade import load_artefact
 from pilotfish.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pilotfish.plan import tune
-from pilotfish.recording import RecordOptions, planned, record
+from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
 from support.colours import linear_onnx
 from support.process import command, refused
+from support.quick import quick
 
 PAGE = Path(__file__).parents[2] / "docs" / "new-class.md"
 NAMES = [f"kind {k}" for k in range(20)] + ["umbrella"]
@@ -70,8 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command does what the page says of it: those that are followed by a message are refused with it."""
-    monkeypatch.setattr(importlib.import_module("pilotfish.flow.build"), "RUNTIME_SECONDS", 0.2)
-    monkeypatch.setattr(planned, "measured_times", lambda *_: None)  # the cost is counted
+    quick(monkeypatch)
     blocks, shown = BLOCK.findall(PAGE.read_text()), ""
     assert [bool(said) for _, said in blocks] == [True, True, False, False]
     for typed, said in blocks:

@@ -22,6 +22,7 @@ from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
 from pilotfish.runtime import Cascade, save_with_weights
 from support.process import command, refusal
+from support.quick import quick
 
 OPTIONS = RecordOptions(timing=False, batch_size=64)
 SIZE, CLASSES, N = 6, 4, 600
@@ -306,7 +307,8 @@ def test_embedded_stages_move_on_without_their_files(place: Path) -> None:
     assert [answer.error for answer in answers] == [None] * 5
 
 
-def test_the_command(place: Path) -> None:
+def test_the_command(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
     model = network(place / "m.onnx", 0.1, 8)
     asked = ["update", "cascade", "--model", model, "--as", "m", "--stage", "0", "--data", "arrays:data.npz"]
     shown = command(place, *asked, "--out", "new", "--json")

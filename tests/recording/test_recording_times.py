@@ -17,7 +17,7 @@ from pilotfish.models import Model
 from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.models.preprocessing import AS_IT_IS
 from pilotfish.plan import rank_savers
-from pilotfish.recording import RecordOptions, record_model, time_samples
+from pilotfish.recording import RecordOptions, planned, record_model, time_samples
 from pilotfish.records import Run, SampleTimes
 from pilotfish.records.parquet import decode_meta, record_columns
 from pilotfish.tasks import CLASSES
@@ -273,7 +273,10 @@ def test_damaged_times_are_refused_in_a_line(wrong: dict[str, Any]) -> None:
         decode_meta(json.dumps(meta).encode(), {}, "m.val.parquet")
 
 
-def test_inspect_shows_what_a_single_sample_takes(arrays: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_inspect_shows_what_a_single_sample_takes(
+    arrays: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planned, "measured_times", lambda *_: None)
     data, run = numbered(arrays, 60), Run(tmp_path / "run")
     record_model(data, stepping(), run, "m", RecordOptions())
     [times] = run.read("m").meta.single_times

@@ -16,7 +16,7 @@ from PIL import Image
 from support.colours import linear_onnx
 
 NAMES = tuple(f"kind {letter}" for letter in "abcdefghijklmnopqrst")
-EACH = 5
+EACH = 4
 SIDE = 32
 COLOURS = np.random.default_rng(7).uniform(0.1, 0.9, (len(NAMES), 2, 3))
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
