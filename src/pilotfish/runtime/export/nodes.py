@@ -59,7 +59,7 @@ class Nodes:
 
 
 @dataclass(frozen=True)
-class Said:
+class OutputNames:
     """Names of what a model said: logits float64 (N, C), prediction int64, log_odds and log_sum_exp float64, finite
     bool (no NaN, and a largest logit that is finite)."""
 
@@ -70,7 +70,7 @@ class Said:
     finite: str
 
 
-def reduce_logits(n: Nodes, logits: str) -> Said:
+def reduce_logits(n: Nodes, logits: str) -> OutputNames:
     """As ``records.from_logits``: relative to the runner-up, so that sums do not underflow."""
     z = n.cast(logits, "DOUBLE")
     last = n.constant([1], np.int64)
@@ -89,24 +89,24 @@ def reduce_logits(n: Nodes, logits: str) -> Said:
     flat = n.constant([-1], np.int64)
     infinite = n.op("IsInf", n.op("Reshape", top, flat))
     finite = n.op("Not", n.op("Or", n.cast(nan, "BOOL"), infinite))
-    return Said(z, prediction, n.op("Reshape", lead, flat), n.op("Reshape", total, flat), finite)
+    return OutputNames(z, prediction, n.op("Reshape", lead, flat), n.op("Reshape", total, flat), finite)
 
 
-def _max_prob(n: Nodes, said: Said, score: ExitScore) -> str:
+def _max_prob(n: Nodes, said: OutputNames, score: ExitScore) -> str:
     return said.log_odds
 
 
-def _energy(n: Nodes, said: Said, score: ExitScore) -> str:
+def _energy(n: Nodes, said: OutputNames, score: ExitScore) -> str:
     return said.log_sum_exp
 
 
-def _margin(n: Nodes, said: Said, score: ExitScore) -> str:
+def _margin(n: Nodes, said: OutputNames, score: ExitScore) -> str:
     """-log((1 - p1) + p2)."""
     both = n.op("Concat", _column(n, _log_others(n, said)), _slice(n, _log_probs(n, said, 2), 1, 2), axis=1)
     return n.op("Neg", _log_sum_exp(n, both))
 
 
-def _entropy(n: Nodes, said: Said, score: ExitScore) -> str:
+def _entropy(n: Nodes, said: OutputNames, score: ExitScore) -> str:
     """-log H over the best classes and the rest as one; the first term is exact where its logarithm would be 0."""
     terms = _with_rest(n, said, score)
     first, others = _slice(n, terms, 0, 1), _slice(n, terms, 1, 2**31 - 1)
@@ -119,14 +119,14 @@ def _entropy(n: Nodes, said: Said, score: ExitScore) -> str:
     return n.op("Neg", _log_sum_exp(n, n.op("Concat", first, others, axis=1)))
 
 
-def _temperature(n: Nodes, said: Said, score: ExitScore) -> str:
+def _temperature(n: Nodes, said: OutputNames, score: ExitScore) -> str:
     """Log-odds of the largest probability of the logits ÷ T."""
     terms = n.op("Div", _with_rest(n, said, score), n.constant(float(score.parameters["temperature"][0]), np.float64))
     first = n.op("Reshape", _slice(n, terms, 0, 1), n.constant([-1], np.int64))
     return n.op("Sub", first, _log_sum_exp(n, _slice(n, terms, 1, 2**31 - 1)))
 
 
-NODES: dict[str, Callable[[Nodes, Said, ExitScore], str]] = {
+NODES: dict[str, Callable[[Nodes, OutputNames, ExitScore], str]] = {
     "max_prob": _max_prob,
     "margin": _margin,
     "entropy": _entropy,
@@ -135,7 +135,7 @@ NODES: dict[str, Callable[[Nodes, Said, ExitScore], str]] = {
 }
 
 
-def score_value(n: Nodes, said: Said, score: ExitScore) -> str:
+def score_value(n: Nodes, said: OutputNames, score: ExitScore) -> str:
     """The score in its own unit, float64."""
     return n.op("Min", NODES[score.name](n, said, score), n.constant(LARGEST, np.float64))
 
@@ -170,14 +170,14 @@ def _log1p(n: Nodes, x: str) -> str:
     return n.op("Where", n.op("Equal", u, one), x, exact)
 
 
-def _log_others(n: Nodes, said: Said) -> str:
+def _log_others(n: Nodes, said: OutputNames) -> str:
     """log(1 - p1) = -log(1 + e^lead), where e^lead may be infinite."""
     size = n.op("Abs", said.log_odds)
     positive = n.op("Max", said.log_odds, n.constant(0.0, np.float64))
     return n.op("Neg", n.op("Add", positive, _log1p(n, n.op("Exp", n.op("Neg", size)))))
 
 
-def _log_probs(n: Nodes, said: Said, k: int) -> str:
+def _log_probs(n: Nodes, said: OutputNames, k: int) -> str:
     """(N, min(k, C)): log p of the best classes, best first; the first from the log-odds, which do not saturate."""
     classes = n.op("Slice", n.op("Shape", said.logits), n.constant([1], np.int64), n.constant([2], np.int64))
     wanted = n.op("Min", classes, n.constant([k], np.int64))
@@ -188,7 +188,7 @@ def _log_probs(n: Nodes, said: Said, k: int) -> str:
     return n.op("Min", joined, n.constant(0.0, np.float64))
 
 
-def _with_rest(n: Nodes, said: Said, score: ExitScore) -> str:
+def _with_rest(n: Nodes, said: OutputNames, score: ExitScore) -> str:
     """(N, k + 1): log p of the best classes that the score looks at, and of all others together."""
     logp = _log_probs(n, said, min(score.top_k, TOP_K))
     outside = _log_others(n, said)
