@@ -87,6 +87,7 @@ def test_a_class_that_loses_too_much_breaks_the_promise(
     found = on(tmp_path, 2000, wrong)
     assert [note.partition(" drop")[0] for note in found.notes if note.startswith("class ")] == said
     assert found.verdict == ("broken" if wrong else "holds")
+    assert wrong or "limits of single classes" not in found.headline
     assert {one.name for one in found.found.classes} == set(NAMES)
     document = found.to_json()
     assert {one["name"] for one in document["found"]["classes"]} == set(NAMES)
@@ -116,6 +117,7 @@ def test_a_class_without_samples_is_left_open(limits: dict[str, Any], guarantee:
     label = Run(tmp_path / "run").read("base", "new").label
     found = keep(tmp_path, np.flatnonzero(label != 0))
     assert found.verdict == "cannot tell"
+    assert found.headline.endswith("; limits of single classes decide, see the notes")
     assert any("limited classes: fire: none" in note for note in found.notes)
     assert "fire" not in {one.name for one in found.found.classes}
 
@@ -127,6 +129,7 @@ def test_without_labels_the_limits_of_classes_stay_open(limits: dict[str, Any], 
     found = keep(tmp_path, np.arange(3000), label=-1)
     assert found.verdict == ("cannot tell" if limits else "holds")
     assert any("limits of single classes" in note for note in found.notes) == bool(limits)
+    assert ("limits of single classes" in found.headline) == bool(limits)
 
 
 def test_a_class_within_what_was_asked_for_is_not_broken(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Device, GroupBy, Seed, Split
+from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Device, GroupBy, Split
 
 if TYPE_CHECKING:
     from pilotfish.plan import Evaluation
@@ -30,7 +30,7 @@ def evaluate(
         typer.Option(metavar="SHARE", help="Run the base on this share of what exits, such as 10%; else on all of it."),
     ] = None,
     group_by: GroupBy = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed by which --audit draws its share.")] = 0,
     device: Device = "cpu",
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")

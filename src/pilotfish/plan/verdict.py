@@ -67,7 +67,15 @@ class Evaluation:
         least = "at most" if self.kind in ("drop", "agreement", "cost") else "at least"
         bound = "" if self.bound is None else f"; {least} {self._shown(self.bound)} with 95% confidence"
         more = "" if self.needed is None else f"; about {self.needed:,} samples like these would tell"
-        return f"{self.verdict.upper()}: {self._found()} {limit} (n = {self.n:,}{p}){bound}{more}"
+        classes = "; limits of single classes decide, see the notes" if self._decided_by_classes() else ""
+        return f"{self.verdict.upper()}: {self._found()} {limit} (n = {self.n:,}{p}){bound}{more}{classes}"
+
+    def _decided_by_classes(self) -> bool:
+        """Whether the line's own limit is kept, so that only the limits per class can have spoken against *holds*."""
+        if self.verdict == "holds" or self.bound is None or not self.promised.classes:
+            return False
+        least = self.kind not in ("drop", "agreement", "cost")
+        return self.bound >= self.limit if least else self.bound <= self.limit
 
     def _found(self) -> str:
         if self.kind == "cost":
