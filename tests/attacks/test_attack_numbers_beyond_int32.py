@@ -15,7 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pilotfish.errors import PilotfishError
+from pilotfish.errors import PilotfishError, UsageError
+from pilotfish.models.names.spec import exit_of
+from pilotfish.models.outputs.which_output import place_of
+from pilotfish.plan import shortlist
 from pilotfish.records import Run
 
 N = 60
@@ -75,3 +78,13 @@ def test_nor_in_a_run(column: str, run: Run, tmp_path: Path) -> None:
     except PilotfishError:
         return
     assert ((records.outputs.prediction if column == "prediction" else records.label) >= 2**32).all()
+
+
+DIGITS = "9" * 5000  # more than Python reads
+
+
+def test_numbers_of_thousands_of_digits_in_names() -> None:
+    assert exit_of(f"net.safetensors#{DIGITS}") == ("net.safetensors", 10**9)
+    assert place_of(["logits", "features"], DIGITS) is None
+    with pytest.raises(UsageError, match="size is .* or a number of pixels"):
+        shortlist("resnet50", size=DIGITS)

@@ -262,6 +262,8 @@ def test_percentiles_are_of_whole_samples() -> None:
         {"read": [], "run": []},
         {"read": [1.0, -1.0], "run": [1.0, 1.0]},
         {"read": [1.0, "inf"], "run": [1.0, 1.0]},
+        {"read": [1.0] * 1001, "run": [1.0] * 1001},
+        {"run": [0.0, 0.0]},
         {"threads": -1},
         {"machine": None},
     ],

@@ -29,6 +29,7 @@ from pilotfish.plan import tune  # noqa: E402
 from pilotfish.recording import RecordOptions, record  # noqa: E402
 from pilotfish.records import Run  # noqa: E402
 from pilotfish.runtime import Cascade, save_with_weights  # noqa: E402
+from pilotfish.runtime.embedded_onnx import embedded_onnx  # noqa: E402
 from support.absent import without  # noqa: E402
 from support.process import refused  # noqa: E402
 
@@ -228,6 +229,15 @@ def preprocessing(folder: Path) -> str:
     document["stages"][0]["preprocessing"]["mean"] = [0.25]
     (folder / "cascade.json").write_text(json.dumps(document))
     return "the thresholds were made for other preprocessing"
+
+
+@pytest.mark.parametrize("spec", ["exits:net.safetensors", "timm:resnet18", "exits:net.safetensors#²", "hf:vit"])
+def test_a_stage_of_a_network_that_names_no_exit_is_refused(spec: str, embedded: Embedded, tmp_path: Path) -> None:
+    folder = shutil.copytree(embedded.folder / "exits-cascade", tmp_path / "c")
+    artefact = load_artefact(folder)
+    stage = dataclasses.replace(artefact.stages[1], spec=spec)
+    with pytest.raises(ArtefactError, match="names no exit"):
+        embedded_onnx(stage, folder)
 
 
 @pytest.mark.parametrize("harm", [swap, flip, other_weights, outside, missing, unsealed, preprocessing])

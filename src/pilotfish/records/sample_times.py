@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pilotfish.documents import Count, Within
 
+MOST = 1000  # times of one model: every combination of two models' is formed
 Milliseconds = Annotated[float, Within(0, 1e9)]
 
 
@@ -35,9 +36,13 @@ class SampleTimes:
     run: tuple[Milliseconds, ...]
 
     def validate(self) -> None:
-        """ValueError where read and run are not of the same samples."""
+        """ValueError where read and run are not of the same samples, are more than were ever timed, or took no time."""
         if not self.read or len(self.read) != len(self.run):
             raise ValueError(f"{len(self.read)} times to read and {len(self.run)} to run; expected equally many, not 0")
+        if len(self.run) > MOST:
+            raise ValueError(f"{len(self.run):,} times of single samples; expected at most {MOST:,}")
+        if not max(self.run) > 0:
+            raise ValueError("all times to run are 0; expected what a sample took")
 
     def __len__(self) -> int:
         return len(self.read)

@@ -11,7 +11,7 @@ from pilotfish.models import Model, Preprocessing
 from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.exits.spans import OnnxSpan
 from pilotfish.models.model import F32, Backend, Carry, ExitOf
-from pilotfish.models.names.spec import parse_spec
+from pilotfish.models.names.spec import exit_of, parse_spec
 from pilotfish.models.names.weights_file import metadata_document
 from pilotfish.models.onnx.onnx_file import OnnxFile, read_onnx
 from pilotfish.models.onnx.onnx_metadata import CONTINUES, SOURCE
@@ -72,7 +72,12 @@ def _runner(stage: Stage, files: list[OnnxFile]) -> tuple[Backend, ExitOf | None
         return OnnxBackend(files[0]), None
     spans = [OnnxSpan(file) for file in files]
     whole = _Spans(spans) if len(spans) > 1 else spans[0]
-    position = int(parse_spec(str(stage.spec)).name.rpartition("#")[2])
+    position = exit_of(parse_spec(str(stage.spec)).name)[1]
+    if position is None:
+        raise ArtefactError(
+            f"stage {stage.name}: {stage.spec} names no exit (FILE#K), and its ONNX file is that of one; write the "
+            "cascade again with --embed"
+        )
 
     def segment(first: int, last: int, backend: str | None) -> Backend:
         return spans[-1] if first else whole

@@ -14,7 +14,7 @@ from pilotfish.models.backends.torch_backend import TorchBackend, state_hash
 from pilotfish.models.exits.describe import Description, read_description, read_network
 from pilotfish.models.exits.spans import OnnxSpan, TorchSpan
 from pilotfish.models.model import Backend, Counted, ExitOf, Model, counted
-from pilotfish.models.names.spec import ModelSpec, allow_options
+from pilotfish.models.names.spec import ModelSpec, allow_options, exit_of
 from pilotfish.models.names.stated import ASSUMED, shown
 from pilotfish.models.onnx.onnx_cache import cached_onnx
 from pilotfish.models.onnx.onnx_file import own_file
@@ -33,14 +33,12 @@ def load_exit(spec: ModelSpec, device: str, weights: Path | None) -> Model:
             f"{spec.text}: its file says how the network was trained to see its inputs; leave "
             f"{next(iter(spec.stated), 'the size')} out"
         )
-    name, mark, number = spec.name.rpartition("#")
-    if not mark or not number.isdecimal():
-        name, number = spec.name, ""
+    name, number = exit_of(spec.name)
     path = weights or Path(name)
     network, description = read_network(path)
-    if not number and network.exits > 1:
+    if number is None and network.exits > 1:
         raise ModelError(f"{spec.text}: which exit? Write {spec.text}#1, or record {spec.text} to have them all")
-    k = int(number or 1)
+    k = 1 if number is None else number
     if not 1 <= k <= network.exits:
         raise ModelError(f"{spec.text}: the network has exits 1 to {network.exits}")
     digest = sha256_json([state_hash(network.state_dict()), description.structure()])

@@ -219,6 +219,14 @@ def file_of(spec: ModelSpec) -> str | None:
     return weights
 
 
+def exit_of(name: str) -> tuple[str, int | None]:
+    """(FILE, K) of ``FILE#K``, exit K of a network, from 1; K is None where the name says none."""
+    file, mark, number = name.rpartition("#")
+    if not mark or not number.isdecimal():
+        return name, None
+    return file, int(number) if len(number) < 10 else 10**9  # int() refuses thousands of digits in its own words
+
+
 def is_hub_name(name: str) -> bool:
     """Whether *name* may be one of the Hugging Face Hub, as ``google/vit-base-patch16-224``."""
     return HUB_NAME.fullmatch(name) is not None and ".." not in name

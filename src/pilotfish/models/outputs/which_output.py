@@ -114,7 +114,7 @@ def place_of(names: Sequence[str], wanted: str) -> int | None:
     """Where the output called *wanted*, or of that number, stands among *names*; None where there is none."""
     if wanted in names:
         return list(names).index(wanted)
-    return int(wanted) if wanted.isdecimal() and int(wanted) < len(names) else None
+    return int(wanted) if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < len(names) else None
 
 
 def pick(found: Any, output: str | None, rows: int, where: str) -> Any:

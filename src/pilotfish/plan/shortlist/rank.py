@@ -155,8 +155,8 @@ def _pixels(size: str | int) -> int | None:
     text = str(size)
     if text == NATIVE:
         return None
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise UsageError(f"size is {NATIVE} or a number of pixels such as 224, found {text!r}")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10) or int(text) < 1:
+        raise UsageError(f"size is {NATIVE} or a number of pixels such as 224, found {text[:40]!r}")
     return int(text)
 
 
