@@ -148,8 +148,7 @@ def test_the_same_answers_without_torch(embedded: Embedded, tmp_path: Path) -> N
             (a.prediction, a.stage, a.name) for a in expected
         ]
         assert [a["confidence"] for a in found] == pytest.approx([a.confidence for a in expected], abs=1e-5)
-    benches = [one.stdout for one in ended if "Speed-up over the base alone" in one.stdout]
-    assert ["No other way to run it is timed: the stages share a network" in said for said in benches] == [True, False]
+    assert "No other way to run it is timed: the stages share a network" in ended[3].stdout
     assert "pip install 'pilotfish[torch]'" in refused(ended[-1])
 
 
