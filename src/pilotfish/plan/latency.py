@@ -102,7 +102,8 @@ def request_times(table: Table, stages: Sequence[str], cost: str) -> tuple[Reque
     if lacking:
         raise RecordsError(
             f"a limit of the latency needs times of single samples, and the records of {listed(lacking)} hold none; "
-            "record them on the machine that will answer (pilotfish record, with --timing)"
+            "record them on the machine that will answer (pilotfish record, with --timing); imported predictions and "
+            "python: functions of whole samples have none"
         )
     shared = set.intersection(*map(set, known))
     asked = cost.partition("@")[2].partition("-")[0]

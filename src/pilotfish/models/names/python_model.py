@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.errors import ModelError, reason
+from pilotfish.errors import ModelError, nearest, reason
 from pilotfish.models.backends.python_backend import BATCH, MANY, TAKES, PythonBackend
 from pilotfish.models.model import Model
 from pilotfish.models.names.python_identity import declared_hash, doubts, source_hash
@@ -125,9 +125,13 @@ def _resolve(spec: ModelSpec) -> Any:
         raise ModelError(f"{spec.text}: importing {module_name} failed: {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise ModelError(f"{spec.text}: {module_name} has no {attribute!r}")
+            raise ModelError(f"{spec.text}: {module_name} has no {attribute!r}; {nearest(part, _public(found))}")
         found = getattr(found, part)
     return found
+
+
+def _public(found: object) -> list[str]:
+    return [name for name in dir(found) if not name.startswith("_")]
 
 
 @contextlib.contextmanager
