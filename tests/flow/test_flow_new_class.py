@@ -21,6 +21,9 @@ from support.colours import linear_onnx
 from support.process import command, refused
 from support.quick import quick
 
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
 PAGE = Path(__file__).parents[2] / "docs" / "new-class.md"
 NAMES = [f"kind {k}" for k in range(20)] + ["umbrella"]
 BLOCK = re.compile(r"```\n(.*?)```(?:\n\n> (.*?)\n)?", re.DOTALL)

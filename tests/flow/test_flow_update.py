@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from pilotfish.cascade import load_artefact
 from pilotfish.errors import AlignmentError, ArtefactError, BudgetError, DataError, RecordsError, UsageError
@@ -23,6 +21,10 @@ from pilotfish.records import Run
 from pilotfish.runtime import Cascade, save_with_weights
 from support.process import command, refusal
 from support.quick import quick
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+helper, numpy_helper, TensorProto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
 
 OPTIONS = RecordOptions(timing=False, batch_size=64)
 SIZE, CLASSES, N = 6, 4, 600
