@@ -19,6 +19,7 @@ import numpy as np
 from pilotfish.data import Dataset, open_data
 from pilotfish.errors import DataError, ModelError, UsageError, needs, reason
 from pilotfish.files import atomic_path
+from pilotfish.machine import processor
 from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.costs.timing import time_batches
 from pilotfish.models.model import F32, Model
@@ -33,7 +34,6 @@ from pilotfish.models.preprocessing import sample_inputs, stacked
 LEAST = 8  # samples to calibrate on
 HELD_OUT = 4  # every fourth sample is kept for comparing
 CALIBRATIONS = ("minmax", "entropy", "percentile")
-VNNI = ("avx512_vnni", "avx_vnni")
 Tell = Callable[[str, int, int], None]
 
 
@@ -97,7 +97,7 @@ def quantise(
         raise ModelError(f"{model} cannot be quantised: {reason}; expected a float32 model that ONNX Runtime can run")
     inputs = _inputs(loaded, data, samples, tell)
     held = np.arange(len(inputs)) % HELD_OUT == HELD_OUT - 1
-    reduced = not _has_vnni()
+    reduced = not processor().vnni
     with atomic_path(path) as temporary:
         tell("quantising", 0, 1)
         _write(loaded, loaded.backend, inputs[~held], temporary, calibration, reduced)
@@ -194,10 +194,3 @@ class _Reader:
     def get_next(self) -> dict[str, Any] | None:
         one = next(self.left, None)
         return None if one is None else {self.backend.input.name: self.backend.fed(one[None])}
-
-
-def _has_vnni() -> bool:
-    """Whether the processor multiplies 8-bit numbers without saturating their 16-bit sums (AVX2 does not)."""
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text(errors="replace").split() if info.is_file() else []
-    return any(flag in flags for flag in VNNI)
