@@ -32,6 +32,7 @@ ROOMS = [
     "report",
     "plots",
     "flow",
+    "doctor",
     "api",
     "cli",
     "__init__",

@@ -16,7 +16,7 @@ from pilotfish.cli.main import app
 from support.process import command, environment, process
 
 COMMANDS = [
-    *("analyse", "bench", "build", "chains", "demo", "evaluate", "export", "import", "inspect", "models"),
+    *("analyse", "bench", "build", "chains", "demo", "doctor", "evaluate", "export", "import", "inspect", "models"),
     *("predict", "quantise", "record", "report", "savers", "shortlist", "tune", "tune-runtime", "update"),
 ]
 HEAVY = ["torch", "timm", "torchvision", "numpy", "pyarrow", "PIL", "matplotlib", "sklearn", "onnxruntime", "pandas"]

@@ -15,6 +15,7 @@ from pilotfish.cli import (
     build_command,
     chains_command,
     demo_command,
+    doctor_command,
     evaluate_command,
     export_command,
     import_command,
@@ -70,6 +71,7 @@ for command in (
     evaluate_command.evaluate,
     quantise_command.quantise,
     export_command.export,
+    doctor_command.doctor,
     inspect_command.inspect,
     models_command.models,
 ):
