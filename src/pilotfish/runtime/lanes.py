@@ -219,7 +219,7 @@ class Lanes(Queues):
         with self.lock:
             if called.shrink is not None:
                 self.sizes[k] = min(self.sizes[k], called.shrink)
-            is_free = self._leave_lane(k)
+            is_free = self._leave_lane(k, stage)
         try:
             decided = self._decide(k, called)
             self._show(k, decided)
@@ -240,8 +240,11 @@ class Lanes(Queues):
                 self._more_hands(time.monotonic())  # whoever waits for these answers may keep this thread
         self._settle(settled)
 
-    def _leave_lane(self, k: int) -> bool:
-        """Leave the lane to a batch that is full, before it is known who continues: others may fill up with them."""
+    def _leave_lane(self, k: int, stage: EngineStage) -> bool:
+        """Leave the lane of a device to a batch that is full, before it is known who continues: others may fill up with
+        them. On the CPU the thread that took over would wait for this one, which holds the interpreter."""
+        if not getattr(stage.backend, "reduces", False):
+            return False
         self.running[k] -= 1
         chosen = self._choose(time.monotonic())
         if chosen is not None and chosen[1] >= self._full(chosen[0], self.queues[chosen[0]][0].feed):
