@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +129,10 @@ def test_everything_that_is_broken_is_a_note_and_the_rest_is_examined(told: dict
     assert ended.stderr.count("note: ") == len(ended.stderr.splitlines())
     for said in (
         "torch 2.14 cannot be used: OSError: libcudart.so.13; pip install --force-reinstall 'torch>=2.10'",
-        "not imported in 9 s: timm, sklearn",
+        "not imported in time, and taken to work: timm, sklearn; run pilotfish doctor again",
         "Pillow could not be examined (KeyError: 'jpeg')",
         "int8 by onnxruntime could not be measured: it ended Python with SIGILL",
-        "not measured in 15 s: float32 by onnxruntime",
+        "not measured in time: float32 by onnxruntime; run pilotfish doctor again",
     ):
         assert said in ended.stderr
     assert "torch    ✗ no    torch" in ended.stdout
@@ -167,6 +169,20 @@ def test_a_terminal_without_unicode_is_shown_words(told: dict[str, Any], tmp_pat
     assert shown.returncode == 0
     assert "\\u" not in shown.stdout
     assert "| torch | no | torch |" in " ".join(shown.stdout.replace("|", " | ").split())
+
+
+@pytest.mark.parametrize("name", ["rich", "rich.progress"])
+def test_where_tables_cannot_be_printed_it_is_the_document(
+    name: str, told: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # importing it is an ImportError
+    ended = command(tmp_path, "doctor")
+    assert (ended.returncode, list(json.loads(ended.stdout))) == (0, KEYS)
+
+
+def test_it_is_asked_without_the_command_line(told: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_module("pilotfish.doctor", run_name="__main__")
+    assert list(json.loads(capsys.readouterr().out)) == KEYS
 
 
 def test_this_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

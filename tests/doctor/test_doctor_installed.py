@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotfish.doctor.installed import Package, imported, required, twins
+from pilotfish.doctor.installed import NEEDS, Package, imported, required, twins
 
 BREAKING = {  # what a package does when it is imported, and what is said of it
     "raises": ("raise ImportError('cannot import name xyz')", "ImportError: cannot import name xyz"),
@@ -155,6 +155,22 @@ def test_packages_that_break_whoever_imports_them(site: Path) -> None:
             assert (p.fault or "").startswith(BREAKING[p.name][1]), p
             assert "\n" not in (p.fault or "")
     assert told[-1] == ("importing packages", len(found), len(found))
+
+
+@pytest.mark.parametrize(
+    ("code", "culprit"),
+    [
+        ("raise OSError('libfoo.so')", "OSError: libfoo.so"),
+        ("import nothing_of_the_kind", "ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
+        ("def f():\n    raise RuntimeError('2.0 is needed')\nf()", "RuntimeError: 2.0 is needed"),
+    ],
+)
+def test_the_package_at_fault_is_named_and_those_that_need_it(code: str, culprit: str, site: Path) -> None:
+    for name, what in (("above", "import below"), ("below", code), ("higher", "import above"), ("beside", "")):
+        write_package(site, name, what)
+    packages = [Package(name, name, ("x",), "1.0", (name,)) for name in ("above", "below", "higher", "beside")]
+    found, _, _ = imported(packages, time.monotonic() + 300, lambda *_: None)
+    assert [p.fault for p in found] == [f"{NEEDS} below", culprit, f"{NEEDS} below", None]
 
 
 def test_an_import_that_never_ends_costs_the_time_and_no_more(site: Path) -> None:

@@ -20,6 +20,11 @@ def doctor(as_json: AsJson = False) -> None:
     from pilotfish.cli.output import notes, print_json, progress_bars
     from pilotfish.doctor import examine
 
+    try:
+        import rich.progress  # noqa: F401
+    except Exception:  # what is broken may be what prints tables
+        print_json(examine().to_json())
+        return
     with progress_bars() as progress:
         found = examine(progress)
     if as_json:
@@ -39,7 +44,8 @@ def _show(found: Examination) -> None:
         [extra or "(core)", _mark(all(p.works for p in needed)), listed([p.name for p in needed if not p.works], 2)]
         for extra, needed in found.packages.items()
     ]
-    table(target, [("extra", "left"), ("works", "left"), ("lacks", "left")], rows)
+    if rows:
+        table(target, [("extra", "left"), ("works", "left"), ("lacks", "left")], rows)
     if not all(found.extras.values()):
         say(target, "an extra is installed by its name: pip install 'pilotfish[NAME]'", "")
     here = found.processor
@@ -50,7 +56,8 @@ def _show(found: Examination) -> None:
         table(target, columns, [[p.dtype, f"{p.ms:.2f}", f"{p.gain:.2f}x", p.by] for p in found.precision])
     say(target, *found.verdict)
     there = {p.name: p.version for needed in found.packages.values() for p in needed if p.version is not None}
-    say(target, "", f"installed: {', '.join(f'{name} {version}' for name, version in there.items())}")
+    if there:
+        say(target, "", f"installed: {', '.join(f'{name} {version}' for name, version in there.items())}")
 
 
 def _mark(there: bool) -> str:

@@ -14,13 +14,14 @@ from typing import Any
 from pilotfish._version import __version__
 from pilotfish.doctor import surroundings
 from pilotfish.doctor.apart import apart
-from pilotfish.doctor.installed import CORE, Package, imported, required, twins
+from pilotfish.doctor.installed import CORE, NEEDS, Package, imported, required, twins
 from pilotfish.doctor.precision import LIBRARIES, PAYS, Precision, measure, precisions, runners
 from pilotfish.errors import reason
 from pilotfish.machine import Processor, device_name, processor
 
-IMPORTED, MEASURED = 9.0, 15.0  # seconds after which an examination no longer waits
+IMPORTED, MEASURED = 10.0, 16.0  # seconds after which an examination no longer waits
 INSTALL = "pip install 'pilotfish[onnx,openvino]'"
+AGAIN = "run pilotfish doctor again when the machine is idle"
 WORDS = {"int8": "int8", "bfloat16": "bf16"}  # as --precisions takes them
 Tell = Callable[[str, int, int], None]
 
@@ -82,7 +83,8 @@ def examine(progress: Tell | None = None) -> Examination:
     whole = all(p.works for p in packages.get(CORE, ()))
     broken = {module for p in held if p.fault is not None for module in p.modules}
     names = runners([m for m in LIBRARIES if m not in broken and find_spec(m) is not None], here.bf16 or not here.flags)
-    tell("measuring precisions", 0, len(names))
+    if names:
+        tell("measuring precisions", 0, len(names))
     ms, failed = apart(measure, names, begun + MEASURED, lambda done: tell("measuring precisions", done, len(names)))
     found, unmeasured = precisions(ms), [n.replace(" ", " by ") for n in names if n not in {**ms, **failed}]
     return Examination(
@@ -95,8 +97,8 @@ def examine(progress: Tell | None = None) -> Examination:
         verdict=verdict(found, names, here),
         notes=[
             *unread,
-            *(f"{p.name} {p.version} cannot be used: {p.fault}; {_mend(p)}" for p in held if p.fault is not None),
-            *([f"not imported in {IMPORTED:.0f} s: {', '.join(late)}; they count as they are listed"] if late else []),
+            *(f"{p.name} {p.version} cannot be used: {p.fault}{_mend(p)}" for p in held if p.fault is not None),
+            *([f"not imported in time, and taken to work: {', '.join(late)}; {AGAIN}"] if late else []),
             *_said("Python", surroundings.python),
             *_said("packages that are installed twice", twins),
             *_said("the devices", lambda: surroundings.cards(facts.get("torch"))),
@@ -105,7 +107,7 @@ def examine(progress: Tell | None = None) -> Examination:
             *_said("the Hub", lambda: surroundings.offline(os.environ)),
             *_said("the threads", lambda: surroundings.cores(here, os.environ)),
             *(f"{name.replace(' ', ' by ')} could not be measured: {why}" for name, why in failed.items()),
-            *([f"not measured in {MEASURED:.0f} s: {', '.join(unmeasured)}"] if unmeasured else []),
+            *([f"not measured in time: {', '.join(unmeasured)}; {AGAIN}"] if unmeasured else []),
             *_said("the load", lambda: surroundings.noise(here, load, before)),
         ],
     )
@@ -156,7 +158,8 @@ def _quick_first(packages: Iterable[Package]) -> list[Package]:
 
 
 def _mend(package: Package) -> str:
-    return f"pip install --force-reinstall '{package.wanted}'"
+    own = not (package.fault or "").startswith(NEEDS)
+    return f"; pip install --force-reinstall '{package.wanted}'" if own else ""
 
 
 def _said(what: str, notes: Callable[[], Iterable[str]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,16 +15,24 @@ if TYPE_CHECKING:
 
 
 def try_imports(modules: Sequence[str], report: Report) -> None:
-    """Import each; found is {"fault": None or why not, "facts": what it says of the machine}."""
+    """Import each; found is {"fault": None or why not, "within": the module whose code failed, "facts": what it says of
+    the machine}."""
     for module in modules:
         report(module)
-        fault, facts = None, {}
+        fault, within, facts = None, module, {}
         try:
             imported = importlib.import_module(module)
             facts = FACTS[module](imported) if module in FACTS else {}
         except BaseException as error:  # libraries end Python (SystemExit) and raise whatever they like
             fault = f"{type(error).__name__}: {reason(error)}"
-        report(module, {"fault": fault, "facts": facts})
+            within = _last_frame(error).partition(".")[0] or module
+        report(module, {"fault": fault, "within": within, "facts": facts})
+
+
+def _last_frame(error: BaseException) -> str:
+    """The name of the module in which *error* was raised."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def _torch(torch: Any) -> dict[str, Any]:

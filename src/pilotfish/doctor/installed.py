@@ -32,6 +32,7 @@ SAME = (
     ),
     ("pillow", "pillow-simd"),
 )
+NEEDS = "it needs"
 NO_PACKAGES = {"tests", "test", "examples", "docs", "bin", "scripts", "share", "include"}
 
 
@@ -88,9 +89,13 @@ def imported(
     module, and the names of those for which there was no time."""
     wanted = [p for p in packages if p.works]
     modules = list(dict.fromkeys(module for p in wanted for module in p.modules))
-    tell("importing packages", 0, len(modules))
+    if modules:
+        tell("importing packages", 0, len(modules))
     found, failed = apart(try_imports, modules, until, lambda done: tell("importing packages", done, len(modules)))
     faults = failed | {module: said["fault"] for module, said in found.items() if said["fault"]}
+    for module, said in found.items():  # numpy is at fault where scipy cannot be imported for it
+        if module in faults and said["within"] in faults.keys() - {module}:
+            faults[module] = f"{NEEDS} {said['within']}"
     late = [p.name for p in wanted if not {*p.modules} <= {*found, *failed}]
     facts = {module: said["facts"] for module, said in found.items() if module not in faults}
     held = [replace(p, fault=next((faults[m] for m in p.modules if m in faults), p.fault)) for p in packages]
