@@ -129,6 +129,10 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "holdout": 0.5,
             "seed": 0,
             "group_by": None,
+            "min_metric": None,
+            "savers": None,
+            "judge_on": "random",
+            "apart": False,
         },
     ),
     "analyse": (
@@ -169,6 +173,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "class_max_drop": None,
             "worst_class_drop": None,
             "max_latency_p95": None,
+            "apart": False,
         },
     ),
     "bench": (

@@ -14,6 +14,7 @@ from pilotfish.cli.options import (
     Data,
     Device,
     GroupBy,
+    Guarantee,
     Holdout,
     JudgeOn,
     MaxCost,
@@ -45,8 +46,29 @@ def build(
     ] = None,
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the records; OUT-run by default.")] = None,
     cost: Annotated[
-        str, typer.Option(metavar="KEY", help="Cost key to save: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, …")
-    ] = "macs",
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Cost key to save: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, …; macs by default, with "
+            "--precisions the time.",
+        ),
+    ] = None,
+    guarantee: Guarantee = None,
+    precisions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Record every model in these too, such as int8,bf16,fp32, and find the best chain of all variants "
+            "before the base in float32.",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="Samples to calibrate int8 on; by default a part of --data is set aside."),
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Savers read image files with this, such as pillow-draft.")
+    ] = None,
     holdout: Holdout = 0.5,
     judge_on: JudgeOn = "random",
     trained_on: TrainedOn = None,
@@ -63,9 +85,12 @@ def build(
 
     Example: pilotfish build --data folder:photos --model timm:mobilenetv3_small_100,timm:convnext_base
     --max-drop 0.5% --out cascade
+
+    Example: pilotfish build --data folder:photos --model timm:convnext_base --precisions int8,bf16,fp32 --max-drop 0.5%
+    --guarantee 90% --out cascade
     """
     from pilotfish.cli.output import print_json, progress_bars
-    from pilotfish.cli.parse import class_drops, least, name_list, one_budget
+    from pilotfish.cli.parse import class_drops, confidence, least, name_list, one_budget
     from pilotfish.flow import build as run_build
     from pilotfish.recording import RecordOptions
 
@@ -91,6 +116,10 @@ def build(
             judge_on=judge_on,
             trained_on=trained_on,
             allow_bad_base=allow_bad_base,
+            guarantee=confidence(guarantee, "--guarantee"),
+            precisions=precisions,
+            calibrate=calibrate,
+            decoder=decoder,
             options=RecordOptions(device=device, group_by=group_by, task=task),
             progress=progress,
         )
@@ -103,6 +132,7 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
     """The table at the end of ``demo`` and ``build``: the models, and the cascade beside its base and its ideal."""
     from pilotfish.cli.output import console, limits_table, notes, say, table, verdict
     from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
+    from pilotfish.report.policy import describe_guarantee
     from pilotfish.tasks import says_of
 
     target = console(to_stderr)
@@ -111,38 +141,64 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
     key = tuning.artefact.cost_key
     judged = tuning.evaluation or tuning.calibration
     unit = cost_unit(key, max(s.cost or 0.0 for s in result.singles)) if key else None
-    saver, base = (stage.name for stage in tuning.artefact.stages)
+    stages = [stage.name for stage in tuning.artefact.stages]
+    base = stages[-1]
     alone = {name: t.median for name, t in zip(timed.stages, timed.end_to_end.stages_ms, strict=True)}
     base_ms = alone[base] = timed.end_to_end.base_ms.median
 
-    def row(name: str, accuracy: float, drop: float, cost: float | None, exits: str, ms: float | None) -> list[str]:
+    def row(
+        name: str, accuracy: float, drop: float, cost: float | None, exits: str, ms: float | None, *variant: str
+    ) -> list[str]:
         speed = "" if ms is None else f"{base_ms / ms:.2f}x"
         time = "" if ms is None else f"{ms:.3f}"
-        return [name, percent(accuracy), plain_points(drop), format_cost(key, cost, unit), exits, time, speed]
+        computed = variant if result.precisions else ()
+        return [
+            name,
+            *computed,
+            percent(accuracy),
+            plain_points(drop),
+            format_cost(key, cost, unit),
+            exits,
+            time,
+            speed,
+        ]
 
     rows = [
-        row(s.name, s.accuracy, _base_accuracy(result, base) - s.accuracy, s.cost, "", alone.get(s.name))
+        row(
+            s.name,
+            s.accuracy,
+            _base_accuracy(result, base) - s.accuracy,
+            s.cost,
+            "",
+            alone.get(s.name),
+            s.precision,
+            "" if s.agreement is None else percent(s.agreement, 1),
+        )
         for s in result.singles
     ]
     realised, ideal = timed.end_to_end.realised_ms.median, timed.end_to_end.ideal_ms.median
-    name = f"cascade {saver} → {base}"
-    exits = percent(judged.exit_ratio[0], 1)
-    rows.append(row(name, judged.value, judged.drop, judged.cost, exits, realised))
+    name = f"cascade {' → '.join(stages)}"
+    exits = " / ".join(percent(share, 1) for share in judged.exit_ratio[: len(stages) - (len(stages) == 2)])
+    rows.append(row(name, judged.value, judged.drop, judged.cost, exits, realised, "", ""))
     columns = [("model", "left"), (says_of(judged.metric), "right"), ("drop (points)", "right")]
+    columns[1:1] = [("precision", "left"), ("agrees with float32", "right")] if result.precisions else []
     columns += [("cost per sample", "right")]
     columns += [("exit ratio", "right"), ("ms per sample", "right"), ("speed-up", "right")]
     table(target, columns, rows, strong=len(rows) - 1)
     limits_table(target, judged, tuning.artefact.limits, tuning.guarantee)
     low, high = judged.drop_interval
     where = "held-out samples" if tuning.evaluation else "the samples the threshold was chosen on"
+    thresholds = " / ".join(format_threshold(t) for t in tuning.thresholds)
     say(
         target,
         f"Cascade row: {judged.n} {where}; drop {plain_points(judged.drop)} points "
-        f"(95 %: {plain_points(low)} to {plain_points(high)}), threshold {format_threshold(tuning.thresholds[0])}. "
+        f"(95 %: {plain_points(low)} to {plain_points(high)}), threshold {thresholds}. "
         f"Other rows: all {sum(tuning.split.values())} samples.",
         f"Speed, {timed.n} samples, median of {timed.runs} runs: {timed.speedup.median:.2f}x the base alone, "
         f"{base_ms / ideal:.2f}x would be ideal (efficiency {timed.end_to_end.efficiency.median:.2f} end to end, "
         f"{timed.model_only.efficiency.median:.2f} models only).",
+        *([] if tuning.guarantee is None else [describe_guarantee(tuning.guarantee, key)]),
+        *_beside_float32(result),
         f"Cascade: {result.cascade}",
         f"Records: {result.run}",
         f"Report:  {result.report}",
@@ -152,3 +208,13 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
 
 def _base_accuracy(result: BuildResult, base: str) -> float:
     return next(s.accuracy for s in result.singles if s.name == base)
+
+
+def _beside_float32(result: BuildResult) -> list[str]:
+    """A line on what precision gains over the best pair in float32."""
+    pair = result.float32_pair
+    if pair is None or pair.tuning.artefact.stages == result.tuning.artefact.stages:
+        return []
+    times = pair.times_faster(result.bench)
+    faster = f"{times['model_only']:.2f}x as fast models only, {times['end_to_end']:.2f}x end to end"
+    return [f"Beside the best float32 pair at this budget, {' → '.join(pair.stages)}: {faster}."]

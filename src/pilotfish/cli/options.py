@@ -47,6 +47,9 @@ GroupBy = Annotated[
         "the records, the predictions or the labels, a CSV file id,group; or none.",
     ),
 ]
+Guarantee = Annotated[
+    str | None, typer.Option(metavar="CONF", help="Keep the budget on all data with this confidence, such as 90%.")
+]
 JudgeOn = Annotated[
     str, typer.Option(metavar="random|last", help="Judge on a random part, or on the last samples (data in time).")
 ]

@@ -14,6 +14,7 @@ from pilotfish.cli.options import (
     ClassMaxDrop,
     CostKey,
     GroupBy,
+    Guarantee,
     Holdout,
     JudgeOn,
     MaxCost,
@@ -60,10 +61,7 @@ def tune(
     worst_class_drop: WorstClassDrop = None,
     max_latency_p95: MaxLatencyP95 = None,
     cost: CostKey = "macs",
-    guarantee: Annotated[
-        str | None,
-        typer.Option(metavar="CONF", help="Keep the budget on all data with this confidence, such as 90%."),
-    ] = None,
+    guarantee: Guarantee = None,
     test: Annotated[
         str, typer.Option(metavar="NAME", help="Test of a guaranteed drop: auto, exact, paired_cp or wsr.")
     ] = "auto",

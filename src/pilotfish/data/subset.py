@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -81,6 +81,13 @@ class Subset:
     def read(self, i: int) -> Image.Image | npt.NDArray[Any]:
         """Sample *i* of these."""
         return self.data.read(i if self.rows is None else int(self.rows[i]))
+
+    @property
+    def encoded(self) -> Callable[[int], Any] | None:
+        """What reads the file of sample *i*, not decoded; None where the whole has no files."""
+        own: Callable[[int], Any] | None = getattr(self.data, "encoded", None)
+        rows = self.rows
+        return own if own is None or rows is None else lambda i: own(int(rows[i]))
 
 
 def hold_out(data: Dataset, share: float, seed: int) -> tuple[Subset, Subset]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +22,32 @@ THREADS = 4
 FILES, ARRAYS, PICTURES = "image files", "arrays", "pictures"
 
 
-def refuse_trained_on(training: str | Dataset, calibration: Dataset | Records) -> None:
+@dataclass(frozen=True)
+class Use:
+    """What other samples were used for. option: by which they are named; data: what they are called; harm: what comes
+    of samples that are in both, and what to do."""
+
+    option: str
+    data: str
+    harm: str
+
+
+TRAINING = Use(
+    "--trained-on",
+    "training data",
+    "thresholds chosen there lose more on new data; leave these samples out, or use others",
+)
+CALIBRATING = Use(
+    "--calibrate",
+    "calibration data",
+    "int8 models are judged on samples that they were not calibrated on; name other samples, or leave --calibrate out",
+)
+
+
+def refuse_trained_on(training: str | Dataset, calibration: Dataset | Records, use: Use = TRAINING) -> None:
     """DataError when samples of *calibration* are in the *training* data, or when that cannot be found out.
+
+    use  what *training* was used for, if something else
 
     Samples are the same when their content is (see :func:`pilotfish.data.content_hash`): the bytes of an image file, or
     an array's type, shape and values. A copy that was resized or encoded anew is another sample. Records from before
@@ -40,41 +65,38 @@ def refuse_trained_on(training: str | Dataset, calibration: Dataset | Records) -
     else:
         ids, fingerprint, spec = pa.array(calibration.ids, pa.string()), calibration.fingerprint, calibration.spec
     if fingerprint is not None and fingerprint == trained.fingerprint:
-        raise DataError(_found(len(ids), len(ids), trained.spec, f"{ids[0]!s}, as it is the same data"))
+        raise DataError(_found(len(ids), len(ids), trained.spec, f"{ids[0]!s}, as it is the same data", use))
     if isinstance(calibration, Records):
         if calibration.content is None:
             raise DataError(
                 f"whether samples of {calibration.meta.model} are in {trained.spec} cannot be told: its records hold "
-                "no hashes of the samples; record it again (--overwrite), or leave --trained-on out"
+                f"no hashes of the samples; record it again (--overwrite), or leave {use.option} out"
             )
         content, sizes = calibration.content, None
         form = (FILES if spec.startswith("folder:") else ARRAYS) if spec else None
     else:
-        content = pa.array([digest or "" for _, digest in _contents(calibration)], pa.string())
+        content = pa.array([digest or "" for _, digest in contents(calibration)], pa.string())
         sizes = _file_sizes(calibration)
         form = _form(calibration)
     theirs = _form(trained)
     if form is not None and theirs is not None and not theirs.startswith(form):
         raise DataError(
             f"whether samples of {spec} are in {trained.spec} cannot be told: the first are {form}, the others "
-            f"{theirs}; name the training data in the form that the samples have, or leave --trained-on out"
+            f"{theirs}; name the {use.data} in the form that the samples have, or leave {use.option} out"
         )
-    known = {digest: name for name, digest in _contents(trained, sizes) if digest is not None}
+    known = {digest: name for name, digest in contents(trained, sizes) if digest is not None}
     inside = pc.is_in(content, value_set=pa.array(list(known), pa.string()))
     if count := int(pc.sum(inside).as_py() or 0):
         row = pc.index(inside, pa.scalar(True)).as_py()
-        raise DataError(_found(count, len(ids), trained.spec, f"{ids[row]!s} ({known[str(content[row])]} there)"))
+        raise DataError(_found(count, len(ids), trained.spec, f"{ids[row]!s} ({known[str(content[row])]} there)", use))
 
 
-def _found(count: int, n: int, spec: str, example: str) -> str:
-    return (
-        f"{count:,} of {n:,} samples are in the training data {spec}, such as {example}: thresholds "
-        "chosen there lose more on new data; leave these samples out, or use others"
-    )
+def _found(count: int, n: int, spec: str, example: str, use: Use) -> str:
+    return f"{count:,} of {n:,} samples are in the {use.data} {spec}, such as {example}: {use.harm}"
 
 
-def _contents(data: Dataset, sizes: frozenset[int] | None = None) -> Iterator[tuple[str, str | None]]:
-    """(id, hash) of each sample; None for one that cannot be read, or whose file has none of *sizes*."""
+def contents(data: Dataset, sizes: frozenset[int] | None = None) -> Iterator[tuple[str, str | None]]:
+    """(id, content hash) of each sample; None for one that cannot be read, or whose file has none of *sizes*."""
     read = sample_reader(data, True)
     root = getattr(data, "root", None) if sizes is not None else None
 

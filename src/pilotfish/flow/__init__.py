@@ -1,6 +1,7 @@
 """Whole jobs: build a cascade from data and model names, and the demonstration."""
 
-from pilotfish.flow.build import BuildResult, SingleModel, build
+from pilotfish.flow.best_cascade import SingleModel
+from pilotfish.flow.build import BuildResult, build
 from pilotfish.flow.demo import demo
 
 __all__ = ["BuildResult", "SingleModel", "build", "demo"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,24 @@ from pilotfish.cascade import check_target, given_drop, given_share, make_budget
 from pilotfish.data import Dataset, open_data, refuse_trained_on
 from pilotfish.errors import BudgetError, RecordsError, UsageError
 from pilotfish.files import write_json
+from pilotfish.flow.best_cascade import Asked, SingleModel, best_chain, best_pair, most_accurate, single_models
+from pilotfish.flow.precision_gain import Float32Pair, computes_in, gain_notes, of_precisions
+from pilotfish.flow.precisions import (
+    Recorder,
+    calibration_data,
+    given_precisions,
+    record_variants,
+    refuse_options,
+    set_aside,
+)
 from pilotfish.models import parse_spec
-from pilotfish.plan import Tuning, rank_savers, tune
+from pilotfish.plan import Tuning
 from pilotfish.plan.holdout import split_rows
-from pilotfish.plan.same_cost import cost_keys
-from pilotfish.recording import RecordOptions, RecordResult, record
+from pilotfish.plan.same_cost import cost_keys, is_time
+from pilotfish.recording import RecordOptions, RecordResult
 from pilotfish.recording.planned import device_kind
-from pilotfish.records import Run, compare, fair_table, read_table, refuse_bad_base
+from pilotfish.recording.side_by_side import time_side_by_side
+from pilotfish.records import Run, read_table, refuse_bad_base
 from pilotfish.records.groups import NONE
 from pilotfish.report import write_report
 from pilotfish.runtime import BenchResult, Cascade, bench, save_with_weights, tune_runtime
@@ -29,20 +41,14 @@ Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class SingleModel:
-    """One model on its own, on the samples the cascade was judged on."""
-
-    name: str
-    accuracy: float
-    cost: float | None
-
-
-@dataclass(frozen=True)
 class BuildResult:
     """Where things are, and how the cascade did.
 
     tuning   thresholds and performance; ``evaluation`` is on held-out samples
     bench    times beside the ideal
+    precisions    that were asked for, such as ("int8", "float32"); none where none were
+    float32_pair  of a build of precisions, the best saver in float32 at the same budget; None where there is none
+    said     what the build itself has to say
     """
 
     cascade: Path
@@ -52,16 +58,19 @@ class BuildResult:
     tuning: Tuning
     bench: BenchResult
     singles: tuple[SingleModel, ...]
+    precisions: tuple[str, ...] = ()
+    float32_pair: Float32Pair | None = None
+    said: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the reader of the figures should know, of the records and of tuning, each once."""
         recorded = (f"{r.model}: {note}" for r in self.records for note in r.all_notes)
-        return tuple(dict.fromkeys((*recorded, *self.tuning.notes)))
+        return tuple(dict.fromkeys((*self.said, *recorded, *self.tuning.notes)))
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish build --json``."""
-        return {
+        document: dict[str, Any] = {
             "cascade": str(self.cascade),
             "report": str(self.report),
             "run": str(self.run),
@@ -70,6 +79,12 @@ class BuildResult:
             "bench": self.bench.to_json(),
             "notes": list(self.notes),
         }
+        if self.precisions:
+            pair = self.float32_pair
+            document["precisions"] = list(self.precisions)
+            document["variants"] = [dataclasses.asdict(single) for single in self.singles]
+            document["float32_pair"] = None if pair is None else pair.to_json(self.bench)
+        return document
 
 
 def build(
@@ -83,7 +98,7 @@ def build(
     min_accuracy: float | str | None = None,
     base: str | None = None,
     run: str | Path | None = None,
-    cost: str = "macs",
+    cost: str | None = None,
     holdout: float = 0.5,
     seed: int = 0,
     runs: int = 5,
@@ -96,6 +111,10 @@ def build(
     class_max_drop: Mapping[str, float | str] | None = None,
     worst_class_drop: float | str | None = None,
     max_latency_p95: float | None = None,
+    guarantee: float | str | None = None,
+    precisions: str | Sequence[str] | None = None,
+    calibrate: str | Dataset | None = None,
+    decoder: str | None = None,
 ) -> BuildResult:
     """Record *models* on *data*, pick the saver and threshold for the budget, time the cascade, write a report.
 
@@ -106,13 +125,21 @@ def build(
     judge_on    ``last``: the last samples of the data judge, and not a random part; for data in the order of time
     trained_on  data that the models were trained on: DataError when samples of *data* are in it
     run   where the records go; by default ``OUT-run`` beside the cascade
+    cost  key of the costs in the records; by default ``macs``, and with precisions the time of this device
     allow_bad_base  accept a base that is no better than chance on its labels
     class_max_drop, worst_class_drop, max_latency_p95  what must hold beside the budget, as in :func:`pilotfish.tune`
+    guarantee   confidence, such as 0.9 or ``"90%"``: the budget then holds on all data of this kind. The stages are
+                chosen on one half of the calibration part, and certified on the other
+    precisions  such as ``"int8,bf16,fp32"``: every model is recorded in these as well, as ``NAME?dtype=int8``, and the
+                cascade is the best chain of up to three of them to the base in float32
+    calibrate   data to calibrate int8 on; by default up to 128 samples of *data*, which are then set aside
+    decoder     that savers read image files with, such as ``pillow-draft``; the base reads them as it is named
 
     Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer; RecordsError for a
     base that is no better than chance.
     """
-    if len(models) < 2:
+    asked_for = given_precisions(precisions)
+    if len(models) < (1 if asked_for else 2):
         raise UsageError(f"a base and at least one saver are needed, found {len(models)} model")
     budget = {
         "max_drop": given_drop(max_drop),
@@ -138,33 +165,56 @@ def build(
     aliases = models if isinstance(models, Mapping) else {name: name for name in models}
     if base is not None and base not in aliases:
         raise UsageError(f"the base {base} is not among the models: {', '.join(aliases)}")
+    refuse_options(aliases, asked_for, decoder)
+    if calibrate is not None and "int8" not in asked_for:
+        raise UsageError("samples to calibrate on are for int8: give them with --precisions int8, or leave them out")
+    if asked_for and cost in ("macs", "params"):
+        raise UsageError(f"{cost} are the same in every precision: leave --cost out, or give a time such as ms@cpu")
+    cost = cost or (f"ms@{device_kind(settings.device)}" if asked_for else "macs")
     _check_cost(cost, folder, settings)
-    recorded: list[RecordResult] = []
-    for alias, name in aliases.items():
-        recorded += record(samples, name, folder, alias=alias, options=settings, progress=progress)
+    calibration: Dataset | None = None
+    said: list[str] = []
+    if calibrate is not None:
+        calibration = calibration_data(calibrate, samples)
+    elif "int8" in asked_for:
+        first = round(len(samples) * (1 - holdout)) if judge_on == "last" else None
+        samples, calibration, said = set_aside(samples, settings.group_by, first)
+    recorder = Recorder(samples, folder, settings, progress)
+    recorded = [result for alias, name in aliases.items() for result in recorder.record(name, alias)]
     names = [r.model for r in recorded]
     by = NONE if settings.group_by == NONE else None  # other groups are in the records
-    chosen_base = base or most_accurate(folder, names, settings.split, by)
+    float32 = [name for name in names if computes_in(recorder.meta(name)) == "float32"] if asked_for else names
+    if not float32:
+        raise UsageError(f"the base computes in float32, and none of the models does: {', '.join(names)}")
+    chosen_base = base or most_accurate(folder, float32, settings.split, by)
     if not allow_bad_base:
         refuse_bad_base(read_table(folder, [], chosen_base, settings.split, by))
-    tuning = best_pair(folder, names, chosen_base, budget, cost, settings.split, holdout, seed, by, judge_on, limits)
-    allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
-    if embed:
-        said: list[str] = []
-        save_with_weights(tuning.artefact, target, allowed, said.append)
-        tuning = dataclasses.replace(tuning, notes=(*tuning.notes, *said))
-    else:
-        tuning.save(target)
-    tune_runtime(
-        target,
-        samples,
-        device=settings.device,
-        seconds=RUNTIME_SECONDS,
-        progress=progress,
-        allow_python=allowed,
+    variants = record_variants(recorder, aliases, asked_for, calibration, decoder, chosen_base)
+    recorded += variants.recorded
+    savers = [name for name in names if name != chosen_base] if decoder is None else []
+    savers += variants.sources
+    if asked_for and is_time(cost):
+        time_side_by_side(folder, [*savers, chosen_base], samples, settings, progress)
+    asked = Asked(
+        budget, cost, settings.split, holdout, seed, judge_on, by, limits, given_share(guarantee, "guarantee")
     )
-    loaded = Cascade.load(target, settings.device, allow_python=allowed)
-    timed = bench(loaded, samples, runs=runs, peers=False, progress=progress)
+    if asked_for or guarantee is not None:
+        tuning = best_chain(folder, savers, chosen_base, asked, 3 if asked_for else 2)
+    else:
+        tuning = best_pair(folder, savers, chosen_base, asked)
+    allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
+
+    def saved(found: Tuning, where: Path, embedded: Collection[str] | None) -> tuple[Tuning, BenchResult]:
+        """*found* in the folder *where*, and its times."""
+        more: list[str] = []
+        save_with_weights(found.artefact, where, allowed, more.append, embedded)
+        given: dict[str, Any] = {"progress": progress, "allow_python": allowed}
+        tune_runtime(where, samples, device=settings.device, seconds=RUNTIME_SECONDS, **given)
+        loaded = Cascade.load(where, settings.device, allow_python=allowed)
+        timed = bench(loaded, samples, runs=runs, peers=False, progress=progress)
+        return dataclasses.replace(found, notes=(*found.notes, *more)), timed
+
+    tuning, timed = saved(tuning, target, None if embed else variants.files)
     write_json(target / "bench.json", timed.to_json())
     page = write_report(
         target / "report.html",
@@ -174,8 +224,23 @@ def build(
         split=settings.split,
         bench=timed.to_json(),
     )
-    singles = single_models(folder, names, chosen_base, cost, settings.split, by)
-    return BuildResult(target, page, folder.path, tuple(recorded), tuning, timed, singles)
+    singles = single_models(folder, [*dict.fromkeys([*names, *savers])], chosen_base, cost, settings.split, by)
+    pair = None
+    if asked_for:
+        stages = [stage.name for stage in tuning.artefact.stages]
+        singles = of_precisions(folder, singles, variants.sources, settings.split)
+        said += [*variants.notes, *gain_notes(singles, variants.sources, stages, asked_for)]
+        plain = {one.name for one in singles if one.precision == "float32"}
+        try:
+            other = best_chain(folder, [name for name in savers if name in plain], chosen_base, asked, 2)
+            if other.artefact.stages == tuning.artefact.stages:
+                pair = Float32Pair(tuning, timed)
+            else:
+                with tempfile.TemporaryDirectory(prefix="pilotfish-") as temporary:
+                    pair = Float32Pair(*saved(other, Path(temporary) / "cascade", ()))
+        except (BudgetError, RecordsError) as error:
+            said.append(f"no saver in float32 to compare with: {error}")
+    return BuildResult(target, page, folder.path, tuple(recorded), tuning, timed, singles, asked_for, pair, tuple(said))
 
 
 def _check_cost(cost: str, run: Run, options: RecordOptions) -> None:
@@ -187,69 +252,3 @@ def _check_cost(cost: str, run: Run, options: RecordOptions) -> None:
     if cost not in known and not timed:
         names = sorted({*known, *(("ms", f"ms@{kind}", f"ms@{kind}-b1") if options.timing else ())})
         raise RecordsError(f"no recording counts a cost {cost!r}; {cost_keys(cost, names)}")
-
-
-def most_accurate(run: Run, names: Sequence[str], split: str, group_by: str | None = None) -> str:
-    """The model that is right most often, of those that answered (nearly) all samples; without labels, the costliest
-    by MACs."""
-    table, _ = fair_table([run.read(name, split) for name in names], group_by)
-    compared = [name for name in names if name in table.meta]
-    if table.reference_kind == "base":
-        return max(compared, key=lambda name: table.meta[name].costs.get("macs", 0.0))
-    return max(compared, key=table.value)
-
-
-def best_pair(
-    run: Run,
-    names: Sequence[str],
-    base: str,
-    budget: dict[str, Any],
-    cost: str,
-    split: str,
-    holdout: float,
-    seed: int,
-    group_by: str | None = None,
-    judge_on: str = "random",
-    limits: Mapping[str, Any] | None = None,
-) -> Tuning:
-    """Tune every candidate saver for the budget and *limits*, what must hold beside it; take the one that does best on
-    the calibration part: the cheapest, or the most accurate for a cost. BudgetError when none costs less than the base
-    alone."""
-    ranking = rank_savers(run, base, cost=cost, split=split, holdout=holdout, seed=seed, group_by=group_by)
-    candidates = [s.saver for s in ranking.savers if s.saver in names and s.comparable]
-    tunings, refusals = [], []
-    for saver in candidates:
-        try:
-            drawn: dict[str, Any] = {"split": split, "holdout": holdout, "seed": seed, "judge_on": judge_on}
-            drawn["allow_bad_base"] = True  # it was judged before, on all samples
-            drawn |= limits or {}
-            tunings.append(tune(run, (saver, base), cost=cost, group_by=group_by, **drawn, **budget))
-        except BudgetError as error:
-            refusals.append(f"{saver}: {error}")
-    useful = [t for t in tunings if t.saves is not False]
-    if not useful:
-        why = refusals[0] if refusals and not tunings else f"none costs less than {base} alone"
-        tried = f"{len(candidates)} candidate{'' if len(candidates) == 1 else 's'}"
-        raise BudgetError(f"no saver: of {tried} for {base}, {why}; run the base alone")
-
-    return min(useful, key=lambda tuning: merit(tuning, budget["max_cost"] is not None))
-
-
-def merit(tuning: Tuning, for_cost: bool) -> tuple[float, float]:
-    """What the best of several tunings has least of, on its calibration part: cost, then drop; *for_cost*, for a budget
-    of cost, the other way round."""
-    p = tuning.calibration
-    effort = p.cost if p.cost is not None else p.exit_ratio[-1]
-    return (p.drop, effort) if for_cost else (effort, p.drop)
-
-
-def single_models(
-    run: Run, names: Sequence[str], base: str, cost: str, split: str, group_by: str | None = None
-) -> tuple[SingleModel, ...]:
-    """Every model on its own, cheapest first."""
-    rows = compare([run.read(name, split) for name in names if name != base], run.read(base, split), group_by)
-    singles = [
-        SingleModel(name, table.value(name), table.meta[name].costs.get(cost))
-        for name, table in {**rows.tables, base: rows.common}.items()
-    ]
-    return tuple(sorted(singles, key=lambda s: (s.cost or 0.0, s.accuracy)))

@@ -25,6 +25,7 @@ class _Origin:
     seed: int = 0
     judge_on: str = "random"
     savers_tried: Annotated[int, Within(1)] = 1
+    apart: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -60,4 +61,5 @@ def tuned_with(artefact: Artefact, folder: Path) -> dict[str, Any]:
     if artefact.guarantee is not None:
         promise = read(_Promise, artefact.guarantee, at="guarantee")
         asked |= {"guarantee": promise.confidence, "test": promise.test, "savers_tried": origin.savers_tried}
+        asked |= {"apart": True} if origin.apart else {}
     return asked

@@ -11,7 +11,7 @@ from typing import Any
 from pilotfish.cascade import Artefact, Performance, check_target, load_artefact, save_artefact
 from pilotfish.data import Dataset, open_data
 from pilotfish.errors import ArtefactError, BudgetError, ModelError, RecordsError, UsageError
-from pilotfish.flow.build import merit
+from pilotfish.flow.best_cascade import merit
 from pilotfish.flow.stage_records import StageRecords
 from pilotfish.flow.tuned_with import tuned_with
 from pilotfish.models import parse_spec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.plan.same_cost import check_cost, cost_keys
@@ -24,12 +24,17 @@ def metas_of(run: Run, base: str, split: str, cost: str) -> tuple[dict[str, Reco
     return metas, base_cost
 
 
-def find_candidates(run: Run, base: str, split: str, cost: str) -> tuple[list[str], list[str]]:
+def find_candidates(
+    run: Run, base: str, split: str, cost: str, among: Collection[str] | None = None
+) -> tuple[list[str], list[str]]:
     """(names, notes): the models that cost less than *base*, or all where costs are unknown, and have a confidence.
+
+    among  names that are looked at; None: all of the run
 
     RecordsError as :func:`metas_of` raises it.
     """
     metas, base_cost = metas_of(run, base, split, cost)
+    metas = {name: meta for name, meta in metas.items() if among is None or name in among or name == base}
     names, dearer = [], []
     # of all, not of the candidates alone: a cost in another unit is what makes a model no candidate
     notes = check_cost(metas, [*(name for name in metas if name != base), base], cost)

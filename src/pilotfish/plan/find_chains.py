@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Performance, Rule, make_budget
+from pilotfish.cascade import Budget, Performance, Rule, make_budget
 from pilotfish.errors import RecordsError
 from pilotfish.plan.candidates import find_candidates
 from pilotfish.plan.chains import ChainSearch, FoundChain, search_chains
 from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.evidence import StageScores, stage_scores
-from pilotfish.plan.holdout import split_rows
+from pilotfish.plan.holdout import split_for_certificate, split_rows
 from pilotfish.plan.trace import by_quality, make_trace, trace_of
 from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import GroupBy, Run, compare, is_bad_base, notes_on_chance
@@ -65,6 +66,10 @@ def find_chains(
     holdout: float = 0.5,
     seed: int = 0,
     group_by: GroupBy | None = None,
+    min_metric: float | None = None,
+    savers: Collection[str] | None = None,
+    judge_on: str = "random",
+    apart: bool = False,
 ) -> ChainRanking:
     """Search all chains of rising cost to *base* under one budget; up to three stages exhaustively, beyond by a beam.
 
@@ -82,13 +87,17 @@ def find_chains(
     holdout     share of the samples that judges
     seed        of the split, and of what is fitted
     group_by    samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
+    min_metric  the least that the task's metric may be, instead of a drop
+    savers      the models that may be stages before the base; None: all of the run
+    judge_on    ``last``: the last samples of the records judge, as for :func:`pilotfish.tune`
+    apart       search on half of the calibration part, and leave the half out that ``tune`` certifies on
 
     >>> import pilotfish
     >>> found = pilotfish.chains("imagenet_lite", "lite:efficientnet_lite2@300", max_drop="1%")
     >>> found.best.stages
     ('lite:efficientnet_lite1@128', 'lite:efficientnet_lite0@224', 'lite:efficientnet_lite2@300')
     """
-    names, notes = find_candidates(run, base, split, cost)
+    names, notes = find_candidates(run, base, split, cost, savers)
     by = run.groups(base, split, group_by)
     rows = compare([run.read(name, split) for name in names], run.read(base, split), by)
     table = rows.common
@@ -100,8 +109,14 @@ def find_chains(
     notes += [*rows.common_notes("left out of the chains, which need the same samples of all"), *rows.notes]
     if not names:
         raise RecordsError(f"no model of {run.path} on split {split!r} costs less than {base} and has a confidence")
-    budget = make_budget(max_drop, max_cost, None, base_cost)
-    parts = split_rows(len(table), holdout, seed, table.groups)
+    asked = make_budget(max_drop, max_cost, min_metric, base_cost)
+    if apart:
+        parts = split_for_certificate(len(table), holdout, seed, True, table.groups, judge_on)
+    else:
+        parts = split_rows(len(table), holdout, seed, table.groups, judge_on)
+    budget = asked
+    if min_metric is not None:  # on these samples that is a drop
+        budget = Budget("max_drop", table.value(base, parts.fit) - min_metric)
     fitted = {name: stage_scores(table, (name, base), score, parts.fit, budget, seed) for name in names}
     pool = trace_of(
         [fitted[name].scored[0].values for name in names],
@@ -128,7 +143,7 @@ def find_chains(
         for chain in found.chains
     )
     found = replace(found, chains=shown)
-    missed = budget_missed(held_out[0], budget, "held-out samples", promised=True) if held_out else None
+    missed = budget_missed(held_out[0], asked, "held-out samples", promised=True) if held_out else None
     notes = [
         *([] if missed is None else [f"{missed} (the first chain)"]),
         *notes_on_chance(table, table.models[::-1]),
@@ -139,7 +154,7 @@ def find_chains(
     return ChainRanking(
         found,
         tuple(held_out),
-        budget.says(table.task.metric.says),
+        asked.says(table.task.metric.says),
         cost,
         score,
         split,

@@ -71,6 +71,7 @@ def tune(
     class_max_drop: Mapping[str, float] | None = None,
     worst_class_drop: float | None = None,
     max_latency_p95: float | None = None,
+    apart: bool = False,
 ) -> Tuning:
     """Choose the policy of a cascade (savers, then the base) for one budget.
 
@@ -101,6 +102,9 @@ def tune(
     worst_class_drop  the same for every other class that has samples
     max_latency_p95  beside the budget, the milliseconds that 95 % of single requests may take, by times of single
                   samples in the records. With a guarantee all limits are promised as well
+
+    apart         with a guarantee, certify on the samples that :func:`find_chains` with ``apart`` left out: the stages
+                  that it found need no *savers_tried*
 
     min_metric    the least that the task's metric may be; ``min_accuracy`` is another name of it
 
@@ -138,7 +142,7 @@ def tune(
     asked = None if constraints is None else limits
     promise = None if guarantee is None else make_promise(budget, table, guarantee, test, savers_tried)
     unused = [] if promise is not None else without_guarantee(test, savers_tried)
-    parts = _split(table, how, score, promise, len(names), holdout, seed, judge_on)
+    parts = _split(table, how, score, promise, len(names), holdout, seed, judge_on, apart)
     job = Job(table, names, how, chosen, score, cost, budget, seed, constraints)
 
     rows = parts.fit if len(parts.fit) else parts.certify  # nothing is fitted to samples that certify
@@ -175,6 +179,7 @@ def tune(
         **({} if table.groups is None else {"groups": int(table.groups.max()) + 1}),
         **({} if judge_on == "random" else {"judge_on": judge_on}),
         **({} if savers_tried == 1 else {"savers_tried": savers_tried}),
+        **({"apart": True} if apart and promise is not None else {}),
         "options": dataclasses.asdict(chosen),
         "parameter": _parameter(path, index),
     }
@@ -245,13 +250,14 @@ def _split(
     holdout: float,
     seed: int,
     judge_on: str,
+    apart: bool,
 ) -> Holdout:
     if promise is None:
         return split_rows(len(table), holdout, seed, table.groups, judge_on)
     # the thresholds of one score may be cut at any of the certified scores; whatever else is fitted needs other samples
     counts_only = method.rule in ("patience", "agreement")
     slow = promise.test == "wsr" and table.groups is None
-    fitted = method.fitted or table.task.needs_fit(score) or slow or (stages > 2 and not counts_only)
+    fitted = apart or method.fitted or table.task.needs_fit(score) or slow or (stages > 2 and not counts_only)
     return split_for_certificate(len(table), holdout, seed, fitted, table.groups, judge_on)
 
 

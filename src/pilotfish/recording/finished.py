@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pilotfish.data import Dataset, FolderDataset
 from pilotfish.data.image_folder import labels_file
+from pilotfish.data.subset import Subset
 from pilotfish.errors import RecordsError
 from pilotfish.machine import device_name
 from pilotfish.models import Model
@@ -164,7 +165,9 @@ def remove_leftovers(parts: Parts, identity: dict[str, Any]) -> None:
 
 def data_groups(data: Dataset, group_by: GroupBy) -> dict[str, str] | None:
     """The group of each sample, by id; None for ``none``. A column is one of a folder's ``labels.csv``, or an
-    array of the ``.npz`` file."""
+    array of the ``.npz`` file. A part of a data set has the groups of the whole."""
+    if isinstance(data, Subset):
+        return data_groups(data.data, group_by)
     ids = string_ids(list(data.ids))
 
     def column(name: str) -> pa.Array | None:
@@ -189,6 +192,8 @@ def data_notes(data: Dataset, group_by: GroupBy | None, notes: tuple[str, ...] |
 
 def _columns_file(data: Dataset) -> Path | None:
     """The file whose columns may name groups."""
+    if isinstance(data, Subset):
+        return _columns_file(data.data)
     if isinstance(data, FolderDataset):
         return labels_file(data.root)
     return Path(data.spec.removeprefix("arrays:")).expanduser() if data.spec.startswith("arrays:") else None

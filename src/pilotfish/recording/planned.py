@@ -80,15 +80,15 @@ def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, 
     return {"batch_size": batch_size, "costs": costs, "timing": timing, "cost_notes": notes}
 
 
-def measured_times(data: Dataset, model: Model, options: RecordOptions) -> Timing | None:
-    """Time per sample by scenario: a call of each batch size, and all cores at work. None when no input can be made of
-    numbers."""
+def measured_times(data: Dataset, model: Model, options: RecordOptions, seconds: float = 4.0) -> Timing | None:
+    """Time per sample by scenario: a call of each batch size, and all cores at work, within about *seconds*. None when
+    no input can be made of numbers."""
     if model.preprocessing.kind in WHOLE:
         return None
     shape = model.input_shape or _sample_shape(data, model)
     if shape is None:
         return None
-    return time_batches(model.backend, shape, BATCH_SIZES if options.device == "cpu" else CUDA_BATCH_SIZES)
+    return time_batches(model.backend, shape, BATCH_SIZES if options.device == "cpu" else CUDA_BATCH_SIZES, seconds)
 
 
 def timing_facts(model: Model, options: RecordOptions, measured: Timing) -> dict[str, Any]:

@@ -23,24 +23,31 @@ def save_with_weights(
     folder: str | Path,
     allow_python: Collection[str] = (),
     tell: Callable[[str], None] = lambda _: None,
+    names: Collection[str] | None = None,
 ) -> Path:
     """Write the cascade with its models under ``weights/``: their weights, and beside those of torch models what ONNX
     Runtime runs of them, so that the folder needs no torch where it is deployed.
 
     allow_python  as for :meth:`pilotfish.Cascade.load`: the models' names come from the run's metadata
     tell          called with a line where the models have no ONNX form
+    names         of the stages whose weights are copied, as they are; None: those of all, with ONNX files beside them
 
     ArtefactError for a model that cannot be copied (a callable), or that would run code that was not allowed.
     """
     target = Path(folder)
     check_code(artefact.stages, allow_python)
+    copied = [stage.name for stage in artefact.stages if names is None or stage.name in names]
     for stage in artefact.stages:
-        _refuse_code(stage)
+        if stage.name in copied:
+            _refuse_code(stage)
     check_target(target)
-    models = [load_stage(stage, target, "cpu", "torch", allow_python) for stage in artefact.stages]
-    stages = []
+    stages, models = [], []
     networks: dict[str, str] = {}  # exits of one network share a file
-    for index, (stage, model) in enumerate(zip(artefact.stages, models, strict=True)):
+    for index, stage in enumerate(artefact.stages):
+        if stage.name not in copied:
+            stages.append(stage)
+            continue
+        model = load_stage(stage, target, "cpu", "torch", allow_python)
         if model.weights is None:
             raise ArtefactError(
                 f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out"
@@ -51,8 +58,10 @@ def save_with_weights(
                 model.weights(temporary)
         if model.exit_of is not None:
             networks[model.weights_hash] = name
+        models.append(model)
         stages.append(dataclasses.replace(stage, weights_file=name))
-    stages = _with_onnx(stages, models, target, tell)
+    if names is None:
+        stages = _with_onnx(stages, models, target, tell)
     return save_artefact(dataclasses.replace(artefact, stages=tuple(stages)), target)
 
 

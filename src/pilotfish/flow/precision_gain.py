@@ -1,0 +1,105 @@
+"""What precision gains: the variants side by side, and the cascade beside the best one that computes in float32."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pilotfish.flow.best_cascade import SingleModel
+from pilotfish.flow.precisions import SHORT
+from pilotfish.machine import processor
+from pilotfish.plan import Tuning
+from pilotfish.records import RecordsMeta, Run, fair_table
+from pilotfish.runtime import BenchResult
+from pilotfish.text import listed
+
+LITTLE = 1.05  # as fast again: less is noise
+
+
+@dataclass(frozen=True)
+class Float32Pair:
+    """The best saver and base in float32 at the budget of a cascade of precisions, and how long it takes."""
+
+    tuning: Tuning
+    bench: BenchResult
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of saver and base."""
+        return tuple(stage.name for stage in self.tuning.artefact.stages)
+
+    def times_faster(self, other: BenchResult) -> dict[str, float]:
+        """How often faster *other* is, models only and from file to answer: both as shares of the base alone that each
+        was timed beside."""
+
+        def gain(result: BenchResult, part: str) -> float:
+            times = getattr(result, part)
+            return float(times.base_ms.median / times.realised_ms.median)
+
+        return {part: gain(other, part) / gain(self.bench, part) for part in ("model_only", "end_to_end")}
+
+    def to_json(self, other: BenchResult) -> dict[str, Any]:
+        """As a JSON object, beside the cascade that *other* timed."""
+        tuned = self.tuning.to_json()
+        kept = ("stages", "thresholds", "calibration", "evaluation", "guarantee", "costs")
+        times = self.bench.to_json()
+        return {
+            **{key: tuned[key] for key in kept},
+            "bench": {key: times[key] for key in ("model_only", "end_to_end", "speedup")},
+            "times_faster": self.times_faster(other),
+        }
+
+
+def computes_in(meta: RecordsMeta) -> str:
+    """The dtype that a model's records are of; float32 where they do not say."""
+    return str((meta.preprocessing or {}).get("dtype", "float32"))
+
+
+def of_precisions(
+    run: Run, singles: Sequence[SingleModel], sources: Mapping[str, str], split: str
+) -> tuple[SingleModel, ...]:
+    """*singles* with their precision, and their agreement with the records that *sources* names as those in float32."""
+    found = []
+    for one in singles:
+        records = run.read(one.name, split)
+        agreement = None
+        source = sources.get(one.name)
+        if source is not None and records.task.classes:
+            table, _ = fair_table([records, run.read(source, split)])
+            mine, theirs = (table.outputs[name].prediction for name in (one.name, source))
+            agreement = float(np.mean(mine == theirs))
+        found.append(dataclasses.replace(one, precision=computes_in(records.meta), agreement=agreement))
+    return tuple(found)
+
+
+def gain_notes(
+    singles: Sequence[SingleModel], sources: Mapping[str, str], stages: Sequence[str], precisions: Sequence[str]
+) -> list[str]:
+    """A line for each precision that the cascade of *stages* does without: that it is no faster here, or why its
+    speed does not help."""
+    by_name = {one.name: one for one in singles}
+    used = {by_name[name].precision for name in stages}
+    notes = []
+    for precision in (one for one in precisions if one not in used):
+        pairs = [(one, by_name[sources[one.name]]) for one in singles if one.precision == precision]
+        gains = {(a.name, b.name): b.cost / a.cost for a, b in pairs if a.cost and b.cost}
+        if not gains:
+            continue
+        (name, source), most = max(gains.items(), key=lambda item: item[1])
+        short, mine, theirs = SHORT.get(precision, precision), by_name[name].cost, by_name[source].cost
+        if most < LITTLE:
+            has = {"int8": processor().vnni, "bfloat16": processor().bf16}.get(precision, True)
+            lack = "" if has else f"; this processor ({processor().name}) has no instructions for it"
+            notes.append(f"{short} gains nothing here: {name} takes {mine:.3g} ms, {source} {theirs:.3g} ms{lack}")
+            continue
+        agreed = max((one.agreement for one, _ in pairs if one.agreement is not None), default=None)
+        said = "" if agreed is None else f" (at most {100 * agreed:.1f}% of its answers are those of float32)"
+        notes.append(
+            f"{short} is up to {most:.1f}x as fast as float32 here ({name}), and no cascade with it costs less than "
+            f"{listed(list(stages[:-1]))} before {stages[-1]} at this budget{said}"
+        )
+    return notes
