@@ -173,6 +173,16 @@ def test_the_package_at_fault_is_named_and_those_that_need_it(code: str, culprit
     assert [p.fault for p in found] == [f"{NEEDS} below", culprit, f"{NEEDS} below", None]
 
 
+def test_a_crash_is_put_down_to_the_package_that_is_needed(site: Path) -> None:
+    for name, what in (("above", "import below"), ("below", BREAKING["crashes"][0]), ("alone", BREAKING["leaves"][0])):
+        write_package(site, name, what)
+    with (site / "above-1.0.dist-info" / "METADATA").open("a") as metadata:
+        metadata.write("Requires-Dist: below>=1\nRequires-Dist: alone ; extra == 'x'\n")
+    packages = [Package(name, name, ("x",), "1.0", (name,)) for name in ("above", "alone", "below")]
+    found, _, _ = imported(packages, time.monotonic() + 300, lambda *_: None)
+    assert [p.fault for p in found] == [f"{NEEDS} below", BREAKING["leaves"][1], BREAKING["crashes"][1]]
+
+
 def test_an_import_that_never_ends_costs_the_time_and_no_more(site: Path) -> None:
     for name, code in (("fine", ""), ("hangs", "while True: pass"), ("after", "")):
         write_package(site, name, code)

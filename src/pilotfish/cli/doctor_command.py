@@ -36,6 +36,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _show(found: Examination) -> None:
     from pilotfish.cli.output import console, say, table
+    from pilotfish.machine import BF16_PRODUCTS, INT8_PRODUCTS
     from pilotfish.text import listed
 
     target = console()
@@ -49,7 +50,8 @@ def _show(found: Examination) -> None:
     if not all(found.extras.values()):
         say(target, "an extra is installed by its name: pip install 'pilotfish[NAME]'", "")
     here = found.processor
-    has = ", ".join(f"{name} {_mark(there)}" for name, there in (("VNNI", here.vnni), ("bf16", here.bf16)))
+    flags = ", ".join(sorted(here.flags & (INT8_PRODUCTS | BF16_PRODUCTS)))
+    has = f"VNNI {_mark(here.vnni)}, bf16 {_mark(here.bf16)}{flags and f' ({flags})'}"
     say(target, *found.devices, f"instructions of the processor: {has}")
     if found.precision:
         columns = [("precision", "left"), ("ms", "right"), ("gain", "right"), ("by", "left")]

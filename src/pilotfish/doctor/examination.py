@@ -14,6 +14,7 @@ from typing import Any
 from pilotfish._version import __version__
 from pilotfish.doctor import surroundings
 from pilotfish.doctor.apart import apart
+from pilotfish.doctor.imports import OWN
 from pilotfish.doctor.installed import CORE, NEEDS, Package, imported, required, twins
 from pilotfish.doctor.precision import LIBRARIES, PAYS, Precision, measure, precisions, runners
 from pilotfish.errors import reason
@@ -77,10 +78,10 @@ def examine(progress: Tell | None = None) -> Examination:
     load, before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None, surroundings.times_of_cpu()
     packages, unread = _required()
     each = list({p.name: p for needed in packages.values() for p in needed}.values())
-    held, facts, late = imported(_quick_first(each), begun + IMPORTED, tell)
+    own = Package("pilotfish", "pilotfish", (CORE,), __version__, (OWN,))
+    held, facts, late = imported(_quick_first([*each, own]), begun + IMPORTED, tell)
     by_name = {p.name: p for p in held}
     packages = {extra: [by_name[p.name] for p in needed] for extra, needed in packages.items()}
-    whole = all(p.works for p in packages.get(CORE, ()))
     broken = {module for p in held if p.fault is not None for module in p.modules}
     names = runners([m for m in LIBRARIES if m not in broken and find_spec(m) is not None], here.bf16 or not here.flags)
     if names:
@@ -103,7 +104,7 @@ def examine(progress: Tell | None = None) -> Examination:
             *_said("packages that are installed twice", twins),
             *_said("the devices", lambda: surroundings.cards(facts.get("torch"))),
             *_said("Pillow", lambda: surroundings.pillow(facts["PIL"]) if "PIL" in facts else ()),
-            *_said("the cache of exported models", surroundings.storage if whole else tuple),
+            *facts.get(OWN, {}).get("notes", []),
             *_said("the Hub", lambda: surroundings.offline(os.environ)),
             *_said("the threads", lambda: surroundings.cores(here, os.environ)),
             *(f"{name.replace(' ', ' by ')} could not be measured: {why}" for name, why in failed.items()),

@@ -8,10 +8,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pilotfish.doctor.surroundings import storage
 from pilotfish.errors import reason
 
 if TYPE_CHECKING:
     from pilotfish.doctor.apart import Report
+
+OWN = "pilotfish.models.onnx.onnx_cache"  # imports most of what the core needs
 
 
 def try_imports(modules: Sequence[str], report: Report) -> None:
@@ -64,4 +67,8 @@ def _pillow(_: Any) -> dict[str, Any]:
     }
 
 
-FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {"torch": _torch, "PIL": _pillow}
+FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "torch": _torch,
+    "PIL": _pillow,
+    OWN: lambda _: {"notes": list(storage())},
+}

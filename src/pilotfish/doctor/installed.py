@@ -96,6 +96,10 @@ def imported(
     for module, said in found.items():  # numpy is at fault where scipy cannot be imported for it
         if module in faults and said["within"] in faults.keys() - {module}:
             faults[module] = f"{NEEDS} {said['within']}"
+    for p in wanted:  # a crash leaves no trace of who was at fault
+        needs = {re.split(r"[^\w.-]", line)[0] for line in _requires(p.name) if "extra ==" not in line}
+        at_fault = [q.name for q in wanted if q.name in needs and not faults.keys().isdisjoint(q.modules)]
+        faults |= {m: f"{NEEDS} {at_fault[0]}" for m in p.modules if m in failed and at_fault}
     late = [p.name for p in wanted if not {*p.modules} <= {*found, *failed}]
     facts = {module: said["facts"] for module, said in found.items() if module not in faults}
     held = [replace(p, fault=next((faults[m] for m in p.modules if m in faults), p.fault)) for p in packages]
@@ -152,6 +156,13 @@ def _version(name: str) -> str | None:
         return None
     except Exception:  # damaged metadata: a folder without METADATA raises what its reader does
         return ""
+
+
+def _requires(name: str) -> list[str]:
+    try:
+        return importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 def _modules(name: str) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def python() -> Iterator[str]:
 
 
 def storage() -> Iterator[str]:
-    """Memory, and the folder in which exported models are kept. It imports numpy."""
+    """Memory, and the folder in which exported models are kept. It imports most of Pilotfish."""
     from pilotfish.models.onnx.onnx_cache import cache_folder, distrust
 
     memory = total_memory()
