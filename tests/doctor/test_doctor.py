@@ -119,7 +119,7 @@ def test_everything_that_is_broken_is_a_note_and_the_rest_is_examined(told: dict
     broken = Package("torch", "torch>=2.10", ("torch",), "2.14", ("torch",), "OSError: libcudart.so.13")
     told |= {
         "packages": {"": [], "torch": [broken], "onnx": []},
-        "facts": {"PIL": {}},
+        "facts": {"PIL": {}, "torch": {"error": "RuntimeError: CUDA error"}},
         "late": ["timm", "sklearn"],
         "modules": ["onnx", "onnxruntime", "torch"],
         "failed": {"int8 onnxruntime": "it ended Python with SIGILL"},
@@ -130,6 +130,7 @@ def test_everything_that_is_broken_is_a_note_and_the_rest_is_examined(told: dict
     for said in (
         "torch 2.14 cannot be used: OSError: libcudart.so.13; pip install --force-reinstall 'torch>=2.10'",
         "not imported in time, and taken to work: timm, sklearn; run pilotfish doctor again",
+        "torch does not say what it finds here: RuntimeError: CUDA error",
         "Pillow could not be examined (KeyError: 'jpeg')",
         "int8 by onnxruntime could not be measured: it ended Python with SIGILL",
         "not measured in time: float32 by onnxruntime; run pilotfish doctor again",

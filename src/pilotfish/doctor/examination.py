@@ -61,7 +61,7 @@ class Examination:
             "extras": self.extras,
             "devices": self.devices,
             "cpu": {"name": here.name, "cores": here.cores, "vnni": here.vnni, "bf16": here.bf16},
-            "precision": [{"dtype": p.dtype, "ms": p.ms, "gain": p.gain} for p in self.precision],
+            "precision": [{"dtype": p.dtype, "ms": round(p.ms, 3), "gain": round(p.gain, 3)} for p in self.precision],
             "notes": [*self.verdict, *self.notes],
         }
 
@@ -80,6 +80,7 @@ def examine(progress: Tell | None = None) -> Examination:
     each = list({p.name: p for needed in packages.values() for p in needed}.values())
     own = Package("pilotfish", "pilotfish", (CORE,), __version__, (OWN,))
     held, facts, late = imported(_quick_first([*each, own]), begun + IMPORTED, tell)
+    unsaid = {module: facts.pop(module)["error"] for module in list(facts) if "error" in facts[module]}
     by_name = {p.name: p for p in held}
     packages = {extra: [by_name[p.name] for p in needed] for extra, needed in packages.items()}
     broken = {module for p in held if p.fault is not None for module in p.modules}
@@ -100,9 +101,10 @@ def examine(progress: Tell | None = None) -> Examination:
             *unread,
             *(f"{p.name} {p.version} cannot be used: {p.fault}{_mend(p)}" for p in held if p.fault is not None),
             *([f"not imported in time, and taken to work: {', '.join(late)}; {AGAIN}"] if late else []),
+            *(f"{module} does not say what it finds here: {error}" for module, error in unsaid.items()),
             *_said("Python", surroundings.python),
             *_said("packages that are installed twice", twins),
-            *_said("the devices", lambda: surroundings.cards(facts.get("torch"))),
+            *_said("the devices", lambda: () if "torch" in unsaid else surroundings.cards(facts.get("torch"))),
             *_said("Pillow", lambda: surroundings.pillow(facts["PIL"]) if "PIL" in facts else ()),
             *facts.get(OWN, {}).get("notes", []),
             *_said("the Hub", lambda: surroundings.offline(os.environ)),
