@@ -426,7 +426,7 @@ from pilotfish.cascade import load_artefact
 load_artefact(out).at(max_cost="90%")
 print(*sorted({name.split(".")[0] for name in sys.modules}))
 """
-HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "sklearn", "scipy", "transformers"}
+HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "openvino", "sklearn", "scipy", "transformers"}
 
 
 def loaded_by(code: str, *arguments: str) -> set[str]:

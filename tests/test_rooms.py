@@ -39,7 +39,7 @@ ROOMS = [
 ]
 TORCH_FREE = [*ROOMS[: ROOMS.index("plan") + 1], "report"]
 TORCH_FREE.remove("machine")
-HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "sklearn", "transformers"}
+HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "openvino", "sklearn", "transformers"}
 
 
 def room_of(path: Path) -> str:

@@ -62,7 +62,7 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
-    for name in ("torch", "onnxruntime", "numpy"):
+    for name in ("torch", "onnxruntime", "openvino", "numpy"):
         if name in sys.modules:
             found[name] = str(sys.modules[name].__version__)
     if torch := sys.modules.get("torch"):

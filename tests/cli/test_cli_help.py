@@ -19,7 +19,19 @@ COMMANDS = [
     *("analyse", "bench", "build", "chains", "demo", "doctor", "evaluate", "export", "import", "inspect", "models"),
     *("predict", "quantise", "record", "report", "savers", "shortlist", "tune", "tune-runtime", "update"),
 ]
-HEAVY = ["torch", "timm", "torchvision", "numpy", "pyarrow", "PIL", "matplotlib", "sklearn", "onnxruntime", "pandas"]
+HEAVY = [
+    "torch",
+    "timm",
+    "torchvision",
+    "numpy",
+    "pyarrow",
+    "PIL",
+    "matplotlib",
+    "sklearn",
+    "onnxruntime",
+    "openvino",
+    "pandas",
+]
 
 
 def test_the_commands_are_those_of_the_contract(tmp_path: Path) -> None:

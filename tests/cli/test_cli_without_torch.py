@@ -9,7 +9,18 @@ from pathlib import Path
 from support.absent import without
 from support.process import refused
 
-ABSENT = ["torch", "torchvision", "timm", "sklearn", "scipy", "safetensors", "onnx", "onnxruntime", "huggingface_hub"]
+ABSENT = [
+    "torch",
+    "torchvision",
+    "timm",
+    "sklearn",
+    "scipy",
+    "safetensors",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "huggingface_hub",
+]
 
 
 def test_planning_and_reporting(imported: Path, tmp_path: Path) -> None:

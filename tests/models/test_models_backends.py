@@ -115,8 +115,10 @@ def test_an_exported_model_lets_go_of_torch_s_and_still_has_its_weights(net: str
     assert again.weights_hash == plain.weights_hash == model.weights_hash
 
 
-@pytest.mark.parametrize("name", ["torch", "torch-channels-last", "onnxruntime"])
+@pytest.mark.parametrize("name", ["torch", "torch-channels-last", "onnxruntime", "openvino"])
 def test_every_backend_says_the_same(name: str, net: str) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino")
     model = load_model(net, backend=name)
     assert model.backend.name == name
     batch = inputs((1, 8, 8), 7)
@@ -128,7 +130,8 @@ def test_every_backend_says_the_same(name: str, net: str) -> None:
 
 def test_what_is_offered(net: str) -> None:
     model = load_model(net)
-    assert offered(model, "cpu") == ("onnxruntime", "torch", "torch-channels-last", "torch-compiled")
+    openvino = ("openvino",) if importlib.util.find_spec("openvino") else ()
+    assert offered(model, "cpu") == ("onnxruntime", *openvino, "torch", "torch-channels-last", "torch-compiled")
     assert offered(model, "cuda") == ("torch", "torch-channels-last", "torch-compiled", "torch-cuda-graphs")
     half = load_model(f"{net}?dtype=bfloat16")
     assert offered(half, "cpu") == ("torch", "torch-channels-last", "torch-compiled")

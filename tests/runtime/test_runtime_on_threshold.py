@@ -14,6 +14,7 @@ import pytest
 import pilotfish
 from pilotfish.cascade import InForce, OperatingPoint, Rule, decide_at, save_artefact
 from pilotfish.models.backends.onnx_backend import OnnxBackend
+from pilotfish.models.backends.openvino_backend import OpenVinoBackend
 from pilotfish.models.backends.torch_backend import TorchBackend
 from pilotfish.records import Outputs, from_logits
 from pilotfish.runtime import Engine, EngineStage
@@ -71,10 +72,13 @@ class OnDevice(TorchBackend):
 def backend(name: str, folder: Path) -> Any:
     if name == "onnxruntime":
         return OnnxBackend(flat(folder / "flat.onnx", (CLASSES,)))
+    if name == "openvino":
+        pytest.importorskip("openvino")
+        return OpenVinoBackend(OnnxBackend(flat(folder / "flat.onnx", (CLASSES,))))
     return Python() if name == "python" else {"torch": TorchBackend, "device": OnDevice}[name](torch.nn.Flatten())
 
 
-@pytest.mark.parametrize("name", ["python", "onnxruntime", "torch", "device"])
+@pytest.mark.parametrize("name", ["python", "onnxruntime", "openvino", "torch", "device"])
 def test_every_backend_lets_it_exit(name: str, tmp_path: Path) -> None:
     runs = backend(name, tmp_path)
     for kind in NODES:

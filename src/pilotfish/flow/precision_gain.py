@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pilotfish.flow.best_cascade import SingleModel
-from pilotfish.flow.precisions import SHORT
 from pilotfish.machine import processor
+from pilotfish.models.dtypes import SHORT
 from pilotfish.plan import Tuning
 from pilotfish.records import RecordsMeta, Run, fair_table
 from pilotfish.runtime import BenchResult

@@ -21,6 +21,7 @@ from pilotfish.errors import DataError, MissingExtraError, ModelError, RecordsEr
 from pilotfish.files import encode_name, read_json, sha256_file, sha256_json, write_json
 from pilotfish.flow.quantise import Tell, quantise
 from pilotfish.models import parse_spec
+from pilotfish.models.dtypes import SHORT
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.recording.finished import data_groups
 from pilotfish.records import RecordsMeta, Run
@@ -28,7 +29,6 @@ from pilotfish.records.groups import NONE, GroupBy
 from pilotfish.records.parquet import read_meta
 
 ASIDE, SHARE = 128, 0.2  # samples that are set aside to calibrate on, at most, and of all
-SHORT = {"float32": "fp32", "int8": "int8", "bfloat16": "bf16", "float16": "fp16"}
 FOLDER = "int8"  # of the run, for the files that were quantised
 
 

@@ -15,6 +15,8 @@ from pilotfish.models.costs.macs import MacCount
 from pilotfish.models.preprocessing import Preprocessing
 
 F32 = NDArray[np.float32]
+BAND = 1e-3
+"""The largest difference of a probability between backends that run the same model in float32."""
 Carry = tuple[Any, ...]
 """Features of n samples, arrays or tensors (n, …), that a later stage of the same network continues from."""
 

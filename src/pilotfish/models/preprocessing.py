@@ -27,6 +27,7 @@ MAX_RESIZE = 16384  # pixels of a side, as MAX_SIZE for the input; what a file a
 ORDERS = ("rgb", "bgr")
 LAYOUTS = ("nchw", "nhwc")
 RESIZERS = ("pillow", "torchvision")
+BACKENDS = ("", "openvino")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CENTRE = 0.875  # share of the shorter side that a centre crop keeps where nobody says otherwise
 RESAMPLING = {
@@ -57,6 +58,8 @@ class Preprocessing:
     resizer        what resizes: pillow, or torchvision on bytes, as the image processors of transformers do; the same
                    but for a level in some pixels, and for the corner of the crop, which torchvision rounds down
     processor      the class of an image processor and its configuration, as JSON
+    backend        whose arithmetic it is, where that matters: openvino. Empty: torch's in bfloat16 and float16, that of
+                   any backend in float32
     """
 
     kind: Literal["image", "tensor", "processor", "images", "arrays", "paths"] = "image"
@@ -71,6 +74,7 @@ class Preprocessing:
     layout: str = field(default="nchw", metadata=OFF_DEFAULT)
     resizer: str = field(default="pillow", metadata=OFF_DEFAULT)
     processor: str | None = field(default=None, metadata=OFF_DEFAULT)
+    backend: str = field(default="", metadata=OFF_DEFAULT)
 
     @property
     def channels(self) -> int:
@@ -204,6 +208,7 @@ def _can_run(chain: Preprocessing) -> bool:
     sound = (
         all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
         and re.fullmatch(r"[a-z0-9_]{1,20}", chain.dtype) is not None
+        and chain.backend in BACKENDS
         and all(type(n) is int and 0 < n <= MAX_RESIZE for n in sizes)
         and all(n <= MAX_SIZE for n in chain.size or ())
     )

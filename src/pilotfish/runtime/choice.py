@@ -57,9 +57,9 @@ class StageRuntime:
 
 
 def default_runtime(stage: Stage, backend: str) -> StageRuntime:
-    """Without a measurement: the batch size with the least recorded time, and with ONNX Runtime one call per core,
-    which beats one call on all cores nearly always."""
-    if backend == "onnxruntime":
+    """Without a measurement: the batch size with the least recorded time, and with ONNX Runtime and OpenVINO one
+    call per core, which beats one call on all cores nearly always."""
+    if backend in ("onnxruntime", "openvino"):
         return StageRuntime(backend, best_batch(stage), threads=1, lanes=cpu_count())
     return StageRuntime(backend, best_batch(stage))
 

@@ -18,7 +18,7 @@ from pilotfish.errors import MissingExtraError, ModelError, UsageError, nearest
 from pilotfish.machine import describe_machine, device_name
 from pilotfish.models import Model
 from pilotfish.models.backends.backends import NAMES, offered
-from pilotfish.models.model import F32, Backend
+from pilotfish.models.model import BAND, F32, Backend
 from pilotfish.models.onnx.onnx_export import softmax
 from pilotfish.models.preprocessing import sample_inputs, stacked
 from pilotfish.runtime.choice import StageRuntime, write_choices
@@ -135,16 +135,23 @@ def _tuned(
         return _tuned_part(artefact, k, load, data, device, names, seconds, tell)
     candidates = [name for name in offered(plain, device) if (name in names if names else name not in NOT_ASKED)]
     inputs = _inputs(plain, stage, data)
+    said = plain.run(inputs)
     found: dict[str, Backend] = {}
+    differences = {}
     notes = []
     for name in candidates:
         try:
-            found[name] = load(stage, name).backend
-            if found[name].name != name:  # it was replaced by the default
+            backend = load(stage, name).backend
+            if backend.name != name:  # it was replaced by the default
                 raise ModelError(f"{name} cannot run {stage.name}")
-            found[name].step(inputs[:1])
+            differences[name] = _difference(backend.step(inputs)[0], said, artefact.task.classes)
+            if (gap := differences[name]) is not None and gap > BAND:
+                raise ModelError(
+                    f"its answers differ by {gap:.2g} from those of the records' backend, and {BAND:g} is allowed; "
+                    f"record it as a model of its own, with ?backend={name}"
+                )
+            found[name] = backend
         except (ModelError, MissingExtraError) as error:
-            found.pop(name, None)
             notes.append(f"{stage.name}: {name} left out: {error}")
     if not found:
         given = ", ".join(names or offered(plain, device))
@@ -153,10 +160,8 @@ def _tuned(
     chosen, measured = fastest(
         found, like, device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of), artefact.task
     )
-    difference = None
-    if artefact.task.classes and isinstance(said := plain.run(inputs), np.ndarray):
-        difference = _difference(found[str(chosen.backend)].step(inputs)[0], said)
-    return StageTuning(stage.name, dataclasses.replace(chosen, max_difference=difference), measured, tuple(notes))
+    chosen = dataclasses.replace(chosen, max_difference=differences[str(chosen.backend)])
+    return StageTuning(stage.name, chosen, measured, tuple(notes))
 
 
 def _tuned_part(
@@ -199,6 +204,11 @@ def _inputs(model: Model, stage: Stage, data: Dataset | None) -> F32:
     return np.random.default_rng(0).standard_normal((PROBES, *model.input_shape), dtype=np.float32)
 
 
-def _difference(a: F32, b: F32) -> float:
-    """The largest difference of a probability."""
-    return float(np.abs(softmax(a) - softmax(b)).max())
+def _difference(a: Any, b: Any, classes: bool = True) -> float | None:
+    """The largest difference of a probability; of an output, as a share of the largest, where those are no classes.
+    None where they are no arrays."""
+    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape):
+        return None
+    if classes:
+        return float(np.abs(softmax(a) - softmax(b)).max())
+    return float(np.abs(a - b).max(initial=0.0) / max(1.0, np.abs(b).max(initial=0.0)))

@@ -13,6 +13,7 @@ from pilotfish.models.model import Backend, Model
 
 NAMES: Mapping[str, str] = {
     "onnxruntime": "ONNX Runtime; a torch model is exported once, checked against torch, and kept",
+    "openvino": "OpenVINO on the CPU, of what ONNX Runtime would run",
     "torch": "torch, as it is (eager)",
     "torch-channels-last": "torch, with feature maps whose channels lie innermost",
     "torch-compiled": "torch.compile, for a few batch sizes; the first call of each takes half a minute",
@@ -24,13 +25,15 @@ TORCH = ("torch", "torch-channels-last", "torch-compiled", "torch-cuda-graphs")
 
 def offered(model: Model, device: str) -> tuple[str, ...]:
     """The backends that can run *model* on *device* and say the same within rounding."""
+    if model.preprocessing.backend:
+        return (model.preprocessing.backend,)
+    openvino = ("openvino",) if device == "cpu" and _is_installed("openvino") else ()
     if model.reload is None:
-        return (model.backend.name,)
-    cuda = device.startswith("cuda")
-    names = [name for name in TORCH if cuda or name != "torch-cuda-graphs"]
-    if not cuda and _can_export(model):
-        names.insert(0, "onnxruntime")
-    return tuple(names)
+        return (model.backend.name, *(openvino if model.backend.name == "onnxruntime" else ()))
+    if device.startswith("cuda"):
+        return TORCH
+    names = tuple(name for name in TORCH if name != "torch-cuda-graphs")
+    return ("onnxruntime", *openvino, *names) if _can_export(model) else names
 
 
 def with_backend(model: Model, device: str, name: str | None = None) -> Model:
@@ -41,8 +44,14 @@ def with_backend(model: Model, device: str, name: str | None = None) -> Model:
     """
     if name is not None and name not in NAMES:
         raise UsageError(f"no backend {name!r}; {nearest(name, NAMES)}")
+    own = model.preprocessing.backend or None
+    if own is not None and name not in (None, own):
+        raise ModelError(f"{model.spec} is what {own} computes, so {name} cannot run it; leave the backend out")
+    name = name or own
     if name == model.backend.name or (name is None and model.reload is None):
         return model
+    if name == "openvino":
+        return _in_openvino(model, device)
     if model.reload is None:
         raise ModelError(f"{model.spec} is run by {model.backend.name}, not by {name}; leave the backend out")
     if name is None:
@@ -62,8 +71,34 @@ def with_backend(model: Model, device: str, name: str | None = None) -> Model:
 
 
 def _can_export(model: Model) -> bool:
-    installed = all(importlib.util.find_spec(package) is not None for package in ("onnx", "onnxruntime"))
+    installed = _is_installed("onnx") and _is_installed("onnxruntime")
     return installed and model.input_shape is not None and model.preprocessing.dtype == "float32"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # a module without a specification stands in its place
+        return False
+
+
+def _in_openvino(model: Model, device: str) -> Model:
+    from pilotfish.models.backends.onnx_backend import OnnxBackend
+    from pilotfish.models.backends.openvino_backend import OpenVinoBackend
+
+    if device != "cpu":
+        raise ModelError(f"{model.spec}: OpenVINO runs on the CPU here, not on {device!r}")
+    if model.reload is not None:
+        if model.preprocessing.dtype != "float32" and not model.preprocessing.backend:
+            raise ModelError(
+                f"{model.spec}: holds what torch computes in {model.preprocessing.dtype}; add &backend=openvino"
+            )
+        model = _exported(model)
+    if not isinstance(model.backend, OnnxBackend):
+        raise ModelError(f"{model.spec} is run by {model.backend.name}, not by openvino; leave the backend out")
+    found = OpenVinoBackend(model.backend, dtype=model.preprocessing.dtype, shape=model.input_shape)
+    assert found.session is not None  # compiled now: who cannot be run by it may be run by another
+    return dataclasses.replace(model, backend=found)
 
 
 def _exported(model: Model) -> Model:

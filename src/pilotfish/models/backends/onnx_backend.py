@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import ModelError, nearest, needs, reason
 from pilotfish.machine import cpu_count
 from pilotfish.models.model import F32, Carry, model_errors
-from pilotfish.models.onnx.onnx_file import OnnxFile, own_file, parsed
+from pilotfish.models.onnx.onnx_file import OnnxFile, own_file, parsed, with_tensors
 from pilotfish.models.outputs.which_output import Output, output_of, place_of
 
 INPUT_DTYPES: Mapping[str, Any] = {
@@ -83,9 +83,8 @@ class OnnxBackend:
         return INPUT_DTYPES[self.input.type]
 
     def fed(self, batch: F32) -> NDArray[Any]:
-        """*batch* as the file takes it; bytes are rounded and cut off at 0 and 255, never wrapped."""
-        found = np.clip(np.rint(batch), 0, 255) if self.input_dtype is np.uint8 else batch
-        return np.ascontiguousarray(found, self.input_dtype)
+        """*batch* as the file takes it."""
+        return as_taken(batch, self.input_dtype)
 
     @functools.cached_property
     def output(self) -> str:
@@ -138,6 +137,16 @@ class OnnxBackend:
     def _light(self) -> Any:
         return parsed(self.path, self.file.read()[0])
 
+    def content(self) -> bytes:
+        """The graph that is run as one file, its tensors included, from the bytes that were checked."""
+        from pilotfish.models.onnx.onnx_logits import packed
+
+        content, others = self.file.read()
+        if not others and not self.is_rewritten:
+            return content
+        model = with_tensors(self.path, parsed(self.path, content), others)
+        return packed(self._changed(model) if self.is_rewritten else model, self.path)
+
     def _rewritten(self) -> bytes:
         from pilotfish.models.onnx.onnx_logits import packed
 
@@ -171,9 +180,11 @@ class OnnxBackend:
 
     def with_threads(self, threads: int) -> OnnxBackend:
         """The same model with other threads; this one when it has as many."""
-        if threads == self.threads:
-            return self
-        found = OnnxBackend(self.file, threads, self.wanted, self.activation, self.shape)
+        return self if threads == self.threads else self.anew(threads)
+
+    def anew(self, threads: int | None = None) -> OnnxBackend:
+        """The same model with no session open."""
+        found = OnnxBackend(self.file, threads or self.threads, self.wanted, self.activation, self.shape)
         found._columns = self._columns
         return found
 
@@ -191,7 +202,7 @@ class OnnxBackend:
             if len(inputs) == size:
                 return self._run(inputs, names)
             pieces = [inputs[start : start + size] for start in range(0, len(inputs), size)]
-            parts = [[values[: len(piece)] for values in self._run(_padded(piece, size), names)] for piece in pieces]
+            parts = [[values[: len(piece)] for values in self._run(padded(piece, size), names)] for piece in pieces]
             return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def _run(self, inputs: NDArray[Any], names: Sequence[str]) -> list[Any]:
@@ -242,5 +253,14 @@ def open_session(source: Path | OnnxFile, threads: int, changed: bytes | None = 
         raise ModelError(f"{path}: ONNX Runtime cannot load it ({reason(error)})") from error
 
 
-def _padded(piece: NDArray[Any], size: int) -> NDArray[Any]:
+def as_taken(batch: F32, dtype: Any) -> NDArray[Any]:
+    """*batch* as a file takes it; bytes are rounded and cut off at 0 and 255, never wrapped."""
+    found = np.clip(np.rint(batch), 0, 255) if dtype is np.uint8 else batch
+    return np.ascontiguousarray(found, dtype)
+
+
+def padded(piece: NDArray[Any], size: int) -> NDArray[Any]:
+    """*piece* with its last row repeated, as a batch of *size*."""
+    if len(piece) == size:
+        return piece
     return np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])

@@ -19,12 +19,11 @@ import numpy as np
 from pilotfish.errors import ModelError, reason
 from pilotfish.models.backends.onnx_backend import open_session
 from pilotfish.models.backends.torch_backend import import_torch
-from pilotfish.models.model import F32
+from pilotfish.models.model import BAND, F32
 
 if TYPE_CHECKING:
     import torch
 
-TOLERANCE = 1e-3  # largest difference of a probability
 OPSET = 18
 PROBES = (1, 3)  # batch sizes of the check: an exporter may bake the one it saw into the graph
 FOLD_BATCH = 7  # none of them
@@ -132,10 +131,10 @@ def _checked(module: torch.nn.Module, shapes: Shapes, target: Path, exporter: st
         probabilities = max(probabilities, float(np.abs(softmax(found[0]) - softmax(expected[0])).max()))
         for a, b in zip(found[1:], expected[1:], strict=True):
             gap, most = float(np.abs(a - b).max(initial=0.0)), float(np.abs(b).max(initial=0.0))
-            if gap > TOLERANCE * max(1.0, most):
+            if gap > BAND * max(1.0, most):
                 raise ModelError(f"its features differ from torch's by {gap:.2g} of {most:.2g}")
-    if not probabilities <= TOLERANCE:
-        raise ModelError(f"its probabilities differ from torch's by {probabilities:.2g}, {TOLERANCE:g} is allowed")
+    if not probabilities <= BAND:
+        raise ModelError(f"its probabilities differ from torch's by {probabilities:.2g}, {BAND:g} is allowed")
     return Exported(exporter, logits, probabilities)
 
 

@@ -84,6 +84,26 @@ def parsed(path: Path, content: bytes) -> Any:
         raise ModelError(f"{path}: not a readable ONNX file ({type(error).__name__})") from error
 
 
+def with_tensors(path: Path, model: Any, others: Mapping[str, bytes]) -> Any:
+    """*model*, the content of *path*, changed in place: the tensors that it keeps in *others*, the bytes of files by
+    their names in it, are inside. ModelError where a place in them is none."""
+    for tensor in tensors(model):
+        if not tensor.external_data:
+            continue
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        try:
+            held, start = others[told["location"]], int(told.get("offset", 0))
+            length = int(told.get("length", len(held) - start))
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"{path}: does not say where the tensor {tensor.name[:80]!r} lies") from error
+        if start < 0 or not 0 <= length <= len(held) - start:
+            raise ModelError(f"{path}: the tensor {tensor.name[:80]!r} lies outside of {told['location'][:80]!r}")
+        tensor.raw_data = held[start : start + length]
+        del tensor.external_data[:]
+        tensor.ClearField("data_location")
+    return model
+
+
 def _locations(path: Path, model: Any) -> list[str]:
     """The names of the files beside *path* that hold its tensors, all of them inside its folder."""
     found = sorted({e.value for tensor in tensors(model) for e in tensor.external_data if e.key == "location"})

@@ -133,6 +133,11 @@ class OnnxLimits:
                 f"{call_bytes() / 2**30:.2f} are allowed; allow more with {GIGABYTES}"
             )
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether what calls take is known beforehand, so that nothing has to be watched while they run."""
+        return self.demand.peak is not None and not self.demand.loops and self.demand.constants <= call_bytes()
+
     def rows(self, n: int) -> int:
         """How many of *n* samples one call may take."""
         if not self.demand.peak:

@@ -1,0 +1,177 @@
+"""OpenVINO as a backend: the graph that ONNX Runtime runs, in float32, bfloat16 or int8."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import ModelError, ModelMemoryError, needs, one_line
+from pilotfish.machine import cpu_count
+from pilotfish.models.backends.onnx_backend import OnnxBackend, as_taken, padded
+from pilotfish.models.model import F32, Carry, model_errors
+
+HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+"""What is computed in, as OpenVINO calls it; a file of int8 says itself where it is."""
+PIECES = (32, 16, 8, 4, 2, 1)
+"""Batches are cut into calls of these sizes: OpenVINO prepares itself for each size that it meets, which takes longer
+than a call, and on a processor no larger batch is any faster."""
+NOISE = ("Exception from", "Check '", "FrontEnd API", "Summary", "Model wasn't fully", "To facilitate")
+TELEMETRY = "openvino_telemetry"
+
+
+class OpenVinoBackend:
+    """A model compiled by OpenVINO for the CPU. Calls may run side by side, each on *threads* cores.
+
+    source   what ONNX Runtime would run: its graph is what is compiled, from the bytes that were checked
+    threads  cores that one call uses; all of them by default
+    dtype    what it computes in. ModelError where the processor cannot: OpenVINO would take another silently
+    shape    of one sample, for a file that leaves it open
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        source: OnnxBackend,
+        threads: int | None = None,
+        dtype: str = "float32",
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        import_openvino(f"running {source.path} by OpenVINO")
+        self.source, self.threads = source.anew(), threads or cpu_count()
+        self.dtype, self.shape = dtype, shape
+        self._compiled: Any = None
+        self._opening = threading.Lock()
+        self._idle: list[Any] = []  # requests that nobody uses; as many are made as calls ever ran side by side
+
+    @property
+    def session(self) -> Any:
+        """The compiled model, made when it is first needed."""
+        if self._compiled is None:
+            with self._opening:
+                if self._compiled is None:
+                    self._compiled = self._open()
+        return self._compiled
+
+    def _open(self) -> Any:
+        path = self.source.path
+        if not self.source.file.limits.is_bounded:
+            raise ModelError(
+                f"{path}: how much time and memory a call takes depends on the data, and OpenVINO cannot be held to "
+                "limits; ONNX Runtime can"
+            )
+        side_by_side = max(1, cpu_count() // self.threads)
+        asked = HINTS[self.dtype]
+        settings = {
+            "INFERENCE_PRECISION_HINT": asked,  # its own choice is bfloat16 wherever the processor can
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+            "NUM_STREAMS": side_by_side,
+            "INFERENCE_NUM_THREADS": side_by_side * self.threads,
+            "ENABLE_CPU_PINNING": False,  # threads that decode images share the cores
+            "ENABLE_HYPER_THREADING": True,  # the cores are those that this process was given
+        }
+        content = self.source.content()
+        try:
+            core = _core()
+            graph = core.read_model(content, b"")
+            if len(graph.inputs) != 1:
+                raise ModelError(f"{path}: has {len(graph.inputs)} inputs; expected a single one")
+            declared = graph.input(0).partial_shape
+            if self.shape is not None and any(dim.is_dynamic for dim in list(declared)[1:]):
+                graph.reshape([declared[0], *self.shape])
+            found = core.compile_model(graph, "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(f"{path}: OpenVINO cannot load it ({_said(error)})") from error
+        got = found.get_property("INFERENCE_PRECISION_HINT")
+        if got.get_type_name() != asked:
+            raise ModelError(
+                f"{path}: this processor does not compute in {self.dtype} ({got.get_type_name()} is what OpenVINO "
+                "takes in its place); leave dtype out, or record on the machine that the cascade is for"
+            )
+        return found
+
+    @functools.cached_property
+    def input_dtype(self) -> Any:
+        """What the file takes, as numpy's type."""
+        return self.session.input(0).element_type.to_dtype().type
+
+    @functools.cached_property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the file insists on; None where it is free."""
+        first = self.session.input(0).partial_shape[0]
+        return first.get_length() if first.is_static else None
+
+    def with_threads(self, threads: int) -> OpenVinoBackend:
+        """The same model with other threads; this one when it has as many."""
+        return self if threads == self.threads else OpenVinoBackend(self.source, threads, self.dtype, self.shape)
+
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, None]:
+        """The output, float32 (N, C), and no features."""
+        assert inputs is not None, "a whole model takes inputs"
+        assert self.session is not None  # opened first: cached properties hold a lock of all backends meanwhile
+        given = as_taken(inputs, self.input_dtype)
+        with model_errors(str(self.source.path), inputs):
+            try:
+                parts = [self._run(padded(given[at : at + n], size))[:n] for at, n, size in self._calls(len(given))]
+            except RuntimeError as error:
+                kind = ModelMemoryError if "allocate" in str(error) else ModelError
+                raise kind(f"{self.source.path} failed on a batch of shape {inputs.shape}: {_said(error)}") from error
+        return parts[0] if len(parts) == 1 else np.concatenate(parts), None
+
+    def _calls(self, n: int) -> list[tuple[int, int, int]]:
+        """(first row, rows, size of the call) that *n* rows are run in."""
+        found, at, most = [], 0, self.source.file.limits.rows(n)
+        while at < n:
+            size = self.fixed_batch or next(size for size in PIECES if size <= max(1, min(most, n - at)))
+            found.append((at, min(size, n - at), size))
+            at += size
+        return found
+
+    def _run(self, inputs: NDArray[Any]) -> F32:
+        """One call. The output is copied: its memory is the request's, which writes there again."""
+        compiled = self.session
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = compiled.create_infer_request()
+        try:
+            request.infer({0: inputs}, share_inputs=True)
+            return np.array(request.get_output_tensor(0).data, np.float32)
+        finally:
+            self._idle.append(request)
+
+
+def import_openvino(purpose: str) -> Any:
+    """openvino, or the error that says how to install it.
+
+    Imported as it is, it writes a file into the user's home and sends word of its use; both are left out here by hiding
+    its telemetry package meanwhile, which it does without.
+    """
+    if TELEMETRY in sys.modules or "openvino" in sys.modules:  # the program around this one has decided
+        with needs("openvino", "openvino", purpose):
+            import openvino
+        return openvino
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        with needs("openvino", "openvino", purpose):
+            import openvino
+    finally:
+        del sys.modules[TELEMETRY]
+    return openvino
+
+
+@functools.cache
+def _core() -> Any:
+    return import_openvino("running a model").Core()
+
+
+def _said(error: RuntimeError) -> str:
+    """What an error of OpenVINO says, without the places in its sources."""
+    lines = [line.strip(" -") for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(NOISE)]
+    return one_line(" ".join(told or lines))[:200]
