@@ -86,6 +86,19 @@ def test_a_grey_network_sees_luma_and_a_colour_network_sees_three_equal_planes()
     assert np.array_equal(PLAIN(grey), np.repeat(GREY(grey), 3, axis=0))
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3), (8, 6, 3)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_an_array_of_the_right_size_gives_what_its_image_gives(
+    shape: tuple[int, ...], channels: int, order: str
+) -> None:
+    chain = Preprocessing(size=(8, 8), resize=None, mean=(0.3,) * channels, std=(0.35,) * channels, order=order)
+    array = RNG.integers(0, 256, shape, np.uint8)
+    before = array.copy()
+    np.testing.assert_array_equal(chain(array), chain(Image.fromarray(array)))
+    np.testing.assert_array_equal(array, before)
+
+
 def test_arrays_are_images_with_or_without_a_channel_axis() -> None:
     grey = RNG.integers(0, 256, (8, 9), dtype=np.uint8)
     assert np.array_equal(GREY(grey), GREY(grey[..., None]))

@@ -3,6 +3,7 @@ weights, and a cascade runs only what its records described."""
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -126,6 +127,8 @@ class Preprocessing:
         """A sample decoded, resized and cropped: uint8 (H, W), or (H, W, 3) in the order red, green, blue."""
         if isinstance(sample, Encoded):
             sample = self._decoded(sample)
+        if view is None and isinstance(sample, np.ndarray) and self._fits(sample):
+            return sample
         image = _as_image(sample, self.channels)
         if self.resizer == "torchvision" and view is None and self.size is not None:
             from pilotfish.models.torchvision_resize import resize_as_torchvision
@@ -138,11 +141,10 @@ class Preprocessing:
         planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         if self.order == "bgr":
             planes = planes[::-1]
-        std = np.asarray(self.std, np.float32)[:, None, None]
-        mean = np.asarray(self.mean, np.float32)[:, None, None]
+        factor, offset = _linear(self.mean, self.std)
         out = np.empty(planes.shape, np.float32)
-        np.multiply(planes, 1.0 / (255.0 * std), out=out, casting="unsafe")
-        out -= mean / std
+        np.multiply(planes, factor, out=out, casting="unsafe")
+        out -= offset
         return np.ascontiguousarray(out.transpose(1, 2, 0)) if self.layout == "nhwc" else out
 
     def _decoded(self, sample: Encoded) -> Image.Image:
@@ -157,6 +159,11 @@ class Preprocessing:
         side = max(*self.size, *asked)
         return side, side
 
+    def _fits(self, array: NDArray[Any]) -> bool:
+        """Whether resizing would return *array* as it is: small images need not become one of Pillow's first."""
+        shape = self.size if self.channels == 1 else (*(self.size or ()), self.channels)
+        return self.resize is None and self.resizer == "pillow" and array.dtype == np.uint8 and array.shape == shape
+
     def _resized(self, image: Image.Image, view: View | None) -> Image.Image:
         if view is not None:
             size = self.size or (image.height, image.width)
@@ -167,6 +174,13 @@ class Preprocessing:
         height, width = self.size
         box = None if self.resize is None else _crop_box(image.size, self.resize, (width, height))
         return image.resize((width, height), RESAMPLING[self.interpolation], box=box)
+
+
+@functools.lru_cache(maxsize=64)
+def _linear(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[F32, F32]:
+    """(factor, offset), float32 (C, 1, 1): bytes times factor, minus offset, are normalised."""
+    divisor, subtracted = (np.asarray(numbers, np.float32)[:, None, None] for numbers in (std, mean))
+    return 1.0 / (255.0 * divisor), subtracted / divisor
 
 
 def draw_rows(rows: int | NDArray[np.intp], most: int) -> NDArray[np.intp]:
