@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import pilotfish
-from pilotfish.cascade import Artefact, load_artefact, save_artefact
+from pilotfish.cascade import Artefact, Limits, load_artefact, save_artefact
 from pilotfish.errors import UsageError
 from pilotfish.plan import Evaluation
 from pilotfish.plan.check_promise import check_promise
-from pilotfish.records import Run, read_table
+from pilotfish.records import Failure, Run, read_table
 from support.runs import records
 
 NAMES = ("fire", "smoke", "none")
@@ -98,6 +98,67 @@ def test_a_class_with_few_samples_is_left_open(tmp_path: Path) -> None:
     found = on(tmp_path, 12, {})
     assert found.verdict == "cannot tell"
     assert any("too few samples to tell of 1 of 1 limited classes: fire" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("kind", "target"), [("drop", 0.08), ("agreement", 0.15), ("accuracy", 0.8), ("cost", 9.0)])
+def test_what_could_not_be_answered_counts_as_lost(kind: str, target: float, tmp_path: Path) -> None:
+    """The bound of those that were answered, with the others as bad as they can be, is within the limit or not."""
+    folder, n = cascade(tmp_path), 1000
+    given = {"kind": kind, "target": target, "confidence": 0.9, "bound": target, "n": 300}
+    save_artefact(replace(load_artefact(folder), guarantee=given), folder)
+    plain = on(tmp_path, n, dict.fromkeys(NAMES, 0.08))
+    assert (plain.verdict, plain.unanswered) == ("holds", 0)
+    artefact, table = load_artefact(folder), read_table(Run(tmp_path / "run"), ["saver"], "base", "new")
+    for more in (1, 20, 90, 600):
+        found = check_promise(artefact, table, unanswered=np.full(more, -1))
+        worst = {"accuracy": 0.0, "cost": 11.0}.get(kind, 1.0)
+        bound = ((plain.bound or 0.0) * n + worst * more) / (n + more)
+        holds = bound >= target if kind == "accuracy" else bound <= target
+        assert (found.verdict, found.unanswered) == ("holds" if holds else "cannot tell", more)
+        assert any("leave it open" in note for note in found.notes) is not holds
+        assert f"(n = 1,000, and {more} more could not be answered" in found.headline
+        assert (found.p, found.bound, found.found) == (plain.p, plain.bound, plain.found)
+    assert found.verdict == "cannot tell"
+
+
+@pytest.mark.parametrize(("label", "verdict"), [(0, "cannot tell"), (1, "holds"), (-1, "holds")])
+def test_a_class_loses_those_of_its_own_that_could_not_be_answered(label: int, verdict: str, tmp_path: Path) -> None:
+    folder = cascade(tmp_path, max_drop="50%", class_max_drop={"fire": 0.05}, guarantee=0.9)
+    assert on(tmp_path, 3000, {}).verdict == "holds"
+    table = read_table(Run(tmp_path / "run"), ["saver"], "base", "new")
+    assert check_promise(load_artefact(folder), table, unanswered=np.full(200, label)).verdict == verdict
+
+
+def test_failures_in_records_are_unanswered(tmp_path: Path) -> None:
+    cascade(tmp_path, guarantee=0.9)
+    failures = tuple(Failure(f"broken-{i}", "truncated") for i in range(500))
+    write(Run(tmp_path / "run"), "new", 1000, {}, failures=failures)
+    found = pilotfish.evaluate(tmp_path / "cascade", run=tmp_path / "run", split="new")
+    assert (found.verdict, found.n, found.unanswered) == ("cannot tell", 1000, 500)
+
+
+@pytest.mark.parametrize(
+    ("times", "verdict", "said"),
+    [
+        (np.linspace(1, 9, 200), "holds", "p95 of single requests is 8.598 ms here, the limit 10 ms: 0 of 200 took"),
+        (np.r_[np.full(180, 5.0), np.full(20, 12.0)], "cannot tell", "20 of 200 took longer, more than the 5%"),
+        (np.r_[np.full(191, 5.0), np.full(9, 12.0)], "holds", "so few requests cannot show that it holds"),
+        (None, "holds", "was not judged"),
+    ],
+)
+def test_a_limit_of_the_latency_is_judged_by_requests_that_were_timed(
+    times: np.ndarray | None, verdict: str, said: str, tmp_path: Path
+) -> None:
+    folder = cascade(tmp_path, guarantee=0.9)
+    artefact = replace(load_artefact(folder), limits=Limits(latency_p95=10.0))
+    write(Run(tmp_path / "run"), "new", 1000, {})
+    table = read_table(Run(tmp_path / "run"), ["saver"], "base", "new")
+    found = check_promise(artefact, table, requests=times)
+    assert found.verdict == verdict
+    assert any(said in note for note in found.notes)
+    assert found.headline.endswith("its limit 10 ms")
+    assert found.latency_interval is None or found.latency_interval[0] <= (found.found.latency_p95 or 0)
+    assert found.to_json()["found"].get("latency_p95") == (None if times is None else np.sort(times)[189])
 
 
 def keep(folder: Path, rows: np.ndarray, **change: Any) -> Evaluation:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pilotfish
-from pilotfish.cascade import Artefact, load_artefact, save_artefact
+from pilotfish.cascade import Artefact, Limits, load_artefact, save_artefact
 from pilotfish.errors import DataError, RecordsError, UsageError
 from pilotfish.plan.verdict import Evaluation
 from support.process import command, refusal
@@ -203,6 +203,37 @@ def test_what_makes_no_sense_is_refused(
         pilotfish.evaluate(pair.cascade, given.pop("spec", None), allow_python=pair.allowed, **given)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"run": "run", "workers": 2}, "workers changes nothing with a run"),
+        ({"run": "run", "device": "cuda", "seed": 3}, "device, seed change nothing with a run"),
+        ({"spec": "arrays:data.npz", "split": "test"}, "split changes nothing without a run"),
+        ({"spec": "arrays:data.npz", "seed": 3}, "seed changes nothing without audit"),
+    ],
+)
+def test_options_that_change_nothing_are_said(
+    options: dict[str, Any], said: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pair.folder)
+    given = dict(options)
+    found = pilotfish.evaluate(pair.cascade, given.pop("spec", None), allow_python=pair.allowed, **given)
+    assert found.notes[0] == said
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(1e-6, "cannot tell"), (1e6, "holds")])
+def test_requests_are_timed_where_their_p95_is_limited(limit: float, verdict: str, pair: Pair) -> None:
+    def limited(artefact: Artefact) -> Artefact:
+        return replace(promising("drop", 0.2)(artefact), limits=Limits(latency_p95=limit))
+
+    found = evaluate(pair, data(pair, "new.npz", np.arange(300)), limited)
+    assert found.verdict == verdict
+    low, high = found.latency_interval or (0.0, 0.0)
+    assert 0 < low <= (found.found.latency_p95 or 0) <= high
+    shown = command(pair.folder, "evaluate", "cascade", "--run", "run")
+    assert f"p95 of single requests was not judged, its limit {limit:g} ms" in shown.stdout
+
+
 def test_records_of_another_model_are_refused(pair: Pair) -> None:
     artefact = load_artefact(pair.cascade)
     stages = (replace(artefact.stages[0], weights_hash="0" * 64), *artefact.stages[1:])
@@ -227,6 +258,12 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_named(pair: Pair, photos: l
     found = evaluate(pair, f"folder:{photos[0].parent}")
     assert (found.n, found.reference) == (19, "base")
     assert any("1 of 20 samples could not be answered" in note and photos[3].name in note for note in found.notes)
+    assert found.unanswered == 1
+    for photo in photos[:10]:
+        photo.write_bytes(b"no photo")
+    half = evaluate(pair, f"folder:{photos[0].parent}", promising("drop", 0.4))
+    assert (half.verdict, half.n, half.unanswered) == ("cannot tell", 10, 10)
+    assert "and 10 more could not be answered" in half.headline
     for photo in photos:
         photo.write_bytes(b"no photo")
     with pytest.raises(DataError, match="none of the 20 samples could be answered"):

@@ -77,7 +77,7 @@ def evaluate(
 
 def _rows(found: Evaluation) -> list[list[str]]:
     """What was promised beside what was found."""
-    from pilotfish.report.format import cost_unit, format_cost, format_count, percent, plain_points
+    from pilotfish.report.format import cost_unit, format_cost, format_count, milliseconds, percent, plain_points
     from pilotfish.tasks import says_of
 
     then, now = found.promised, found.found
@@ -104,6 +104,9 @@ def _rows(found: Evaluation) -> list[list[str]]:
         cells = [format_cost(key, one.cost, unit) for one in (then, now)]
         ends = [format_cost(key, end, unit) for end in found.cost_interval]
         rows.append(["cost per sample", *cells, " to ".join(ends)])
+    if now.latency_p95 is not None and found.latency_interval is not None:
+        p95s = ["" if one.latency_p95 is None else milliseconds(one.latency_p95) for one in (then, now)]
+        rows.append(["p95 of single requests", *p95s, " to ".join(map(milliseconds, found.latency_interval))])
     if found.ms is not None:
         promised = f"{then.cost:.3f} ms (models)" if key is not None and key.startswith("ms") and then.cost else ""
         rows.append(["time, file to answer", promised, f"{found.ms:.3f} ms", ""])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,10 @@ from pilotfish.records.records import string_ids
 from pilotfish.runtime import Cascade
 from pilotfish.runtime.answers import Answers
 from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.single_times import time_answers
 from pilotfish.runtime.supply import DecodingSupply
 from pilotfish.scores.outputs import join_outputs
+from pilotfish.text import listed
 
 Rows = NDArray[np.intp]
 SPLIT = "new"
@@ -85,12 +87,26 @@ def evaluate(
         raise UsageError(f"audit is a share of the data above 0 and up to 1, such as 0.1 (10%), found {audit}")
     if run is not None:
         artefact = cascade.artefact if isinstance(cascade, Cascade) else load_artefact(cascade)
-        return check_promise(
-            artefact, _recorded(artefact, run if isinstance(run, Run) else open_run(run), split, group_by)
-        )
+        table = _recorded(artefact, run if isinstance(run, Run) else open_run(run), split, group_by)
+        failed = {failure.id for meta in table.meta.values() for failure in meta.failures}
+        found = check_promise(artefact, table, unanswered=np.full(len(failed), artefact.task.missing))
+        return _with_notes(found, _unused({"device": device != "cpu", "workers": workers, "seed": seed}, "with a run"))
+    unused = _unused({"split": split != "val"}, "without a run")
+    unused += _unused({"seed": seed}, "without audit") if audit is None else []
     loaded = cascade if isinstance(cascade, Cascade) else Cascade.load(cascade, device, allow_python=allow_python)
     samples = open_data(data or "")
-    return _Job(loaded, samples, workers or cpu_count(), progress or (lambda *_: None)).evaluate(audit, seed, group_by)
+    job = _Job(loaded, samples, workers or cpu_count(), progress or (lambda *_: None))
+    return _with_notes(job.evaluate(audit, seed, group_by), unused)
+
+
+def _unused(given: dict[str, Any], where: str) -> list[str]:
+    """A note on options that change nothing; those that are set are named."""
+    names = [name for name, value in given.items() if value]
+    return [f"{listed(names)} {'changes' if len(names) == 1 else 'change'} nothing {where}"] if names else []
+
+
+def _with_notes(found: Evaluation, notes: Iterable[str]) -> Evaluation:
+    return replace(found, notes=tuple(dict.fromkeys((*notes, *found.notes))))
 
 
 def _recorded(artefact: Artefact, run: Run, split: str, group_by: GroupBy | None) -> Table:
@@ -152,7 +168,8 @@ class _Job:
         labelled = known.any() and artefact.origin.get("reference") != "base"  # else its base is the reference
         drawn = _drawn(np.flatnonzero(known) if labelled else everyone, audit, seed)
         errors |= self._others(witness, content, drawn[answers.stage[drawn] >= 0], answers.stage)
-        judged = np.array([row for row in drawn.tolist() if row not in errors], np.intp)
+        failed = np.isin(drawn, np.fromiter(errors, np.intp, len(errors)))
+        judged = drawn[~failed]
         if not len(judged):
             row, why = next(iter(errors.items()))
             raise DataError(f"none of the {len(drawn):,} samples could be answered; {data.ids[row]}: {why}")
@@ -170,15 +187,25 @@ class _Job:
             answered = np.flatnonzero(answers.stage >= 0)
             first = align((), records(0, answered, np.full(len(answered), artefact.task.missing)), by)
             at = pc.index_in(first.ids, value_set=string_ids([data.ids[row] for row in answered.tolist()]))
-            everybody = Everybody(first, answers.stage[answered[np.asarray(at)]])
-        found = check_promise(artefact, table, everybody, ms)
+            everybody = Everybody(first, answers.stage[answered[np.asarray(at)]], len(data) - len(answered))
+        found = check_promise(
+            artefact, table, everybody, ms, unanswered=matched.labels[drawn[failed]], requests=self._requests(judged)
+        )
         notes = self._notes(errors, answers, drawn, audit)
         if labelled and not known.all():
             notes.append(f"{int((~known).sum()):,} samples without a label count for exit ratio, cost and shifts only")
         if audit is not None and found.needed is not None and found.needed <= len(data):
             notes.append(f"a larger share would tell: --audit {math.ceil(100 * found.needed / len(data))}%")
         notes += [*getattr(data, "notes", ()), *matched.notes]
-        return replace(found, notes=tuple(dict.fromkeys((*notes, *self.cascade.notes, *found.notes))))
+        return _with_notes(found, (*notes, *self.cascade.notes))
+
+    def _requests(self, rows: Rows) -> NDArray[np.float64] | None:
+        """What single requests take here, in ms; None where no limit was promised."""
+        limits = self.cascade.artefact.limits
+        if limits is None or limits.latency_p95 is None:
+            return None
+        found = time_answers(self.cascade, self.cascade.reader(self.data), rows)
+        return found if len(found) else None
 
     def _meta(self, k: int) -> RecordsMeta:
         stage, model, artefact = self.cascade.artefact.stages[k], self.cascade.models[k], self.cascade.artefact

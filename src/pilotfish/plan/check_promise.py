@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from pilotfish.cascade import Artefact, Performance, decide, grouped_interval, independent
 from pilotfish.errors import UsageError
 from pilotfish.plan.certificate import LEVEL, Promise, Standing, standing
-from pilotfish.plan.class_standings import ClassStanding, class_standings, limits_classes, notes_on_classes, parts
+from pilotfish.plan.class_standings import (
+    ClassStanding,
+    class_standings,
+    if_lost,
+    limits_classes,
+    notes_on_classes,
+    parts,
+)
 from pilotfish.plan.evaluate import evaluate, outcomes
+from pilotfish.plan.latency import note_on_requests, requests_standing
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.shift import notes_on_shift
 from pilotfish.plan.trace import Trace, make_trace
@@ -37,20 +45,31 @@ class Everybody:
     """All samples of which the base answered some only.
 
     table        the first stage alone on all of them; answered_by: int64 (N,), the stage that answered each
+    unanswered   how many more could not be answered
     """
 
     table: Table
     answered_by: I64
+    unanswered: int = 0
 
 
 def check_promise(
-    artefact: Artefact, table: Table, everybody: Everybody | None = None, ms: float | None = None
+    artefact: Artefact,
+    table: Table,
+    everybody: Everybody | None = None,
+    ms: float | None = None,
+    *,
+    unanswered: NDArray[Any] | None = None,
+    requests: NDArray[np.float64] | None = None,
 ) -> Evaluation:
     """Hold *artefact* at its operating point against new samples.
 
-    table      its stages on samples that all of them answered; costs are taken from the artefact
-    everybody  where these are a random part of the samples: all of them, for exit ratios, cost and shifts
-    ms         milliseconds per sample, where the cascade was run
+    table       its stages on samples that all of them answered; costs are taken from the artefact
+    everybody   where these are a random part of the samples: all of them, for exit ratios, cost and shifts
+    ms          milliseconds per sample, where the cascade was run
+    unanswered  (U,), the truth of more samples like those of *table* that not every stage could answer, or what stands
+                for none. The verdict is only that the promise holds where it would hold were all of them lost
+    requests    float64 (M,), milliseconds of single requests, where a limit of the latency is to be judged
 
     Without labels the base's answers are right. Then disagreement bounds a drop: the verdict may be that it holds, and
     broken only where agreement or a cost was promised. UsageError for a cascade of other stages than the table's.
@@ -72,12 +91,31 @@ def check_promise(
             exit_ratio=tuple(share.tolist()),
             cost=None if trace.costs is None else float(share @ trace.through),
         )
-    stand = _standing(trace, path, kind, limit, table, answered_by, groups)
+    lost = np.empty(0, table.reference.dtype) if unanswered is None else unanswered
+    more = len(lost) if everybody is None or kind != "cost" else everybody.unanswered
+
+    def stands(held: float) -> Standing | None:
+        return _standing(trace, path, kind, held, table, answered_by, groups)
+
+    stand = stands(limit)
     labelled = table.reference_kind == "label"
-    classes = class_standings(artefact, table, trace, path) if labelled else []
+    classes = class_standings(artefact, table, trace, path, lost) if labelled else []
     verdict, p, needed, said = _verdict(stand, classes, kind, table)
     if verdict == "holds" and not labelled and limits_classes(artefact):
         verdict = "cannot tell"
+    if verdict == "holds" and more:
+        most = float(trace.through[-1]) if kind == "cost" else 1.0 if kind in ("drop", "agreement") else 0.0
+        worst = stands(if_lost(limit, len(answered_by) if kind == "cost" else len(trace), more, most))
+        if worst is None or not worst.holds:
+            verdict, said = "cannot tell", [_decided_by_unanswered(more), *said]
+    asked = None if artefact.limits is None else artefact.limits.latency_p95
+    late = None if asked is None or requests is None else requests_standing(requests, asked)
+    if verdict == "holds" and late is not None and late.broken:
+        verdict = "cannot tell"
+    if asked is not None:
+        said = [*said, note_on_requests(asked, late)]
+    if late is not None:
+        found = dataclasses.replace(found, latency_p95=late.p95)
     per_stage = tuple(_interval((answered_by == k).astype(np.float64), groups) for k in range(len(names)))
     return Evaluation(
         verdict=verdict,
@@ -102,6 +140,16 @@ def check_promise(
         cost_interval=_cost_interval(trace, answered_by, groups),
         cost_key=None if found.cost is None else artefact.cost_key,
         ms=ms,
+        unanswered=len(lost),
+        latency_limit=asked,
+        latency_interval=None if late is None else late.interval,
+    )
+
+
+def _decided_by_unanswered(count: int) -> str:
+    return (
+        f"the {count:,} samples that could not be answered leave it open: were all of them lost, the limit would not "
+        "be shown to hold; mend them, or take them out of the data"
     )
 
 
@@ -246,9 +294,6 @@ def _notes(artefact: Artefact, table: Table, trace: Trace, found: Performance) -
             f"the drop is above the {100 * budget.value:g} points that tune was asked for: tune again on samples like "
             "these"
         )
-    limits = artefact.limits
-    if limits is not None and limits.latency_p95 is not None:
-        notes.append("the limit of the latency is not judged here: pilotfish bench measures p95")
     if limits_classes(artefact) and table.reference_kind == "base":
         notes.append("no labels: the limits of single classes, which are promised too, are not judged")
     if found.asymptotic:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pilotfish.cascade import Artefact, ClassDrop
 from pilotfish.plan.certificate import LEVEL, Promise
 from pilotfish.plan.certificate.hindsight import both_ways
-from pilotfish.plan.class_drops import drops_of, members
+from pilotfish.plan.class_drops import class_names, drops_of, members
 from pilotfish.plan.constraints import find_constraints
 from pilotfish.plan.evaluate import count
 from pilotfish.plan.methods import find_method
@@ -40,10 +41,20 @@ def limits_classes(artefact: Artefact) -> bool:
     return asked is not None and (bool(asked.class_drop) or asked.worst_class_drop is not None)
 
 
-def class_standings(artefact: Artefact, table: Table, trace: Trace, path: PolicyPath) -> list[ClassStanding]:
-    """The classes with limits. The limit is the guarantee's; without one it is what was asked for, or the upper end of
-    the interval that tune printed where that is more. Classes of which tune had no samples are left out; those that
-    have none here stay open."""
+def if_lost(limit: float, n: int, unanswered: int, most: float = 1.0) -> float:
+    """The limit that *n* samples have to keep to for *limit* to be kept with *unanswered* more, were each of these as
+    bad as a sample can be: *most* of what is limited, 0 of what is to be at least so much."""
+    return limit - (most - limit) * unanswered / n
+
+
+def class_standings(
+    artefact: Artefact, table: Table, trace: Trace, path: PolicyPath, unanswered: NDArray[Any]
+) -> list[ClassStanding]:
+    """The classes with limits; *unanswered* as :func:`pilotfish.plan.check_promise.check_promise` takes it.
+
+    The limit is the guarantee's; without one it is what was asked for, or the upper end of the interval that tune
+    printed where that is more. Classes of which tune had no samples are left out; those that have none here stay open.
+    """
     asked = artefact.limits
     if asked is None or not limits_classes(artefact):
         return []
@@ -58,12 +69,16 @@ def class_standings(artefact: Artefact, table: Table, trace: Trace, path: Policy
         return []
     missing = [name for name in limits if name not in limited.names]
     test = "exact" if trace.quality.dtype == np.bool_ else "wsr"
+    number = {name: k for k, name in enumerate(class_names(table))}
     drops = {one.name: one for one in drops_of(trace, path.policy(0), limited.place, limited.names, limited.drops)}
     found = []
     for name, rows in zip(limited.names, members(limited.place, len(limited.names)), strict=True):
         if name in limits and name in drops:
             own, promise = trace.take(rows), Promise("drop", limits[name], LEVEL, test)
             p, holds = both_ways(own, path, count(own, path), promise)
+            if lost := int(np.count_nonzero(unanswered == number[name])):
+                stricter = Promise("drop", if_lost(limits[name], len(own), lost), LEVEL, test)
+                holds = both_ways(own, path, count(own, path), stricter)[1]
             found.append(ClassStanding(drops[name], limits[name], p, holds))
         elif name in limits:
             missing.append(name)

@@ -23,6 +23,7 @@ from pilotfish.text import listed
 F64 = NDArray[np.float64]
 FEW = 100
 LATE = 0.05  # share of the requests that may take longer
+LEVEL = 0.05  # of tests on requests that were timed
 MOST = 40_000  # sums kept of one side; more are rounded up, and so never look faster than they are
 
 
@@ -54,6 +55,55 @@ class RequestTimes:
             middle = (low + high) / 2
             low, high = (low, middle) if within(of_stage @ self.late(middle)) else (middle, high)
         return high
+
+
+@dataclass(frozen=True)
+class RequestsStanding:
+    """Where a limit of the p95 stands, by *n* requests that were timed.
+
+    late      how many of them took longer than the limit
+    p95       ms; interval: its 95 % interval, between two of the times
+    holds     whether "more than 5 % are late" is rejected at 5 %; broken: whether "at most 5 % are" is
+    """
+
+    n: int
+    late: int
+    p95: float
+    interval: tuple[float, float]
+    holds: bool
+    broken: bool
+
+
+def requests_standing(ms: ArrayLike, limit: float) -> RequestsStanding:
+    """Where "95 % of single requests take at most *limit* ms" stands by the times *ms* (N,) of some."""
+    from scipy.special import bdtr, bdtrc
+
+    times = np.sort(np.asarray(ms, np.float64))
+    n, late = len(times), int(np.count_nonzero(times > limit))
+    in_time = bdtr(np.arange(n), n, 1 - LATE)  # the chance that so many are below the p95
+    low, high = np.searchsorted(in_time, (0.025, 0.975)).tolist()
+    return RequestsStanding(
+        n=n,
+        late=late,
+        p95=float(times[max(int(np.ceil((1 - LATE) * n)) - 1, 0)]),
+        interval=(float(times[max(low - 1, 0)]), float(times[min(high, n - 1)])),
+        holds=bool(bdtr(late, n, LATE) <= LEVEL),
+        broken=late > 0 and bool(bdtrc(late - 1, n, LATE) <= LEVEL),
+    )
+
+
+def note_on_requests(limit: float, found: RequestsStanding | None) -> str:
+    """A line on where a limit of the p95 stands; None: no requests were timed."""
+    if found is None:
+        return (
+            f"the limit of the latency (p95 at most {limit:g} ms) was not judged, for nothing was run: give --data, or "
+            "measure it with pilotfish bench"
+        )
+    took = f"{found.late:,} of {found.n:,} took longer"
+    says = f"p95 of single requests is {found.p95:.4g} ms here, the limit {limit:g} ms: {took}"
+    if found.broken:
+        return f"{says}, more than the 5% that may; if the machine was busy, evaluate again at rest"
+    return says if found.holds else f"{says}, and so few requests cannot show that it holds"
 
 
 def within(share: ArrayLike) -> NDArray[np.bool_]:

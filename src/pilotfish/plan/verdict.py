@@ -33,6 +33,9 @@ class Evaluation:
     exit_ratio_interval, cost_interval  95 % intervals of ``found``'s
     cost_key   unit of the costs
     ms         milliseconds per sample, from reading to answer, of this very run; None where nothing was run
+    unanswered      samples beside the n that could not be answered: it holds only where it would, were all of them lost
+    latency_limit   milliseconds that 95 % of single requests may take; None where that was not asked for
+    latency_interval  95 % interval of ``found.latency_p95``; None where no requests were timed
     """
 
     verdict: Word
@@ -51,6 +54,9 @@ class Evaluation:
     cost_interval: Interval | None = None
     cost_key: str | None = None
     ms: float | None = None
+    unanswered: int = 0
+    latency_limit: float | None = None
+    latency_interval: Interval | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish evaluate --json``."""
@@ -67,8 +73,17 @@ class Evaluation:
         least = "at most" if self.kind in ("drop", "agreement", "cost") else "at least"
         bound = "" if self.bound is None else f"; {least} {self._shown(self.bound)} with 95% confidence"
         more = "" if self.needed is None else f"; about {self.needed:,} samples like these would tell"
+        left = f", and {self.unanswered:,} more could not be answered" if self.unanswered else ""
         classes = "; limits of single classes decide, see the notes" if self._decided_by_classes() else ""
-        return f"{self.verdict.upper()}: {self._found()} {limit} (n = {self.n:,}{p}){bound}{more}{classes}"
+        line = f"{self.verdict.upper()}: {self._found()} {limit} (n = {self.n:,}{left}{p}){bound}{more}{classes}"
+        return line + self._on_latency()
+
+    def _on_latency(self) -> str:
+        if self.latency_limit is None:
+            return ""
+        p95 = self.found.latency_p95
+        found = "was not judged" if p95 is None else f"is {p95:.4g} ms"
+        return f"; p95 of single requests {found}, its limit {self.latency_limit:g} ms"
 
     def _decided_by_classes(self) -> bool:
         """Whether the line's own limit is kept, so that only the limits per class can have spoken against *holds*."""

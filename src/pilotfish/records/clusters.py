@@ -56,7 +56,7 @@ def clusters(ids: pa.Array, label: I64 | None, group: pa.Array | None, content: 
         return Clusters(rows, None, tuple(notes))
     if len(sizes) == 1:
         raise UsageError(
-            f"all {len(rows):,} samples are in one group: nothing would be left to judge on; name smaller groups with "
+            f"all {len(rows):,} samples are in one group, which tells nothing of others; name smaller groups with "
             "--group-by, or count samples with --group-by none"
         )
     notes.append(

@@ -49,8 +49,8 @@ def groups_by(
         found = named if named is not None else _from_ids(text, ids)
     if len(ids) > 1 and len(found.unique()) == 1:
         raise UsageError(
-            f"--group-by {text} puts all {len(ids):,} samples into one group ({found[0]!s}): nothing would be left to "
-            f"judge on; {HOW}"
+            f"--group-by {text} puts all {len(ids):,} samples into one group ({found[0]!s}), which tells nothing of "
+            f"others; {HOW}"
         )
     return found
 
