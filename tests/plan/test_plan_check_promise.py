@@ -109,14 +109,14 @@ def test_what_could_not_be_answered_counts_as_lost(kind: str, target: float, tmp
     plain = on(tmp_path, n, dict.fromkeys(NAMES, 0.08))
     assert (plain.verdict, plain.unanswered) == ("holds", 0)
     artefact, table = load_artefact(folder), read_table(Run(tmp_path / "run"), ["saver"], "base", "new")
-    for more in (1, 20, 90, 600):
+    for more in (1, 20, 90, 600, 9000):
         found = check_promise(artefact, table, unanswered=np.full(more, -1))
         worst = {"accuracy": 0.0, "cost": 11.0}.get(kind, 1.0)
         bound = ((plain.bound or 0.0) * n + worst * more) / (n + more)
         holds = bound >= target if kind == "accuracy" else bound <= target
         assert (found.verdict, found.unanswered) == ("holds" if holds else "cannot tell", more)
         assert any("leave it open" in note for note in found.notes) is not holds
-        assert f"(n = 1,000, and {more} more could not be answered" in found.headline
+        assert f"(n = 1,000, and {more:,} more could not be answered" in found.headline
         assert (found.p, found.bound, found.found) == (plain.p, plain.bound, plain.found)
     assert found.verdict == "cannot tell"
 
