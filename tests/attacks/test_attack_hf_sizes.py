@@ -51,3 +51,23 @@ def test_images_larger_than_memory(size: Any, folder: Path, tmp_path: Path, refu
     changed = hf.edit(shutil.copytree(folder, tmp_path / "vit"), "preprocessor_config.json", size=size)
     said = refused("record", "--data", "digits:val", "--model", f"hf:{changed}", "--run", tmp_path / "run")
     assert "expected 1 to 4096" in said
+
+
+@pytest.mark.parametrize(
+    "changes", [{"image_size": 4096}, {"patch_size": 1}, {"patch_size": 0}, {"image_size": "4096"}]
+)
+def test_tables_of_all_pairs_of_positions(
+    changes: dict[str, Any], folder: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    """LeViT makes one in Python: a size of 4096 took hours."""
+    import shutil
+
+    levit = {
+        "model_type": "levit",
+        "architectures": ["LevitForImageClassification"],
+        "image_size": 224,
+        "patch_size": 16,
+    }
+    changed = hf.edit(shutil.copytree(folder, tmp_path / "levit"), "config.json", **levit | changes)
+    said = refused("record", "--data", "digits:val", "--model", f"hf:{changed}", "--run", tmp_path / "run")
+    assert "positions a side" in said or "describes no levit" in said

@@ -211,7 +211,10 @@ def test_processors_that_are_none(changes: dict[str, Any], said: str, vit: Path)
 def test_files_that_are_missing(vit: Path, tmp_path: Path) -> None:
     assert "no such folder, and not in Hugging Face's cache" in refusal("nobody/nothing")
     assert "`hf download nobody/nothing`" in refusal("nobody/nothing")
-    assert "no such folder" in refusal(tmp_path / "nothing")
+    assert "no such folder; expected one" in refusal(tmp_path / "nothing")
+    for name in ("vitt", "vti", "Vit"):  # vit lies beside it
+        assert refusal(tmp_path / name).startswith(f"hf:{tmp_path / name}: no such folder (near it: {vit})")
+    assert "download" not in refusal("./nothing")
     assert "is a file; name the folder" in refusal(vit / "model.safetensors")
     (tmp_path / "empty").mkdir()
     assert "holds no config.json" in refusal(tmp_path / "empty")

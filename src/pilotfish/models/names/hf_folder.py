@@ -6,6 +6,7 @@ Its JSON and its safetensors are all that is opened, links out of it are not fol
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def _folder(spec: ModelSpec) -> Path:
     if path.exists():
         raise ModelError(f"{spec.text}: is a file; name the folder that holds it and {CONFIG}, or use checkpoint:FILE")
     if not is_hub_name(spec.name):
-        raise ModelError(f"{spec.text}: no such folder")
+        raise ModelError(f"{spec.text}: no such folder{_meant(path)}; expected one that save_pretrained wrote")
     from huggingface_hub import snapshot_download
 
     try:
@@ -93,9 +94,19 @@ def _folder(spec: ModelSpec) -> Path:
             return Path(snapshot_download(spec.name, local_files_only=True))
     except Exception as error:  # of several kinds, for one that is not there
         raise ModelError(
-            f"{spec.text}: no such folder, and not in Hugging Face's cache; nothing is downloaded here: fetch it with "
-            f"`hf download {spec.name}`"
+            f"{spec.text}: no such folder, and not in Hugging Face's cache{_meant(path)}; nothing is downloaded here: "
+            f"`hf download {spec.name}` fetches a model of the Hub"
         ) from error
+
+
+def _meant(path: Path) -> str:
+    """The folders beside a missing one whose names are like its."""
+    try:
+        beside = [one.name for one in path.parent.iterdir() if one.is_dir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, beside)
+    return f" (near it: {examples([str(path.parent / name) for name in close])})" if close else ""
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -29,6 +29,8 @@ LEFT_OUT = re.compile(
 """Keys of a configuration, at any depth, that say what else to load or how to run, and nothing of the network."""
 BESIDE = ("id2label", "label2id", "problem_type", "transformers_version", "initializer_range")
 """Keys that change no answer."""
+MOST_POSITIONS = 32
+"""A side, of LeViT, which makes a table of all pairs in Python: 14 at 224 pixels."""
 OTHER_TASKS = {
     "Detection": "finds objects",
     "Segmentation": "segments images",
@@ -59,6 +61,7 @@ def network_of(found: HfFolder) -> tuple[Any, tuple[str, ...]]:
         config = transformers.AutoConfig.for_model(kind, **_of_network(found))
     except Exception as error:  # of many kinds, for values that are none
         raise ModelError(f"{found.where}: its config.json describes no {kind} ({reason(error, 160)})") from error
+    _check_positions(config, found)
     try:
         with offline(), held_to(found.weights):
             with torch.device("meta"):
@@ -106,6 +109,21 @@ def _classifier(found: HfFolder) -> Any:
 def _check_buffers(network: nn.Module, found: HfFolder) -> None:
     if sum(buffer.numel() for buffer in network.buffers()) > 2**27:
         raise ModelError(f"{found.where}: its config.json asks for tables of gigabytes; name the one it was saved with")
+
+
+def _check_positions(config: Any, found: HfFolder) -> None:
+    """ModelError where LeViT would compare more pairs of positions, one by one, than it has been trained with."""
+    if config.model_type != "levit":
+        return
+    try:
+        along = config.image_size // config.patch_size
+    except (TypeError, ZeroDivisionError) as error:
+        raise ModelError(f"{found.where}: its config.json describes no levit ({reason(error, 160)})") from error
+    if along > MOST_POSITIONS:
+        raise ModelError(
+            f"{found.where}: its config.json has image_size {config.image_size:,} and patch_size {config.patch_size}, "
+            f"{along:,} positions a side; expected {MOST_POSITIONS} at most: name the size it was trained with"
+        )
 
 
 def _held_against(loaded: Mapping[str, Any], found: HfFolder) -> tuple[str, ...]:
