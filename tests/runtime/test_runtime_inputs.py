@@ -198,6 +198,23 @@ def test_a_path_may_be_bytes_to_the_system(cascade: Cascade, photos: list[Path])
         break
 
 
+@pytest.mark.parametrize("gives", [RuntimeError("gone"), OSError(5, "Input/output error"), 7, None])
+def test_a_path_that_cannot_be_asked_for_has_an_error(gives: Any, cascade: Cascade, photos: list[Path]) -> None:
+    class Remote:
+        def __fspath__(self) -> Any:
+            if isinstance(gives, Exception):
+                raise gives
+            return gives
+
+    one = cascade.predict_one(Remote())
+    assert (one.input, one.prediction) == ("0", None)
+    assert "Remote gives no path" in str(one.error)
+    for found in (cascade.predict([photos[0], Remote()]), list(cascade.stream([photos[0], Remote()]))):
+        assert [a.error is None for a in found] == [True, False]
+        assert [a.input for a in found] == [str(photos[0]), "1"]
+    assert cascade.predict(Remote())[0].error == one.error
+
+
 def test_names_may_come_in_an_array(cascade: Cascade, photos: list[Path]) -> None:
     expected = cascade.predict(photos)
     assert cascade.predict(np.array([str(photo) for photo in photos])) == expected

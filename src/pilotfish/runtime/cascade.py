@@ -233,7 +233,7 @@ class _Names:
     def __iter__(self) -> Iterator[Input]:
         for row, item in enumerate(self.inputs):
             if isinstance(item, FILES):
-                self.paths[row] = str(item)
+                self.paths[row] = name_of(item, row)
             yield item
 
     def pop(self, row: int) -> str:

@@ -50,7 +50,7 @@ def opened(item: Any, encoded: bool, images: bool) -> Sample:
     if isinstance(item, np.ndarray):
         return item
     if isinstance(item, FILES):
-        path = os.path.expanduser(os.fsdecode(item))
+        path = os.path.expanduser(_path(item))
         return read_encoded(path) if encoded else open_image(path)
     if isinstance(item, CONTENTS):
         return Encoded(bytes(item), "the image") if encoded else open_image(bytes(item))
@@ -63,7 +63,18 @@ def opened(item: Any, encoded: bool, images: bool) -> Sample:
 
 def name_of(item: Any, place: int) -> str:
     """What an input is called: its path, or its place."""
-    return str(Path(os.fsdecode(item))) if isinstance(item, FILES) else str(place)
+    try:
+        return str(Path(_path(item))) if isinstance(item, FILES) else str(place)
+    except UnreadableSample:
+        return str(place)
+
+
+def _path(item: str | os.PathLike[str]) -> str:
+    """The path of a file. UnreadableSample where an object that should have one does not say it."""
+    try:
+        return os.fsdecode(item)
+    except Exception as error:  # of the caller's own class
+        raise UnreadableSample(f"{type(item).__name__} gives no path: {reason(error)}") from error
 
 
 def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, ...] | None = None) -> Given:
@@ -91,11 +102,19 @@ def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, .
     names: list[str] = []
     found: list[Any] = []
     for place, item in enumerate(items):
-        several = image_paths([Path(os.fsdecode(item))], keep_missing=True) if isinstance(item, FILES) else [item]
+        several = _files_of(item) if isinstance(item, FILES) else [item]
         names += [name_of(one, place) for one in several]
         found += several
     named = all(isinstance(item, FILES) for item in items)
     return Given(names, lambda encoded: lambda i: opened(found[i], encoded, images), named)
+
+
+def _files_of(item: Any) -> Sequence[Any]:
+    """The images in a folder; anything else as it is, and reading it says what is wrong."""
+    try:
+        return image_paths([Path(_path(item))], keep_missing=True)
+    except UnreadableSample:
+        return [item]
 
 
 def _samples(given: Any, chains: Sequence[Preprocessing], shape: tuple[int, ...] | None) -> Sequence[Any]:
