@@ -119,7 +119,7 @@ def test_a_stage_is_replaced_and_tuned_as_before(place: Path, stage: int | str) 
 @pytest.mark.parametrize(
     ("cascade", "asked"),
     [
-        ("certified", {"max_drop": 0.05, "guarantee": 0.9, "holdout": 0.4, "test": "paired_cp"}),
+        ("certified", {"guarantee": 0.9, "holdout": 0.4, "test": "paired_cp", "savers_tried": 2}),  # the old one, too
         ("for-cost", {"method": "pcee", "options": {"bins": 8}}),
         ("limited", {"class_max_drop": {"birch": 0.05}, "worst_class_drop": 0.1}),
     ],
@@ -166,6 +166,39 @@ def test_the_chance_of_error_is_divided_among_those_tried(place: Path) -> None:
         options=OPTIONS,
     )
     assert later.tuning.artefact.origin["savers_tried"] > 3
+
+
+def test_every_model_that_was_tried_for_a_stage_counts(place: Path) -> None:
+    """On the same samples each further model is one more that may look good by chance; fresh samples begin anew."""
+    for k in (2, 3, 4):
+        found = updated(place, network(place / f"m{k}.onnx", 0.1, 8, seed=k), "certified", alias=f"m{k}", stage=0)
+        assert found.tuning.artefact.origin["savers_tried"] == k
+    assert any("divided by 4" in note and "m2, m3 before this one" in note for note in found.notes)
+    last, fresh = network(place / "m5.onnx", 0.1, 8), samples(place / "fresh.npz", seed=7)
+    found = updated(place, last, "certified", alias="m5", stage=0, data=fresh)
+    assert "savers_tried" not in found.tuning.artefact.origin
+    assert not any("divided by" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("how", ["more", "part", "other"])
+def test_samples_that_the_old_cascade_was_tuned_on_are_counted(how: str, place: Path) -> None:
+    """By content: the ids of arrays are their rows."""
+    with np.load(place / "data.npz") as old, np.load(samples(place / "n.npz", seed=7).removeprefix("arrays:")) as new:
+        x = {"more": [new["x"][:200], old["x"]], "part": [old["x"][100:400]], "other": [new["x"]]}[how]
+        label = {"more": [new["label"][:200], old["label"]], "part": [old["label"][100:400]], "other": [new["label"]]}
+        np.savez(place / "extended.npz", x=np.concatenate(x), label=np.concatenate(label[how]))
+    model, data = network(place / "m.onnx", 0.1, 8), f"arrays:{place}/extended.npz"
+    found = updated(place, model, alias="m", stage=0, data=data)
+    first = {"more": 200, "part": -100, "other": 10**6}[how]  # where the old samples begin
+    judged = split_rows(len(np.concatenate(x)), 0.5, 3).evaluation
+    seen = len(np.intersect1d(judged - first, split_rows(N, 0.5, 3).fit))
+    notes = [note for note in found.notes if "was tuned on" in note]
+    assert (seen > 0) is (how != "other")
+    assert notes == ([f"the old cascade was tuned on {seen} of the {len(judged)} samples that judge both: its figures "
+                      "are optimistic"] if seen else [])  # fmt: skip
+    shutil.rmtree(place / "run")
+    again = update(place / "cascade", model, data, place / "other", alias="m", stage=0, options=OPTIONS)
+    assert any("cannot be known here" in note for note in again.notes)
 
 
 def test_a_better_model_is_offered_as_the_base_and_can_be_it(place: Path) -> None:

@@ -10,21 +10,17 @@ from typing import Any
 
 from pilotfish.cascade import Artefact, Performance, check_target, load_artefact, save_artefact
 from pilotfish.data import Dataset, open_data
-from pilotfish.errors import ArtefactError, BudgetError, ModelError, RecordsError, UsageError
+from pilotfish.errors import BudgetError, UsageError
 from pilotfish.flow.best_cascade import merit
+from pilotfish.flow.old_cascade import Names, as_it_was, names_of, runs_beside, tries
 from pilotfish.flow.stage_records import StageRecords
 from pilotfish.flow.tuned_with import tuned_with
 from pilotfish.models import parse_spec
 from pilotfish.plan import METHODS, Tuning, tune
-from pilotfish.plan.evaluate import evaluate
-from pilotfish.plan.holdout import split_rows
-from pilotfish.plan.trace import make_trace
 from pilotfish.recording import RecordOptions
 from pilotfish.recording.options import Progress
 from pilotfish.records import Run, read_table
 from pilotfish.runtime import save_with_weights
-
-Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Update:
     @property
     def stages(self) -> Names:
         """The new cascade's stages."""
-        return _names(self.tuning.artefact)
+        return names_of(self.tuning.artefact)
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish update --json``."""
@@ -121,7 +117,7 @@ def update(
         raise UsageError(f"{target} is the old cascade, which an update keeps; name another folder, or give --force")
     check_target(target)
     asked = tuned_with(artefact, folder)
-    before, name = _names(artefact), alias or model
+    before, name = names_of(artefact), alias or model
     place = _place(before, name, stage)
     _one_exit(model)
     settings = dataclasses.replace(options or RecordOptions(), split=asked["split"], task=artefact.task.name)
@@ -134,10 +130,12 @@ def update(
     for one in kept:
         records.record(one)
     candidates = _candidates(artefact, name, place, records)
+    counted: list[str] = []
     if "savers_tried" in asked:
-        asked["savers_tried"] += len(candidates) - 1
+        asked["savers_tried"], counted = tries(artefact, name, candidates, asked["savers_tried"], records)
     tuning = _best(found, candidates, asked | {"allow_bad_base": allow_bad_base})
-    old, notes = _as_it_was(artefact, place, name, tuning, records)
+    old, notes = as_it_was(artefact, place, name, tuning, records)
+    notes += counted
     notes += _on_groups(artefact, tuning)
     if place is None:
         notes += _on_choice(artefact, name, tuning, records)
@@ -152,10 +150,6 @@ def update(
     told = (*tuning.notes, *(f"{name}: {note}" for note in recorded.all_notes), *notes)
     replaced = None if place is None else before[place]
     return Update(target, found.path, name, replaced, before, old, tuning, tuple(dict.fromkeys(told)))
-
-
-def _names(artefact: Artefact) -> Names:
-    return tuple(stage.name for stage in artefact.stages)
 
 
 def _place(before: Names, name: str, stage: int | str | None) -> int | None:
@@ -185,10 +179,8 @@ def _one_exit(model: str) -> None:
 
 def _run_beside(folder: Path, target: Path, artefact: Artefact, samples: Dataset, options: RecordOptions) -> Run:
     """The run beside the cascade that holds its stages on these samples; else a new one beside *target*."""
-    here = folder.resolve()
-    for name in (f"{here.name}-run", Path(str(artefact.origin.get("run") or "")).name):
-        found = Run(here.with_name(name)) if name else None
-        if found is not None and any(map(StageRecords(found, samples, options, folder).has, artefact.stages)):
+    for found in runs_beside(folder, artefact):
+        if any(map(StageRecords(found, samples, options, folder).has, artefact.stages)):
             return found
     named = target if target.name else target.absolute()
     return Run(named.with_name(f"{named.name}-run"))
@@ -197,7 +189,7 @@ def _run_beside(folder: Path, target: Path, artefact: Artefact, samples: Dataset
 def _candidates(artefact: Artefact, name: str, place: int | None, records: StageRecords) -> list[Names]:
     """The cascades to try: with the model in its place; else the old one, the model for each saver, and one more stage,
     before the first saver that costs more."""
-    before = _names(artefact)
+    before = names_of(artefact)
     if place is not None:
         return [(*before[:place], name, *before[place + 1 :])]
     tried = [before, *((*before[:k], name, *before[k + 1 :]) for k in range(len(before) - 1))]
@@ -223,33 +215,6 @@ def _best(run: Run, candidates: Sequence[Names], asked: dict[str, Any]) -> Tunin
     return min(tunings, key=lambda tuning: merit(tuning, "max_cost" in asked))
 
 
-def _as_it_was(
-    artefact: Artefact, place: int | None, name: str, tuning: Tuning, records: StageRecords
-) -> tuple[Performance, list[str]]:
-    """(the old cascade at its operating point, on the samples that judge the new one; what to know of that)."""
-    before, new, kept = _names(artefact), _names(tuning.artefact), artefact.evaluation or artefact.calibration
-    if place is not None:
-        try:
-            if before[place] == name:
-                raise RecordsError("the new model has its name; give that another one with --as")
-            records.record(artefact.stages[place])
-        except (ArtefactError, ModelError, RecordsError) as error:
-            why = f"{before[place]} has no records of these ({error})"
-            return kept, [f"the old cascade is shown as it was judged when made, on {kept.n:,} samples: {why}"]
-    others = [one for one in dict.fromkeys((*before, *new)) if one != new[-1]]
-    table, origin = read_table(records.run, others, new[-1], records.options.split), tuning.artefact.origin
-    judge_on = str(origin.get("judge_on", "random"))
-    parts = split_rows(len(table), origin["holdout"], origin["seed"], table.groups, judge_on)
-    rows = parts.evaluation if len(parts.evaluation) else parts.fit
-    cost = artefact.cost_key or "macs"
-    trace = make_trace(table, before, artefact.rule, artefact.scores, None, cost, rows)
-    tuned_on = sum(tuning.split.values())
-    notes = (
-        [] if tuned_on == len(table) else [f"the new cascade has {tuned_on:,} samples, and both have {len(table):,}"]
-    )
-    return evaluate(trace, artefact.operating_point.bounds), notes
-
-
 def _on_groups(artefact: Artefact, tuning: Tuning) -> list[str]:
     judged = tuning.evaluation or tuning.calibration
     if not artefact.origin.get("groups") or judged.groups is not None:
@@ -259,7 +224,7 @@ def _on_groups(artefact: Artefact, tuning: Tuning) -> list[str]:
 
 def _on_choice(artefact: Artefact, name: str, tuning: Tuning, records: StageRecords) -> list[str]:
     """What to know where the model was tried beside the others."""
-    before, stages = _names(artefact), _names(tuning.artefact)
+    before, stages = names_of(artefact), names_of(tuning.artefact)
     notes = [f"{name} was tried in the place of each saver and beside them; taken: {' → '.join(stages)}"]
     if stages == before:
         notes = [f"{name} makes no cascade of these stages better: they stay as they are"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -80,6 +81,14 @@ class RecordsMeta:
         n = self.data.get("n")
         if n is not None and not (type(n) is int and 0 <= n < 2**53):
             raise ValueError(f"n in data is {str(n)[:60]!r}, expected a number of samples")
+
+    @property
+    def created_at(self) -> float | None:
+        """When the records were made, in seconds since 1970; None where that is not known."""
+        try:
+            return None if self.created is None else datetime.datetime.fromisoformat(self.created).timestamp()
+        except ValueError:
+            return None
 
     @property
     def fingerprint(self) -> str | None:
