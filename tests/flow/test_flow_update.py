@@ -194,8 +194,10 @@ def test_samples_that_the_old_cascade_was_tuned_on_are_counted(how: str, place: 
     seen = len(np.intersect1d(judged - first, split_rows(N, 0.5, 3).fit))
     notes = [note for note in found.notes if "was tuned on" in note]
     assert (seen > 0) is (how != "other")
-    assert notes == ([f"the old cascade was tuned on {seen} of the {len(judged)} samples that judge both: its figures "
-                      "are optimistic"] if seen else [])  # fmt: skip
+    said = (
+        f"the old cascade was tuned on {seen} of the {len(judged)} samples that judge both: its figures are optimistic"
+    )
+    assert notes == ([said] if seen else [])
     shutil.rmtree(place / "run")
     again = update(place / "cascade", model, data, place / "other", alias="m", stage=0, options=OPTIONS)
     assert any("cannot be known here" in note for note in again.notes)
