@@ -312,7 +312,7 @@ FIELDS = {
     pilotfish.Tuning: "artefact calibration evaluation split saves reference notes costs choices",
     pilotfish.Evaluation: (
         "verdict stages n promised found limit kind p reference notes bound needed exit_ratio_interval cost_interval "
-        "cost_key ms"
+        "cost_key ms unanswered latency_limit latency_interval"
     ),
     Performance: (
         "n value base_value drop drop_interval cost base_cost exit_ratio groups metric asymptotic classes latency_p95"
