@@ -5,7 +5,7 @@
         --of exits:vit/network.safetensors idx:t10k-images-idx3-ubyte.gz idx:train-images-idx3-ubyte.gz \\
         --of timm:resnet50?weights=random folder:PHOTOS
     python benchmarks/precision.py self --max-drop 0.5% 1% 2% --out self.json --of …
-    python benchmarks/precision.py cascade CASCADE --data folder:PHOTOS --out cascade.json
+    python benchmarks/precision.py cascade CASCADE --data folder:PHOTOS --out cascade.json   # of build --precisions
     python benchmarks/precision.py train FASHION-MNIST --work networks     # the two networks on Fashion-MNIST
 
 `--of NETWORK DATA [CALIBRATE]`: int8 is calibrated on CALIBRATE, else on 128 samples of DATA that are set aside and
@@ -44,7 +44,7 @@ from pilotfish.cascade import InForce, OperatingPoint, Rule
 from pilotfish.data import load_data
 from pilotfish.errors import BudgetError, RecordsError
 from pilotfish.files import read_json, write_json
-from pilotfish.machine import describe_machine
+from pilotfish.machine import BF16_PRODUCTS, INT8_PRODUCTS, describe_machine, processor
 from pilotfish.report.format import percent
 from pilotfish.runtime.spread import Spread
 from pilotfish.scores import SCORES, ExitScore
@@ -104,7 +104,8 @@ def main() -> None:
     else:
         print(HEAD if given.table == "table" else SELF_HEAD)
         rows = [_row(given, *one) for one in given.of]
-    machine = describe_machine()
+    known = BF16_PRODUCTS | INT8_PRODUCTS
+    machine = {**describe_machine(), "flags": sorted(known & processor().flags)}
     print(json.dumps(machine))
     if given.out is not None:
         write_json(given.out, {"machine": machine, "rows": rows})

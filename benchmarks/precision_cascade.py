@@ -28,7 +28,8 @@ from precision_parts import (
 import pilotfish
 from pilotfish.cascade import Artefact
 from pilotfish.data import Dataset, load_data
-from pilotfish.errors import BudgetError
+from pilotfish.flow.best_cascade import Asked, best_chain
+from pilotfish.flow.precision_gain import computes_in
 from pilotfish.machine import cpu_count
 from pilotfish.runtime import Engine
 from pilotfish.runtime.peers import ONE_BY_ONE, Inputs, decoding, find_peers
@@ -54,7 +55,7 @@ def time_cascade(
     dataset = load_data(data)
     pilotfish.tune_runtime(folder, dataset, seconds=seconds)
     ladder = pilotfish.Cascade.load(folder)
-    tuning = float32_pair(run or folder.with_name(f"{folder.name}-run"), ladder.artefact)
+    tuning = float32_pair(pilotfish.open_run(run or folder.with_name(f"{folder.name}-run")), ladder.artefact)
     pair = run_here(tuning, work / "float32-pair", seconds, dataset)
     ways = {PAIR: pair, LADDER: ladder}
     times, exits = {}, {}
@@ -82,29 +83,23 @@ def time_cascade(
     }
 
 
-def float32_pair(run: Path, ladder: Artefact) -> pilotfish.Tuning:
-    """The float32 saver of the ladder's base that costs least under the ladder's own budget, cost, split, and promise;
-    chosen on the part that tunes. Savers with decoders of their own are among them."""
+def float32_pair(run: pilotfish.Run, ladder: Artefact) -> pilotfish.Tuning:
+    """The best saver in float32 for the ladder's base, as ``build`` chooses it under the same budget, cost, split and
+    promise. Savers with a decoder of their own and without one compete."""
     base, origin, budget = ladder.stages[-1].name, ladder.origin, ladder.operating_point.budget
     assert budget is not None
-    asked = {
-        budget.kind: budget.value,
-        "cost": ladder.cost_key or "ms",
-        "guarantee": ladder.guarantee and ladder.guarantee["confidence"],
-        **{key: origin[key] for key in ("split", "holdout", "seed", "judge_on") if key in origin},
-    }
-    found = []
-    for meta in pilotfish.open_run(run).metas(str(origin["split"])):
-        chain: Any = meta.preprocessing or {}
-        if meta.model == base or chain.get("dtype", "float32") != "float32":
-            continue
-        try:
-            found.append(pilotfish.tune(run, (meta.model, base), **asked))
-        except BudgetError as error:
-            print(f"note: {meta.model}: {error}")
-    if not found:
-        raise BudgetError(f"no float32 saver of {base} in {run} keeps {budget}; record some, or allow more")
-    return min(found, key=lambda tuning: tuning.calibration.cost or 0.0)
+    split = str(origin["split"])
+    plain = [meta.model for meta in run.metas(split) if computes_in(meta) == "float32" and meta.model != base]
+    asked = Asked(
+        {budget.kind: budget.value},
+        ladder.cost_key or "ms",
+        split,
+        origin["holdout"],
+        origin["seed"],
+        origin.get("judge_on", "random"),
+        guarantee=ladder.guarantee and ladder.guarantee["confidence"],
+    )
+    return best_chain(run, plain, base, asked, 2)
 
 
 def cascade_rows(found: dict[str, Any]) -> str:
