@@ -86,7 +86,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(examination, "imported", lambda packages, *_: (packages, says["facts"], says["late"]))
     monkeypatch.setattr(examination, "apart", lambda *_: (says["ms"], says["failed"]))
     monkeypatch.setattr(examination, "processor", lambda: processor(says["cpuinfo"]))
-    monkeypatch.setattr(examination, "find_spec", lambda name: name if name in says["modules"] else None)
+    monkeypatch.setattr(examination, "is_there", lambda name: name in says["modules"])
     return says
 
 
@@ -190,7 +190,7 @@ def test_this_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """The real thing, on what is quick to import."""
     real, spec = examination.required, importlib.util.find_spec
     monkeypatch.setattr(examination, "required", lambda: {e: p for e, p in real().items() if e in ("", "onnx")})
-    monkeypatch.setattr(examination, "find_spec", lambda name: None if name == "torch" else spec(name))
+    monkeypatch.setattr(examination, "is_there", lambda name: name != "torch" and spec(name) is not None)
     ended = command(tmp_path, "doctor", "--json")
     found = json.loads(ended.stdout)
     assert (ended.returncode, list(found)) == (0, KEYS)
@@ -200,6 +200,16 @@ def test_this_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert all(sorted(entry) == ["dtype", "gain", "ms"] for entry in found["precision"])
     if not there:
         assert found["precision"] == []
+
+
+@pytest.mark.parametrize("executable", ["", "/no/such/python", "/dev/null"])
+def test_no_other_python(executable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ended = command(tmp_path, "doctor", "--json")
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["precision"] == []
+    assert "not imported in time, and taken to work: " in ended.stderr
 
 
 def test_dtypes_are_canonical(told: dict[str, Any]) -> None:

@@ -47,21 +47,25 @@ def apart(
     tell   is told how many items are done
 
     Returns what was found by item, and why others failed by item. When the process ends before its time, the item that
-    it was at has failed, and those that are left are done by another one. Items in neither were not done in time.
+    it was at has failed, and those that are left are done by another one. Items in neither were not done in time,
+    or no other Python could be started.
     """
     found: dict[str, Any] = {}
     failed: dict[str, str] = {}
     while left := [item for item in items if item not in found and item not in failed]:
         at = left[0]
-        with _started(work, left) as (process, errors):
-            for item, *values in _lines(process, until):
-                at = item
-                if values:
-                    found[item] = values[0]
-                    tell(len(found) + len(failed))
-            if time.monotonic() >= until:
-                break
-            ended = _ended(process.wait(), errors)
+        try:
+            with _started(work, left) as (process, errors):
+                for item, *values in _lines(process, until):
+                    at = item
+                    if values:
+                        found[item] = values[0]
+                        tell(len(found) + len(failed))
+                if time.monotonic() >= until:
+                    break
+                ended = _ended(process.wait(), errors)
+        except OSError:
+            break
         if at not in found:
             failed[at] = ended
     return found, failed
@@ -89,7 +93,7 @@ def _started(work: Callable[..., None], items: Sequence[str]) -> Iterator[tuple[
     program = PROGRAM.format(root=root, module=work.__module__, name=work.__name__)
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program],
+            [sys.executable or "python3", "-P", "-c", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

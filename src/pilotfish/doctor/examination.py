@@ -8,14 +8,13 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 from pilotfish._version import __version__
 from pilotfish.doctor import surroundings
 from pilotfish.doctor.apart import apart
 from pilotfish.doctor.imports import OWN
-from pilotfish.doctor.installed import CORE, NEEDS, Package, imported, required, twins
+from pilotfish.doctor.installed import CORE, NEEDS, Package, imported, is_there, required, twins
 from pilotfish.doctor.precision import LIBRARIES, PAYS, Precision, measure, precisions, runners
 from pilotfish.errors import reason
 from pilotfish.machine import Processor, device_name, processor
@@ -75,7 +74,7 @@ def examine(progress: Tell | None = None) -> Examination:
     """
     tell = progress or (lambda *_: None)
     here, begun = processor(), time.monotonic()
-    load, before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None, surroundings.times_of_cpu()
+    load, before = surroundings.load(), surroundings.times_of_cpu()
     packages, unread = _required()
     each = list({p.name: p for needed in packages.values() for p in needed}.values())
     own = Package("pilotfish", "pilotfish", (CORE,), __version__, (OWN,))
@@ -84,7 +83,7 @@ def examine(progress: Tell | None = None) -> Examination:
     by_name = {p.name: p for p in held}
     packages = {extra: [by_name[p.name] for p in needed] for extra, needed in packages.items()}
     broken = {module for p in held if p.fault is not None for module in p.modules}
-    names = runners([m for m in LIBRARIES if m not in broken and find_spec(m) is not None], here.bf16 or not here.flags)
+    names = runners([m for m in LIBRARIES if m not in broken and is_there(m)], here.bf16 or not here.flags)
     if names:
         tell("measuring precisions", 0, len(names))
     ms, failed = apart(measure, names, begun + MEASURED, lambda done: tell("measuring precisions", done, len(names)))

@@ -106,6 +106,13 @@ def imported(
     return held, facts, late
 
 
+def is_there(module: str) -> bool:
+    """Whether a module can be found; it is not imported."""
+    with contextlib.suppress(ImportError, ValueError):
+        return importlib.util.find_spec(module) is not None
+    return False
+
+
 def twins() -> list[str]:
     """Notes on distributions that overwrite each other's files."""
     notes = []
@@ -168,9 +175,8 @@ def _requires(name: str) -> list[str]:
 def _modules(name: str) -> tuple[str, ...]:
     """What a distribution is imported by: its own name, or else what it installed."""
     own = re.sub(r"[-.]", "_", name).lower()
-    with contextlib.suppress(ImportError, ValueError):
-        if importlib.util.find_spec(own) is not None:
-            return (own,)
+    if is_there(own):
+        return (own,)
     there = importlib.metadata.distribution(name)
     tops = (there.read_text("top_level.txt") or "").split()
     tops = tops or [file.parts[0].removesuffix(".py") for file in there.files or () if file.suffix == ".py"]

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pilotfish.doctor.apart import Report
 
-CONVOLUTIONS = ((3, 32, 3, 2), (32, 64, 3, 2), (64, 64, 3, 1), (64, 128, 1, 1), (128, 128, 3, 2), (128, 256, 1, 1))
+CONVOLUTIONS = (  # channels in and out, size of the kernel, stride
+    *((3, 32, 3, 2), (32, 64, 3, 2), (64, 128, 3, 1), (128, 128, 1, 1)),
+    *((128, 128, 3, 2), (128, 256, 3, 1), (256, 256, 1, 1)),
+)
 PRODUCTS = ((384, 1536), (1536, 384), (384, 1536), (1536, 384))
-INPUTS = ((1, 3, 128, 128), (64, 384))
+INPUTS = ((1, 3, 128, 128), (96, 384))
 SCALE = 6 / 255  # of activations in int8: they are about as wide as a standard normal
 SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 1.2, 5, 60
 PAYS = 1.15  # a gain that is more than noise

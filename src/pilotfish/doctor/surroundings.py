@@ -24,6 +24,13 @@ GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 NVIDIA = Path("/proc/driver/nvidia/version")
 
 
+def load() -> float | None:
+    """Programs that want to run, the mean of a minute; None where the system does not say."""
+    with contextlib.suppress(AttributeError, OSError):
+        return os.getloadavg()[0]
+    return None
+
+
 def times_of_cpu() -> tuple[int, int] | None:
     """Time stolen and time in all, since the machine was started; None where the system does not say."""
     with contextlib.suppress(OSError, ValueError, IndexError):
