@@ -24,7 +24,12 @@ BREAKING = {  # what a package does when it is imported, and what is said of it
         "it ended Python with SIGILL",
     ),
 }
-WORKING = {"fine": "", "talks": "print('[1, 2]'); import os; os.write(1, b'{\\n')", "parts": "import parts.inner"}
+WORKING = {
+    "fine": "",
+    "talks": "print('[1, 2]'); import os; os.write(1, b'{\\n')",
+    "parts": "import parts.inner",
+    "private": "import sys; assert sys.modules['openvino_telemetry'] is None",
+}
 
 
 def write_package(folder: Path, name: str, code: str = "", version: str = "1.0", module: str | None = None) -> None:

@@ -73,6 +73,7 @@ def apart(
 
 def serve(work: Callable[[Sequence[str], Report], None]) -> None:
     """In the other Python: do *work* on the items on stdin. What libraries print goes nowhere."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it sends word of each import; OpenVINO does without
     items = json.load(sys.stdin)
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     with open(os.devnull, "w") as nowhere:
