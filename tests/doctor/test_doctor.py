@@ -57,7 +57,7 @@ STAY = "stay with float32"
                 STAY,
             ],
         ),
-        (NEW, (), [f"precision was not measured, for there is no ONNX Runtime: {INSTALL}"]),
+        (NEW, (), [f"precision is measured with onnx and onnxruntime, which are not there: {INSTALL}"]),
     ],
 )
 def test_the_verdict(cpuinfo: str, ms: tuple[float, ...], said: list[str]) -> None:

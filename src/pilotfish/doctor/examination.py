@@ -121,7 +121,7 @@ def verdict(found: Sequence[Precision], tried: Sequence[str], here: Processor) -
     tried  the runners, those that failed included: notes say why they did
     """
     if not tried:
-        return [f"precision was not measured, for there is no ONNX Runtime: {INSTALL}"]
+        return [f"precision is measured with onnx and onnxruntime, which are not there: {INSTALL}"]
     paying = [p for p in found if p.gain >= PAYS]
     lines = []
     if paying:
