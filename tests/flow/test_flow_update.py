@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -342,6 +344,59 @@ def test_embedded_stages_move_on_without_their_files(place: Path) -> None:
     (place / "m.onnx").unlink()
     answers = Cascade.load(place / "new").predict(np.load(place / "data.npz")["x"][:5])
     assert [answer.error for answer in answers] == [None] * 5
+
+
+class Killed(BaseException):
+    """What no code of ours catches."""
+
+
+@pytest.mark.parametrize(("score", "embed"), [("max_prob", True), ("temperature", True), ("learned_right", False)])
+def test_an_update_in_place_that_is_cut_off_leaves_the_old_cascade(
+    score: str, embed: bool, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was written when it ended: the folder runs as the old one, then as the new one."""
+    data, folder = f"arrays:{place}/data.npz", place / "inside"
+    x, pair = np.load(place / "data.npz")["x"], ("s2", "b2")
+    names = {name: network(place / f"{name}.onnx", noise, 8) for name, noise in (("s2", 0.3), ("b2", 0.0), ("m", 0.1))}
+    for name in pair:
+        record(data, names[name], place / "run", alias=name, options=OPTIONS)
+    artefact = tune(Run(place / "run"), pair, max_drop=0.02, score=score).artefact
+    save_with_weights(artefact, folder)
+
+    def answers(of: Path) -> list[Any]:
+        return [(a.prediction, a.confidence, a.stage) for a in Cascade.load(of).predict(x[:60])]
+
+    def again(out: Path) -> None:
+        update(folder, names["m"], data, out, alias="m", stage=0, force=True, embed=embed, run=place / "run",
+               options=OPTIONS)  # fmt: skip
+
+    old, before = answers(folder), sorted(path.name for path in folder.rglob("*"))
+    again(place / "elsewhere")
+    new, replace, left = answers(place / "elsewhere"), os.replace, 0
+    assert new != old
+
+    def cut_off(source: Any, target: Any) -> None:
+        nonlocal left
+        if Path(target).is_relative_to(folder):
+            left -= 1
+            if left < 0:
+                raise Killed
+        replace(source, target)
+
+    for writes in range(9):
+        left = writes
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr("os.replace", cut_off)
+            again(folder)
+            break
+        assert answers(folder) == old
+    assert writes >= 1 + (score != "max_prob")
+    assert answers(folder) == new
+    if embed:
+        assert len(list(folder.rglob("*"))) == len(before)
+        again(folder)
+        assert answers(folder) == new
+    assert load_artefact(folder).origin["seed"] == 0
 
 
 def test_the_command(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

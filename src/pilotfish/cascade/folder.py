@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pilotfish._version import __version__
 from pilotfish.cascade.artefact import Artefact, Stage
-from pilotfish.cascade.score_file import FILE_NAME as SCORES_FILE
+from pilotfish.cascade.score_file import FILES as SCORES_FILES
 from pilotfish.cascade.score_file import read_scores, save_parameters, scores_document
 from pilotfish.documents import as_document, read_as
 from pilotfish.errors import ArtefactError
@@ -23,20 +25,46 @@ SCHEMA_VERSION = 2
 READS = (1, 2)  # version 1 had one plain score for all stages
 FILE_NAME = "cascade.json"
 WEIGHTS = "weights"
-OWN_NAMES = (FILE_NAME, SCORES_FILE, "runtime.json", WEIGHTS)
+EMBEDDED = re.compile(r"\d+(-\d+)?\.\w+")
+OWN_NAMES = (FILE_NAME, *SCORES_FILES, "runtime.json", WEIGHTS)
 
 
 def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
-    """Write ``cascade.json`` into *folder*, atomically; returns the folder. ArtefactError where :func:`check_target`
-    refuses it."""
+    """Write a cascade into *folder*; returns the folder. ArtefactError where :func:`check_target` refuses it.
+
+    What ``cascade.json`` needs is written beside what the one before it needs, and it is replaced last and at once: a
+    cascade that is cut off in between is the old one.
+    """
     target = Path(folder)
     check_target(target)
     stages = tuple(dataclasses.replace(stage, files=_files(stage, target)) for stage in artefact.stages)
     document = to_document(dataclasses.replace(artefact, stages=stages))
     target.mkdir(parents=True, exist_ok=True)
-    save_parameters(artefact.scores, target)
+    scores = save_parameters(artefact.scores, target, document["scores"])
     write_json(target / FILE_NAME, document)
+    for name in SCORES_FILES:
+        if name != scores:
+            (target / name).unlink(missing_ok=True)
     return target
+
+
+def free_name(folder: Path, name: str) -> str:
+    """*name*, such as ``weights/0.onnx``, for a file in *folder*; another one where the cascade in it names that."""
+    try:
+        named = (folder / FILE_NAME).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return name
+    path = PurePosixPath(name)
+    others = (str(path.with_stem(f"{path.stem}-{k}")) for k in itertools.count(2))
+    return next(one for one in itertools.chain([name], others) if f'{one}"' not in named)
+
+
+def remove_unnamed(folder: Path) -> None:
+    """Remove weights that Pilotfish embedded in *folder* and the cascade in it no longer names."""
+    named = (folder / FILE_NAME).read_text(encoding="utf-8")
+    for file in (folder / WEIGHTS).glob("*"):
+        if EMBEDDED.fullmatch(file.name) and f'{WEIGHTS}/{file.name}"' not in named:
+            file.unlink(missing_ok=True)
 
 
 def check_target(folder: Path) -> None:

@@ -10,13 +10,15 @@ import numpy as np
 
 from pilotfish.documents import Within, read_as
 from pilotfish.errors import ArtefactError
-from pilotfish.files import atomic_path
+from pilotfish.files import atomic_path, read_json
 from pilotfish.records import from_logits
 from pilotfish.scores import ExitScore, Scale, compute
 from pilotfish.scores.outputs import TOP_K
 from pilotfish.tasks import CLASSES, Task
 
 FILE_NAME = "scores.safetensors"
+FILES = (FILE_NAME, "scores-2.safetensors")
+"""Two, so that one is written while a cascade in the folder still needs the other."""
 MAX_BYTES = 256 * 2**20
 
 
@@ -28,6 +30,12 @@ class _Entry:
     scale: Scale
     parameters: tuple[str, ...]
     top_k: Annotated[int, Within(1, TOP_K)] = 1
+    file: str = FILE_NAME
+
+    def validate(self) -> None:
+        """ValueError for a file that is none of a cascade's."""
+        if self.file not in FILES:
+            raise ValueError(f"file is {self.file[:40]!r}, expected one of {', '.join(FILES)}")
 
 
 def scores_document(scores: tuple[ExitScore, ...]) -> list[dict[str, Any]]:
@@ -35,17 +43,31 @@ def scores_document(scores: tuple[ExitScore, ...]) -> list[dict[str, Any]]:
     return [{"name": s.name, "scale": s.scale, "parameters": sorted(s.parameters), "top_k": s.top_k} for s in scores]
 
 
-def save_parameters(scores: tuple[ExitScore, ...], folder: Path) -> None:
-    """Write the parameters of all stages' scores; nothing where no score was fitted."""
-    path = folder / FILE_NAME
+def save_parameters(scores: tuple[ExitScore, ...], folder: Path, document: list[dict[str, Any]]) -> str | None:
+    """Write the parameters of all stages' scores, and name their file in *document* where it is not the usual one.
+    Returns that file, None where no score was fitted. The cascade that lies in *folder* keeps its own."""
     arrays = {f"{k}.{key}": np.ascontiguousarray(v) for k, s in enumerate(scores) for key, v in s.parameters.items()}
     if not arrays:
-        path.unlink(missing_ok=True)
-        return
+        return None
     from safetensors.numpy import save_file
 
-    with atomic_path(path) as temporary:
+    file = FILES[0] if _file_in_use(folder) != FILES[0] else FILES[1]
+    with atomic_path(folder / file) as temporary:
         save_file(arrays, temporary)
+    for entry in document:
+        if entry["parameters"] and file != FILE_NAME:
+            entry["file"] = file
+    return file
+
+
+def _file_in_use(folder: Path) -> str | None:
+    """The file of the cascade that lies in *folder*; None where it has none, or there is no cascade that could run."""
+    try:
+        document = read_json(folder / "cascade.json", ArtefactError)["scores"]
+        entries = [entry for entry in document if entry["parameters"]]
+        return str(entries[0].get("file", FILE_NAME)) if entries else None
+    except (ArtefactError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def read_scores(document: Any, folder: Path | None, where: str, task: Task = CLASSES) -> tuple[ExitScore, ...]:
@@ -53,7 +75,8 @@ def read_scores(document: Any, folder: Path | None, where: str, task: Task = CLA
     of shapes that give a number per sample."""
     damaged = f"{where}: damaged or incomplete"
     entries = read_as(tuple[_Entry, ...], document, damaged, ArtefactError, at="scores", advice="tune again")
-    arrays = _arrays(folder, where) if any(entry.parameters for entry in entries) else {}
+    files = {entry.file for entry in entries if entry.parameters}
+    arrays = {file: _arrays(folder, where, file) for file in files}
     scores = []
     for k, entry in enumerate(entries):
         kind = task.scores.get(entry.name)
@@ -63,10 +86,10 @@ def read_scores(document: Any, folder: Path | None, where: str, task: Task = CLA
             )
         if (kind.fit is not None) != bool(entry.parameters):
             raise ArtefactError(f"{damaged}: the parameters of score {entry.name} are damaged; tune again")
-        missing = [key for key in entry.parameters if f"{k}.{key}" not in arrays]
+        missing = [key for key in entry.parameters if f"{k}.{key}" not in arrays[entry.file]]
         if missing:
-            raise ArtefactError(f"{where}: {FILE_NAME} has no {missing[0]!r} of stage {k}; tune again")
-        parameters = {key: arrays[f"{k}.{key}"] for key in entry.parameters}
+            raise ArtefactError(f"{where}: {entry.file} has no {missing[0]!r} of stage {k}; tune again")
+        parameters = {key: arrays[entry.file][f"{k}.{key}"] for key in entry.parameters}
         scores.append(ExitScore(kind, entry.scale, parameters, entry.top_k))
         _try(scores[k], k, where, task)
     return tuple(scores)
@@ -87,22 +110,22 @@ def _try(score: ExitScore, k: int, where: str, task: Task) -> None:
         raise ArtefactError(f"{where}: the parameters of score {score.name} of stage {k} give no scores; tune again")
 
 
-def _arrays(folder: Path | None, where: str) -> dict[str, Any]:
+def _arrays(folder: Path | None, where: str, file: str) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    path = None if folder is None else folder / FILE_NAME
+    path = None if folder is None else folder / file
     if path is None or not path.is_file():
-        raise ArtefactError(f"{where}: the scores were fitted, and {FILE_NAME} is not there; copy the whole folder")
+        raise ArtefactError(f"{where}: the scores were fitted, and {file} is not there; copy the whole folder")
     if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
-        raise ArtefactError(f"{where}: {FILE_NAME} leads outside the cascade folder; refused")
+        raise ArtefactError(f"{where}: {file} leads outside the cascade folder; refused")
     if path.stat().st_size > MAX_BYTES:
-        raise ArtefactError(f"{where}: {FILE_NAME} has {path.stat().st_size} bytes, {MAX_BYTES} at most; refused")
+        raise ArtefactError(f"{where}: {file} has {path.stat().st_size} bytes, {MAX_BYTES} at most; refused")
     try:
         arrays: dict[str, Any] = load_file(path)
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:  # unknown dtypes
-        raise ArtefactError(f"{where}: {FILE_NAME} is damaged ({error}); tune again") from error
+        raise ArtefactError(f"{where}: {file} is damaged ({error}); tune again") from error
     for key, array in arrays.items():
         if array.dtype != np.float64 or not np.isfinite(array).all():
-            raise ArtefactError(f"{where}: {key!r} in {FILE_NAME} is not finite float64; tune again")
+            raise ArtefactError(f"{where}: {key!r} in {file} is not finite float64; tune again")
     return arrays

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from pilotfish.cascade import Artefact, Stage, check_target, save_artefact
+from pilotfish.cascade.folder import WEIGHTS, free_name, remove_unnamed
 from pilotfish.errors import ArtefactError, MissingExtraError, ModelError
 from pilotfish.files import atomic_path, sha256_file
 from pilotfish.models import Model, parse_spec
@@ -52,17 +55,30 @@ def save_with_weights(
             raise ArtefactError(
                 f"stage {stage.name}: the weights of {stage.spec} cannot be embedded; leave --embed out"
             )
-        name = networks.get(model.weights_hash, f"weights/{index}{model.weights_suffix}")
-        if name not in networks.values():
-            with atomic_path(target / name) as temporary:
-                model.weights(temporary)
+        name = networks.get(model.weights_hash)
+        if name is None:
+            name = _written(target, f"{WEIGHTS}/{index}{model.weights_suffix}", model.weights)
         if model.exit_of is not None:
             networks[model.weights_hash] = name
         models.append(model)
         stages.append(dataclasses.replace(stage, weights_file=name))
     if names is None:
         stages = _with_onnx(stages, models, target, tell)
-    return save_artefact(dataclasses.replace(artefact, stages=tuple(stages)), target)
+    save_artefact(dataclasses.replace(artefact, stages=tuple(stages)), target)
+    remove_unnamed(target)
+    return target
+
+
+def _written(target: Path, name: str, write: Callable[[Path], Any]) -> str:
+    """Write the file *name* into the folder; returns its name, which is another where the cascade that lies there needs
+    other content by that name."""
+    free = free_name(target, name)
+    with atomic_path(target / free) as temporary:
+        write(temporary)
+    if free == name or not (target / name).is_file() or sha256_file(target / free) != sha256_file(target / name):
+        return free
+    (target / free).unlink()
+    return name
 
 
 def _refuse_code(stage: Stage) -> None:
@@ -78,7 +94,7 @@ def _refuse_code(stage: Stage) -> None:
 def _with_onnx(stages: list[Stage], models: list[Model], target: Path, tell: Callable[[str], None]) -> list[Stage]:
     """The stages with ONNX files beside their weights, where all of them have such a form; those that are ONNX files
     themselves stay as they are."""
-    found, written = [], []
+    found = []
     after: dict[str, str] = {}
     try:
         runners = linked(models, ["onnxruntime"] * len(models))
@@ -90,15 +106,11 @@ def _with_onnx(stages: list[Stage], models: list[Model], target: Path, tell: Cal
                 continue
             if runner is model.backend:
                 runner = with_backend(model, "cpu", "onnxruntime").backend
-            file = target / f"weights/{k}{ONNX}"
-            with atomic_path(file) as temporary:
-                write_described(runner, temporary, model, stage.name, shares, after)
-            written.append(file)
-            after = {"file": file.relative_to(target).as_posix(), "sha256": sha256_file(file)}
+            write = functools.partial(write_described, runner, model=model, name=stage.name, shares=shares, after=after)
+            file = _written(target, f"{WEIGHTS}/{k}{ONNX}", write)
+            after = {"file": file, "sha256": sha256_file(target / file)}
             found.append(dataclasses.replace(stage, onnx_file=after["file"], onnx_hash=after["sha256"]))
     except (ModelError, MissingExtraError) as error:
-        for file in written:
-            file.unlink(missing_ok=True)
         tell(f"the folder runs only where pilotfish[torch] is installed, as it holds no ONNX files: {error}")
         return stages
     return found
