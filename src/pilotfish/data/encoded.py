@@ -14,14 +14,24 @@ import numpy.typing as npt
 from PIL import Image
 
 from pilotfish.data.dataset import Dataset
-from pilotfish.data.images import open_image, read_image_file
+from pilotfish.data.images import Library, Size, jpeg_scale, open_scaled, read_image_file
 
 HEX_DIGITS = 32
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    """What was decoded last. full: (width, height) of a JPEG, whose pixels depend on library and scale; else None."""
+
+    image: Image.Image
+    full: Size | None
+    library: str
+    scale: int
+
+
 @dataclass
 class Encoded:
-    """The bytes of one image file. Decoded at full size it is kept, so that several stages decode it once.
+    """The bytes of one image file. What was decoded last is kept, so that stages that decode it alike do it once.
 
     path  where the file lies; None for bytes that came without one
     """
@@ -29,18 +39,22 @@ class Encoded:
     content: bytes
     name: str
     path: str | None = None
-    _full: Image.Image | None = field(default=None, repr=False)
+    _last: _Decoded | None = field(default=None, repr=False)
 
-    def decode(self, at_least: tuple[int, int] | None = None) -> Image.Image:
+    def decode(self, at_least: Size | None = None, library: Library = "pillow") -> Image.Image:
         """The image in mode RGB, see ``open_image``.
 
         at_least  (width, height): a JPEG may be decoded at a scale of 1/2, 1/4 or 1/8 that is no smaller than this
+        library   what decodes a JPEG
         """
-        if at_least is not None:
-            return open_image(self.content, name=self.name, at_least=at_least)
-        if self._full is None:
-            self._full = open_image(self.content, name=self.name)
-        return self._full
+        last = self._last
+        if last is None or (
+            last.full is not None and (last.library, last.scale) != (library, jpeg_scale(last.full, at_least))
+        ):
+            image, full = open_scaled(self.content, self.name, at_least, library)
+            last = _Decoded(image, full, library, jpeg_scale(full, at_least) if full else 1)
+            self._last = last
+        return last.image
 
 
 def read_encoded(path: str | Path) -> Encoded:

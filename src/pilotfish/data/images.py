@@ -17,7 +17,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from PIL import (
     BmpImagePlugin,
@@ -35,7 +35,11 @@ from PIL import (
 
 from pilotfish.data.flatten import flatten
 from pilotfish.data.pixel_budget import PIXELS
-from pilotfish.errors import UnreadableSample, one_line
+from pilotfish.data.turbojpeg import decode_jpeg
+from pilotfish.errors import MissingExtraError, UnreadableSample, one_line
+
+Size = tuple[int, int]
+Library = Literal["pillow", "turbojpeg"]
 
 _HEIF = re.compile(rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
 
@@ -106,23 +110,48 @@ _LOADING = tuple(threading.Lock() for _ in range(64))
 
 
 def open_image(
-    source: str | Path | bytes | BinaryIO, *, name: str | None = None, at_least: tuple[int, int] | None = None
+    source: str | Path | bytes | BinaryIO,
+    *,
+    name: str | None = None,
+    at_least: Size | None = None,
+    library: Library = "pillow",
 ) -> Image.Image:
     """Decode one image, given as a path, as bytes or as an open binary file, to mode RGB.
 
     at_least  (width, height) that are enough: a JPEG is then decoded at the smallest scale of 1, 1/2, 1/4 and 1/8 that
               holds them, with other pixels than scaling down would give
+    library   what decodes a JPEG: pillow, or turbojpeg (simplejpeg), which refuses more of what is broken. Others are
+              Pillow's
 
     The EXIF orientation is applied, transparency is composited on white, 16-bit greys are scaled by 1/257, CMYK is
     converted, and of an animation the first frame is taken. The result has no metadata left. Thread-safe.
 
     Raises ``UnreadableSample``, one line that names the file (or *name*), for whatever cannot be shown in full: a
     missing, empty or truncated file, a format that is not on the list, a decompression bomb (Pillow's limit).
+    MissingExtraError where the library is not installed.
     """
+    return open_scaled(source, name, at_least, library)[0]
+
+
+def open_scaled(
+    source: str | Path | bytes | BinaryIO, name: str | None, at_least: Size | None, library: Library
+) -> tuple[Image.Image, Size | None]:
+    """What ``open_image`` gives; and of a JPEG, whose pixels depend on scale and library, its (width, height) in full,
+    not turned."""
     try:
-        return _decode(_read(source), at_least)
+        return _decode(_read(source), at_least, library)
+    except MissingExtraError:
+        raise
     except Exception as error:  # broken files make Pillow raise nearly any exception, SyntaxError included
         raise _unreadable(name if name is not None else _name(source), error) from error
+
+
+def jpeg_scale(size: Size, at_least: Size | None) -> int:
+    """8, 4, 2 or 1: the share 1/8 to 1 of its *size* at which a JPEG is decoded (Pillow's ``draft``)."""
+    if at_least is None:
+        return 1
+    most = min(size[0] // at_least[0], size[1] // at_least[1])
+    return next((scale for scale in (8, 4, 2) if most >= scale), 1)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -203,7 +232,7 @@ def _bounded(file: BinaryIO) -> bytes:
     return data
 
 
-def _decode(data: bytes, at_least: tuple[int, int] | None) -> Image.Image:
+def _decode(data: bytes, at_least: Size | None, library: Library) -> tuple[Image.Image, Size | None]:
     if not data:
         raise _Unfit("it is empty (0 bytes)")
     decoder = next((decoder for _, magic, decoder in _DECODERS if magic.match(data)), None)
@@ -215,15 +244,23 @@ def _decode(data: bytes, at_least: tuple[int, int] | None) -> Image.Image:
     _hush_metadata_warnings()
     image = decoder(io.BytesIO(data))
     large = _is_large(image)
-    if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
-        image.draft(image.mode, at_least)
-    with PIXELS.decoding(_weight(image)):
+    weight, full = _weight(image), None
+    jpeg = image if isinstance(image, JpegImagePlugin.JpegImageFile) else None
+    if jpeg is not None:
+        full = jpeg.size
+        if at_least is not None:
+            jpeg.draft(jpeg.mode, at_least)
+        if "progressive" not in jpeg.info:  # its coefficients are held in full
+            weight = _weight(jpeg)
+    with PIXELS.decoding(weight):
+        if jpeg is not None and library == "turbojpeg" and (decoded := decode_jpeg(data, jpeg)) is not None:
+            return _turned(decoded, _orientation(jpeg)), full
         if not large:
-            return _to_rgb(image)
+            return _to_rgb(image), full
         # catch_warnings isn't thread-safe, so it is kept for images so large that Pillow would warn.
         with _LARGE, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _to_rgb(image)
+            return _to_rgb(image), full
 
 
 def _unknown(data: bytes) -> str:

@@ -4,6 +4,7 @@ weights, and a cascade runs only what its records described."""
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,15 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pilotfish.data import Dataset, Encoded, sample_reader
+from pilotfish.data.images import Library
 from pilotfish.documents import OFF_DEFAULT, as_document, read_as
-from pilotfish.errors import ArtefactError, UnreadableSample
+from pilotfish.errors import ArtefactError, MissingExtraError, UnreadableSample
 from pilotfish.files import sha256_json
 from pilotfish.models.augmentation import View
 from pilotfish.models.names.spec import MAX_SIZE
 
 F32 = NDArray[np.float32]
 Sample = Image.Image | NDArray[Any] | Encoded
-DECODERS = ("pillow", "pillow-draft")
+DECODERS = ("pillow", "pillow-draft", "turbojpeg", "turbojpeg-draft")
 MAX_RESIZE = 16384  # pixels of a side, as MAX_SIZE for the input; what a file asks for beyond is refused
 ORDERS = ("rgb", "bgr")
 LAYOUTS = ("nchw", "nhwc")
@@ -52,8 +54,8 @@ class Preprocessing:
     interpolation  nearest, bilinear, bicubic, lanczos (Pillow's, antialiased)
     mean, std      per channel of the input, in its order, on the 0..1 scale; as many as channels (1 or 3)
     dtype          what the model computes in
-    decoder        what decodes image files; another decoder is another preprocessing. ``pillow-draft`` decodes JPEGs at
-                   the smallest scale (1, 1/2, 1/4, 1/8) that covers the resized image
+    decoder        what decodes JPEGs, pillow or turbojpeg; another decoder is another preprocessing. With ``-draft`` it
+                   decodes at the smallest scale (1, 1/2, 1/4, 1/8) that covers the resized image
     order          rgb or bgr: the order of three channels
     layout         nchw: inputs are (C, H, W); nhwc: (H, W, C)
     resizer        what resizes: pillow, or torchvision on bytes, as the image processors of transformers do; the same
@@ -76,6 +78,15 @@ class Preprocessing:
     resizer: str = field(default="pillow", metadata=OFF_DEFAULT)
     processor: str | None = field(default=None, metadata=OFF_DEFAULT)
     backend: str = field(default="", metadata=OFF_DEFAULT)
+
+    def check_installed(self) -> None:
+        """MissingExtraError where what decodes or resizes is not installed."""
+        for package, extra, purpose in (
+            ("simplejpeg", "jpeg", f"?decoder={self.decoder}" if self.library == "turbojpeg" else ""),
+            ("torchvision", "torch", "?resizer=torchvision" if self.resizer == "torchvision" else ""),
+        ):
+            if purpose and importlib.util.find_spec(package) is None:
+                raise MissingExtraError(package, extra, purpose)
 
     @property
     def channels(self) -> int:
@@ -148,7 +159,12 @@ class Preprocessing:
         return np.ascontiguousarray(out.transpose(1, 2, 0)) if self.layout == "nhwc" else out
 
     def _decoded(self, sample: Encoded) -> Image.Image:
-        return sample.decode(self._covering if self.decoder == "pillow-draft" else None)
+        return sample.decode(self._covering if self.decoder.endswith("-draft") else None, self.library)
+
+    @property
+    def library(self) -> Library:
+        """What decodes JPEGs, at whatever scale."""
+        return "turbojpeg" if self.decoder.startswith("turbojpeg") else "pillow"
 
     @property
     def _covering(self) -> tuple[int, int] | None:

@@ -24,12 +24,12 @@ def resize_as_torchvision(
 
     UnreadableSample for an image so long that resizing it as a whole takes gigabytes.
     """
-    with needs("torchvision", "torch", "resizing as the image processors of transformers do"):
+    with needs("torchvision", "torch", "resizing as torchvision does"):
         import torch
         from torchvision.transforms.v2 import functional
 
     pixels = torch.from_numpy(np.array(image))  # a copy: Pillow's pixels cannot be written to
-    planes = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+    planes = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)  # not made contiguous: three times as fast
     whole = resized_size((image.height, image.width), resize, size)
     if whole[0] * whole[1] > MOST_PIXELS:
         raise UnreadableSample(

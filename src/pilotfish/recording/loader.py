@@ -87,7 +87,7 @@ def _read(data: Dataset, preprocessing: Preprocessing, rows: range, augment: int
     for row in rows:
         try:
             with PIXELS.in_hand():  # a decoded image counts until it is resized
-                sample, digest = _sample(data, preprocessing.decoder, row)
+                sample, digest = _sample(data, preprocessing, row)
                 inputs.append(_input(data.ids[row], preprocessing, sample, augment))
                 del sample
             content.append(digest)
@@ -97,11 +97,12 @@ def _read(data: Dataset, preprocessing: Preprocessing, rows: range, augment: int
     return _Chunk(kept, inputs, content, failures)
 
 
-def _sample(data: Dataset, decoder: str, row: int) -> tuple[Any, str]:
+def _sample(data: Dataset, preprocessing: Preprocessing, row: int) -> tuple[Any, str]:
     """(sample, hash of what was read): a file is read once, hashed, and decoded from the same bytes."""
     read = sample_reader(data, True)(row)
     digest = content_hash(read)
-    return (read.decode() if isinstance(read, Encoded) and decoder == "pillow" else read), digest
+    whole = isinstance(read, Encoded) and not preprocessing.decoder.endswith("-draft")
+    return (read.decode(library=preprocessing.library) if whole else read), digest
 
 
 def _input(name: str, preprocessing: Preprocessing, sample: Any, augment: int | None) -> F32:
@@ -109,8 +110,11 @@ def _input(name: str, preprocessing: Preprocessing, sample: Any, augment: int | 
         return preprocessing(sample)
     if preprocessing.kind != "image":
         raise UsageError("--augment cuts views out of images; this model takes its inputs as they are")
-    if preprocessing.decoder != "pillow":
-        raise UsageError("--augment cuts views out of images at full size; leave ?decoder out")
+    if preprocessing.decoder.endswith("-draft"):
+        raise UsageError(
+            f"--augment cuts views out of images at full size; write ?decoder={preprocessing.library} instead of "
+            f"{preprocessing.decoder}"
+        )
     size = sample.size if isinstance(sample, Image.Image) else (sample.shape[1], sample.shape[0])
     return preprocessing(sample, draw_view(augment, name, size))
 

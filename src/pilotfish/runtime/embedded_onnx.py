@@ -30,6 +30,7 @@ def embedded_onnx(stage: Stage, folder: Path) -> Model:
             "cascade again with --embed"
         )
     files = _files(stage, folder)
+    chain.check_installed()
     runner, exit_of = _runner(stage, files)
     shape = tuple(d.dim_value for d in files[0].light.graph.input[0].type.tensor_type.shape.dim[1:])
     return Model(

@@ -15,7 +15,7 @@ from pilotfish.models.model import Model
 from pilotfish.models.names.spec import KINDS, ModelSpec, imported, parse_spec
 from pilotfish.models.names.stated import STATED, with_stated
 from pilotfish.models.outputs.reading import Reading, take_reading, with_reading
-from pilotfish.models.preprocessing import DECODERS
+from pilotfish.models.preprocessing import DECODERS, RESIZERS
 
 DTYPES = ("float32", "bfloat16", "float16")
 Settle = Callable[[Model, Reading], tuple[Model, Reading]]
@@ -75,22 +75,27 @@ def _counted(model: Model) -> Model:
 
 @dataclass(frozen=True)
 class Variant:
-    """Options that every form takes and that make another model of it, recorded for itself: ``?dtype=…`` and
-    ``?decoder=…``. None: as the model comes."""
+    """Options that every form takes and that make another model of it, recorded for itself: ``?dtype=…``,
+    ``?decoder=…`` and ``?resizer=…``. None: as the model comes."""
 
     dtype: str | None = None
     decoder: str | None = None
+    resizer: str | None = None
 
     def applied(self, model: Model, name: str, device: str) -> Model:
-        """*model* under its full *name*, computing in the variant's dtype and reading with its decoder.
+        """*model* under its full *name*, computing in the variant's dtype and reading with its decoder and resizer.
 
-        ModelError where the model has no torch module to cast, or takes no images.
+        ModelError where the model has no torch module to cast, or takes no images; MissingExtraError where what reads
+        them is not installed.
         """
         chain, backend = model.preprocessing, model.backend
-        if self.decoder is not None:
-            if chain.kind != "image" or chain.size is None:
-                raise ModelError(f"{name}: decoder is for models that take images of a fixed size; leave it out")
-            chain = dataclasses.replace(chain, decoder=self.decoder)
+        for option, value in (("decoder", self.decoder), ("resizer", self.resizer)):
+            if value is not None and (chain.kind != "image" or chain.size is None):
+                raise ModelError(f"{name}: {option} is for models that take images of a fixed size; leave it out")
+        chain = dataclasses.replace(chain, decoder=self.decoder or chain.decoder, resizer=self.resizer or chain.resizer)
+        if chain.resizer == "torchvision" and chain.interpolation == "lanczos":
+            raise ModelError(f"{name}: resizer=torchvision has no lanczos; leave one of them out")
+        chain.check_installed()
         if self.dtype is not None and self.dtype != chain.dtype:
             from pilotfish.models.backends.torch_backend import TorchBackend
 
@@ -106,11 +111,12 @@ def take_variant(spec: ModelSpec) -> tuple[ModelSpec, Variant]:
     """The name without its variant, its statements on preprocessing apart, and the variant."""
     options = dict(spec.options)
     stated = {option: options.pop(option) for option in STATED if option in options}
-    dtype, decoder = options.pop("dtype", None), options.pop("decoder", None)
-    for what, value, known in (("dtype", dtype, DTYPES), ("decoder", decoder, DECODERS)):
+    asked = {what: options.pop(what, None) for what in ("dtype", "decoder", "resizer")}
+    for what, known in (("dtype", DTYPES), ("decoder", DECODERS), ("resizer", RESIZERS)):
+        value = asked[what]
         if value is not None and value not in known:
             raise ModelError(f"{spec.text}: unknown {what} {value!r}; {nearest(value, known)}")
-    return dataclasses.replace(spec, options=options, stated=stated), Variant(dtype, decoder)
+    return dataclasses.replace(spec, options=options, stated=stated), Variant(**asked)
 
 
 @contextlib.contextmanager

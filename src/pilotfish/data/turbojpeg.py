@@ -1,0 +1,31 @@
+"""The pixels of a JPEG by libjpeg-turbo itself, through the package simplejpeg: faster than through Pillow, and what
+libjpeg-turbo warns of is an error, where Pillow shows what it guessed."""
+
+from __future__ import annotations
+
+from PIL import Image, JpegImagePlugin
+
+from pilotfish.errors import needs
+
+
+def decode_jpeg(data: bytes, header: JpegImagePlugin.JpegImageFile) -> Image.Image | None:
+    """The picture that *data* holds, in RGB and the size of *header*, which Pillow read and perhaps scaled; not yet
+    turned. None where Pillow alone reads it: CMYK.
+
+    Raises ValueError for what is broken or cut short, however little of it; MissingExtraError without simplejpeg.
+    """
+    colours = {"RGB": "RGB", "L": "GRAY"}.get(header.mode)
+    if colours is None:
+        return None
+    with needs("simplejpeg", "jpeg", "decoding by turbojpeg"):
+        import simplejpeg
+    config = header.decoderconfig  # (scale, 0) once it is scaled
+    scale = config[0] if config else 1
+    height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    if (-(-width // scale), -(-height // scale)) != header.size:  # before the pixels of another size are made room for
+        raise ValueError(f"its headers disagree: {width}x{height} pixels are not {header.width}x{header.height}")
+    wanted = {"min_height": header.height, "min_width": header.width} if scale > 1 else {}
+    pixels = simplejpeg.decode_jpeg(data, colours, min_factor=scale, **wanted)
+    if pixels.shape[:2] != (header.height, header.width):
+        raise ValueError(f"{pixels.shape[1]}x{pixels.shape[0]} pixels were decoded instead of {header.size}")
+    return Image.fromarray(pixels) if colours == "RGB" else Image.fromarray(pixels[..., 0]).convert("RGB")
