@@ -90,7 +90,7 @@ VARIANTS = (
         "?decoder=turbojpeg|…-draft",
         "what decodes JPEGs (extra: jpeg); pillow-draft and turbojpeg-draft at the least scale that covers the input",
     ),
-    ("?resizer=torchvision", "resized as torchvision does it to bytes: in a third of the time, nearly the same pixels"),
+    ("?resizer=torchvision", "resized as torchvision does it to bytes: in less than half the time"),
     (
         "?mean=0.5:0.4:0.3&std=…",
         "what is taken from the pixels and what they are divided by; one number for all channels",
