@@ -117,7 +117,12 @@ def test_a_mac_is_asked_by_sysctl(
     ],
 )
 def test_control_groups_limit_the_cores(
-    own: str, files: dict[str, str], quota: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: str,
+    files: dict[str, str],
+    quota: float | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     for name, text in files.items():
         path = tmp_path / "tree" / name
@@ -127,5 +132,7 @@ def test_control_groups_limit_the_cores(
     monkeypatch.setattr(machine, "CGROUPS", tmp_path / "tree")
     monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    cpu_quota.cache_clear()
+    request.addfinalizer(cpu_quota.cache_clear)
     assert cpu_quota() == quota
     assert cpu_count() == (8 if quota is None else {0.5: 1, 1.5: 2, 2.5: 3, 3.0: 3}[quota])

@@ -119,6 +119,7 @@ def cpu_count() -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
+@functools.cache  # it is asked for with every call of predict, and reading it takes longer than some models
 def cpu_quota() -> float | None:
     """Seconds of processor time per second that control groups hold this process to (``docker run --cpus``); None
     where they set no limit."""
