@@ -19,10 +19,11 @@ from pilotfish.models import Preprocessing, load_model  # noqa: E402
 from pilotfish.models.costs.macs import count_macs, count_parameters  # noqa: E402
 from pilotfish.models.exits.attached import Attachment, attach_exits, spread_layers  # noqa: E402
 from pilotfish.models.exits.describe import META_KEY, Description, build, read_network, save_network  # noqa: E402  # noqa: E402
-from pilotfish.models.exits.exit_model import count_exit  # noqa: E402
+from pilotfish.models.exits.exit_model import count_exit, exit_names  # noqa: E402
 from pilotfish.models.exits.msdnet import MSDNet, MSDNetConfig, imagenet  # noqa: E402
 from pilotfish.models.exits.network import Span, Whole  # noqa: E402
 from pilotfish.models.names.architectures import build_small  # noqa: E402
+from pilotfish.runtime.shared import linked, shares_with  # noqa: E402
 
 GREY = Preprocessing(size=(8, 8), resize=None, mean=(0.5,), std=(0.3,))
 CASES = [
@@ -233,6 +234,24 @@ def test_an_exit_is_a_model(backend: str, file: Path) -> None:
         assert model.class_names == tuple("abcde")
         assert model.exit_of is not None
         assert (model.exit_of.position, model.exit_of.exits) == (k, 3)
+
+
+@pytest.mark.parametrize("option", ["dtype=bfloat16", "dtype=float16", "decoder=pillow-draft"])
+def test_an_exit_in_another_variant_is_recorded_by_its_options_and_runs_as_it_was_recorded(
+    option: str, file: Path
+) -> None:
+    names = exit_names(f"exits:{file}?{option}")
+    assert names == [f"exits:{file}#{k}?{option}" for k in (1, 2, 3)]
+    assert exit_names(names[1]) == [names[1]]
+    variants, plain = [load_model(name) for name in names], load_model(f"exits:{file}#3")
+    assert not shares_with(variants[0], plain)
+    x = random_inputs((1, 8, 8), 5).numpy()
+    for stages in (variants, [variants[0], plain]):
+        runners = linked(stages, [model.backend.name for model in stages])
+        carry = None
+        for (runner, shares), model in zip(runners, stages, strict=True):
+            said, carry = runner.step(None if shares else x, carry if shares else None)
+            np.testing.assert_allclose(said, model.run(x), atol=1e-5)
 
 
 def test_an_exit_costs_what_runs_up_to_it_and_its_own_head(file: Path) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -80,7 +79,7 @@ def record(
 
 def _exits(name: str, alias: str) -> list[tuple[str, str]]:
     """(model, name of its records): a network with exits is recorded exit by exit, as NAME#1 … NAME#K."""
-    if not name.startswith("exits:") or re.search(r"#\d+$", name):
+    if not name.startswith("exits:"):
         return [(name, alias)]
     from pilotfish.models.exits.exit_model import exit_names
 

@@ -13,9 +13,11 @@ from pilotfish.runtime.stage import join, take
 
 
 def shares_with(before: Model | None, model: Model) -> bool:
-    """Whether *model* is a later exit of the network that *before* is an exit of."""
-    a, b = before.exit_of if before else None, model.exit_of
-    return a is not None and b is not None and a.network == b.network and a.position < b.position
+    """Whether *model* is a later exit of the network that *before* is an exit of, and sees the same inputs."""
+    if before is None or before.exit_of is None or model.exit_of is None:
+        return False
+    a, b = before.exit_of, model.exit_of
+    return a.network == b.network and a.position < b.position and before.preprocessing == model.preprocessing
 
 
 def linked(models: Sequence[Model], backends: Sequence[str | None]) -> list[tuple[Backend, bool]]:

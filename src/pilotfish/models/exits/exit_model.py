@@ -72,9 +72,12 @@ def _assumed(description: Description) -> tuple[str, ...]:
 
 
 def exit_names(text: str) -> list[str]:
-    """``exits:FILE`` as the names of all its exits; a network of one exit keeps its name."""
-    count = read_description(Path(text.partition(":")[2])).count
-    return [f"{text}#{k}" for k in range(1, count + 1)] if count > 1 else [text]
+    """``exits:FILE`` as the names of all its exits, with its options; a network of one exit keeps its name, and so does
+    ``exits:FILE#K``."""
+    name, mark, options = text.partition("?")
+    file, position = exit_of(name.partition(":")[2])
+    count = 1 if position is not None else read_description(Path(file)).count
+    return [f"{name}#{k}{mark}{options}" for k in range(1, count + 1)] if count > 1 else [text]
 
 
 def count_exit(network: ExitNetwork, k: int, shape: tuple[int, ...]) -> Counted:

@@ -104,6 +104,7 @@ class Variant:
                 raise ModelError(f"{name}: dtype is for torch models, this one is run by {backend.name}")
             chain = dataclasses.replace(chain, dtype=self.dtype)
             backend = TorchBackend(module, device, dtype=self.dtype)
+            model = dataclasses.replace(model, exit_of=None)  # parts of a network compute in its own dtype
         return dataclasses.replace(model, preprocessing=chain, backend=backend)
 
 
