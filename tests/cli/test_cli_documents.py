@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pilotfish.records import Run
 from support.process import command
+from support.runs import records
 
 P_KEYS = {
     *("n", "metric", "value", "base_value", "accuracy", "base_accuracy"),
@@ -93,6 +95,28 @@ def test_report_and_inspect(imported: Path, tmp_path: Path) -> None:
         ("small", "val", 400, 1e8),
         ("big", "val", 400, 1e9),
     }
+
+
+@pytest.mark.parametrize(
+    ("known", "names", "accuracy"),
+    [(400, "ab", 0.75), (380, "ab", 0.75), (300, "ab", None), (400, "ba", None), (0, "ab", None)],
+)
+def test_inspect_takes_labels_that_the_run_knows(
+    known: int, names: str, accuracy: float | None, tmp_path: Path
+) -> None:
+    """Of 90 % of the samples and of the same classes; else there is no accuracy to be shown."""
+    run, label = Run(tmp_path / "run"), np.arange(400) % 2
+    named = {"n_classes": 2, "class_names": tuple(names)}
+    run.write(records("labelled", label, label=np.where(np.arange(400) < known, label, -1).tolist(), **named))
+    answers = np.where(np.arange(400) % 4 == 3, 1 - label, label)
+    run.write(records("api", answers, label=[-1] * 400, n_classes=2, class_names=("a", "b")))
+    found = document(command(tmp_path, "inspect", "run", "--json"))
+    api = next(entry for entry in found["records"] if entry["model"] == "api")
+    if accuracy is None:
+        assert (api["accuracy"], api["notes"]) == (None, [])
+    else:
+        assert api["accuracy"] == pytest.approx(accuracy, abs=0.01)
+        assert api["notes"] == ["it has no labels of its own; those of labelled are taken"]
 
 
 def test_record(pictures: Path, tmp_path: Path) -> None:

@@ -38,15 +38,16 @@ def inspect(
 
 def _show_run(run: Run, as_json: bool) -> None:
     from pilotfish.cli.output import console, notes, print_json, table
-    from pilotfish.records import judge_records
+    from pilotfish.records import judge_records, labelled_in
     from pilotfish.report.format import format_cost, format_count, percent
 
     rows, entries = [], []
     said: list[str] = []
     for meta in run.metas():
-        records = run.read(meta.model, meta.split)
+        records, of = labelled_in(run, run.read(meta.model, meta.split))
         verdict = judge_records(records)
         found = [*meta.notes, *([] if verdict.note is None else [verdict.note])]
+        found += [] if of is None else [f"it has no labels of its own; those of {of} are taken"]
         said += [f"{meta.model}: {note}" for note in found]
         value, score = records.value, _scores_in(records)
         classes = "" if meta.n_classes is None else str(meta.n_classes)

@@ -9,7 +9,7 @@ from pilotfish.records.align import (
     read_table,
     refuse_bad_base,
 )
-from pilotfish.records.compare import Compared, compare, fair_table
+from pilotfish.records.compare import Compared, compare, fair_table, labelled_in
 from pilotfish.records.groups import GroupBy, groups_by
 from pilotfish.records.importers import import_file
 from pilotfish.records.records import MAX_COST, Cost, Failure, Records, RecordsMeta
@@ -42,6 +42,7 @@ __all__ = [
     "is_bad_base",
     "judge",
     "judge_records",
+    "labelled_in",
     "notes_on_chance",
     "open_run",
     "read_table",

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pilotfish.errors import AlignmentError
 from pilotfish.records.align import Table, align, rows_note
-from pilotfish.records.groups import GroupBy
+from pilotfish.records.groups import NONE, GroupBy
 from pilotfish.records.records import Records
+from pilotfish.records.run import Run
 from pilotfish.scores.outputs import Mask
 from pilotfish.text import examples, listed
 
@@ -147,6 +149,27 @@ def with_labels_of(others: Sequence[Records], base: Records) -> Records:
             label = np.where(task.known(label), label, theirs)
     enough = base.has_labels or task.known(label).sum() >= ENOUGH * len(base)
     return replace(base, label=label) if enough else base
+
+
+def labelled_in(run: Run, records: Records) -> tuple[Records, str | None]:
+    """(*records*; without labels with those that other records of *run* know of 90 % of its samples; whose labels these
+    are, None where there are none)."""
+    if records.has_labels:
+        return records, None
+    own = records.meta
+    for meta in run.metas(own.split):
+        if meta.model == own.model or meta.task != own.task:
+            continue
+        other = run.read(meta.model, meta.split)
+        if not other.has_labels:
+            continue
+        try:
+            align([other], records, NONE)  # the same samples, and classes in the same order
+        except AlignmentError:
+            continue
+        if (known := with_labels_of([other], records)).has_labels:
+            return known, meta.model
+    return records, None
 
 
 def with_groups_of(others: Sequence[Records], base: Records) -> Records:
