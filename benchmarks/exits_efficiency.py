@@ -36,12 +36,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4096)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--lanes", type=int, default=cpu_count(), help="calls at a time, of cores / lanes threads each")
+    parser.add_argument("--allow-bad-base", action="store_true", help="accept a last exit no better than chance")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     print(f"{'network':20}{'exit ratio':>12}{'efficiency':>26}{'ms per sample':>15}{'ideal':>9}{'last exit alone':>17}")
     for name in given.name:
-        cascade = _cascade(given.run, name, given.batch, given.lanes)
+        cascade = _cascade(given.run, name, given.batch, given.lanes, given.allow_bad_base)
         for ratio in RATIOS:
             found = bench(
                 cascade, load_data(given.data), exit_ratio=ratio, runs=given.runs, samples=given.samples, peers=False
@@ -57,13 +58,13 @@ def main() -> None:
         given.out.write_text(json.dumps(rows, indent=1))
 
 
-def _cascade(run: Path, name: str, batch: int, lanes: int) -> pilotfish.Cascade:
+def _cascade(run: Path, name: str, batch: int, lanes: int, allow_bad_base: bool) -> pilotfish.Cascade:
     """All exits of *name*, each in batches of *batch*."""
     exits = sorted(
         (m for m in pilotfish.open_run(run).models() if m.rpartition("#")[0] == name),
         key=lambda m: int(m.rpartition("#")[2]),
     )
-    tuned = pilotfish.tune(run, exits, max_drop=0.01, holdout=0)
+    tuned = pilotfish.tune(run, exits, max_drop=0.01, holdout=0, allow_bad_base=allow_bad_base)
     with tempfile.TemporaryDirectory() as folder:
         loaded = pilotfish.Cascade.load(tuned.save(Path(folder) / "cascade"))
     way = StageRuntime("onnxruntime", batch, threads=max(1, cpu_count() // lanes), lanes=lanes, ms=1.0)

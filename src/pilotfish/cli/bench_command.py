@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Data, Device, Plot
+from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Data, Device, Plot, Workers
 
 if TYPE_CHECKING:
     from pilotfish.runtime import BenchResult
@@ -31,9 +31,7 @@ def bench(
     ] = None,
     runs: Annotated[int, typer.Option(metavar="N", min=1, help="Counted runs, after one that is not.")] = 5,
     samples: Annotated[int, typer.Option(metavar="N", min=1, help="Samples of the data to use, at most.")] = 500,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
-    ] = None,
+    workers: Workers = None,
     peers: Annotated[bool, typer.Option(help="Also time other ways to run the same cascade.")] = True,
     device: Device = "cpu",
     allow_python: AllowPython = None,

@@ -13,6 +13,7 @@ from pilotfish.cli.options import (
     ClassMaxDrop,
     Data,
     Device,
+    Embed,
     GroupBy,
     Guarantee,
     Holdout,
@@ -78,7 +79,7 @@ def build(
     group_by: GroupBy = None,
     task: Task = "classes",
     allow_bad_base: AllowBadBase = False,
-    embed: Annotated[bool, typer.Option(help="Copy the weights into the cascade folder.")] = False,
+    embed: Embed = False,
     as_json: AsJson = False,
 ) -> None:
     """Record, pick a saver, tune, bench and report in one go.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Device, GroupBy, Split
+from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Device, GroupBy, Split, Workers
 
 if TYPE_CHECKING:
     from pilotfish.plan import Evaluation
@@ -32,9 +32,7 @@ def evaluate(
     group_by: GroupBy = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed by which --audit draws its share.")] = 0,
     device: Device = "cpu",
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
-    ] = None,
+    workers: Workers = None,
     allow_python: AllowPython = None,
     as_json: AsJson = False,
 ) -> None:

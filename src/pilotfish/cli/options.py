@@ -39,6 +39,7 @@ CostKey = Annotated[
 ]
 Data = Annotated[str, typer.Option(metavar="SPEC", help="folder:PATH, arrays:FILE.npz, idx:FILE, or digits.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")]
+Embed = Annotated[bool, typer.Option(help="Copy the models' weights into the cascade folder.")]
 GroupBy = Annotated[
     str | None,
     typer.Option(
@@ -88,6 +89,9 @@ Task = Annotated[
 ]
 TrainedOn = Annotated[
     str | None, typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused.")
+]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
 ]
 WorstClassDrop = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, Data, Device, GroupBy, Task, TrainedOn
+from pilotfish.cli.options import AsJson, Data, Device, GroupBy, Task, TrainedOn, Workers
 
 
 def record(
@@ -24,9 +24,7 @@ def record(
         int | None, typer.Option(metavar="N", min=1, help="The fastest measured, by default.")
     ] = None,
     device: Device = "cpu",
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
-    ] = None,
+    workers: Workers = None,
     store: Annotated[
         str | None,
         typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AllowBadBase, AllowPython, AsJson, CascadeFolder, Data, Device, GroupBy
+from pilotfish.cli.options import AllowBadBase, AllowPython, AsJson, CascadeFolder, Data, Device, Embed, GroupBy
 
 
 def update(
@@ -25,7 +25,7 @@ def update(
     ] = None,
     device: Device = "cpu",
     group_by: GroupBy = None,
-    embed: Annotated[bool, typer.Option("--embed", help="Copy the models' weights into the new folder.")] = False,
+    embed: Embed = False,
     force: Annotated[bool, typer.Option("--force", help="Let --out be the old cascade, and replace it.")] = False,
     allow_python: AllowPython = None,
     allow_bad_base: AllowBadBase = False,
