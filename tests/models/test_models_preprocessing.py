@@ -27,6 +27,7 @@ OTHER: dict[str, Any] = {
     "std": (0.229, 0.224, 0.226),
     "dtype": "float16",
     "decoder": "another",
+    "backend": "openvino",
     "order": "bgr",
     "layout": "nhwc",
     "resizer": "torchvision",
