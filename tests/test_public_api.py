@@ -285,7 +285,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "progress": None,
         },
     ),
-    "quantise": ("model data out", {"samples": 128, "calibration": "minmax", "progress": None}),
+    "quantise": ("model data out", {"samples": 128, "calibration": "minmax", "min_agreement": None, "progress": None}),
     "write_report": (
         "out",
         {

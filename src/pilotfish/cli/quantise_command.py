@@ -18,19 +18,32 @@ def quantise(
     calibration: Annotated[
         str, typer.Option(metavar="NAME", help="How ranges are found: minmax, entropy or percentile.")
     ] = "minmax",
+    min_agreement: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE", help="Keep in float32 what harms most, until so many other samples agree."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write an int8 version of a model for ONNX Runtime. It is a separate model: record it to see what it is worth.
 
-    Example: pilotfish quantise lite:efficientnet_lite0@224 --data folder:train --out lite0-int8.onnx
+    Example: pilotfish quantise lite:efficientnet_lite0@224 --data folder:train --min-agreement 98% --out q.onnx
     """
     from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
+    from pilotfish.cli.parse import share
     from pilotfish.data import load_data
     from pilotfish.flow.quantise import quantise as run_quantise
     from pilotfish.report.format import milliseconds, percent
 
     with progress_bars() as progress:
-        found = run_quantise(model, load_data(data), out, samples=samples, calibration=calibration, progress=progress)
+        found = run_quantise(
+            model,
+            load_data(data),
+            out,
+            samples=samples,
+            calibration=calibration,
+            min_agreement=share(min_agreement, "--min-agreement"),
+            progress=progress,
+        )
     target = console(as_json)
     columns = [("", "left"), ("size", "right"), ("ms per sample", "right"), ("agreement", "right")]
     rows = [
@@ -45,7 +58,5 @@ def quantise(
         f"Next: pilotfish record --data SPEC --model onnx:{found.path} --run RUN",
     )
     notes([f"{model}: {note}" for note in found.notes])
-    if found.ms > found.float_ms:
-        notes([f"int8 is no faster on this processor ({found.float_ms / found.ms:.2f}x)"])
     if as_json:
         print_json(found.to_json())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,25 +16,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pilotfish.data import Dataset, open_data
-from pilotfish.errors import DataError, ModelError, UsageError, needs, reason
+from pilotfish.errors import DataError, ModelError, UsageError
 from pilotfish.files import atomic_path
 from pilotfish.machine import processor
 from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.costs.timing import time_batches
 from pilotfish.models.model import F32, Model
 from pilotfish.models.names.load_model import load_model
-from pilotfish.models.onnx.onnx_export import quiet, softmax
-from pilotfish.models.onnx.onnx_graph import stored_nodes
-from pilotfish.models.onnx.onnx_logits import OWN
+from pilotfish.models.onnx.onnx_export import softmax
 from pilotfish.models.onnx.onnx_metadata import described, write_metadata
+from pilotfish.models.onnx.quantise_onnx import CALIBRATIONS, Judge, quantise_onnx
 from pilotfish.models.outputs.settle import settle
 from pilotfish.models.preprocessing import sample_inputs, stacked
 
 LEAST = 8  # samples to calibrate on
-HELD_OUT = 4  # every fourth sample is kept for comparing
-CALIBRATIONS = ("minmax", "entropy", "percentile")
+COMPARED = 3  # samples calibrated on for each one that is compared
+MOST_COMPARED = 512
+BATCH = 16  # of samples that are compared
+LOW = 0.5  # agreement below which a model is another one
 Tell = Callable[[str, int, int], None]
 
 
@@ -45,7 +48,9 @@ class Quantised:
     max_difference   largest difference of a probability; mean_difference of the winner's
     float_bytes, bytes, float_ms, ms  size, and milliseconds per sample with all cores at work, before and after
     reduced_range    whether weights were kept to 7 bits, for processors whose 8-bit products saturate
-    notes            how the source was read, a line each
+    min_agreement    the agreement that was asked for
+    kept_float32     the nodes that stayed in float32 for it
+    notes            how the source was read, and what is odd about the result, a line each
     """
 
     path: Path
@@ -61,6 +66,8 @@ class Quantised:
     ms: float
     calibration: str
     reduced_range: bool
+    min_agreement: float | None = None
+    kept_float32: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -75,106 +82,145 @@ def quantise(
     *,
     samples: int = 128,
     calibration: str = "minmax",
+    min_agreement: float | None = None,
     progress: Tell | None = None,
 ) -> Quantised:
     """Write *model* in int8 to the .onnx file *out*, calibrated on up to *samples* samples spread over *data*.
 
-    calibration  how the range of each tensor is found: minmax, entropy or percentile
+    calibration    how the range of each tensor is found: minmax, entropy or percentile
+    min_agreement  the share of other samples of *data* that the int8 model is to give its source's class, such as 0.98:
+                   nodes that harm most then stay in float32
 
-    ModelError for a model that has no float32 ONNX form, DataError when too few samples can be read.
+    ModelError for a model that has no float32 ONNX form or cannot reach *min_agreement*, DataError when too few samples
+    can be read.
     """
     if calibration not in CALIBRATIONS:
         raise UsageError(f"calibration is one of {', '.join(CALIBRATIONS)}; found {calibration!r}")
     if samples < LEAST:
         raise UsageError(f"at least {LEAST} samples are needed to calibrate, found {samples}")
+    if min_agreement is not None and not 0 < min_agreement <= 1:
+        raise UsageError(f"the least agreement is a share above 0 and up to 1, such as 0.98; found {min_agreement:g}")
     tell, path = progress or (lambda *_: None), Path(out)
     if path.suffix != ".onnx":
         raise UsageError(f"an int8 model is written as .onnx, found {path.name!r}")
     data = open_data(data)
     loaded = load_model(model, backend=None, settle=functools.partial(settle, data=data))
-    if not isinstance(loaded.backend, OnnxBackend) or loaded.preprocessing.dtype != "float32":
-        reason = loaded.details.get("backend", f"it is run by {loaded.backend.name} in {loaded.preprocessing.dtype}")
-        raise ModelError(f"{model} cannot be quantised: {reason}; expected a float32 model that ONNX Runtime can run")
-    inputs = _inputs(loaded, data, samples, tell)
-    held = np.arange(len(inputs)) % HELD_OUT == HELD_OUT - 1
-    reduced = not processor().vnni
+    backend = loaded.backend
+    if not isinstance(backend, OnnxBackend) or loaded.preprocessing.dtype != "float32":
+        said = loaded.details.get("backend", f"it is run by {backend.name} in {loaded.preprocessing.dtype}")
+        raise ModelError(f"{model} cannot be quantised: {said}; expected a float32 model that ONNX Runtime can run")
+    inputs, held = _inputs(loaded, data, samples, _compared(samples, min_agreement), tell)
+    p, reduced = _probabilities(backend, inputs[held]), not processor().vnni
+    plain: list[tuple[float, float]] = []  # agreement and time with every node in int8
+
+    def judge(file: Path) -> float:
+        run = OnnxBackend(file)
+        found = _agreement(p, _probabilities(run, inputs[held]))
+        plain.append((found, _ms(run, inputs)) if not plain else plain[0])
+        return found
+
     with atomic_path(path) as temporary:
         tell("quantising", 0, 1)
-        _write(loaded, loaded.backend, inputs[~held], temporary, calibration, reduced)
+        kept = _write(loaded, backend, inputs[~held], temporary, calibration, reduced, judge, min_agreement, tell)
         after = OnnxBackend(temporary)
-        p, q = softmax(loaded.run(inputs[held])), softmax(after.step(inputs[held])[0])
-        shape = inputs.shape[1:]
-        before_ms, after_ms = (time_batches(b, shape, seconds=1.5).throughput for b in (loaded.backend, after))
+        q = _probabilities(after, inputs[held])
+        before_ms, after_ms = _ms(backend, inputs), _ms(after, inputs)
         size = temporary.stat().st_size
         tell("quantising", 1, 1)
-    top = p.argmax(axis=1)
-    rows = np.arange(len(p))
+    gap, agreement = np.nan_to_num(np.abs(p - q), nan=1.0), _agreement(p, q)
+    notes = [*loaded.notes, *_oddities(inputs[~held], p, q, agreement)]
+    if kept:
+        notes.append(
+            f"{len(kept)} nodes stay in float32, for an agreement of {agreement:.1%} where all in int8 have "
+            f"{plain[0][0]:.1%}: {after_ms:.2f} ms per sample, not {plain[0][1]:.2f}"
+        )
+    if min_agreement is not None and len(p) * (1 - min_agreement) < 1 and min_agreement < 1:
+        notes.append(
+            f"{len(p)} samples do not tell {min_agreement:.1%} from 100%: none may differ; give more data, such as "
+            f"{math.ceil(COMPARED / (1 - min_agreement))} samples and those to calibrate on"
+        )
+    if after_ms >= before_ms:
+        at_hand = processor()
+        notes.append(
+            f"int8 gains nothing on this processor ({at_hand.name}, {'with' if at_hand.vnni else 'without'} "
+            f"instructions for it): {before_ms:.2f} ms per sample in float32, {after_ms:.2f} in int8"
+        )
     return Quantised(
         path=path,
         source=model,
         samples=int((~held).sum()),
         compared=len(p),
-        agreement=float((top == q.argmax(axis=1)).mean()),
-        max_difference=float(np.abs(p - q).max()),
-        mean_difference=float(np.abs(p[rows, top] - q[rows, top]).mean()),
-        float_bytes=loaded.backend.path.stat().st_size,
+        agreement=agreement,
+        max_difference=float(gap.max()),
+        mean_difference=float(gap[np.arange(len(p)), p.argmax(axis=1)].mean()),
+        float_bytes=backend.path.stat().st_size,
         bytes=size,
         float_ms=before_ms,
         ms=after_ms,
         calibration=calibration,
         reduced_range=reduced,
-        notes=loaded.notes,
+        min_agreement=min_agreement,
+        kept_float32=kept,
+        notes=tuple(notes),
     )
 
 
-def _inputs(model: Model, data: Dataset, samples: int, tell: Tell) -> F32:
-    """Inputs float32 (n, …) of readable samples spread over the data."""
-    wanted = min(len(data), samples + samples // (HELD_OUT - 1))
-    found: list[F32] = []
+def _compared(samples: int, least: float | None) -> int:
+    """How many samples to compare: enough that a few of them may differ where an agreement is asked for."""
+    enough = 0 if least in (None, 1.0) else math.ceil(COMPARED / (1 - float(least or 0.0)))
+    return max(samples // COMPARED, min(enough, MOST_COMPARED))
+
+
+def _inputs(model: Model, data: Dataset, samples: int, compared: int, tell: Tell) -> tuple[F32, NDArray[np.bool_]]:
+    """(inputs float32 (n, ...) of readable samples spread over the data, which of them are compared)."""
+    wanted = min(len(data), samples + compared)
     rows = np.linspace(0, len(data) - 1, wanted).round().astype(int).tolist()
+    found: list[F32] = []
     for _, one in sample_inputs(data, model.preprocessing, rows):
         found.append(one)
         tell("reading samples", len(found), wanted)
-    alike = stacked(found) if found else ()
-    if len(alike) < LEAST + LEAST // (HELD_OUT - 1):
+    inputs = np.asarray(stacked(found) if found else ())
+    held = min(compared, max(len(inputs) - samples, len(inputs) // (COMPARED + 1)))
+    if len(inputs) - held < LEAST or held < LEAST // COMPARED:
         raise DataError(
-            f"{len(alike)} samples of {data.spec} can be read; at least {LEAST + 2} are needed to calibrate"
+            f"{len(inputs)} samples of {data.spec} can be read; at least {LEAST + LEAST // COMPARED} are needed to "
+            "calibrate"
         )
-    return np.asarray(alike)
+    before = np.arange(len(inputs) + 1) * held // len(inputs)
+    return inputs, np.diff(before) > 0
 
 
-def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibration: str, reduced: bool) -> None:
-    """Quantise into *target*: one file, with what is needed to run it as ``onnx:FILE``."""
-    with needs("onnx and onnxruntime", "onnx", "quantising"):
-        import onnx
-        from onnxruntime import quantization as ortq
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-    method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[calibration]
+def _write(
+    model: Model,
+    backend: OnnxBackend,
+    inputs: F32,
+    target: Path,
+    calibration: str,
+    reduced: bool,
+    judge: Judge,
+    least: float | None,
+    tell: Tell,
+) -> tuple[str, ...]:
+    """Quantise into *target*: one file, with what is needed to run it as ``onnx:FILE``; returns what stayed float32."""
+    import onnx
+
+    name, size = backend.input.name, backend.fixed_batch or 1
     with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        try:
-            with quiet():
-                source = Path(folder) / "source.onnx" if backend.is_rewritten else backend.path
-                if backend.is_rewritten:
-                    backend.write(source)
-                quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-                graph = onnx.load(str(prepared)).graph
-                of_shapes = stored_nodes(graph, ("Shape", "Size"))  # padding from a height: 8 bits would falsify it
-                added = [node for node in graph.node if node.name.startswith(OWN)]
-                ortq.quantize_static(
-                    str(prepared),
-                    str(target),
-                    _Reader(backend, inputs),
-                    nodes_to_exclude=[node.name for node in (*of_shapes, *added)],
-                    quant_format=ortq.QuantFormat.QDQ,
-                    per_channel=True,
-                    reduce_range=reduced,
-                    activation_type=ortq.QuantType.QUInt8,
-                    weight_type=ortq.QuantType.QInt8,
-                    calibrate_method=getattr(ortq.CalibrationMethod, method),
-                )
-        except Exception as error:  # the quantiser raises errors of many libraries
-            raise ModelError(f"{model.spec} cannot be quantised ({type(error).__name__}: {reason(error)})") from error
+        source = backend.path
+        if backend.is_rewritten:
+            source = Path(folder) / "source.onnx"
+            backend.write(source)
+        kept = quantise_onnx(
+            source,
+            target,
+            ({name: backend.fed(np.repeat(one[None], size, axis=0))} for one in inputs),
+            called=model.spec,
+            calibration=calibration,
+            reduced=reduced,
+            judge=judge,
+            least=least,
+            tell=tell,
+        )
     written = onnx.load(str(target))
     int8 = dataclasses.replace(model, preprocessing=dataclasses.replace(model.preprocessing, dtype="int8"))
     write_metadata(
@@ -183,14 +229,42 @@ def _write(model: Model, backend: OnnxBackend, inputs: F32, target: Path, calibr
         source={"spec": model.spec, "weights_hash": model.weights_hash, "samples": len(inputs), "method": calibration},
     )
     onnx.save(written, str(target))
+    return kept
 
 
-class _Reader:
-    """What the quantiser draws its samples from, one by one."""
+def _probabilities(backend: OnnxBackend, inputs: F32) -> NDArray[np.float64]:
+    parts = [backend.step(inputs[start : start + BATCH])[0] for start in range(0, len(inputs), BATCH)]
+    with np.errstate(invalid="ignore"):
+        return softmax(np.concatenate(parts))
 
-    def __init__(self, backend: OnnxBackend, inputs: F32) -> None:
-        self.backend, self.left = backend, iter(inputs)
 
-    def get_next(self) -> dict[str, Any] | None:
-        one = next(self.left, None)
-        return None if one is None else {self.backend.input.name: self.backend.fed(one[None])}
+def _agreement(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """The share of samples with the same class, NaN agreeing with nothing."""
+    sound = np.isfinite(p).all(axis=1) & np.isfinite(q).all(axis=1)
+    return float((sound & (p.argmax(axis=1) == q.argmax(axis=1))).mean())
+
+
+def _ms(backend: OnnxBackend, inputs: F32) -> float:
+    return time_batches(backend, inputs.shape[1:], seconds=1.5).throughput
+
+
+def _oddities(inputs: F32, p: NDArray[np.float64], q: NDArray[np.float64], agreement: float) -> list[str]:
+    """What is odd about the samples or the answers, a line each."""
+    flat, notes = inputs.reshape(len(inputs), -1), []
+    if not np.ptp(flat, axis=0).any() or not np.ptp(flat, axis=1).any():
+        notes.append(
+            f"the {len(flat)} samples calibrated on are all alike or blank, so the ranges found hold for nothing else; "
+            "give --data with samples such as those to come"
+        )
+    for what, values in (("source", p), ("int8 model", q)):
+        if broken := int((~np.isfinite(values)).any(axis=1).sum()):
+            notes.append(
+                f"the {what} returns NaN or infinities on {broken} of {len(values)} samples, which count as differing; "
+                "look at its preprocessing and at the samples"
+            )
+    if agreement < LOW:
+        notes.append(
+            f"the int8 model agrees with its source on {agreement:.1%} of the samples: it is of no use as it is; give "
+            "--min-agreement 98%, or more samples, such as those to come, to calibrate on"
+        )
+    return notes
