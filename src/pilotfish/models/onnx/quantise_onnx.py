@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pilotfish.models.onnx.onnx_export import quiet
 
 CALIBRATIONS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 LARGEST = 2**31 - 2**20  # bytes of a protocol buffer
+AT_ONCE = 2**29  # bytes of activations
 PROBES = 16  # samples that rank the groups
 GROUPS = 24  # of nodes that are tried in float32, each alone
 Feed = Mapping[str, NDArray[Any]]
@@ -135,7 +137,7 @@ def _others(onnx: Any, source: Path) -> set[Path]:
 
 
 def _ranges(prepared: Path, model: Any, nodes: Int8Nodes, feeds: Iterator[Feed], calibration: str, folder: Path) -> Any:
-    """The ranges of the tensors at int8 nodes. One feed's activations are in memory at a time."""
+    """The ranges of the tensors at int8 nodes, from activations of which about half a gigabyte is in memory at once."""
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
     kinds = sorted({node.op_type for node in model.graph.node if node.name in set(nodes.nodes)})
@@ -145,20 +147,28 @@ def _ranges(prepared: Path, model: Any, nodes: Int8Nodes, feeds: Iterator[Feed],
         augmented_model_path=str(folder / "augmented.onnx"),
         calibrate_method=getattr(CalibrationMethod, CALIBRATIONS[calibration]),
     )
-    for feed in feeds:
-        calibrator.collect_data(_Once(feed))
+    first = next(feeds)
+    each = sum(getattr(found, "nbytes", 0) for found in calibrator.infer_session.run(None, dict(first)))
+    some = max(1, AT_ONCE // max(1, each))  # the calibrator keeps what it collects at once
+    left = itertools.chain([first], feeds)
+    while piece := _Piece(left, some):
+        calibrator.collect_data(piece)
     return calibrator.compute_data()
 
 
-class _Once:
-    """What the calibrator draws one feed from."""
+class _Piece:
+    """What the calibrator draws some feeds from; false where none is left."""
 
-    def __init__(self, feed: Feed) -> None:
-        self.left: Feed | None = feed
+    def __init__(self, feeds: Iterator[Feed], most: int) -> None:
+        self.feeds = itertools.islice(feeds, most)
+        self.ahead = next(self.feeds, None)
+
+    def __bool__(self) -> bool:
+        return self.ahead is not None
 
     def get_next(self) -> Feed | None:
-        found, self.left = self.left, None
-        return found
+        found, self.ahead = self.ahead, None
+        return found if found is not None else next(self.feeds, None)
 
 
 def _int8(graph: Int8Graph, kept: frozenset[str]) -> Any:
@@ -184,7 +194,38 @@ def _int8(graph: Int8Graph, kept: frozenset[str]) -> Any:
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
-    return quantizer.model.model
+    made = quantizer.model.model
+    _read_float32(made.graph, frozenset(chosen), graph.model.graph.initializer)
+    return made
+
+
+def _read_float32(graph: Any, chosen: frozenset[str], stored: Any) -> None:
+    """Let nodes that are not *chosen* read tensors as they are; the tools hand them what 8 bits leave. *stored*: those
+    of the float32 graph."""
+    makers = {name: node for node in graph.node for name in node.output}
+    tensors = {f"{tensor.name}_quantized": tensor for tensor in stored}
+    whole, rounded_biases = {}, {}
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear":
+            continue
+        if node.input[0] in tensors:
+            name = tensors[node.input[0]].name
+            if node.output[0] == name:  # a bias
+                rounded_biases[name] = node.output[0] = f"{name}_rounded"
+            whole[node.output[0]] = name
+        elif (rounded := makers.get(node.input[0])) is not None and rounded.op_type == "QuantizeLinear":
+            maker = makers.get(rounded.input[0])
+            if maker is None or maker.name not in chosen or maker.op_type in PRODUCTS:
+                whole[node.output[0]] = rounded.input[0]
+    read: set[str] = set()
+    for node in graph.node:
+        if node.name not in chosen and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            node.input[:] = [whole.get(name, name) for name in node.input]
+            read.update(node.input)
+        elif node.name in chosen:
+            node.input[:] = [rounded_biases.get(name, name) for name in node.input]
+    held = {tensor.name for tensor in graph.initializer}
+    graph.initializer.extend(tensor for tensor in stored if tensor.name in read - held)
 
 
 def _keep_float32(
