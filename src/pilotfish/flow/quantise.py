@@ -34,6 +34,7 @@ from pilotfish.models.preprocessing import sample_inputs, stacked
 
 LEAST = 8  # samples to calibrate on
 COMPARED = 3  # samples calibrated on for each one that is compared
+MAY_DIFFER = 3  # of the samples that are compared, where an agreement is asked for
 MOST_COMPARED = 512
 BATCH = 16  # of samples that are compared
 LOW = 0.5  # agreement below which a model is another one
@@ -134,10 +135,10 @@ def quantise(
             f"{len(kept)} nodes stay in float32, for an agreement of {agreement:.1%} where all in int8 have "
             f"{plain[0][0]:.1%}: {after_ms:.2f} ms per sample, not {plain[0][1]:.2f}"
         )
-    if min_agreement is not None and len(p) * (1 - min_agreement) < 1 and min_agreement < 1:
+    if min_agreement is not None and min_agreement < 1 and len(p) * (1 - min_agreement) < 1 - 1e-9:
         notes.append(
             f"{len(p)} samples do not tell {min_agreement:.1%} from 100%: none may differ; give more data, such as "
-            f"{math.ceil(COMPARED / (1 - min_agreement))} samples and those to calibrate on"
+            f"{_enough(min_agreement)} samples and those to calibrate on"
         )
     if after_ms >= before_ms:
         at_hand = processor()
@@ -167,8 +168,12 @@ def quantise(
 
 def _compared(samples: int, least: float | None) -> int:
     """How many samples to compare: enough that a few of them may differ where an agreement is asked for."""
-    enough = 0 if least in (None, 1.0) else math.ceil(COMPARED / (1 - float(least or 0.0)))
-    return max(samples // COMPARED, min(enough, MOST_COMPARED))
+    return max(samples // COMPARED, 0 if least is None else _enough(least))
+
+
+def _enough(least: float) -> int:
+    """Samples of which three may differ at an agreement of *least*."""
+    return MOST_COMPARED if least == 1 else min(MOST_COMPARED, math.ceil(round(MAY_DIFFER / (1 - least), 6)))
 
 
 def _inputs(model: Model, data: Dataset, samples: int, compared: int, tell: Tell) -> tuple[F32, NDArray[np.bool_]]:

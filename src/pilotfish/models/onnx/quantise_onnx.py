@@ -92,6 +92,9 @@ def quantise_onnx(
 @contextlib.contextmanager
 def _told(called: str) -> Iterator[None]:
     """Errors of the quantiser's many libraries as one of a line."""
+    with needs("onnx and onnxruntime", "onnx", "quantising"):
+        import onnxruntime as ort
+    ort.set_default_logger_severity(4)  # its warnings are about the tools' own graphs
     try:
         with quiet():
             yield
@@ -101,6 +104,8 @@ def _told(called: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelError(f"{called} cannot be quantised ({type(error).__name__}: {reason(error)})") from error
+    finally:
+        ort.set_default_logger_severity(2)
 
 
 def _noting(feeds: Iterable[Feed], probes: list[Feed]) -> Iterator[Feed]:
@@ -111,9 +116,9 @@ def _noting(feeds: Iterable[Feed], probes: list[Feed]) -> Iterator[Feed]:
 
 
 def _ready(source: Path, folder: Path, feeds: Iterator[Feed], calibration: str, reduced: bool) -> Int8Graph:
-    with needs("onnx and onnxruntime", "onnx", "quantising"):
-        import onnx
-        from onnxruntime.quantization.shape_inference import quant_pre_process
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
     size = source.stat().st_size + sum(other.stat().st_size for other in _others(onnx, source))
     if size > LARGEST:
         raise ModelError(f"it takes {size / 2**30:.1f} GB; a file of less than 2 GB can be quantised")
