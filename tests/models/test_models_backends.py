@@ -133,7 +133,7 @@ def test_what_is_offered(net: str) -> None:
     openvino = ("openvino",) if importlib.util.find_spec("openvino") else ()
     assert offered(model, "cpu") == ("onnxruntime", *openvino, "torch", "torch-channels-last", "torch-compiled")
     assert offered(model, "cuda") == ("torch", "torch-channels-last", "torch-compiled", "torch-cuda-graphs")
-    half = load_model(f"{net}?dtype=bfloat16")
+    half = load_model(f"{net}?dtype=bfloat16&backend=torch")
     assert offered(half, "cpu") == ("torch", "torch-channels-last", "torch-compiled")
 
 

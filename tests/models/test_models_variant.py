@@ -36,8 +36,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_another_dtype_is_another_preprocessing_and_other_numbers(dtype: str, net: str) -> None:
-    plain, half = load_model(net, backend="torch"), load_model(f"{net}?dtype={dtype}")
-    assert half.spec == f"{net}?dtype={dtype}"
+    plain, half = load_model(net, backend="torch"), load_model(f"{net}?dtype={dtype}&backend=torch")
+    assert half.spec == f"{net}?dtype={dtype}&backend=torch"
     assert (half.preprocessing.dtype, half.backend.name) == (dtype, "torch")
     assert half.preprocessing.hash != plain.preprocessing.hash
     assert half.weights_hash == plain.weights_hash  # the same weights, cast
@@ -50,7 +50,10 @@ def test_another_dtype_is_another_preprocessing_and_other_numbers(dtype: str, ne
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("dtype=float8", "unknown dtype 'float8'; nearest names: float32"),
+        ("dtype=float8", "unknown dtype 'float8'; nearest names: .*float32"),
+        ("dtype=int8", "int8 is made by `pilotfish quantise MODEL"),
+        ("backend=torch", "in float32 every backend says the same; leave backend out"),
+        ("dtype=bf16&backend=onnxruntime", "unknown backend 'onnxruntime'"),
         ("decoder=turbo", "unknown decoder 'turbo'; nearest names: turbojpeg"),
         ("resizer=opencv", "unknown resizer 'opencv'; "),
         ("interpolation=lanczos&resizer=torchvision", "resizer=torchvision has no lanczos; leave one of them out"),

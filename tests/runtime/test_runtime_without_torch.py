@@ -78,7 +78,7 @@ KINDS: dict[str, Callable[[Path], list[str]]] = {
     "checkpoint": of_a_checkpoint,
     "timm": of_timm,
     "exits": of_one_network,
-    "bfloat16": lambda folder: of_a_checkpoint(folder, "?dtype=bfloat16"),
+    "bfloat16": lambda folder: of_a_checkpoint(folder, "?dtype=bfloat16&backend=torch"),
     "resized": lambda folder: of_a_checkpoint(folder, chain=dataclasses.replace(GREY, resizer="torchvision")),
 }
 

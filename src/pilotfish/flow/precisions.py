@@ -22,6 +22,7 @@ from pilotfish.files import encode_name, read_json, sha256_file, sha256_json, wr
 from pilotfish.flow.quantise import Tell, quantise
 from pilotfish.models import parse_spec
 from pilotfish.models.dtypes import SHORT
+from pilotfish.models.names.spec import with_option
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.recording.finished import data_groups
 from pilotfish.records import RecordsMeta, Run
@@ -95,11 +96,6 @@ def calibration_data(spec: str | Dataset, data: Dataset) -> Dataset:
     found = open_data(spec)
     refuse_trained_on(found, data, CALIBRATING)
     return found
-
-
-def with_option(name: str, option: str) -> str:
-    """The name of a model with one more option."""
-    return f"{name}{'&' if '?' in name else '?'}{option}"
 
 
 @dataclass(frozen=True)

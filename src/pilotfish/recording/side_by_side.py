@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pilotfish.data import Dataset
+from pilotfish.errors import ModelError
 from pilotfish.machine import device_name
 from pilotfish.models import Model, load_model
 from pilotfish.models.backends.backends import offered
@@ -72,9 +74,14 @@ def _run_by(meta: RecordsMeta, device: str, backend: str | None) -> list[Model]:
     """The model by *backend*; None: by each that may be the fastest."""
     if backend is not None:
         return [load_model(str(meta.spec), device, backend=backend)]
-    model = load_model(str(meta.spec), device)
-    others = [name for name in offered(model, device) if name in FASTEST and name != model.backend.name]
-    return [model, *(load_model(str(meta.spec), device, backend=name) for name in others)]
+    chain = meta.preprocessing or {}
+    own = "torch" if chain.get("dtype") in ("bfloat16", "float16") and not chain.get("backend") else None
+    found = [load_model(str(meta.spec), device, backend=own)]
+    for name in offered(found[0], device):
+        if name in FASTEST and name != found[0].backend.name:
+            with contextlib.suppress(ModelError):  # an operator that it does not know
+                found.append(load_model(str(meta.spec), device, backend=name))
+    return found
 
 
 def _least(one: Timing | None, other: Timing) -> Timing:

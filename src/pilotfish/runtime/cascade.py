@@ -58,6 +58,7 @@ class Cascade:
         ]
         for runner, _ in self.runners:
             getattr(runner, "session", None)  # is opened now, and not when the first input waits
+        self.notes += tuple(_backend_notes(artefact, self.choices, self.models))
         self.single_stages = [  # as a single sample is run: with all cores for one call
             EngineStage(stage.name, threaded(runner, choice.threads and cpu_count()), 1, shares=shares)
             for stage, (runner, shares), choice in zip(artefact.stages, self.runners, self.choices, strict=True)
@@ -221,6 +222,18 @@ class Cascade:
         artefact = self.artefact
         found = self.run(read, len(names), artefact, workers)
         return [answer_at(name, i, i, found, artefact) for i, name in enumerate(names)]
+
+
+def _backend_notes(artefact: Artefact, choices: Sequence[StageRuntime], models: Sequence[Model]) -> Iterator[str]:
+    """What runs otherwise than it was recorded, or than was found best here."""
+    for stage, choice, model in zip(artefact.stages, choices, models, strict=True):
+        if (lack := getattr(model.backend, "lack", None)) is not None:
+            yield f"{stage.name}: {lack}; answers near a threshold may differ from the recorded ones"
+        if choice.backend not in (None, model.backend.name) and model.exit_of is None:
+            yield (
+                f"{stage.name} is run by {model.backend.name}: {choice.backend}, which tune-runtime found fastest, "
+                "cannot be had now; run pilotfish tune-runtime again"
+            )
 
 
 class _Names:

@@ -104,8 +104,8 @@ def _with_onnx(stages: list[Stage], models: list[Model], target: Path, tell: Cal
             if model.weights_suffix == ONNX:
                 found.append(stage)
                 continue
-            if runner is model.backend:
-                runner = with_backend(model, "cpu", "onnxruntime").backend
+            if runner is model.backend:  # of OpenVINO, what it compiles
+                runner = getattr(runner, "source", None) or with_backend(model, "cpu", "onnxruntime").backend
             write = functools.partial(write_described, runner, model=model, name=stage.name, shares=shares, after=after)
             file = _written(target, f"{WEIGHTS}/{k}{ONNX}", write)
             after = {"file": file, "sha256": sha256_file(target / file)}

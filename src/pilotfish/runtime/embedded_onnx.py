@@ -8,6 +8,7 @@ from pathlib import Path
 from pilotfish.cascade import Stage, weights_path
 from pilotfish.errors import ArtefactError
 from pilotfish.models import Model, Preprocessing
+from pilotfish.models.backends.backends import with_backend
 from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.exits.spans import OnnxSpan
 from pilotfish.models.model import F32, Backend, Carry, ExitOf
@@ -33,7 +34,7 @@ def embedded_onnx(stage: Stage, folder: Path) -> Model:
     chain.check_installed()
     runner, exit_of = _runner(stage, files)
     shape = tuple(d.dim_value for d in files[0].light.graph.input[0].type.tensor_type.shape.dim[1:])
-    return Model(
+    model = Model(
         spec=str(stage.spec),
         backend=runner,
         preprocessing=chain,
@@ -43,6 +44,7 @@ def embedded_onnx(stage: Stage, folder: Path) -> Model:
         class_names=stage.class_names,
         exit_of=exit_of,
     )
+    return with_backend(model, "cpu") if chain.backend else model
 
 
 def _files(stage: Stage, folder: Path) -> list[OnnxFile]:

@@ -16,6 +16,8 @@ from pilotfish.runtime.embedded_onnx import embedded_onnx
 from pilotfish.runtime.places import model_files
 from pilotfish.runtime.stage import EngineStage
 
+SHAPING = ("size", "channels", "layout", "dtype", "backend")  # of preprocessing: what a model cannot do without
+
 
 def check_code(stages: Iterable[Stage], allow_python: Collection[str] = ()) -> None:
     """ArtefactError when loading one of *stages* would run code that its user did not allow.
@@ -129,7 +131,7 @@ def _recorded(stage: Stage, model: Model) -> Preprocessing | None:
     except ArtefactError:
         return None
     own = model.preprocessing
-    same = (chain.size, chain.channels, chain.layout, chain.dtype) == (own.size, own.channels, own.layout, own.dtype)
+    same = all(getattr(chain, part) == getattr(own, part) for part in SHAPING)
     return chain if chain.hash == stage.preprocessing_hash and (chain.kind == "tensor" or same) else None
 
 

@@ -27,7 +27,8 @@ def offered(model: Model, device: str) -> tuple[str, ...]:
     """The backends that can run *model* on *device* and say the same within rounding."""
     if model.preprocessing.backend:
         return (model.preprocessing.backend,)
-    openvino = ("openvino",) if device == "cpu" and _is_installed("openvino") else ()
+    can = device == "cpu" and model.exit_of is None and is_installed("openvino")
+    openvino = ("openvino",) if can else ()
     if model.reload is None:
         return (model.backend.name, *(openvino if model.backend.name == "onnxruntime" else ()))
     if device.startswith("cuda"):
@@ -71,11 +72,12 @@ def with_backend(model: Model, device: str, name: str | None = None) -> Model:
 
 
 def _can_export(model: Model) -> bool:
-    installed = _is_installed("onnx") and _is_installed("onnxruntime")
+    installed = is_installed("onnx") and is_installed("onnxruntime")
     return installed and model.input_shape is not None and model.preprocessing.dtype == "float32"
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Whether *package* can be imported, without doing so."""
     try:
         return importlib.util.find_spec(package) is not None
     except ValueError:  # a module without a specification stands in its place
@@ -88,6 +90,8 @@ def _in_openvino(model: Model, device: str) -> Model:
 
     if device != "cpu":
         raise ModelError(f"{model.spec}: OpenVINO runs on the CPU here, not on {device!r}")
+    if model.exit_of is not None:
+        raise ModelError(f"{model.spec}: exits of a network are run by torch and ONNX Runtime, not by OpenVINO")
     if model.reload is not None:
         if model.preprocessing.dtype != "float32" and not model.preprocessing.backend:
             raise ModelError(

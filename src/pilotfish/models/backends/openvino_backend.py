@@ -29,7 +29,8 @@ class OpenVinoBackend:
 
     source   what ONNX Runtime would run: its graph is what is compiled, from the bytes that were checked
     threads  cores that one call uses; all of them by default
-    dtype    what it computes in. ModelError where the processor cannot: OpenVINO would take another silently
+    dtype    what it computes in. Where the processor cannot, it is float32, and ``lack`` says so; ModelError where
+             OpenVINO takes something coarser
     shape    of one sample, for a file that leaves it open
     """
 
@@ -45,6 +46,7 @@ class OpenVinoBackend:
         import_openvino(f"running {source.path} by OpenVINO")
         self.source, self.threads = source.anew(), threads or cpu_count()
         self.dtype, self.shape = dtype, shape
+        self.lack: str | None = None  # what of that the processor cannot do, once it is compiled
         self._compiled: Any = None
         self._opening = threading.Lock()
         self._idle: list[Any] = []  # requests that nobody uses; as many are made as calls ever ran side by side
@@ -87,12 +89,13 @@ class OpenVinoBackend:
             found = core.compile_model(graph, "CPU", settings)
         except RuntimeError as error:
             raise ModelError(f"{path}: OpenVINO cannot load it ({_said(error)})") from error
-        got = found.get_property("INFERENCE_PRECISION_HINT")
-        if got.get_type_name() != asked:
+        got = computed_in(found)
+        if got not in (asked, "f32"):
             raise ModelError(
-                f"{path}: this processor does not compute in {self.dtype} ({got.get_type_name()} is what OpenVINO "
-                "takes in its place); leave dtype out, or record on the machine that the cascade is for"
+                f"{path}: OpenVINO computes in {got} here where {asked} is asked for; write dtype=bf16 or leave it out"
             )
+        if got != asked:
+            self.lack = f"this processor does not compute in {self.dtype}, and OpenVINO takes float32"
         return found
 
     @functools.cached_property
@@ -168,6 +171,11 @@ def import_openvino(purpose: str) -> Any:
 @functools.cache
 def _core() -> Any:
     return import_openvino("running a model").Core()
+
+
+def computed_in(compiled: Any) -> str:
+    """What a compiled model computes in: OpenVINO takes another type silently where the processor lacks the one."""
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
 
 
 def _said(error: RuntimeError) -> str:

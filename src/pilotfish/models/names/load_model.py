@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilotfish.errors import MissingExtraError, ModelError, nearest
-from pilotfish.models.backends.backends import with_backend
+from pilotfish.errors import MissingExtraError, ModelError, UsageError, nearest
+from pilotfish.machine import processor
+from pilotfish.models.backends.backends import is_installed, with_backend
+from pilotfish.models.dtypes import dtype_named
 from pilotfish.models.model import Model
-from pilotfish.models.names.spec import KINDS, ModelSpec, imported, parse_spec
+from pilotfish.models.names.spec import KINDS, ModelSpec, imported, parse_spec, with_option
 from pilotfish.models.names.stated import STATED, with_stated
 from pilotfish.models.outputs.reading import Reading, take_reading, with_reading
 from pilotfish.models.preprocessing import DECODERS, RESIZERS
 
-DTYPES = ("float32", "bfloat16", "float16")
+OPENVINO, TORCH = "openvino", "torch"
 Settle = Callable[[Model, Reading], tuple[Model, Reading]]
 
 
@@ -43,12 +45,22 @@ def load_model(
     """
     plain, reading = take_reading(dataclasses.replace(parse_spec(name), typed=typed))
     plain, variant = take_variant(plain)
+    notes: tuple[str, ...] = ()
+    if typed and backend is None and variant.gains_by_openvino(plain, device):
+        lacks = "the package openvino is not installed: pip install 'pilotfish[openvino]'"
+        try:
+            if is_installed(OPENVINO):
+                return load_model(with_option(name, f"backend={OPENVINO}"), device, weights, settle=settle)
+        except (ModelError, MissingExtraError) as error:
+            lacks = str(error)
+        notes = (f"{name} is computed by torch; OpenVINO, which is faster on this processor, does not run it: {lacks}",)
     with _torch_is_needed(name):
         loader = imported(KINDS[plain.kind].loader)
 
     def load() -> Model:
         with _torch_is_needed(name):
-            return _counted(variant.applied(with_stated(loader(plain, device, weights), plain), name, device))
+            found = _counted(variant.applied(with_stated(loader(plain, device, weights), plain), name, device))
+            return dataclasses.replace(found, notes=(*found.notes, *notes))
 
     model = load()
     if settle is not None and plain.kind != "exits":
@@ -56,10 +68,19 @@ def load_model(
     if not reading.is_plain or reading.takes is not None:
         model = with_reading(dataclasses.replace(model, spec=reading.written(name)), reading, device)
     if getattr(model.backend, "module", None) is None:
-        return with_backend(model, device, backend)
+        return _as_asked(with_backend(model, device, backend), typed)
     ephemeral = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory
     reload = (lambda: model) if ephemeral else lambda: with_reading(load(), reading, device)
-    return with_backend(dataclasses.replace(model, reload=reload, ephemeral=ephemeral), device, backend)
+    model = dataclasses.replace(model, reload=reload, ephemeral=ephemeral)
+    return _as_asked(with_backend(model, device, backend), typed)
+
+
+def _as_asked(model: Model, typed: bool) -> Model:
+    """*model*. ModelError for one that was typed, to be recorded, in a dtype that this processor does not know; one
+    that was recorded elsewhere runs in float32, and a loaded cascade says so."""
+    if typed and (lack := getattr(model.backend, "lack", None)) is not None:
+        raise ModelError(f"{model.spec}: {lack}; leave dtype out, or record it on the machine that it is for")
+    return model
 
 
 def _counted(model: Model) -> Model:
@@ -76,17 +97,23 @@ def _counted(model: Model) -> Model:
 @dataclass(frozen=True)
 class Variant:
     """Options that every form takes and that make another model of it, recorded for itself: ``?dtype=…``,
-    ``?decoder=…`` and ``?resizer=…``. None: as the model comes."""
+    ``?decoder=…``, ``?resizer=…`` and ``?backend=…``. None: as the model comes."""
 
     dtype: str | None = None
     decoder: str | None = None
     resizer: str | None = None
+    backend: str | None = None
+
+    def gains_by_openvino(self, spec: ModelSpec, device: str) -> bool:
+        """Whether OpenVINO is what a user who says nothing of a backend wants: bfloat16 on a processor that has it."""
+        bf16 = self.dtype == "bfloat16" and self.backend is None and device == "cpu"
+        return bf16 and spec.kind not in ("exits", "python") and processor().bf16
 
     def applied(self, model: Model, name: str, device: str) -> Model:
         """*model* under its full *name*, computing in the variant's dtype and reading with its decoder and resizer.
 
-        ModelError where the model has no torch module to cast, or takes no images; MissingExtraError where what reads
-        them is not installed.
+        OpenVINO gets the model in float32 and computes in the dtype on its own. ModelError where the model has no torch
+        module to cast, or takes no images; MissingExtraError where what reads them is not installed.
         """
         chain, backend = model.preprocessing, model.backend
         for option, value in (("decoder", self.decoder), ("resizer", self.resizer)):
@@ -96,14 +123,25 @@ class Variant:
         if chain.resizer == "torchvision" and chain.interpolation == "lanczos":
             raise ModelError(f"{name}: resizer=torchvision has no lanczos; leave one of them out")
         chain.check_installed()
-        if self.dtype is not None and self.dtype != chain.dtype:
+        dtype = self.dtype or chain.dtype
+        if dtype != chain.dtype and "int8" in (dtype, chain.dtype):
+            raise ModelError(
+                f"{name}: comes in {chain.dtype}; int8 is made by `pilotfish quantise MODEL --data … --out FILE.onnx`, "
+                "and onnx:FILE.onnx is then the model; or build with --precisions int8"
+            )
+        if self.backend == OPENVINO:
+            chain = dataclasses.replace(chain, dtype=dtype, backend=OPENVINO)
+        elif dtype != chain.dtype or (self.backend == TORCH and chain.dtype == "float32"):
             from pilotfish.models.backends.torch_backend import TorchBackend
 
             module = getattr(backend, "module", None)
             if module is None:
-                raise ModelError(f"{name}: dtype is for torch models, this one is run by {backend.name}")
-            chain = dataclasses.replace(chain, dtype=self.dtype)
-            backend = TorchBackend(module, device, dtype=self.dtype)
+                other = " (or for OpenVINO: &backend=openvino)" if backend.name == "onnxruntime" else ""
+                raise ModelError(f"{name}: dtype is for torch models{other}, this one is run by {backend.name}")
+            if dtype == "float32":
+                raise ModelError(f"{name}: in float32 every backend says the same; leave backend out")
+            chain = dataclasses.replace(chain, dtype=dtype)
+            backend = TorchBackend(module, device, dtype=dtype)
             model = dataclasses.replace(model, exit_of=None)  # parts of a network compute in its own dtype
         return dataclasses.replace(model, preprocessing=chain, backend=backend)
 
@@ -112,11 +150,15 @@ def take_variant(spec: ModelSpec) -> tuple[ModelSpec, Variant]:
     """The name without its variant, its statements on preprocessing apart, and the variant."""
     options = dict(spec.options)
     stated = {option: options.pop(option) for option in STATED if option in options}
-    asked = {what: options.pop(what, None) for what in ("dtype", "decoder", "resizer")}
-    for what, known in (("dtype", DTYPES), ("decoder", DECODERS), ("resizer", RESIZERS)):
+    asked = {what: options.pop(what, None) for what in ("dtype", "decoder", "resizer", "backend")}
+    for what, known in (("decoder", DECODERS), ("resizer", RESIZERS), ("backend", (OPENVINO, TORCH))):
         value = asked[what]
         if value is not None and value not in known:
             raise ModelError(f"{spec.text}: unknown {what} {value!r}; {nearest(value, known)}")
+    try:
+        asked["dtype"] = None if asked["dtype"] is None else dtype_named(asked["dtype"])
+    except UsageError as error:
+        raise ModelError(f"{spec.text}: {error}") from error
     return dataclasses.replace(spec, options=options, stated=stated), Variant(**asked)
 
 

@@ -85,7 +85,8 @@ KINDS: Mapping[str, Form] = {
 """The forms of names, by kind."""
 FORMS = tuple((form.pattern, form.meaning) for form in KINDS.values())
 VARIANTS = (
-    ("?dtype=bfloat16|float16", "computed in another precision; for torch models"),
+    ("?dtype=bf16|fp16", "computed in bfloat16 or float16; bf16 by OpenVINO where it is installed and the CPU has it"),
+    ("?backend=openvino|torch", "whose arithmetic is recorded; in float32 they agree, and tune-runtime chooses"),
     (
         "?decoder=turbojpeg|…-draft",
         "what decodes JPEGs (extra: jpeg); pillow-draft and turbojpeg-draft at the least scale that covers the input",
@@ -172,6 +173,11 @@ def parse_spec(text: str) -> ModelSpec:
             raise ModelError(f"{text}: names two sizes, @{size} and ?size={asked}; keep one")
         size = asked
     return ModelSpec(text.strip(), kind, name, size, options)
+
+
+def with_option(name: str, option: str) -> str:
+    """The name of a model with one more option, such as ``dtype=bf16``."""
+    return f"{name}{'&' if '?' in name else '?'}{option}"
 
 
 def allow_options(spec: ModelSpec, *names: str) -> None:

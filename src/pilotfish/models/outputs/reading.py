@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from pilotfish.errors import ModelError, nearest
 from pilotfish.models.model import Counted, Model
-from pilotfish.models.names.spec import ModelSpec, parse_spec
+from pilotfish.models.names.spec import ModelSpec, parse_spec, with_option
 from pilotfish.models.outputs.activation import ACTIVATIONS, BEST
 from pilotfish.models.outputs.said import Places
 
@@ -47,10 +48,7 @@ class Reading:
             for key, value in (("takes", self.takes), ("output", self.output), ("activation", self.activation))
             if value is not None and key not in options
         }
-        if not missing:
-            return text
-        mark = "&" if "?" in text else "?"
-        return text + mark + "&".join(f"{key}={value}" for key, value in missing.items())
+        return functools.reduce(with_option, (f"{key}={value}" for key, value in missing.items()), text)
 
 
 def take_reading(spec: ModelSpec) -> tuple[ModelSpec, Reading]:
