@@ -20,10 +20,12 @@ from pilotfish.flow.best_cascade import SingleModel
 from pilotfish.flow.precision_gain import gain_notes
 from pilotfish.flow.precisions import given_precisions, set_aside, with_option
 from pilotfish.models.costs.timing import Timing
+from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions
 from pilotfish.records import Run
 from support.process import command
 from support.quick import quick
+from support.runs import records
 
 N, FEATURES, CLASSES = 400, 12, 4
 MS = {"float32": 1.0, "int8": 0.3, "bfloat16": 0.5}
@@ -112,15 +114,24 @@ def test_a_part_of_a_data_set_reads_files_as_the_whole_does(tmp_path: Path) -> N
         ((1.0, 0.4), None, "2.5x as fast as float32 here (m?dtype=int8), and no cascade with it costs less than s"),
     ],
 )
-def test_what_a_precision_does_not_gain(times: tuple[float, float], agreement: float | None, said: str) -> None:
+def test_what_a_precision_does_not_gain(
+    times: tuple[float, float], agreement: float | None, said: str, tmp_path: Path
+) -> None:
     singles = [
         SingleModel("s", 0.8, 0.1, "float32"),
         SingleModel("m", 0.9, times[0], "float32"),
         SingleModel("m?dtype=int8", 0.9, times[1], "int8", agreement),
     ]
-    [note] = gain_notes(singles, {"m?dtype=int8": "m"}, ("s", "m"), ("int8", "float32"))
+    run = Run(tmp_path)
+    for one in singles:
+        outputs = {"confidence": np.linspace(0, 1, 20, dtype=np.float32)}
+        run.write(records(one.name, np.arange(20) < 4, outputs=outputs, costs={"macs": one.cost}, label=[0] * 20))
+    sources, both = {"m?dtype=int8": "m"}, ("int8", "float32")
+    plain = tune(run, ("s", "m"), max_drop=0.0)
+    [note] = [one for one in gain_notes(singles, sources, plain, both) if "int8" in one]
     assert said in note
-    assert not gain_notes(singles, {"m?dtype=int8": "m"}, ("m?dtype=int8", "m"), ("int8", "float32"))
+    used = tune(run, ("m?dtype=int8", "m"), max_drop=0.0)
+    assert not gain_notes(singles, sources, used, both)
 
 
 def test_one_more_option_of_a_name() -> None:
@@ -204,6 +215,7 @@ def test_variants_are_recorded_and_the_best_chain_of_them_is_built(built: Build,
     pair = result.float32_pair
     assert pair.stages == ("small", "large")
     assert pair.tuning.calibration.cost > result.tuning.calibration.cost
+    assert "<th>precision</th><td>int8</td>" in result.report.read_text()
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert document["precisions"] == ["int8", "float32"]
     assert {"name", "precision", "cost", "accuracy", "agreement"} <= document["variants"][0].keys()

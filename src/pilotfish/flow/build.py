@@ -227,9 +227,8 @@ def build(
     singles = single_models(folder, [*dict.fromkeys([*names, *savers])], chosen_base, cost, settings.split, by)
     pair = None
     if asked_for:
-        stages = [stage.name for stage in tuning.artefact.stages]
         singles = of_precisions(folder, singles, variants.sources, settings.split)
-        said += [*variants.notes, *gain_notes(singles, variants.sources, stages, asked_for)]
+        said += [*variants.notes, *gain_notes(singles, variants.sources, tuning, asked_for)]
         plain = {one.name for one in singles if one.precision == "float32"}
         try:
             other = best_chain(folder, [name for name in savers if name in plain], chosen_base, asked, 2)

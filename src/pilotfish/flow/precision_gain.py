@@ -77,13 +77,17 @@ def of_precisions(
 
 
 def gain_notes(
-    singles: Sequence[SingleModel], sources: Mapping[str, str], stages: Sequence[str], precisions: Sequence[str]
+    singles: Sequence[SingleModel], sources: Mapping[str, str], chosen: Tuning, precisions: Sequence[str]
 ) -> list[str]:
-    """A line for each precision that the cascade of *stages* does without: that it is no faster here, or why its
-    speed does not help."""
+    """A line for each precision that the cascade does without: that it is no faster here, or why its speed does not
+    help; and one where no sample reaches the base."""
     by_name = {one.name: one for one in singles}
+    stages, exits = [stage.name for stage in chosen.artefact.stages], chosen.calibration.exit_ratio
     used = {by_name[name].precision for name in stages}
     notes = []
+    if exits[-1] == 0 and max(exits) < 1:
+        shorter = " → ".join(stages[:-1])
+        notes.append(f"no sample it was chosen on reaches {stages[-1]}: {shorter} without it would do")
     for precision in (one for one in precisions if one not in used):
         pairs = [(one, by_name[sources[one.name]]) for one in singles if one.precision == precision]
         gains = {(a.name, b.name): b.cost / a.cost for a, b in pairs if a.cost and b.cost}
@@ -100,6 +104,6 @@ def gain_notes(
         said = "" if agreed is None else f" (at most {100 * agreed:.1f}% of its answers are those of float32)"
         notes.append(
             f"{short} is up to {most:.1f}x as fast as float32 here ({name}), and no cascade with it costs less than "
-            f"{listed(list(stages[:-1]))} before {stages[-1]} at this budget{said}"
+            f"{listed(stages[:-1])} before {stages[-1]} at this budget{said}"
         )
     return notes

@@ -114,6 +114,11 @@ class Preprocessing:
         """SHA-256 of the chain."""
         return sha256_json(self.to_json())
 
+    @property
+    def of_inputs(self) -> Preprocessing:
+        """The same without what the model computes in: inputs are alike where this is."""
+        return replace(self, dtype="float32")
+
     def __call__(self, sample: Sample, view: View | None = None) -> F32:
         """float32 (C, H, W) for images, (H, W, C) where the layout says so; the array's own shape for tensors. A sample
         that is handed on whole is held in an object array (), which is stacked and cut as tensors are.

@@ -10,8 +10,11 @@ from pilotfish.report.format import NOTHING, milliseconds, percent, shorten
 from pilotfish.report.html import Markup, row, table, tag
 
 
-def bench_section(bench: Mapping[str, Any], stages: Sequence[str]) -> Markup:
-    """A table of stage times, ideal, realised and efficiency; what the document lacks shows as a dash."""
+def bench_section(bench: Mapping[str, Any], stages: Sequence[str], precisions: Sequence[str] = ()) -> Markup:
+    """A table of stage times, ideal, realised and efficiency; what the document lacks shows as a dash.
+
+    precisions  what each stage computes in, where that differs
+    """
     listed = bench.get("parts")
     parts = [part is True for part in listed] if isinstance(listed, list | tuple) else []
     how = ["after the one before" if part else "alone" for part in (parts + [False] * len(stages))[: len(stages)]]
@@ -22,6 +25,8 @@ def bench_section(bench: Mapping[str, Any], stages: Sequence[str]) -> Markup:
         for label, key in (("model only", "model_only"), ("end to end", "end_to_end"))
         if isinstance(bench.get(key), Mapping)
     ]
+    if precisions:
+        rows.insert(0, row(["precision", *precisions, *[NOTHING] * 3], first="th"))
     facts = [("speed-up", _times(bench.get("speedup"))), ("exit ratio", _ratios(bench.get("exit_ratio")))]
     facts.append(("machine", brief(bench.get("machine"))))
     return tag(

@@ -113,7 +113,7 @@ def _subject(
 def _body(subject: Subject, title: str | None, bench: Mapping[str, Any] | None) -> Markup:
     parts: list[object] = [headline(subject, title, bench)]
     if bench is not None:
-        parts.append(bench_section(bench, subject.stages))
+        parts.append(bench_section(bench, subject.stages, subject.precisions))
     parts.append(frontier_figure(subject))
     if subject.pair is not None:
         parts += [exited_figure(subject, subject.pair), mistakes_figure(subject, subject.pair)]

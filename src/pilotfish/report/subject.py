@@ -102,6 +102,12 @@ class Subject:
         return self.stages[0] if len(self.stages) > 1 else None
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        """What each stage computes in; none where all compute in one precision."""
+        found = tuple(str((model.preprocessing or {}).get("dtype", "float32")) for model in self.models)
+        return found if len(set(found)) > 1 else ()
+
+    @property
     def measure(self) -> str:
         """What is measured, in words."""
         return says_of(self.metric) if self.reference == "label" else "agreement"

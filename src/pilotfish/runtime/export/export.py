@@ -226,11 +226,11 @@ def _inputs(names: Sequence[str], models: Sequence[Model]) -> tuple[tuple[Export
         refuse_code(name, model.backend)
         if model.input_shape is None:
             raise ModelError(f"{name} does not say what its inputs look like, so it cannot be exported")
-        groups.setdefault((model.preprocessing.hash, tuple(model.input_shape)), []).append(k)
+        groups.setdefault((model.preprocessing.of_inputs.hash, tuple(model.input_shape)), []).append(k)
     inputs, source = [], [""] * len(models)
     for (_, shape), members in groups.items():
         name = "input" if len(groups) == 1 else f"input_{members[0]}"
-        chain = models[members[0]].preprocessing.to_json()
+        chain = models[members[0]].preprocessing.of_inputs.to_json()
         inputs.append(ExportInput(name, shape, tuple(names[k] for k in members), chain))
         for k in members:
             source[k] = name
