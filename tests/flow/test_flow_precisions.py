@@ -215,7 +215,7 @@ def test_variants_are_recorded_and_the_best_chain_of_them_is_built(built: Build,
     pair = result.float32_pair
     assert pair.stages == ("small", "large")
     assert pair.tuning.calibration.cost > result.tuning.calibration.cost
-    assert "<th>precision</th><td>int8</td>" in result.report.read_text()
+    assert ">precision</th><td>int8</td>" in result.report.read_text()
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert document["precisions"] == ["int8", "float32"]
     assert {"name", "precision", "cost", "accuracy", "agreement"} <= document["variants"][0].keys()
@@ -312,3 +312,24 @@ def test_the_command(zoo: dict[str, str], timed: dict[str, float], tmp_path: Pat
     assert "Beside the best float32 pair" in done.stderr
     report = command(tmp_path, "report", "c", "--out", "r.html")
     assert report.returncode == 0, report.stderr
+
+
+def test_an_update_leaves_the_samples_out_that_calibrated_and_keeps_the_int8_files(
+    built: Build, zoo: dict[str, str], tmp_path: Path
+) -> None:
+    from pilotfish.flow.update import update
+
+    built()
+    shutil.copy(tmp_path / "small.onnx", tmp_path / "next.onnx")
+    new = update(
+        tmp_path / "out",
+        f"onnx:{tmp_path}/next.onnx",
+        f"arrays:{tmp_path}/data.npz",
+        tmp_path / "new",
+        alias="next",
+        options=RecordOptions(batch_size=32),
+    )
+    assert any(note.endswith("of 400 samples calibrated the int8 stages, and are left out") for note in new.notes)
+    assert new.run == tmp_path / "out-run"
+    kept = load_artefact(tmp_path / "new").stages
+    assert [stage.weights_file is not None for stage in kept] == ["int8" in stage.name for stage in kept]

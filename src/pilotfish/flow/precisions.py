@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pilotfish.cascade import Artefact, Stage
 from pilotfish.data import Dataset, open_data
 from pilotfish.data.subset import Subset
 from pilotfish.data.trained_on import CALIBRATING, contents, refuse_trained_on
@@ -89,6 +90,24 @@ def set_aside(
     rows = np.flatnonzero(inside)
     said = f"{len(rows)} of {n:,} samples are set aside to calibrate int8 on, and neither recorded nor judged"
     return Subset(data, np.flatnonzero(~inside)), Subset(data, rows), [said]
+
+
+def as_recorded(data: Dataset, artefact: Artefact, group_by: GroupBy | None) -> tuple[Dataset, list[str]]:
+    """(the part of *data* that the cascade was tuned on, a note), where the rest was set aside for its int8 stages;
+    else (*data*, nothing)."""
+    origin = artefact.origin
+    if data.fingerprint == origin.get("fingerprint") or not any(map(is_int8, artefact.stages)):
+        return data, []
+    first = round(len(data) * (1 - float(origin.get("holdout", 0.5)))) if origin.get("judge_on") == "last" else None
+    rest, aside, _ = set_aside(data, group_by, first)
+    if aside is None or rest.fingerprint != origin.get("fingerprint"):
+        return data, []
+    return rest, [f"{len(aside)} of {len(data):,} samples calibrated the int8 stages, and are left out"]
+
+
+def is_int8(stage: Stage) -> bool:
+    """Whether the stage computes in int8, with weights that lie nowhere but in runs and cascades."""
+    return (stage.preprocessing or {}).get("dtype") == "int8"
 
 
 def calibration_data(spec: str | Dataset, data: Dataset) -> Dataset:

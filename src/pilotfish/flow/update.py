@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilotfish.cascade import Artefact, Performance, check_target, load_artefact, save_artefact
+from pilotfish.cascade import Artefact, Performance, check_target, load_artefact
 from pilotfish.data import Dataset, open_data
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.flow.best_cascade import merit
 from pilotfish.flow.old_cascade import Names, as_it_was, names_of, runs_beside, tries
+from pilotfish.flow.precisions import as_recorded, is_int8
 from pilotfish.flow.stage_records import StageRecords
 from pilotfish.flow.tuned_with import tuned_with
 from pilotfish.models import parse_spec
@@ -121,7 +122,7 @@ def update(
     place = _place(before, name, stage)
     _one_exit(model)
     settings = dataclasses.replace(options or RecordOptions(), split=asked["split"], task=artefact.task.name)
-    samples = open_data(data)
+    samples, said = as_recorded(open_data(data), artefact, settings.group_by)
     found = Run(Path(run)) if run is not None else _run_beside(folder, target, artefact, samples, settings)
     records = StageRecords(found, samples, settings, folder, allow_python, progress)
     kept = [one for k, one in enumerate(artefact.stages) if k != place]
@@ -135,18 +136,15 @@ def update(
         asked["savers_tried"], counted = tries(artefact, name, candidates, asked["savers_tried"], records)
     tuning = _best(found, candidates, asked | {"allow_bad_base": allow_bad_base})
     old, notes = as_it_was(artefact, place, name, tuning, records)
-    notes += counted
-    notes += _on_groups(artefact, tuning)
+    notes += [*counted, *said, *_on_groups(artefact, tuning)]
     if place is None:
         notes += _on_choice(artefact, name, tuning, records)
     elif place == len(before) - 1:
         notes.append(f"the base is another one: the old drop is below {before[-1]}, the new one below {name}")
     made = _with_places(tuning.artefact, artefact, folder)
-    if embed:
-        typed = parse_spec(model).code
-        save_with_weights(made, target, [*allow_python, *([] if typed is None else [typed])], notes.append)
-    else:
-        save_artefact(made, target)
+    typed = parse_spec(model).code
+    copied = None if embed else [one.name for one in made.stages if is_int8(one)]
+    save_with_weights(made, target, [*allow_python, *([] if typed is None else [typed])], notes.append, copied)
     told = (*tuning.notes, *(f"{name}: {note}" for note in recorded.all_notes), *notes)
     replaced = None if place is None else before[place]
     return Update(target, found.path, name, replaced, before, old, tuning, tuple(dict.fromkeys(told)))
