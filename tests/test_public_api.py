@@ -320,7 +320,7 @@ FIELDS = {
     pilotfish.Answer: "input prediction name confidence stage error",
     pilotfish.BenchResult: (
         "machine stages batch_sizes n runs forced exit_ratio model_only end_to_end speedup choices decode_ms "
-        "decoded_once single peers peer_n energy parts"
+        "decoded_once single peers peer_n energy parts decode_share base_decode_share notes"
     ),
     pilotfish.RuntimeTuning: "device stages path",
 }

@@ -47,7 +47,7 @@ def bench(
 
     Example: pilotfish bench cascade --data folder:photos --exit-ratio 0.5 --plot bench.png
     """
-    from pilotfish.cli.output import console, print_json, progress_bars, say, table
+    from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
     from pilotfish.cli.parse import share
     from pilotfish.data import load_data
     from pilotfish.files import write_json
@@ -104,6 +104,13 @@ def bench(
             f"{single.saver_ms.median:.3f} ms, overhead {_shown(single.overhead_ms)} ms"
         ),
     ]
+    if result.decode_share is not None and result.base_decode_share is not None:
+        ours, base = result.decode_share, result.base_decode_share
+        lines.append(
+            f"Decoding and preprocessing: {ours.ms.median:.2f} ms of the processor per sample, "
+            f"{ours.share.median:.1%} of the cascade's time; {base.ms.median:.2f} ms, {base.share.median:.1%} of the "
+            "base's alone"
+        )
     if result.energy is not None:
         energy = result.energy
         lines.append(
@@ -117,6 +124,7 @@ def bench(
         )
     measured = "" if choice.max_difference is not None else "; pilotfish tune-runtime has not run here"
     say(target, *lines, f"Machine: {brief_machine(result.machine)}{measured}")
+    notes(result.notes)
     if plot is not None:
         write_bench_plot(result.to_json(), plot)
     if out is not None:

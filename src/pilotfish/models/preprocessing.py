@@ -82,7 +82,7 @@ class Preprocessing:
     def check_installed(self) -> None:
         """MissingExtraError where what decodes or resizes is not installed."""
         for package, extra, purpose in (
-            ("simplejpeg", "jpeg", f"?decoder={self.decoder}" if self.library == "turbojpeg" else ""),
+            ("simplejpeg", "jpeg", f"?decoder={self.decoder}" if self.decoding[1] == "turbojpeg" else ""),
             ("torchvision", "torch", "?resizer=torchvision" if self.resizer == "torchvision" else ""),
         ):
             if purpose and importlib.util.find_spec(package) is None:
@@ -130,7 +130,7 @@ class Preprocessing:
         if self.kind == "paths":
             return _held(_path_of(sample))
         if isinstance(sample, Encoded):
-            sample = self._decoded(sample)
+            sample = sample.decode(*self.decoding)
         if self.processor is not None:
             from pilotfish.models.names.hf_processor import processed
 
@@ -142,7 +142,7 @@ class Preprocessing:
     def pixels(self, sample: Sample, view: View | None = None) -> NDArray[np.uint8]:
         """A sample decoded, resized and cropped: uint8 (H, W), or (H, W, 3) in the order red, green, blue."""
         if isinstance(sample, Encoded):
-            sample = self._decoded(sample)
+            sample = sample.decode(*self.decoding)
         if view is None and isinstance(sample, np.ndarray) and self._fits(sample):
             return sample
         image = _as_image(sample, self.channels)
@@ -163,22 +163,16 @@ class Preprocessing:
         out -= offset
         return np.ascontiguousarray(out.transpose(1, 2, 0)) if self.layout == "nhwc" else out
 
-    def _decoded(self, sample: Encoded) -> Image.Image:
-        return sample.decode(self._covering if self.decoder.endswith("-draft") else None, self.library)
-
     @property
-    def library(self) -> Library:
-        """What decodes JPEGs, at whatever scale."""
-        return "turbojpeg" if self.decoder.startswith("turbojpeg") else "pillow"
-
-    @property
-    def _covering(self) -> tuple[int, int] | None:
-        """(width, height) that a decoded image must have for the resize to make it no larger."""
-        if self.size is None:
-            return None
+    def decoding(self) -> tuple[tuple[int, int] | None, Library]:
+        """How image files are decoded, as :meth:`pilotfish.data.Encoded.decode` takes it: (width, height) that a scaled
+        image must have for the resize to make it no larger, or None for full size; and by what."""
+        library: Library = "turbojpeg" if self.decoder.startswith("turbojpeg") else "pillow"
+        if self.size is None or not self.decoder.endswith("-draft"):
+            return None, library
         asked = self.resize if isinstance(self.resize, tuple) else (self.resize,) if self.resize is not None else ()
         side = max(*self.size, *asked)
-        return side, side
+        return (side, side), library
 
     def _fits(self, array: NDArray[Any]) -> bool:
         """Whether resizing would return *array* as it is: small images need not become one of Pillow's first."""

@@ -101,8 +101,8 @@ def _sample(data: Dataset, preprocessing: Preprocessing, row: int) -> tuple[Any,
     """(sample, hash of what was read): a file is read once, hashed, and decoded from the same bytes."""
     read = sample_reader(data, True)(row)
     digest = content_hash(read)
-    whole = isinstance(read, Encoded) and not preprocessing.decoder.endswith("-draft")
-    return (read.decode(library=preprocessing.library) if whole else read), digest
+    at_least, library = preprocessing.decoding
+    return (read.decode(None, library) if isinstance(read, Encoded) and at_least is None else read), digest
 
 
 def _input(name: str, preprocessing: Preprocessing, sample: Any, augment: int | None) -> F32:
@@ -110,9 +110,10 @@ def _input(name: str, preprocessing: Preprocessing, sample: Any, augment: int | 
         return preprocessing(sample)
     if preprocessing.kind != "image":
         raise UsageError("--augment cuts views out of images; this model takes its inputs as they are")
-    if preprocessing.decoder.endswith("-draft"):
+    at_least, library = preprocessing.decoding
+    if at_least is not None:
         raise UsageError(
-            f"--augment cuts views out of images at full size; write ?decoder={preprocessing.library} instead of "
+            f"--augment cuts views out of images at full size; write ?decoder={library} instead of "
             f"{preprocessing.decoder}"
         )
     size = sample.size if isinstance(sample, Image.Image) else (sample.shape[1], sample.shape[0])

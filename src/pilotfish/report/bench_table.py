@@ -28,6 +28,8 @@ def bench_section(bench: Mapping[str, Any], stages: Sequence[str], precisions: S
     if precisions:
         rows.insert(0, row(["precision", *precisions, *[NOTHING] * 3], first="th"))
     facts = [("speed-up", _times(bench.get("speedup"))), ("exit ratio", _ratios(bench.get("exit_ratio")))]
+    if decoding := _decoding(bench.get("decode_share")):
+        facts.append(("decoding", decoding))
     facts.append(("machine", brief(bench.get("machine"))))
     return tag(
         "section",
@@ -98,6 +100,17 @@ def _requests(single: object, stages: Sequence[str]) -> list[Markup]:
         f"{brief(single.get('n'))} requests, 95 % and 99 % of them were answered within these."
     )
     return [table(["one request at a time", "p50", "p95", "p99"], rows), tag("p", said, class_="small")]
+
+
+def _decoding(shares: object) -> str | None:
+    """What inputs take of the processor's time; None where the document does not say."""
+    named = shares if isinstance(shares, Mapping) else {}
+    said = [
+        f"{milliseconds(number(one.get('ms')))}, {percent(number(one.get('share')), 1)} of the {of}"
+        for of, one in (("cascade's processor time", named.get("cascade")), ("base's alone", named.get("base")))
+        if isinstance(one, Mapping)
+    ]
+    return "; ".join(said) or None
 
 
 def _times(value: object) -> str:

@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import ALONE
-from pilotfish.data import Dataset, open_data
+from pilotfish.data import Dataset, open_data, sample_reader
 from pilotfish.errors import DataError, UnreadableSample, UsageError
 from pilotfish.machine import cpu_count, describe_machine
 from pilotfish.models.model import F32
 from pilotfish.models.preprocessing import size_of
 from pilotfish.runtime.cascade import Cascade
+from pilotfish.runtime.decoding_share import ClockedSupply, DecodeShare, Run, advice
 from pilotfish.runtime.energy import Meter, find_meters, total_joules
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.measure import agreed, fastest
@@ -34,7 +35,7 @@ from pilotfish.runtime.shared import alone, whole
 from pilotfish.runtime.single_times import REQUESTS, milliseconds, time_one_input, time_requests
 from pilotfish.runtime.spread import Spread
 from pilotfish.runtime.stage import EngineStage
-from pilotfish.runtime.supply import DecodingSupply, Supply, TensorSupply
+from pilotfish.runtime.supply import Supply, TensorSupply
 from pilotfish.runtime.times import BenchResult, Energy, Times
 
 DEFAULT_SAMPLES = 500
@@ -61,7 +62,7 @@ class _Subject:
 
     def decoding_supply(self, which: slice) -> Supply:
         preprocessing = [model.preprocessing for model in self.cascade.models[which]]
-        return DecodingSupply(self.read, len(self.rows), preprocessing, self.workers)
+        return ClockedSupply(self.read, len(self.rows), preprocessing, self.workers)
 
     def read(self, i: int) -> Any:
         return self.cascade.reader(self.data)(self.rows[i])
@@ -87,12 +88,12 @@ class _Subject:
 
 @dataclass
 class _Found:
-    """Milliseconds per sample, turn by turn: stages alone, the base, the cascade, peers by name; joules of base and
-    cascade."""
+    """Turn by turn: milliseconds per sample of the stages alone and of peers by name, runs of the base and the cascade;
+    joules of both."""
 
     stages: list[list[float]] = field(default_factory=list)
-    base: list[float] = field(default_factory=list)
-    cascade: list[float] = field(default_factory=list)
+    base: list[Run] = field(default_factory=list)
+    cascade: list[Run] = field(default_factory=list)
     peers: dict[str, list[float]] = field(default_factory=dict)
     joules: list[tuple[float, float]] = field(default_factory=list)
 
@@ -144,16 +145,16 @@ def bench(
     others = find_peers(cascade.models, cascade.device, cascade.choices[0].batch_size) if peers and not shared else []
     few = _few(answers.stage, PEER_SAMPLES)
     stops = np.maximum(answers.stage[few], 0)
+    chains = [model.preprocessing for model in cascade.models]
     made = Inputs(prepared(tensors, few), stops, subject.workers)
-    filed = Inputs(
-        decoding(lambda i: subject.read(int(few[i])), [m.preprocessing for m in cascade.models]), stops, subject.workers
-    )
+    filed = Inputs(decoding(lambda i: subject.read(int(few[i])), chains), stops, subject.workers)
     exits = dataclasses.replace(subject, forced=answers.stage)  # also where tensors stand for others
     models_only = _timed(exits, subject.tensor_supply, made, others, runs, (), tell, "models alone")
     filing = _timed(subject, subject.decoding_supply, filed, others, runs, meters, tell, "file to answer")
     decode = [_decoding_ms(subject) for _ in range(runs)]
     asked = _few(answers.stage, REQUESTS).tolist()
     requests = time_requests(cascade, subject.read, asked, forced, lambda *done: tell("single requests", *done))
+    base_decoding, decoding_share = DecodeShare.of(filing.base), DecodeShare.of(filing.cascade)
     return BenchResult(
         machine=describe_machine(),
         stages=tuple(stage.name for stage in cascade.artefact.stages),
@@ -164,15 +165,18 @@ def bench(
         exit_ratio=share,
         model_only=_times(models_only, share),
         end_to_end=_times(filing, share),
-        speedup=Spread.of([b / c for b, c in zip(filing.base, filing.cascade, strict=True)]),
+        speedup=Spread.of([b.ms / c.ms for b, c in zip(filing.base, filing.cascade, strict=True)]),
         parts=tuple(shares for _, shares in cascade.runners),
         choices=cascade.choices,
         decode_ms=Spread.of(decode),
-        decoded_once=_decoded_once(filing, share, decode, [shares for _, shares in cascade.runners]),
+        decoded_once=_decoded_once(filing, share, decode, _same_decoding(cascade)),
         single=time_one_input(cascade, tensors[0], runs, requests),
         peers=tuple(_peer(peer.name, models_only, filing) for peer in others),
         peer_n=len(few) if others else 0,
         energy=_energy(filing, meters),
+        base_decode_share=base_decoding,
+        decode_share=decoding_share,
+        notes=advice(decoding_share, chains, sample_reader(data, True)(rows[0])),
     )
 
 
@@ -264,16 +268,16 @@ def _timed(
         for k, engine in enumerate(single):
             source = TensorSupply([subject.numbers]) if stages[k].shares else supply(slice(k, k + 1))
             before = total_joules(meters)
-            times.append(milliseconds(lambda e=engine, s=source: e.run(s), n))  # type: ignore[misc]
+            times.append(Run.of(engine, source, n))
         if stages[-1].shares:
-            source, before = supply(slice(len(stages) - 1, None)), total_joules(meters)
-            kept.base.append(milliseconds(lambda s=source: base.run(s), n))  # type: ignore[misc]
+            before = total_joules(meters)
+            kept.base.append(Run.of(base, supply(slice(len(stages) - 1, None)), n))
         else:
             kept.base.append(times[-1])
         joules = total_joules(meters) - before
-        kept.stages.append(times)
-        source, before = supply(slice(None)), total_joules(meters)
-        kept.cascade.append(milliseconds(lambda s=source: full.run(s), n))  # type: ignore[misc]
+        kept.stages.append([run.ms for run in times])
+        before = total_joules(meters)
+        kept.cascade.append(Run.of(full, supply(slice(None)), n))
         kept.joules.append((joules / n, (total_joules(meters) - before) / n))
         for peer in peers:
             kept.peers[peer.name].append(milliseconds(lambda p=peer: p.run(inputs), len(inputs)))  # type: ignore[misc]
@@ -282,12 +286,13 @@ def _timed(
 
 
 def _decoding_ms(subject: _Subject) -> float:
-    """Reading and decoding every sample, in as many threads as the engine has."""
+    """Reading and decoding every sample as the first stage does, in as many threads as the engine has."""
+    decoding = subject.cascade.models[0].preprocessing.decoding
 
     def decode(i: int) -> None:
         sample = subject.read(i)
         if hasattr(sample, "decode"):
-            sample.decode()
+            sample.decode(*decoding)
 
     with ThreadPoolExecutor(subject.workers) as pool:
         return milliseconds(lambda: deque(pool.map(decode, range(len(subject.rows))), maxlen=0), len(subject.rows))
@@ -302,26 +307,34 @@ def _times(found: _Found, exit_ratio: Sequence[float]) -> Times:
     ideal = [float(_reached(exit_ratio) @ np.array(stages)) for stages in found.stages]
     return Times(
         stages_ms=tuple(Spread.of(list(column)) for column in zip(*found.stages, strict=True)),
-        base_ms=Spread.of(found.base),
+        base_ms=Spread.of([run.ms for run in found.base]),
         ideal_ms=Spread.of(ideal),
-        realised_ms=Spread.of(found.cascade),
-        efficiency=Spread.of([i / r for i, r in zip(ideal, found.cascade, strict=True)]),
+        realised_ms=Spread.of([run.ms for run in found.cascade]),
+        efficiency=Spread.of([i / run.ms for i, run in zip(ideal, found.cascade, strict=True)]),
     )
 
 
+def _same_decoding(cascade: Cascade) -> NDArray[np.bool_]:
+    """Whether each stage after the first takes the image that the one before decoded; those that share a backbone take
+    no image."""
+    how = [model.preprocessing.decoding for model in cascade.models]
+    later = zip(how, how[1:], [shares for _, shares in cascade.runners][1:], strict=False)
+    return np.array([before == after and not shares for before, after, shares in later], bool)
+
+
 def _decoded_once(
-    found: _Found, exit_ratio: Sequence[float], decode: Sequence[float], shares: Sequence[bool]
+    found: _Found, exit_ratio: Sequence[float], decode: Sequence[float], same: NDArray[np.bool_]
 ) -> Spread:
-    """Stages that share a backbone do not decode, so nothing is taken off theirs."""
+    """Efficiency where what stages decode the *same* way as the stage before, bool (K - 1,), is taken off theirs."""
     reached = _reached(exit_ratio)
-    again = float(reached[1:] @ ~np.array(shares[1:], bool))
+    again = float(reached[1:] @ same)
     ideal = [float(reached @ np.array(ms)) - again * d for ms, d in zip(found.stages, decode, strict=True)]
-    return Spread.of([i / r for i, r in zip(ideal, found.cascade, strict=True)])
+    return Spread.of([i / run.ms for i, run in zip(ideal, found.cascade, strict=True)])
 
 
 def _peer(name: str, alone: _Found, whole: _Found) -> PeerTimes:
     def ratio(found: _Found) -> Spread:
-        return Spread.of([p / c for p, c in zip(found.peers[name], found.cascade, strict=True)])
+        return Spread.of([p / run.ms for p, run in zip(found.peers[name], found.cascade, strict=True)])
 
     return PeerTimes(name, Spread.of(alone.peers[name]), Spread.of(whole.peers[name]), ratio(alone), ratio(whole))
 

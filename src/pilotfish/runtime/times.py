@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilotfish.runtime.choice import StageRuntime
+from pilotfish.runtime.decoding_share import DecodeShare
 from pilotfish.runtime.peers import PeerTimes
 from pilotfish.runtime.spread import Latency, Spread
 
@@ -108,6 +109,9 @@ class BenchResult:
     single            one input at a time
     energy            None where no meter can be read
     parts             whether each stage continues from the features of the stage before, as exits of one network do
+    decode_share      processor time of inputs, read, decoded and preprocessed, in the cascade from file to answer;
+                      base_decode_share: of the base alone
+    notes             what the reader should know, a line each
     """
 
     machine: dict[str, Any]
@@ -128,6 +132,9 @@ class BenchResult:
     peer_n: int = 0
     energy: Energy | None = None
     parts: tuple[bool, ...] = ()
+    decode_share: DecodeShare | None = None
+    base_decode_share: DecodeShare | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish bench --json``."""
@@ -146,9 +153,14 @@ class BenchResult:
             "speedup": self.speedup.median,
             "speedup_spread": self.speedup.limits,
             "decode_ms": self.decode_ms.median,
+            "decode_share": {
+                "base": self.base_decode_share and self.base_decode_share.to_json(),
+                "cascade": self.decode_share and self.decode_share.to_json(),
+            },
             "decoded_once": {"efficiency": self.decoded_once.median, "spread": self.decoded_once.limits},
             "single": self.single.to_json(),
             "peers": [peer.to_json() for peer in self.peers],
             "peer_n": self.peer_n,
             "energy": self.energy and self.energy.to_json(),
+            "notes": list(self.notes),
         }
