@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pilotfish.data.dataset import Dataset
-from pilotfish.data.images import Library, Size, jpeg_scale, open_scaled, read_image_file
+from pilotfish.data.images import Library, Pixels, Size, jpeg_scale, open_scaled, read_image_file
 
 HEX_DIGITS = 32
 
@@ -23,7 +23,7 @@ HEX_DIGITS = 32
 class _Decoded:
     """What was decoded last. full: (width, height) of a JPEG, whose pixels depend on library and scale; else None."""
 
-    image: Image.Image
+    image: Pixels
     full: Size | None
     library: str
     scale: int
@@ -41,8 +41,8 @@ class Encoded:
     path: str | None = None
     _last: _Decoded | None = field(default=None, repr=False)
 
-    def decode(self, at_least: Size | None = None, library: Library = "pillow") -> Image.Image:
-        """The image in mode RGB, see ``open_image``.
+    def decode(self, at_least: Size | None = None, library: Library = "pillow") -> Pixels:
+        """The image in mode RGB, see ``open_image``; or uint8 (H, W, 3), not to be written to, as turbojpeg gives it.
 
         at_least  (width, height): a JPEG may be decoded at a scale of 1/2, 1/4 or 1/8 that is no smaller than this
         library   what decodes a JPEG

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
     ExifTags,
@@ -40,6 +42,7 @@ from pilotfish.errors import MissingExtraError, UnreadableSample, one_line
 
 Size = tuple[int, int]
 Library = Literal["pillow", "turbojpeg"]
+Pixels = Image.Image | NDArray[np.uint8]
 
 _HEIF = re.compile(rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
 
@@ -130,14 +133,15 @@ def open_image(
     missing, empty or truncated file, a format that is not on the list, a decompression bomb (Pillow's limit).
     MissingExtraError where the library is not installed.
     """
-    return open_scaled(source, name, at_least, library)[0]
+    image = open_scaled(source, name, at_least, library)[0]
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
 
 
 def open_scaled(
     source: str | Path | bytes | BinaryIO, name: str | None, at_least: Size | None, library: Library
-) -> tuple[Image.Image, Size | None]:
-    """What ``open_image`` gives; and of a JPEG, whose pixels depend on scale and library, its (width, height) in full,
-    not turned."""
+) -> tuple[Pixels, Size | None]:
+    """What ``open_image`` gives, or uint8 (H, W, 3), as the library has it; and of a JPEG, whose pixels depend on scale
+    and library, its (width, height) in full, not turned."""
     try:
         return _decode(_read(source), at_least, library)
     except MissingExtraError:
@@ -232,7 +236,7 @@ def _bounded(file: BinaryIO) -> bytes:
     return data
 
 
-def _decode(data: bytes, at_least: Size | None, library: Library) -> tuple[Image.Image, Size | None]:
+def _decode(data: bytes, at_least: Size | None, library: Library) -> tuple[Pixels, Size | None]:
     if not data:
         raise _Unfit("it is empty (0 bytes)")
     decoder = next((decoder for _, magic, decoder in _DECODERS if magic.match(data)), None)
@@ -254,7 +258,9 @@ def _decode(data: bytes, at_least: Size | None, library: Library) -> tuple[Image
             weight = _weight(jpeg)
     with PIXELS.decoding(weight):
         if jpeg is not None and library == "turbojpeg" and (decoded := decode_jpeg(data, jpeg)) is not None:
-            return _turned(decoded, _orientation(jpeg)), full
+            orientation = _orientation(jpeg)  # hardly ever another than 1
+            turns = orientation in _UPRIGHT
+            return np.array(_turned(Image.fromarray(decoded), orientation)) if turns else decoded, full
         if not large:
             return _to_rgb(image), full
         # catch_warnings isn't thread-safe, so it is kept for images so large that Pillow would warn.

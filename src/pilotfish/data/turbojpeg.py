@@ -3,19 +3,20 @@ libjpeg-turbo warns of is an error, where Pillow shows what it guessed."""
 
 from __future__ import annotations
 
-from PIL import Image, JpegImagePlugin
+import numpy as np
+from numpy.typing import NDArray
+from PIL import JpegImagePlugin
 
 from pilotfish.errors import needs
 
 
-def decode_jpeg(data: bytes, header: JpegImagePlugin.JpegImageFile) -> Image.Image | None:
-    """The picture that *data* holds, in RGB and the size of *header*, which Pillow read and perhaps scaled; not yet
-    turned. None where Pillow alone reads it: CMYK.
+def decode_jpeg(data: bytes, header: JpegImagePlugin.JpegImageFile) -> NDArray[np.uint8] | None:
+    """The picture that *data* holds, uint8 (H, W, 3) in RGB and the size of *header*, which Pillow read and perhaps
+    scaled; not yet turned. None where Pillow alone reads it: CMYK.
 
     Raises ValueError for what is broken or cut short, however little of it; MissingExtraError without simplejpeg.
     """
-    colours = {"RGB": "RGB", "L": "GRAY"}.get(header.mode)
-    if colours is None:
+    if header.mode not in ("RGB", "L"):
         return None
     with needs("simplejpeg", "jpeg", "decoding by turbojpeg"):
         import simplejpeg
@@ -25,7 +26,7 @@ def decode_jpeg(data: bytes, header: JpegImagePlugin.JpegImageFile) -> Image.Ima
     if (-(-width // scale), -(-height // scale)) != header.size:  # before the pixels of another size are made room for
         raise ValueError(f"its headers disagree: {width}x{height} pixels are not {header.width}x{header.height}")
     wanted = {"min_height": header.height, "min_width": header.width} if scale > 1 else {}
-    pixels = simplejpeg.decode_jpeg(data, colours, min_factor=scale, **wanted)
+    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", min_factor=scale, **wanted)
     if pixels.shape[:2] != (header.height, header.width):
         raise ValueError(f"{pixels.shape[1]}x{pixels.shape[0]} pixels were decoded instead of {header.size}")
-    return Image.fromarray(pixels) if colours == "RGB" else Image.fromarray(pixels[..., 0]).convert("RGB")
+    return pixels

@@ -145,12 +145,13 @@ class Preprocessing:
             sample = sample.decode(*self.decoding)
         if view is None and isinstance(sample, np.ndarray) and self._fits(sample):
             return sample
-        image = _as_image(sample, self.channels)
         if self.resizer == "torchvision" and view is None and self.size is not None:
             from pilotfish.models.torchvision_resize import resize_as_torchvision
 
+            ready = isinstance(sample, np.ndarray) and self.channels == 3 and _is_rgb(sample)
+            image = sample if ready else _as_image(sample, self.channels)
             return resize_as_torchvision(image, self.resize, self.size, self.interpolation)
-        return np.asarray(self._resized(image, view))
+        return np.asarray(self._resized(_as_image(sample, self.channels), view))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> F32:
         """What :meth:`pixels` gives as the model's input, float32."""
@@ -297,6 +298,10 @@ def _crop_box(
     left, top = round((full[0] - crop[0]) / 2), round((full[1] - crop[1]) / 2)
     x, y = width / full[0], height / full[1]
     return (left * x, top * y, min(width, (left + crop[0]) * x), min(height, (top + crop[1]) * y))
+
+
+def _is_rgb(array: NDArray[Any]) -> bool:
+    return array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size > 0
 
 
 def _as_image(sample: Image.Image | NDArray[Any], channels: int) -> Image.Image:

@@ -15,7 +15,10 @@ MOST_PIXELS = 2**26  # of the resized image; a strip one pixel high would become
 
 
 def resize_as_torchvision(
-    image: Image.Image, resize: int | tuple[int, int] | None, size: tuple[int, int], interpolation: str
+    image: Image.Image | NDArray[np.uint8],
+    resize: int | tuple[int, int] | None,
+    size: tuple[int, int],
+    interpolation: str,
 ) -> NDArray[np.uint8]:
     """uint8 (H, W) or (H, W, 3) of *size*: *image* resized as a whole, then cropped at its centre.
 
@@ -28,12 +31,14 @@ def resize_as_torchvision(
         import torch
         from torchvision.transforms.v2 import functional
 
-    pixels = torch.from_numpy(np.array(image))  # a copy: Pillow's pixels cannot be written to
+    # torch takes no array that cannot be written to, as Pillow's cannot
+    pixels = torch.from_numpy(np.require(image, requirements=("C", "W")))
     planes = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)  # not made contiguous: three times as fast
-    whole = resized_size((image.height, image.width), resize, size)
+    height, width = pixels.shape[:2]
+    whole = resized_size((height, width), resize, size)
     if whole[0] * whole[1] > MOST_PIXELS:
         raise UnreadableSample(
-            f"an image of {image.width}x{image.height} pixels would be resized to {whole[1]}x{whole[0]}; crop it first"
+            f"an image of {width}x{height} pixels would be resized to {whole[1]}x{whole[0]}; crop it first"
         )
     mode = functional.InterpolationMode(interpolation)
     found: Any = functional.resize(planes, list(whole), interpolation=mode, antialias=True)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pilotfish.data import Encoded
 from pilotfish.errors import UnreadableSample
 from pilotfish.models import Preprocessing
@@ -91,7 +93,7 @@ def advice(found: DecodeShare, chains: Sequence[Preprocessing], sample: Any) -> 
     options = []
     if isinstance(sample, Encoded) and sample.content.startswith(JPEG):
         try:
-            large = max(sample.decode().size) >= CAMERA
+            large = max(np.asarray(sample.decode()).shape[:2]) >= CAMERA
         except UnreadableSample:
             large = False
         decoder = "turbojpeg-draft" if large else "turbojpeg"
