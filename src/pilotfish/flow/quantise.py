@@ -26,9 +26,10 @@ from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.costs.timing import time_batches
 from pilotfish.models.model import F32, Model
 from pilotfish.models.names.load_model import load_model
+from pilotfish.models.onnx.int8_agreement import Judge
 from pilotfish.models.onnx.onnx_export import softmax
 from pilotfish.models.onnx.onnx_metadata import described, write_metadata
-from pilotfish.models.onnx.quantise_onnx import CALIBRATIONS, Judge, quantise_onnx
+from pilotfish.models.onnx.quantise_onnx import CALIBRATIONS, quantise_onnx
 from pilotfish.models.outputs.settle import settle
 from pilotfish.models.preprocessing import sample_inputs, stacked
 

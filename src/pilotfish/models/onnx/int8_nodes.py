@@ -31,7 +31,7 @@ class Int8Nodes:
 
     nodes  convolutions and matrix products with stored weights, and what lies between them
     heavy  the former alone: where the time goes
-    ends   the tensors of those that no other follows: what the float32 rest of the graph begins from
+    ends   the tensors of those that no other follows by any way: what the answers are made of
     """
 
     nodes: tuple[str, ...]
@@ -67,7 +67,8 @@ def int8_nodes(graph: Any) -> Int8Nodes:
     before = _reached({name for node in heavy for name in node.input}, between, backwards=True)
     names = frozenset(node.name for node in heavy)
     passed = {n.name for n in between if after & set(n.input) and (n.op_type in CLIPPED or before & set(n.output))}
-    ends = tuple(node.output[0] for node in heavy if node.output[0] not in before)
+    followed = _reached({name for node in heavy for name in node.input}, list(graph.node), backwards=True)
+    ends = tuple(node.output[0] for node in heavy if node.output[0] not in followed)
     return Int8Nodes(tuple(n.name for n in nodes if n.name in names | passed), names, ends)
 
 

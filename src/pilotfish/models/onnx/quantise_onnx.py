@@ -5,52 +5,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pilotfish.errors import ModelError, PilotfishError, needs, reason
-from pilotfish.machine import cpu_count
-from pilotfish.models.backends.onnx_backend import open_session
-from pilotfish.models.onnx.int8_nodes import PRODUCTS, Int8Nodes, int8_nodes, name_nodes
+from pilotfish.models.onnx.int8_agreement import Feed, Judge, Tell, keep_float32
+from pilotfish.models.onnx.int8_graph import Int8Graph
+from pilotfish.models.onnx.int8_nodes import Int8Nodes, int8_nodes, name_nodes
 from pilotfish.models.onnx.onnx_export import quiet
 
 CALIBRATIONS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 LARGEST = 2**31 - 2**20  # bytes of a protocol buffer
 AT_ONCE = 2**29  # bytes of activations
 PROBES = 16  # samples that rank the groups
-GROUPS = 24  # of nodes that are tried in float32, each alone
-Feed = Mapping[str, NDArray[Any]]
-Judge = Callable[[Path], float]
-Tell = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Int8Graph:
-    """A graph made ready for int8.
-
-    model    the ``onnx.ModelProto``, its constants folded and its nodes named
-    nodes    what becomes int8
-    ranges   of its tensors, as ONNX Runtime's tools keep them
-    reduced  whether weights are kept to 7 bits
-    """
-
-    model: Any
-    nodes: Int8Nodes
-    ranges: Any
-    reduced: bool
-
-    def write(self, target: Path, kept: Collection[str] = (), seen: Collection[str] = ()) -> None:
-        """Write the int8 graph to *target*: the nodes *kept* stay in float32, the tensors *seen* are outputs too."""
-        import onnx
-
-        made = _int8(self, frozenset(kept))
-        made.graph.output.extend(onnx.ValueInfoProto(name=name) for name in seen)
-        onnx.save(made, str(target))
 
 
 def quantise_onnx(
@@ -86,7 +54,7 @@ def quantise_onnx(
         graph.write(target)
         if judge is None or least is None:
             return ()
-        return _keep_float32(graph, target, probes, judge, least, folder, tell or (lambda *_: None))
+        return keep_float32(graph, target, probes, judge, least, folder, tell or (lambda *_: None))
 
 
 @contextlib.contextmanager
@@ -174,118 +142,3 @@ class _Piece:
     def get_next(self) -> Feed | None:
         found, self.ahead = self.ahead, None
         return found if found is not None else next(self.feeds, None)
-
-
-def _int8(graph: Int8Graph, kept: frozenset[str]) -> Any:
-    """The ``onnx.ModelProto`` with pairs of QuantizeLinear and DequantizeLinear around what is computed in 8 bits."""
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-
-    model = type(graph.model)()
-    model.CopyFrom(graph.model)
-    chosen = [name for name in graph.nodes.nodes if name not in kept]
-    quantizer = QDQQuantizer(
-        model,
-        True,  # per channel
-        graph.reduced,
-        QuantType.QInt8,
-        QuantType.QUInt8,
-        graph.ranges,
-        chosen,
-        [],
-        sorted({node.op_type for node in model.graph.node if node.name in set(chosen)}),
-        # products may return float32 at no cost, so logits keep all their digits
-        {"OpTypesToExcludeOutputQuantization": list(PRODUCTS)},
-    )
-    quantizer.quantize_model()
-    quantizer.model.topological_sort()
-    made = quantizer.model.model
-    _read_float32(made.graph, frozenset(chosen), graph.model.graph.initializer)
-    return made
-
-
-def _read_float32(graph: Any, chosen: frozenset[str], stored: Any) -> None:
-    """Let nodes that are not *chosen* read tensors as they are; the tools hand them what 8 bits leave. *stored*: those
-    of the float32 graph."""
-    makers = {name: node for node in graph.node for name in node.output}
-    tensors = {f"{tensor.name}_quantized": tensor for tensor in stored}
-    whole, rounded_biases = {}, {}
-    for node in graph.node:
-        if node.op_type != "DequantizeLinear":
-            continue
-        if node.input[0] in tensors:
-            name = tensors[node.input[0]].name
-            if node.output[0] == name:  # a bias
-                rounded_biases[name] = node.output[0] = f"{name}_rounded"
-            whole[node.output[0]] = name
-        elif (rounded := makers.get(node.input[0])) is not None and rounded.op_type == "QuantizeLinear":
-            maker = makers.get(rounded.input[0])
-            if maker is None or maker.name not in chosen or maker.op_type in PRODUCTS:
-                whole[node.output[0]] = rounded.input[0]
-    read: set[str] = set()
-    for node in graph.node:
-        if node.name not in chosen and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            node.input[:] = [whole.get(name, name) for name in node.input]
-            read.update(node.input)
-        elif node.name in chosen:
-            node.input[:] = [rounded_biases.get(name, name) for name in node.input]
-    held = {tensor.name for tensor in graph.initializer}
-    graph.initializer.extend(tensor for tensor in stored if tensor.name in read - held)
-
-
-def _keep_float32(
-    graph: Int8Graph, target: Path, probes: Sequence[Feed], judge: Judge, least: float, folder: Path, tell: Tell
-) -> tuple[str, ...]:
-    """Rewrite *target* with the fewest groups of nodes in float32 with which it agrees by *least*.
-
-    Groups are ranked by how much nearer to float32 the heavy nodes' last tensors come when one alone is restored.
-    """
-    found = judge(target)
-    if found >= least:
-        return ()
-    groups = graph.nodes.groups(GROUPS)
-    plain, trial = folder / "plain.onnx", folder / "trial.onnx"
-    expected = _seen(graph, plain, frozenset(graph.nodes.nodes), probes)
-    errors = []
-    for i, group in enumerate(groups):
-        tell("ranking nodes", i, len(groups))
-        errors.append(_error(expected, _seen(graph, trial, group, probes)))
-    order = np.argsort(errors, kind="stable")
-    low, high = 0, len(groups)  # too few, and enough: all in float32 is the source
-    while high - low > 1:
-        count = (low + high) // 2
-        tell("keeping nodes in float32", count, len(groups))
-        graph.write(trial, _members(groups, order[:count]))
-        now = judge(trial)
-        low, high, found = (low, count, found) if now >= least else (count, high, max(found, now))
-    if high == len(groups):
-        raise ModelError(
-            f"no int8 form agrees with it on {least:.1%} of the samples, {found:.1%} at best; calibrate on more "
-            "samples, or ask for less agreement"
-        )
-    kept = _members(groups, order[:high])
-    graph.write(target, kept)
-    return kept
-
-
-def _members(groups: Sequence[tuple[str, ...]], chosen: NDArray[np.intp]) -> tuple[str, ...]:
-    return tuple(name for k in sorted(chosen.tolist()) for name in groups[k])
-
-
-def _seen(graph: Int8Graph, path: Path, kept: Collection[str], probes: Sequence[Feed]) -> list[list[NDArray[Any]]]:
-    """The last tensors of heavy nodes for each of *probes*, with the nodes *kept* in float32."""
-    own = {value.name for value in graph.model.graph.output}
-    graph.write(path, kept, [name for name in graph.nodes.ends if name not in own])
-    session = open_session(path, cpu_count())
-    return [session.run(list(graph.nodes.ends), dict(feed)) for feed in probes]
-
-
-def _error(expected: Sequence[Sequence[NDArray[Any]]], found: Sequence[Sequence[NDArray[Any]]]) -> float:
-    """The mean relative squared error of tensors; those whose shapes depend on other numbers are left out."""
-    errors = [
-        float(((b - a).astype(np.float64) ** 2).mean() / max((a.astype(np.float64) ** 2).mean(), 1e-30))
-        for one, other in zip(expected, found, strict=True)
-        for a, b in zip(one, other, strict=True)
-        if a.shape == b.shape and a.size
-    ]
-    return float(np.nan_to_num(np.mean(errors), nan=np.inf)) if errors else 0.0
