@@ -16,6 +16,7 @@ from typing import Any
 # By Linux' names, x86 first, then ARM. Products of 8 bits by AVX2 saturate at 16 bits, these do not.
 INT8_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 BF16_PRODUCTS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+FP16_PRODUCTS = frozenset({"avx512_fp16", "amx_fp16", "asimdhp"})
 MAC_FLAGS = {"FEAT_DotProd": "asimddp", "FEAT_I8MM": "i8mm", "FEAT_BF16": "bf16"}
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 

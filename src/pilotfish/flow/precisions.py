@@ -18,11 +18,12 @@ from pilotfish.cascade import Artefact, Stage
 from pilotfish.data import Dataset, open_data
 from pilotfish.data.subset import Subset
 from pilotfish.data.trained_on import CALIBRATING, contents, refuse_trained_on
-from pilotfish.errors import DataError, MissingExtraError, ModelError, RecordsError, UsageError, nearest
+from pilotfish.errors import DataError, MissingExtraError, ModelError, RecordsError, UsageError
 from pilotfish.files import encode_name, read_json, sha256_file, sha256_json, write_json
 from pilotfish.flow.quantise import Tell, quantise
+from pilotfish.machine import BF16_PRODUCTS, FP16_PRODUCTS, processor
 from pilotfish.models import parse_spec
-from pilotfish.models.dtypes import SHORT
+from pilotfish.models.dtypes import SHORT, dtype_named
 from pilotfish.models.names.spec import with_option
 from pilotfish.recording import RecordOptions, RecordResult, record
 from pilotfish.recording.finished import data_groups
@@ -31,6 +32,7 @@ from pilotfish.records.groups import NONE, GroupBy
 from pilotfish.records.parquet import read_meta
 
 ASIDE, SHARE = 128, 0.2  # samples that are set aside to calibrate on, at most, and of all
+FLAGS = {"bfloat16": BF16_PRODUCTS, "float16": FP16_PRODUCTS}  # without these a CPU imitates such products, slowly
 FOLDER = "int8"  # of the run, for the files that were quantised
 
 
@@ -38,11 +40,8 @@ def given_precisions(given: str | Sequence[str] | None) -> tuple[str, ...]:
     """``int8,bf16,fp32`` as (int8, bfloat16, float32), float32 added where it is missing; none for None."""
     if given is None:
         return ()
-    long = {short: name for name, short in SHORT.items()} | {name: name for name in SHORT}
-    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else given) if name.strip()]
-    if wrong := [name for name in names if name not in long]:
-        raise UsageError(f"no precision {wrong[0]!r}; {nearest(wrong[0], list(SHORT.values()))}")
-    found = tuple(dict.fromkeys(long[name] for name in names))
+    names = [name for name in (given.split(",") if isinstance(given, str) else given) if name.strip()]
+    found = tuple(dict.fromkeys(map(dtype_named, names)))
     if not set(found) - {"float32"}:
         raise UsageError("precisions name int8, bf16 or fp16 beside fp32, found none of them: leave --precisions out")
     return found if "float32" in found else (*found, "float32")
@@ -172,6 +171,13 @@ def record_variants(
     read = [] if decoder is None else [f"decoder={decoder}"]
     for precision in SHORT:
         if precision not in precisions and not (read and precision == "float32"):
+            continue
+        if (
+            recorder.options.device == "cpu"
+            and (flags := processor().flags)
+            and not flags & FLAGS.get(precision, flags)
+        ):
+            notes.append(f"{SHORT[precision]} left out: {processor().name} has no instructions for it")
             continue
         computed = [] if precision == "float32" else [f"dtype={SHORT[precision]}"]
         for alias, spec in models.items():

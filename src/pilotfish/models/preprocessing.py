@@ -117,7 +117,7 @@ class Preprocessing:
     @property
     def of_inputs(self) -> Preprocessing:
         """The same without what the model computes in: inputs are alike where this is."""
-        return replace(self, dtype="float32")
+        return replace(self, dtype="float32", backend="")
 
     def __call__(self, sample: Sample, view: View | None = None) -> F32:
         """float32 (C, H, W) for images, (H, W, C) where the layout says so; the array's own shape for tensors. A sample

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pilotfish.data import Dataset
-from pilotfish.errors import ModelError
+from pilotfish.errors import MissingExtraError, ModelError
 from pilotfish.machine import device_name
 from pilotfish.models import Model, load_model
 from pilotfish.models.backends.backends import offered
 from pilotfish.models.costs.timing import Timing
+from pilotfish.models.model import BAND
+from pilotfish.models.onnx.onnx_export import softmax
+from pilotfish.models.preprocessing import sample_inputs, stacked
 from pilotfish.recording.options import Progress, RecordOptions
 from pilotfish.recording.planned import device_kind, measured_times, timing_facts
 from pilotfish.records import RecordsMeta, Run
@@ -21,6 +26,7 @@ from pilotfish.records.parquet import read_meta, record_columns
 from pilotfish.tasks import find_task
 
 ROUNDS, SECONDS = 3, 1.5
+PROBES = 16
 FAR = 1.25  # a backend that takes longer than the best by more in the first round is not timed again
 FASTEST = ("onnxruntime", "openvino")  # on a CPU one of these is, where they can be had
 TOGETHER = "together"
@@ -48,7 +54,7 @@ def time_side_by_side(
             best = min((one.throughput for one in times.values()), default=0.0)
             close: list[str | None] = [key for key, one in times.items() if one.throughput <= FAR * best]
             for backend in close or (None,):
-                for model in _run_by(meta, options.device, backend):
+                for model in _run_by(meta, data, options.device, backend):
                     measured = measured_times(data, model, options, SECONDS)
                     if measured is not None:
                         times[model.backend.name] = _least(times.get(model.backend.name), measured)
@@ -70,17 +76,23 @@ def _were(timed: Sequence[Mapping[str, Any]], device: str) -> bool:
     return len(stamps) <= 1 and all(stamp and machine == device_name(device) for stamp, machine in stamps)
 
 
-def _run_by(meta: RecordsMeta, device: str, backend: str | None) -> list[Model]:
-    """The model by *backend*; None: by each that may be the fastest."""
+def _run_by(meta: RecordsMeta, data: Dataset, device: str, backend: str | None) -> list[Model]:
+    """The model by *backend*; None: by each that may be the fastest, and says what the records' backend does."""
     if backend is not None:
         return [load_model(str(meta.spec), device, backend=backend)]
-    chain = meta.preprocessing or {}
-    own = "torch" if chain.get("dtype") in ("bfloat16", "float16") and not chain.get("backend") else None
-    found = [load_model(str(meta.spec), device, backend=own)]
-    for name in offered(found[0], device):
-        if name in FASTEST and name != found[0].backend.name:
-            with contextlib.suppress(ModelError):  # an operator that it does not know
-                found.append(load_model(str(meta.spec), device, backend=name))
+    model = load_model(str(meta.spec), device)
+    found = [model]
+    inputs = [one for _, one in itertools.islice(sample_inputs(data, model.preprocessing, range(len(data))), PROBES)]
+    for name in offered(model, device):
+        if name not in FASTEST or name == model.backend.name or not inputs:
+            continue
+        try:
+            other = load_model(str(meta.spec), device, backend=name)
+            said, there = (softmax(one.run(stacked(inputs))) for one in (model, other))
+        except (ModelError, MissingExtraError):
+            continue  # tune-runtime says why
+        if np.abs(said - there).max() <= BAND:
+            found.append(other)
     return found
 
 
