@@ -205,6 +205,27 @@ def test_samples_that_the_old_cascade_was_tuned_on_are_counted(how: str, place: 
     assert any("cannot be known here" in note for note in again.notes)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda x, label: {"x": x}, "tuned with labels and these samples have none: the new one keeps to agreement"),
+        (lambda x, label: {"x": x, "label": np.where(np.arange(N) % 3, label, 0)}, "the base itself has "),
+        (
+            lambda x, label: {"x": np.where(np.arange(N)[:, None] % 3, x, np.nan), "label": label},
+            "m: 200 of 600 samples have no row and are left out, such as 0: the array holds NaN",
+        ),
+    ],
+    ids=["no labels", "wrong labels", "unreadable"],
+)
+def test_samples_unlike_those_of_the_old_cascade_are_said(spoil: Any, said: str, place: Path) -> None:
+    with np.load(samples(place / "fresh.npz", seed=7).removeprefix("arrays:")) as fresh:
+        np.savez(place / "odd.npz", **spoil(fresh["x"], fresh["label"]))
+    model = network(place / "m.onnx", 0.1, 8)
+    found = updated(place, model, alias="m", stage=0, data=f"arrays:{place}/odd.npz")
+    assert sum(said in note for note in found.notes) == 1
+    assert not any("no row for" in note for note in found.notes)
+
+
 def test_a_better_model_is_offered_as_the_base_and_can_be_it(place: Path) -> None:
     worse = network(place / "worse.onnx", 0.15, 400, seed=5)
     first = updated(place, worse, alias="worse", stage="base")

@@ -13,6 +13,7 @@ from pilotfish.cascade.folder import FILE_NAME
 from pilotfish.errors import ArtefactError, ModelError, PilotfishError, RecordsError
 from pilotfish.flow.stage_records import StageRecords
 from pilotfish.plan import Tuning
+from pilotfish.plan.check_promise import base_moved
 from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.holdout import Holdout, split_rows
 from pilotfish.plan.trace import make_trace
@@ -81,7 +82,11 @@ def as_it_was(
     notes = (
         [] if tuned_on == len(table) else [f"the new cascade has {tuned_on:,} samples, and both have {len(table):,}"]
     )
-    return evaluate(trace, artefact.operating_point.bounds), notes + seen
+    found, reference = evaluate(trace, artefact.operating_point.bounds), artefact.origin.get("reference")
+    labelled = reference == "label" == table.reference_kind
+    if labelled and before[-1] == new[-1] and (moved := base_moved(kept, found)) is not None:
+        notes.append(moved)
+    return found, notes + seen
 
 
 def _parts(table: Table, artefact: Artefact) -> Holdout:

@@ -18,7 +18,7 @@ from pilotfish.flow.stage_records import StageRecords
 from pilotfish.flow.tuned_with import tuned_with
 from pilotfish.models import parse_spec
 from pilotfish.plan import METHODS, Tuning, tune
-from pilotfish.recording import RecordOptions
+from pilotfish.recording import RecordOptions, RecordResult
 from pilotfish.recording.options import Progress
 from pilotfish.records import Run, read_table
 from pilotfish.runtime import save_with_weights
@@ -136,7 +136,7 @@ def update(
         asked["savers_tried"], counted = tries(artefact, name, candidates, asked["savers_tried"], records)
     tuning = _best(found, candidates, asked | {"allow_bad_base": allow_bad_base})
     old, notes = as_it_was(artefact, place, name, tuning, records)
-    notes += [*counted, *said, *_on_groups(artefact, tuning)]
+    notes += [*counted, *said, *_on_data(artefact, tuning, recorded)]
     if place is None:
         notes += _on_choice(artefact, name, tuning, records)
     elif place == len(before) - 1:
@@ -145,7 +145,7 @@ def update(
     typed = parse_spec(model).code
     copied = None if embed else [one.name for one in made.stages if is_int8(one)]
     save_with_weights(made, target, [*allow_python, *([] if typed is None else [typed])], notes.append, copied)
-    told = (*tuning.notes, *(f"{name}: {note}" for note in recorded.all_notes), *notes)
+    told = (*tuning.notes, *(f"{name}: {note}" for note in recorded.notes), *notes)
     replaced = None if place is None else before[place]
     return Update(target, found.path, name, replaced, before, old, tuning, tuple(dict.fromkeys(told)))
 
@@ -213,11 +213,23 @@ def _best(run: Run, candidates: Sequence[Names], asked: dict[str, Any]) -> Tunin
     return min(tunings, key=lambda tuning: merit(tuning, "max_cost" in asked))
 
 
-def _on_groups(artefact: Artefact, tuning: Tuning) -> list[str]:
-    judged = tuning.evaluation or tuning.calibration
-    if not artefact.origin.get("groups") or judged.groups is not None:
-        return []
-    return ["the old cascade was tuned with groups of samples, and these records have none: give --group-by"]
+def _on_data(artefact: Artefact, tuning: Tuning, recorded: RecordResult) -> list[str]:
+    """What these samples lack that those of the old cascade had; and which of them the new model could not answer."""
+    judged, notes = tuning.evaluation or tuning.calibration, []
+    if artefact.origin.get("groups") and judged.groups is None:
+        notes.append("the old cascade was tuned with groups of samples, and these records have none: give --group-by")
+    if artefact.origin.get("reference") == "label" != tuning.reference:
+        notes.append(
+            "the old cascade was tuned with labels and these samples have none: the new one keeps to agreement with "
+            "its base, and what it loses of the truth is not known"
+        )
+    if recorded.failures:
+        first, count = recorded.failures[0], len(recorded.failures)
+        notes.append(
+            f"{recorded.model}: {count:,} of {recorded.n + count:,} samples have no row and are left out, such as "
+            f"{first.id}: {first.reason}"
+        )
+    return notes
 
 
 def _on_choice(artefact: Artefact, name: str, tuning: Tuning, records: StageRecords) -> list[str]:

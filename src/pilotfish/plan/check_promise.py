@@ -287,7 +287,7 @@ def _notes(artefact: Artefact, table: Table, trace: Trace, found: Performance) -
             f"a group has {table.largest_group:,} samples, and the guarantee is for groups of at most {largest:,}"
         )
     same = origin.get("reference") == "label" == table.reference_kind
-    if same and (moved := _base_moved(promised, found)) is not None:
+    if same and (moved := base_moved(promised, found)) is not None:
         notes.append(moved)
     if budget is not None and budget.kind == "max_drop" and same and found.drop_interval[0] > budget.value:
         notes.append(
@@ -303,7 +303,7 @@ def _notes(artefact: Artefact, table: Table, trace: Trace, found: Performance) -
     return notes
 
 
-def _base_moved(promised: Performance, found: Performance) -> str | None:
+def base_moved(promised: Performance, found: Performance) -> str | None:
     """A line where the base itself is another model on these samples."""
     counts = [one.groups or one.n for one in (promised, found)]
     share = (promised.base_value * counts[0] + found.base_value * counts[1]) / sum(counts)
