@@ -207,7 +207,7 @@ def loop(path: Path) -> Path:
         (lambda path: own_file(unknown(path)), "cannot load it .*no conversion rule .*Rfft"),
         (lambda path: read_onnx(unknown(path)), "depends on the data"),
         (lambda path: read_onnx(loop(path)), "depends on the data"),
-        (lambda path: own_file(two_inputs(path)), "2 inputs; expected a single one"),
+        (lambda path: own_file(two_inputs(path)), "its inputs are f32, f32; expected a single one"),
     ],
     ids=["an operator it does not know", "one of a shape that is not known", "a loop", "two inputs"],
 )
@@ -217,6 +217,40 @@ def test_what_it_cannot_run_is_refused_in_one_line(made: Any, said: str, tmp_pat
         backend.session  # noqa: B018
     assert "\n" not in str(caught.value)
     assert "src/" not in str(caught.value)
+
+
+def test_openvino_runs_a_file_that_onnx_runtime_cannot_and_a_note_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = helper.make_node
+    nodes = [
+        make("Cast", ["x"], ["b"], to=TensorProto.BFLOAT16),
+        make("Cast", ["K"], ["k"], to=TensorProto.BFLOAT16),
+        make("Conv", ["b", "k"], ["c"]),  # which ONNX Runtime has not in bfloat16
+        make("GlobalAveragePool", ["c"], ["p"]),
+        make("Cast", ["p"], ["w"], to=TensorProto.FLOAT),
+        make("Flatten", ["w"], ["y"]),
+    ]
+    entries = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["n", 3, 8, 8]), ("y", ["n", 16]))
+    ]
+    graph = helper.make_graph(nodes, "graph", entries[:1], entries[1:], [numpy_helper.from_array(KERNELS, "K")])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10), tmp_path / "net.onnx"
+    )
+    model = load_model(f"onnx:{tmp_path}/net.onnx")
+    assert (model.backend.name, model.input_shape, model.n_classes) == ("openvino", (3, 8, 8), 16)
+    [note] = [note for note in model.notes if "it is run by OpenVINO" in note]
+    assert "ONNX Runtime cannot load it" in note
+    windows = np.lib.stride_tricks.sliding_window_view(BATCH, (3, 3), axis=(2, 3)).mean(axis=(2, 3))
+    expected = np.einsum("ncij,kcij->nk", windows, KERNELS)
+    np.testing.assert_allclose(model.run(BATCH), expected, atol=0.05)
+    assert model.count().costs["macs"] == 16 * 27 * 36
+    assert offered(model, "cpu") == ("openvino",)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ModelError, match="ONNX Runtime cannot load it"):
+        load_model(f"onnx:{tmp_path}/net.onnx")
 
 
 def test_a_batch_that_does_not_fit_is_one_line(net: str) -> None:

@@ -23,8 +23,8 @@ def tune_runtime(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Backends to try, such as onnxruntime,torch,torch-channels-last,torch-compiled,torch-cuda-graphs; "
-            "all but torch-compiled by default, which takes a minute per stage to compile.",
+            help="Backends to try, such as onnxruntime,openvino,torch,torch-channels-last,torch-compiled,"
+            "torch-cuda-graphs; all but torch-compiled by default, which takes a minute per stage to compile.",
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="S", min=0.1, help="About how long each stage may take.")] = 20.0,

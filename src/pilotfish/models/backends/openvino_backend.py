@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pilotfish.models.model import F32, Carry, model_errors
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 """What is computed in, as OpenVINO calls it; a file of int8 says itself where it is."""
+INPUTS = ("f32", "f16", "f64", "u8")
 PIECES = (32, 16, 8, 4, 2, 1)
 """Batches are cut into calls of these sizes: OpenVINO prepares itself for each size that it meets, which takes longer
 than a call, and on a processor no larger batch is any faster."""
@@ -81,8 +83,11 @@ class OpenVinoBackend:
         try:
             core = _core()
             graph = core.read_model(content, b"")
-            if len(graph.inputs) != 1:
-                raise ModelError(f"{path}: has {len(graph.inputs)} inputs; expected a single one")
+            types = [one.element_type.get_type_name() for one in graph.inputs]
+            if len(types) != 1 or types[0] not in INPUTS:
+                raise ModelError(
+                    f"{path}: its inputs are {', '.join(types)}; expected a single one of {', '.join(INPUTS)}"
+                )
             declared = graph.input(0).partial_shape
             if self.shape is not None and any(dim.is_dynamic for dim in list(declared)[1:]):
                 graph.reshape([declared[0], *self.shape])
@@ -99,6 +104,19 @@ class OpenVinoBackend:
         return found
 
     @functools.cached_property
+    def input(self) -> SimpleNamespace:
+        """Name and shape of the input, as :attr:`OnnxBackend.input` has them."""
+        found = self.session.input(0)
+        shape = [dim.get_length() if dim.is_static else None for dim in found.partial_shape]
+        return SimpleNamespace(name=found.any_name, shape=shape)
+
+    @property
+    def classes(self) -> int | None:
+        """The number of columns of the output that is read, where the file declares it."""
+        shape = self.session.output(0).partial_shape
+        return shape[1].get_length() if len(shape) == 2 and shape[1].is_static else None
+
+    @functools.cached_property
     def input_dtype(self) -> Any:
         """What the file takes, as numpy's type."""
         return self.session.input(0).element_type.to_dtype().type
@@ -106,8 +124,8 @@ class OpenVinoBackend:
     @functools.cached_property
     def fixed_batch(self) -> int | None:
         """The batch size that the file insists on; None where it is free."""
-        first = self.session.input(0).partial_shape[0]
-        return first.get_length() if first.is_static else None
+        size: int | None = self.input.shape[0] if self.input.shape else None
+        return size
 
     def with_threads(self, threads: int) -> OpenVinoBackend:
         """The same model with other threads; this one when it has as many."""

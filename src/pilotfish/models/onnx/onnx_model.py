@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from pilotfish.errors import ArtefactError, ModelError
+from pilotfish.models.backends.backends import is_installed
 from pilotfish.models.backends.onnx_backend import OnnxBackend
+from pilotfish.models.backends.openvino_backend import OpenVinoBackend
 from pilotfish.models.model import Counted, Model, counted
 from pilotfish.models.names.spec import ModelSpec, allow_options
 from pilotfish.models.names.stated import ASSUMED as ASSUMABLE
@@ -35,10 +37,13 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     file = read_onnx(path, spec.pixels)
     metadata = file.metadata
     _refuse_parts(spec, metadata)
-    backend = OnnxBackend(file)
+    backend, ran_by = _runner(file)
     shape = input_shape(spec, backend.input.shape)
     preprocessing, assumed, notes = _preprocessing(spec, metadata, shape, backend.input_dtype is np.uint8)
-    n_classes = backend.classes if len(backend.session.get_outputs()) == 1 else None  # else it is not chosen yet
+    name, n_classes = (
+        backend.input.name,
+        backend.classes if len(file.light.graph.output) == 1 else None,
+    )  # else it is not chosen yet
     names, ids = class_lists(metadata, n_classes, spec.text)
     return Model(
         spec=spec.text,
@@ -49,12 +54,29 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         n_classes=n_classes,
         class_names=names,
         class_ids=ids,
-        count=lambda: count_graph(file.light, backend.input.name, shape),
+        count=lambda: count_graph(file.light, name, shape),
         weights=lambda target: _copy(file, target),
         weights_suffix=".onnx",
-        notes=notes,
+        notes=(*notes, *ran_by),
         assumed=assumed,
     )
+
+
+def _runner(file: OnnxFile) -> tuple[OnnxBackend | OpenVinoBackend, tuple[str, ...]]:
+    """What runs *file*: ONNX Runtime; where that cannot load it OpenVINO, if it can, and a note."""
+    found = OnnxBackend(file)
+    try:
+        assert found.session is not None
+    except ModelError as error:
+        if not is_installed("openvino"):
+            raise
+        try:
+            other = OpenVinoBackend(found)
+            assert other.session is not None
+        except ModelError:
+            raise error from None
+        return other, (f"it is run by OpenVINO: {error}",)
+    return found, ()
 
 
 def _refuse_parts(spec: ModelSpec, metadata: Mapping[str, str]) -> None:
