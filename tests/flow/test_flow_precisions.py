@@ -328,3 +328,36 @@ def test_an_update_leaves_the_samples_out_that_calibrated_and_keeps_the_int8_fil
     assert new.run == tmp_path / "out-run"
     kept = load_artefact(tmp_path / "new").stages
     assert [stage.weights_file is not None for stage in kept] == ["int8" in stage.name for stage in kept]
+
+
+def test_with_a_decoder_savers_read_with_it_and_the_base_as_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from pilotfish import machine
+    from pilotfish.flow.precisions import Recorder, record_variants
+
+    asked: dict[str, str] = {}
+
+    class Noted(Recorder):
+        def record(self, spec: str, alias: str, overwrite: bool = False) -> list[Any]:
+            asked[alias] = spec
+            return [SimpleNamespace(model=alias)]
+
+    module = importlib.import_module("pilotfish.flow.precisions")
+    recorder = Noted(load_data(arrays(tmp_path)), Run(tmp_path / "run"), RecordOptions())
+    models = {"s": "timm:s", "b": "timm:b?mean=0"}
+    for flags, left_out in (("avx512_bf16", []), ("avx2", ["bf16 left out: Old has no instructions for it"])):
+        asked.clear()
+        info = machine.processor(f"model name : Old\nflags : {flags}\n")
+        monkeypatch.setattr(module, "processor", lambda info=info: info)
+        found = record_variants(recorder, models, ("bfloat16", "float32"), None, "turbojpeg", "b")
+        read = {"s?decoder=turbojpeg": "timm:s?decoder=turbojpeg"}
+        computed = {
+            "s?decoder=turbojpeg&dtype=bf16": "timm:s?decoder=turbojpeg&dtype=bfloat16",
+            "b?decoder=turbojpeg&dtype=bf16": "timm:b?mean=0&decoder=turbojpeg&dtype=bfloat16",
+        }
+        assert asked == (read if left_out else read | computed)
+        assert list(found.notes) == left_out
+        assert found.sources == {name: name[0] for name in asked}

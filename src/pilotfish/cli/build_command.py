@@ -68,7 +68,7 @@ def build(
         typer.Option(metavar="SPEC", help="Samples to calibrate int8 on; by default a part of --data is set aside."),
     ] = None,
     decoder: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Savers read image files with this, such as pillow-draft.")
+        str | None, typer.Option(metavar="NAME", help="Savers read image files with this, such as turbojpeg.")
     ] = None,
     holdout: Holdout = 0.5,
     judge_on: JudgeOn = "random",

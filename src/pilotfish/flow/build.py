@@ -133,7 +133,7 @@ def build(
     precisions  such as ``"int8,bf16,fp32"``: every model is recorded in these as well, as ``NAME?dtype=int8``, and the
                 cascade is the best chain of up to three of them to the base in float32
     calibrate   data to calibrate int8 on; by default up to 128 samples of *data*, which are then set aside
-    decoder     that savers read image files with, such as ``pillow-draft``; the base reads them as it is named
+    decoder     that savers read image files with, such as ``turbojpeg``; the base reads them as it is named
 
     Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer; RecordsError for a
     base that is no better than chance.
