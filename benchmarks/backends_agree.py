@@ -36,7 +36,6 @@ FRESH = (
     "swin_tiny_patch4_window7_224",
     "mixer_s32_224",
     "xcit_nano_12_p16_224",
-    "maxvit_rmlp_pico_rw_256",
 )
 SPREAD = 4.0  # standard deviation of the logits of a network that is sure
 
