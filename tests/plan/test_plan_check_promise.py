@@ -129,6 +129,16 @@ def test_a_class_loses_those_of_its_own_that_could_not_be_answered(label: int, v
     assert check_promise(load_artefact(folder), table, unanswered=np.full(200, label)).verdict == verdict
 
 
+@pytest.mark.parametrize("size", [20, 50, 100])
+def test_groups_are_what_more_samples_are_counted_by(size: int, tmp_path: Path) -> None:
+    cascade(tmp_path, guarantee=0.9)
+    write(Run(tmp_path / "run"), "new", 600, {})
+    clips = [f"clip{i // size}" for i in range(600)]
+    found = pilotfish.evaluate(tmp_path / "cascade", run=tmp_path / "run", split="new", group_by=clips)
+    assert found.verdict == "cannot tell"
+    assert (found.needed or 0) / size >= 100  # groups: about so many certify one point with nothing lost
+
+
 def test_failures_in_records_are_unanswered(tmp_path: Path) -> None:
     cascade(tmp_path, guarantee=0.9)
     failures = tuple(Failure(f"broken-{i}", "truncated") for i in range(500))

@@ -123,7 +123,13 @@ def _needed(trace: Trace, path: PolicyPath, promise: Promise) -> int | None:
     varies = max(float(over.var()), limit * (1 - limit) * float(groups.sizes.mean()))
     many = 1.1 * n * cost_of_certainty * varies / (len(groups) * mean**2)
     if mean < 0 and 0 < limit < 1 and promise.kind != "cost":
-        many = max(many, fewest_samples(limit, LEVEL, "wsr" if bets(trace, promise) else "binomial"))
+        if trace.groups is not None:  # a bettor counts groups, and the largest weighs most
+            size = float(groups.sizes.mean())
+            many = max(
+                many, size * grouped.fewest_groups(limit, grouped.lowest_of(promise.kind), size / groups.cap, LEVEL)
+            )
+        else:
+            many = max(many, fewest_samples(limit, LEVEL, "wsr" if bets(trace, promise) else "binomial"))
     return _rounded(many, n)
 
 
