@@ -23,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from precision_cascade import CASCADE_HEAD, cascade_rows, time_cascade
+from precision_cascade import CASCADE_COLUMNS, cascade_ratios, cascade_rows, time_cascade
 from precision_parts import (
     Samples,
     Subject,
+    accuracy,
     agreement,
+    as_rows,
+    as_table,
     engine_timer,
     in_turn,
     limits,
@@ -97,12 +100,11 @@ def main() -> None:
         train(given.folder, given.work)
         return
     if given.table == "cascade":
-        rows = [
-            time_cascade(given.cascade, given.data, given.run, given.samples, given.runs, given.seconds, given.work)
-        ]
-        print(f"{CASCADE_HEAD}\n{cascade_rows(rows[0])}")
+        found = time_cascade(given.cascade, given.data, given.run, given.samples, given.runs, given.seconds, given.work)
+        print(as_table(CASCADE_COLUMNS, cascade_rows(found)), "", *cascade_ratios(found), sep="\n")
+        rows = [found]
     else:
-        print(HEAD if given.table == "table" else SELF_HEAD)
+        print(as_table(COLUMNS if given.table == "table" else SELF_COLUMNS, []))
         rows = [_row(given, *one) for one in given.of]
     known = BF16_PRODUCTS | INT8_PRODUCTS
     machine = {**describe_machine(), "flags": sorted(known & processor().flags)}
@@ -113,23 +115,20 @@ def main() -> None:
 
 def _row(given: argparse.Namespace, network: str, data: str, calibrate: str | None = None) -> dict[str, Any]:
     """One network's figures, printed: measured, or as they were measured before with the same options."""
-    make, rows = (table, table_rows) if given.table == "table" else (self_cascade, self_rows)
+    make = table if given.table == "table" else self_cascade
     of = subject(network, data, calibrate, given.work)
     options = {key: value for key, value in vars(given).items() if key not in ("of", "out", "again", "work")}
     file = of.run / f"{given.table}.json"
     if given.again or not file.is_file() or read_json(file, RecordsError)["options"] != options:
         write_json(file, {"network": of.title, "data": of.judged.spec, "options": options, **make(of, given)})
     found = read_json(file, RecordsError)
-    print(rows(found), flush=True)
+    print(as_rows(table_rows(found) if make is table else [self_row(found)]), flush=True)
     return found
 
 
 # --- each network in each precision --------------------------------------------------------------------------------
 
-HEAD = (
-    "| network | precision | agreement | ms | gain | efficiency as saver of float32 at exit ratios … |\n"
-    "|---|---|---|---|---|---|"
-)
+COLUMNS = ("network", "precision", "agreement", "ms", "gain", "efficiency as saver of float32, at exit ratios")
 
 
 def table(of: Subject, given: argparse.Namespace) -> dict[str, Any]:
@@ -175,27 +174,34 @@ def table(of: Subject, given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def table_rows(found: dict[str, Any]) -> str:
-    """Three rows."""
-    lines = []
-    for one in found["precisions"]:
-        agree = "" if one["agreement"] is None else percent(one["agreement"])
-        efficient = " / ".join(f"{share}: {shown(Spread(*e), 3)}" for share, e in one["efficiency"].items())
-        first = one["precision"] == "float32"
-        gain = "" if first else f"**{shown(Spread(*one['gain']))}**"
-        name = found["network"] if first else ""
-        lines.append(
-            f"| {name} | {one['precision']} ({one['backend']}) | {agree} | {shown(Spread(*one['ms']), 3)} | {gain} "
-            f"| {efficient} |"
-        )
-    return "\n".join(lines)
+def table_rows(found: dict[str, Any]) -> list[list[str]]:
+    """The cells of a row for each precision."""
+    return [
+        [
+            "" if k else found["network"],
+            f"{one['precision']} ({one['backend']})",
+            "" if one["agreement"] is None else percent(one["agreement"]),
+            shown(Spread(*one["ms"]), 3),
+            f"**{shown(Spread(*one['gain']))}**" if k else "",
+            " / ".join(f"{share}: {shown(Spread(*e), 3)}" for share, e in one["efficiency"].items()),
+        ]
+        for k, one in enumerate(found["precisions"])
+    ]
 
 
 # --- int8 as the saver of itself in float32 --------------------------------------------------------------------------
 
-SELF_HEAD = (
-    "| network | promised | answered by int8 | drop on held-out samples | int8, ms | cascade, ms | float32, ms "
-    "| × float32 | so |\n|---|---|---|---|---|---|---|---|---|"
+SELF_COLUMNS = (
+    "network",
+    "int8 alone: agreement, drop",
+    "promised",
+    "answered by int8",
+    "drop on held-out samples",
+    "int8, ms",
+    "cascade, ms",
+    "float32, ms",
+    "float32 ÷ cascade",
+    "so",
 )
 
 
@@ -228,6 +234,7 @@ def self_cascade(of: Subject, given: argparse.Namespace) -> dict[str, Any]:
     return {
         "refused": refused,
         "agreement": agreement(of, "int8"),
+        "int8_drop": accuracy(of, "float32") - accuracy(of, "int8"),
         "tuning": tuning.to_json(),
         "ms": {name: limits(Spread.of(values)) for name, values in ms.items()},
         "faster": limits(ratio(ms["float32"], ms["cascade"])),
@@ -235,21 +242,25 @@ def self_cascade(of: Subject, given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def self_rows(found: dict[str, Any]) -> str:
-    """One row, or why there is none."""
+def self_row(found: dict[str, Any]) -> list[str]:
+    """The cells of its row, or why there are none."""
     if "tuning" not in found:
-        return f"| {found['network']} | none: {found['refused'][-1]} | | | | | | | does not pay |"
+        return [found["network"], "", f"none: {found['refused'][-1]}", *[""] * 6, "does not pay"]
     tuning, faster = found["tuning"], Spread(*found["faster"])
     judged, promise = tuning["evaluation"], tuning["guarantee"]
     low, high = (percent(end) for end in judged["drop_interval"])
     share = judged["exit_ratio"][0]
     so = "int8 alone keeps the promise" if share == 1 else "pays" if faster.low > 1 else "does not pay"
-    times = " | ".join(shown(Spread(*found["ms"][name]), 3) for name in ("int8", "cascade", "float32"))
-    return (
-        f"| {found['network']} | at most {percent(promise['target'])}, {percent(promise['confidence'])} "
-        f"(n = {promise['n']}) | {percent(share)} | {percent(judged['drop'])} [{low}, {high}], n = {judged['n']} "
-        f"| {times} | {shown(faster)} | {so} |"
-    )
+    return [
+        found["network"],
+        f"{percent(found['agreement'])}, {percent(found['int8_drop'])}",
+        f"at most {percent(promise['target'])}, {percent(promise['confidence'])} (n = {promise['n']})",
+        percent(share),
+        f"{percent(judged['drop'])} [{low}, {high}], n = {judged['n']}",
+        *(shown(Spread(*found["ms"][name]), 3) for name in ("int8", "cascade", "float32")),
+        f"**{shown(faster)}**",
+        so,
+    ]
 
 
 # --- networks to try it on -------------------------------------------------------------------------------------------

@@ -38,9 +38,7 @@ from pilotfish.runtime.spread import Spread
 from pilotfish.runtime.supply import TensorSupply
 
 BASE, PAIR, LADDER, PEER = "base alone", "best float32 pair", "cascade of precisions", "Little-Big's pseudo-code"
-CASCADE_HEAD = (
-    "| | stages | exit ratios | models, ms | base ÷ this | from file, ms | base ÷ this |\n|---|---|---|---|---|---|---|"
-)
+CASCADE_COLUMNS = ("", "stages", "exit ratios", "models only, ms", "base ÷ this", "from file, ms", "base ÷ this")
 
 
 def time_cascade(
@@ -102,22 +100,25 @@ def float32_pair(run: pilotfish.Run, ladder: Artefact) -> pilotfish.Tuning:
     return best_chain(run, plain, base, asked, 2)
 
 
-def cascade_rows(found: dict[str, Any]) -> str:
-    """A row per way, and what the cascade of precisions is beside each."""
-    lines = []
+def cascade_rows(found: dict[str, Any]) -> list[list[str]]:
+    """The cells of a row per way."""
+    rows = []
     for name in (BASE, PEER, PAIR, LADDER):
-        stages = found["stages"][LADDER if name == LADDER else PAIR][-1 if name == BASE else 0 :]
-        shares = (
-            ""
-            if name == BASE
-            else " / ".join(f"{s:.3f}" for s in found["exit_ratio"][LADDER if name == LADDER else PAIR])
-        )
-        cells = [shown(Spread(*found[key][what][name])) for what in found["ms"] for key in ("ms", "base_over")]
-        lines.append(f"| {name} | {' → '.join(stages)} | {shares} | {' | '.join(cells)} |")
-    for name in (BASE, PAIR, PEER):
-        both = ", ".join(f"{what} **{shown(Spread(*ms[name]))}**" for what, ms in found["over_cascade"].items())
-        lines.append(f"\n{name} ÷ cascade of precisions: {both}")
-    return "\n".join(lines)
+        own = LADDER if name == LADDER else PAIR
+        stages = found["stages"][own][-1 if name == BASE else 0 :]
+        shares = "" if name == BASE else " / ".join(f"{share:.3f}" for share in found["exit_ratio"][own])
+        times = [shown(Spread(*found[key][what][name])) for what in found["ms"] for key in ("ms", "base_over")]
+        rows.append([name, " → ".join(stages), shares, *times])
+    return rows
+
+
+def cascade_ratios(found: dict[str, Any]) -> list[str]:
+    """What everything else takes beside the cascade of precisions."""
+    return [
+        f"{name} ÷ {LADDER}: "
+        + ", ".join(f"{what} **{shown(Spread(*ratios[name]))}**" for what, ratios in found["over_cascade"].items())
+        for name in (BASE, PAIR, PEER)
+    ]
 
 
 def _samples(cascade: pilotfish.Cascade, data: Dataset, most: int) -> Samples:
@@ -132,6 +133,10 @@ def _timer(cascade: pilotfish.Cascade, held: Samples, which: slice, what: str) -
 
 def _peer(pair: pilotfish.Cascade, held: Samples, stops: NDArray[np.int64], what: str) -> Timer:
     """Little-Big's pseudo-code with the pair's models in torch."""
+    import torch
+
+    if torch.get_num_threads() < cpu_count():  # as OMP_NUM_THREADS says
+        print(f"note: {PEER} runs on {torch.get_num_threads()} of {cpu_count()} cores; unset OMP_NUM_THREADS")
     peer = next(p for p in find_peers(pair.models, "cpu", 1) if p.name == f"{ONE_BY_ONE}, torch")
     read = pair.reader(held.data)
     tensor = (

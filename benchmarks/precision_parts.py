@@ -99,6 +99,12 @@ def _kept_weights(of: Subject) -> str:
     return f"{architecture}?weights={file}"
 
 
+def accuracy(of: Subject, precision: str) -> float:
+    """Share of the samples that a precision is right about."""
+    records = pilotfish.open_run(of.run).read(precision)
+    return float((records.outputs.prediction == records.label).mean())
+
+
 def agreement(of: Subject, precision: str) -> float:
     """Share of the samples for which a precision predicts what float32 does."""
     run = pilotfish.open_run(of.run)
@@ -188,3 +194,13 @@ def shown(spread: Spread, digits: int = 2) -> str:
 def limits(spread: Spread) -> list[float]:
     """For a JSON file: median, least and largest."""
     return [spread.median, *spread.limits]
+
+
+def as_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return as_rows([columns, ["---"] * len(columns), *rows])
+
+
+def as_rows(rows: Sequence[Sequence[str]]) -> str:
+    """Its rows alone."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
