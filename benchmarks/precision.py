@@ -5,7 +5,8 @@
         --of exits:vit/network.safetensors idx:t10k-images-idx3-ubyte.gz idx:train-images-idx3-ubyte.gz \\
         --of timm:resnet50?weights=random folder:PHOTOS
     python benchmarks/precision.py self --max-drop 0.5% 1% 2% --out self.json --of …
-    python benchmarks/precision.py cascade CASCADE --data folder:PHOTOS --out cascade.json   # of build --precisions
+    pilotfish build --data folder:PHOTOS --model … --precisions int8,bf16,fp32 --max-drop 1% --out CASCADE
+    python benchmarks/precision.py cascade CASCADE --data folder:PHOTOS --out cascade.json
     python benchmarks/precision.py train FASHION-MNIST --work networks     # the two networks on Fashion-MNIST
 
 `--of NETWORK DATA [CALIBRATE]`: int8 is calibrated on CALIBRATE, else on 128 samples of DATA that are set aside and

@@ -41,8 +41,9 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """The network as a row of a table names it."""
-        return self.network.removesuffix(f"?{FRESH}") + (", fresh weights" if self.fresh else "")
+        """The network as a row of a table names it: one of one's own by its folder."""
+        kind, _, name = self.network.removesuffix(f"?{FRESH}").partition(":")
+        return (Path(name).parent.name if kind == "exits" else name) + (", fresh weights" if self.fresh else "")
 
 
 def subject(network: str, data: str, calibrate: str | None, work: Path) -> Subject:
