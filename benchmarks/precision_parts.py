@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pilotfish.cascade import ALONE, InForce
 from pilotfish.data import Dataset, load_data
 from pilotfish.data.subset import Subset
 from pilotfish.errors import PilotfishError, UnreadableSample
+from pilotfish.files import encode_name, sha256_json
 from pilotfish.models import load_model
 from pilotfish.runtime import Engine, EngineStage
 from pilotfish.runtime.spread import Spread
@@ -55,8 +56,8 @@ def subject(network: str, data: str, calibrate: str | None, work: Path) -> Subje
     own = load_data(calibrate) if calibrate else Subset(whole, np.sort(order[:aside]))
     fresh = network.endswith(FRESH)
     judged = Subset(whole, np.sort(order[aside : aside + FEW] if fresh else order[aside:]))
-    folder = work / "".join(c if c.isalnum() else "-" for c in f"{network} {data}")[-120:]
-    return Subject(network, judged, own, fresh, folder)
+    found = Subject(network, judged, own, fresh, work)
+    return replace(found, run=work / f"{encode_name(found.title)}-{sha256_json([network, data, calibrate])[:8]}")
 
 
 def variants(of: Subject, timing: bool) -> tuple[str, ...]:
