@@ -102,7 +102,8 @@ def _sample(data: Dataset, preprocessing: Preprocessing, row: int) -> tuple[Any,
     read = sample_reader(data, True)(row)
     digest = content_hash(read)
     at_least, library = preprocessing.decoding
-    return (read.decode(None, library) if isinstance(read, Encoded) and at_least is None else read), digest
+    is_decoded = isinstance(read, Encoded) and at_least is None and preprocessing.kind != "paths"
+    return (read.decode(None, library) if is_decoded else read), digest
 
 
 def _input(name: str, preprocessing: Preprocessing, sample: Any, augment: int | None) -> F32:
