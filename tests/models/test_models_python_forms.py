@@ -237,8 +237,8 @@ def test_the_form_that_a_type_hint_names_is_tried_first(
 def test_a_function_that_does_not_repeat_itself_is_named(
     answer: str, photos: str, write: Callable[..., Any], tmp_path: Path
 ) -> None:
-    rng = "p = np.random.default_rng().dirichlet((9, 9, 9))"
-    module = write(f"def f(images):\n    return [one() for _ in images]\ndef one():\n    {rng}\n    return {answer}")
+    code = "RNG = np.random.default_rng(0)\ndef f(images):\n    return [one() for _ in images]\n"
+    module = write(f"{code}def one():\n    p = RNG.dirichlet((9, 9, 9))\n    return {answer}")
     result, _ = recorded(photos, module, tmp_path / "run", "?takes=images")
     assert [note for note in result.notes if note.startswith("it does not repeat itself")]
 
