@@ -1,0 +1,173 @@
+"""Metrics of many labels per sample: F1 by counts that add up, and average precision of every routing between models.
+
+N samples, C classes. Decisions and truth are bool (N, C); 0 of 0 (nothing to find, nothing found) counts as right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.scores.outputs import F64, I64, Mask
+
+UNFITTED = 0.5  # the decision threshold of a model whose own is not fitted
+
+
+def f1_counts(decision: Mask, truth: Mask) -> F64:
+    """float64 (N, 3): true positives, false positives and false negatives of each sample, over all classes."""
+    hit = np.count_nonzero(decision & truth, axis=1)
+    said, there = np.count_nonzero(decision, axis=1), np.count_nonzero(truth, axis=1)
+    return np.stack([hit, said - hit, there - hit], axis=1).astype(np.float64)
+
+
+def micro_f1(sums: F64) -> F64:
+    """2 TP / (2 TP + FP + FN) of sums (..., 3) of :func:`f1_counts`; 1 where nothing is true or found."""
+    hit = 2 * sums[..., 0]
+    return _ratio(hit, hit + sums[..., 1] + sums[..., 2])
+
+
+def class_counts(decision: Mask, truth: Mask) -> F64:
+    """float64 (N, 2C): for each class whether it is found, then in how many of answer and truth it is."""
+    both = decision.astype(np.float64) + truth
+    return np.concatenate([decision & truth, both], axis=1)
+
+
+def macro_f1(sums: F64) -> F64:
+    """The mean of F1 over the classes that occur in truth or answers, of sums (..., 2C) of :func:`class_counts`; 1
+    where none occurs."""
+    classes = sums.shape[-1] // 2
+    hit, size = 2 * sums[..., :classes], sums[..., classes:]
+    occurs = size > 0
+    f1 = np.where(occurs, hit / np.maximum(size, 1.0), 0.0)
+    return _ratio(f1.sum(axis=-1), occurs.sum(axis=-1).astype(np.float64))
+
+
+def class_f1(sums: F64) -> F64:
+    """float64 (C,): F1 of each class, of sums (2C,) of :func:`class_counts`; NaN for a class that does not occur."""
+    classes = len(sums) // 2
+    hit, size = 2 * sums[:classes], sums[classes:]
+    return np.where(size > 0, hit / np.maximum(size, 1.0), np.nan)
+
+
+def sample_f1(decision: Mask, truth: Mask) -> F64:
+    """float64 (N,): F1 of each sample's labels; 1 for an empty answer where no label is true."""
+    return micro_f1(f1_counts(decision, truth))
+
+
+def _ratio(above: Any, below: Any) -> F64:
+    return np.asarray(np.where(below > 0, above / np.where(below > 0, below, 1.0), 1.0), np.float64)
+
+
+def best_threshold(probs: NDArray[np.floating], truth: Mask) -> float:
+    """The decision threshold t of largest micro F1 where a class is said from p >= t on; exact over all thresholds.
+
+    It lies halfway between two probabilities of the data. Of equal ones the largest; 0.5 where no label is true. Rows
+    that are not finite are left out.
+    """
+    fine = np.isfinite(probs).all(axis=1)
+    p, y = np.asarray(probs, np.float64)[fine].ravel(), truth[fine].ravel()
+    total = np.count_nonzero(y)
+    if not total:
+        return UNFITTED
+    order = np.argsort(-p, kind="stable")
+    falling, hit = p[order], np.cumsum(y[order])
+    last = np.append(falling[1:] < falling[:-1], True)
+    f1 = 2 * hit / (np.arange(1, len(p) + 1) + total)
+    best = int(np.flatnonzero(last)[f1[last].argmax()])
+    lower = falling[best + 1] if best + 1 < len(p) else falling[best]
+    return float((falling[best] + lower) / 2)
+
+
+@dataclass(frozen=True)
+class RankedLabels:
+    """What one model says of N samples, to be ranked within each class: probs float (N, C), truth bool (N, C).
+
+    merged  the ranking together with other models, kept from one routing to the next
+    """
+
+    probs: NDArray[np.floating]
+    truth: Mask
+    merged: dict[tuple[int, ...], _Merged] = field(default_factory=dict, compare=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.probs)
+
+    def take(self, rows: NDArray[np.intp]) -> RankedLabels:
+        """The same of some rows."""
+        return RankedLabels(self.probs[rows], self.truth[rows])
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """All K N answers of each class, by falling probability, one class after the other.
+
+    answer    int64 (C K N,), which answer stands at each place: model x N + sample
+    positive  int64 (P,), places where the class is true
+    level     int64 (P,), the last place of each one's probability: equal probabilities count together
+    start     int64 (P,), places before each one's class
+    owner     int64 (P,), its class
+    parts     the models' states: alive as long as their numbers are a key
+    """
+
+    answer: I64
+    positive: I64
+    level: I64
+    start: I64
+    owner: I64
+    parts: Sequence[RankedLabels]
+
+
+def mean_average_precision(states: Sequence[RankedLabels], answered_by: I64) -> float:
+    """The mean over classes of average precision, where each of N samples is answered by one of K models.
+
+    states       of each model
+    answered_by  int64 (N,), which of them answers each sample
+
+    Average precision is the mean over true samples of the precision down to their probability, ties together (what
+    scikit-learn computes). Classes without a true sample are left out; 0 where none is left.
+    """
+    found = class_average_precision(states, answered_by)
+    known = ~np.isnan(found)
+    return float(found[known].mean()) if known.any() else 0.0
+
+
+def class_average_precision(states: Sequence[RankedLabels], answered_by: I64) -> F64:
+    """float64 (C,): average precision of each class; NaN for one without a true sample."""
+    key = tuple(map(id, states))
+    kept = states[0].merged
+    if key not in kept:
+        kept.clear()
+        kept[key] = _merge(states)
+    ranked, n, classes = kept[key], len(states[0]), states[0].probs.shape[1]
+    chosen = np.zeros(len(states) * n, np.int64)
+    chosen[answered_by * n + np.arange(n)] = 1
+    inside = chosen[ranked.answer]
+    said = np.concatenate([[0], np.cumsum(inside)])  # answers before each place, of all classes
+    is_hit = np.zeros(len(inside), np.int64)
+    is_hit[ranked.positive] = inside[ranked.positive]
+    hit = np.concatenate([[0], np.cumsum(is_hit)])
+    counts = inside[ranked.positive] > 0
+    level, start, owner = ranked.level[counts], ranked.start[counts], ranked.owner[counts]
+    precision = (hit[level + 1] - hit[start]) / (said[level + 1] - said[start])
+    true = np.bincount(owner, minlength=classes)
+    total = np.bincount(owner, weights=precision, minlength=classes)
+    return np.where(true > 0, total / np.maximum(true, 1), np.nan)
+
+
+def _merge(states: Sequence[RankedLabels]) -> _Merged:
+    probs = np.concatenate([one.probs for one in states]).T  # (C, K N)
+    truth = np.concatenate([one.truth for one in states]).T
+    classes, length = probs.shape
+    order = np.argsort(-probs, axis=1, kind="stable")
+    falling = np.take_along_axis(probs, order, axis=1)
+    ends = np.ones((classes, length), bool)
+    ends[:, :-1] = falling[:, 1:] != falling[:, :-1]
+    last = np.flatnonzero(ends)
+    positive = np.flatnonzero(np.take_along_axis(truth, order, axis=1))
+    owner = positive // length
+    level = last[np.searchsorted(last, positive)]
+    return _Merged(order.ravel(), positive, level, owner * length, owner, tuple(states))
