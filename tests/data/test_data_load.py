@@ -76,6 +76,8 @@ def test_every_form_is_described() -> None:
         "digits",
         "digits:train",
         "digits:val",
+        "scenes:val",
+        "scenes:train?task=T&n=N",
     ]
     assert all(description for _, description in DATA_FORMS)
 

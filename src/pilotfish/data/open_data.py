@@ -11,6 +11,7 @@ from pilotfish.data.dataset import Dataset
 from pilotfish.data.digits import load_digits
 from pilotfish.data.idx import load_idx
 from pilotfish.data.image_folder import load_folder
+from pilotfish.data.scenes import load_scenes
 from pilotfish.errors import DataError, nearest, one_line
 
 
@@ -41,6 +42,13 @@ KINDS: Mapping[str, DataForm] = {
             ("digits:val", "the other half"),
         ),
         lambda split: load_digits(split or None),
+    ),
+    "scenes": DataForm(
+        (
+            ("scenes:val", "1,000 small scenes of digits with clutter, and their masks"),
+            ("scenes:train?task=T&n=N", "N of other digits, for the task mask, boxes or labels"),
+        ),
+        load_scenes,
     ),
 }
 """The forms of names, by kind."""
