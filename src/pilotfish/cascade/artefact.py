@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -39,6 +39,7 @@ class Stage:
     weights_file        path inside the cascade folder when the weights were embedded
     onnx_file           path inside the cascade folder of the same model as an ONNX file, for where its library is not
                         installed; onnx_hash: SHA-256 of that file
+    adjustment          what was fitted to its answers, by name (see :class:`pilotfish.tasks.Adjustment`)
     files               where the model's file lay, relative to the cascade folder and absolute; none where there is no
                         file, or it was embedded
     """
@@ -56,6 +57,7 @@ class Stage:
     files: tuple[str, ...] = ()
     onnx_file: str | None = field(default=None, metadata=OFF_DEFAULT)
     onnx_hash: str | None = field(default=None, metadata=OFF_DEFAULT)
+    adjustment: Mapping[str, tuple[float, ...]] = field(default_factory=dict, metadata=OFF_DEFAULT)
 
     def validate(self) -> None:
         """ValueError for class names that are not as many as classes, and for weights outside the folder."""
@@ -71,8 +73,8 @@ class Stage:
             raise ValueError("the name of a file holds a NUL")
 
     @classmethod
-    def from_meta(cls, meta: RecordsMeta) -> Stage:
-        """The stage that a model's records describe."""
+    def from_meta(cls, meta: RecordsMeta, adjustment: Mapping[str, tuple[float, ...]] | None = None) -> Stage:
+        """The stage that a model's records describe, and what was fitted to its answers."""
         return cls(
             name=meta.model,
             spec=meta.spec,
@@ -84,6 +86,7 @@ class Stage:
             costs=meta.costs,
             records_created=meta.created,
             files=() if meta.file is None else (meta.file,),
+            adjustment=adjustment or {},
         )
 
 
@@ -144,8 +147,10 @@ class InForce:
     point: OperatingPoint
     task: Task = CLASSES
 
-    def top_k(self, k: int) -> int:
-        """How many of the best classes the outputs of stage *k* must keep."""
+    def keep(self, k: int) -> int | str:
+        """What the outputs of stage *k* must keep: as many of the best classes, or what the task has instead."""
+        if self.task.keep is not None:
+            return self.task.keep(self.scores[k] if k < len(self.scores) else None)
         own = self.scores[k].top_k if k < len(self.scores) else 1
         return max(own, self.rule.top_k) if self.rule.mixes else own
 
@@ -226,6 +231,10 @@ class Artefact:
     def in_force(self) -> InForce:
         """What the engine needs to know."""
         return InForce(self.rule, self.scores, self.operating_point, self.task)
+
+    def adjusters(self) -> list[Callable[[Any], Any] | None]:
+        """What is done to the outputs of each stage before anything looks at them; None: nothing."""
+        return [self.task.adjuster(stage.adjustment) for stage in self.stages]
 
     @property
     def scales(self) -> tuple[Scale, ...]:

@@ -264,7 +264,7 @@ class _Job:
                 continue
             alone, name = replace(ALONE, task=cascade.artefact.task), cascade.artefact.stages[k].name
             engine = Engine(
-                [cascade.engine_stages()[k]], alone, witness=witness, top_k=cascade.artefact.in_force.top_k(k)
+                [cascade.engine_stages()[k]], alone, witness=witness, keep=cascade.artefact.in_force.keep(k)
             )
             chain = [cascade.models[k].preprocessing]
             found = self._answers(engine, witness, k, some, chain, content, f"{name}, what exits before it")

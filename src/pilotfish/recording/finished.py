@@ -25,6 +25,7 @@ from pilotfish.records import RecordsMeta, Run, SampleTimes, judge_records
 from pilotfish.records.groups import NONE, GroupBy, file_column, groups_by, now_read
 from pilotfish.records.parquet import read_meta, record_columns
 from pilotfish.records.records import string_ids
+from pilotfish.scores.outputs import rows_differ
 from pilotfish.tasks import find_task
 
 
@@ -105,7 +106,7 @@ def notes_on_labels(run: Run, name: str, split: str, data: Dataset, expected: An
         place = {key: i for i, key in enumerate(data.ids)}
         rows = [place.get(key, -1) for key in found.ids.to_pylist()]
         now = expected[rows]
-        others = int(((now != found.label) & (task.known(now) | task.known(found.label))).sum())
+        others = int((rows_differ(now, found.label) & (task.known(now) | task.known(found.label))).sum())
         if others:
             said.append(
                 f"{others:,} labels of these records are not those that {data.spec} has for this model now; replace "

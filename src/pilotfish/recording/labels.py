@@ -46,12 +46,12 @@ class ModelClasses:
 class Matched:
     """Labels as numbers of a model's classes, or as the truth of another task.
 
-    labels       int64 (N,), -1 where unknown, or as the task has them
+    labels       int64 (N,), -1 where unknown, or the truth as the task has it
     class_names  the data's names in the order of these numbers, where they name every class; None otherwise
     notes        what was assumed, a line each
     """
 
-    labels: NDArray[Any]
+    labels: Any
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
@@ -68,6 +68,14 @@ def truth_for(task: Task, data: Dataset, model: Model) -> Matched:
     """
     if task.classes:
         return match_labels(data, classes_of(model))
+    if (given := getattr(data, "truth", None)) is not None:
+        if task.place is None:
+            return Matched(given)
+        truth, notes = task.place(given, data, classes_of(model))
+        return Matched(truth, None, notes)
+    if task.no_truth is not None:
+        said = () if data.labels is None else (f"the labels of {data.spec} are none of task {task.name}: not read",)
+        return Matched(task.unknown(len(data)), None, said)
     if data.labels is None or data.class_names is None:
         return Matched(task.truth(data.labels, len(data)))
     numbers = numbers_in(data.class_names)

@@ -106,7 +106,10 @@ class _Pending:
             ids = string_ids([data.ids[row] for row in rows.tolist()])
             content = pa.array(self.content, pa.string())
             meta = RecordsMeta("part", "part", task=task.name)
-            records = Records(ids, truth[rows], join_outputs(self.outputs), meta, content)
+            outputs, known = join_outputs(self.outputs), truth[rows]
+            if task.recorded is not None:
+                outputs, known = task.recorded(outputs, known)
+            records = Records(ids, known, outputs, meta, content)
         parts.write(self.start, self.end, records, self.failures)
         return _Pending(self.end)
 

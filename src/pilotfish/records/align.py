@@ -16,7 +16,7 @@ from pilotfish.records.clusters import clusters, repeated, suspected
 from pilotfish.records.groups import NONE, GroupBy, groups_by
 from pilotfish.records.records import Records, RecordsMeta
 from pilotfish.records.run import Run
-from pilotfish.scores.outputs import I64
+from pilotfish.scores.outputs import I64, rows_differ
 from pilotfish.tasks import CLASSES, Task, Verdict
 from pilotfish.tasks.task import Quality
 
@@ -108,12 +108,13 @@ def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = N
     if group_by is None or not isinstance(group_by, str) or group_by != NONE:
         group = _group(everyone, base, ids, group_by)
         content, said = _content(everyone, ids)
-        found = clusters(ids, label, group, content)
+        code = _code(label)
+        found = clusters(ids, code, group, content)
         grouping = [*said, *found.notes]
         if group is None and group_by is None:
-            looks = suspected(ids, label)
+            looks = suspected(ids, code)
             if looks is None and content is None and task.classes:
-                looks = repeated(ids, (_rows(r, ids) for r in everyone), label)
+                looks = repeated(ids, (_rows(r, ids) for r in everyone), code)
             grouping += [] if looks is None else [looks]
         groups = found.groups
         if len(found.rows) < len(keep):
@@ -274,21 +275,28 @@ def _positions(records: Records, ids: pa.Array) -> Rows:
 
 def _labels(everyone: Sequence[Records], base: Records, keep: Rows) -> tuple[Any, Rows]:
     """The label of each kept sample from whoever knows it, checked for contradictions; None when nobody does."""
-    ids = base.ids.take(pa.array(keep))
-    label = base.label[keep].copy()
+    ids, task = base.ids.take(pa.array(keep)), base.task
+    label = base.label[keep]
     for records in everyone:
         if records is base or not records.has_labels:
             continue
         theirs = records.label if records.ids.equals(ids) else records.label[_positions(records, ids)]
-        both = base.task.known(label) & base.task.known(theirs)
-        wrong = int((label[both] != theirs[both]).sum())
+        both = task.known(label) & task.known(theirs)
+        wrong = int(rows_differ(label[both], theirs[both]).sum()) if both.any() else 0
         if wrong:
             raise AlignmentError(
                 f"the labels of {records.meta.model} and {base.meta.model} differ for {wrong:,} of {int(both.sum()):,} "
                 "shared samples; are these the same data, with classes in the same order?"
             )
-        label = np.where(base.task.known(label), label, theirs)
-    return (label if base.task.known(label).any() else None), keep
+        label = task.filled(label, theirs)
+    return (label if task.known(label).any() else None), keep
+
+
+def _code(label: Any) -> Any:
+    """(N,) that is equal where labels are, to tell copies by; None without labels, or where they are no numbers."""
+    if label is None or not isinstance(label, np.ndarray):
+        return None
+    return label if label.ndim == 1 else np.unique(label, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _check_pair(records: Records, base: Records) -> None:

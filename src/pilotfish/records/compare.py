@@ -16,7 +16,7 @@ from pilotfish.records.align import Table, align, rows_note
 from pilotfish.records.groups import NONE, GroupBy
 from pilotfish.records.records import Records
 from pilotfish.records.run import Run
-from pilotfish.scores.outputs import Mask
+from pilotfish.scores.outputs import Mask, join_rows
 from pilotfish.text import examples, listed
 
 ENOUGH = 0.9
@@ -138,15 +138,16 @@ def comparable(masks: Mapping[str, Mask]) -> tuple[list[str], Mask]:
 def with_labels_of(others: Sequence[Records], base: Records) -> Records:
     """*base* with the labels that others know of its samples; as it is, where it has none and they know less than 90 %:
     else a few labelled rows would stand for all."""
-    label, task = base.label.copy(), base.task
+    label, task = base.label, base.task
     for records in others:
         if task.known(label).all():
             return replace(base, label=label)
         if records.has_labels:
             at = pc.fill_null(pc.index_in(base.ids, value_set=records.ids), pa.scalar(-1, pa.int32()))
             rows = np.asarray(at).astype(np.intp)
-            theirs = np.where(rows < 0, task.missing, records.label[rows])
-            label = np.where(task.known(label), label, theirs)
+            unknown = len(records.label)  # where they do not have the sample
+            theirs = join_rows([records.label, task.unknown(1)])[np.where(rows < 0, unknown, rows)]
+            label = task.filled(label, theirs)
     enough = base.has_labels or task.known(label).sum() >= ENOUGH * len(base)
     return replace(base, label=label) if enough else base
 

@@ -20,8 +20,9 @@ from pilotfish.files import atomic_path, decode_name, parse_json
 from pilotfish.reading.columns import unread_note
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
 from pilotfish.records.records import SCHEMA_VERSION, Records, RecordsMeta, check, string_ids
+from pilotfish.scores.ragged import Ragged
 from pilotfish.tasks.classes import CLASSES
-from pilotfish.tasks.task import Task, task_in
+from pilotfish.tasks.task import Column, Task, task_in
 
 META_KEY = b"pilotfish"
 COMMON_COLUMNS = ("id", "label", "content", "group")
@@ -29,20 +30,22 @@ COMMON_COLUMNS = ("id", "label", "content", "group")
 
 def record_columns(task: Task, everything: bool = False) -> list[str]:
     """Names of the columns that records of *task* may have: those that planning reads, or *everything*."""
-    return [*COMMON_COLUMNS, *(c.name for c in task.columns.values() if c.planning or everything)]
+    truth = [c.name for c in task.truth_columns.values()]
+    names = [*COMMON_COLUMNS, *truth, *(c.name for c in task.columns.values() if c.planning or everything)]
+    return list(dict.fromkeys(names))
 
 
 def to_table(records: Records) -> pa.Table:
     """A pyarrow table with the columns of the schema."""
     task, label = records.task, records.label
-    columns: dict[str, Any] = {
-        "id": records.ids,
-        "label": pa.array(label, pa.from_numpy_dtype(label.dtype), mask=~task.known(label)),
-    }
+    columns: dict[str, Any] = {"id": records.ids}
+    if not task.truth_columns:
+        columns["label"] = pa.array(label, pa.from_numpy_dtype(label.dtype), mask=~task.known(label))
+    for field, column in task.truth_columns.items():
+        columns[column.name] = _arrow(label if isinstance(label, np.ndarray) else getattr(label, field), column)
     for field, column in task.columns.items():
         if (values := getattr(records.outputs, field)) is not None:
-            kind = pa.from_numpy_dtype(np.dtype(column.dtype))
-            columns[column.name] = pa.array(values, kind) if column.dims == 1 else _lists(values, kind)
+            columns[column.name] = _arrow(values, column)
     texts = {"content": records.content, "group": records.group}
     columns |= {name: column for name, column in texts.items() if column is not None}
     return pa.table(columns)
@@ -61,26 +64,63 @@ def from_table(table: pa.Table, meta: RecordsMeta) -> Records:
     arrays: dict[str, Any] = {}
     for field, column in task.columns.items():
         if column.name in names:
-            values = table.column(column.name)
-            if values.null_count:
-                raise RecordsError(
-                    f"{meta.model}: column {column.name!r} has {values.null_count} missing values; a sample without "
-                    "an answer has no row"
-                )
-            arrays[field] = _numbers(values, column.dtype, f"{meta.model}: column {column.name!r}")
+            arrays[field] = _array(table.column(column.name), column, meta.model)
+    content = _texts_in(table, "content", meta.model, missing="") if "content" in names else None
+    group = _texts_in(table, "group", meta.model) if "group" in names else None
+    truth = _truth(table, task, meta.model)
+    return Records(string_ids(table.column("id")), truth, task.outputs(**arrays), meta, content, group)
+
+
+def _array(values: pa.ChunkedArray, column: Column, model: str) -> Any:
+    """A column as an array of its dtype, or as lists."""
+    if values.null_count:
+        raise RecordsError(
+            f"{model}: column {column.name!r} has {values.null_count} missing values; a sample without an answer has "
+            "no row"
+        )
+    where = f"{model}: column {column.name!r}"
+    if column.dtype is object:
+        if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
+            raise RecordsError(f"{where}: expected bytes, found {values.type}")
+        found = np.empty(len(values), object)
+        found[:] = values.to_pylist()
+        return found
+    return _ragged(values, column, where) if column.ragged else _numbers(values, column.dtype, where)
+
+
+def _ragged(values: pa.ChunkedArray, column: Column, where: str) -> Ragged:
+    array = values.combine_chunks()
+    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+        raise RecordsError(f"{where}: expected lists, found {array.type}")
+    counts = np.diff(array.offsets.to_numpy())
+    found = _numbers(pa.chunked_array([array.flatten()]), column.dtype, where)
+    if found.ndim != column.dims:
+        raise RecordsError(f"{where}: expected lists of {'lists' if column.dims == 2 else 'numbers'}")
+    return Ragged.by_counts(found, counts)
+
+
+def _truth(table: pa.Table, task: Task, model: str) -> Any:
+    """The truth of every row, as the task has it."""
+    if task.truth_columns:
+        there = {f: c for f, c in task.truth_columns.items() if c.name in table.column_names}
+        if not there or all(table.column(c.name).null_count == table.num_rows for c in there.values()):
+            return task.unknown(table.num_rows)
+        if lacking := [c.name for c in task.truth_columns.values() if c not in there.values()]:
+            raise RecordsError(f"{model}: no column {lacking[0]!r} beside {next(iter(there.values())).name!r}")
+        arrays = {field: _array(table.column(c.name), c, model) for field, c in there.items()}
+        return next(iter(arrays.values())) if task.truth_of is None else task.truth_of(**arrays)
+    names = set(table.column_names)
     label = table.column("label") if "label" in names else None
     if label is not None and not (pa.types.is_integer(label.type) or pa.types.is_floating(label.type)):
         if label.null_count < len(label):
             expected = "class numbers" if task.classes else "numbers"
-            raise RecordsError(f"{meta.model}: column 'label' holds {label.type}; expected {expected}")
+            raise RecordsError(f"{model}: column 'label' holds {label.type}; expected {expected}")
         label = None
     truth = task.truth(None, table.num_rows)
     if label is not None and label.null_count < len(label):
-        known = _numbers(label.drop_null(), truth.dtype, f"{meta.model}: column 'label'")
+        known = _numbers(label.drop_null(), truth.dtype, f"{model}: column 'label'")
         truth[np.asarray(label.is_valid())] = known
-    content = _texts_in(table, "content", meta.model, missing="") if "content" in names else None
-    group = _texts_in(table, "group", meta.model) if "group" in names else None
-    return Records(string_ids(table.column("id")), truth, task.outputs(**arrays), meta, content, group)
+    return truth
 
 
 def write_records(records: Records, path: Path) -> None:
@@ -181,6 +221,18 @@ def _texts_in(table: pa.Table, name: str, where: str, missing: str | None = None
             f"{where}: column {name!r} has {text.null_count} missing values; give each such sample one of its own"
         )
     return string_ids(text if missing is None else pc.fill_null(text, missing))
+
+
+def _arrow(values: Any, column: Column) -> pa.Array:
+    """An array, or lists, as a column of numbers, of lists, or of bytes."""
+    if column.dtype is object:
+        return pa.array(values.tolist(), pa.binary())
+    kind = pa.from_numpy_dtype(np.dtype(column.dtype))
+    if isinstance(values, Ragged):
+        flat = values.values
+        inner = pa.array(flat, kind) if column.dims == 1 else _lists(flat, kind)
+        return pa.LargeListArray.from_arrays(pa.array(values.offsets, pa.int64()), inner)
+    return pa.array(values, kind) if column.dims == 1 else _lists(values, kind)
 
 
 def _lists(matrix: np.ndarray[Any, Any], dtype: pa.DataType) -> pa.Array:

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pilotfish.documents import OFF_DEFAULT, Count, Within
 from pilotfish.errors import RecordsError
 from pilotfish.records.parquet_size import check_decoded
 from pilotfish.records.sample_times import SampleTimes
+from pilotfish.scores.ragged import Ragged
 from pilotfish.tasks.classes import CLASSES
 from pilotfish.tasks.task import Task, task_in
 
@@ -105,14 +105,14 @@ class Records:
     """One model on one split.
 
     ids     pyarrow string array (N,), unique
-    label   (N,), the truth as the task has it: for classes int64, the true class, or -1 where it is unknown
+    label   of N samples, the truth as the task has it: for classes int64 (N,), the true class, -1 where it is unknown
     outputs arrays of N samples, as the task has them
     content pyarrow string array (N,), a hash of each sample as it was read (equal for copies of one file); or None
     group   pyarrow string array (N,), what each sample belongs to: a clip, a product, a patient; or None
     """
 
     ids: pa.Array
-    label: NDArray[Any]
+    label: Any
     outputs: Any
     meta: RecordsMeta
     content: pa.Array | None = None
@@ -195,14 +195,17 @@ def check(records: Records) -> Records:
 
 
 def _check_shapes(records: Records) -> None:
-    dims = {name: column.dims for name, column in records.task.columns.items()}
-    n = len(records.label)
-    for what, values in {"label": records.label, **vars(records.outputs)}.items():
-        if values is None:
+    task, n = records.task, len(records.label)
+    of_truth = {"label": records.label} if isinstance(records.label, np.ndarray) else vars(records.label)
+    columns = {**task.columns, **task.truth_columns}
+    for what, values in {**of_truth, **vars(records.outputs)}.items():
+        column = columns.get(what)
+        if values is None or (column is not None and column.ragged and len(values) == n):
             continue
-        lists = dims.get(what, 1) == 2
-        if values.ndim != (2 if lists else 1) or len(values) != n or 0 in values.shape:
+        lists = column is not None and column.dims == 2
+        shape = (len(values),) if isinstance(values, Ragged) else values.shape
+        if len(shape) != (2 if lists else 1) or len(values) != n or 0 in shape:
             expected = f"({n}, K)" if lists else f"({n},)"
             raise RecordsError(
-                f"{records.meta.model}: {what} has shape {values.shape}; expected {expected}, one entry per row"
+                f"{records.meta.model}: {what} has shape {shape}; expected {expected}, one entry per row"
             )

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import Artefact
-from pilotfish.tasks import CLASSES
 
-NO_CLASS = CLASSES.missing
+NO_CLASS = np.int64(-1)
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ class Answers:
         return [float(x) for x in counts / max(1, counts.sum())]
 
     @classmethod
-    def join(cls, parts: Sequence[Answers], missing: np.generic = NO_CLASS) -> Answers:
+    def join(cls, parts: Sequence[Answers], missing: np.generic | None = NO_CLASS) -> Answers:
         """Consecutive answers as one; errors keep the numbers they have. missing: what stands for no answer."""
         if not parts:
-            return cls(np.empty(0, missing.dtype), np.empty(0), np.empty(0, np.int64), {})
+            return cls(np.full(0, missing), np.empty(0), np.empty(0, np.int64), {})
         return cls(
             np.concatenate([p.prediction for p in parts]),
             np.concatenate([p.confidence for p in parts]),
@@ -61,7 +60,7 @@ class Window:
     missing  what stands for no answer, in the answers' dtype
     """
 
-    def __init__(self, size: int, missing: np.generic = NO_CLASS) -> None:
+    def __init__(self, size: int, missing: np.generic | None = NO_CLASS) -> None:
         self.size, self.missing = size, missing
         self.first = self.end = 0  # rows first … end - 1 are under way
         self.prediction = np.full(size, missing)

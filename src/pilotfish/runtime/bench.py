@@ -75,7 +75,8 @@ class _Subject:
     def alone(self, k: int) -> EngineStage:
         """Stage *k* by itself, run as in the cascade."""
         stage = self.cascade.engine_stages()[k]
-        return EngineStage(stage.name, alone(self.cascade.runners, k, self.tensors[k]), stage.batch_size, stage.lanes)
+        runner = alone(self.cascade.runners, k, self.tensors[k])
+        return dataclasses.replace(stage, backend=runner, shares=False, alone=None)
 
     def base(self) -> EngineStage:
         """The base from its inputs, also where the last stage continues from features."""
@@ -83,7 +84,7 @@ class _Subject:
         if not stage.shares:
             return self.alone(len(self.tensors) - 1)
         found = whole(self.cascade.models[-1], choice.backend, choice.threads)
-        return EngineStage(stage.name, found, stage.batch_size, stage.lanes)
+        return dataclasses.replace(stage, backend=found, shares=False, alone=None)
 
 
 @dataclass

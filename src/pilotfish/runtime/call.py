@@ -91,7 +91,9 @@ class _Part:
         )
 
 
-def call(stage: EngineStage, index: int, items: Sequence[Item], top_k: int, task: Task, plain: bool = False) -> Called:
+def call(
+    stage: EngineStage, index: int, items: Sequence[Item], keep: int | str, task: Task, plain: bool = False
+) -> Called:
     """Run *stage* on the samples of its queue.
 
     plain  whether nobody asks for more of a lone sample than its answer
@@ -110,8 +112,8 @@ def call(stage: EngineStage, index: int, items: Sequence[Item], top_k: int, task
             item.tensor = item.carry = None
         part = _Part(group, inputs, carry)
         if is_plain_one and not getattr(stage.backend, "reduces", False):
-            return _run_one(stage, index, part, top_k, found)
-        _run(stage, part, top_k, task, found, parts)
+            return _run_one(stage, index, part, keep, found)
+        _run(stage, part, keep, task, found, parts)
     if parts:
         found.outputs = join_outputs([outputs for outputs, _ in parts])
         kept = [c for _, c in parts if c is not None]
@@ -120,7 +122,7 @@ def call(stage: EngineStage, index: int, items: Sequence[Item], top_k: int, task
     return found
 
 
-def _run_one(stage: EngineStage, index: int, part: _Part, top_k: int, found: Called) -> Called:
+def _run_one(stage: EngineStage, index: int, part: _Part, keep: int | str, found: Called) -> Called:
     """One sample that compares max_prob with a threshold: after a model has run, nothing of ours is in the processor's
     caches, and each call into numpy costs ten times what it costs in a loop."""
     item = part.items[0]
@@ -128,7 +130,7 @@ def _run_one(stage: EngineStage, index: int, part: _Part, top_k: int, found: Cal
         raw, found.carry = stage.backend.step(part.inputs, part.carry)
         found.alone = plain_answer(item.in_force, index, raw, stage.name)
         if found.alone is None:
-            found.outputs = item.in_force.task.reduce(raw, 1, stage.name, top_k)
+            found.outputs = stage.reduced(raw, 1, keep, item.in_force.task)
         found.items.append(item)
     except ModelError as error:
         found.fault = error
@@ -150,7 +152,7 @@ def _groups(stage: EngineStage, items: list[Item]) -> list[list[Item]]:
 def _run(
     stage: EngineStage,
     part: _Part,
-    top_k: int,
+    keep: int | str,
     task: Task,
     found: Called,
     parts: list[tuple[Any, Carry | None]],
@@ -158,7 +160,7 @@ def _run(
 ) -> None:
     """One call, or several where it fails: halves, down to the sample at fault. Too little memory halves once."""
     try:
-        parts.append(run_stage(stage, part.inputs, part.carry, top_k, task))
+        parts.append(run_stage(stage, part.inputs, part.carry, keep, task))
         found.items += part.items
         return
     except ModelError as error:
@@ -171,4 +173,4 @@ def _run(
     if out_of_memory:
         found.shrink = middle
     for rows in (slice(0, middle), slice(middle, None)):
-        _run(stage, part.half(rows), top_k, task, found, parts, out_of_memory)
+        _run(stage, part.half(rows), keep, task, found, parts, out_of_memory)

@@ -60,8 +60,10 @@ class Cascade:
             getattr(runner, "session", None)  # is opened now, and not when the first input waits
         self.notes += tuple(_backend_notes(artefact, self.choices, self.models))
         self.single_stages = [  # as a single sample is run: with all cores for one call
-            EngineStage(stage.name, threaded(runner, choice.threads and cpu_count()), 1, shares=shares)
-            for stage, (runner, shares), choice in zip(artefact.stages, self.runners, self.choices, strict=True)
+            EngineStage(stage.name, threaded(runner, choice.threads and cpu_count()), 1, shares=shares, adjust=adjust)
+            for stage, (runner, shares), choice, adjust in zip(
+                artefact.stages, self.runners, self.choices, artefact.adjusters(), strict=True
+            )
         ]
         images = takes_images(model.preprocessing for model in models)
         self._opened = functools.partial(opened, encoded=self.decodes_itself, images=images)
@@ -208,7 +210,7 @@ class Cascade:
         """The stages as the engine runs them: for the most samples per second."""
         found = zip(self.artefact.stages, self.runners, self.choices, self.single_stages, strict=True)
         return [
-            EngineStage(stage.name, runner, choice.batch_size, choice.lanes, shares, single.backend)
+            EngineStage(stage.name, runner, choice.batch_size, choice.lanes, shares, single.backend, single.adjust)
             for stage, (runner, shares), choice, single in found
         ]
 

@@ -43,7 +43,7 @@ class Engine:
     forced       int64 (N,), for runs: the stage that answers each sample whatever its score, for measuring speed
     window       samples of a run that may be under way; a batch that waits for company while the window is full goes
                  without it
-    witness      told (stage, rows, their outputs) of every batch; *top_k* is how many of the best classes those outputs
+    witness      told (stage, rows, their outputs) of every batch; *keep* is how many of the best classes those outputs
                  hold at least
     supply       what makes inputs of what is submitted
     max_wait_ms  how long the oldest input of a stage waits for a full batch, for all stages or one each. At 0 a lone
@@ -62,7 +62,7 @@ class Engine:
         forced: NDArray[np.int64] | None = None,
         window: int = WINDOW,
         witness: Witness | None = None,
-        top_k: int = 1,
+        keep: int | str = 1,
         *,
         supply: Supply | None = None,
         max_wait_ms: float | Sequence[float] = 0.0,
@@ -76,7 +76,7 @@ class Engine:
                 f"whole number of at least 1; found {max_wait_ms!r} and {queue!r}"
             )
         self.stages, self.in_force, self.forced, self.window = stages, in_force, forced, max(1, window)
-        self._lanes = Lanes(stages, [float(wait) / 1000 for wait in waits], witness, top_k)
+        self._lanes = Lanes(stages, [float(wait) / 1000 for wait in waits], witness, keep)
         self._futures = None if supply is None else Futures(supply, int(queue), len(stages))
         if self._futures is not None:
             self._lanes.begin(self._futures)

@@ -215,7 +215,7 @@ class Futures:
 
     def fail(self, items: Sequence[Item], reason: str) -> Settled:
         return [
-            self.done(item, OneAnswer(item.in_force.task.missing.item(), math.nan, -1, reason))
+            self.done(item, OneAnswer(np.full(1, item.in_force.task.missing).tolist()[0], math.nan, -1, reason))
             for item in items
             if not item.gone
         ]

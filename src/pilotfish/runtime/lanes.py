@@ -57,10 +57,10 @@ class Lanes(Queues):
     """
 
     def __init__(
-        self, stages: Sequence[EngineStage], max_wait: Sequence[float], witness: Witness | None, top_k: int
+        self, stages: Sequence[EngineStage], max_wait: Sequence[float], witness: Witness | None, keep: int | str
     ) -> None:
         super().__init__(stages, max_wait)
-        self.witness, self.top_k = witness, top_k
+        self.witness, self.keep = witness, keep
         self.wake, self.idle_now = threading.Condition(self.lock), threading.Condition(self.lock)
         self.proved = [False] * len(stages)
         self.threads: list[threading.Thread] = []
@@ -211,9 +211,11 @@ class Lanes(Queues):
             rules = (
                 {id(item.in_force): item.in_force for item in items}.values() if ticket is None else [first.in_force]
             )
-            top_k = max(self.top_k, *(rule.top_k(k) for rule in rules))
+            wanted = [self.keep, *(rule.keep(k) for rule in rules)]
+            by_name = next((keep for keep in wanted if isinstance(keep, str)), None)
+            keep = by_name or max(int(keep) for keep in wanted)
             plain = self.witness is None and not (isinstance(first.feed, Run) and first.feed.is_measured)
-            called = call(stage, k, items, top_k, first.in_force.task, plain)
+            called = call(stage, k, items, keep, first.in_force.task, plain)
         except BaseException as error:  # not the model's: call knows those
             fault = _plain(error)
         with self.lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -142,6 +142,6 @@ def with_threads(model: Model, threads: int | None) -> Model:
     return dataclasses.replace(model, backend=cast(Any, model.backend).with_threads(threads))
 
 
-def engine_stage(name: str, model: Model, choice: StageRuntime) -> EngineStage:
+def engine_stage(name: str, model: Model, choice: StageRuntime, adjust: Callable[[Any], Any] | None) -> EngineStage:
     """A stage as the engine runs it."""
-    return EngineStage(name, model.backend, choice.batch_size, choice.lanes)
+    return EngineStage(name, model.backend, choice.batch_size, choice.lanes, adjust=adjust)

@@ -146,7 +146,10 @@ def _one_stage(
         seen = _Seen()
         alone = dataclasses.replace(ALONE, task=artefact.task)
         engine = Engine(
-            [engine_stage(stage.name, model, chosen)], alone, witness=seen, top_k=artefact.in_force.top_k(k)
+            [engine_stage(stage.name, model, chosen, artefact.adjusters()[k])],
+            alone,
+            witness=seen,
+            keep=artefact.in_force.keep(k),
         )
         supply = DecodingSupply(read, rows.tolist(), [model.preprocessing], workers)
         try:

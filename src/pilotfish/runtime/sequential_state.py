@@ -101,6 +101,7 @@ class State:
     def _check(self) -> None:
         """ValueError where what was read is not of these inputs and stages, or its parts do not go together."""
         missing = self.task.missing
+        assert missing is not None  # what has objects for answers is kept in no state
         kinds = {"prediction": missing.dtype.kind, "confidence": "f", "stage": "i"}
         if any(getattr(self, name).shape != (self.n,) for name in COLUMNS):
             raise ValueError(f"it is not of {self.n} samples")

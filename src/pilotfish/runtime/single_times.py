@@ -17,7 +17,6 @@ from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.shared import whole
 from pilotfish.runtime.single import answer_one, prepared
 from pilotfish.runtime.spread import Latency, Spread
-from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.times import Requests, SingleTimes
 
 SINGLE_CALLS = 60
@@ -61,7 +60,7 @@ def time_one_input(cascade: Cascade, inputs: F32, runs: int, requests: Requests)
     """
     stages, in_force = cascade.single_stages, cascade.artefact.in_force
     clocked = _Clocked(stages[0].backend)
-    stages = [EngineStage(stages[0].name, clocked, 1), *stages[1:]]
+    stages = [dataclasses.replace(stages[0], backend=clocked), *stages[1:]]
     found = []
     for _ in range(runs + 1):
         turn = []
@@ -92,7 +91,7 @@ def time_requests(
     base, choice = stages[-1], cascade.choices[-1]
     if base.shares:
         threads = choice.threads and cpu_count()
-        base = EngineStage(base.name, whole(cascade.models[-1], choice.backend, threads), 1)
+        base = dataclasses.replace(base, backend=whole(cascade.models[-1], choice.backend, threads), shares=False)
     in_force = cascade.artefact.in_force
     alone = dataclasses.replace(ALONE, task=in_force.task)
     ways = ((stages[:1], alone, chains[:1]), ([base], alone, chains[-1:]), (stages, in_force, chains))

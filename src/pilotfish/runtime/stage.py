@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ class EngineStage:
                 cores beat one call of many threads
     shares      whether it continues from the features of the stage before instead of taking inputs of its own
     alone       what runs an input that comes alone: the same model with every core for one call, where that differs
+    adjust      what was fitted to its answers; None: nothing
     """
 
     name: str
@@ -33,10 +34,17 @@ class EngineStage:
     lanes: int = 1
     shares: bool = False
     alone: Backend | None = None
+    adjust: Callable[[Any], Any] | None = None
+
+    def reduced(self, raw: Any, rows: int, keep: int | str, task: Task) -> Any:
+        """What the model returned for *rows* samples as outputs, adjusted. ModelError where it is no answer of the
+        task."""
+        outputs = task.reduce(raw, rows, self.name, keep)
+        return outputs if self.adjust is None else self.adjust(outputs)
 
 
 def run_stage(
-    stage: EngineStage, inputs: F32 | None, carry: Carry | None, top_k: int, task: Task
+    stage: EngineStage, inputs: F32 | None, carry: Carry | None, keep: int | str, task: Task
 ) -> tuple[Any, Carry | None]:
     """Reduced outputs of a batch, and the features for the next stage.
 
@@ -45,10 +53,10 @@ def run_stage(
     """
     backend: Any = stage.backend
     if task.classes and getattr(backend, "reduces", False):
-        return backend.reduce(inputs, top_k), None
+        return backend.reduce(inputs, keep), None
     logits, out = backend.step(inputs, carry)
     rows = len(inputs) if inputs is not None else len((carry or ((),))[0])
-    return task.reduce(logits, rows, stage.name, top_k), out
+    return stage.reduced(logits, rows, keep, task), out
 
 
 def take(carry: Carry, rows: Rows) -> Carry:

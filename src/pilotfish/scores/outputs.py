@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
+from pilotfish.scores.ragged import Ragged
 
 FloatArray = NDArray[np.floating]
 F32 = NDArray[np.float32]
@@ -30,7 +31,8 @@ TOP_K = 10  # classes that scores look at one by one; records keep as many
 
 
 class SampleArrays:
-    """What the outputs of every task are: a frozen dataclass of arrays that share their first axis of N samples.
+    """What the outputs of every task are: a frozen dataclass of arrays that share their first axis of N samples, or of
+    :class:`~pilotfish.scores.ragged.Ragged` lists.
 
     A field is None where it is not known; the first one never is.
     """
@@ -41,6 +43,10 @@ class SampleArrays:
     def take(self, rows: NDArray[np.intp] | Mask | slice) -> Self:
         """The same outputs for some rows, in the order given."""
         return type(self)(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
+
+    def __getitem__(self, rows: Any) -> Self:
+        """As :meth:`take`: what is known of samples may be such arrays as well."""
+        return self.take(rows)
 
 
 S = TypeVar("S", bound=SampleArrays)
@@ -171,8 +177,32 @@ def join_outputs(parts: Sequence[S]) -> S:
         return parts[0]
     columns: dict[str, Any] = {}
     for name, first in vars(parts[0]).items():
-        columns[name] = None if first is None else np.concatenate([getattr(part, name) for part in parts])
+        columns[name] = None if first is None else join_rows([getattr(part, name) for part in parts])
     return type(parts[0])(**columns)
+
+
+def join_rows(parts: Sequence[Any]) -> Any:
+    """Arrays, lists or outputs of consecutive samples as one."""
+    if isinstance(parts[0], SampleArrays):
+        return join_outputs(parts)
+    return Ragged.join(parts) if isinstance(parts[0], Ragged) else np.concatenate(parts)
+
+
+def rows_differ(one: Any, other: Any) -> Mask:
+    """bool (N,): where the rows of two arrays, lists or outputs of the same kind are not the same."""
+    if isinstance(one, SampleArrays):
+        mine, theirs = vars(one), vars(other)
+        parts = [rows_differ(mine[name], theirs[name]) for name in mine if mine[name] is not None]
+        return np.asarray(np.any(parts, axis=0))
+    if isinstance(one, Ragged):
+        differ: Mask = one.counts != other.counts
+        same = np.flatnonzero(~differ)
+        a, b = one[same], other[same]
+        differ[same] = ~a.all_true(a.values == b.values)
+        return differ
+    if one.shape != other.shape:
+        return np.ones(len(one), bool)
+    return np.asarray((one != other).reshape(len(one), -1).any(axis=1))
 
 
 def choose_rows(parts: Sequence[S], which: NDArray[np.intp]) -> S:
@@ -181,6 +211,9 @@ def choose_rows(parts: Sequence[S], which: NDArray[np.intp]) -> S:
     columns: dict[str, Any] = {}
     for name in vars(parts[0]):
         arrays = [getattr(part, name) for part in parts]
+        if all(isinstance(a, Ragged) for a in arrays):
+            columns[name] = Ragged.join(arrays)[which * len(which) + np.arange(len(which))]
+            continue
         alike = all(a is not None and a.shape == arrays[0].shape for a in arrays)
         columns[name] = np.stack(arrays)[which, np.arange(len(which))] if alike else None
     return type(parts[0])(**columns)

@@ -2,12 +2,13 @@
 
 from pilotfish.tasks.chance import NO_LABEL, Verdict, judge
 from pilotfish.tasks.classes import ACCURACY, CLASSES
-from pilotfish.tasks.task import Column, Metric, Task, find_task, register, says_of
+from pilotfish.tasks.task import Adjustment, Column, Metric, Task, find_task, register, says_of
 
 __all__ = [
     "ACCURACY",
     "CLASSES",
     "NO_LABEL",
+    "Adjustment",
     "Column",
     "Metric",
     "Task",

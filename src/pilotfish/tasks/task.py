@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import PilotfishError, RecordsError, UsageError, nearest
 from pilotfish.scores import ExitScore, Scored, ScoreKind, compute, plain_score
-from pilotfish.scores.outputs import Mask
+from pilotfish.scores.outputs import Mask, SampleArrays, join_rows
+from pilotfish.scores.ragged import Ragged
 from pilotfish.tasks.chance import Verdict
 
 Quality = NDArray[Any]
@@ -38,6 +40,7 @@ class Metric:
             up; for a rank anything with ``take(rows)``
     value   for a ratio: sums of states, float64 (..., S) -> values in [0, 1], float64 (...). For a rank: (states of
             each of K models, int64 (N,) which of them answers each sample) -> the value in [0, 1]
+    quality  (outputs, truth) -> the quality of each answer, where it is not the task's own: what a mean is the mean of
     """
 
     name: str
@@ -45,6 +48,7 @@ class Metric:
     kind: Literal["mean", "ratio", "rank"] = "mean"
     states: Callable[[Any, Any], Any] | None = None
     value: Callable[..., Any] | None = None
+    quality: Callable[[Any, Any], Quality] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,11 @@ class Column:
     """Where records keep one array of outputs.
 
     name      of the Parquet column; two-dimensional arrays are lists of one length
-    dtype     that the array has in memory; a file may hold other widths of it
+    dtype     that the array has in memory; a file may hold other widths of it. ``object``: bytes
     dims      1, or 2 for lists
     optional  whether records may lack it
     planning  whether planning reads it; what it does not read may be large
+    ragged    whether a sample has a list of any length: of numbers, or of lists of one length where dims is 2
     """
 
     name: str
@@ -63,6 +68,19 @@ class Column:
     dims: int = 1
     optional: bool = False
     planning: bool = True
+    ragged: bool = False
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What is fitted to a model's answers before anything else looks at them: decision thresholds of labels, say.
+
+    fit    (outputs, truth) of the samples that may be used for it -> parameters by name, float64 (P,)
+    apply  (outputs, parameters=…) -> the outputs as they are scored, judged and answered
+    """
+
+    fit: Callable[[Any, Any], Mapping[str, NDArray[np.float64]]]
+    apply: Callable[..., Any]
 
 
 def _not_named(value: Any, names: Sequence[str] | None) -> tuple[Any, str | None]:
@@ -74,10 +92,11 @@ class Task:
     """What an answer is: one instance binds everything that depends on it.
 
     An answer's arrays are *outputs*, a frozen dataclass that is a :class:`pilotfish.scores.outputs.SampleArrays`. The
-    *truth* is an array (N,).
+    *truth* is an array (N,), a matrix (N, C) or arrays like the outputs, with a bool array ``known``.
 
     name       as records and cascades carry it
     metric     what is measured; drops are in its points
+    metrics    further ones, by which it can be measured as well
     quality    (outputs, truth) of N samples -> bool (N,) where an answer is right or wrong, else float64 (N,) in [0, 1]
     outputs    makes the outputs of their arrays by name
     columns    where records keep each array of the outputs
@@ -85,8 +104,19 @@ class Task:
                ModelError for anything else; *keep* is how much detail is wanted: a number of best classes, or what
                ``record --store`` took (tasks without such a choice leave it alone)
     reference  outputs -> truth: the answers of a base without labels are what is right
-    missing    what stands for no truth and for no answer, in the dtype of both: int64 -1, float64 NaN
+    missing    what stands for no truth and for no answer, in the dtype of both: int64 -1, float64 NaN; None where
+               answers are objects
     answer     outputs -> array (N,): what ``predict`` answers
+    no_truth   n -> the truth of n samples of which nothing is known, where it is no array (N,) of *missing*
+    truth_columns  where records keep the arrays of the truth, where it is no array (N,); of a matrix the one column is
+               called ``label``
+    truth_of   makes the truth of its arrays by name, where it is none itself
+    place      (the truth as the data have it, the data, the model's classes) -> (truth, notes); DataError where they do
+               not belong together. None: by the numbers or names of classes
+    recorded   (outputs, truth) of a batch that was computed -> both as records keep them
+    adjustment  what is fitted to the answers of every model
+    keep       the score of a stage (None: of the last) -> what *reduce* is told to keep for it when a cascade runs;
+               None: as many of the best classes as the score looks at
     scores     by name, the first by default; ``max_prob``, which commands take by default, is that one where a task has
                no score of this name
     says       (one value of *answer*, the model's class names) -> (prediction as JSON, its name or None)
@@ -109,9 +139,17 @@ class Task:
     columns: Mapping[str, Column]
     reduce: Callable[[Any, int, str, int | str], Any]
     reference: Callable[[Any], NDArray[Any]]
-    missing: np.generic
+    missing: np.generic | None
     answer: Callable[[Any], NDArray[Any]]
     scores: Mapping[str, ScoreKind]
+    metrics: tuple[Metric, ...] = ()
+    no_truth: Callable[[int], Any] | None = None
+    truth_columns: Mapping[str, Column] = field(default_factory=dict)
+    truth_of: Callable[..., Any] | None = None
+    place: Callable[[Any, Any, Any], tuple[Any, tuple[str, ...]]] | None = None
+    recorded: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    adjustment: Adjustment | None = None
+    keep: Callable[[ExitScore | None], int | str] | None = None
     says: Callable[[Any, Sequence[str] | None], tuple[Any, str | None]] = _not_named
     finite: Callable[[Any], Mask] | None = None
     classes: bool = False
@@ -121,18 +159,50 @@ class Task:
     match: Callable[[Any, Any], None] | None = None
     judge: Callable[[Any, Any, int | None], Verdict] | None = None
 
-    def known(self, truth: NDArray[Any]) -> Mask:
+    def known(self, truth: Any) -> Mask:
         """bool (N,): where the truth is known."""
-        return ~np.isnan(truth) if truth.dtype.kind == "f" else np.asarray(truth != self.missing)
+        if isinstance(truth, SampleArrays):
+            return np.asarray(vars(truth)["known"], bool)
+        if truth.dtype.kind == "f":
+            return np.asarray(~np.isnan(truth))
+        if truth.dtype == object:
+            return np.array([one is not None for one in truth], bool)
+        missing = -1 if self.missing is None else self.missing
+        return np.asarray((truth.reshape(len(truth), -1) != missing).all(axis=1))
 
-    def truth(self, labels: NDArray[Any] | None, n: int) -> NDArray[Any]:
+    def unknown(self, n: int) -> Any:
+        """The truth of *n* samples of which nothing is known."""
+        return np.full(n, self.missing) if self.no_truth is None else self.no_truth(n)
+
+    def truth(self, labels: NDArray[Any] | None, n: int) -> Any:
         """The truth of *n* samples, from labels int64 (n,), -1 where unknown, or float64, NaN where unknown; None:
         nothing is known."""
-        found = np.full(n, self.missing)
+        found = self.unknown(n)
         if labels is not None:
             known = ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
             found[known] = labels[known]
         return found
+
+    def filled(self, truth: Any, theirs: Any) -> Any:
+        """*truth* of N samples, and where it is not known *theirs*."""
+        known = self.known(truth)
+        if known.all():
+            return truth
+        if not known.any():
+            return theirs
+        return join_rows([truth, theirs])[np.where(known, 0, len(known)) + np.arange(len(known))]
+
+    def by_metric(self, name: str | None) -> Task:
+        """This task, measured by the metric called *name*; None: as it is. UsageError lists the names."""
+        if name is None or name == self.metric.name:
+            return self
+        every = (self.metric, *self.metrics)
+        metric = next((one for one in every if one.name == name), None)
+        if metric is None:
+            raise UsageError(f"unknown metric {name!r} of task {self.name}; {nearest(name, [m.name for m in every])}")
+        others = tuple(one for one in every if one is not metric)
+        measured = replace(self, metric=metric, metrics=others, quality=metric.quality or self.quality)
+        return _MEASURED.setdefault((self, name), measured)
 
     def value(self, outputs: Any, truth: NDArray[Any]) -> float:
         """The metric's value where one model answers N samples."""
@@ -180,18 +250,31 @@ class Task:
         if self.finite is not None:
             return self.finite(outputs)
         arrays = [a for a in vars(outputs).values() if a is not None and a.dtype.kind == "f"]
-        fine = [np.isfinite(a).all(axis=tuple(range(1, a.ndim))) for a in arrays]
+        fine = [
+            a.all_true(np.isfinite(a.values))
+            if isinstance(a, Ragged)
+            else np.isfinite(a).all(axis=tuple(range(1, a.ndim)))
+            for a in arrays
+        ]
         return np.all(fine, axis=0) if fine else np.ones(len(outputs), bool)
+
+    def adjuster(self, parameters: Mapping[str, Any]) -> Callable[[Any], Any] | None:
+        """What applies an adjustment with these parameters to outputs; None where there is nothing to apply."""
+        if self.adjustment is None or not parameters:
+            return None
+        arrays = {name: np.asarray(values, np.float64) for name, values in parameters.items()}
+        return partial(self.adjustment.apply, parameters=arrays)
 
 
 _TASKS: dict[str, Task] = {}
+_MEASURED: dict[tuple[Task, str], Task] = {}
 
 
 def register(task: Task) -> Task:
     """Make *task* known by its name, in this process. UsageError where another task has the name, or its metric the
     name of another kind of promise."""
-    if task.metric.name in PROMISES:
-        raise UsageError(f"a metric called {task.metric.name!r} would be read as a promise of that kind; rename it")
+    if clash := [m.name for m in (task.metric, *task.metrics) if m.name in PROMISES]:
+        raise UsageError(f"a metric called {clash[0]!r} would be read as a promise of that kind; rename it")
     if _TASKS.setdefault(task.name, task) is not task:
         raise UsageError(f"there is a task {task.name!r} already; give yours another name")
     return task
@@ -206,7 +289,7 @@ def find_task(name: str) -> Task:
 
 def says_of(metric: str) -> str:
     """What the metric called *metric* is called in prose; of one that is not known here, its name with spaces."""
-    known = {task.metric.name: task.metric.says for task in _TASKS.values()}
+    known = {one.name: one.says for task in _TASKS.values() for one in (task.metric, *task.metrics)}
     return known.get(metric, metric.replace("_", " "))
 
 

@@ -82,7 +82,7 @@ def compare(
 
 def _distance(stage: EngineStage, inputs: F32, in_force: InForce, k: int) -> float:
     """How far the score is from the nearest bound, as people read both."""
-    outputs = from_logits(stage.backend.step(inputs)[0], top_k=in_force.top_k(k))
+    outputs = from_logits(stage.backend.step(inputs)[0], top_k=int(in_force.keep(k)))
     scored = compute(in_force.scores[k], outputs)
     bounds = in_force.point.bounds[k]
     return float(np.abs(to_shown(scored.scale, scored.values) - to_shown(scored.scale, np.array(bounds))).min())
