@@ -78,6 +78,7 @@ def test_every_form_is_described() -> None:
         "digits:val",
         "scenes:val",
         "scenes:train?task=T&n=N",
+        "masks:IMAGES,MASKS",
     ]
     assert all(description for _, description in DATA_FORMS)
 

@@ -11,6 +11,7 @@ from pilotfish.data.dataset import Dataset
 from pilotfish.data.digits import load_digits
 from pilotfish.data.idx import load_idx
 from pilotfish.data.image_folder import load_folder
+from pilotfish.data.masks import load_masks
 from pilotfish.data.scenes import load_scenes
 from pilotfish.errors import DataError, nearest, one_line
 
@@ -49,6 +50,9 @@ KINDS: Mapping[str, DataForm] = {
             ("scenes:train?task=T&n=N", "N of other digits, for the task mask, boxes or labels"),
         ),
         load_scenes,
+    ),
+    "masks": DataForm(
+        (("masks:IMAGES,MASKS", "images, and PNG masks of the same names with a class number per pixel"),), load_masks
     ),
 }
 """The forms of names, by kind."""

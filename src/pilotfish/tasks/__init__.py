@@ -2,11 +2,13 @@
 
 from pilotfish.tasks.chance import NO_LABEL, Verdict, judge
 from pilotfish.tasks.classes import ACCURACY, CLASSES
+from pilotfish.tasks.mask import MASK
 from pilotfish.tasks.task import Adjustment, Column, Metric, Task, find_task, register, says_of
 
 __all__ = [
     "ACCURACY",
     "CLASSES",
+    "MASK",
     "NO_LABEL",
     "Adjustment",
     "Column",
