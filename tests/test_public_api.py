@@ -374,7 +374,7 @@ def test_a_cascade_can(method: str) -> None:
     parameters = inspect.signature(getattr(pilotfish.Cascade, method)).parameters
     expected = {
         "load": ["folder", "device", "allow_python"],
-        "predict": ["self", "inputs", "workers"],
+        "predict": ["self", "inputs", "workers", "save"],
         "set_operating_point": ["self", "max_drop", "max_cost", "min_accuracy", "min_metric"],
     }
     assert list(parameters) == expected[method]

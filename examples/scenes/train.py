@@ -21,7 +21,7 @@ from pilotfish.data.scenes import SIDE, made
 CLASSES, SHUFFLE = 11, 4
 HERE = Path(__file__).parent
 # name: (channels, dilations of the 3×3 convolutions, epochs)
-NETWORKS = {"small": (24, (1, 2), 20), "big": (48, (1, 2, 1), 16)}
+NETWORKS = {"small": (24, (1, 2), 60), "big": (48, (1, 2, 1), 16)}
 
 
 def network(channels: int, dilations: tuple[int, ...]) -> nn.Sequential:

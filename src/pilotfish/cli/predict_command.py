@@ -38,6 +38,10 @@ def predict(
     summary: Annotated[
         bool, typer.Option("--summary", help="Also say on stderr how many inputs each stage answered, and how surely.")
     ] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Draw each answer on its image: boxes, masks, names, scores; a PNG each."),
+    ] = None,
     device: Device = "cpu",
     allow_python: AllowPython = None,
     as_json: AsJson = False,
@@ -47,6 +51,8 @@ def predict(
     Example: pilotfish predict cascade cat.jpg photos/
 
     Example: pilotfish predict cascade photos/ --summary
+
+    Example: pilotfish predict cascade photos/ --save drawn/
 
     Example: pilotfish predict cascade photos/ --low-memory --state photos.state
     """
@@ -82,12 +88,13 @@ def predict(
                 state=state,
                 progress=progress,
                 allow_python=allow_python or (),
+                save=save,
             )
     else:
         loaded = Cascade.load(cascade, device, allow_python=allow_python or ())
         if moved:
             loaded.set_operating_point(max_drop=max_drop, max_cost=limit, min_metric=metric)
-        answers, said, artefact = loaded.predict(given), loaded.notes, loaded.artefact
+        answers, said, artefact = loaded.predict(given, save=save), loaded.notes, loaded.artefact
     stages = [shorten(stage.name) for stage in artefact.stages]
     rows = [
         [a.input, "", "", "", a.error.removeprefix(f"{a.input} ")]  # the first column says it

@@ -19,6 +19,7 @@ from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_c
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.inputs import FILES, Input, name_of, opened, sorted_out, takes_images
 from pilotfish.runtime.load_stage import check_code, load_stage, with_threads
+from pilotfish.runtime.save_answers import save_answers
 from pilotfish.runtime.shared import linked, threaded
 from pilotfish.runtime.single import OneAnswer, answer_one, prepared
 from pilotfish.runtime.stage import EngineStage
@@ -114,7 +115,13 @@ class Cascade:
             min_accuracy=given_share(min_accuracy, "min_accuracy"),
         )
 
-    def predict(self, inputs: Input | Sequence[Input] | Dataset, workers: int | None = None) -> list[Answer]:
+    def predict(
+        self,
+        inputs: Input | Sequence[Input] | Dataset,
+        workers: int | None = None,
+        *,
+        save: str | Path | None = None,
+    ) -> list[Answer]:
         """Answer every input, in order; an input that cannot be read gets its own error.
 
             >>> cascade.predict(["cat.jpg", request.body, Image.open(file), pixels])  # doctest: +SKIP
@@ -123,12 +130,16 @@ class Cascade:
                  (uint8 (H, W, 3) or (H, W) for images), or any mixture of them in a list. One alone is answered alone.
                  One array (N, …) is N samples: uint8 (N, H, W, 3) or (N, H, W) for images. Or a data set
         workers  threads that read inputs; one per core by default
+        save     a folder: each answer is drawn on its image, a PNG of the input's name
 
         An answer's ``input`` is the path, or else the place in the list that was given. UsageError for an array that
         may be one image or several. ModelError when a stage cannot be run at all.
         """
         given = sorted_out(inputs, self._preprocessing(), self.models[0].input_shape)
-        return self._answers(given.names, given.reader(self.decodes_itself), workers)
+        answers = self._answers(given.names, given.reader(self.decodes_itself), workers)
+        if save is not None:
+            save_answers(answers, given.reader(False), self.artefact, save)
+        return answers
 
     def predict_one(self, item: Input) -> Answer:
         """Answer one input at once, in the caller's thread and with every core at work on it, as handlers want it.

@@ -29,6 +29,7 @@ from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_c
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.inputs import Input, sorted_out
 from pilotfish.runtime.load_stage import check_code, engine_stage, load_stage, with_threads
+from pilotfish.runtime.save_answers import save_answers
 from pilotfish.runtime.sequential_state import State
 from pilotfish.runtime.supply import DecodingSupply
 
@@ -51,6 +52,7 @@ def predict_sequentially(
     workers: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     allow_python: Collection[str] = (),
+    save: str | Path | None = None,
 ) -> list[Answer]:
     """As ``Cascade.predict``, with one model in memory at a time: each stage over everything that reaches it.
 
@@ -58,6 +60,7 @@ def predict_sequentially(
     artefact  the cascade at another operating point than the folder's own
     state     a file that keeps what is known after every few thousand samples; a killed run resumes from it
     allow_python  as for ``Cascade.load``
+    save      as for ``Cascade.predict``
     """
     point = artefact or load_artefact(folder)
     check_code(point.stages, allow_python)
@@ -77,7 +80,10 @@ def predict_sequentially(
         progress=progress,
         allow_python=allow_python,
     )
-    return [answer_at(name, i, i, found, point) for i, name in enumerate(given.names)]
+    answers = [answer_at(name, i, i, found, point) for i, name in enumerate(given.names)]
+    if save is not None:
+        save_answers(answers, given.reader(False), point, save)
+    return answers
 
 
 def run_sequentially(

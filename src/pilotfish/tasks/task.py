@@ -120,6 +120,8 @@ class Task:
     scores     by name, the first by default; ``max_prob``, which commands take by default, is that one where a task has
                no score of this name
     says       (one value of *answer*, the model's class names) -> (prediction as JSON, its name or None)
+    draw       (image, prediction as *says* has it, the model's class names) -> uint8 (H, W, 3), the answer drawn on the
+               image, perhaps enlarged; None: it is written below the image alone
     finite     outputs -> bool (N,): False where a model's outputs are not finite; such a sample never exits. None:
                every float array of the outputs says it
     classes    whether a raw answer is logits of numbered classes: then the recorder finds out which output is meant and
@@ -151,6 +153,7 @@ class Task:
     adjustment: Adjustment | None = None
     keep: Callable[[ExitScore | None], int | str] | None = None
     says: Callable[[Any, Sequence[str] | None], tuple[Any, str | None]] = _not_named
+    draw: Callable[[Any, Any, Sequence[str] | None], NDArray[np.uint8]] | None = None
     finite: Callable[[Any], Mask] | None = None
     classes: bool = False
     same: Callable[[Any, Any], Mask] | None = None
