@@ -44,8 +44,8 @@ def test_weights_come_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("torchvision:resnet81?weights=random", "torchvision has no classifier 'resnet81'; nearest names: resnet"),
-        ("torchvision:fasterrcnn_resnet50_fpn", "torchvision has no classifier"),
+        ("torchvision:resnet81?weights=random", "torchvision has no model 'resnet81' here; nearest names: resnet"),
+        ("torchvision:raft_large", "torchvision has no model"),
         (f"{NAME}?weights=random&num_classes=abc", "num_classes must be a whole number of at least 2, found 'abc'"),
         (f"{NAME}?weights=random&num_classes=1", "num_classes must be a whole number of at least 2, found '1'"),
         (f"{NAME}?weights=IMAGENET1K_V9", "no such weights file"),

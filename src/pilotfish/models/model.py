@@ -38,7 +38,8 @@ class Backend(Protocol):
         """(logits float32 (N, C), features for the next part of the same network).
 
         A whole model takes inputs float32 (N, …) and gives no features, and so does the first part of a network, which
-        gives some. The other parts take the carry of the part before, of the samples that are left, and no inputs.
+        gives some. The other parts take the carry of the part before, of the samples that are left, and no inputs. A
+        model of another task than classes gives that task's raw answers instead (see ``outputs.raw_answers``).
         """
         ...
 
@@ -71,6 +72,7 @@ class Model:
     """A loaded model.
 
     spec           the name it was loaded by
+    task           what it answers, by the task's name
     weights_hash   SHA-256 of the weights (of the code's name for a bare callable)
     input_shape    of one sample, where it is known: needed to count MACs and to time
     class_ids      further names of the classes, such as ImageNet's wnids
@@ -89,6 +91,7 @@ class Model:
     backend: Backend
     preprocessing: Preprocessing
     weights_hash: str
+    task: str = "classes"
     input_shape: tuple[int, ...] | None = None
     n_classes: int | None = None
     class_names: tuple[str, ...] | None = None
@@ -104,7 +107,7 @@ class Model:
     assumed: tuple[str, ...] = ()
 
     def run(self, batch: F32) -> F32:
-        """Logits float32 (N, C) of a batch float32 (N, …)."""
+        """Logits float32 (N, C) of a batch float32 (N, …), or what else is the raw answer of its task."""
         return self.backend.step(batch)[0]
 
 

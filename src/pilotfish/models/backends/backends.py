@@ -27,6 +27,10 @@ def offered(model: Model, device: str) -> tuple[str, ...]:
     """The backends that can run *model* on *device* and say the same within rounding."""
     if model.preprocessing.backend:
         return (model.preprocessing.backend,)
+    if getattr(model.backend, "reads", None) is not None:  # graphs and compilers want one shape and one array
+        if model.reload is None:
+            return (model.backend.name,)
+        return (*(("onnxruntime",) if device == "cpu" and _can_export(model) else ()), "torch", "torch-channels-last")
     can = device == "cpu" and model.exit_of is None and is_installed("openvino")
     openvino = ("openvino",) if can else ()
     if model.reload is None:
@@ -51,6 +55,8 @@ def with_backend(model: Model, device: str, name: str | None = None) -> Model:
     name = name or own
     if name == model.backend.name or (name is None and model.reload is None):
         return model
+    if getattr(model.backend, "reads", None) is not None and name not in (None, *(can := offered(model, device))):
+        raise ModelError(f"{model.spec} answers {model.task}, which {name} does not run; {' or '.join(can)} does")
     if name == "openvino":
         return _in_openvino(model, device)
     if model.reload is None:
@@ -118,7 +124,7 @@ def _exported(model: Model) -> Model:
     fault = None if model.ephemeral else distrust()
     return dataclasses.replace(
         model,
-        backend=OnnxBackend(own_file(path, exported.sha256)),
+        backend=OnnxBackend(own_file(path, exported.sha256), reads=getattr(model.backend, "reads", None)),
         notes=model.notes if fault is None else (*model.notes, fault),
         count=lambda: reload().count(),
         weights=lambda target: _write_weights(reload(), target),
@@ -135,14 +141,15 @@ def _torch_backend(model: Model, device: str, name: str) -> Backend:
     from pilotfish.models.backends.torch_backend import TorchBackend
     from pilotfish.models.backends.torch_buckets import CompiledBackend, CudaGraphBackend
 
-    module, dtype = _module(model), model.preprocessing.dtype
+    module, dtype, reads = _module(model), model.preprocessing.dtype, getattr(model.backend, "reads", None)
     if name == "torch-compiled":
         return CompiledBackend(module, device, dtype=dtype)
     if name == "torch-cuda-graphs":
         return CudaGraphBackend(module, device, dtype=dtype)
     if name == "torch-channels-last":
-        return TorchBackend(copy.deepcopy(module), device, dtype=dtype, channels_last=True)  # it is laid out anew
-    return TorchBackend(module, device, dtype=dtype)
+        module = copy.deepcopy(module)  # it is laid out anew
+        return TorchBackend(module, device, dtype=dtype, channels_last=True, reads=reads)
+    return TorchBackend(module, device, dtype=dtype, reads=reads)
 
 
 def _module(model: Model) -> Any:

@@ -15,6 +15,8 @@ from pilotfish.errors import ModelError, nearest, needs, reason
 from pilotfish.machine import cpu_count
 from pilotfish.models.model import F32, Carry, model_errors
 from pilotfish.models.onnx.onnx_file import OnnxFile, own_file, parsed, with_tensors
+from pilotfish.models.outputs.own_size import fit_answers, fit_images
+from pilotfish.models.outputs.raw_answers import RawAnswers, size_of_image
 from pilotfish.models.outputs.which_output import Output, output_of, place_of
 
 INPUT_DTYPES: Mapping[str, Any] = {
@@ -32,6 +34,7 @@ class OnnxBackend:
     output      name of the output; None: the first
     activation  what that output comes from (see ``activation``); None: it is logits as it is
     shape       of one sample, where the file leaves it open
+    reads       how what it returns is read, of a file that answers another task than classes
 
     With an output or an activation the graph is rewritten in memory, so that its one output is logits (N, C).
     """
@@ -45,10 +48,11 @@ class OnnxBackend:
         output: str | None = None,
         activation: str | None = None,
         shape: tuple[int, ...] | None = None,
+        reads: RawAnswers | None = None,
     ) -> None:
         self.file = source if isinstance(source, OnnxFile) else own_file(source)
         self.path, self.threads = self.file.path, threads or cpu_count()
-        self.wanted, self.activation, self.shape = output, activation, shape
+        self.wanted, self.activation, self.shape, self.reads = output, activation, shape, reads
         self._columns: int | None = None
         self._session: Any = None
         self._opening = threading.Lock()
@@ -184,15 +188,52 @@ class OnnxBackend:
 
     def anew(self, threads: int | None = None) -> OnnxBackend:
         """The same model with no session open."""
-        found = OnnxBackend(self.file, threads or self.threads, self.wanted, self.activation, self.shape)
+        given = (self.wanted, self.activation, self.shape, self.reads)
+        found = OnnxBackend(self.file, threads or self.threads, *given)
         found._columns = self._columns
         return found
 
-    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, None]:
-        """The output, float32 (N, C), and no features. A file of a fixed batch size is fed in padded pieces."""
+    def reading(self, reads: RawAnswers) -> OnnxBackend:
+        """The same file, whose outputs are read by *reads*."""
+        return OnnxBackend(self.file, self.threads, shape=self.shape, reads=reads)
+
+    def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[Any, None]:
+        """The output, float32 (N, C), or the raw answers of another task, and no features. A file of a fixed batch size
+        is fed in padded pieces."""
         assert inputs is not None, "a whole model takes inputs"
         assert self.session is not None  # opened first: cached properties hold a lock of all backends meanwhile
+        if self.reads is not None:
+            return self._read(inputs, self.reads), None
         return np.asarray(self.returned(inputs, [self.output])[0], np.float32), None
+
+    def _read(self, inputs: F32, reads: RawAnswers) -> Any:
+        """What *reads* makes of all outputs. Images of another size than the file's are resized to it, and the answers
+        back; where the outputs have no axis of images, as many detectors' do, each is run alone."""
+        entries, spec = self.session.get_outputs(), str(self.path)
+        names = [entry.name for entry in entries]
+        fitted = fit_images(inputs, self.pixels)
+        raw: Any
+        if reads.task == "boxes" and not any(len(entry.shape or ()) == 3 for entry in entries):
+            raw = []
+            for at in range(len(fitted)):
+                one = fitted[at : at + 1]
+                found = self.returned(one, names) if len(self.input.shape) > 3 else self._run(self.fed(one[0]), names)
+                raw += reads(dict(zip(names, found, strict=True)), one, spec)
+        else:
+            raw = reads(dict(zip(names, self.returned(fitted, names), strict=True)), fitted, spec)
+        before = size_of_image(inputs[0])
+        return raw if fitted is inputs else fit_answers(raw, reads.task, self.pixels or before, before)
+
+    @functools.cached_property
+    def pixels(self) -> tuple[int, int] | None:
+        """(height, width) of the images that the file is run at; None where it takes any."""
+        declared = [d if isinstance(d, int) and d > 0 else None for d in self.input.shape[-3:]]
+        sides = size_of_image(np.empty(self.shape, bool)) if self.shape else None
+        if len(declared) == 3 and sides is None:
+            last = declared[0] not in (1, 3) and declared[2] in (1, 3)
+            high, wide = declared[:2] if last else declared[1:]
+            sides = (high, wide) if high is not None and wide is not None else None
+        return sides
 
     def returned(self, batch: F32, names: Sequence[str]) -> list[Any]:
         """Some outputs of a batch, arrays (N, …); what ZipMap returns as an array as well."""

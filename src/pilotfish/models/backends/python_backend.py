@@ -11,6 +11,7 @@ import numpy as np
 from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Carry, model_errors
 from pilotfish.models.outputs.activation import BEST, logits_of
+from pilotfish.models.outputs.raw_answers import RawAnswers
 from pilotfish.models.outputs.said import Places, as_best, as_matrix, said_by
 from pilotfish.models.outputs.which_output import Output, as_array, named, output_of, pick
 
@@ -37,6 +38,7 @@ class PythonBackend:
     output      which of several outputs; None: the only one
     activation  what the answers have been through, of ``activation.ACTIVATIONS``, or ``BEST``; None: logits as they are
     places      where the classes stand that answers in words name
+    reads       how what it returns is read, of a callable that answers another task than classes
     """
 
     name = "python"
@@ -50,14 +52,16 @@ class PythonBackend:
         output: str | None = None,
         activation: str | None = None,
         places: Places | None = None,
+        reads: RawAnswers | None = None,
     ) -> None:
         self.function, self.spec, self.takes = function, spec, takes
         self.output, self.activation = output, activation
         self.places = places or Places(None, None, spec)
+        self.reads = reads
 
     def changed(self, **fields: Any) -> PythonBackend:
         """The same callable, taken or read in another way."""
-        kept = {key: getattr(self, key) for key in ("takes", "output", "activation", "places")}
+        kept = {key: getattr(self, key) for key in ("takes", "output", "activation", "places", "reads")}
         return PythonBackend(self.function, self.spec, **{**kept, **fields})
 
     @property
@@ -72,7 +76,8 @@ class PythonBackend:
         """
         with model_errors(self.spec, inputs, expects="nchw", given=self._given(len(inputs))):
             if self.takes in ONE:
-                return _joined([self.function(one) for one in inputs])
+                found = [self.function(one) for one in inputs]
+                return found if self.reads is not None else _joined(found)
             found = self.function(inputs if self.takes_batch else list(inputs))
             return list(found) if hasattr(found, "__next__") else found  # what it yields
 
@@ -83,10 +88,13 @@ class PythonBackend:
         return f"one {self.takes}" if self.takes in ONE else f"{n} {self.takes if n > 1 else self.takes[:-1]}"
 
     def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[Any, None]:
-        """Logits float32 (n, C), or ``Outputs`` where answers are the predicted class and a confidence; no features."""
+        """Logits float32 (n, C), ``Outputs`` where answers are the predicted class and a confidence, or the raw answers
+        of another task; no features."""
         assert inputs is not None, "a whole model takes inputs"
         found, rows = self.answers(inputs), len(inputs)
         with model_errors(self.spec, inputs):
+            if self.reads is not None:
+                return self.reads(found, inputs, self.spec), None
             if self.output is None and self.activation is None:
                 return np.array(as_array(found)), None  # a copy: callables may fill the same buffer again
             said = said_by(found, rows) if self.output is None else None

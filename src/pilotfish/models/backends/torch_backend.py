@@ -13,6 +13,7 @@ import numpy as np
 
 from pilotfish.errors import ModelError, needs, reason
 from pilotfish.models.model import F32, Carry, Counted, Model, counted, model_errors
+from pilotfish.models.outputs.raw_answers import RawAnswers
 from pilotfish.models.outputs.which_output import Output
 from pilotfish.models.preprocessing import Preprocessing
 from pilotfish.records import Outputs
@@ -33,14 +34,22 @@ class TorchBackend:
 
     dtype          what it computes in; another than float32 is a variant with records of its own
     channels_last  whether feature maps lie in memory with their channels innermost
+    reads          how what it returns is read, of a model that answers another task than classes
     """
 
     def __init__(
-        self, module: torch.nn.Module, device: str = "cpu", *, dtype: str = "float32", channels_last: bool = False
+        self,
+        module: torch.nn.Module,
+        device: str = "cpu",
+        *,
+        dtype: str = "float32",
+        channels_last: bool = False,
+        reads: RawAnswers | None = None,
     ) -> None:
         torch = import_torch("running a torch model")
         self.name = "torch-channels-last" if channels_last else "torch"
         self._torch, self.dtype, self.channels_last = torch, getattr(torch, dtype), channels_last
+        self.reads = reads
         memory = torch.channels_last if channels_last else torch.preserve_format
         try:
             self.device = torch.device(device)
@@ -53,12 +62,15 @@ class TorchBackend:
     @property
     def reduces(self) -> bool:
         """Whether :meth:`reduce` saves copies: on any device but the host's own."""
-        return str(self.device.type) != "cpu"
+        return str(self.device.type) != "cpu" and self.reads is None
 
-    def step(self, inputs: F32 | torch.Tensor | None, carry: Carry | None = None) -> tuple[F32, None]:
-        """Logits float32 (N, C), and no features. The inputs may be on the device already."""
+    def step(self, inputs: F32 | torch.Tensor | None, carry: Carry | None = None) -> tuple[Any, None]:
+        """Logits float32 (N, C), or the raw answers of another task, and no features. The inputs may be on the device
+        already."""
         assert inputs is not None, "a whole model takes inputs"
         with self._computing(inputs):
+            if self.reads is not None:
+                return self.reads(self._logits(inputs), inputs, "the torch model"), None
             logits: F32 = self._logits(inputs).float().cpu().numpy()
         return logits, None
 
@@ -115,12 +127,14 @@ def torch_model(
     preprocessing: Preprocessing,
     input_shape: tuple[int, ...],
     device: str,
+    *,
+    reads: RawAnswers | None = None,
     **more: Any,
 ) -> Model:
     """A module as a :class:`Model`, of which *more* is known: hashed, countable, and with weights to embed."""
     return Model(
         spec=spec,
-        backend=TorchBackend(module, device),
+        backend=TorchBackend(module, device, reads=reads),
         preprocessing=preprocessing,
         weights_hash=state_hash(module.state_dict()),
         input_shape=input_shape,

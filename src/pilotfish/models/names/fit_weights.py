@@ -28,7 +28,7 @@ AUXILIARY = re.compile(r"^(aux\d*|AuxLogits|aux_classifier|aux_head)\.")  # head
 COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged|total_ops|total_params)$")
 LOSSES = re.compile(r"^(criterion|\w*loss(_fn)?|\w*metrics?|\w*accuracy)\.")
 HEAD = re.compile(r"(^|\.)(heads?|head_dist|fc|classifier|last_linear)\.")
-AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
+AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits", "aux_classifier")
 PARTS = 100
 """Parameters that a network may have for each tensor of its file: one that is a million layers deep takes hours."""
 SMALL = 2**27
@@ -247,11 +247,15 @@ def _other_classes(module: torch.nn.Module, state: Mapping[str, torch.Tensor], a
     own = module.state_dict()
     differ = [(tuple(own[k].shape), tuple(t.shape)) for k, t in state.items() if own[k].shape != t.shape]
     first = {(mine[:1], theirs[:1]) for mine, theirs in differ}
-    if len(first) != 1 or any(mine[1:] != theirs[1:] for mine, theirs in differ):
+    if not first or any(mine[1:] != theirs[1:] for mine, theirs in differ) or not all(a and b for a, b in first):
         return None
-    (mine, theirs) = first.pop()
     expected = asked if asked is not None else getattr(module, "num_classes", None)
-    return theirs[0] if theirs and mine and expected in (None, mine[0]) else None
+    if expected is None:
+        return first.pop()[1][0] if len(first) == 1 else None
+    # a detector has rows for each class, times the anchors, or the corners of a box
+    found = {(theirs * expected // mine, theirs * expected % mine, mine % expected) for (mine,), (theirs,) in first}
+    [(classes, *rest)] = found if len(found) == 1 else [(0, 1)]
+    return None if any(rest) else classes
 
 
 def _put(module: torch.nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:

@@ -35,6 +35,7 @@ def _listed(kind: str, form: Form) -> list[str]:
     if form.lister is None:
         return []
     version = None if form.lists is None else _installed(form.lists)
+    version = None if version is None else f"{version} {form.lister}"
     if version is None or distrust() is not None:
         return list(imported(form.lister)())
     path = cache_folder() / FILE

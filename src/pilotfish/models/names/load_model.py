@@ -16,7 +16,8 @@ from pilotfish.models.dtypes import dtype_named
 from pilotfish.models.model import Model
 from pilotfish.models.names.spec import KINDS, ModelSpec, imported, parse_spec, with_option
 from pilotfish.models.names.stated import STATED, with_stated
-from pilotfish.models.outputs.reading import Reading, take_reading, with_reading
+from pilotfish.models.outputs.raw_answers import EXPECTED
+from pilotfish.models.outputs.reading import Reading, answering, take_reading, with_reading
 from pilotfish.models.preprocessing import DECODERS, RESIZERS
 
 OPENVINO, TORCH = "openvino", "torch"
@@ -31,6 +32,7 @@ def load_model(
     settle: Settle | None = None,
     *,
     typed: bool = True,
+    task: str | None = None,
 ) -> Model:
     """The model called *name* (see ``spec.KINDS``), on *device*.
 
@@ -40,17 +42,19 @@ def load_model(
              says it. None: what the name says, else the first output, logits as they are
     typed    whether the user typed the name; False for a name that stands in a file, which imports nothing from the
              working directory
+    task     what it answers, by the task's name; None: classes, but for detectors and segmentation of torchvision and
+             transformers, which know it
 
     Raises ModelError for a wrong name (with the nearest right ones) or weights that do not fit.
     """
-    plain, reading = take_reading(dataclasses.replace(parse_spec(name), typed=typed))
+    plain, reading = take_reading(dataclasses.replace(parse_spec(name), typed=typed, task=task))
     plain, variant = take_variant(plain)
     notes: tuple[str, ...] = ()
     if typed and backend is None and variant.gains_by_openvino(plain, device):
         lacks = "the package openvino is not installed: pip install 'pilotfish[openvino]'"
         try:
             if is_installed(OPENVINO):
-                return load_model(with_option(name, f"backend={OPENVINO}"), device, weights, settle=settle)
+                return load_model(with_option(name, f"backend={OPENVINO}"), device, weights, settle=settle, task=task)
         except (ModelError, MissingExtraError) as error:
             lacks = str(error)
         notes = (f"{name} is computed by torch; OpenVINO, which is faster on this processor, does not run it: {lacks}",)
@@ -60,7 +64,9 @@ def load_model(
     def load() -> Model:
         with _torch_is_needed(name):
             found = _counted(variant.applied(with_stated(loader(plain, device, weights), plain), name, device))
-            return dataclasses.replace(found, notes=(*found.notes, *notes))
+            found = dataclasses.replace(found, notes=(*found.notes, *notes))
+            found = answering(found, task)
+            return with_reading(found, reading, device) if found.task in EXPECTED else found
 
     model = load()
     if settle is not None and plain.kind != "exits":

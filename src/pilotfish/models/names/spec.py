@@ -46,9 +46,9 @@ KINDS: Mapping[str, Form] = {
         ),
         Form(
             "torchvision:NAME[@SIZE]",
-            "a torchvision model; ?weights=NAME, FILE or random",
+            "a torchvision classifier, detector or segmentation; ?weights=NAME, FILE or random; ?resize=N inside",
             "names.torchvision_models:load_torchvision",
-            "names.torchvision_models:classifiers",
+            "names.torchvision_models:all_names",
             "torchvision",
         ),
         Form(
@@ -132,6 +132,7 @@ class ModelSpec:
     stated  options that every form takes and that say how samples become inputs, once they are taken off (see
             :mod:`pilotfish.models.names.load_model`)
     typed   whether the user typed it; False for a name that stands in a file
+    task    what the caller says that it answers, where the name alone does not; None: classes, unless it does
     """
 
     text: str
@@ -141,6 +142,7 @@ class ModelSpec:
     options: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, str] = field(default_factory=dict)
     typed: bool = True
+    task: str | None = None
 
     @property
     def pixels(self) -> tuple[int, int] | None:

@@ -15,24 +15,41 @@ from pilotfish.models.names.spec import ModelSpec, allow_options, asked_classes
 from pilotfish.models.names.weights_file import WeightsFile
 from pilotfish.models.preprocessing import Preprocessing
 
+AUXILIARY = ("fcn_", "deeplabv3_")
+"""Networks for segmentation with a second head."""
+
 
 def classifiers() -> list[str]:
     """Names of torchvision's classification models."""
+    return _names_of("")
+
+
+def all_names() -> list[str]:
+    """Names of torchvision's models for classification, detection and segmentation."""
+    return [*_names_of(""), *_names_of("detection"), *_names_of("segmentation")]
+
+
+def _names_of(module: str) -> list[str]:
     with needs("torchvision", "torch", "listing models"):
         from torchvision import models
-    return list(models.list_models(module=models))
+    return list(models.list_models(module=getattr(models, module) if module else models))
 
 
 def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile | None) -> Model:
-    """A torchvision classifier. ``?weights=IMAGENET1K_V1``, a file, or ``random``; the best of torchvision's else.
+    """A torchvision model. ``?weights=IMAGENET1K_V1``, a file, or ``random``; the best of torchvision's else.
     With a file, as many classes as its head has unless ``?num_classes=N`` is given."""
     with needs("torchvision", "torch", f"loading {spec.text}"):
         from torchvision import models
     from pilotfish.models.names.checkpoint import told_by_name
 
+    for kind in ("detection", "segmentation"):
+        if spec.name in _names_of(kind):
+            from pilotfish.models.names.torchvision_dense import load_dense
+
+            return load_dense(spec, device, weights, kind, lambda entry, n: _create(models, spec, entry, n))
     allow_options(spec, "weights", "num_classes")
-    if spec.name not in (names := classifiers()):
-        raise ModelError(f"torchvision has no classifier {spec.name!r}; {nearest(spec.name, names)}")
+    if spec.name not in classifiers():
+        raise ModelError(f"torchvision has no model {spec.name!r} here; {nearest(spec.name, all_names())}")
     known = models.get_model_weights(spec.name).__members__
     source, classes = asked_weights(spec, weights, "DEFAULT", (*known, "random")), asked_classes(spec)
     entry = known[source] if isinstance(source, str) and source in known else known["DEFAULT"]
@@ -61,6 +78,10 @@ def _create(models: Any, spec: ModelSpec, entry: Any, classes: int | None) -> An
             own = "x".join(map(str, entry.meta["min_size"]))
             raise ModelError(f"{spec.text}: its weights take inputs of {own} pixels only; leave the size out")
         options[option] = size
+    if spec.name not in classifiers():
+        options["weights_backbone"] = None  # else they would be downloaded
+    if entry is None and spec.name.startswith(AUXILIARY):
+        options["aux_loss"] = True  # as the library's own weights have it
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the downloader talks, and stdout is for answers
             return models.get_model(spec.name, weights=entry, **options)

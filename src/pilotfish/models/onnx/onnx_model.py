@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.errors import ArtefactError, ModelError
+from pilotfish.files import sha256_json
 from pilotfish.models.backends.backends import is_installed
 from pilotfish.models.backends.onnx_backend import OnnxBackend
 from pilotfish.models.backends.openvino_backend import OpenVinoBackend
@@ -22,6 +23,10 @@ from pilotfish.models.onnx.onnx_file import OnnxFile, read_onnx
 from pilotfish.models.onnx.onnx_logits import OWN
 from pilotfish.models.onnx.onnx_metadata import ASSUMED, CASCADE, CONTINUES, PREPROCESSING, class_lists
 from pilotfish.models.preprocessing import AS_IT_IS, Preprocessing
+
+OF_ANY_SIZE = ("boxes", "mask")
+"""Tasks whose answers are about places in the image, so that samples come at their own size."""
+STAND_IN = 224  # pixels, for what does not depend on them
 
 
 def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -38,8 +43,13 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     metadata = file.metadata
     _refuse_parts(spec, metadata)
     backend, ran_by = _runner(file)
-    shape = input_shape(spec, backend.input.shape)
+    declared, own_size = backend.input.shape, spec.task in OF_ANY_SIZE
+    declared = [1, *declared] if own_size and len(declared) == 3 else declared
+    shape, free = _shape_of(spec, declared, own_size)
     preprocessing, assumed, notes = _preprocessing(spec, metadata, shape, backend.input_dtype is np.uint8)
+    if own_size and isinstance(backend, OnnxBackend):  # answers are about the image as it is: it is resized inside
+        preprocessing = dataclasses.replace(preprocessing, size=None, resize=None)
+        backend = OnnxBackend(file, shape=None if free else shape)
     name, n_classes = (
         backend.input.name,
         backend.classes if len(file.light.graph.output) == 1 else None,
@@ -49,16 +59,29 @@ def load_onnx(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         spec=spec.text,
         backend=backend,
         preprocessing=preprocessing,
-        weights_hash=file.weights_hash,
-        input_shape=shape,
+        weights_hash=sha256_json([file.weights_hash, spec.size]) if own_size and spec.size else file.weights_hash,
+        input_shape=None if free else shape,
         n_classes=n_classes,
         class_names=names,
         class_ids=ids,
-        count=lambda: count_graph(file.light, name, shape),
+        count=lambda: _uncounted(spec) if free else count_graph(file.light, name, shape),
         weights=lambda target: _copy(file, target),
         weights_suffix=".onnx",
         notes=(*notes, *ran_by),
         assumed=assumed,
+    )
+
+
+def _shape_of(spec: ModelSpec, declared: list[Any], own_size: bool) -> tuple[tuple[int, ...], bool]:
+    """(the shape of an input, whether height and width are those of each image). *own_size*: whether they may be."""
+    free = own_size and spec.size is None and not all(isinstance(d, int) and d > 0 for d in declared[1:])
+    return input_shape(dataclasses.replace(spec, size=STAND_IN) if free else spec, declared), free
+
+
+def _uncounted(spec: ModelSpec) -> Counted:
+    raise ModelError(
+        f"{spec.text}: runs at the size of each image, so its MACs are not known; add &size=N, or @N, to "
+        "run it at one size and have them counted"
     )
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from pilotfish.errors import ModelError, nearest
-from pilotfish.models.model import Counted, Model
+from pilotfish.models.model import Backend, Counted, Model
 from pilotfish.models.names.spec import ModelSpec, parse_spec, with_option
 from pilotfish.models.outputs.activation import ACTIVATIONS, BEST
+from pilotfish.models.outputs.raw_answers import EXPECTED, RawAnswers
 from pilotfish.models.outputs.said import Places
 
 
@@ -75,8 +76,25 @@ def reading_of(text: str | None) -> Reading:
         return Reading()
 
 
+def answering(model: Model, task: str | None) -> Model:
+    """*model* as one of *task*, where the caller says it. ModelError where it is known to answer another."""
+    if task is None or task == model.task:
+        return model
+    if model.task != "classes":
+        raise ModelError(
+            f"{model.spec}: answers {model.task}, and {task} is asked for; leave the task out, or name a "
+            f"model of {task}"
+        )
+    if task in EXPECTED and model.exit_of is not None:
+        raise ModelError(f"{model.spec}: an exit answers classes, and {task} is asked for; name a model of {task}")
+    return dataclasses.replace(model, task=task)
+
+
 def with_reading(model: Model, reading: Reading, device: str) -> Model:
-    """*model* so that its backend gives the logits of *reading*, wherever it is run or exported."""
+    """*model* so that its backend gives the logits of *reading*, or the raw answers of its task, wherever it is run or
+    exported."""
+    if model.task in EXPECTED:
+        return _reading_task(model, reading, device)
     if reading.is_plain:
         return model
     from pilotfish.models.backends.onnx_backend import OnnxBackend
@@ -104,6 +122,38 @@ def with_reading(model: Model, reading: Reading, device: str) -> Model:
     whole = backend if isinstance(backend, PythonBackend) else PythonBackend(model.run, model.spec)
     read_by = whole.changed(output=reading.output, activation=reading.activation)
     return with_classes(dataclasses.replace(model, backend=read_by), model.class_names, model.n_classes)
+
+
+def _reading_task(model: Model, reading: Reading, device: str) -> Model:
+    """*model*, whose backend gives the raw answers of its task."""
+    from pilotfish.models.backends.onnx_backend import OnnxBackend
+
+    backend, module = model.backend, getattr(model.backend, "module", None)
+    output, activation = reading.output, reading.activation
+    able = {"labels": ("none", "sigmoid")}.get(model.task, ())
+    if activation is not None and activation not in able:
+        takes = f"takes one of {', '.join(able)}" if able else "leave it out"
+        raise ModelError(f"{model.spec}: activation={activation} is for classes; a model of {model.task} {takes}")
+    if output is not None and model.task == "boxes":
+        raise ModelError(f"{model.spec}: a detector is read by its boxes, scores and labels together; leave output out")
+    reads = RawAnswers(model.task, output, activation)
+    if module is not None:
+        from pilotfish.models.backends.torch_backend import TorchBackend
+
+        read: Backend = TorchBackend(module, device, dtype=model.preprocessing.dtype, reads=reads)
+    elif isinstance(backend, OnnxBackend):
+        read = backend.reading(reads)
+    elif backend.name == "python":
+        from pilotfish.models.backends.python_backend import PythonBackend
+
+        whole = backend if isinstance(backend, PythonBackend) else PythonBackend(model.run, model.spec)
+        read = whole.changed(reads=reads)
+    else:
+        raise ModelError(
+            f"{model.spec}: {backend.name} runs classifiers here, and {model.task} is asked for; let ONNX Runtime or "
+            "torch run it"
+        )
+    return dataclasses.replace(model, backend=read)
 
 
 def with_classes(model: Model, names: Sequence[str] | None, n_classes: int | None) -> Model:
