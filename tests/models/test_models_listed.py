@@ -48,7 +48,14 @@ def test_a_kind_that_is_named_is_the_only_one_listed(asked: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    "found", ["", "[]", '{"timm": 3}', '{"timm": {"of": "1", "names": [1]}}', '{"timm": {"of": "1"}}']
+    "found",
+    [
+        "",
+        "[]",
+        '{"timm": 3}',
+        '{"timm": {"of": "1 names.timm_models:pretrained", "names": [1]}}',
+        '{"timm": {"of": "1"}}',
+    ],
 )
 def test_a_damaged_cache_is_made_anew(asked: dict[str, Any], found: str, tmp_path: Path) -> None:
     list_models("lite:")
@@ -56,7 +63,7 @@ def test_a_damaged_cache_is_made_anew(asked: dict[str, Any], found: str, tmp_pat
     (tmp_path / "cache" / known_names.FILE).write_text(found)
     assert list_models("timm:") == ["timm:a", "timm:b"]
     kept = json.loads((tmp_path / "cache" / known_names.FILE).read_text())
-    assert kept["timm"] == {"of": "1", "names": ["a", "b"]}
+    assert kept["timm"] == {"of": "1 names.timm_models:pretrained", "names": ["a", "b"]}
 
 
 @pytest.mark.parametrize("how", ["not installed", "others may write"])

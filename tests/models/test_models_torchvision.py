@@ -72,3 +72,69 @@ def test_a_download_that_fails_is_one_line_and_leaves_stdout_alone(
         load_torch(NAME)
     assert "cannot be had (<urlopen error no route>); use ?weights=FILE" in str(caught.value)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "billions"),
+    [
+        ("deeplabv3_mobilenet_v3_large", "mask", 10.45),
+        ("fcn_resnet101", "mask", 232.7),
+        ("ssdlite320_mobilenet_v3_large", "boxes", 0.583),
+        ("fasterrcnn_resnet50_fpn", "boxes", 134.4),
+    ],
+)
+def test_detectors_and_segmentation_cost_what_is_printed_of_them(name: str, task: str, billions: float) -> None:
+    model = load_model(f"torchvision:{name}?weights=random")
+    assert (model.task, model.backend.name, model.preprocessing.size) == (task, "torch", None)
+    found = model.count()
+    assert abs(found.costs["macs"] / 1e9 / billions - 1) < 0.005
+    assert any("MACs are of an image of" in note for note in found.notes)
+
+
+def test_a_detector_answers_in_the_pixels_of_the_image() -> None:
+    model = load_model("torchvision:ssdlite320_mobilenet_v3_large?weights=random&num_classes=3")
+    found = model.run(np.random.default_rng(0).random((2, 3, 24, 40), np.float32))
+    assert [set(one) for one in found] == [{"boxes", "scores", "labels"}] * 2
+    assert (found[0]["boxes"] >= 0).all()
+    assert (found[0]["boxes"] <= [40, 24, 40, 24]).all()
+    assert set(found[0]["labels"]) <= {1, 2}
+
+
+def test_segmentation_answers_at_the_size_of_the_image_whatever_it_is_resized_to(tmp_path: Path) -> None:
+    made = load_model("torchvision:lraspp_mobilenet_v3_large?weights=random&num_classes=5&resize=64")
+    images = np.random.default_rng(0).random((2, 3, 24, 40), np.float32)
+    found = made.run(images)
+    assert found.shape == (2, 5, 24, 40)
+    assert made.weights is not None
+    made.weights(tmp_path / "w.safetensors")
+    name = f"torchvision:lraspp_mobilenet_v3_large?weights={tmp_path}/w.safetensors"
+    again, other = load_model(f"{name}&resize=64"), load_model(name)  # as many classes as the head has
+    assert (again.n_classes, again.weights_hash) == (5, made.weights_hash)
+    assert np.array_equal(again.run(images), found)
+    assert other.weights_hash != made.weights_hash  # it is resized otherwise, and so answers otherwise
+    with pytest.raises(ModelError, match="of 4096x2 pixels is too long to be resized"):
+        made.run(np.zeros((1, 3, 2, 4096), np.float32))
+
+
+def test_a_detectors_own_number_of_classes_is_that_of_its_head(tmp_path: Path) -> None:
+    made = load_model("torchvision:ssdlite320_mobilenet_v3_large?weights=random&num_classes=4")
+    assert made.weights is not None
+    made.weights(tmp_path / "w.safetensors")
+    again = load_model(f"torchvision:ssdlite320_mobilenet_v3_large?weights={tmp_path}/w.safetensors")
+    assert (again.n_classes, again.class_names, again.weights_hash) == (4, None, made.weights_hash)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ssdlite320_mobilenet_v3_large?weights=random&resize=64", "built for 320x320 pixels"),
+        ("lraspp_mobilenet_v3_large@64?weights=random", "leave the size out, or write ?resize=N"),
+        ("lraspp_mobilenet_v3_large?weights=random&resize=3", "resize must be a whole number of at least 32"),
+        ("lraspp_mobilenet_v3_large?weights=random&aux=yes", "aux is none or left out; found 'yes'"),
+        ("lraspp_mobilenet_v3_large?weights=random&task=boxes", "answers mask, and boxes is asked for"),
+    ],
+)
+def test_what_detectors_and_segmentation_do_not_take(name: str, said: str) -> None:
+    with pytest.raises(ModelError, match=r".") as caught:
+        load_model(f"torchvision:{name}")
+    assert said in str(caught.value)

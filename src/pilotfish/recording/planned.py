@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import sys
 from pathlib import Path
@@ -17,8 +18,10 @@ from pilotfish.models import Model, load_model
 from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.models.model import Backend
 from pilotfish.models.names.spec import parse_spec
+from pilotfish.models.outputs.raw_answers import EXPECTED
 from pilotfish.models.outputs.reading import Reading, reading_of, with_classes
 from pilotfish.models.outputs.settle import settle
+from pilotfish.models.outputs.settle_task import settle_task
 from pilotfish.models.preprocessing import WHOLE, sample_inputs
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
@@ -136,7 +139,8 @@ def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str
 def load_to_record(name: str, written: str, data: Dataset, run: Run, options: RecordOptions) -> Model:
     """The model *name*, read as an earlier start of the records *written* read it, else as some samples show."""
     if not find_task(options.task).classes:
-        return load_model(name, options.device)  # which output is meant, and its activation, are questions of classes
+        own = functools.partial(settle_task, data=data) if options.task in EXPECTED else None
+        return load_model(name, options.device, settle=own, task=options.task)
     path = run.file(written, options.split)
     known = _known(name, path, options) if reading_of(name).is_plain else None
     if known is not None and reading_of(known["spec"]).takes is not None:  # it makes inputs as they were found then

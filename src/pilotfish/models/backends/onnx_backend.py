@@ -221,8 +221,8 @@ class OnnxBackend:
                 raw += reads(dict(zip(names, found, strict=True)), one, spec)
         else:
             raw = reads(dict(zip(names, self.returned(fitted, names), strict=True)), fitted, spec)
-        before = size_of_image(inputs[0])
-        return raw if fitted is inputs else fit_answers(raw, reads.task, self.pixels or before, before)
+        before, after = size_of_image(inputs[0]), self.pixels
+        return raw if fitted is inputs or not before or not after else fit_answers(raw, reads.task, after, before)
 
     @functools.cached_property
     def pixels(self) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from pilotfish.models.model import Model
 from pilotfish.models.names.spec import KINDS, ModelSpec, imported, parse_spec, with_option
 from pilotfish.models.names.stated import STATED, with_stated
 from pilotfish.models.outputs.raw_answers import EXPECTED
-from pilotfish.models.outputs.reading import Reading, answering, take_reading, with_reading
+from pilotfish.models.outputs.reading import Reading, answering, take_reading, take_task, with_reading
 from pilotfish.models.preprocessing import DECODERS, RESIZERS
 
 OPENVINO, TORCH = "openvino", "torch"
@@ -42,12 +42,13 @@ def load_model(
              says it. None: what the name says, else the first output, logits as they are
     typed    whether the user typed the name; False for a name that stands in a file, which imports nothing from the
              working directory
-    task     what it answers, by the task's name; None: classes, but for detectors and segmentation of torchvision and
-             transformers, which know it
+    task     what it answers, by the task's name, as ``?task=`` of the name; None: classes, but for detectors and
+             segmentation of torchvision and transformers, which know it
 
     Raises ModelError for a wrong name (with the nearest right ones) or weights that do not fit.
     """
-    plain, reading = take_reading(dataclasses.replace(parse_spec(name), typed=typed, task=task))
+    plain, reading = take_reading(dataclasses.replace(take_task(parse_spec(name), task), typed=typed))
+    task = plain.task
     plain, variant = take_variant(plain)
     notes: tuple[str, ...] = ()
     if typed and backend is None and variant.gains_by_openvino(plain, device):
@@ -65,14 +66,15 @@ def load_model(
         with _torch_is_needed(name):
             found = _counted(variant.applied(with_stated(loader(plain, device, weights), plain), name, device))
             found = dataclasses.replace(found, notes=(*found.notes, *notes))
-            found = answering(found, task)
+            found = answering(found, plain)
             return with_reading(found, reading, device) if found.task in EXPECTED else found
 
     model = load()
     if settle is not None and plain.kind != "exits":
         model, reading = settle(model, reading)
     if not reading.is_plain or reading.takes is not None:
-        model = with_reading(dataclasses.replace(model, spec=reading.written(name)), reading, device)
+        written = reading.written(model.spec if model.task in EXPECTED else name)
+        model = with_reading(dataclasses.replace(model, spec=written), reading, device)
     if getattr(model.backend, "module", None) is None:
         return _as_asked(with_backend(model, device, backend), typed)
     ephemeral = plain.options.get("weights") == "random"  # another model every time, so it is kept in memory

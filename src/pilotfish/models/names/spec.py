@@ -107,6 +107,7 @@ VARIANTS = (
     ("?interpolation=bilinear", "nearest, bilinear, bicubic or lanczos"),
     ("?activation=none|softmax|sigmoid|log_softmax", "what the outputs are; seen by record where it is not stated"),
     ("?takes=images|arrays|paths|image|array|path|batch", "what a python: function takes; found on a sample otherwise"),
+    ("?task=boxes|mask|labels", "what an onnx: or python: model answers, where it is not classes; as --task"),
     ("?output=NAME", "which of several outputs: a name, a key of a dictionary, a place in a tuple (0, 1, …)"),
 )
 

@@ -94,8 +94,8 @@ def timm_model(timm: Any, module: Any, spec: ModelSpec, device: str, notes: tupl
     if channels not in (1, 3):
         preprocessing = AS_IT_IS
         notes += (f"its inputs of {channels} channels are no images of 1 or 3: samples are taken as they are",)
-    told = {"n_classes": module.num_classes, **_class_names(module)}
-    return torch_model(spec.text, module, preprocessing, (channels, *size), device, **told, notes=notes)
+    told: dict[str, Any] = {"n_classes": module.num_classes, **_class_names(module)}
+    return torch_model(spec.text, module, preprocessing, (channels, *size), device, notes=notes, **told)
 
 
 def load_lite(spec: ModelSpec, device: str, weights: Path | None) -> Model:
@@ -143,7 +143,7 @@ def _class_names(module: Any) -> dict[str, tuple[str, ...]]:
     return _imagenet() if module.num_classes == 1000 else {}
 
 
-def _imagenet() -> dict[str, tuple[str, ...]]:
+def _imagenet() -> dict[str, Any]:
     return dict(zip(("class_names", "class_ids"), imagenet_classes(), strict=True))
 
 

@@ -101,12 +101,13 @@ def load_dense(spec: ModelSpec, device: str, weights: Path | WeightsFile | None,
         )
     known = models.get_model_weights(spec.name).__members__
     source, classes = asked_weights(spec, weights, "DEFAULT", (*known, "random")), asked_classes(spec)
-    entry = known[source] if isinstance(source, str) and source in known else known["DEFAULT"]
+    own = known[source] if isinstance(source, str) and source in known else None
+    entry = own or known["DEFAULT"]
     labels: tuple[str, ...] = tuple(entry.meta["categories"])
     notes: tuple[str, ...] = ()
 
     def build(n: int | None) -> Any:
-        network = create(entry if source in known else None, n)
+        network = create(own, n)
         network.num_classes = n or len(labels)
         return network
 

@@ -58,9 +58,10 @@ def find_form(model: Model, backend: PythonBackend, data: Dataset) -> First | No
         except ModelError as error:
             failed[form] = error
             continue
-        if _fits(answer, model, held[0][None]) or (form == BATCH == forms[0] and _says_numbers(answer)):
+        fault = _misfit(answer, model, form, held[0][None])
+        if fault is None or (form == BATCH == forms[0] and backend.reads is None and _says_numbers(answer)):
             return First(form, held, rows, answer, calls, _found(form, failed, data))
-        failed[form] = ModelError(unreadable(model, form, answer))
+        failed[form] = fault
         read.append(form)
     if len(failed) < 2 or _runs_on_others(model, backend, data, MOST - calls):
         return None
@@ -76,8 +77,9 @@ def _declared(model: Model, backend: PythonBackend, data: Dataset) -> First | No
             answer = backend.answers(one[None])
         except ModelError:
             continue
-        if form != BATCH and not _fits(answer, model, one[None]):
-            raise ModelError(unreadable(model, form, answer))
+        fault = _misfit(answer, model, form, one[None])
+        if fault is not None and (form != BATCH or backend.reads is not None):
+            raise fault
         rest = inputs[k:]
         return First(form, [one for _, one in rest], [row for row, _ in rest], answer, k + 1, ())
     return None
@@ -126,8 +128,20 @@ def _inputs(model: Model, data: Dataset, takes: str) -> list[tuple[int, Any]]:
     return list(itertools.islice(sample_inputs(data, chain_of(takes, model), rows), LOOKED_AT))
 
 
+def _misfit(answer: Any, model: Model, form: str, batch: Any) -> ModelError | None:
+    """Why *answer* is none to one sample; None where it is one."""
+    reads = getattr(model.backend, "reads", None)
+    if reads is not None:
+        try:
+            reads(answer, batch, model.spec)
+        except ModelError as error:
+            return error
+        return None
+    return None if _fits(answer, model, batch) else ModelError(unreadable(model, form, answer))
+
+
 def _fits(answer: Any, model: Model, batch: Any) -> bool:
-    """Whether *answer* is one to one sample."""
+    """Whether *answer* says the class of one sample, or scores of all classes."""
     if said_by(answer, 1) is not None:
         return True
     try:
@@ -166,7 +180,7 @@ def _runs_on_others(model: Model, backend: PythonBackend, data: Dataset, most: i
             answer = backend.answers(one[None])
         except ModelError:
             continue
-        return _fits(answer, model, one[None]) or _says_numbers(answer)
+        return _misfit(answer, model, BATCH, one[None]) is None or (backend.reads is None and _says_numbers(answer))
     return False
 
 

@@ -76,18 +76,30 @@ def reading_of(text: str | None) -> Reading:
         return Reading()
 
 
-def answering(model: Model, task: str | None) -> Model:
-    """*model* as one of *task*, where the caller says it. ModelError where it is known to answer another."""
+def take_task(spec: ModelSpec, asked: str | None) -> ModelSpec:
+    """The name without its option ``task``, and with what it answers: as that states it, or as the caller *asked*.
+    ModelError where the two differ."""
+    options = dict(spec.options)
+    stated = options.pop("task", None)
+    if stated is not None and stated not in (known := ("classes", *EXPECTED)):
+        raise ModelError(f"{spec.text}: unknown task {stated!r}; {nearest(stated, known)}")
+    if None not in (stated, asked) and stated != asked:
+        raise ModelError(f"{spec.text}: states the task {stated}, and {asked} is asked for; keep one")
+    return dataclasses.replace(spec, options=options, task=asked or stated)
+
+
+def answering(model: Model, spec: ModelSpec) -> Model:
+    """*model* as one of the task that *spec* has, where it has one: its name then says so. ModelError where it is known
+    to answer another."""
+    task = spec.task
     if task is None or task == model.task:
         return model
-    if model.task != "classes":
+    if model.task != "classes" or (task in EXPECTED and model.exit_of is not None):
         raise ModelError(
-            f"{model.spec}: answers {model.task}, and {task} is asked for; leave the task out, or name a "
-            f"model of {task}"
+            f"{model.spec}: answers {model.task}, and {task} is asked for; name one of {task}, or leave the task out"
         )
-    if task in EXPECTED and model.exit_of is not None:
-        raise ModelError(f"{model.spec}: an exit answers classes, and {task} is asked for; name a model of {task}")
-    return dataclasses.replace(model, task=task)
+    told = task in EXPECTED and "task" not in parse_spec(spec.text).options
+    return dataclasses.replace(model, task=task, spec=with_option(model.spec, f"task={task}") if told else model.spec)
 
 
 def with_reading(model: Model, reading: Reading, device: str) -> Model:
