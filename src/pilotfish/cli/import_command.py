@@ -25,11 +25,20 @@ def import_predictions(
         list[str] | None, typer.Option(metavar="KEY=X", help="Any other cost per sample, as KEY=X; may be repeated.")
     ] = None,
     format: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, or timm for files of timm's inference script.")
+        str,
+        typer.Option(
+            metavar="NAME", help="auto, timm for files of timm's inference script, or coco for results of detectors."
+        ),
     ] = "auto",
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=".csv, .parquet or .json with the truth: id (or filename) and label."),
+        typer.Option(
+            metavar="FILE",
+            help=".csv, .parquet or .json with the truth: id (or filename) and label; or COCO's instances.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of COCO's results without --labels: an image id a line.")
     ] = None,
     group_by: GroupBy = None,
     task: Task = "classes",
@@ -49,7 +58,7 @@ def import_predictions(
     costs |= {} if latency_ms is None else {"ms": latency_ms}
     target = Run(run)
     classes = target.class_names(split, but=model)
-    records = import_file(file, model, split, costs, format, labels, group_by, task, classes)
+    records = import_file(file, model, split, costs, format, labels, group_by, task, classes, images)
     path = target.write(records)
     labelled = "labelled" if records.has_labels else "without labels"
     say(console(as_json), f"{model}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")

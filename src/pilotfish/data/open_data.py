@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pilotfish.data.arrays import load_arrays
+from pilotfish.data.coco import load_coco
 from pilotfish.data.dataset import Dataset
 from pilotfish.data.digits import load_digits
 from pilotfish.data.idx import load_idx
@@ -35,6 +36,10 @@ KINDS: Mapping[str, DataForm] = {
     "idx": DataForm(
         (("idx:FILE", "MNIST's own form, such as train-images-idx3-ubyte.gz, with the labels' file beside it"),),
         load_idx,
+    ),
+    "coco": DataForm(
+        (("coco:ANNOTATIONS.json[,IMAGES]", "COCO's instances, and the folder of their images: boxes are the truth"),),
+        load_coco,
     ),
     "digits": DataForm(
         (

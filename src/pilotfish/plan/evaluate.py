@@ -1,7 +1,7 @@
 """What policies do to samples whose records are known: who answers, and what the task's metric makes of it.
 
 A mean (accuracy) is counted: right and wrong in whole numbers, other quality in sums. A ratio of sums is exact at every
-threshold, from sums of the samples' states. A rank is asked for, policy by policy.
+threshold, from sums of the samples' states. A rank is asked for, policy by policy, or along the path where it can be.
 """
 
 from __future__ import annotations
@@ -150,7 +150,10 @@ def _values(trace: Trace, path: PolicyPath) -> F64:
         exits, stays = trace.states
         _, moved = _steps(trace.values[0], exits - stays, path.thresholds[:, 0])
         return np.asarray(_called(trace)(stays.sum(axis=0) + moved.T), np.float64)
-    return np.array([_value(trace, route(trace, path.policy(i))) for i in range(len(path))])
+    routings = (route(trace, path.policy(i)) for i in range(len(path)))
+    if trace.metric.along is not None:
+        return np.asarray(trace.metric.along(trace.states, routings), np.float64)
+    return np.array([_value(trace, answered_by) for answered_by in routings])
 
 
 def _value(trace: Trace, answered_by: I64) -> float:

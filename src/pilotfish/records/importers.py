@@ -15,17 +15,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError, UsageError
+from pilotfish.reading.coco_json import looks_like_coco
 from pilotfish.reading.columns import find, shown, unread_note
 from pilotfish.reading.npz import array_header, load_member, open_npz
 from pilotfish.records.cells import confidences, first_numbers, values_of, whole_numbers
 from pilotfish.records.class_numbers import numbered
+from pilotfish.records.coco import import_coco
 from pilotfish.records.groups import GroupBy, import_groups
 from pilotfish.records.records import MAX_COST, Records, RecordsMeta, check, string_ids
 from pilotfish.records.roles import NPZ_ARRAYS, NamedArrays, Parsed, assigned
 from pilotfish.records.tabular import TABULAR, read_tabular
 from pilotfish.records.truth import truth_for
 from pilotfish.scores.outputs import Outputs
-from pilotfish.tasks import CLASSES, NO_LABEL, Task, find_task
+from pilotfish.tasks import BOXES, CLASSES, NO_LABEL, Task, find_task
+
+FORMATS = ("auto", "timm", "coco")
 
 
 def import_file(
@@ -38,6 +42,7 @@ def import_file(
     group_by: GroupBy | None = None,
     task: str = CLASSES.name,
     classes: Sequence[str] | None = None,
+    images: str | Path | None = None,
 ) -> Records:
     """Read predictions made elsewhere.
 
@@ -46,8 +51,10 @@ def import_file(
             .parquet or .json with columns id, prediction [, confidence] [, label]. The usual synonyms are read
             (``columns.ROLES``)
     costs   cost per sample by key, such as ``{"macs": 3.9e8}``
-    format  ``auto``, or ``timm`` for the files of timm's inference script
-    labels  a table with the truth: an id column (id, filename or file) and ``label``
+    format  ``auto``, ``timm`` for the files of timm's inference script, or ``coco`` for COCO's list of results (a .json
+            whose rows have ``bbox``)
+    labels  a table with the truth: an id column (id, filename or file) and ``label``; for COCO's results its instances
+    images  for COCO's results without *labels*: a file with the ids of all images, one a line
     task    what an answer is, by name; of another task than classes the file has the task's own columns (or arrays),
             and ``id`` and ``label`` as above
     classes  class names of other records of the same samples, in their order: a file that has names and no numbers is
@@ -60,8 +67,18 @@ def import_file(
     suffix = path.suffix.lower()
     if not path.is_file():
         raise RecordsError(f"{path}: no such file; expected .npz, .csv, .parquet or .json")
-    if format not in ("auto", "timm"):
-        raise UsageError(f"unknown format {format!r}; formats: auto, timm")
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}; formats: {', '.join(FORMATS)}")
+    if format == "coco" or (format == "auto" and looks_like_coco(path)):
+        if task not in (CLASSES.name, BOXES.name):
+            raise UsageError(f"{path} holds boxes, which are of task {BOXES.name}, not of {task}")
+        meta = RecordsMeta(model, split, costs=checked_costs(costs or {}), task=BOXES.name)
+        records = import_coco(path, meta, *(None if name is None else Path(name) for name in (labels, images)))
+        return records if group_by is None else import_groups(records, group_by, (path, None))
+    if task == BOXES.name:
+        raise UsageError(f"{path}: boxes are read from COCO's list of results, a .json: --format coco")
+    if images is not None:
+        raise UsageError(f"--images names the images of COCO's results, and {path} is none; leave it out")
     if suffix not in (*TABULAR, *((".npz",) if format == "auto" else ())):
         raise RecordsError(
             f"{path}: unknown file type {path.suffix or '(none)'}; expected .npz, .csv, .tsv, .parquet, .json or .jsonl"

@@ -257,7 +257,7 @@ def _numbers(values: pa.ChunkedArray, dtype: Any, where: str) -> Any:
     if np.issubdtype(dtype, np.integer) and not np.issubdtype(found.dtype, np.integer):
         if found.dtype.kind != "f" or not (np.isfinite(found) & (found == np.floor(found))).all():
             raise RecordsError(f"{where}: expected whole numbers, found {kind}")
-    elif found.dtype.kind not in "iuf":
+    elif found.dtype.kind not in "iuf" and found.dtype != dtype:
         raise RecordsError(f"{where}: expected numbers, found {kind}")
     if np.issubdtype(dtype, np.integer) and len(found):
         limits = np.iinfo(dtype)

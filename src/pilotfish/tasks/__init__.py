@@ -1,5 +1,6 @@
 """Tasks: what an answer is. A task is one file that binds everything that depends on it."""
 
+from pilotfish.tasks.boxes import BOXES
 from pilotfish.tasks.chance import NO_LABEL, Verdict, judge
 from pilotfish.tasks.classes import ACCURACY, CLASSES
 from pilotfish.tasks.mask import MASK
@@ -7,6 +8,7 @@ from pilotfish.tasks.task import Adjustment, Column, Metric, Task, find_task, re
 
 __all__ = [
     "ACCURACY",
+    "BOXES",
     "CLASSES",
     "MASK",
     "NO_LABEL",
