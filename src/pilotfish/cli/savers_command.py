@@ -86,7 +86,8 @@ def savers(
     if found.holdout > 0:
         columns += [("held out: exit ratio", "right"), ("drop in points [95 %]", "right")]
     if found.guarantee is not None:
-        columns += [("certified: exit ratio", "right"), ("ΔC", "right")]
+        certified = "certified (asymptotic)" if found.guarantee.get("asymptotic") else "certified"
+        columns += [(f"{certified}: exit ratio", "right"), ("ΔC", "right")]
     what = "agreement" if found.reference == "base" else says_of(found.metric)
     title = f"Savers for {base} ({what} {percent(found.base_accuracy)}, n = {found.n:,})"
     target = console(as_json)

@@ -64,7 +64,7 @@ def tune(
     cost: CostKey = "macs",
     guarantee: Guarantee = None,
     test: Annotated[
-        str, typer.Option(metavar="NAME", help="Test of a guaranteed drop: auto, exact, paired_cp or wsr.")
+        str, typer.Option(metavar="NAME", help="Test of a guarantee: auto, exact, paired_cp, wsr or jackknife.")
     ] = "auto",
     savers_tried: Annotated[
         int, typer.Option(metavar="K", help="Savers that competed on these samples; divides the chance of error.")

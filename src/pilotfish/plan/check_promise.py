@@ -94,8 +94,11 @@ def check_promise(
     lost = np.empty(0, table.reference.dtype) if unanswered is None else unanswered
     more = len(lost) if everybody is None or kind != "cost" else everybody.unanswered
 
+    # as it was certified; a limit that an interval gave is judged as the interval was made
+    test = "jackknife" if artefact.guarantee is None else str(artefact.guarantee.get("test"))
+
     def stands(held: float) -> Standing | None:
-        return _standing(trace, path, kind, held, table, answered_by, groups)
+        return _standing(trace, path, kind, held, test, table, answered_by, groups)
 
     stand = stands(limit)
     labelled = table.reference_kind == "label"
@@ -105,7 +108,9 @@ def check_promise(
         verdict = "cannot tell"
     if verdict == "holds" and more:
         most = float(trace.through[-1]) if kind == "cost" else 1.0 if kind in ("drop", "agreement") else 0.0
-        worst = stands(if_lost(limit, len(answered_by) if kind == "cost" else len(trace), more, most))
+        sums = trace.metric.kind != "mean" and kind != "cost"  # of which one sample may lose any share
+        held = if_lost(limit, len(answered_by) if kind == "cost" else len(trace), more, most)
+        worst = None if sums else stands(held)
         if worst is None or not worst.holds:
             verdict, said = "cannot tell", [_decided_by_unanswered(more), *said]
     asked = None if artefact.limits is None else artefact.limits.latency_p95
@@ -195,12 +200,19 @@ def _promised(artefact: Artefact, table: Table) -> tuple[Table, str, float, list
 
 
 def _standing(
-    trace: Trace, path: PolicyPath, kind: str, limit: float, table: Table, answered_by: I64, groups: I64 | None
+    trace: Trace,
+    path: PolicyPath,
+    kind: str,
+    limit: float,
+    test: str,
+    table: Table,
+    answered_by: I64,
+    groups: I64 | None,
 ) -> Standing | None:
-    """None where these samples say nothing about the promise."""
-    binary = trace.quality.dtype == np.bool_
+    """None where these samples say nothing about the promise; *test*: of ratios and ranks."""
+    binary, sums = trace.quality.dtype == np.bool_, trace.metric.kind != "mean"
     if kind in ("drop", table.task.metric.name) and table.reference_kind == "base":
-        if kind != "drop" or not binary or trace.metric.kind != "mean":
+        if kind != "drop" or not binary or sums:
             return None
         kind = "agreement"  # who agrees with the base loses nothing: disagreement bounds the drop
     if kind == "cost":
@@ -211,7 +223,7 @@ def _standing(
             PolicyPath(np.zeros((1, trace.stages - 1))),
             Promise("cost", limit, LEVEL),
         )
-    return standing(trace, path, Promise(kind, limit, LEVEL, "exact" if binary else "wsr"))
+    return standing(trace, path, Promise(kind, limit, LEVEL, test if sums else "exact" if binary else "wsr"))
 
 
 def _known(trace: Trace, answered_by: I64, groups: I64 | None) -> Trace:
@@ -297,9 +309,11 @@ def _notes(artefact: Artefact, table: Table, trace: Trace, found: Performance) -
     if limits_classes(artefact) and table.reference_kind == "base":
         notes.append("no labels: the limits of single classes, which are promised too, are not judged")
     if found.asymptotic:
-        notes.append(
-            f"{says} is no mean over samples: test and interval are a jackknife's, which hold for many samples"
+        bets = (artefact.guarantee or {}).get("test") == "wsr"
+        what = (
+            "the interval is a jackknife's, which holds" if bets else "test and interval are a jackknife's, which hold"
         )
+        notes.append(f"{says} is no mean over samples: {what} for many samples (asymptotic)")
     return notes
 
 

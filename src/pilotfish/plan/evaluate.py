@@ -175,19 +175,55 @@ def _called(trace: Trace) -> Any:
     return trace.metric.value
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """The parts of a trace that a jackknife leaves out in turn, groups whole.
+
+    trace  all samples
+    block  int64 (N,), the part of each
+    rests  the trace without each part; a ratio needs sums alone, and has none
+    """
+
+    trace: Trace
+    block: I64
+    count: int
+    rests: tuple[Trace, ...] = ()
+
+    def replicates(self, answered_by: I64 | None) -> F64:
+        """float64 (count,): the ratio or rank without each part, where each sample is answered by one of the stages;
+        None: by the base alone."""
+        if self.trace.metric.kind == "rank":
+            return np.array([self._rank(b, rest, answered_by) for b, rest in enumerate(self.rests)])
+        states = self.trace.base_states
+        if answered_by is not None:
+            states = np.zeros_like(states)
+            for k, own in enumerate(self.trace.states):
+                states[answered_by == k] = own[answered_by == k]
+        order = np.argsort(self.block, kind="stable")
+        sums = np.add.reduceat(states[order], np.searchsorted(self.block[order], np.arange(self.count)), axis=0)
+        return np.asarray(_called(self.trace)(sums.sum(axis=0) - sums), np.float64)
+
+    def _rank(self, block: int, rest: Trace, answered_by: I64 | None) -> float:
+        return _base_value(rest) if answered_by is None else _value(rest, answered_by[self.block != block])
+
+
+def blocks_of(trace: Trace, count: int = BLOCKS) -> Blocks:
+    """*count* random parts of the samples; as many as there are samples or groups where these are fewer."""
+    unit = np.arange(len(trace)) if trace.groups is None else np.unique(trace.groups, return_inverse=True)[1]
+    units = int(unit.max()) + 1
+    count = min(count, units)
+    block = np.random.default_rng(0).permutation(units)[unit] % count
+    ranked = range(count if trace.metric.kind == "rank" else 0)
+    return Blocks(trace, block, count, tuple(trace.take(np.flatnonzero(block != one)) for one in ranked))
+
+
 def _jackknife(trace: Trace, answered_by: I64, drop: float) -> tuple[float, float]:
     """95 % interval of the drop, by leaving out one of 100 parts of the samples at a time, groups whole. Asymptotic."""
     from scipy.special import stdtrit
 
-    unit = np.arange(len(trace)) if trace.groups is None else np.unique(trace.groups, return_inverse=True)[1]
-    blocks = min(BLOCKS, int(unit.max()) + 1)
-    if blocks < 2:
+    parts = blocks_of(trace)
+    if parts.count < 2:
         return -1.0, 1.0
-    left_out = np.random.default_rng(0).permutation(int(unit.max()) + 1)[unit] % blocks
-    drops = np.empty(blocks)
-    for block in range(blocks):
-        rows = np.flatnonzero(left_out != block)
-        rest = trace.take(rows)
-        drops[block] = _base_value(rest) - _value(rest, answered_by[rows])
-    half = float(stdtrit(blocks - 1, 0.975)) * math.sqrt((blocks - 1) * float(drops.var()))
+    drops = parts.replicates(None) - parts.replicates(answered_by)
+    half = float(stdtrit(parts.count - 1, 0.975)) * math.sqrt((parts.count - 1) * float(drops.var()))
     return max(-1.0, drop - half), min(1.0, drop + half)

@@ -106,12 +106,26 @@ def rank_savers(
             held_out=_held_out(on(None, None, mine.evaluation), policy, delta) if len(mine.evaluation) else None,
             certified=None
             if promise is None
-            else _certified(on(None, None, mine.certify), promise, guarantee or 0.0, budget, delta),
+            else _certified(
+                on(None, None, mine.certify), on(None, None, mine.fit), promise, guarantee or 0.0, budget, delta
+            ),
             n=len(mine.fit),
             base_accuracy=own.value(base, mine.fit),
         )
 
-    fair = {name: judge(table, name) for name in candidates if name not in rows.short}
+    fair: dict[str, SaverResult] = {}
+    refused: list[BudgetError] = []
+    for name in (one for one in candidates if one not in rows.short):
+        try:
+            fair[name] = judge(table, name)
+        except BudgetError as error:
+            if table.task.metric.kind == "mean":  # there too few samples for one are too few for all
+                raise
+            refused.append(error)
+            fair[name] = judge(table, name, None)
+            notes.append(f"{name} is not certified: {error}")
+    if refused and len(refused) == len(fair):
+        raise refused[0]
     results = []
     for name, own in rows.tables.items():
         if name in fair:
@@ -163,7 +177,8 @@ def rank_savers(
             "confidence": guarantee,
             "savers": len(candidates),
             "n": len(parts.certify),
-            "test": promise.test if table.groups is None else "wsr",
+            "test": promise.test if table.groups is None or promise.asymptotic else "wsr",
+            **({"asymptotic": True} if promise.asymptotic else {}),
             **({} if table.groups is None else {"groups": len(np.unique(table.groups[parts.certify]))}),
         },
     )
@@ -208,10 +223,10 @@ def _held_out(trace: Trace, policy: ExitSets, delta: Callable[[float], float | N
 
 
 def _certified(
-    trace: Trace, promise: Promise, guarantee: float, budget: Budget, delta: Callable[[float], float | None]
+    trace: Trace, fit: Trace, promise: Promise, guarantee: float, budget: Budget, delta: Callable[[float], float | None]
 ) -> dict[str, Any]:
-    path = METHODS["sweep"].path(trace, budget, None)
-    if trace.quality.dtype != np.bool_:  # each test is a pass over the samples
+    path = METHODS["sweep"].path(trace if trace.whole_counts else fit, budget, None)
+    if not trace.whole_counts:  # each test is a pass over the samples: some policies, fixed on others
         path = path.take(np.unique(np.linspace(0, len(path) - 1, MOST).astype(np.intp)))
     certificate = certify(trace, path, promise, guarantee)
     threshold = float(path.thresholds[certificate.index, 0])

@@ -90,8 +90,9 @@ def tune(
     score         a plain score, a fitted one, or ``auto``
     guarantee     confidence, such as 0.9: the budget then holds on all data of this kind but for a chance of 0.1.
                   What is fitted is fitted on half of the calibration part and certified on the other half
-    test          of a guaranteed drop: ``exact``, ``paired_cp`` or ``wsr``; ``auto`` is exact where answers are right
-                  or wrong, else wsr
+    test          of a guarantee: ``exact``, ``paired_cp``, ``wsr`` or ``jackknife``; ``auto`` is exact where answers
+                  are right or wrong, wsr for other means and for single fractions (micro F1), else jackknife, which is
+                  asymptotic
     savers_tried  how many savers competed on these samples: the chance of error is divided by it
     group_by      samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded. A group is
                   on one side of every split, and intervals and certificates count groups
@@ -256,7 +257,7 @@ def _split(
         return split_rows(len(table), holdout, seed, table.groups, judge_on)
     # the thresholds of one score may be cut at any of the certified scores; whatever else is fitted needs other samples
     counts_only = method.rule in ("patience", "agreement")
-    slow = promise.test == "wsr" and table.groups is None
+    slow = (promise.test == "wsr" and table.groups is None) or table.task.metric.kind != "mean"
     fitted = apart or method.fitted or table.task.needs_fit(score) or slow or (stages > 2 and not counts_only)
     return split_for_certificate(len(table), holdout, seed, fitted, table.groups, judge_on)
 

@@ -159,8 +159,14 @@ def notes_on(
     if (calibration.groups or calibration.n) < 500 and promise is None:
         notes.append(f"chosen on {_counted(calibration)} only: expect the drop on new data to differ by points")
     if promise is not None:
-        notes.append(_terms(promise, says, table.quality(table.base).dtype == np.bool_, artefact.limits))
-        if calibration.groups is not None:
+        binary = table.task.metric.kind == "mean" and table.quality(table.base).dtype == np.bool_
+        notes.append(_terms(promise, says, binary, artefact.limits))
+        if promise.asymptotic:
+            notes.append(
+                f"the guarantee is asymptotic: no test of {says} that holds at any number of samples is used, but the "
+                f"limit of a jackknife over {_counted(calibration)}"
+            )
+        elif calibration.groups is not None:
             notes.append(
                 f"certified on {_counted(calibration)} by betting on the sums of groups (--test wsr; exact and "
                 f"paired_cp count samples): it holds where no group has more than {table.largest_group:,} samples"
@@ -185,7 +191,7 @@ def resolution(
     if budget.kind != "max_drop" or half <= budget.value:
         return None
     more = "" if chosen is None else guarantee_needs(chosen, budget)
-    advice = "" if promised or judged.asymptotic else f", or use --guarantee{more}"
+    advice = "" if promised else f", or use --guarantee{more}"
     return (
         f"{_counted(judged)} resolve a drop to about ±{100 * half:.2f} points, the {100 * budget.value:g} points "
         f"asked for lie within that: read the interval{advice}"
@@ -220,8 +226,9 @@ def _terms(promise: Promise, metric: str, binary: bool, limits: Limits | None) -
     }.get(promise.kind, f"the {metric} is at least {100 * promise.target:g}%")
     if limits is not None:
         what += f", with {limits},"
+    begins = "guarantee (asymptotic)" if promise.asymptotic else "guarantee"
     return (
-        f"guarantee: {what} on data like these; over the drawing of these samples, the chance that this is wrong is at "
+        f"{begins}: {what} on data like these; over the drawing of these samples, the chance that this is wrong is at "
         f"most {100 * promise.delta:.3g}%; it holds for stages that were chosen without them (else give --savers-tried)"
     )
 
@@ -255,7 +262,6 @@ def budget_missed(
         return None
     found, limit = _apart(judged.drop, budget.value)
     low, high = judged.drop_interval
-    promised = promised or judged.asymptotic  # there is no guarantee to advise
     more = "" if promised or chosen is None else guarantee_needs(chosen, budget)
     interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, {judged.n:,} samples"
     if low > budget.value:
@@ -272,7 +278,7 @@ def budget_missed(
 def guarantee_needs(chosen: Performance, budget: Budget) -> str:
     """What to say beside the advice to use ``--guarantee 90%``: how many samples it takes at least, where *chosen* has
     fewer; else nothing."""
-    if budget.kind != "max_drop" or budget.value <= 0:
+    if budget.kind != "max_drop" or budget.value <= 0 or chosen.asymptotic:
         return ""
     from pilotfish.plan.certificate import fewest_samples
 

@@ -50,7 +50,10 @@ def describe_guarantee(guarantee: Mapping[str, Any], cost_key: str | None) -> st
     samples = f"{format_count(int(guarantee['n']))} samples"
     if guarantee.get("groups"):
         samples += f" in {format_count(int(guarantee['groups']))} groups"
-    return f"Guarantee: {what}{_beside(guarantee)}, with {sure} confidence, certified on {samples}."
+    said = f"{what}{_beside(guarantee)}, with {sure} confidence"
+    if guarantee.get("asymptotic") is True:
+        return f"Guarantee (asymptotic): {said}, by a jackknife over {samples}; it holds for many samples only."
+    return f"Guarantee: {said}, certified on {samples}."
 
 
 def _beside(guarantee: Mapping[str, Any]) -> str:

@@ -44,6 +44,10 @@ class Metric:
             out) -> their values, float64 (P,), in less time than each alone takes where neighbours differ in few
             samples; None: each alone
     quality  (outputs, truth) -> the quality of each answer, where it is not the task's own: what a mean is the mean of
+    parts   of a ratio that is a single fraction, value = sum of good / sum of (good + bad), for guarantees that hold at
+            any n: states (N, S) -> (good float64 (N,), bad float64 (N,), the most good and the most bad that one sample
+            can have, whatever is answered). The last two must be known before any sample is seen, such as from the
+            number of classes; the largest that were seen are no such bounds
     """
 
     name: str
@@ -53,6 +57,7 @@ class Metric:
     value: Callable[..., Any] | None = None
     along: Callable[[Any, Iterable[Any]], Any] | None = None
     quality: Callable[[Any, Any], Quality] | None = None
+    parts: Callable[[Any], tuple[Any, Any, float, float]] | None = None
 
 
 @dataclass(frozen=True)

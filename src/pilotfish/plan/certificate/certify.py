@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import BudgetError
 from pilotfish.plan.certificate.promise import Promise
-from pilotfish.plan.certificate.promise_tests import bets, bound_of, check_promise, never_differs, passes, refusal
+from pilotfish.plan.certificate.promise_tests import (
+    bets,
+    bound_of,
+    check_promise,
+    never_differs,
+    of_sums,
+    passes,
+    refusal,
+    unresolved,
+)
 from pilotfish.plan.evaluate import count
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
@@ -85,8 +94,8 @@ class Certificate:
             "confidence": self.confidence,
             "bound": self.bound,
             "n": self.n,
-            "test": self.promise.test if self.groups is None else "wsr",
-            "asymptotic": False,
+            "test": self.promise.test if self.groups is None or self.promise.asymptotic else "wsr",
+            "asymptotic": self.promise.asymptotic,
             **grouped,
             **({"classes": classes} if classes else {}),
         }
@@ -166,6 +175,8 @@ def _kept_from_to(clause: Clause, path: PolicyPath, confidence: float) -> tuple[
             )
         start = f"{clause.name}: " if clause.name else ""
         raise BudgetError(start + refusal(promise, trace, bound, confidence))
+    if last == 0 and (why := unresolved(promise, trace, path)):
+        raise BudgetError(f"{clause.name}: {why}" if clause.name else why)
     if promise.kind == "cost":
         return int(changes[last]), len(path) - 1
     return 0, int(changes[last + 1]) - 1 if last + 1 < len(changes) else len(path) - 1
@@ -199,8 +210,14 @@ def _bound_at(clause: Clause, path: PolicyPath, index: int, delta: float, known:
 
 
 def last_kept(trace: Trace, path: PolicyPath, promise: Promise) -> int | None:
-    """Index of the last policy before the first that fails its test; None when the first fails."""
+    """Index of the last policy before the first that fails its test; None when the first fails.
+
+    Of ratios and ranks some policies alone are tested, evenly along the path: a test costs more there, and betting gets
+    over a short stretch that it cannot tell by gains beyond.
+    """
     order = np.arange(len(path))[::-1] if promise.kind == "cost" else np.arange(len(path))
+    if (how := of_sums(trace, promise)) is not None:
+        order = np.unique(np.linspace(0, len(path) - 1, how.tested).astype(np.intp))
     tried = path.take(order)
     passed = passes(trace, tried, count(trace, tried), promise)
     run = int(np.argmin(passed)) if not passed.all() else len(passed)

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from pilotfish.plan.certificate import exact, grouped
 from pilotfish.plan.certificate.bounds import fewest_samples
 from pilotfish.plan.certificate.promise import Promise
-from pilotfish.plan.certificate.promise_tests import bets, bound_of, never_differs, passes, share_limit
-from pilotfish.plan.evaluate import BLOCKS, Counts, count, evaluate
+from pilotfish.plan.certificate.promise_tests import bets, bound_of, never_differs, of_sums, passes, share_limit
+from pilotfish.plan.evaluate import Counts, count
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
 
@@ -49,8 +47,6 @@ class Standing:
 def standing(trace: Trace, path: PolicyPath, promise: Promise) -> Standing:
     """Where *promise* stands for the one policy of *path* on the samples of *trace*. Its ``delta`` is not looked at."""
     promise = Promise(promise.kind, promise.target, LEVEL, promise.test)
-    if trace.metric.kind != "mean" and promise.kind != "cost":
-        return _asymptotic(trace, path, promise)
     counts, target = count(trace, path), promise.target
     if promise.kind == "drop" and never_differs(trace, path, counts)[0]:
         return Standing(float(target >= 0), target >= 0, 0.0, None)
@@ -63,6 +59,8 @@ def standing(trace: Trace, path: PolicyPath, promise: Promise) -> Standing:
 
 def both_ways(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> tuple[float, bool]:
     """(p of "the promise holds", whether "it does not" is rejected at 5 %); *counts* are those of the policy."""
+    if (how := of_sums(trace, promise)) is not None:
+        return how(trace, path, promise).p_value(0), bool(passes(trace, path, counts, promise)[0])
     if promise.kind != "drop" or bets(trace, promise):
         return _p_value(trace, path, counts, promise), bool(passes(trace, path, counts, promise)[0])
     lost, won, n, target = int(counts.lost[0]), int(counts.won[0]), counts.n, promise.target
@@ -94,26 +92,13 @@ def _tail(k: int, n: int, chance: float) -> float:
     return float(betainc(k, n - k + 1, chance)) if chance > 0 else 0.0
 
 
-def _asymptotic(trace: Trace, path: PolicyPath, promise: Promise) -> Standing:
-    """By Student's t of a jackknife, as the interval that is printed."""
-    from scipy.special import stdtr, stdtrit
-
-    units = len(trace) if trace.groups is None else len(np.unique(trace.groups))
-    free = max(min(BLOCKS, units) - 1, 1)
-    found = evaluate(trace, path.policy(0))
-    low, high = found.drop_interval
-    error, over = (high - low) / 2 / float(stdtrit(free, 0.975)), found.drop - promise.target
-    if error == 0:
-        return Standing(float(over <= 0), over <= 0, found.drop, None)
-    needed = _rounded(len(trace) * (NORMAL * error / over) ** 2, len(trace)) if over else None
-    bound = found.drop + float(stdtrit(free, 1 - LEVEL)) * error
-    return Standing(float(stdtr(free, -over / error)), bound <= promise.target, bound, needed)
-
-
 def _needed(trace: Trace, path: PolicyPath, promise: Promise) -> int | None:
     """About how many samples would tell, were they as these: by the normal law of what each group loses beyond the
     limit, which varies at least as much as where the limit is lost, or by what a bettor's wealth grows with; at least
     as many as a loss of nothing takes."""
+    if (how := of_sums(trace, promise)) is not None:
+        found = how(trace, path, promise).needed(0)
+        return None if found is None else _rounded(found, len(trace))
     limit, groups = share_limit(trace, promise), grouped.groups_of(trace)
     over = groups.sums(grouped.losses(trace, path, 0, promise.kind)) - limit * groups.sizes
     mean, n = float(over.mean()), len(trace)

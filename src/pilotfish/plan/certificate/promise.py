@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pilotfish.cascade import Budget
-from pilotfish.errors import BudgetError, UsageError, nearest
+from pilotfish.errors import UsageError, nearest
 from pilotfish.records import Table
 from pilotfish.tasks import Metric
 from pilotfish.tasks.task import PROMISES
 
-TESTS = ("exact", "paired_cp", "wsr")
+TESTS = ("exact", "paired_cp", "wsr", "jackknife")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Promise:
     delta   the chance of being wrong, already divided by the number of savers that compete
     test    of a drop of right and wrong: ``exact`` (default), ``paired_cp`` or ``wsr``; the other kinds use
             Clopper-Pearson, and wsr for the cost of more than two stages. Samples in groups, and quality that is
-            neither right nor wrong, are certified by wsr, whatever is promised
+            neither right nor wrong, are certified by wsr, whatever is promised; metrics that are no means by wsr where
+            they are one fraction, else by ``jackknife``, which is asymptotic
     """
 
     kind: str
@@ -37,10 +38,15 @@ class Promise:
         """Whether the target is a least value of the metric."""
         return self.kind not in PROMISES
 
+    @property
+    def asymptotic(self) -> bool:
+        """Whether it holds for many samples only, and not at any n."""
+        return self.test == "jackknife" and self.kind != "cost"
+
 
 def make_promise(budget: Budget, table: Table, guarantee: float, test: str, savers_tried: int) -> Promise:
     """What *budget* promises at the confidence *guarantee*, on the samples of *table*. UsageError for a confidence, a
-    number of savers or a test that is none; BudgetError for a metric that cannot be promised."""
+    number of savers or a test that is none, or that cannot judge the metric."""
     if not 0 < guarantee < 1:
         raise UsageError(f"a guarantee is a confidence between 0 and 1, such as 0.9 (90%), found {guarantee}")
     if savers_tried < 1:
@@ -49,7 +55,10 @@ def make_promise(budget: Budget, table: Table, guarantee: float, test: str, save
     drop = "agreement" if table.reference_kind == "base" else "drop"
     kind = {"max_cost": "cost", "min_metric": metric.name}.get(budget.kind, drop)
     known = check_test(test)
-    chosen = ("exact" if known == "auto" else known) if kind == "cost" else find_test(known, metric, bool(binary))
+    if kind == "cost":
+        chosen = "exact" if known in ("auto", "jackknife") else known  # a cost needs no asymptotics
+    else:
+        chosen = find_test(known, metric, bool(binary))
     return Promise(kind, budget.value, (1 - guarantee) / savers_tried, chosen)
 
 
@@ -72,13 +81,14 @@ def check_test(test: str) -> str:
 
 def find_test(test: str, metric: Metric, binary: bool) -> str:
     """The test that ``auto`` stands for, or *test* itself: of a metric whose quality is *binary*, right or wrong, or a
-    number. UsageError where it cannot judge that metric; BudgetError where none can."""
+    number. UsageError where it cannot judge that metric."""
     check_test(test)
     if metric.kind != "mean":
-        what = "a ratio of sums" if metric.kind == "ratio" else "a rank over all samples"
-        raise BudgetError(
-            f"{metric.says} is {what}, and guarantees are of means over samples; leave --guarantee out, and read the "
-            "interval"
+        return _of_sums(test, metric)
+    if test == "jackknife":
+        raise UsageError(
+            f"test jackknife holds for many samples only, and {metric.says} has tests that hold at any number; use "
+            "--test auto"
         )
     if binary:
         return "exact" if test == "auto" else test
@@ -88,3 +98,19 @@ def find_test(test: str, metric: Metric, binary: bool) -> str:
             "which bets on the numbers (wsr)"
         )
     return "wsr"
+
+
+def _of_sums(test: str, metric: Metric) -> str:
+    """:func:`find_test` of a ratio or a rank."""
+    usual = "jackknife" if metric.parts is None else "wsr"
+    what = "a rank over all samples" if metric.kind == "rank" else "a ratio of sums"
+    if test in ("exact", "paired_cp"):
+        raise UsageError(
+            f"test {test} counts right and wrong answers, and {metric.says} is {what}; use --test auto ({usual})"
+        )
+    if test == "wsr" and metric.parts is None:
+        raise UsageError(
+            f"test wsr bets on means and on single fractions of sums, and {metric.says} is neither; use --test auto "
+            "(jackknife, which is asymptotic)"
+        )
+    return usual if test == "auto" else test

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pilotfish.cascade.budget import plain_cost
 from pilotfish.errors import BudgetError, UsageError, nearest
-from pilotfish.plan.certificate import exact, grouped, wsr
+from pilotfish.plan.certificate import exact, fraction, grouped, jackknife, wsr
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
 from pilotfish.plan.certificate.promise import TESTS, Promise
 from pilotfish.plan.evaluate import Counts, count, outcomes
@@ -22,6 +22,13 @@ def passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> 
     """bool (P,): the policies of *path* that pass the test, at least up to the first that fails."""
     n, target, delta = counts.n, promise.target, promise.delta
     certain = never_differs(trace, path, counts) if promise.kind == "drop" else np.zeros(len(path), bool)
+    if (how := of_sums(trace, promise)) is not None:
+        judged, passed = how(trace, path, promise), certain.copy()
+        for i in np.flatnonzero(~certain).tolist():
+            passed[i] = judged.kept(i)
+            if not passed[i]:
+                break
+        return passed
     if bets(trace, promise):
         return grouped.passes(trace, path, counts, promise.kind, share_limit(trace, promise), delta, certain)
     if promise.kind == "cost":
@@ -34,6 +41,13 @@ def passes(trace: Trace, path: PolicyPath, counts: Counts, promise: Promise) -> 
     if promise.test == "paired_cp":
         return np.asarray((paired_upper(counts.lost, counts.won, n, delta) <= target) | certain)
     return exact.rejects(counts.lost, counts.won, n, target, delta) | certain
+
+
+def of_sums(trace: Trace, promise: Promise) -> type[fraction.Bets | jackknife.Jackknife] | None:
+    """What judges a promise of a ratio or a rank; None for means and costs."""
+    if trace.metric.kind == "mean" or promise.kind == "cost":
+        return None
+    return jackknife.Jackknife if promise.test == "jackknife" else fraction.Bets
 
 
 def bets(trace: Trace, promise: Promise) -> bool:
@@ -86,6 +100,8 @@ def bound_of(trace: Trace, path: PolicyPath, promise: Promise) -> float:
     n, delta, kind = counts.n, promise.delta, promise.kind
     if kind == "drop" and never_differs(trace, path, counts)[0]:
         return 0.0
+    if (how := of_sums(trace, promise)) is not None:
+        return how(trace, path, promise).bound(0)
     if bets(trace, promise):
         share = grouped.bound(trace, path, kind, delta)
         return 1 - share if promise.at_least else share * (float(trace.through[-1]) if kind == "cost" else 1.0)
@@ -106,6 +122,10 @@ def check_promise(promise: Promise, n: int, trace: Trace | None = None) -> None:
     groups where *trace* has some."""
     if promise.test not in TESTS:
         raise UsageError(f"unknown test {promise.test!r}; {nearest(promise.test, TESTS)}")
+    if trace is not None and (how := of_sums(trace, promise)) is not None:
+        if how is jackknife.Jackknife:
+            jackknife.check_many(trace)
+        return  # what a fraction's samples resolve depends on the path: see unresolved
     if promise.at_least or promise.kind == "cost":
         return
     if trace is not None and bets(trace, promise):
@@ -126,18 +146,37 @@ def _check_bets(promise: Promise, trace: Trace) -> None:
         return
     needed = grouped.fewest_groups(promise.target, lowest, float(groups.sizes.mean()) / groups.cap, delta)
     could = grouped.upper_bound(nothing, groups.sizes, groups.cap, lowest, delta)
-    found, enough = f"{len(trace):,} samples", f"at least {needed:,}"
-    if trace.groups is not None:
-        found = f"{len(groups):,} groups ({found}, at most {groups.cap:,} in one)"
-        enough = f"about {max(needed, len(groups) + 1):,} such groups"
-    raise BudgetError(_too_few(promise, found, needed, enough, len(groups), could))
+    enough = f"at least {needed:,}" if trace.groups is None else f"about {max(needed, len(groups) + 1):,} such groups"
+    raise BudgetError(_too_few(promise, _found(trace), needed, enough, len(groups), could))
 
 
-def _too_few(promise: Promise, found: str, needed: int, enough: str, count: int, could: float) -> str:
+def unresolved(promise: Promise, trace: Trace, path: PolicyPath) -> str | None:
+    """Where nobody may exit since so few samples cannot tell a drop of a fraction from none: that, with about how many
+    could; else None."""
+    if promise.kind != "drop" or of_sums(trace, promise) is not fraction.Bets:
+        return None
+    judged = fraction.Bets(trace, path, promise)
+    if judged.rejects(judged.base, promise.target):  # where a cascade that answers as the base does would pass
+        return None
+    needed, could = judged.fewest(), judged.bound_of(judged.base)
+    found, enough = _found(trace), f"about {needed:,} {'samples' if trace.groups is None else 'such groups'}"
+    return (
+        _too_few(promise, found, needed, enough, len(judged.groups), could, f" of {trace.metric.says}")
+        + "; --test jackknife makes do with fewer, and is asymptotic"
+    )
+
+
+def _found(trace: Trace) -> str:
+    if trace.groups is None:
+        return f"{len(trace):,} samples"
+    return f"{len(np.unique(trace.groups)):,} groups ({len(trace):,} samples, at most {trace.cap:,} in one)"
+
+
+def _too_few(promise: Promise, found: str, needed: int, enough: str, count: int, could: float, of: str = "") -> str:
     unit = "groups" if "groups" in found else "samples"
     more = f"no number of {unit} can certify a drop of 0" if needed >= 2**62 else f"{enough} are needed"
     return (
-        f"{found} cannot certify a drop of {100 * promise.target:g} points at {100 * (1 - promise.delta):g}% "
+        f"{found} cannot certify a drop of {100 * promise.target:g} points{of} at {100 * (1 - promise.delta):g}% "
         f"confidence: {more}; with {count:,} the smallest that could be is {100 * could:.2f} points"
     )
 

@@ -22,15 +22,19 @@ def rejects(x: F64, mean: float, delta: float) -> bool:
 
 def log_wealth(x: F64, mean: float, delta: float) -> F64:
     """float64 (n,): log K_t, K_t = prod_i (1 - nu_i (x_i - mean)); methods 5.1 has nu_i."""
-    n = len(x)
     if not 0 < mean < 1:
-        return np.zeros(n) if mean >= 1 else np.full(n, -np.inf)
+        return np.zeros(len(x)) if mean >= 1 else np.full(len(x), -np.inf)
+    return np.asarray(np.cumsum(np.log1p(-bets(x, mean, delta) * (x - mean))))
+
+
+def bets(x: F64, mean: float, delta: float) -> F64:
+    """float64 (n,): nu_i, which know only what came before them. 0 < mean < 1."""
+    n = len(x)
     i = np.arange(1, n + 1)
     mu = (0.5 + np.cumsum(x)) / (i + 1)
     variance = (0.25 + np.cumsum((x - mu) ** 2)) / (i + 1)
-    before = np.concatenate([[0.25], variance[:-1]])  # a bet knows only what came before it
-    nu = np.minimum(np.sqrt(2 * math.log(1 / delta) / (n * before)), LARGEST_BET / (1 - mean))
-    return np.asarray(np.cumsum(np.log1p(-nu * (x - mean))))
+    before = np.concatenate([[0.25], variance[:-1]])
+    return np.minimum(np.sqrt(2 * math.log(1 / delta) / (n * before)), LARGEST_BET / (1 - mean))
 
 
 def upper_bound(x: F64, delta: float, digits: int = 20) -> float:
