@@ -22,6 +22,7 @@ from pilotfish.plan.methods import METHODS
 from pilotfish.plan.path import PolicyPath, route, threshold_path
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Run, align, from_probabilities, read_table
+from pilotfish.report.policy import describe_guarantee
 from pilotfish.tasks import CLASSES, Metric
 from support.runs import records
 
@@ -243,10 +244,16 @@ def test_diagrams_take_numbers_and_refuse_bounds_of_counts_by_name(method: str) 
         one.path(trace, Budget("max_drop", 0.05), one.options(lower_bound=0.9))
 
 
-@pytest.mark.parametrize(("metric", "what"), [(F1, "micro F1 is a ratio of sums"), (RANK, "mAP is a rank")])
-def test_ratios_and_ranks_have_no_guarantee_yet(metric: Metric, what: str) -> None:
-    with pytest.raises(BudgetError, match=rf"{what}.*leave --guarantee out, and read the interval"):
-        find_test("auto", metric, False)
+@pytest.mark.parametrize("metric", [F1, RANK], ids=lambda metric: metric.kind)
+def test_ratios_and_ranks_of_no_single_fraction_have_a_jackknife(metric: Metric) -> None:
+    assert find_test("auto", metric, False) == find_test("jackknife", metric, False) == "jackknife"
+    for test in ("exact", "paired_cp"):
+        with pytest.raises(UsageError, match=rf"test {test} counts right and wrong answers, and {metric.says} is a r"):
+            find_test(test, metric, False)
+    with pytest.raises(UsageError, match=f"test wsr bets on means and on single fractions.*and {metric.says} is n"):
+        find_test("wsr", metric, False)
+    with pytest.raises(UsageError, match="test jackknife holds for many samples only, and accuracy has tests that"):
+        find_test("jackknife", CLASSES.metric, True)
 
 
 # --- the whole flow
@@ -317,9 +324,23 @@ def test_a_ratio_is_tuned_with_an_interval_that_is_called_asymptotic(run: Run, t
     assert found.evaluation is not None
     assert found.evaluation.to_json()["asymptotic"] is True
     assert any("micro F1 is no mean over samples" in note for note in found.notes)
-    assert not any("--guarantee" in note for note in found.notes)
-    with pytest.raises(BudgetError, match="micro F1 is a ratio of sums"):
-        tune(run, ["s", "b"], max_drop=0.05, guarantee=0.9)
+
+
+@pytest.mark.parametrize("budget", [{"max_drop": 0.2}, {"min_metric": 0.5}], ids=str)
+@pytest.mark.parametrize("test", ["auto", "wsr"])
+def test_a_guarantee_of_a_ratio_says_whether_it_is_asymptotic(run: Run, tasked: Any, budget: Any, test: str) -> None:
+    parts = {"parts": lambda states: (states[:, 0], states[:, 1], 2.0, 2.0)} if test == "wsr" else {}
+    tasked(dataclasses.replace(F1, states=close_counts, value=lambda s: s[..., 0] / s.sum(axis=-1), **parts))
+    found = tune(run, ["s", "b"], **budget, guarantee=0.9, holdout=0, test=test)
+    assert found.guarantee is not None
+    asymptotic = test == "auto"
+    assert found.guarantee["test"] == ("jackknife" if asymptotic else "wsr")
+    assert found.guarantee["asymptotic"] is asymptotic
+    said = "asymptotic" in describe_guarantee(found.guarantee, "macs")
+    assert said is asymptotic
+    assert any(note.startswith("guarantee (asymptotic)") for note in found.notes) is asymptotic
+    assert found.calibration.exit_ratio[0] > 0
+    assert found.split["fit"] == found.split["certify"] == N // 2
 
 
 def test_states_are_of_the_answers_and_the_bases_of_the_base_alone() -> None:

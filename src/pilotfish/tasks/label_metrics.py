@@ -18,14 +18,22 @@ UNFITTED = 0.5  # the decision threshold of a model whose own is not fitted
 
 
 def f1_counts(decision: Mask, truth: Mask) -> F64:
-    """float64 (N, 3): true positives, false positives and false negatives of each sample, over all classes."""
+    """float64 (N, 4): true positives, false positives, false negatives and true negatives of each sample, over all
+    classes: C in sum."""
     hit = np.count_nonzero(decision & truth, axis=1)
     said, there = np.count_nonzero(decision, axis=1), np.count_nonzero(truth, axis=1)
-    return np.stack([hit, said - hit, there - hit], axis=1).astype(np.float64)
+    neither = truth.shape[1] - said - there + hit
+    return np.stack([hit, said - hit, there - hit, neither], axis=1).astype(np.float64)
+
+
+def f1_parts(counts: F64) -> tuple[F64, F64, float, float]:
+    """2 TP and FP + FN of :func:`f1_counts`, and the most that a sample can have of them: 2 C and C, whatever it is."""
+    classes = float(counts[0].sum())
+    return 2 * counts[:, 0], counts[:, 1] + counts[:, 2], 2 * classes, classes
 
 
 def micro_f1(sums: F64) -> F64:
-    """2 TP / (2 TP + FP + FN) of sums (..., 3) of :func:`f1_counts`; 1 where nothing is true or found."""
+    """2 TP / (2 TP + FP + FN) of sums (..., 4) of :func:`f1_counts`; 1 where nothing is true or found."""
     hit = 2 * sums[..., 0]
     return _ratio(hit, hit + sums[..., 1] + sums[..., 2])
 
