@@ -110,6 +110,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "guarantee": None,
             "test": "auto",
             "group_by": None,
+            "metric": None,
         },
     ),
     "shortlist": (
@@ -133,6 +134,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "savers": None,
             "judge_on": "random",
             "apart": False,
+            "metric": None,
         },
     ),
     "analyse": (
@@ -147,6 +149,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "draws": 200,
             "seed": 0,
             "group_by": None,
+            "metric": None,
         },
     ),
     "tune": (
@@ -174,6 +177,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "worst_class_drop": None,
             "max_latency_p95": None,
             "apart": False,
+            "metric": None,
         },
     ),
     "bench": (
@@ -296,6 +300,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "cost": None,
             "score": None,
             "split": None,
+            "metric": None,
             "bench": None,
         },
     ),

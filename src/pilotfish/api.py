@@ -196,6 +196,7 @@ def write_report(
     cost: str | None = None,
     score: str | None = None,
     split: str | None = None,
+    metric: str | None = None,
     bench: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one offline HTML page about a base's savers, a pair, or a cascade folder.
@@ -208,6 +209,7 @@ def write_report(
     split    of the run, whose figures the page shows: ``val`` by default, and what a cascade was tuned on
     cost     key of the cost: ``macs`` by default, and a cascade's own
     score    exit score: ``max_prob`` by default, and a cascade's own
+    metric   what is measured, by name, where it is not the task's first; a cascade has its own
     bench    the document of ``BenchResult.to_json()``, shown when given
     """
     from pilotfish.cascade import load_artefact
@@ -222,5 +224,6 @@ def write_report(
         cost=cost,
         score=score,
         split=split,
+        metric=metric,
         bench=bench,
     )

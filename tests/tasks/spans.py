@@ -132,7 +132,7 @@ def _starts(one: NDArray[np.float32]) -> NDArray[np.int64]:
 def _marked(one: NDArray[np.float32], skill: float) -> list[tuple[int, float]]:
     rng = np.random.default_rng([int(one[0]), int(1000 * skill)])
     found = [(int(start), 0.5 + 0.5 * float(rng.random())) for start in _starts(one) if rng.random() > one[1] * skill]
-    return [*found, *((int(one[0]) + 3, float(rng.random() * 0.6)) for _ in range(rng.random() < one[1] * skill))]
+    return [*found, *((int(one[0]) + 3, float(rng.random() * 0.6)) for _ in range(int(rng.random() < one[1] * skill)))]
 
 
 def quick(batch: NDArray[np.float32]) -> list[list[tuple[int, float]]]:

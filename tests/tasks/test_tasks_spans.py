@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotfish.cascade import load_artefact, save_artefact
 from pilotfish.errors import AlignmentError, RecordsError, UsageError
-from pilotfish.records import Records, RecordsMeta
+from pilotfish.plan import find_chains, rank_savers, tune
+from pilotfish.plan.holdout import split_rows
+from pilotfish.records import Records, RecordsMeta, Run, open_run
 from pilotfish.records.align import align
 from pilotfish.records.parquet import read_records, write_records
 from pilotfish.records.records import check, string_ids
+from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.single import answer_one
+from pilotfish.runtime.stage import EngineStage
+from pilotfish.runtime.supply import TensorSupply
 from pilotfish.scores.outputs import choose_rows, join_outputs, rows_differ
 from pilotfish.scores.ragged import Ragged
-from tasks.spans import SPANS, Spans, TrueSpans, careful, quick, reduce, texts
+from tasks.spans import SPANS, Spans, TrueSpans, careful, f1, fit_least, hits, least, quick, reduce, said, texts
 
 LISTS = st.lists(st.lists(st.integers(-5, 5), max_size=4), max_size=8)
 
@@ -108,3 +119,76 @@ def test_what_is_not_finite_is_not_usable() -> None:
     sure[outputs.sure.offsets[first]] = np.nan
     bad = Spans(outputs.start, Ragged(sure, outputs.sure.offsets), outputs.ends)
     assert np.flatnonzero(~SPANS.usable(bad)).tolist() == [first]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of both models, on 400 texts."""
+    run = tmp_path_factory.mktemp("spans") / "run"
+    for name, model, macs in (("quick", quick, 1.0), ("careful", careful, 10.0)):
+        found = records_of(name, model, 400)
+        costs = replace(found.meta, costs={"macs": macs}, spec=f"python:tasks.spans:{name}")
+        write_records(replace(found, meta=costs), Run(run).file(name, "val"))
+    return run
+
+
+def test_what_is_fitted_to_answers_is_fitted_on_the_fit_part_and_kept(recorded: Path, tmp_path: Path) -> None:
+    run = open_run(recorded)
+    tuned = tune(run, ["quick", "careful"], max_drop=0.03)
+    parts = split_rows(400, 0.5, 0)
+    table = align([run.read("quick", "val")], run.read("careful", "val"))
+    for stage in tuned.artefact.stages:
+        own = fit_least(table.outputs[stage.name].take(parts.fit), table.reference[parts.fit])
+        assert stage.adjustment == {"least": tuple(own["least"])}
+    base = least(table.outputs["careful"], {"least": np.array(tuned.artefact.stages[1].adjustment["least"])})
+    held = parts.evaluation
+    assert tuned.evaluation is not None
+    assert tuned.evaluation.base_value == pytest.approx(f1(hits(base.take(held), table.reference[held]).sum(axis=0)))
+    save_artefact(tuned.artefact, tmp_path / "c")
+    assert load_artefact(tmp_path / "c").stages == tuned.artefact.stages
+
+
+def test_another_metric_is_kept_by_the_cascade(recorded: Path, tmp_path: Path) -> None:
+    tuned = tune(open_run(recorded), ["quick", "careful"], max_drop=0.03, metric="text_f1")
+    assert tuned.calibration.metric == "text_f1"
+    save_artefact(tuned.artefact, tmp_path / "c")
+    assert load_artefact(tmp_path / "c").task is SPANS.by_metric("text_f1")
+    ranking = rank_savers(open_run(recorded), "careful", metric="text_f1")
+    assert ranking.metric == "text_f1"
+    found = find_chains(open_run(recorded), "careful", max_drop=0.03, metric="text_f1")
+    assert found.metric == "text_f1"
+
+
+def test_the_engine_answers_with_objects_as_adjusted(recorded: Path, tmp_path: Path) -> None:
+    tuned = tune(open_run(recorded), ["quick", "careful"], max_drop=0.03, holdout=0)
+    artefact = tuned.artefact
+    runners = [(Listed(quick), False), (Listed(careful), False)]
+    stages = [
+        EngineStage(stage.name, runner, 7, adjust=adjust)
+        for stage, (runner, _), adjust in zip(artefact.stages, runners, artefact.adjusters(), strict=True)
+    ]
+    inputs, _ = texts(400)
+    with Engine(stages, artefact.in_force) as engine:
+        found = engine.run(TensorSupply([inputs, inputs]))
+    expected = [
+        least(reduce(model(inputs), 400, "m", 1), {"least": np.array(stage.adjustment["least"])})
+        for model, stage in zip((quick, careful), artefact.stages, strict=True)
+    ]
+    answers = [said(outputs) for outputs in expected]
+    for row in range(400):
+        assert found.prediction[row].tolist() == answers[found.stage[row]][row].tolist()
+    assert np.bincount(found.stage, minlength=2) / 400 == pytest.approx(artefact.calibration.exit_ratio)
+    alone = answer_one(stages, artefact.in_force, lambda _: inputs[3])
+    assert (alone.prediction.tolist(), alone.stage) == (found.prediction[3].tolist(), found.stage[3])
+
+
+class Listed:
+    """A backend of a function that returns lists."""
+
+    name = "python"
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def step(self, inputs: Any, carry: Any = None) -> tuple[Any, None]:
+        return self.function(inputs), None

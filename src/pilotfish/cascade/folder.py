@@ -19,7 +19,7 @@ from pilotfish.documents import as_document, read_as
 from pilotfish.errors import ArtefactError
 from pilotfish.files import read_json, write_json
 from pilotfish.tasks import CLASSES
-from pilotfish.tasks.task import task_in
+from pilotfish.tasks.task import Task, task_in
 
 SCHEMA_VERSION = 2
 READS = (1, 2)  # version 1 had one plain score for all stages
@@ -111,7 +111,7 @@ def _files(stage: Stage, folder: Path) -> tuple[str, ...]:
 def to_document(artefact: Artefact) -> dict[str, Any]:
     """The JSON document of ``cascade.json``."""
     document: dict[str, Any] = as_document(artefact, without=("scores", "task"))
-    if artefact.task is not CLASSES:
+    if artefact.task.name != CLASSES.name:
         document["task"] = artefact.task.name
     document["scores"] = scores_document(artefact.scores)
     point = artefact.operating_point
@@ -166,9 +166,21 @@ def from_document(document: dict[str, Any], where: str, folder: Path | None = No
             found["operating_point"]["decide_at"] = [at if isinstance(at, list) else [at] for at in compared]
     if found.get("guarantee") is not None:
         read_as(_Guarantee, found["guarantee"], at="guarantee", unknown="ignore", **damaged)
-    task = task_in(found.pop("task", CLASSES.name), where, ArtefactError)
+    task = _measured(task_in(found.pop("task", CLASSES.name), where, ArtefactError), found, where)
     scores = read_scores(found.get("scores"), folder, where, task)
     return read_as(Artefact, found, given={"scores": scores, "task": task}, **damaged)
+
+
+def _measured(task: Task, found: Mapping[str, Any], where: str) -> Task:
+    """*task* by the metric that the cascade was tuned for."""
+    judged = found.get("calibration")
+    metric = judged.get("metric") if isinstance(judged, dict) else None
+    if metric is None:
+        return task
+    known = {one.name for one in (task.metric, *task.metrics)}
+    if metric not in known:
+        raise ArtefactError(f"{where}: its metric {str(metric)[:60]!r} is none of task {task.name}")
+    return task.by_metric(metric)
 
 
 def weights_path(folder: Path, file: str | None) -> Path | None:

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, Base, CostKey, GroupBy, MaxDropOfAll, Plot, RunFolder, Score, Split
+from pilotfish.cli.options import (
+    AsJson,
+    Base,
+    CostKey,
+    GroupBy,
+    MaxDropOfAll,
+    MetricName,
+    Plot,
+    RunFolder,
+    Score,
+    Split,
+)
 
 
 def analyse(
@@ -30,6 +41,7 @@ def analyse(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the halves and the draws.")] = 0,
     plot: Plot = None,
     group_by: GroupBy = None,
+    metric: MetricName = None,
     as_json: AsJson = False,
 ) -> None:
     """Why a saver saves or does not: failure ranking, mistakes, break-even, noise, selection, transfer.
@@ -58,6 +70,7 @@ def analyse(
         draws=draws,
         seed=seed,
         group_by=group_by,
+        metric=metric,
     )
     target = console(as_json)
     for made in analysis_tables(found):

@@ -15,6 +15,7 @@ from pilotfish.cli.options import (
     Holdout,
     MaxCost,
     MaxDrop,
+    MetricName,
     RunFolder,
     Score,
     Seed,
@@ -35,6 +36,7 @@ def chains(
     holdout: Holdout = 0.5,
     seed: Seed = 0,
     group_by: GroupBy = None,
+    metric: MetricName = None,
     as_json: AsJson = False,
 ) -> None:
     """Search all chains of savers to a base, and say what each further stage buys.
@@ -60,6 +62,7 @@ def chains(
         holdout=holdout,
         seed=seed,
         group_by=group_by,
+        metric=metric,
     )
     search = found.search
     unit = cost_unit(cost, search.base_cost)

@@ -101,6 +101,12 @@ WorstClassDrop = Annotated[
 ]
 
 
+MetricName = Annotated[
+    str | None,
+    typer.Option("--metric", metavar="NAME", help="What is measured, where the task has several, such as macro_f1."),
+]
+
+
 def _task(name: str) -> str:
     from pilotfish.errors import UsageError
     from pilotfish.tasks import find_task

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson
+from pilotfish.cli.options import AsJson, MetricName
 
 
 def report(
@@ -33,6 +33,7 @@ def report(
     bench: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file of pilotfish bench --json to show.")
     ] = None,
+    metric: MetricName = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one offline HTML page with plots and tables.
@@ -62,6 +63,7 @@ def report(
         cost=cost,
         score=score,
         split=split,
+        metric=metric,
         bench=None if timed is None else read_json(timed, UsageError),
         tell=said.append,
     )

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, CostKey, GroupBy, Holdout, MaxDropOfAll, RunFolder, Score, Seed, Split
+from pilotfish.cli.options import (
+    AsJson,
+    CostKey,
+    GroupBy,
+    Holdout,
+    MaxDropOfAll,
+    MetricName,
+    RunFolder,
+    Score,
+    Seed,
+    Split,
+)
 
 
 def savers(
@@ -30,6 +41,7 @@ def savers(
         ),
     ] = None,
     group_by: GroupBy = None,
+    metric: MetricName = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank the models of a run as savers for a base, by the cost they would save.
@@ -50,7 +62,7 @@ def savers(
     if base is None:
         if holdout or guarantee is not None or method != "sweep":
             raise typer.BadParameter("--holdout, --guarantee and --method need one base: give --base")
-        _pool(run, cost, score, split, fraction(max_drop, "--max-drop") or 0.0, group_by, as_json)
+        _pool(run, cost, score, split, fraction(max_drop, "--max-drop") or 0.0, group_by, as_json, metric)
         return
     found = rank_savers(
         open_run(run),
@@ -64,6 +76,7 @@ def savers(
         max_drop=fraction(max_drop, "--max-drop") or 0.0,
         guarantee=confidence(guarantee, "--guarantee"),
         group_by=group_by,
+        metric=metric,
     )
     rows = []
     for s in found.savers:
@@ -115,12 +128,26 @@ def _next_command(run: Path, saver: str, base: str) -> str:
     return shlex.join(["pilotfish", "tune", str(run), "--stages", f"{saver},{base}", "--max-drop", "0.5%"])
 
 
-def _pool(run: Path, cost: str, score: str, split: str, max_drop: float, group_by: str | None, as_json: bool) -> None:
+def _pool(
+    run: Path,
+    cost: str,
+    score: str,
+    split: str,
+    max_drop: float,
+    group_by: str | None,
+    as_json: bool,
+    metric: str | None,
+) -> None:
     from pilotfish.cli.output import console, notes, print_json, table
+    from pilotfish.errors import UsageError
     from pilotfish.plan import rank_pool
     from pilotfish.records import open_run
     from pilotfish.report.format import cost_unit, format_cost, percent, signed_percent
 
+    if metric is not None:
+        raise UsageError(
+            "a pool of many bases is ranked by the task's first metric; leave --metric out, or give --base NAME"
+        )
     found = rank_pool(open_run(run), split=split, cost=cost, score=score, max_drop=max_drop, group_by=group_by)
     unit = cost_unit(cost, float(found.costs.max()))
     rows = []

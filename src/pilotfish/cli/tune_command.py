@@ -21,6 +21,7 @@ from pilotfish.cli.options import (
     MaxCost,
     MaxDrop,
     MaxLatencyP95,
+    MetricName,
     MinMetric,
     RunFolder,
     Seed,
@@ -79,6 +80,7 @@ def tune(
     embed: Embed = False,
     allow_python: AllowPython = None,
     group_by: GroupBy = None,
+    metric: MetricName = None,
     as_json: AsJson = False,
 ) -> None:
     """Set the exits of a cascade (savers, then the base) for one budget.
@@ -123,6 +125,7 @@ def tune(
         savers_tried=savers_tried,
         options=choices(option or [], "--option"),
         group_by=group_by,
+        metric=metric,
         judge_on=judge_on,
         allow_bad_base=allow_bad_base,
         class_max_drop=class_drops(class_max_drop or [], "--class-max-drop"),

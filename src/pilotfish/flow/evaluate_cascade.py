@@ -18,6 +18,7 @@ from pilotfish.cascade import ALONE, Artefact, load_artefact
 from pilotfish.data import Dataset, Encoded, content_hash, open_data, sample_reader
 from pilotfish.errors import DataError, RecordsError, UsageError
 from pilotfish.machine import cpu_count
+from pilotfish.plan.adjust import adjusted_as
 from pilotfish.plan.check_promise import Everybody, check_promise
 from pilotfish.plan.verdict import Evaluation
 from pilotfish.recording.finished import data_groups
@@ -89,7 +90,7 @@ def evaluate(
         artefact = cascade.artefact if isinstance(cascade, Cascade) else load_artefact(cascade)
         table = _recorded(artefact, run if isinstance(run, Run) else open_run(run), split, group_by)
         failed = {failure.id for meta in table.meta.values() for failure in meta.failures}
-        found = check_promise(artefact, table, unanswered=np.full(len(failed), artefact.task.missing))
+        found = check_promise(artefact, adjusted_as(table, artefact), unanswered=artefact.task.unknown(len(failed)))
         return _with_notes(found, _unused({"device": device != "cpu", "workers": workers, "seed": seed}, "with a run"))
     unused = _unused({"split": split != "val"}, "without a run")
     unused += _unused({"seed": seed}, "without audit") if audit is None else []
@@ -185,7 +186,7 @@ class _Job:
         table, everybody = align(stages[:-1], stages[-1], by), None
         if len(drawn) < len(data):
             answered = np.flatnonzero(answers.stage >= 0)
-            first = align((), records(0, answered, np.full(len(answered), artefact.task.missing)), by)
+            first = align((), records(0, answered, artefact.task.unknown(len(answered))), by)
             at = pc.index_in(first.ids, value_set=string_ids([data.ids[row] for row in answered.tolist()]))
             everybody = Everybody(first, answers.stage[answered[np.asarray(at)]], len(data) - len(answered))
         found = check_promise(

@@ -13,6 +13,7 @@ from pilotfish.cascade.folder import FILE_NAME
 from pilotfish.errors import ArtefactError, ModelError, PilotfishError, RecordsError
 from pilotfish.flow.stage_records import StageRecords
 from pilotfish.plan import Tuning
+from pilotfish.plan.adjust import adjusted_as
 from pilotfish.plan.check_promise import base_moved
 from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.holdout import Holdout, split_rows
@@ -77,6 +78,7 @@ def as_it_was(
     rows = parts.evaluation if len(parts.evaluation) else parts.fit
     seen = _seen_before(artefact, records, new[-1], table.ids.take(pa.array(rows)))
     cost = artefact.cost_key or "macs"
+    table = adjusted_as(table, artefact)
     trace = make_trace(table, before, artefact.rule, artefact.scores, None, cost, rows)
     tuned_on = sum(tuning.split.values())
     notes = (

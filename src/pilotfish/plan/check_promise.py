@@ -64,7 +64,8 @@ def check_promise(
 ) -> Evaluation:
     """Hold *artefact* at its operating point against new samples.
 
-    table       its stages on samples that all of them answered; costs are taken from the artefact
+    table       its stages on samples that all of them answered, adjusted as the cascade's are; costs are the
+                artefact's
     everybody   where these are a random part of the samples: all of them, for exit ratios, cost and shifts
     ms          milliseconds per sample, where the cascade was run
     unanswered  (U,), the truth of more samples like those of *table* that not every stage could answer, or what stands
@@ -75,10 +76,10 @@ def check_promise(
     broken only where agreement or a cost was promised. UsageError for a cascade of other stages than the table's.
     """
     names = [stage.name for stage in artefact.stages]
-    if list(table.models) != names or artefact.task is not table.task:
+    if list(table.models) != names or artefact.task.name != table.task.name:
         raise UsageError(f"the cascade has stages {', '.join(names)}, the records are of {', '.join(table.models)}")
     _refuse_moved(artefact)
-    table, kind, limit, notes = _promised(artefact, table)
+    table, kind, limit, notes = _promised(artefact, dataclasses.replace(table, task=artefact.task))
     trace = make_trace(table, names, artefact.rule, artefact.scores, None, artefact.cost_key)
     path = policy_of(artefact)
     found, answered_by = evaluate(trace, path.policy(0)), outcomes(trace, path.policy(0))[0]
@@ -91,7 +92,7 @@ def check_promise(
             exit_ratio=tuple(share.tolist()),
             cost=None if trace.costs is None else float(share @ trace.through),
         )
-    lost = np.empty(0, table.reference.dtype) if unanswered is None else unanswered
+    lost = table.task.unknown(0) if unanswered is None else unanswered
     more = len(lost) if everybody is None or kind != "cost" else everybody.unanswered
 
     # as it was certified; a limit that an interval gave is judged as the interval was made

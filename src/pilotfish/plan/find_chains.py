@@ -10,6 +10,7 @@ import numpy as np
 
 from pilotfish.cascade import Budget, Performance, Rule, make_budget
 from pilotfish.errors import RecordsError
+from pilotfish.plan.adjust import adjusted
 from pilotfish.plan.candidates import find_candidates
 from pilotfish.plan.chains import ChainSearch, FoundChain, search_chains
 from pilotfish.plan.evaluate import evaluate
@@ -70,6 +71,7 @@ def find_chains(
     savers: Collection[str] | None = None,
     judge_on: str = "random",
     apart: bool = False,
+    metric: str | None = None,
 ) -> ChainRanking:
     """Search all chains of rising cost to *base* under one budget; up to three stages exhaustively, beyond by a beam.
 
@@ -91,6 +93,7 @@ def find_chains(
     savers      the models that may be stages before the base; None: all of the run
     judge_on    ``last``: the last samples of the records judge, as for :func:`pilotfish.tune`
     apart       search on half of the calibration part, and leave the half out that ``tune`` certifies on
+    metric      what is measured, by name, where it is not the task's first
 
     >>> import pilotfish
     >>> found = pilotfish.chains("imagenet_lite", "lite:efficientnet_lite2@300", max_drop="1%")
@@ -99,7 +102,7 @@ def find_chains(
     """
     names, notes = find_candidates(run, base, split, cost, savers)
     by = run.groups(base, split, group_by)
-    rows = compare([run.read(name, split) for name in names], run.read(base, split), by)
+    rows = compare([run.read(name, split) for name in names], run.read(base, split), by, metric)
     table = rows.common
     score = table.task.score_name(score)
     base_cost = table.meta[base].costs.get(cost)
@@ -114,6 +117,7 @@ def find_chains(
         parts = split_for_certificate(len(table), holdout, seed, True, table.groups, judge_on)
     else:
         parts = split_rows(len(table), holdout, seed, table.groups, judge_on)
+    table = adjusted(table, (*names, base), parts.fit)
     budget = asked
     if min_metric is not None:  # on these samples that is a drop
         budget = Budget("max_drop", table.value(base, parts.fit) - min_metric)

@@ -14,6 +14,7 @@ from pilotfish.cascade import Budget, ExitSets, Rule, leaves, make_budget
 from pilotfish.cascade.budget import SLACK
 from pilotfish.documents import as_document
 from pilotfish.errors import BudgetError, PilotfishError, UsageError
+from pilotfish.plan.adjust import adjusted
 from pilotfish.plan.candidates import find_candidates
 from pilotfish.plan.certificate import Promise, certify, find_test
 from pilotfish.plan.costs import delta_cost
@@ -44,6 +45,7 @@ def rank_savers(
     guarantee: float | None = None,
     test: str = "auto",
     group_by: GroupBy | None = None,
+    metric: str | None = None,
 ) -> SaverRanking:
     """Rank every model of *run* as a saver for *base*.
 
@@ -66,6 +68,7 @@ def rank_savers(
                at (1 - guarantee) / K for K savers, so that all K promises hold together. A saver that cannot be
                compared and has too few samples is not certified, and a note says so
     group_by   samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
+    metric     what is measured, by name, where it is not the task's first
 
     RecordsError for records that are not there, UsageError for arguments that make no sense.
 
@@ -77,7 +80,7 @@ def rank_savers(
     budget = make_budget(max_drop=max_drop)  # refuses what is no drop
     candidates, notes = find_candidates(run, base, split, cost)
     by = run.groups(base, split, group_by)
-    rows = compare([run.read(name, split) for name in candidates], run.read(base, split), by)
+    rows = compare([run.read(name, split) for name in candidates], run.read(base, split), by, metric)
     table, way = rows.common, saver_method(method)
     score = table.task.score_name(score)
     promise = _promise(table, len(candidates), max_drop, guarantee, test)
@@ -91,6 +94,7 @@ def rank_savers(
 
     def judge(own: Table, name: str, promise: Promise | None = promise) -> SaverResult:
         mine = parts if own is table else split_of(own)
+        own = adjusted(own, (name, base), mine.fit)
         fitted = stage_scores(own, (name, base), score, mine.fit, budget, seed)
         on = partial(make_trace, own, (name, base), Rule(), fitted.scores)
         policy, r, threshold = _chosen(on(fitted.scored, None, mine.fit), way, budget)
@@ -154,7 +158,7 @@ def rank_savers(
         n=len(parts.fit),
         best=saving[0].saver if saving else None,
         savers=tuple(results),
-        base_accuracy=table.value(base, parts.fit),
+        base_accuracy=adjusted(table, (base,), parts.fit).value(base, parts.fit),
         split=split,
         score=score,
         method=method,

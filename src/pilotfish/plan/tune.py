@@ -25,6 +25,7 @@ from pilotfish.cascade import (
     profile_of,
 )
 from pilotfish.errors import UsageError
+from pilotfish.plan.adjust import adjusted
 from pilotfish.plan.certificate import Promise, certify, make_promise, without_guarantee
 from pilotfish.plan.constraints import (
     beside,
@@ -72,6 +73,7 @@ def tune(
     worst_class_drop: float | None = None,
     max_latency_p95: float | None = None,
     apart: bool = False,
+    metric: str | None = None,
 ) -> Tuning:
     """Choose the policy of a cascade (savers, then the base) for one budget.
 
@@ -106,6 +108,7 @@ def tune(
 
     apart         with a guarantee, certify on the samples that :func:`find_chains` with ``apart`` left out: the stages
                   that it found need no *savers_tried*
+    metric        what is measured, by name, where it is not the task's first
 
     min_metric    the least that the task's metric may be; ``min_accuracy`` is another name of it
 
@@ -124,7 +127,7 @@ def tune(
     chosen: Any = read_options(how.options, options or {}, method)
     if score != "max_prob" and not Rule(how.rule, 1.0).scores:
         raise UsageError(f"method {method} counts votes and compares no score; leave --score out")
-    table = read_table(run, names[:-1], names[-1], split, group_by)
+    table = read_table(run, names[:-1], names[-1], split, group_by, metric)
     check_rule(how.rule, table.task)
     score = table.task.score_name(score)
     if how.rule == "average" and table.task.needs_fit(score):
@@ -144,6 +147,7 @@ def tune(
     promise = None if guarantee is None else make_promise(budget, table, guarantee, test, savers_tried)
     unused = [] if promise is not None else without_guarantee(test, savers_tried)
     parts = _split(table, how, score, promise, len(names), holdout, seed, judge_on, apart)
+    table = adjusted(table, names, parts.fit)
     job = Job(table, names, how, chosen, score, cost, budget, seed, constraints)
 
     rows = parts.fit if len(parts.fit) else parts.certify  # nothing is fitted to samples that certify
@@ -185,7 +189,7 @@ def tune(
         "parameter": _parameter(path, index),
     }
     artefact = Artefact(
-        stages=tuple(Stage.from_meta(table.meta[name]) for name in names),
+        stages=tuple(Stage.from_meta(table.meta[name], table.adjustments.get(name)) for name in names),
         score=score,
         scores=fitted.scores.scores,
         method=method,
@@ -258,7 +262,8 @@ def _split(
     # the thresholds of one score may be cut at any of the certified scores; whatever else is fitted needs other samples
     counts_only = method.rule in ("patience", "agreement")
     slow = (promise.test == "wsr" and table.groups is None) or table.task.metric.kind != "mean"
-    fitted = apart or method.fitted or table.task.needs_fit(score) or slow or (stages > 2 and not counts_only)
+    fits = method.fitted or table.task.adjustment is not None or table.task.needs_fit(score)
+    fitted = apart or fits or slow or (stages > 2 and not counts_only)
     return split_for_certificate(len(table), holdout, seed, fitted, table.groups, judge_on)
 
 

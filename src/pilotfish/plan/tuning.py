@@ -133,7 +133,8 @@ def notes_on(
         notes.append("judged on the samples the threshold was chosen on (holdout 0): the drop is optimistic")
     if table.reference_kind == "base":
         notes.append(f"no labels: the base's own answers are the reference, so {says} means agreement with the base")
-    if table.reference.ndim == 1 and (table.reference == table.reference[0]).all():
+    known = table.reference
+    if isinstance(known, np.ndarray) and known.ndim == 1 and (known == known[0]).all():
         one, others = ("class", "classes") if table.task.classes else ("label", "labels")
         notes.append(f"all samples have one {one}: these thresholds say little about other {others}")
     if table.task.needs_fit(artefact.score) and len(parts.fit) < 500:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Table:
     groups          int64 (N,), the group of each sample, numbered from 0; None where all samples are independent
     grouping        the notes that are about groups and copies
     task            what an answer is
+    adjustments     what was fitted to the answers of models, by name (see :mod:`pilotfish.plan.adjust`)
     """
 
     base: str
@@ -47,6 +48,7 @@ class Table:
     groups: I64 | None = None
     grouping: tuple[str, ...] = ()
     task: Task = CLASSES
+    adjustments: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.reference)
@@ -75,15 +77,22 @@ class Table:
 
 
 def read_table(
-    run: Run, models: Sequence[str], base: str, split: str = "val", group_by: GroupBy | None = None
+    run: Run,
+    models: Sequence[str],
+    base: str,
+    split: str = "val",
+    group_by: GroupBy | None = None,
+    metric: str | None = None,
 ) -> Table:
     """Read and align *models* and *base*; see :func:`align`."""
     names = [m for m in dict.fromkeys(models) if m != base]
     by = run.groups(base, split, group_by)
-    return align([run.read(name, split) for name in names], run.read(base, split), by)
+    return align([run.read(name, split) for name in names], run.read(base, split), by, metric)
 
 
-def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = None) -> Table:
+def align(
+    others: Sequence[Records], base: Records, group_by: GroupBy | None = None, metric: str | None = None
+) -> Table:
     """Join records by sample id.
 
     Samples that not every model has (an image that could not be read, say) are left out and counted in
@@ -92,8 +101,9 @@ def align(others: Sequence[Records], base: Records, group_by: GroupBy | None = N
 
     group_by  what belongs together (see :func:`pilotfish.records.groups.groups_by`; an array is one group per row of
               *base*); None: the groups that the records hold; ``none``: no groups, and copies count as they stand
+    metric    by name, where it is not the task's first
     """
-    everyone, task = [*others, base], base.task
+    everyone, task = [*others, base], base.task.by_metric(metric)
     if group_by is None and base.meta.data.get("group_by") == NONE:
         group_by = NONE  # as they were recorded
     for records in others:

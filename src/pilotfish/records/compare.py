@@ -59,7 +59,9 @@ class Compared:
         return [f"{listed(names)}: {rows:,} of the base's {self.n:,} samples; {what}" for rows, names in sizes.items()]
 
 
-def compare(others: Sequence[Records], base: Records, group_by: GroupBy | None = None) -> Compared:
+def compare(
+    others: Sequence[Records], base: Records, group_by: GroupBy | None = None, metric: str | None = None
+) -> Compared:
     """Align every one of *others* with *base*, on the rows that the two share.
 
     Savers can be compared where they share their rows: starting from the one with the most, each is added that leaves
@@ -67,23 +69,23 @@ def compare(others: Sequence[Records], base: Records, group_by: GroupBy | None =
     :func:`align` of all at once. Labels that any of the records knows count for all, where
     they are known for 90 % of the base's samples.
 
-    group_by  as :func:`align` takes it
+    group_by, metric  as :func:`align` takes them
 
     Raises AlignmentError as :func:`align` does.
     """
     masks = {r.meta.model: shared_rows(r, base) for r in others}
     first = next(iter(masks.values()), None)
     if first is None or all(np.array_equal(mask, first) for mask in masks.values()):
-        table = align(others, base, group_by)
+        table = align(others, base, group_by, metric)
         return Compared(table, dict.fromkeys(masks, table), {}, len(base), table.notes)
     known = with_groups_of(others, with_labels_of(others, base))
     fair, rows = comparable(masks)
-    common = align([r for r in others if r.meta.model in fair], known, group_by)
+    common = align([r for r in others if r.meta.model in fair], known, group_by, metric)
     tables = {}
     for records in others:
         name = records.meta.model
         same = name in fair and np.array_equal(masks[name], rows)
-        tables[name] = common if same else align([records], known, group_by)
+        tables[name] = common if same else align([records], known, group_by, metric)
     alike = [name for name in fair if tables[name].reference_kind == common.reference_kind]
     short = {name: int(mask.sum()) for name, mask in masks.items() if name not in alike}
     of_rows = {rows_note([r], base, masks[r.meta.model]) for r in others}

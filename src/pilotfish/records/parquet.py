@@ -155,6 +155,7 @@ def read_records(path: Path, columns: Sequence[str] | None = None) -> Records:
         try:
             task = task_in(meta.task, str(path), RecordsError)
             needed = [column.name for column in task.columns.values() if not column.optional]
+            needed += [column.name for column in task.truth_columns.values()]
             named = record_columns(task) if columns is None else [*dict.fromkeys([*columns, *needed])]
             wanted = [name for name in named if name in file.schema_arrow.names]
             check_parquet(str(path), file.metadata, wanted, RecordsError)
@@ -254,6 +255,10 @@ def _numbers(values: pa.ChunkedArray, dtype: Any, where: str) -> Any:
     if flat.null_count:
         raise RecordsError(f"{where}: {flat.null_count} values inside its lists are missing")
     found = flat.to_numpy(zero_copy_only=False)
+    if dtype is np.bool_:
+        if found.dtype != np.bool_:
+            raise RecordsError(f"{where}: expected true or false, found {kind}")
+        return found
     if np.issubdtype(dtype, np.integer) and not np.issubdtype(found.dtype, np.integer):
         if found.dtype.kind != "f" or not (np.isfinite(found) & (found == np.floor(found))).all():
             raise RecordsError(f"{where}: expected whole numbers, found {kind}")
@@ -267,7 +272,9 @@ def _numbers(values: pa.ChunkedArray, dtype: Any, where: str) -> Any:
             raise RecordsError(f"{where}: {wrong} is beyond {np.dtype(dtype)}; classes are numbered from 0")
     with np.errstate(over="ignore"):  # float64 logits beyond float32
         cast = found.astype(dtype, copy=False)
-    return cast if flat is array else cast.reshape(rows, -1)
+    if flat is array:
+        return cast
+    return cast.reshape(rows, kind.list_size if pa.types.is_fixed_size_list(kind) else len(cast) // max(rows, 1))
 
 
 MAX_META_BYTES = 64 * 2**20

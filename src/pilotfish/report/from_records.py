@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from pilotfish.cascade import Artefact, ClassDrop, Frontier, Limits, Rule
 from pilotfish.errors import AlignmentError, RecordsError, UsageError
 from pilotfish.plan import SaverRanking, r_match, rank_savers
+from pilotfish.plan.adjust import adjusted, adjusted_as
 from pilotfish.plan.analysis import pair_frontier
 from pilotfish.plan.class_drops import class_names, drops_of
 from pilotfish.plan.costs import stage_costs
@@ -42,14 +45,16 @@ def about_records(
     cost: str,
     score_name: str,
     split: str,
+    metric: str | None = None,
 ) -> Subject:
     """The pair *given* (its last is the base), the cascade's, or else the best of the pool, beside the whole pool."""
     tolerated = RecordsError if artefact is not None else AlignmentError if given else None
     ranked_by = score_name if artefact is None or not artefact.task.needs_fit(score_name) else USUAL_SCORE
-    ranking, notes = _ranking(run, base, cost, ranked_by, split, tolerated)
+    ranking, notes = _ranking(run, base, cost, ranked_by, split, tolerated, metric)
     stages = tuple(given) if given else (*([ranking.savers[0].saver] if ranking and ranking.savers else []), base)
     pool = [] if artefact is not None or ranking is None else [s.saver for s in ranking.savers]
-    table = _table(run, stages, pool, split)
+    table = _table(run, stages, pool, split, metric)
+    table = adjusted(table, stages, np.arange(len(table))) if artefact is None else adjusted_as(table, artefact)
     costs = stage_costs(table, stages, cost)
     pair, threshold, policy, trace, same = None, math.inf, None, None, True
     classes: tuple[ClassDrop, ...] = ()
@@ -97,18 +102,24 @@ def about_records(
 
 
 def _ranking(
-    run: Run, base: str, cost: str, score_name: str, split: str, tolerated: type[RecordsError] | None
+    run: Run,
+    base: str,
+    cost: str,
+    score_name: str,
+    split: str,
+    tolerated: type[RecordsError] | None,
+    metric: str | None,
 ) -> tuple[SaverRanking | None, list[str]]:
     """The pool, ranked. Where one pair was asked for, a stranger in the run does not spoil its page."""
     try:
-        return rank_savers(run, base, cost=cost, score=score_name, split=split), []
+        return rank_savers(run, base, cost=cost, score=score_name, split=split, metric=metric), []
     except RecordsError as error:
         if tolerated is None or not isinstance(error, tolerated):
             raise
         return None, [f"no table of savers: {error}"]
 
 
-def _table(run: Run, stages: Sequence[str], pool: Sequence[str], split: str) -> Table:
+def _table(run: Run, stages: Sequence[str], pool: Sequence[str], split: str, metric: str | None) -> Table:
     """The stages on the samples that they share, beside those of the pool that have all the same; of the pool only the
     answers are read."""
     base = run.read(stages[-1], split)
@@ -118,7 +129,7 @@ def _table(run: Run, stages: Sequence[str], pool: Sequence[str], split: str) -> 
     base = with_labels_of([*others, *more], base)
     if all(records.ids.equals(ids) for records in (*others, base)):
         others += [records for records in more if records.ids.equals(ids)]
-    return align(others, base)
+    return align(others, base, metric=metric)
 
 
 def _scores(

@@ -34,6 +34,7 @@ def write_report(
     cost: str | None = None,
     score: str | None = None,
     split: str | None = None,
+    metric: str | None = None,
     bench: Mapping[str, Any] | None = None,
     title: str | None = None,
     tell: Callable[[str], None] | None = None,
@@ -46,6 +47,7 @@ def write_report(
     cost, score     by which records are judged: ``macs`` and ``max_prob`` by default. A cascade brings its own
     split           of the run, ``val`` by default; for a cascade what it was tuned on. The figures are of this
                     split; a cascade without a run has those of its own split only
+    metric          what is measured, by name, where it is not the task's first; a cascade has its own
     bench           the document of ``pilotfish bench --json``, shown when given
     tell            called with each note of the page
 
@@ -57,7 +59,7 @@ def write_report(
         raise UsageError(f"{target} is a folder; give a file name such as {target / 'report.html'}")
     if bench is not None and not isinstance(bench, Mapping):
         raise UsageError(f"bench is a JSON object as `pilotfish bench --json` writes, found {type(bench).__name__}")
-    subject = _subject(run, base, stages, artefact, cost, score, split)
+    subject = _subject(run, base, stages, artefact, cost, score, split, metric)
     timed = None if bench is None else bench.get("stages")
     if isinstance(timed, list | tuple) and tuple(timed) != subject.stages:
         raise UsageError(
@@ -79,6 +81,7 @@ def _subject(
     cost: str | None,
     score: str | None,
     split: str | None,
+    metric: str | None,
 ) -> Subject:
     given = None if stages is None else tuple(stages)
     if artefact is not None:
@@ -86,7 +89,12 @@ def _subject(
         if (given is not None and given != own) or (base is not None and base != own[-1]):
             raise UsageError(f"the cascade is {' → '.join(own)}; leave out base and stages, or give the same")
         tuned = artefact.origin.get("split")
-        for what, asked, its in (("score", score, artefact.score), ("cost", cost, artefact.cost_key)):
+        measured = artefact.task.metric.name
+        for what, asked, its in (
+            ("score", score, artefact.score),
+            ("cost", cost, artefact.cost_key),
+            ("metric", metric, measured),
+        ):
             if asked is not None and its is not None and asked != its:
                 raise UsageError(
                     f"the cascade was tuned by {what} {its}, not {asked}; leave --{what} out, or tune again"
@@ -99,7 +107,8 @@ def _subject(
                 )
             return about_cascade(artefact)
         on = split or str(tuned or "val")
-        return about_records(run, own[-1], own, artefact, artefact.cost_key or cost or "macs", artefact.score, on)
+        key = artefact.cost_key or cost or "macs"
+        return about_records(run, own[-1], own, artefact, key, artefact.score, on, measured)
     if given is not None and (len(given) != 2 or given[0] == given[1]):
         raise UsageError(f"two different stages are needed, the saver and the base; found {', '.join(given) or 'none'}")
     if given is not None and base is not None and base != given[-1]:
@@ -107,7 +116,7 @@ def _subject(
     last = given[-1] if given is not None else base
     if run is None or last is None:
         raise UsageError("a report needs a run with a base or stages, or a cascade")
-    return about_records(run, last, given, None, cost or "macs", score or "max_prob", split or "val")
+    return about_records(run, last, given, None, cost or "macs", score or "max_prob", split or "val", metric)
 
 
 def _body(subject: Subject, title: str | None, bench: Mapping[str, Any] | None) -> Markup:

@@ -202,7 +202,7 @@ def rows_differ(one: Any, other: Any) -> Mask:
         return differ
     if one.shape != other.shape:
         return np.ones(len(one), bool)
-    return np.asarray((one != other).reshape(len(one), -1).any(axis=1))
+    return np.asarray((one != other).any(axis=tuple(range(1, one.ndim))))
 
 
 def choose_rows(parts: Sequence[S], which: NDArray[np.intp]) -> S:

@@ -83,7 +83,7 @@ class Ragged:
 
     def all_true(self, true: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """bool (N,): whether *true* (M, …) holds for every value of each list; of none it does."""
-        bad = self.owner[~true.reshape(len(true), -1).all(axis=1)]
+        bad = self.owner[~true.all(axis=tuple(range(1, true.ndim)))]
         fine = np.ones(len(self), bool)
         fine[bad] = False
         return fine

@@ -180,7 +180,7 @@ class Task:
         if truth.dtype == object:
             return np.array([one is not None for one in truth], bool)
         missing = -1 if self.missing is None else self.missing
-        return np.asarray((truth.reshape(len(truth), -1) != missing).all(axis=1))
+        return np.asarray((truth != missing).all(axis=tuple(range(1, truth.ndim))))
 
     def unknown(self, n: int) -> Any:
         """The truth of *n* samples of which nothing is known."""

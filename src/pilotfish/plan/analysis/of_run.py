@@ -11,6 +11,7 @@ import numpy as np
 from pilotfish.cascade import Rule, make_budget
 from pilotfish.documents import as_document
 from pilotfish.errors import RecordsError, UsageError, nearest
+from pilotfish.plan.adjust import adjusted
 from pilotfish.plan.analysis.breakeven import BreakEven, break_even
 from pilotfish.plan.analysis.curves import GainCurve, MatchCurves, gain_curve, match_curves
 from pilotfish.plan.analysis.mistakes import MistakeQuantiles, mistake_quantiles
@@ -83,6 +84,7 @@ class Analysis:
 
 def pair_of(table: Table, saver: str, score_name: str = "max_prob", cost: str = "macs") -> Trace:
     """The trace of *saver* and the base of *table*. RecordsError when the saver's records hold no such score."""
+    table = adjusted(table, (saver, table.base), np.arange(len(table)))
     return make_trace(
         table, (saver, table.base), Rule(), (), [table.task.scored(score_name, table.outputs[saver])], cost
     )
@@ -101,6 +103,7 @@ def analyse(
     draws: int = 200,
     seed: int = 0,
     group_by: GroupBy | None = None,
+    metric: str | None = None,
 ) -> Analysis:
     """Analyse *savers* (by default all that can be) of *base* on *split*.
 
@@ -113,6 +116,7 @@ def analyse(
     max_drop  accuracy that may be lost wherever a threshold is chosen; at 0 the exit ratios are TinySaver's r_match
     draws     bootstrap draws per saver
     group_by  samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
+    metric    what is measured, by name, where it is not the task's first
 
     RecordsError for records that are not there, UsageError for arguments that make no sense.
 
@@ -125,7 +129,7 @@ def analyse(
     score = run.read(base, split).task.score_name(score)
     names, notes = candidates_with(run, base, split, cost, score, savers)
     on = _train_split(run, base, split, train)
-    tables = _tables(run, base, names, [split, *(s for s in run.splits() if s != split)], group_by)
+    tables = _tables(run, base, names, [split, *(s for s in run.splits() if s != split)], group_by, metric)
     here = tables[split].common
     pairs = {name: pair_of(table, name, score, cost) for name, table in tables[split].tables.items()}
     alike = {  # those that are compared with each other, on the same samples
@@ -161,7 +165,7 @@ def analyse(
 
 
 def _tables(
-    run: Run, base: str, savers: Sequence[str], splits: Sequence[str], group_by: GroupBy | None
+    run: Run, base: str, savers: Sequence[str], splits: Sequence[str], group_by: GroupBy | None, metric: str | None
 ) -> dict[str, Compared]:
     """The records per split of those *savers* that are recorded there, beside the base's; only splits with the base and
     a saver."""
@@ -171,7 +175,7 @@ def _tables(
         names = [name for name in savers if name in here]
         if base in here and names:
             by = run.groups(base, split, group_by)
-            found[split] = compare([run.read(name, split) for name in names], run.read(base, split), by)
+            found[split] = compare([run.read(name, split) for name in names], run.read(base, split), by, metric)
     return found
 
 
