@@ -71,7 +71,7 @@ def test_every_input_is_clocked_also_one_that_fails() -> None:
 def test_what_reads_faster_is_named(chain: Preprocessing, sample: object, said: str) -> None:
     (line,) = advice(share(0.41), [chain], sample)
     assert line.startswith(
-        "decoding takes 41% of the cascade's processor time (2.00 ms a sample): record its stages with"
+        "decoding takes 41% of the cascade's processor time (2.00 ms a sample): record its first stage with"
     )
     assert said in line
     assert "\n" not in line
@@ -82,11 +82,14 @@ def test_what_reads_faster_is_named(chain: Preprocessing, sample: object, said: 
     [
         (0.3, CHAIN, encoded()),
         (0.9, Preprocessing(decoder="turbojpeg", resizer="torchvision"), encoded()),
+        (0.9, Preprocessing(decoder="turbojpeg-draft", resizer="torchvision"), encoded()),
+        (0.9, Preprocessing(decoder="turbojpeg-draft", resizer="torchvision"), encoded(2400, 40)),
         (0.9, Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=()), np.zeros(4)),
     ],
 )
 def test_nothing_is_said_where_nothing_is_gained(found: float, chain: Preprocessing, sample: object) -> None:
     assert advice(share(found), [chain], sample) == ()
+    assert advice(share(found), [chain, Preprocessing()], sample) == ()  # a base that few samples reach
 
 
 def test_bench_shows_the_share(pair: Pair) -> None:

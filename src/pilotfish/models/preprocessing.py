@@ -79,6 +79,11 @@ class Preprocessing:
     processor: str | None = field(default=None, metadata=OFF_DEFAULT)
     backend: str = field(default="", metadata=OFF_DEFAULT)
 
+    @property
+    def decodes_itself(self) -> bool:
+        """Whether image files come to it as they are, not decoded by who reads the data."""
+        return self.decoder != "pillow"
+
     def check_installed(self) -> None:
         """MissingExtraError where what decodes or resizes is not installed."""
         for package, extra, purpose in (
@@ -210,7 +215,7 @@ def draw_rows(rows: int | NDArray[np.intp], most: int) -> NDArray[np.intp]:
 def sample_inputs(data: Dataset, chain: Preprocessing, rows: Iterable[int]) -> Iterator[tuple[int, F32]]:
     """(row, input) of those *rows* of *data* that can be read, each read when it is asked for: what a model is tried on
     before it is recorded, quantised or timed."""
-    read = sample_reader(data, chain.decoder != "pillow")
+    read = sample_reader(data, chain.decodes_itself)
     for row in rows:
         try:
             yield row, chain(read(row))

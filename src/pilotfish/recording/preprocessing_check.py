@@ -113,7 +113,7 @@ class _Trial:
 
     def __init__(self, data: Dataset, model: Model, labels: I64, rows: NDArray[np.intp]) -> None:
         self.data, self.model, self.labels, self.rows = data, model, labels, rows
-        self.read = sample_reader(data, model.preprocessing.decoder != "pillow")
+        self.read = sample_reader(data, model.preprocessing.decodes_itself)
         self.hits: dict[Preprocessing, I64] = {}
 
     def best(self) -> str | None:

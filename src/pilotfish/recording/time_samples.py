@@ -38,7 +38,7 @@ def time_samples(
     if backend.name == "python":
         return None
     backend = backend.with_threads(cpu_count()) if hasattr(backend, "with_threads") else backend
-    read, clock = sample_reader(data, chain.decoder != "pillow"), time.perf_counter
+    read, clock = sample_reader(data, chain.decodes_itself), time.perf_counter
     found: list[tuple[float, float]] = []
     end = clock() + seconds
     for row in np.resize(draw_rows(len(data), MOST), WARM_UP + MOST).tolist():

@@ -197,7 +197,7 @@ class Cascade:
     @property
     def decodes_itself(self) -> bool:
         """Whether some stage decodes image files in its own way, and so wants them as they are."""
-        return any(model.preprocessing.decoder != "pillow" for model in self.models)
+        return any(model.preprocessing.decodes_itself for model in self.models)
 
     def reader(self, data: Dataset) -> Callable[[int], Any]:
         """How the stages want the samples of *data* to be read."""

@@ -82,13 +82,14 @@ class DecodeShare:
 
 
 def advice(found: DecodeShare, chains: Sequence[Preprocessing], sample: Any) -> tuple[str, ...]:
-    """A line where inputs take much of the cascade's time and something reads them faster.
+    """A line where inputs take much of the cascade's time and something reads them faster than its first stage does,
+    which reads all of them.
 
     chains  of the stages
     sample  one of the data, not decoded where it is an image file
     """
-    images = [chain for chain in chains if chain.kind == "image" and chain.size is not None]
-    if found.share.median <= MUCH or not images:
+    first = next(iter(chains), None)
+    if found.share.median <= MUCH or first is None or first.kind != "image" or first.size is None:
         return ()
     options = []
     if isinstance(sample, Encoded) and sample.content.startswith(JPEG):
@@ -97,13 +98,13 @@ def advice(found: DecodeShare, chains: Sequence[Preprocessing], sample: Any) -> 
         except UnreadableSample:
             large = False
         decoder = "turbojpeg-draft" if large else "turbojpeg"
-        options += [f"decoder={decoder}"] if any(chain.decoder != decoder for chain in images) else []
-    if any(chain.resizer == "pillow" and chain.interpolation != "lanczos" for chain in images):
+        options += [f"decoder={decoder}"] if not first.decoder.startswith(decoder) else []
+    if first.resizer == "pillow" and first.interpolation != "lanczos":
         options.append("resizer=torchvision")
     if not options:
         return ()
     line = (
         f"decoding takes {found.share.median:.0%} of the cascade's processor time ({found.ms.median:.2f} ms a sample): "
-        f"record its stages with ?{'&'.join(options)}, which read inputs faster, and tune again"
+        f"record its first stage with ?{'&'.join(options)}, which reads inputs faster, and tune again"
     )
     return (line,)

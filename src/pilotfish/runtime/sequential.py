@@ -143,7 +143,7 @@ def _one_stage(
     model = load(stage, choice.backend if choice else None)
     chosen, _ = held(choice or default_runtime(stage, model.backend.name), model.input_shape, stage.name)
     model = with_threads(model, chosen.threads)
-    read = reader(model.preprocessing.decoder != "pillow")
+    read = reader(model.preprocessing.decodes_itself)
     written = time.monotonic()
     while stand.done < len(stand.reached):
         if progress is not None:

@@ -243,7 +243,7 @@ def example_tensors(
     """Inputs of the same samples for every stage, and what preparing those of the later stages takes, in ms."""
     if data is None:
         return [random_inputs(model.input_shape or (), min(samples, 16)) for model in models], None
-    read = sample_reader(data, any(model.preprocessing.decoder != "pillow" for model in models))
+    read = sample_reader(data, any(model.preprocessing.decodes_itself for model in models))
     made: list[list[F32]] = [[] for _ in models]
     spent = 0.0
     for row in np.linspace(0, len(data) - 1, min(samples, len(data))).round().astype(int).tolist():
