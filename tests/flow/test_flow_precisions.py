@@ -161,7 +161,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     quick(monkeypatch)
     found = dict(MS)
 
-    def times(data: Any, model: Any, options: Any, seconds: float = 1.0) -> Timing:
+    def times(data: Any, model: Any, options: Any, seconds: float = 1.0, before: Timing | None = None) -> Timing:
         ms = found[model.preprocessing.dtype] * model.count().costs.get("params", 10) / 100
         return Timing({1: ms}, ms)
 

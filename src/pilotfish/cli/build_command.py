@@ -216,6 +216,6 @@ def _beside_float32(result: BuildResult) -> list[str]:
     pair = result.float32_pair
     if pair is None or pair.tuning.artefact.stages == result.tuning.artefact.stages:
         return []
-    times = pair.times_faster(result.bench)
+    times = {part: spread.median for part, spread in pair.times_faster.items() if spread is not None}
     faster = f"{times['model_only']:.2f}x as fast models only, {times['end_to_end']:.2f}x end to end"
     return [f"Beside the best float32 pair at this budget, {' → '.join(pair.stages)}: {faster}."]

@@ -15,7 +15,7 @@ from pilotfish.data import Dataset, open_data, refuse_trained_on
 from pilotfish.errors import BudgetError, RecordsError, UsageError
 from pilotfish.files import write_json
 from pilotfish.flow.best_cascade import Asked, SingleModel, best_chain, best_pair, most_accurate, single_models
-from pilotfish.flow.precision_gain import Float32Pair, computes_in, gain_notes, of_precisions
+from pilotfish.flow.precision_gain import FLOAT32_PAIR, Float32Pair, computes_in, gain_notes, of_precisions
 from pilotfish.flow.precisions import (
     Recorder,
     calibration_data,
@@ -35,8 +35,10 @@ from pilotfish.records import Run, read_table, refuse_bad_base
 from pilotfish.records.groups import NONE
 from pilotfish.report import write_report
 from pilotfish.runtime import BenchResult, Cascade, bench, save_with_weights, tune_runtime
+from pilotfish.runtime.tune_runtime import StageTuning
 
 RUNTIME_SECONDS = 6.0  # per stage, to find how it runs fastest here
+BENCH_SECONDS = 60.0  # for the turns of the bench
 Tell = Callable[[str, int, int], None]
 
 
@@ -83,7 +85,7 @@ class BuildResult:
             pair = self.float32_pair
             document["precisions"] = list(self.precisions)
             document["variants"] = [dataclasses.asdict(single) for single in self.singles]
-            document["float32_pair"] = None if pair is None else pair.to_json(self.bench)
+            document["float32_pair"] = None if pair is None else pair.to_json()
         return document
 
 
@@ -179,7 +181,9 @@ def build(
     elif "int8" in asked_for:
         first = round(len(samples) * (1 - holdout)) if judge_on == "last" else None
         samples, calibration, said = set_aside(samples, settings.group_by, first)
-    recorder = Recorder(samples, folder, settings, progress)
+    apart = bool(asked_for) and is_time(cost) and settings.timing  # all models in turn, when they are recorded
+    timed_now = settings.timing and not (apart and max_latency_p95 is None)  # a latency is of single samples
+    recorder = Recorder(samples, folder, dataclasses.replace(settings, timing=timed_now), progress)
     recorded = [result for alias, name in aliases.items() for result in recorder.record(name, alias)]
     names = [r.model for r in recorded]
     by = NONE if settings.group_by == NONE else None  # other groups are in the records
@@ -193,8 +197,9 @@ def build(
     recorded += variants.recorded
     savers = [name for name in names if name != chosen_base] if decoder is None else []
     savers += variants.sources
-    if asked_for and is_time(cost):
+    if apart:
         time_side_by_side(folder, [*savers, chosen_base], samples, settings, progress)
+        recorded = [dataclasses.replace(one, cost=dict(recorder.meta(one.model).costs)) for one in recorded]
     asked = Asked(
         budget, cost, settings.split, holdout, seed, judge_on, by, limits, given_share(guarantee, "guarantee")
     )
@@ -204,17 +209,32 @@ def build(
         tuning = best_pair(folder, savers, chosen_base, asked)
     allowed = [spec.code for spec in map(parse_spec, aliases.values()) if spec.code is not None]  # typed by the user
 
-    def saved(found: Tuning, where: Path, embedded: Collection[str] | None) -> tuple[Tuning, BenchResult]:
-        """*found* in the folder *where*, and its times."""
-        more: list[str] = []
-        save_with_weights(found.artefact, where, allowed, more.append, embedded)
-        given: dict[str, Any] = {"progress": progress, "allow_python": allowed}
-        tune_runtime(where, samples, device=settings.device, seconds=RUNTIME_SECONDS, **given)
-        loaded = Cascade.load(where, settings.device, allow_python=allowed)
-        timed = bench(loaded, samples, runs=runs, peers=False, progress=progress)
-        return dataclasses.replace(found, notes=(*found.notes, *more)), timed
+    other: Tuning | None = None
+    if asked_for:
+        plain = [name for name in savers if computes_in(recorder.meta(name)) == "float32"]
+        try:
+            other = best_chain(folder, plain, chosen_base, asked, 2)
+        except (BudgetError, RecordsError) as error:
+            said.append(f"no saver in float32 to compare with: {error}")
+    measured: list[StageTuning] = []
+    notes: list[str] = []
 
-    tuning, timed = saved(tuning, target, None if embed else variants.files)
+    def loaded(found: Tuning, where: Path, embedded: Collection[str] | None) -> Cascade:
+        """*found* in the folder *where*, each stage as it runs fastest here."""
+        save_with_weights(found.artefact, where, allowed, notes.append, embedded)
+        known = [one for one in measured if recorder.meta(one.stage).backbone is None]
+        given: dict[str, Any] = {"progress": progress, "allow_python": allowed, "known": known}
+        measured.extend(tune_runtime(where, samples, device=settings.device, seconds=RUNTIME_SECONDS, **given).stages)
+        return Cascade.load(where, settings.device, allow_python=allowed)
+
+    stages = tuning.artefact.stages
+    with tempfile.TemporaryDirectory(prefix="pilotfish-") as temporary:
+        cascade = loaded(tuning, target, None if embed else variants.files)
+        tuning = dataclasses.replace(tuning, notes=(*tuning.notes, *notes))
+        beside = {}
+        if other is not None and other.artefact.stages != stages:
+            beside[FLOAT32_PAIR] = loaded(other, Path(temporary) / "cascade", ())
+        timed = bench(cascade, samples, runs=runs, peers=False, progress=progress, seconds=BENCH_SECONDS, beside=beside)
     write_json(target / "bench.json", timed.to_json())
     page = write_report(
         target / "report.html",
@@ -225,20 +245,10 @@ def build(
         bench=timed.to_json(),
     )
     singles = single_models(folder, [*dict.fromkeys([*names, *savers])], chosen_base, cost, settings.split, by)
-    pair = None
     if asked_for:
         singles = of_precisions(folder, singles, variants.sources, settings.split)
         said += [*variants.notes, *gain_notes(singles, variants.sources, tuning, asked_for)]
-        plain = {one.name for one in singles if one.precision == "float32"}
-        try:
-            other = best_chain(folder, [name for name in savers if name in plain], chosen_base, asked, 2)
-            if other.artefact.stages == tuning.artefact.stages:
-                pair = Float32Pair(tuning, timed)
-            else:
-                with tempfile.TemporaryDirectory(prefix="pilotfish-") as temporary:
-                    pair = Float32Pair(*saved(other, Path(temporary) / "cascade", ()))
-        except (BudgetError, RecordsError) as error:
-            said.append(f"no saver in float32 to compare with: {error}")
+    pair = None if other is None else Float32Pair.of(other if beside else tuning, timed)
     return BuildResult(target, page, folder.path, tuple(recorded), tuning, timed, singles, asked_for, pair, tuple(said))
 
 

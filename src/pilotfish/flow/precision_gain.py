@@ -15,42 +15,49 @@ from pilotfish.models.dtypes import SHORT
 from pilotfish.plan import Tuning
 from pilotfish.records import RecordsMeta, Run, fair_table
 from pilotfish.runtime import BenchResult
+from pilotfish.runtime.peers import PeerTimes
+from pilotfish.runtime.spread import Spread
 from pilotfish.text import listed
 
 LITTLE = 1.05  # as fast again: less is noise
+FLOAT32_PAIR = "best float32 pair"  # among the peers of a cascade of precisions
 
 
 @dataclass(frozen=True)
 class Float32Pair:
-    """The best saver and base in float32 at the budget of a cascade of precisions, and how long it takes."""
+    """The best saver and base in float32 at the budget of a cascade of precisions, and what it takes beside it."""
 
     tuning: Tuning
-    bench: BenchResult
+    times: PeerTimes
 
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of saver and base."""
         return tuple(stage.name for stage in self.tuning.artefact.stages)
 
-    def times_faster(self, other: BenchResult) -> dict[str, float]:
-        """How often faster *other* is, models only and from file to answer: both as shares of the base alone that each
-        was timed beside."""
+    @classmethod
+    def of(cls, tuning: Tuning, timed: BenchResult) -> Float32Pair:
+        """*tuning* with its times among those that *timed* has beside the cascade; those of the cascade where that is
+        the pair itself."""
+        times = next((peer for peer in timed.peers if peer.name == FLOAT32_PAIR), None)
+        if times is None:
+            same = Spread(1.0, 1.0, 1.0)
+            times = PeerTimes(FLOAT32_PAIR, timed.model_only.realised_ms, timed.end_to_end.realised_ms, same, same)
+        return cls(tuning, times)
 
-        def gain(result: BenchResult, part: str) -> float:
-            times = getattr(result, part)
-            return float(times.base_ms.median / times.realised_ms.median)
+    @property
+    def times_faster(self) -> dict[str, Spread | None]:
+        """How often faster the cascade is, models only and from file to answer, turn by turn."""
+        return {"model_only": self.times.model_only_ratio, "end_to_end": self.times.end_to_end_ratio}
 
-        return {part: gain(other, part) / gain(self.bench, part) for part in ("model_only", "end_to_end")}
-
-    def to_json(self, other: BenchResult) -> dict[str, Any]:
-        """As a JSON object, beside the cascade that *other* timed."""
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
         tuned = self.tuning.to_json()
         kept = ("stages", "thresholds", "calibration", "evaluation", "guarantee", "costs")
-        times = self.bench.to_json()
         return {
             **{key: tuned[key] for key in kept},
-            "bench": {key: times[key] for key in ("model_only", "end_to_end", "speedup")},
-            "times_faster": self.times_faster(other),
+            "bench": self.times.to_json(),
+            "times_faster": {part: spread and spread.median for part, spread in self.times_faster.items()},
         }
 
 

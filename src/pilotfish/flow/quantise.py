@@ -251,7 +251,7 @@ def _agreement(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 
 
 def _ms(backend: OnnxBackend, inputs: F32) -> float:
-    return time_batches(backend, inputs.shape[1:], seconds=1.5).throughput
+    return time_batches(backend, inputs.shape[1:], seconds=0.6).throughput
 
 
 def _oddities(inputs: F32, p: NDArray[np.float64], q: NDArray[np.float64], agreement: float) -> list[str]:

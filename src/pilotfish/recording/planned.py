@@ -83,14 +83,22 @@ def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, 
     return {"batch_size": batch_size, "costs": costs, "timing": timing, "cost_notes": notes}
 
 
-def measured_times(data: Dataset, model: Model, options: RecordOptions, seconds: float = 4.0) -> Timing | None:
+def measured_times(
+    data: Dataset, model: Model, options: RecordOptions, seconds: float = 4.0, before: Timing | None = None
+) -> Timing | None:
     """Time per sample by scenario: a call of each batch size, and all cores at work, within about *seconds*. None when
-    no input can be made of numbers."""
+    no input can be made of numbers.
+
+    before  only single samples and what was fastest then are timed again
+    """
     if model.preprocessing.kind in WHOLE:
         return None
     shape = model.input_shape or _sample_shape(data, model)
     if shape is None:
         return None
+    if before is not None:
+        fastest = sorted(before.lanes, key=before.lanes.__getitem__)[:1]
+        return time_batches(model.backend, shape, sorted({1, before.best}), seconds, fastest)
     return time_batches(model.backend, shape, BATCH_SIZES if options.device == "cpu" else CUDA_BATCH_SIZES, seconds)
 
 

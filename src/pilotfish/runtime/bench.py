@@ -10,93 +10,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import ALONE
 from pilotfish.data import Dataset, open_data, sample_reader
 from pilotfish.errors import DataError, UnreadableSample, UsageError
 from pilotfish.machine import cpu_count, describe_machine
 from pilotfish.models.model import F32
 from pilotfish.models.preprocessing import size_of
 from pilotfish.runtime.cascade import Cascade
-from pilotfish.runtime.decoding_share import ClockedSupply, DecodeShare, Run, advice
-from pilotfish.runtime.energy import Meter, find_meters, total_joules
-from pilotfish.runtime.engine import Engine
+from pilotfish.runtime.decoding_share import DecodeShare, advice
+from pilotfish.runtime.energy import Meter, find_meters
 from pilotfish.runtime.measure import agreed, fastest
-from pilotfish.runtime.peers import Inputs, Peer, PeerTimes, decoding, find_peers, prepared
-from pilotfish.runtime.shared import alone, whole
+from pilotfish.runtime.peers import Inputs, PeerTimes, decoding, find_peers, prepared
+from pilotfish.runtime.shared import alone
 from pilotfish.runtime.single_times import REQUESTS, milliseconds, time_one_input, time_requests
 from pilotfish.runtime.spread import Spread
-from pilotfish.runtime.stage import EngineStage
-from pilotfish.runtime.supply import Supply, TensorSupply
 from pilotfish.runtime.times import BenchResult, Energy, Times
+from pilotfish.runtime.turns import Found, Subject, Tell, time_in_turn
 
 DEFAULT_SAMPLES = 500
 PEER_SAMPLES = 100  # one image at a time in torch takes a while
 PART_SAMPLES = 64  # whose features are enough to time a part of a network
 HELD_BYTES = 2**28  # of tensors: more than caches hold, and they are gone through again
-Tell = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What is timed. rows: the N readable samples; tensors: inputs of the first M of them, one array (M, …) per stage;
-    forced: the stage that answers each sample, or None where scores decide."""
-
-    cascade: Cascade
-    data: Dataset
-    rows: list[int]
-    tensors: list[F32]
-    forced: NDArray[np.int64] | None
-    workers: int
-
-    def tensor_supply(self, which: slice) -> Supply:
-        return TensorSupply(self.tensors[which], len(self.rows))
-
-    def decoding_supply(self, which: slice) -> Supply:
-        preprocessing = [model.preprocessing for model in self.cascade.models[which]]
-        return ClockedSupply(self.read, len(self.rows), preprocessing, self.workers)
-
-    def read(self, i: int) -> Any:
-        return self.cascade.reader(self.data)(self.rows[i])
-
-    @property
-    def numbers(self) -> F32:
-        """Instead of inputs, for a stage whose features were computed beforehand."""
-        return np.arange(len(self.rows), dtype=np.float32)[:, None]
-
-    def alone(self, k: int) -> EngineStage:
-        """Stage *k* by itself, run as in the cascade."""
-        stage = self.cascade.engine_stages()[k]
-        runner = alone(self.cascade.runners, k, self.tensors[k])
-        return dataclasses.replace(stage, backend=runner, shares=False, alone=None)
-
-    def base(self) -> EngineStage:
-        """The base from its inputs, also where the last stage continues from features."""
-        stage, choice = self.cascade.engine_stages()[-1], self.cascade.choices[-1]
-        if not stage.shares:
-            return self.alone(len(self.tensors) - 1)
-        found = whole(self.cascade.models[-1], choice.backend, choice.threads)
-        return dataclasses.replace(stage, backend=found, shares=False, alone=None)
-
-
-@dataclass
-class _Found:
-    """Turn by turn: milliseconds per sample of the stages alone and of peers by name, runs of the base and the cascade;
-    joules of both."""
-
-    stages: list[list[float]] = field(default_factory=list)
-    base: list[Run] = field(default_factory=list)
-    cascade: list[Run] = field(default_factory=list)
-    peers: dict[str, list[float]] = field(default_factory=dict)
-    joules: list[tuple[float, float]] = field(default_factory=list)
+LEAST_SAMPLES = 100  # however little time there is: fewer leave the last batches of later stages half empty
 
 
 def bench(
@@ -110,6 +51,8 @@ def bench(
     peers: bool = True,
     progress: Tell | None = None,
     allow_python: Collection[str] = (),
+    seconds: float | None = None,
+    beside: Mapping[str, Cascade] | None = None,
 ) -> BenchResult:
     """Time a cascade beside its stages alone, and beside other ways to run it.
 
@@ -122,6 +65,10 @@ def bench(
     exit_ratio  forces this share of the samples (chosen at random, the same in every run) to exit at the first stage
     peers       also time other ways to run the same cascade
     progress    called with (what, runs done, runs in all)
+    seconds     about how long the turns may take: fewer samples are timed where all would take longer, with the same
+                exit ratios, but no fewer than 100
+    beside      other cascades by name, which are then among the peers: timed in the same turns, at their own exit
+                ratios, on all samples that are timed
 
     Stages that ``tune-runtime`` has not seen on this device are measured first, with the backend they have.
     """
@@ -132,35 +79,36 @@ def bench(
     cascade = cascade if isinstance(cascade, Cascade) else Cascade.load(cascade, allow_python=allow_python)
     data = open_data(data)
     tell = progress or (lambda *_: None)
-    rows, tensors = _prepare(cascade, data, samples, tell)
-    cascade = _tuned(cascade, tensors, tell)
-    k = len(tensors)
-    forced = None if exit_ratio is None else _forced(len(rows), exit_ratio, k)
-    subject = _Subject(cascade, data, rows, tensors, forced, workers or cpu_count())
-    answers = Engine(cascade.engine_stages(), cascade.artefact.in_force, forced).run(
-        subject.tensor_supply(slice(None)) if len(tensors[0]) == len(rows) else subject.decoding_supply(slice(None))
-    )
-    share = tuple(answers.exit_ratio(k))
+    workers = workers or cpu_count()
+    subject, turn_ms = _subject(cascade, data, samples, exit_ratio, workers, tell)
+    rivals = {}
+    for name, other in (beside or {}).items():
+        rivals[name], ms = _subject(other, data, samples, None, workers, tell, alone=False)
+        turn_ms += ms
+    if seconds is not None:
+        most = max(LEAST_SAMPLES, int(1000 * seconds / ((runs + 1) * turn_ms)))
+        subject, *kept = (one.only(_few(one.answered, most)) for one in (subject, *rivals.values()))
+        rivals = dict(zip(rivals, kept, strict=True))
+    cascade, forced, share = subject.cascade, subject.forced, subject.exit_ratio
     meters = find_meters(cascade.device)
     shared = any(shares for _, shares in cascade.runners)  # whole models, one after the other, would be no rival
     others = find_peers(cascade.models, cascade.device, cascade.choices[0].batch_size) if peers and not shared else []
-    few = _few(answers.stage, PEER_SAMPLES)
-    stops = np.maximum(answers.stage[few], 0)
+    few = _few(subject.answered, PEER_SAMPLES)
+    stops = np.maximum(subject.answered[few], 0)
     chains = [model.preprocessing for model in cascade.models]
-    made = Inputs(prepared(tensors, few), stops, subject.workers)
-    filed = Inputs(decoding(lambda i: subject.read(int(few[i])), chains), stops, subject.workers)
-    exits = dataclasses.replace(subject, forced=answers.stage)  # also where tensors stand for others
-    models_only = _timed(exits, subject.tensor_supply, made, others, runs, (), tell, "models alone")
-    filing = _timed(subject, subject.decoding_supply, filed, others, runs, meters, tell, "file to answer")
+    made = Inputs(prepared(subject.tensors, few), stops, workers)
+    filed = Inputs(decoding(lambda i: subject.read(int(few[i])), chains), stops, workers)
+    models_only = time_in_turn(subject, False, made, others, rivals, runs, (), tell)
+    filing = time_in_turn(subject, True, filed, others, rivals, runs, meters, tell)
     decode = [_decoding_ms(subject) for _ in range(runs)]
-    asked = _few(answers.stage, REQUESTS).tolist()
+    asked = _few(subject.answered, REQUESTS).tolist()
     requests = time_requests(cascade, subject.read, asked, forced, lambda *done: tell("single requests", *done))
     base_decoding, decoding_share = DecodeShare.of(filing.base), DecodeShare.of(filing.cascade)
     return BenchResult(
         machine=describe_machine(),
         stages=tuple(stage.name for stage in cascade.artefact.stages),
         batch_sizes=tuple(choice.batch_size for choice in cascade.choices),
-        n=len(rows),
+        n=len(subject.rows),
         runs=runs,
         forced=exit_ratio,
         exit_ratio=share,
@@ -171,14 +119,37 @@ def bench(
         choices=cascade.choices,
         decode_ms=Spread.of(decode),
         decoded_once=_decoded_once(filing, share, decode, _same_decoding(cascade)),
-        single=time_one_input(cascade, tensors[0], runs, requests),
-        peers=tuple(_peer(peer.name, models_only, filing) for peer in others),
+        single=time_one_input(cascade, subject.tensors[0], runs, requests),
+        peers=tuple(_peer(name, models_only, filing) for name in models_only.peers),
         peer_n=len(few) if others else 0,
         energy=_energy(filing, meters),
         base_decode_share=base_decoding,
         decode_share=decoding_share,
-        notes=advice(decoding_share, chains, sample_reader(data, True)(rows[0])),
+        notes=advice(decoding_share, chains, sample_reader(data, True)(subject.rows[0])),
     )
+
+
+def _subject(
+    cascade: Cascade,
+    data: Dataset,
+    samples: int,
+    exit_ratio: float | None,
+    workers: int,
+    tell: Tell,
+    alone: bool = True,
+) -> tuple[Subject, float]:
+    """(what is timed, about how many milliseconds a turn takes per sample). alone: whether each stage is timed too."""
+    rows, tensors = _prepare(cascade, data, samples, tell)
+    cascade, k = _tuned(cascade, tensors, tell), len(tensors)
+    forced = None if exit_ratio is None else _forced(len(rows), exit_ratio, k)
+    subject = Subject(cascade, data, rows, tensors, forced, np.zeros(len(rows), np.int64), workers)
+    supply = subject.files(slice(None))
+    found = dataclasses.replace(subject, answered=subject.engine(decoding=True).run(supply).stage)
+    inputs_ms = 1000 * sum(supply.spent) / len(rows) / workers
+    stages_ms = [choice.ms or 0.0 for choice in cascade.choices]
+    together = float(_reached(found.exit_ratio) @ np.array(stages_ms))
+    by_itself = 2 * sum(stages_ms) + k * inputs_ms if alone else 0.0
+    return found, 2 * together + inputs_ms + by_itself
 
 
 def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple[list[int], list[F32]]:
@@ -245,48 +216,7 @@ def _few(stops: NDArray[np.int64], most: int) -> NDArray[np.intp]:
     return np.sort(by_stage[np.linspace(0, len(stops) - 1, most).round().astype(int)])
 
 
-def _timed(
-    subject: _Subject,
-    supply: Callable[[slice], Supply],
-    inputs: Inputs,
-    peers: Sequence[Peer],
-    runs: int,
-    meters: Sequence[Meter],
-    tell: Tell,
-    what: str,
-) -> _Found:
-    """Everything in turn, *runs* times; one turn before that is not counted."""
-    stages = subject.cascade.engine_stages()
-    alone = dataclasses.replace(ALONE, task=subject.cascade.artefact.task)
-    single = [Engine([subject.alone(k)], alone) for k in range(len(stages))]
-    base = Engine([subject.base()], alone)
-    full = Engine(stages, subject.cascade.artefact.in_force, subject.forced)
-    n, found = len(subject.rows), _Found(peers={peer.name: [] for peer in peers})
-    for turn in range(runs + 1):
-        kept = found if turn else _Found(peers={peer.name: [] for peer in peers})
-        tell(what, turn, runs + 1)
-        times = []
-        for k, engine in enumerate(single):
-            source = TensorSupply([subject.numbers]) if stages[k].shares else supply(slice(k, k + 1))
-            before = total_joules(meters)
-            times.append(Run.of(engine, source, n))
-        if stages[-1].shares:
-            before = total_joules(meters)
-            kept.base.append(Run.of(base, supply(slice(len(stages) - 1, None)), n))
-        else:
-            kept.base.append(times[-1])
-        joules = total_joules(meters) - before
-        kept.stages.append([run.ms for run in times])
-        before = total_joules(meters)
-        kept.cascade.append(Run.of(full, supply(slice(None)), n))
-        kept.joules.append((joules / n, (total_joules(meters) - before) / n))
-        for peer in peers:
-            kept.peers[peer.name].append(milliseconds(lambda p=peer: p.run(inputs), len(inputs)))  # type: ignore[misc]
-    tell(what, runs + 1, runs + 1)
-    return found
-
-
-def _decoding_ms(subject: _Subject) -> float:
+def _decoding_ms(subject: Subject) -> float:
     """Reading and decoding every sample as the first stage does, in as many threads as the engine has."""
     decoding = subject.cascade.models[0].preprocessing.decoding
 
@@ -304,7 +234,7 @@ def _reached(exit_ratio: Sequence[float]) -> NDArray[np.float64]:
     return 1.0 - np.concatenate([[0.0], np.cumsum(exit_ratio)[:-1]])
 
 
-def _times(found: _Found, exit_ratio: Sequence[float]) -> Times:
+def _times(found: Found, exit_ratio: Sequence[float]) -> Times:
     ideal = [float(_reached(exit_ratio) @ np.array(stages)) for stages in found.stages]
     return Times(
         stages_ms=tuple(Spread.of(list(column)) for column in zip(*found.stages, strict=True)),
@@ -324,7 +254,7 @@ def _same_decoding(cascade: Cascade) -> NDArray[np.bool_]:
 
 
 def _decoded_once(
-    found: _Found, exit_ratio: Sequence[float], decode: Sequence[float], same: NDArray[np.bool_]
+    found: Found, exit_ratio: Sequence[float], decode: Sequence[float], same: NDArray[np.bool_]
 ) -> Spread:
     """Efficiency where what stages decode the *same* way as the stage before, bool (K - 1,), is taken off theirs."""
     reached = _reached(exit_ratio)
@@ -333,14 +263,14 @@ def _decoded_once(
     return Spread.of([i / run.ms for i, run in zip(ideal, found.cascade, strict=True)])
 
 
-def _peer(name: str, alone: _Found, whole: _Found) -> PeerTimes:
-    def ratio(found: _Found) -> Spread:
+def _peer(name: str, alone: Found, whole: Found) -> PeerTimes:
+    def ratio(found: Found) -> Spread:
         return Spread.of([p / run.ms for p, run in zip(found.peers[name], found.cascade, strict=True)])
 
     return PeerTimes(name, Spread.of(alone.peers[name]), Spread.of(whole.peers[name]), ratio(alone), ratio(whole))
 
 
-def _energy(found: _Found, meters: Sequence[Meter]) -> Energy | None:
+def _energy(found: Found, meters: Sequence[Meter]) -> Energy | None:
     if not meters:
         return None
     base, ours = zip(*found.joules, strict=True)

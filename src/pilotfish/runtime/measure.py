@@ -81,19 +81,20 @@ def fastest(
     least = min(look.values())
     kept = [way for way in ways if look[way] <= CLOSE * least]
     sizes = CUDA_SIZES if device.startswith("cuda") else CPU_SIZES
-    times: dict[tuple[_Way, int], list[float]] = {(way, size): [] for way in kept for size in sizes}
+    times: dict[tuple[_Way, int], list[float]] = {(way, size): [] for size in sizes for way in kept}
     options, end = list(times), time.perf_counter() + seconds
     for turn, close in enumerate(CONTENDERS):
         for i, (way, size) in enumerate(options):
             tell(turn * len(options) + i, len(CONTENDERS) * len(options))
-            if turn and time.perf_counter() > end:
+            if (turn or size > FIRST_LOOK) and time.perf_counter() > end:  # a slow stage needs no large batches
                 break
             batch = np.resize(inputs, (max(LEAST, 2 * size * way.lanes), *shape))
             times[way, size].append(_run(way, size, batch))
+        options = [option for option in options if times[option]]
         best_so_far = min(map(min, (times[option] for option in options)))
         options = [option for option in options if min(times[option]) <= close * best_so_far]
     tell(1, 1)
-    found = [Measured(way.name, size, way.threads, way.lanes, min(ms)) for (way, size), ms in times.items()]
+    found = [Measured(way.name, size, way.threads, way.lanes, min(ms)) for (way, size), ms in times.items() if ms]
     found += [Measured(w.name, FIRST_LOOK, w.threads, w.lanes, ms) for w, ms in look.items() if w not in kept]
     ranked = tuple(sorted(found, key=lambda m: m.ms))
     return best_of(ranked), ranked

@@ -105,7 +105,7 @@ class BenchResult:
     decode_ms         reading and decoding alone, per sample, with as many threads
     decoded_once      efficiency end to end against an ideal that decodes each sample once (the ideal of
                       ``end_to_end`` counts it at every stage that a sample reaches)
-    peers             other ways to run the same cascade, on *peer_n* of the samples
+    peers             other ways to run the same cascade, on *peer_n* of the samples; cascades beside it, on all
     single            one input at a time
     energy            None where no meter can be read
     parts             whether each stage continues from the features of the stage before, as exits of one network do

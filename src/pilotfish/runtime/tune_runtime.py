@@ -75,6 +75,7 @@ def tune_runtime(
     seconds: float = 20.0,
     progress: Tell | None = None,
     allow_python: Collection[str] = (),
+    known: Sequence[StageTuning] = (),
 ) -> RuntimeTuning:
     """Measure each stage of the cascade in folder *cascade* on *device* and keep the fastest way to run it there.
 
@@ -83,6 +84,7 @@ def tune_runtime(
     backends  names to try; by default all that give the same answers within rounding and need no compilation
     seconds   about how long each stage may take
     allow_python  as for :meth:`pilotfish.Cascade.load`
+    known     what was found before, on this device, of stages that other cascades have as well: it is taken over
 
     UsageError for an unknown backend, or when none of those named can run a stage.
     """
@@ -93,8 +95,10 @@ def tune_runtime(
     artefact = load_artefact(path)
     check_code(artefact.stages, allow_python)
     load: Load = lambda stage, backend: load_stage(stage, path, device, backend, allow_python)  # noqa: E731
+    before = {one.stage: one for one in known}
     stages = tuple(
-        _tuned(artefact, k, load, data, device, backends, seconds, tell) for k in range(len(artefact.stages))
+        before.get(stage.name) or _tuned(artefact, k, load, data, device, backends, seconds, tell)
+        for k, stage in enumerate(artefact.stages)
     )
     stages = _agreed(stages, artefact.calibration.exit_ratio)
     facts = {

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ LANE_BATCH_SIZES = (2, 4, 8, 16)
 class Timing:
     """ms: median milliseconds per sample by batch size, one call at a time; best: the batch size with the least.
 
+    lanes: milliseconds per sample by batch size with one call per core
     throughput: the least milliseconds per sample with all cores at work, be it one call or one call per core
     """
 
     ms: dict[int, float]
     throughput: float
+    lanes: dict[int, float] = field(default_factory=dict)
 
     @property
     def best(self) -> int:
@@ -43,9 +45,15 @@ class Timing:
 
 
 def time_batches(
-    backend: Backend, shape: tuple[int, ...], sizes: Sequence[int] = BATCH_SIZES, seconds: float = 4.0
+    backend: Backend,
+    shape: tuple[int, ...],
+    sizes: Sequence[int] = BATCH_SIZES,
+    seconds: float = 4.0,
+    lanes: Sequence[int] = LANE_BATCH_SIZES,
 ) -> Timing:
-    """Measure *backend* on random inputs of *shape*, within about *seconds* in all.
+    """Measure *backend* on random inputs of *shape*, within about *seconds*, and half as many with a call per core.
+
+    sizes, lanes  of the batches, of one call at a time and of a call per core
 
     Sizes are tried in rising order until the share of time for the next is used up or two sizes in a row are
     slower per sample than the best by a quarter, the four smallest in any case. One unmeasured call first; medians of
@@ -64,24 +72,29 @@ def time_batches(
         slower = len(recent) == 2 and min(recent) > 1.25 * best
         if size >= sizes[min(3, len(sizes) - 1)] and (slower or time.perf_counter() + estimate > end):
             break
-    return Timing(found, min([*found.values(), *_in_lanes(backend, shape, seconds / 2)]))
+    in_lanes = _in_lanes(backend, shape, seconds / 2, lanes)
+    return Timing(found, min([*found.values(), *in_lanes.values()]), in_lanes)
 
 
-def _in_lanes(backend: Any, shape: tuple[int, ...], seconds: float) -> list[float]:
-    """Milliseconds per sample with one single-threaded call per core, where the backend can do so."""
+def _in_lanes(backend: Any, shape: tuple[int, ...], seconds: float, sizes: Sequence[int]) -> dict[int, float]:
+    """Milliseconds per sample by batch size, with one single-threaded call per core, where the backend can do so; of
+    the sizes that there is time for."""
     lanes = cpu_count()
     if lanes == 1 or not hasattr(backend, "with_threads"):
-        return []
+        return {}
     single = backend.with_threads(1)
     rng = np.random.default_rng(0)
-    found = []
+    found: dict[int, float] = {}
+    latest = time.perf_counter() + seconds
     with ThreadPoolExecutor(lanes) as pool:
-        for size in LANE_BATCH_SIZES:
+        for size in sizes:
+            if found and time.perf_counter() > latest:
+                break
             batch = rng.standard_normal((size, *shape), dtype=np.float32)
             single.step(batch)
-            end = time.perf_counter() + seconds / len(LANE_BATCH_SIZES)
+            end = time.perf_counter() + seconds / len(sizes)
             rates = [future.result() for future in [pool.submit(_until, single, batch, end) for _ in range(lanes)]]
-            found.append(1000 / sum(rates))
+            found[size] = 1000 / sum(rates)
     return found
 
 
