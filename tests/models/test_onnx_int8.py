@@ -346,6 +346,21 @@ def test_samples_are_not_kept(calibration: str, tmp_path: Path) -> None:
     assert max(alive) <= PROBES + 2
 
 
+@pytest.mark.parametrize("calibration", ["entropy", "percentile"])
+def test_a_part_of_the_numbers_is_enough_for_histograms(
+    calibration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, answers = layers(tmp_path / "f.onnx"), {}
+    feeds = [{"x": RNG(seed).standard_normal((200, 8)).astype(np.float32)} for seed in range(4)]
+    for counted in (2**14, 400):
+        monkeypatch.setattr("pilotfish.models.onnx.quantise_onnx.COUNTED", counted)
+        quantise_onnx(source, tmp_path / "q.onnx", feeds[:3], calibration=calibration)
+        session = ort.InferenceSession(str(tmp_path / "q.onnx"), providers=["CPUExecutionProvider"])
+        answers[counted] = session.run(None, feeds[3])[0]
+    spread = np.ptp(answers[2**14])
+    assert np.abs(answers[400] - answers[2**14]).mean() < 0.05 * spread
+
+
 def _nothing_to_quantise(folder: Path) -> Path:
     return save(folder / "f.onnx", [node("Tanh", ["x"], ["y"])], [value("x", ["N", 8])], [value("y", ["N", 8])])
 

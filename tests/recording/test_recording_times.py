@@ -92,6 +92,54 @@ def test_lanes_are_measured_where_a_backend_can_run_on_fewer_threads() -> None:
     assert found.throughput <= min(found.ms.values())
 
 
+class Slow:
+    """A backend whose calls take a minute per sample, on a clock of its own."""
+
+    name = "slow"
+
+    def __init__(self, clock: list[float], log: list[int]) -> None:
+        self.clock, self.log = clock, log
+
+    def with_threads(self, threads: int) -> Slow:
+        return self
+
+    def step(self, inputs: np.ndarray, carry: object = None) -> tuple[np.ndarray, None]:
+        self.clock[0] += 60.0 * len(inputs)
+        self.log.append(len(inputs))
+        return np.zeros((len(inputs), 2), np.float32), None
+
+
+def test_a_slow_model_is_timed_on_the_smallest_batches_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, log = [0.0], []
+    monkeypatch.setattr("pilotfish.models.costs.timing.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("pilotfish.models.costs.timing.cpu_count", lambda: 2)
+    found = time_batches(Slow(clock, log), (3,))
+    assert sorted(found.ms) == [1, 2, 4, 8]
+    assert list(found.lanes) == [2]  # one size of many calls is enough
+
+
+@pytest.mark.parametrize(
+    ("before", "sizes"),
+    [
+        (Timing({1: 2.0, 8: 1.0, 16: 1.5}, 0.5, {2: 0.9, 8: 0.5}), {1, 8}),
+        (Timing({1: 1.0, 8: 1.0}, 1.0), {1}),
+        (Timing({1: 3.0, 32: 1.0}, 1.0, {4: 1.1}), {1, 32, 4}),
+    ],
+)
+def test_another_round_times_what_was_fastest(
+    before: Timing, sizes: set[int], arrays: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pilotfish.models.costs.timing.cpu_count", lambda: 2)
+    clock, log = [0.0], []
+    monkeypatch.setattr("pilotfish.models.costs.timing.time.perf_counter", lambda: clock[0])
+    backend = Slow(clock, log)
+    model = Model("m", backend, AS_IT_IS, n_classes=2, weights_hash="0", input_shape=(3,))
+    found = planned.measured_times(arrays(x=np.zeros((4, 3))), model, RecordOptions(), 0.1, before)
+    assert found is not None
+    assert set(log) == sizes
+    assert set(found.lanes) == (set() if len(before.lanes) == 0 else {min(before.lanes, key=before.lanes.__getitem__)})
+
+
 def test_the_best_saver_depends_on_the_scenario(tmp_path: Path) -> None:
     """Two savers of equal answers: one quick by itself, the other in large batches (TinySaver, Table 6)."""
     pair = Pair([0.9, 0.8, 0.7, 0.6], [True, True, False, True], [True, True, True, False])

@@ -70,6 +70,30 @@ def test_few_tensors_stand_for_many(pair: Pair, cascade: Cascade, monkeypatch: p
     assert_consistent(few, 1)
 
 
+@pytest.mark.parametrize("forced", [None, 0.25])
+def test_little_time_means_fewer_samples_with_the_same_exits(
+    forced: float | None, pair: Pair, cascade: Cascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["pilotfish.runtime.bench"], "LEAST_SAMPLES", 20)
+    every = bench(cascade, pair.data, runs=1, samples=80, exit_ratio=forced, peers=False)
+    few = bench(cascade, pair.data, runs=1, samples=80, exit_ratio=forced, peers=False, seconds=1e-9)
+    assert (every.n, few.n) == (80, 20)
+    assert few.exit_ratio == pytest.approx(every.exit_ratio, abs=1 / 20)
+    assert_consistent(few, 1)
+    enough = bench(cascade, pair.data, runs=1, samples=80, exit_ratio=forced, peers=False, seconds=1e9)
+    assert enough.n == 80
+
+
+def test_another_cascade_is_timed_in_the_same_turns(pair: Pair, cascade: Cascade) -> None:
+    twin = Cascade(cascade.artefact, cascade.models)
+    result = bench(cascade, pair.data, runs=1, samples=40, peers=False, beside={"twin": twin})
+    [peer] = result.peers
+    assert peer.name == "twin"
+    assert peer.end_to_end_ratio.median == pytest.approx(peer.end_to_end.median / result.end_to_end.realised_ms.median)
+    assert peer.model_only_ratio is not None
+    assert result.to_json()["peers"][0]["model_only_ratio"] == peer.model_only_ratio.median
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_share_is_forced_by_a_mask(share: float, pair: Pair, cascade: Cascade) -> None:
     calls: list[tuple[str, int, int]] = []

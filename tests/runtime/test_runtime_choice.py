@@ -113,6 +113,39 @@ def test_tuning_finds_the_batch_size_that_a_model_likes(monkeypatch: pytest.Monk
     assert [m.ms for m in measured] == sorted(m.ms for m in measured)
 
 
+def test_a_slow_stage_is_not_tried_on_large_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, sizes = [0.0], set()
+    monkeypatch.setattr("pilotfish.runtime.measure.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    class Slow:
+        name = "python"
+
+        def step(self, inputs: np.ndarray, carry: object = None) -> tuple[np.ndarray, None]:
+            now[0] += len(inputs)
+            sizes.add(len(inputs))
+            return np.tile(np.array([[1.0, 0.0]], np.float32), (len(inputs), 1)), None
+
+    _, measured = fastest({"python": Slow()}, (3,), "cpu", seconds=3.0)
+    assert max(sizes) == 8
+    assert {m.batch_size for m in measured} == {1, 2, 4, 8}
+
+
+def test_stages_that_were_measured_before_are_not_measured_again(pair: Pair) -> None:
+    folder = pair.cascade
+    first = tune_runtime(folder, pair.data, seconds=0.2, allow_python=pair.allowed)
+    calls: list[str] = []
+    again = tune_runtime(
+        folder,
+        pair.data,
+        seconds=0.2,
+        progress=lambda what, *_: calls.append(what),
+        allow_python=pair.allowed,
+        known=first.stages[1:],
+    )
+    assert set(calls) == {f"timing {pair.stages[0]}"}
+    assert again.stages[1].measured == first.stages[1].measured
+
+
 def test_tune_runtime_keeps_what_it_found(pair: Pair) -> None:
     folder = pair.cascade
     expected = Cascade.load(folder, allow_python=pair.allowed).predict(pair.data)
