@@ -20,9 +20,8 @@ from support.boxes import made_boxes, made_truth
 def boxes_of(scores: list[list[float]]) -> Boxes:
     score = Ragged.of([np.array(one) for one in scores])
     m = len(score.values)
-    return Boxes(
-        Ragged(np.tile([0.0, 0, 10, 10], (m, 1)), score.offsets), score, Ragged(np.ones(m, int), score.offsets)
-    )
+    box, label = (Ragged(values, score.offsets) for values in (np.tile([0.0, 0, 10, 10], (m, 1)), np.ones(m, int)))
+    return Boxes(box, score, label)
 
 
 def test_the_papers_score_is_the_mean_of_boxes_above_a_floor() -> None:
