@@ -181,7 +181,7 @@ class Blocks:
 
     trace  all samples
     block  int64 (N,), the part of each
-    rests  the trace without each part; a ratio needs sums alone, and has none
+    rests  the trace without each part; a ratio needs sums alone and has none, nor has a rank that can leave samples out
     """
 
     trace: Trace
@@ -192,6 +192,12 @@ class Blocks:
     def replicates(self, answered_by: I64 | None) -> F64:
         """float64 (count,): the ratio or rank without each part, where each sample is answered by one of the stages;
         None: by the base alone."""
+        if self.trace.metric.along is not None:
+            states, who = self.trace.states, answered_by
+            if who is None:
+                states, who = (self.trace.base_states,), np.zeros(len(self.trace), np.int64)
+            routings = (np.where(self.block == part, -1, who) for part in range(self.count))
+            return np.asarray(self.trace.metric.along(states, routings), np.float64)
         if self.trace.metric.kind == "rank":
             return np.array([self._rank(b, rest, answered_by) for b, rest in enumerate(self.rests)])
         states = self.trace.base_states
@@ -213,7 +219,7 @@ def blocks_of(trace: Trace, count: int = BLOCKS) -> Blocks:
     units = int(unit.max()) + 1
     count = min(count, units)
     block = np.random.default_rng(0).permutation(units)[unit] % count
-    ranked = range(count if trace.metric.kind == "rank" else 0)
+    ranked = range(count if trace.metric.kind == "rank" and trace.metric.along is None else 0)
     return Blocks(trace, block, count, tuple(trace.take(np.flatnonzero(block != one)) for one in ranked))
 
 
