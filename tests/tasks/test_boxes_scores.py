@@ -59,8 +59,7 @@ def test_nothing_to_fit_is_no_trouble(kept: int) -> None:
     few = boxes_of([[0.5] * kept, [], [], [], []])
     parameters = fit_scores(few, truth)
     assert bool(parameters) == bool(kept)
-    if kept:
-        assert np.isfinite(with_scores(few, parameters).score.values).all()
+    assert np.isfinite(with_scores(few, parameters).score.values).all()
 
 
 def test_a_learned_score_tells_good_answers_from_bad_ones() -> None:

@@ -97,6 +97,8 @@ def fit_scores(boxes: Boxes, truth: TrueBoxes) -> dict[str, F64]:
 
 def with_scores(boxes: Boxes, parameters: Mapping[str, F64]) -> Boxes:
     """The same boxes with fitted scores, in the same order: a detector alone keeps its mAP."""
+    if not parameters:
+        return boxes
     raw, (low, high) = boxes.score.values, parameters["range"].tolist()
     own = 0.5 + 0.5 * np.tanh((2 * raw - low - high) / (high - low or 1.0))  # rises everywhere
     score = (1 - SLOPE) * np.interp(raw, parameters["score"], parameters["share"]) + SLOPE * own
