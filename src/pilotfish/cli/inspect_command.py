@@ -147,10 +147,20 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
 def _scores_in(records: Records) -> str:
     """What exit scores can be made of the records."""
     if not records.task.classes:
-        return ", ".join(records.task.scores)
+        return ", ".join(name for name, kind in records.task.scores.items() if _can_have(records, name, kind))
     if records.outputs.log_odds is not None:
         return "logits"
     return "confidence" if records.outputs.confidence is not None else "class only"
+
+
+def _can_have(records: Records, name: str, kind: ScoreKind) -> bool:
+    """Whether a score can be made of the records; of one that is fitted the fit says."""
+    from pilotfish.errors import RecordsError
+
+    try:
+        return kind.fit is not None or bool(len(records.task.scored(name, records.outputs).values))
+    except RecordsError:
+        return False
 
 
 def _heading(run: Run) -> str:

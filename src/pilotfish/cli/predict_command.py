@@ -142,6 +142,8 @@ def _summary_rows(found: Summary) -> list[list[str]]:
 
 
 def _shown(prediction: Any, name: str | None) -> str:
+    if isinstance(prediction, dict):  # a document: its name says it in words
+        return name or ""
     number = f"{prediction:.6g}" if isinstance(prediction, float) else str(prediction)
     return f"{number} {name or ''}".strip()
 

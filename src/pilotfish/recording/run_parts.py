@@ -194,7 +194,7 @@ class Judge:
             self.calls.append((len(places), time.perf_counter() - begun))
         except ModelError as error:
             return error
-        parts.append((places, self.task.reduce(found, len(places), self.model.spec, self.store)))
+        parts.append((places, self.task.reduced(found, len(places), self.model.spec, self.store, inputs)))
         self.computed, self.failed_in_a_row = True, 0
         return None
 

@@ -130,7 +130,7 @@ def _run_one(stage: EngineStage, index: int, part: _Part, keep: int | str, found
         raw, found.carry = stage.backend.step(part.inputs, part.carry)
         found.alone = plain_answer(item.in_force, index, raw, stage.name)
         if found.alone is None:
-            found.outputs = stage.reduced(raw, 1, keep, item.in_force.task)
+            found.outputs = stage.reduced(raw, 1, keep, item.in_force.task, part.inputs)
         found.items.append(item)
     except ModelError as error:
         found.fault = error

@@ -72,7 +72,7 @@ def answer_one(
             if leaves if forced is None else forced == k:
                 return answer
             continue
-        so_far.append(stage.reduced(raw, 1, in_force.keep(k), in_force.task))
+        so_far.append(stage.reduced(raw, 1, in_force.keep(k), in_force.task, inputs))
         decision = decide(in_force.rule, in_force.scores, k, so_far, len(stages), in_force.task)
         leaves = bool(in_force.point.leaves(k, decision.values)[0])
         if leaves if forced is None else forced == k:

@@ -36,10 +36,10 @@ class EngineStage:
     alone: Backend | None = None
     adjust: Callable[[Any], Any] | None = None
 
-    def reduced(self, raw: Any, rows: int, keep: int | str, task: Task) -> Any:
+    def reduced(self, raw: Any, rows: int, keep: int | str, task: Task, inputs: Any = None) -> Any:
         """What the model returned for *rows* samples as outputs, adjusted. ModelError where it is no answer of the
         task."""
-        outputs = task.reduce(raw, rows, self.name, keep)
+        outputs = task.reduced(raw, rows, self.name, keep, inputs)
         return outputs if self.adjust is None else self.adjust(outputs)
 
 
@@ -56,7 +56,7 @@ def run_stage(
         return backend.reduce(inputs, keep), None
     logits, out = backend.step(inputs, carry)
     rows = len(inputs) if inputs is not None else len((carry or ((),))[0])
-    return stage.reduced(logits, rows, keep, task), out
+    return stage.reduced(logits, rows, keep, task, inputs), out
 
 
 def take(carry: Carry, rows: Rows) -> Carry:

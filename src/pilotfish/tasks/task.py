@@ -133,6 +133,7 @@ class Task:
                image, perhaps enlarged; None: it is written below the image alone
     finite     outputs -> bool (N,): False where a model's outputs are not finite; such a sample never exits. None:
                every float array of the outputs says it
+    sees_inputs  whether *reduce* is given what the model was given as well, as ``inputs``: an array or None
     classes    whether a raw answer is logits of numbered classes: then the recorder finds out which output is meant and
                matches labels by the names of the classes, and devices may reduce
     same       (outputs, outputs) -> bool (N,): whether two answers agree; None: no votes and no patience
@@ -148,7 +149,7 @@ class Task:
     quality: Callable[[Any, Any], Quality]
     outputs: Callable[..., Any]
     columns: Mapping[str, Column]
-    reduce: Callable[[Any, int, str, int | str], Any]
+    reduce: Callable[..., Any]
     reference: Callable[[Any], Any]
     missing: np.generic | None
     answer: Callable[[Any], NDArray[Any]]
@@ -164,6 +165,7 @@ class Task:
     says: Callable[[Any, Sequence[str] | None], tuple[Any, str | None]] = _not_named
     draw: Callable[[Any, Any, Sequence[str] | None], NDArray[np.uint8]] | None = None
     finite: Callable[[Any], Mask] | None = None
+    sees_inputs: bool = False
     classes: bool = False
     same: Callable[[Any, Any], Mask] | None = None
     mix: Callable[[Sequence[Any], Sequence[float], int], Any] | None = None
@@ -181,6 +183,10 @@ class Task:
             return np.array([one is not None for one in truth], bool)
         missing = -1 if self.missing is None else self.missing
         return np.asarray((truth != missing).all(axis=tuple(range(1, truth.ndim))))
+
+    def reduced(self, raw: Any, rows: int, model: str, keep: int | str, inputs: Any = None) -> Any:
+        """What *model* returned for *rows* samples, as outputs; see ``reduce``. *inputs* are the batch's, or None."""
+        return self.reduce(raw, rows, model, keep, **({"inputs": inputs} if self.sees_inputs else {}))
 
     def unknown(self, n: int) -> Any:
         """The truth of *n* samples of which nothing is known."""
