@@ -12,6 +12,7 @@ from pilotfish.cli.options import AsJson
 if TYPE_CHECKING:
     from pilotfish.cascade import Artefact
     from pilotfish.records import Records, Run, SampleTimes
+    from pilotfish.scores import ScoreKind
 
 ALONE = "single, p50 / p95"
 

@@ -179,7 +179,10 @@ class _Job:
             ids = string_ids([data.ids[row] for row in rows.tolist()])
             group = None if named is None else string_ids([named[one] for one in ids.to_pylist()])
             hashes = pa.array([content[row] for row in rows.tolist()], pa.string())
-            return Records(ids, labels, witness.of(stage, rows), self._meta(stage), hashes, group)
+            outputs = witness.of(stage, rows)
+            if artefact.task.recorded is not None:
+                outputs, labels = artefact.task.recorded(outputs, labels)
+            return Records(ids, labels, outputs, self._meta(stage), hashes, group)
 
         by = NONE if group_by is not None and named is None else None
         stages = [records(k, judged, matched.labels[judged]) for k in range(last + 1)]

@@ -22,7 +22,7 @@ from pilotfish.scores import (
     plain_score,
     truth_probability,
 )
-from pilotfish.tasks import CLASSES, Task
+from pilotfish.tasks import CLASSES, Metric, Task
 from pilotfish.tasks.task import USUAL_SCORE
 
 F64 = NDArray[np.float64]
@@ -30,6 +30,7 @@ Rows = NDArray[np.intp]
 RESAMPLES = 40
 CERTAIN = 1.0  # standard errors by which a score must beat max_prob to be taken for it
 USUAL_DROP = 0.005
+STEP = 1e-4  # of a sum: its slope
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,12 @@ def evidence(table: Table, saver: str, base: str, rows: Rows) -> Evidence:
     own, theirs, reference = table.outputs[saver].take(rows), table.outputs[base].take(rows), table.reference[rows]
     right, base_right = table.task.quality(own, reference), table.task.quality(theirs, reference)
     groups = None if table.groups is None else table.groups[rows]
+    metric = table.task.metric
     if not table.task.classes:
-        return Evidence(own, reference, right, base_right, base_right, 0, groups)
+        gain = None
+        if metric.kind == "ratio" and metric.states is not None:
+            gain = first_order(metric, metric.states(own, reference), metric.states(theirs, reference))
+        return Evidence(own, reference, right, base_right, base_right, 0, groups, gain)
     known = [m.n_classes for m in (table.meta[saver], table.meta[base]) if m.n_classes is not None]
     seen = max(int(reference.max(initial=0)), int(own.prediction.max(initial=0))) + 1
     return Evidence(
@@ -92,6 +97,18 @@ def evidence(table: Table, saver: str, base: str, rows: Rows) -> Evidence:
         n_classes=max([*known, seen, 2]),
         groups=groups,
     )
+
+
+def first_order(metric: Metric, own: F64, base: F64) -> F64:
+    """float64 (N,): N times what a ratio of sums gains by one sample's states instead of the base's, to first order.
+
+    own, base  float64 (N, S), states; sums that are 0 are taken to stay so
+    """
+    assert metric.value is not None
+    sums = base.sum(axis=0)
+    step = np.diag(STEP * sums)
+    slope = (metric.value(sums + step) - metric.value(sums - step)) / np.where(sums > 0, 2 * STEP * sums, np.inf)
+    return np.asarray(len(base) * ((own - base) @ slope))
 
 
 def auto_score(
@@ -110,7 +127,7 @@ def auto_score(
     """
     drop = budget.value if budget is not None and budget.kind == "max_drop" else USUAL_DROP
     plain = cross_fit(task.score(), found, seed)
-    change = numbers(found.right).astype(np.float64) - numbers(found.base_right)
+    change = numbers(found.right).astype(np.float64) - numbers(found.base_right) if found.gain is None else found.gain
     draws = _resamples(len(found), found.groups, np.random.default_rng([seed, 2]))
     weights = np.concatenate([np.ones((1, len(found)), np.int64), draws])  # the samples themselves, then resamples
     best, best_lead, fitted = plain.score.name, 0.0, plain

@@ -134,12 +134,14 @@ def notes_on(
     if table.reference_kind == "base":
         notes.append(f"no labels: the base's own answers are the reference, so {says} means agreement with the base")
     known = table.reference
-    if isinstance(known, np.ndarray) and known.ndim == 1 and (known == known[0]).all():
+    plain = isinstance(known, np.ndarray) and known.ndim == 1 and known.dtype != object and not table.task.recorded
+    if plain and (known == known[0]).all():
         one, others = ("class", "classes") if table.task.classes else ("label", "labels")
         notes.append(f"all samples have one {one}: these thresholds say little about other {others}")
     if table.task.needs_fit(artefact.score) and len(parts.fit) < 500:
         notes.append(
-            f"the score {artefact.score} was fitted on {len(parts.fit)} samples only; max_prob needs no fitting"
+            f"the score {artefact.score} was fitted on {len(parts.fit)} samples only; {table.task.score().name} needs "
+            "no fitting"
         )
     if judged.asymptotic:
         notes.append(

@@ -107,7 +107,8 @@ def _compare(model: Model, task: Task, one: Any, other: Any) -> Differences:
 
 def _outputs_moved(one: Any, other: Any, allowed: float) -> Differences:
     """How far any number of the outputs of a sample moved, against its size."""
-    pairs = ((a, vars(other)[name]) for name, a in vars(one).items() if a is not None and a.dtype.kind in "iuf" and a.size)
+    arrays = [(name, a) for name, a in vars(one).items() if isinstance(a, np.ndarray) and a.size]
+    pairs = ((a, vars(other)[name]) for name, a in arrays if a.dtype.kind in "iuf")
     moves = []
     for a, b in pairs:
         if a.shape != b.shape:

@@ -25,6 +25,8 @@ class Evidence:
     reference          int64 (M,), the class that counts as right
     right, base_right  bool (M,)
     base_truth         float64 (M,), the base's probability of the reference class; 1 or 0 where only its class is known
+    gain               float64 (M,), M times what the metric gains by the saver's answer to each sample, to first order,
+                       where it is no mean of right; None: right - base_right
     groups             int64 (M,), the group of each sample, or None where all are independent
     n_classes          how many classes there are, at least one more than the largest that was seen
     """
@@ -36,6 +38,7 @@ class Evidence:
     base_truth: F64
     n_classes: int
     groups: I64 | None = None
+    gain: F64 | None = None
 
     def __len__(self) -> int:
         return len(self.reference)
@@ -50,6 +53,7 @@ class Evidence:
             self.base_truth[rows],
             self.n_classes,
             None if self.groups is None else self.groups[rows],
+            None if self.gain is None else self.gain[rows],
         )
 
 

@@ -122,7 +122,8 @@ def _scored(raw: NDArray[Any], wanted: Sequence[str], inputs: Any) -> Masks:
         if "pixels" in wanted:
             said["pixels"] = scores.log_odds(np.concatenate([scores.mean_doubt(one) for one in each]))
         if "slic" in wanted and inputs is not None:
-            images = np.moveaxis(np.asarray(inputs), 1, -1)
+            images = np.asarray(inputs)
+            images = np.moveaxis(images, 1, -1) if images.shape[1] in (1, 3) else images
             pairs = zip(each, images, strict=True)
             said["slic"] = scores.log_odds(np.array([scores.slic_doubt(one[0], image) for one, image in pairs]))
     for values in said.values():
@@ -303,15 +304,15 @@ def beside_one_class(truth: Any, outputs: Masks, n_classes: int | None) -> Verdi
 
 
 def fit_learned(evidence: Any) -> dict[str, F64]:
-    """How much better the saver is than the base, from its features (squared error)."""
+    """Log-odds of the quality of the saver's own answer, from its features."""
     from pilotfish.scores.linear import Design, fit_linear
 
-    gain = evidence.right.astype(np.float64) - evidence.base_right
-    return fit_linear(Design(_features(evidence.outputs), (), ()), gain, scores.RIDGE, "squared")
+    quality = evidence.right.astype(np.float64)
+    return fit_linear(Design(_features(evidence.outputs), (), ()), quality, scores.RIDGE, "logistic")
 
 
 def learned(outputs: Masks, parameters: Mapping[str, F64]) -> F64:
-    """float64 (N,): the gain to be expected."""
+    """float64 (N,): log-odds of the quality to be expected."""
     from pilotfish.scores.linear import predict_linear
 
     return predict_linear(_features(outputs), (), dict(parameters))
@@ -354,10 +355,10 @@ SCORES = {
         ScoreKind(
             "learned",
             learned,
-            fit=fit_learned,
+            "log_odds",
+            fit_learned,
             can=lambda evidence: evidence.outputs.features is not None,
             candidate=True,
-            uses_base=True,
         ),
     )
 }
@@ -391,5 +392,6 @@ MASK = register(
         check=check_counts,
         match=same_classes,
         judge=beside_one_class,
+        sees_inputs=True,
     )
 )

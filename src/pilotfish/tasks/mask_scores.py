@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from pilotfish.errors import needs
 from pilotfish.scores.outputs import F32, F64, Mask
 
-RIDGE = 3.0  # of the learned score
+RIDGE = 100.0  # of the learned score
 POINTS = 64  # per side: what `grid` and the features look at, of however large an image
 CELLS = 8  # per side
 SEGMENTS = 100  # of SLIC, as scikit-image has it
 LOWEST, HIGHEST = -30.0, 30.0  # log-odds beyond say no more
 NEAR_ONE = 1e-2  # by how much probabilities may miss the sum of 1, as those of 16 bits do
-SHARES = 64  # classes up to which the share of each is a feature
 QUANTILES = (0.5, 0.75, 0.9, 0.97)
 
 
@@ -126,8 +125,7 @@ def features(doubt: F32, label: NDArray[Any], classes: int) -> F64:
     """float64 (N, F): what a learned score looks at, from doubts and classes at the points of a grid.
 
     Log-odds of the mean over points, over the parts of :func:`grid_doubt` and over the least sure cell; quantiles;
-    shares of doubtful points, of borders between classes and of the largest class; how many classes there are; and for
-    up to 64 classes the share of each.
+    shares of doubtful points, of borders between classes and of the largest class; how many classes there are.
     """
     n, area = len(doubt), doubt[0].size
     flat, said = doubt.reshape(n, -1), label.reshape(n, -1).astype(np.int64)
@@ -142,4 +140,4 @@ def features(doubt: F32, label: NDArray[Any], classes: int) -> F64:
     borders = (np.diff(label, axis=1) != 0).sum(axis=(1, 2)) + (np.diff(label, axis=2) != 0).sum(axis=(1, 2))
     doubtful = [(flat > limit).mean(axis=1) for limit in (0.1, 0.3, 0.5)]
     plain = [*doubtful, borders / area, shares.max(axis=1), (counts > 0).sum(axis=1)]
-    return np.column_stack([odds, *plain, *([shares] if classes <= SHARES else [])])
+    return np.column_stack([odds, *plain])
