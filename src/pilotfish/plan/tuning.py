@@ -164,6 +164,11 @@ def notes_on(
     if promise is not None:
         binary = table.task.metric.kind == "mean" and table.quality(table.base).dtype == np.bool_
         notes.append(_terms(promise, says, binary, artefact.limits))
+        if promise.kind == "drop" and table.task.metric.kind != "mean" and calibration.exit_ratio[-1] == 1:
+            notes.append(
+                f"no policy that lets some exit could be certified on {_counted(calibration)}: record more samples, or "
+                "allow a larger drop"
+            )
         if promise.asymptotic:
             notes.append(
                 f"the guarantee is asymptotic: no test of {says} that holds at any number of samples is used, but the "
