@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pilotfish.data import Dataset, load_data
-from pilotfish.errors import DataError, ModelError, PilotfishError, RecordsError, UsageError
+from pilotfish.errors import DataError, ModelError, PilotfishError, RecordsError
 from pilotfish.models import Model, Preprocessing
 from pilotfish.models.names.python_model import AS_IT_IS, PythonBackend
 from pilotfish.recording import RecordOptions, RecordResult, record_model
@@ -123,13 +123,43 @@ def test_an_error_in_the_model_s_code_names_the_model(arrays: Arrays, tmp_path: 
         recorded(arrays(x=X), saying(lambda b: {}["weights"]), tmp_path / "run")
 
 
-def test_images_of_different_sizes_need_an_input_size(matrix_model: MatrixModel, tmp_path: Path) -> None:
-    (tmp_path / "p").mkdir()
-    for i in (3, 4):
-        Image.new("RGB", (i, i)).save(tmp_path / "p" / f"{i}.png")
-    own_size = dataclasses.replace(CHAIN, size=None)
-    with pytest.raises(UsageError, match="samples of different shapes cannot share a batch"):
-        recorded(load_data(f"folder:{tmp_path / 'p'}"), matrix_model(WEIGHTS, own_size), tmp_path / "run")
+def of_sizes(folder: Path, sides: list[int]) -> Dataset:
+    """Square images of such sides, whose first pixel says which it is."""
+    folder.mkdir()
+    for i, side in enumerate(sides):
+        pixels = np.zeros((side, side, 3), np.uint8)
+        pixels[0, 0, 0] = i
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return load_data(f"folder:{folder}")
+
+
+def test_images_of_several_sizes_are_computed_by_size_and_recorded_in_order(tmp_path: Path) -> None:
+    data, calls = of_sizes(tmp_path / "p", [3, 4, 3, 5, 4, 3, 3]), list[tuple[int, ...]]()
+
+    def says(batch: np.ndarray) -> np.ndarray:
+        calls.append(batch.shape)
+        return np.eye(8, dtype=np.float32)[np.rint(255 * batch[:, 0, 0, 0]).astype(int)]
+
+    model = Model("sizes", PythonBackend(says, "sizes"), dataclasses.replace(CHAIN, size=None), "w")
+    recorded(data, model, tmp_path / "run")
+    records = Run(tmp_path / "run").read("m")
+    assert records.ids.to_pylist() == [f"{i}.png" for i in range(7)]
+    assert records.outputs.prediction.tolist() == list(range(7))
+    assert set(calls) >= {(2, 3, 3, 3), (1, 3, 4, 4), (1, 3, 5, 5), (2, 3, 3, 3)}
+
+
+def test_an_image_of_a_size_that_the_model_does_not_take_fails_alone(tmp_path: Path) -> None:
+    data = of_sizes(tmp_path / "p", [3, 3, 9, 3, 3, 3])
+
+    def says(batch: np.ndarray) -> np.ndarray:
+        if batch.shape[-1] == 9:
+            raise ValueError("too large")
+        return np.eye(4, dtype=np.float32)[np.zeros(len(batch), int)]
+
+    model = Model("sizes", PythonBackend(says, "sizes"), dataclasses.replace(CHAIN, size=None), "w")
+    result = recorded(data, model, tmp_path / "run")
+    assert (result.n, [f.id for f in result.failures]) == (5, ["2.png"])
+    assert "too large" in result.failures[0].reason
 
 
 def test_the_same_records_are_left_alone(arrays: Arrays, matrix_model: MatrixModel, tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ class Preprocessing:
                 raise MissingExtraError(package, extra, purpose)
 
     @property
+    def own_size(self) -> bool:
+        """Whether images are inputs at their own size."""
+        return self.kind == "image" and self.size is None
+
+    @property
     def channels(self) -> int:
         """1 for grey, 3 for RGB."""
         return len(self.mean)
@@ -279,8 +284,6 @@ def _is_normal(chain: Preprocessing) -> bool:
 
 AS_IT_IS = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
 """Arrays are the model's inputs."""
-OWN_SIZE = Preprocessing(size=None, resize=None, mean=(0.0,) * 3, std=(1.0,) * 3)
-"""Images from 0 to 1 at their own size, for models that resize and normalise inside."""
 WHOLE: Mapping[str, Preprocessing] = {
     "images": replace(AS_IT_IS, kind="images"),
     "arrays": replace(AS_IT_IS, kind="arrays"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +25,24 @@ AHEAD = 3
 
 @dataclass(frozen=True)
 class Batch:
-    """inputs: float32 (n, …) of the samples *rows* of the data set; content: their hashes as they were read (see
-    ``data.content``); failures: those that could not be read."""
+    """inputs: float32 (…) of each of the samples *rows* of the data set, of one shape or of several; content: their
+    hashes as they were read (see ``data.content``); failures: those that could not be read."""
 
     rows: NDArray[np.intp]
-    inputs: F32
+    inputs: Sequence[F32]
     content: tuple[str, ...]
     failures: tuple[Failure, ...]
+
+    def alike(self) -> list[NDArray[np.intp]]:
+        """The places of the inputs of each shape: what one call can take, in the order of the first of each."""
+        found: dict[tuple[int, ...], list[int]] = {}
+        for place, one in enumerate(self.inputs):
+            found.setdefault(one.shape, []).append(place)
+        return [np.array(places, np.intp) for places in found.values()]
+
+    def stacked(self, places: NDArray[np.intp]) -> F32:
+        """The inputs at *places*, which have one shape, as one array (n, …)."""
+        return np.stack([self.inputs[place] for place in places.tolist()])
 
 
 def batches(
@@ -122,16 +133,9 @@ def _input(name: str, preprocessing: Preprocessing, sample: Any, augment: int | 
 
 
 def _join(chunks: list[_Chunk]) -> Batch:
-    inputs = [x for chunk in chunks for x in chunk.inputs]
-    shapes = {x.shape for x in inputs}
-    if len(shapes) > 1:
-        raise UsageError(
-            f"samples of different shapes cannot share a batch: {', '.join(map(str, sorted(shapes)[:3]))}; "
-            "use a model with a fixed input size, or --batch-size 1"
-        )
     return Batch(
         rows=np.array([row for chunk in chunks for row in chunk.rows], np.intp),
-        inputs=np.stack(inputs) if inputs else np.zeros((0,), np.float32),
+        inputs=[x for chunk in chunks for x in chunk.inputs],
         content=tuple(digest for chunk in chunks for digest in chunk.content),
         failures=tuple(failure for chunk in chunks for failure in chunk.failures),
     )

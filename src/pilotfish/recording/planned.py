@@ -16,9 +16,9 @@ from pilotfish.errors import PilotfishError, RecordsError
 from pilotfish.machine import cpu_count, device_name
 from pilotfish.models import Model, load_model
 from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
-from pilotfish.models.model import Backend
+from pilotfish.models.model import F32, Backend
 from pilotfish.models.names.spec import parse_spec
-from pilotfish.models.outputs.raw_answers import EXPECTED
+from pilotfish.models.outputs.raw_answers import EXPECTED, size_of_image
 from pilotfish.models.outputs.reading import Reading, reading_of, with_classes
 from pilotfish.models.outputs.settle import settle
 from pilotfish.models.outputs.settle_task import settle_task
@@ -33,7 +33,8 @@ from pilotfish.records.run import PARTS_SUFFIX
 from pilotfish.tasks import CLASSES, NO_LABEL, find_task
 
 DEFAULT_BATCH = 32
-WHOLE_BATCH = 8  # of samples that are handed on whole, as large as they are
+WHOLE_BATCH = 8  # of samples as large as they are
+LOOKED_AT = 20  # samples, for the shape of an input
 
 
 def planned(
@@ -75,11 +76,15 @@ def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, 
     except PilotfishError as error:
         costs, notes = {}, [str(error)]
     timing: dict[str, Any] = {}
-    batch_size = options.batch_size or (WHOLE_BATCH if model.preprocessing.kind in WHOLE else DEFAULT_BATCH)
+    large = model.preprocessing.kind in WHOLE or model.preprocessing.own_size
+    batch_size = options.batch_size or (WHOLE_BATCH if large else DEFAULT_BATCH)
     if options.timing and (measured := measured_times(data, model, options)) is not None:
         costs |= measured.costs(device_kind(options.device))
         batch_size = options.batch_size or measured.best
         timing = timing_facts(model, options, measured)
+        if model.preprocessing.own_size and (one := _sample(data, model)) is not None:
+            size = "x".join(map(str, size_of_image(one) or one.shape))
+            notes.append(f"times are of an image of {size} pixels, the middle one of up to {LOOKED_AT} samples")
     return {"batch_size": batch_size, "costs": costs, "timing": timing, "cost_notes": notes}
 
 
@@ -93,13 +98,17 @@ def measured_times(
     """
     if model.preprocessing.kind in WHOLE:
         return None
-    shape = model.input_shape or _sample_shape(data, model)
-    if shape is None:
-        return None
+    own_size, shape, like = model.preprocessing.own_size, model.input_shape, None
+    if shape is None or own_size:
+        one = _sample(data, model)
+        if one is None:
+            return None
+        shape, like = one.shape, one if own_size else None  # what a detector takes depends on what it finds
     if before is not None:
         fastest = sorted(before.lanes, key=before.lanes.__getitem__)[:1]
-        return time_batches(model.backend, shape, sorted({1, before.best}), seconds, fastest)
-    return time_batches(model.backend, shape, BATCH_SIZES if options.device == "cpu" else CUDA_BATCH_SIZES, seconds)
+        return time_batches(model.backend, shape, sorted({1, before.best}), seconds, fastest, like)
+    sizes = BATCH_SIZES if options.device == "cpu" else CUDA_BATCH_SIZES
+    return time_batches(model.backend, shape, sizes, seconds, like=like)
 
 
 def timing_facts(model: Model, options: RecordOptions, measured: Timing) -> dict[str, Any]:
@@ -127,8 +136,13 @@ def device_kind(device: str) -> str:
     return re.sub(r":.*", "", device)
 
 
-def _sample_shape(data: Dataset, model: Model) -> tuple[int, ...] | None:
-    return next((one.shape for _, one in sample_inputs(data, model.preprocessing, range(min(len(data), 20)))), None)
+def _sample(data: Dataset, model: Model) -> F32 | None:
+    """The first input that can be read; of images at their own size the middle one of some, by pixels."""
+    inputs = sample_inputs(data, model.preprocessing, range(min(len(data), LOOKED_AT)))
+    if not model.preprocessing.own_size:
+        return next((one for _, one in inputs), None)
+    found = sorted((one for _, one in inputs), key=lambda one: one.size)
+    return found[len(found) // 2] if found else None
 
 
 def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str, Any]:

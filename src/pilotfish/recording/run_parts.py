@@ -147,13 +147,16 @@ class Judge:
         """The outputs of a batch. ModelError where so many samples fail in a row that none of them is at fault."""
         failures = list(batch.failures)
         parts: Computed = []
-        size = len(batch.rows)
-        for start in range(0, size, self.limit or max(size, 1)):
-            places = np.arange(start, min(start + (self.limit or size), size))
-            self._run(batch, places, parts, failures)
+        for same in batch.alike():
+            size = self.limit or len(same)
+            for start in range(0, len(same), size):
+                self._run(batch, same[start : start + size], parts, failures)
         if not parts:
             return Judged(None, np.empty(0, np.intp), failures)
         kept, outputs = np.concatenate([rows for rows, _ in parts]), join_outputs([found for _, found in parts])
+        if (np.diff(kept) < 0).any():  # inputs of several shapes
+            order = np.argsort(kept)
+            kept, outputs = kept[order], outputs.take(order)
         fine = self.task.usable(outputs)
         failures += [Failure(self._id(batch, at), "the model's outputs are not finite") for at in kept[~fine]]
         if not fine.all():
@@ -186,7 +189,7 @@ class Judge:
     def _try(self, batch: Batch, places: Rows, parts: Computed) -> ModelError | None:
         """Add the outputs of some samples to *parts*; the error of a call that failed. Outputs of a wrong shape are no
         sample's fault, and are raised."""
-        inputs = batch.inputs if len(places) == len(batch.rows) else batch.inputs[places]
+        inputs = batch.stacked(places)
         try:
             begun = time.perf_counter()
             with model_errors(self.model.spec, inputs):

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pilotfish.machine import cpu_count
-from pilotfish.models.model import Backend
+from pilotfish.models.model import F32, Backend
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 CUDA_BATCH_SIZES = (1, 8, 32, 128, 512)
@@ -50,20 +49,22 @@ def time_batches(
     sizes: Sequence[int] = BATCH_SIZES,
     seconds: float = 4.0,
     lanes: Sequence[int] = LANE_BATCH_SIZES,
+    like: F32 | None = None,
 ) -> Timing:
     """Measure *backend* on random inputs of *shape*, within about *seconds*, and half as many with a call per core.
 
     sizes, lanes  of the batches, of one call at a time and of a call per core
+    like          an input, of which copies are taken instead
 
     Sizes are tried in rising order until the share of time for the next is used up or two sizes in a row are
-    slower per sample than the best by a quarter, the four smallest in any case. One unmeasured call first; medians of
-    at least three.
+    slower per sample than the best by a quarter, the four smallest unless a call takes all of the time. One unmeasured
+    call first; medians of at least three.
     """
     rng = np.random.default_rng(0)
     found: dict[int, float] = {}
     end = time.perf_counter() + seconds
     for size in sizes:
-        batch = rng.standard_normal((size, *shape), dtype=np.float32)
+        batch = _batch(rng, size, shape, like)
         backend.step(batch)
         found[size] = _median_ms(backend, batch, min(seconds / len(sizes), 0.5)) / size
         best = min(found.values())
@@ -72,11 +73,15 @@ def time_batches(
         slower = len(recent) == 2 and min(recent) > 1.25 * best
         if size >= sizes[min(3, len(sizes) - 1)] and (slower or time.perf_counter() + estimate > end):
             break
-    in_lanes = _in_lanes(backend, shape, seconds / 2, lanes)
+        if 2 * size * found[size] / 1000 > seconds:
+            break
+    in_lanes = _in_lanes(backend, shape, seconds / 2, lanes, like)
     return Timing(found, min([*found.values(), *in_lanes.values()]), in_lanes)
 
 
-def _in_lanes(backend: Any, shape: tuple[int, ...], seconds: float, sizes: Sequence[int]) -> dict[int, float]:
+def _in_lanes(
+    backend: Any, shape: tuple[int, ...], seconds: float, sizes: Sequence[int], like: F32 | None
+) -> dict[int, float]:
     """Milliseconds per sample by batch size, with one single-threaded call per core, where the backend can do so; of
     the sizes that there is time for."""
     lanes = cpu_count()
@@ -90,7 +95,7 @@ def _in_lanes(backend: Any, shape: tuple[int, ...], seconds: float, sizes: Seque
         for size in sizes:
             if found and time.perf_counter() > latest:
                 break
-            batch = rng.standard_normal((size, *shape), dtype=np.float32)
+            batch = _batch(rng, size, shape, like)
             single.step(batch)
             end = time.perf_counter() + seconds / len(sizes)
             rates = [future.result() for future in [pool.submit(_until, single, batch, end) for _ in range(lanes)]]
@@ -98,7 +103,11 @@ def _in_lanes(backend: Any, shape: tuple[int, ...], seconds: float, sizes: Seque
     return found
 
 
-def _until(backend: Backend, batch: NDArray[np.float32], end: float) -> float:
+def _batch(rng: np.random.Generator, size: int, shape: tuple[int, ...], like: F32 | None) -> F32:
+    return rng.standard_normal((size, *shape), dtype=np.float32) if like is None else np.stack([like] * size)
+
+
+def _until(backend: Backend, batch: F32, end: float) -> float:
     """Samples per second of calls one after the other, at least two, up to the time *end*."""
     start, calls = time.perf_counter(), 0
     while calls < 2 or time.perf_counter() < end:
@@ -107,7 +116,7 @@ def _until(backend: Backend, batch: NDArray[np.float32], end: float) -> float:
     return calls * len(batch) / (time.perf_counter() - start)
 
 
-def _median_ms(backend: Backend, batch: NDArray[np.float32], seconds: float) -> float:
+def _median_ms(backend: Backend, batch: F32, seconds: float) -> float:
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < 3 or (time.perf_counter() < end and len(times) < 200):

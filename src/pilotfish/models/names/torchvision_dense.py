@@ -24,8 +24,9 @@ from pilotfish.models.model import Counted, Model
 from pilotfish.models.names.fit_weights import asked_weights, load_from
 from pilotfish.models.names.spec import MAX_SIZE, ModelSpec, allow_options, asked_classes, parse_count
 from pilotfish.models.names.weights_file import WeightsFile
+from pilotfish.models.outputs.own_size import OWN_SIZE
 from pilotfish.models.outputs.raw_answers import RawAnswers
-from pilotfish.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, OWN_SIZE
+from pilotfish.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 TASKS = {"detection": "boxes", "segmentation": "mask"}
 """What the models of torchvision's modules answer."""

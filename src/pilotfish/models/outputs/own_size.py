@@ -1,4 +1,4 @@
-"""Images of any size through a file that takes one size, and its answers back at the size of the image."""
+"""Images at their own size: through a file that takes one size, and its answers back at the size of the image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pilotfish.models.outputs.raw_answers import Size, size_of_image
+from pilotfish.models.preprocessing import Preprocessing
+
+OWN_SIZE = Preprocessing(size=None, resize=None, mean=(0.0,) * 3, std=(1.0,) * 3)
+"""Images from 0 to 1 at their own size, for models that resize and normalise inside."""
 
 
 def fit_images(batch: NDArray[Any], size: Size | None) -> NDArray[Any]:
