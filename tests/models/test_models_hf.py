@@ -171,10 +171,10 @@ def test_placeholders_are_no_names(vit: Path) -> None:
     [
         ({"model_type": "vat"}, "is that of ViTForImageClassification, which is not one; expected an image classifier"),
         ({"model_type": None}, "has no model_type"),
-        ({"model_type": "detr", "architectures": ["DetrForObjectDetection"]}, "which finds objects"),
+        ({"model_type": "owlvit", "architectures": ["OwlViTForZeroShotDetection"]}, "which takes texts beside images"),
         ({"architectures": ["ViTModel"]}, "which returns features and has no classifier; expected ViTForImageClass"),
         ({"architectures": ["ViTForMaskedImageModeling"]}, "was trained to fill in images"),
-        ({"model_type": "segformer", "architectures": ["SegformerForSemanticSegmentation"]}, "which segments images"),
+        ({"model_type": "maskformer", "architectures": ["MaskFormerForInstanceSegmentation"]}, "which segments images"),
         ({"hidden_size": "wide"}, "describes no vit"),
         ({"hidden_size": 24}, "other shapes than config.json says"),
         ({"num_hidden_layers": 2}, "lacks 16 tensors"),

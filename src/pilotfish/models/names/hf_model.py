@@ -1,4 +1,4 @@
-"""``hf:DIR_OR_NAME[@SIZE]``: image classifiers of transformers, and timm's as the Hub keeps them.
+"""``hf:DIR_OR_NAME[@SIZE]``: transformers' image classifiers, detectors and segmentation, and timm's classifiers.
 
 ``hf_folder`` reads the folder, ``hf_network`` builds the network and ``hf_processor`` reads the preprocessing.
 """
@@ -33,12 +33,12 @@ OF_TIMM = ("mean", "std", "input_size", "fixed_input_size", "crop_pct", "crop_mo
 
 
 def load_hf(spec: ModelSpec, device: str, weights: Path | None) -> Model:
-    """The image classifier in a folder as ``save_pretrained`` writes it, or in Hugging Face's cache under its name.
+    """The network in a folder as ``save_pretrained`` writes it, or in Hugging Face's cache under its name.
 
     weights  a folder, or a file of ``--embed``, that is read instead
 
-    Its image processor's configuration is the preprocessing, and its id2label the classes. ModelError for anything that
-    is no image classifier, whose weights are no safetensors, or that needs code of its own.
+    Its image processor's configuration is the preprocessing, and its id2label the classes. ModelError for another
+    kind of network, for weights that are no safetensors, and for what needs code of its own.
     """
     allow_options(spec)
     purpose = f"loading {spec.text}"
@@ -48,7 +48,7 @@ def load_hf(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     found = read_folder(spec, weights)
     if "pretrained_cfg" in found.config:
         return _timm(spec, device, found)
-    from pilotfish.models.names.hf_network import Logits, description_of, network_of
+    from pilotfish.models.names.hf_network import Logits, description_of, network_of, task_of
     from pilotfish.models.names.hf_processor import preprocessing_of, processor_of
 
     with _quiet():
@@ -59,7 +59,10 @@ def load_hf(spec: ModelSpec, device: str, weights: Path | None) -> Model:
                 "AutoImageProcessor's save_pretrained"
             )
         channels = int(getattr(network.config, "num_channels", 3))
-        chain, more = preprocessing_of(processor_of(found.processor, found.config, found.where), channels, found.where)
+        processor = processor_of(found.processor, found.config, found.where, task_of(found))
+        if task_of(found) != "classes":
+            return _dense(spec, device, found, network, processor, notes)
+        chain, more = preprocessing_of(processor, channels, found.where)
     if spec.pixels is not None and spec.pixels != chain.size:
         if chain.kind == "processor":
             raise ModelError(f"{spec.text}: its image processor runs as it is, at its own size; leave the size out")
@@ -73,11 +76,24 @@ def load_hf(spec: ModelSpec, device: str, weights: Path | None) -> Model:
         device,
         n_classes=network.config.num_labels,
         class_names=_labels(found, network.config.num_labels),
-        notes=(*_told(found), *notes, *more),
+        notes=(*_told(found, spec), *notes, *more),
     )
     if spec.pixels is not None:
         _try_size(model, spec)
     return _of_folder(dataclasses.replace(model, input_shape=shape), network, found, description_of(found))
+
+
+def _dense(
+    spec: ModelSpec, device: str, found: HfFolder, network: Any, processor: Any, notes: tuple[str, ...]
+) -> Model:
+    """A detector, or a network for segmentation."""
+    from pilotfish.models.names.hf_dense import dense_model, processor_text
+    from pilotfish.models.names.hf_network import description_of, task_of
+
+    model = dense_model(spec, found, network, processor, task_of(found), device)
+    names = _labels(found, network.config.num_labels)
+    model = dataclasses.replace(model, class_names=names, notes=(*_told(found, spec), *notes, *model.notes))
+    return _of_folder(model, network, found, {**description_of(found), "processor": processor_text(processor)})
 
 
 def _timm(spec: ModelSpec, device: str, folder: HfFolder) -> Model:
@@ -135,7 +151,7 @@ def _of_folder(model: Model, network: Any, found: HfFolder, described: Mapping[s
     )
 
 
-def _told(found: HfFolder) -> Iterator[str]:
+def _told(found: HfFolder, spec: ModelSpec) -> Iterator[str]:
     """What is left out of the configuration or done otherwise than transformers would, a line each."""
     config, where = found.config, found.where
     for name, document in (("config.json", config), (PROCESSOR, found.processor or {})):
@@ -144,8 +160,9 @@ def _told(found: HfFolder) -> Iterator[str]:
     half = config.get("dtype", config.get("torch_dtype"))
     if half in HALF:
         yield f"{where}: its weights are {half}, and it is computed in float32 but for ?dtype={half}"
-    if config.get("problem_type") == "multi_label_classification":
-        yield f"{where}: was trained for many labels per image (problem_type); the largest alone is taken as the class"
+    if config.get("problem_type") == "multi_label_classification" and spec.task != "labels":
+        taken = "the largest alone is taken as the class"
+        yield f"{where}: was trained for many labels per image (problem_type); {taken}: ?task=labels takes all of them"
 
 
 def _labels(found: HfFolder, n: int) -> tuple[str, ...] | None:

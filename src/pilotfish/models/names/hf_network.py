@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
+from transformers.models.auto import modeling_auto
 
 from pilotfish.errors import ModelError, PilotfishError, reason
 from pilotfish.models.names.fit_weights import COUNTERS, held_to, load_weights
@@ -21,6 +21,12 @@ from pilotfish.models.names.hf_folder import HfFolder, offline
 from pilotfish.models.names.spec import MOST_CLASSES
 from pilotfish.text import examples
 
+KNOWN: Mapping[str, Mapping[str, Any]] = {
+    "classes": modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    "boxes": modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES,
+    "mask": modeling_auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES,
+}
+"""The networks of each task, by the kind of model: their names, or several."""
 LEFT_OUT = re.compile(
     r"_?attn_implementation(_\w+)?|_?experts_implementation\w*|_?name_or_path|_commit_hash|auto_map|custom_pipelines"
     r"|dtype|torch_dtype|fusion_config|kernel_config|use_kernels|distributed_config|transformers_weights|use_bfloat16"
@@ -32,8 +38,8 @@ BESIDE = ("id2label", "label2id", "problem_type", "transformers_version", "initi
 MOST_POSITIONS = 32
 """A side, of LeViT, which makes a table of all pairs in Python: 14 at 224 pixels."""
 OTHER_TASKS = {
-    "Detection": "finds objects",
-    "Segmentation": "segments images",
+    "ZeroShot": "takes texts beside images",
+    "Segmentation": "segments images otherwise than by a class for each pixel",
     "DepthEstimation": "estimates depth",
     "MaskedImageModeling": "was trained to fill in images and has no classifier",
     "PreTraining": "was trained to fill in images and has no classifier",
@@ -55,7 +61,7 @@ class Logits(nn.Module):
 
 def network_of(found: HfFolder) -> tuple[Any, tuple[str, ...]]:
     """The network with its weights, in evaluation mode, and what to say of them."""
-    build = _classifier(found)
+    build = _network_class(found)
     kind = found.config["model_type"]
     try:
         config = transformers.AutoConfig.for_model(kind, **_of_network(found))
@@ -83,17 +89,17 @@ def network_of(found: HfFolder) -> tuple[Any, tuple[str, ...]]:
     return network.eval(), _held_against(loaded, found)
 
 
-def _classifier(found: HfFolder) -> Any:
-    """The class of the network, of transformers' own; ModelError where it is no image classifier's."""
-    kind, named = found.config.get("model_type"), found.config.get("architectures")
+def task_of(found: HfFolder) -> str:
+    """What the network answers: the first task of ``KNOWN`` that has it, by its name, or else by its kind.
+
+    ModelError where none has.
+    """
+    kind, first = _kind(found), _named(found)
+    for task in KNOWN:
+        if first in (known := _of_kind(task, kind)) or (known and not first):
+            return task
     own = f"{found.where}: its config.json"
-    if not isinstance(kind, str) or not kind:
-        raise ModelError(f"{own} has no model_type; expected that of an image classifier of transformers, or timm's")
-    first = str(named[0]) if isinstance(named, list) and named else ""
-    known = KNOWN.get(kind, ())
-    known = (known,) if isinstance(known, str) else tuple(known)
-    if first in known or (known and not first):
-        return getattr(transformers, first or known[0])
+    known = _of_kind("classes", kind)
     if "auto_map" in found.config and not known:
         raise ModelError(
             f"{own} names code of its own for {(first or kind)[:60]} (auto_map), which is never run; load it in Python "
@@ -101,9 +107,38 @@ def _classifier(found: HfFolder) -> Any:
         )
     what = next((says for task, says in OTHER_TASKS.items() if task in first), "is not one")
     expected = (
-        f"expected {known[0]}" if known else "expected an image classifier of transformers (…ForImageClassification)"
+        f"expected {known[0]}"
+        if known
+        else "expected an image classifier of transformers (…ForImageClassification), …ForObjectDetection or "
+        "…ForSemanticSegmentation"
     )
     raise ModelError(f"{own} is that of {(first or kind)[:60]}, which {what}; {expected}")
+
+
+def _network_class(found: HfFolder) -> Any:
+    """The class of the network, of transformers' own."""
+    task = task_of(found)
+    return getattr(transformers, _named(found) or _of_kind(task, _kind(found))[0])
+
+
+def _kind(found: HfFolder) -> str:
+    kind = found.config.get("model_type")
+    if not isinstance(kind, str) or not kind:
+        raise ModelError(
+            f"{found.where}: its config.json has no model_type; expected that of an image classifier of transformers, "
+            "or timm's"
+        )
+    return kind
+
+
+def _named(found: HfFolder) -> str:
+    named = found.config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""
+
+
+def _of_kind(task: str, kind: str) -> tuple[str, ...]:
+    known = KNOWN[task].get(kind, ())
+    return (known,) if isinstance(known, str) else tuple(known)
 
 
 def _check_buffers(network: nn.Module, found: HfFolder) -> None:
@@ -167,9 +202,10 @@ def _of_network(found: HfFolder) -> dict[str, Any]:
             raise ModelError(f"{found.where}: id2label is {str(names)[:60]}; expected an object of ids and names")
         config.pop("num_labels", None)
     classes = config.get("num_labels", len(config.get("id2label") or "ab"))
-    if not isinstance(classes, int) or not 2 <= classes <= MOST_CLASSES:
+    least = 1 if task_of(found) == "boxes" else 2
+    if not isinstance(classes, int) or not least <= classes <= MOST_CLASSES:
         raise ModelError(
-            f"{found.where}: its config.json has {str(classes)[:40]} classes; expected 2 to {MOST_CLASSES:,}"
+            f"{found.where}: its config.json has {str(classes)[:40]} classes; expected {least} to {MOST_CLASSES:,}"
         )
     return config
 

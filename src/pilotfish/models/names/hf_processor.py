@@ -26,21 +26,21 @@ LONGEST = 64  # times as long as wide
 SAME = 0.02  # of a level of a pixel
 
 
-def processor_of(said: Mapping[str, Any], config: Mapping[str, Any], where: Path) -> Any:
+def processor_of(said: Mapping[str, Any], config: Mapping[str, Any], where: Path, task: str = "classes") -> Any:
     """The image processor that *said*, its configuration, describes, as AutoImageProcessor chooses it.
 
     config  of the network, which says which processor is usual; where: the folder, for messages
+    task    of the network: classes, boxes or mask
 
-    ModelError for a processor of no image classifier: others run programs and download files.
+    ModelError for a processor of no such network: others run programs and download files.
     """
     from transformers import AutoImageProcessor
 
     said = {key: value for key, value in said.items() if key not in LEFT_OUT}
     kind = said.get("image_processor_type", said.get("feature_extractor_type"))
-    if kind is not None and _base(kind) not in _known():
-        raise ModelError(
-            f"{where}: its image processor is {str(kind)[:60]!r}, which is none of transformers' classifiers"
-        )
+    if kind is not None and _base(kind) not in _known(task):
+        whose = {"boxes": "detectors", "mask": "networks for segmentation"}.get(task, "classifiers")
+        raise ModelError(f"{where}: its image processor is {str(kind)[:60]!r}, which is none of transformers' {whose}")
     _check_sizes(said, where)
     with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder:
         (Path(folder) / PROCESSOR).write_text(json.dumps(said), encoding="utf-8")
@@ -52,8 +52,9 @@ def processor_of(said: Mapping[str, Any], config: Mapping[str, Any], where: Path
             raise ModelError(
                 f"{where}: {PROCESSOR} describes no image processor ({reason(error, 120).replace(folder, str(where))})"
             ) from error
-    if _base(type(found).__name__) not in _known():
-        raise ModelError(f"{where}: its image processor is {type(found).__name__}, which is none of a classifier")
+    if _base(type(found).__name__) not in _known(task):
+        what = {"boxes": "detector", "mask": "network for segmentation"}.get(task, "classifier")
+        raise ModelError(f"{where}: its image processor is {type(found).__name__}, which is none of a {what}")
     return found
 
 
@@ -80,7 +81,7 @@ def preprocessing_of(processor: Any, channels: int, where: Path) -> tuple[Prepro
         raise ModelError(
             f"{where}: its {name} makes {made} channels and its network takes {channels}; mend one of them"
         )
-    text = json.dumps({"class": type(processor).__name__, **_plain(processor.to_dict())}, sort_keys=True)
+    text = json.dumps({"class": type(processor).__name__, **plain_document(processor.to_dict())}, sort_keys=True)
     chain = Preprocessing(kind="processor", size=size, resize=None, mean=(), std=(), processor=text)
     note = f"{where}: its {type(processor).__name__} does what no preprocessing here says, and is run as it is"
     return chain, (note,)
@@ -104,19 +105,20 @@ def _built(text: str) -> Any:
 
     document = json.loads(text)
     name = str(document.pop("class", ""))
-    if _base(name) not in _known():
+    if _base(name) not in _known("classes"):
         raise ModelError(f"no image processor of a classifier is called {name[:60]!r}")
     with offline():
         return get_image_processor_class_from_name(name).from_dict(document)
 
 
 @functools.cache
-def _known() -> frozenset[str]:
-    """The image processors of transformers' image classifiers; timm's models say it in another way."""
+def _known(task: str) -> frozenset[str]:
+    """The image processors of transformers' networks of *task*; timm's models say it in another way."""
     from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
-    kinds = [IMAGE_PROCESSOR_MAPPING_NAMES.get(kind) or {} for kind in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES]
+    from pilotfish.models.names.hf_network import KNOWN
+
+    kinds = [IMAGE_PROCESSOR_MAPPING_NAMES.get(kind) or {} for kind in KNOWN[task]]
     return frozenset(_base(name) for names in kinds for name in names.values() if name) - {"TimmWrapperImageProcessor"}
 
 
@@ -222,7 +224,7 @@ def _output_shape(processor: Any) -> tuple[int, tuple[int, int] | None]:
     return first[0], (first[1], first[2]) if first == other else None
 
 
-def _plain(document: Mapping[str, Any]) -> dict[str, Any]:
+def plain_document(document: Mapping[str, Any]) -> dict[str, Any]:
     """What JSON can say of *document*."""
     kept = {key: value for key, value in document.items() if key not in LEFT_OUT}
     plain: dict[str, Any] = json.loads(json.dumps(kept, default=str))

@@ -59,7 +59,7 @@ KINDS: Mapping[str, Form] = {
         ),
         Form(
             "hf:DIR_OR_NAME[@SIZE]",
-            "a classifier of transformers, or of timm as on the Hub: a folder, or a name in the cache (extra: hf)",
+            "a classifier, detector or segmentation of transformers, or timm's: a folder or a cached name (extra: hf)",
             "names.hf_model:load_hf",
         ),
         Form("onnx:FILE[@SIZE]", "an ONNX file, run by ONNX Runtime", "onnx.onnx_model:load_onnx"),
