@@ -54,11 +54,11 @@ def time_batches(
     """Measure *backend* on random inputs of *shape*, within about *seconds*, and half as many with a call per core.
 
     sizes, lanes  of the batches, of one call at a time and of a call per core
-    like          an input, of which copies are taken instead
+    like          a large input, of which copies are taken instead; no call is to take longer than *seconds*
 
     Sizes are tried in rising order until the share of time for the next is used up or two sizes in a row are
-    slower per sample than the best by a quarter, the four smallest unless a call takes all of the time. One unmeasured
-    call first; medians of at least three.
+    slower per sample than the best by a quarter, the four smallest in any case. One unmeasured call first; medians of at
+    least three.
     """
     rng = np.random.default_rng(0)
     found: dict[int, float] = {}
@@ -73,7 +73,7 @@ def time_batches(
         slower = len(recent) == 2 and min(recent) > 1.25 * best
         if size >= sizes[min(3, len(sizes) - 1)] and (slower or time.perf_counter() + estimate > end):
             break
-        if 2 * size * found[size] / 1000 > seconds:
+        if like is not None and 2 * size * found[size] / 1000 > seconds:
             break
     in_lanes = _in_lanes(backend, shape, seconds / 2, lanes, like)
     return Timing(found, min([*found.values(), *in_lanes.values()]), in_lanes)
