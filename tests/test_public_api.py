@@ -302,6 +302,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "split": None,
             "metric": None,
             "bench": None,
+            "data": None,
         },
     ),
 }

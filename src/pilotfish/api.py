@@ -198,6 +198,7 @@ def write_report(
     split: str | None = None,
     metric: str | None = None,
     bench: Mapping[str, Any] | None = None,
+    data: str | Dataset | None = None,
 ) -> Path:
     """Write one offline HTML page about a base's savers, a pair, or a cascade folder.
 
@@ -211,8 +212,10 @@ def write_report(
     score    exit score: ``max_prob`` by default, and a cascade's own
     metric   what is measured, by name, where it is not the task's first; a cascade has its own
     bench    the document of ``BenchResult.to_json()``, shown when given
+    data     the images, as :func:`record` takes them: those that saver and base answer most differently are drawn
     """
     from pilotfish.cascade import load_artefact
+    from pilotfish.data import open_data
     from pilotfish.report import write_report as write
 
     return write(
@@ -226,4 +229,5 @@ def write_report(
         split=split,
         metric=metric,
         bench=bench,
+        data=None if data is None else open_data(data),
     )

@@ -34,6 +34,10 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="A file of pilotfish bench --json to show.")
     ] = None,
     metric: MetricName = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="The images: those that saver and base answer most differently are drawn."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one offline HTML page with plots and tables.
@@ -43,6 +47,7 @@ def report(
     from pilotfish.cascade import load_artefact
     from pilotfish.cli.output import console, notes, print_json, say, verdict
     from pilotfish.cli.parse import name_list
+    from pilotfish.data import load_data
     from pilotfish.errors import UsageError
     from pilotfish.files import read_json
     from pilotfish.records import open_run
@@ -65,6 +70,7 @@ def report(
         split=split,
         metric=metric,
         bench=None if timed is None else read_json(timed, UsageError),
+        data=None if data is None else load_data(data),
         tell=said.append,
     )
     target = console(as_json)

@@ -3,7 +3,6 @@ download."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -16,6 +15,8 @@ from PIL import Image, ImageDraw
 from pilotfish.data.dataset import digest
 from pilotfish.data.digits import SPLITS, load_digits
 from pilotfish.errors import DataError, nearest
+from pilotfish.tasks.box_matching import TrueBoxes
+from pilotfish.tasks.indexed_png import encode
 
 SIDE = 64
 MOST_DIGITS = 6
@@ -51,7 +52,7 @@ class Scenes:
     owner: npt.NDArray[np.int64] = field(repr=False)
 
     labels = None
-    notes = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -71,9 +72,12 @@ class Scenes:
         """What the task calls the truth: PNG masks, whether each digit is there, or boxes."""
         if self.task == "labels":
             return self.present()
-        found = np.empty(len(self), object)
-        found[:] = [png(mask) for mask in self.masks]
-        return found
+        if self.task == "mask":
+            found = np.empty(len(self), object)
+            found[:] = [encode(mask, len(CLASSES) + 1) for mask in self.masks]
+            return found
+        counts, area = np.bincount(self.owner, minlength=len(self)), self.boxes[:, 2] * self.boxes[:, 3]
+        return TrueBoxes.of(counts, self.boxes, self.digits, np.zeros(len(area), bool), area)
 
     def present(self) -> npt.NDArray[np.int8]:
         """int8 (N, 10): whether the scene shows each digit."""
@@ -86,15 +90,6 @@ class Scenes:
 
     def read(self, i: int) -> Image.Image:
         return Image.fromarray(self.images[i])
-
-
-def png(mask: U8) -> bytes:
-    """An indexed PNG of class numbers (H, W)."""
-    image = Image.fromarray(mask, mode="P")
-    image.putpalette([channel for index in range(256) for channel in (index, index, index)])
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
 
 
 def load_scenes(text: str) -> Scenes:

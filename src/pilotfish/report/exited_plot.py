@@ -49,7 +49,7 @@ def exited_figure(subject: Subject, pair: Trace) -> Markup:
         plot(
             draw,
             "exited",
-            f"{subject.measure.capitalize()} of {saver} and {base} on the exited samples against the exit "
+            f"{subject.measure} of {saver} and {base} on the exited samples against the exit "
             f"ratio; the saver is at least as good up to {percent(curve.r_match)}.",
             taller=1.35,
         ),

@@ -16,10 +16,13 @@ from pilotfish.plan.analysis import pair_frontier
 from pilotfish.plan.class_drops import class_names, drops_of
 from pilotfish.plan.costs import stage_costs
 from pilotfish.plan.evaluate import evaluate, measure
-from pilotfish.plan.path import PolicyPath
+from pilotfish.plan.path import PolicyPath, route
+from pilotfish.plan.sweep import I64
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Records, RecordsMeta, Run, Table, align
 from pilotfish.records.compare import with_labels_of
+from pilotfish.report.details import details_of
+from pilotfish.report.differences import Difference, Images, differences_of
 from pilotfish.report.format import format_count
 from pilotfish.report.from_cascade import (
     cascade_notes,
@@ -46,8 +49,12 @@ def about_records(
     score_name: str,
     split: str,
     metric: str | None = None,
+    data: Images | None = None,
 ) -> Subject:
-    """The pair *given* (its last is the base), the cascade's, or else the best of the pool, beside the whole pool."""
+    """The pair *given* (its last is the base), the cascade's, or else the best of the pool, beside the whole pool.
+
+    data  the images, where those that saver and base answer most differently are to be drawn
+    """
     tolerated = RecordsError if artefact is not None else AlignmentError if given else None
     ranked_by = score_name if artefact is None or not artefact.task.needs_fit(score_name) else USUAL_SCORE
     ranking, notes = _ranking(run, base, cost, ranked_by, split, tolerated, metric)
@@ -58,6 +65,8 @@ def about_records(
     costs = stage_costs(table, stages, cost)
     pair, threshold, policy, trace, same = None, math.inf, None, None, True
     classes: tuple[ClassDrop, ...] = ()
+    answered_by: I64 | None = None
+    drawn: tuple[Difference, ...] = ()
     if len(stages) > 1:
         rule, scores = _scores(table, stages, score_name, artefact)
         pair, threshold = _pair(table, stages, scores, costs, artefact)
@@ -66,6 +75,10 @@ def about_records(
         if artefact is not None:
             classes = _classes(table, trace, artefact)
         policy = _policy(trace, threshold, artefact, same, split, classes)
+        answered_by = route(trace, ((threshold,),) if artefact is None else artefact.operating_point.bounds)
+        if data is not None:
+            drawn, lacking = differences_of(table, pair, answered_by, data)
+            notes = [*notes, *lacking]
     facts = tuple(_facts(table.meta[name]) for name in stages)
     points, left_out = _points(run, table, cost, split)
     return Subject(
@@ -86,6 +99,10 @@ def about_records(
         points=points,
         metric=table.task.metric.name,
         classes=classes,
+        details=details_of(table, stages, answered_by),
+        by_class=table.task.by_class[0] if table.task.by_class else "",
+        class_names=tuple(table.meta[base].class_names or ()),
+        differences=drawn,
         ranking=ranking,
         models=facts,
         data={

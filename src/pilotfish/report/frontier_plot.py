@@ -136,7 +136,7 @@ def frontier_figure(subject: Subject) -> Markup:
     )
     return tag(
         "figure",
-        tag("h2", f"{subject.measure.capitalize()} against {_x_name(subject)}"),
+        tag("h2", f"{subject.measure[:1].upper() + subject.measure[1:]} against {_x_name(subject)}"),
         _legend(subject, data),
         plot(draw, "frontier", label),
         tag("figcaption", _caption(subject, data)),

@@ -124,6 +124,8 @@ tr.idle th,tr.idle td{color:#75838f}
 tfoot th,tfoot td{border-top:2px solid var(--line);border-bottom:0}
 dl{margin:0;display:grid;grid-template-columns:minmax(7em,max-content) 1fr;gap:3px 16px;font-size:.9rem}
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
+.pairs{display:grid;grid-template-columns:repeat(auto-fit,minmax(330px,1fr));gap:6px 22px}
+.two{display:grid;grid-template-columns:1fr 1fr;gap:8px}.two img{display:block;border-radius:4px}
 h3{font-size:.98rem;margin:1em 0 .3em;overflow-wrap:anywhere}
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 footer{color:var(--muted);font-size:.82rem;margin-top:20px}

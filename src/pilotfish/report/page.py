@@ -12,6 +12,8 @@ from pilotfish.files import write_text
 from pilotfish.records import Run
 from pilotfish.report.bench_table import bench_section
 from pilotfish.report.classes_table import classes_section
+from pilotfish.report.details_plot import details_sections
+from pilotfish.report.differences import Images, differences_figure
 from pilotfish.report.exited_plot import exited_figure
 from pilotfish.report.from_cascade import about_cascade
 from pilotfish.report.from_records import about_records
@@ -37,6 +39,7 @@ def write_report(
     metric: str | None = None,
     bench: Mapping[str, Any] | None = None,
     title: str | None = None,
+    data: Images | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Write one HTML page, which needs nothing else to be read, and return its path.
@@ -49,6 +52,7 @@ def write_report(
                     split; a cascade without a run has those of its own split only
     metric          what is measured, by name, where it is not the task's first; a cascade has its own
     bench           the document of ``pilotfish bench --json``, shown when given
+    data            the images, as ``record`` takes them: those that saver and base answer most differently are drawn
     tell            called with each note of the page
 
     Equal input gives equal bytes, and a page that cannot be finished leaves an older one as it is. Raises UsageError
@@ -59,7 +63,9 @@ def write_report(
         raise UsageError(f"{target} is a folder; give a file name such as {target / 'report.html'}")
     if bench is not None and not isinstance(bench, Mapping):
         raise UsageError(f"bench is a JSON object as `pilotfish bench --json` writes, found {type(bench).__name__}")
-    subject = _subject(run, base, stages, artefact, cost, score, split, metric)
+    if data is not None and run is None:
+        raise UsageError("the images are found by the records; give the run (--run) beside the data")
+    subject = _subject(run, base, stages, artefact, cost, score, split, metric, data)
     timed = None if bench is None else bench.get("stages")
     if isinstance(timed, list | tuple) and tuple(timed) != subject.stages:
         raise UsageError(
@@ -82,6 +88,7 @@ def _subject(
     score: str | None,
     split: str | None,
     metric: str | None,
+    data: Images | None,
 ) -> Subject:
     given = None if stages is None else tuple(stages)
     if artefact is not None:
@@ -108,7 +115,7 @@ def _subject(
             return about_cascade(artefact)
         on = split or str(tuned or "val")
         key = artefact.cost_key or cost or "macs"
-        return about_records(run, own[-1], own, artefact, key, artefact.score, on, measured)
+        return about_records(run, own[-1], own, artefact, key, artefact.score, on, measured, data)
     if given is not None and (len(given) != 2 or given[0] == given[1]):
         raise UsageError(f"two different stages are needed, the saver and the base; found {', '.join(given) or 'none'}")
     if given is not None and base is not None and base != given[-1]:
@@ -116,7 +123,8 @@ def _subject(
     last = given[-1] if given is not None else base
     if run is None or last is None:
         raise UsageError("a report needs a run with a base or stages, or a cascade")
-    return about_records(run, last, given, None, cost or "macs", score or "max_prob", split or "val", metric)
+    by = score or "max_prob"
+    return about_records(run, last, given, None, cost or "macs", by, split or "val", metric, data)
 
 
 def _body(subject: Subject, title: str | None, bench: Mapping[str, Any] | None) -> Markup:
@@ -126,7 +134,10 @@ def _body(subject: Subject, title: str | None, bench: Mapping[str, Any] | None) 
     parts.append(frontier_figure(subject))
     if subject.pair is not None:
         parts += [exited_figure(subject, subject.pair), mistakes_figure(subject, subject.pair)]
-    parts.append(classes_section(subject))
+    if subject.differences and subject.saver is not None:
+        says = "quality" if subject.reference == "label" else "agreement"
+        parts.append(differences_figure(subject.differences, subject.saver, subject.base, says))
+    parts += [details_sections(subject), classes_section(subject)]
     if subject.ranking is not None:
         parts.append(savers_section(subject, subject.ranking))
     return tag("main", *parts, provenance_section(subject), footer())

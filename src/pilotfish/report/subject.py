@@ -10,6 +10,8 @@ from typing import Any
 from pilotfish.cascade import ClassDrop, Frontier, Performance
 from pilotfish.plan import SaverRanking
 from pilotfish.plan.trace import Trace
+from pilotfish.report.details import Detail
+from pilotfish.report.differences import Difference
 from pilotfish.tasks import ACCURACY, says_of
 
 
@@ -70,6 +72,9 @@ class Subject:
     cost       the key that costs are read by, or None when they are unknown
     pair       the first stage and the base on the samples of the page
     threshold  of the first stage in force, in its score's own unit
+    details    what the task says beside its metric, of the saver, the base and the cascade; by_class what its value per
+               class is called, class_names of what classes
+    differences  images that saver and base answer most differently, drawn
     classes    the drop of each class on the samples that the curves show, or of those with a limit; none where unknown
     chosen     how the pair came to be shown: ``best`` of the pool, the ``given`` pair, a ``cascade``
     """
@@ -95,6 +100,10 @@ class Subject:
     notes: tuple[str, ...] = ()
     metric: str = ACCURACY.name
     classes: tuple[ClassDrop, ...] = ()
+    details: tuple[Detail, ...] = ()
+    by_class: str = ""
+    class_names: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
 
     @property
     def saver(self) -> str | None:

@@ -9,13 +9,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pilotfish.cascade import Artefact
-from pilotfish.errors import UnreadableSample, UsageError
+from pilotfish.errors import UnreadableSample
 from pilotfish.files import atomic_path
 from pilotfish.runtime.answers import Answer
-from pilotfish.tasks.drawing import enlarged, with_caption
+from pilotfish.tasks.drawing import as_image, enlarged, with_caption
 
 FORBIDDEN = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 LONGEST = 60  # characters of a file name
@@ -38,7 +37,7 @@ def save_answers(
             continue
         assert answer.stage is not None
         try:
-            image = _image(read(i), answer.input)
+            image = as_image(read(i), answer.input)
         except UnreadableSample:  # it is gone, or changed, since it was answered
             continue
         stage, task = artefact.stages[answer.stage], artefact.task
@@ -70,15 +69,3 @@ def file_names(inputs: Sequence[str]) -> list[str]:
             safe = f"{safe}_"
         found[safe] = None
     return [f"{name}.png" for name in found]
-
-
-def _image(sample: Any, name: str) -> Image.Image:
-    if isinstance(sample, Image.Image):
-        return sample
-    array = np.asarray(sample)
-    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))):
-        raise UsageError(
-            f"answers are drawn on images, and {name} is an array {array.dtype} {array.shape}; leave --save out, or "
-            "give image files or arrays uint8 (H, W, 3)"
-        )
-    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)

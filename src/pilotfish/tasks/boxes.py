@@ -26,7 +26,14 @@ from pilotfish.tasks.box_scores import (
     soft_f1,
     with_scores,
 )
-from pilotfish.tasks.mean_precision import mean_precision, mean_precisions
+from pilotfish.tasks.drawing import draw_boxes
+from pilotfish.tasks.mean_precision import (
+    class_precisions,
+    coco_table,
+    mean_precision,
+    mean_precisions,
+    precision_curves,
+)
 from pilotfish.tasks.task import Adjustment, Column, Metric, Task, register
 from pilotfish.text import examples
 
@@ -214,6 +221,10 @@ BOXES = register(
         missing=None,
         answer=answers,
         says=says,
+        draw=lambda image, said, names: draw_boxes(image, said),
+        by_class=("AP", class_precisions),
+        figures=coco_table,
+        curves=precision_curves,
         scores={
             kind.name: kind
             for kind in (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pilotfish.errors import needs
+from pilotfish.errors import UsageError, needs
 from pilotfish.text import one_line
 
 SMALLEST = 320  # pixels of the shorter side: what is smaller is enlarged, so that names can be read
@@ -18,6 +18,19 @@ FAINT = 0.3  # boxes of a lower score are not drawn
 BACKGROUNDS = ("background", "__background__", "bg", "void")
 STRIP, PAPER = (28, 43, 58), (255, 255, 255)
 Picture = NDArray[np.uint8]
+
+
+def as_image(sample: Any, name: str) -> Image.Image:
+    """A sample as an image. UsageError, which calls it *name*, for what is none."""
+    if isinstance(sample, Image.Image):
+        return sample
+    array = np.asarray(sample)
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))):
+        raise UsageError(
+            f"answers are drawn on images, and {name} is an array {array.dtype} {array.shape}; leave this out, or give "
+            "image files or arrays uint8 (H, W, 3)"
+        )
+    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
 
 
 def enlarged(image: Image.Image) -> tuple[Picture, int]:
@@ -95,7 +108,7 @@ def _wrapped(text: str, font: Any, width: int) -> list[str]:
 
 
 def _font_size(picture: Picture) -> int:
-    return max(13, round(min(picture.shape[:2]) / 28))
+    return int(max(13, min(picture.shape[:2]) // 28))
 
 
 def _called(box: Mapping[str, Any]) -> Any:

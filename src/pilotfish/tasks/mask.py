@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pilotfish.errors import AlignmentError, ModelError, RecordsError
 from pilotfish.scores import ExitScore, ScoreKind
 from pilotfish.scores.outputs import F64, I64, SampleArrays, join_outputs
 from pilotfish.tasks import mask_scores as scores
 from pilotfish.tasks.chance import Verdict
+from pilotfish.tasks.drawing import draw_mask
 from pilotfish.tasks.indexed_png import decode, encode
 from pilotfish.tasks.task import Column, Metric, Quality, Task, register
 from pilotfish.tasks.true_masks import counts_of, placed
@@ -257,6 +259,10 @@ def named(value: Any, names: Sequence[str] | None) -> tuple[Any, str | None]:
     return {"width": mask.shape[1], "height": mask.shape[0], "png": png}, ", ".join(shown[:4]) + more
 
 
+def _drawn(image: Image.Image, said: Mapping[str, Any], names: Sequence[str] | None) -> NDArray[np.uint8]:
+    return draw_mask(image, decode(base64.b64decode(said["png"]), "an answer"), names)
+
+
 def check_counts(model: str, truth: Any, outputs: Masks, n_classes: int | None) -> None:
     """RecordsError, which names a row, for counts that cannot be."""
     both, either = outputs.intersection, outputs.union
@@ -389,6 +395,8 @@ MASK = register(
         recorded=count,
         keep=_keep,
         says=named,
+        draw=_drawn,
+        by_class=("IoU", lambda outputs, truth: class_iou(states(outputs, truth).sum(axis=0))),
         check=check_counts,
         match=same_classes,
         judge=beside_one_class,

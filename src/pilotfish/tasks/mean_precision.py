@@ -41,12 +41,24 @@ class _Class:
         there = int(np.count_nonzero(answered_by[self.truth] != NOBODY))
         if not there:
             return np.zeros(len(self.right)), 0
-        rows = np.flatnonzero(answered_by[self.image] == self.detector)
+        right, found, envelope = self._envelope(np.flatnonzero(answered_by[self.image] == self.detector))
+        return (_points(there)[found] * right * envelope).sum(axis=1) / len(RECALLS), there
+
+    def curve(self) -> F64:
+        """float64 (T, 101): the precision at each point of recall, where every row counts."""
+        _, found, envelope = self._envelope(np.arange(len(self.image)))
+        at = np.zeros((len(found), len(RECALLS)))
+        for t, recall in enumerate(found / len(self.truth)):
+            reached = np.searchsorted(recall, RECALLS, side="left")
+            at[t] = np.append(envelope[t], 0.0)[reached]
+        return at
+
+    def _envelope(self, rows: I64) -> tuple[NDArray[np.bool_], NDArray[np.int32], F64]:
+        """Of some rows, each (T, R): which are right, how many are up to each, the best precision from each on."""
         right, counts = self.right[:, rows], self.counts[:, rows]
         seen, found = np.cumsum(counts, axis=1, dtype=np.int32), np.cumsum(right, axis=1, dtype=np.int32)
         at = np.where(right, found / (seen + np.spacing(1)), 0.0)
-        envelope = np.maximum.accumulate(at[:, ::-1], axis=1)[:, ::-1]
-        return (_points(there)[found] * right * envelope).sum(axis=1) / len(RECALLS), there
+        return right, found, np.maximum.accumulate(at[:, ::-1], axis=1)[:, ::-1]
 
 
 @lru_cache(maxsize=4096)
@@ -122,6 +134,22 @@ def coco_table(boxes: Boxes, truth: TrueBoxes) -> dict[str, float]:
     table |= {f"AP {name}": float(np.mean(precision[name])) for name in AREAS if name != "all"}
     table |= {f"AR {most}": _recall(match(boxes, truth, most=most)) for most in (1, 10)}
     return table | {"AR 100" if name == "all" else f"AR {name}": _recall(one) for name, one in matches.items()}
+
+
+def class_precisions(boxes: Boxes, truth: TrueBoxes) -> F64:
+    """float64 (C,): the average precision of each class by its number, a mean over the IoUs; NaN without true boxes."""
+    matches = match(boxes, truth)
+    names, alone = np.unique(matches.truth.values), np.zeros(len(matches), np.int64)
+    found = np.full(int(names.max(initial=-1)) + 1, np.nan)
+    found[names] = [one.precision(alone)[0].mean() for one in _classes((matches,))[0]]
+    return found
+
+
+def precision_curves(boxes: Boxes, truth: TrueBoxes) -> dict[str, tuple[F64, F64]]:
+    """(recall, precision), each float64 (101,), at IoU .50 and .75: a mean over the classes that have true boxes."""
+    curves = [one.curve() for one in _classes((match(boxes, truth),))[0]]
+    mean = np.mean(curves, axis=0) if curves else np.zeros((len(IOUS), len(RECALLS)))
+    return {f"IoU .{100 * IOUS[t]:.0f}": (RECALLS, mean[t]) for t in (0, 5)}
 
 
 def _over_classes(matches: Matches) -> F64:

@@ -131,6 +131,9 @@ class Task:
     says       (one value of *answer*, the model's class names) -> (prediction as JSON, its name or None)
     draw       (image, prediction as *says* has it, the model's class names) -> uint8 (H, W, 3), the answer drawn on the
                image, perhaps enlarged; None: it is written below the image alone
+    by_class   (what it is called, (outputs, truth) -> float64 (C,), NaN for classes that neither has): for reports
+    figures    (outputs, truth) -> further figures in [0, 1], by name
+    curves     (outputs, truth) -> curves (x, y) by name: precision at each recall
     finite     outputs -> bool (N,): False where a model's outputs are not finite; such a sample never exits. None:
                every float array of the outputs says it
     sees_inputs  whether *reduce* is given what the model was given as well, as ``inputs``: an array or None
@@ -164,6 +167,9 @@ class Task:
     keep: Callable[[ExitScore | None], int | str] | None = None
     says: Callable[[Any, Sequence[str] | None], tuple[Any, str | None]] = _not_named
     draw: Callable[[Any, Any, Sequence[str] | None], NDArray[np.uint8]] | None = None
+    by_class: tuple[str, Callable[[Any, Any], NDArray[np.float64]]] | None = None
+    figures: Callable[[Any, Any], Mapping[str, float]] | None = None
+    curves: Callable[[Any, Any], Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] | None = None
     finite: Callable[[Any], Mask] | None = None
     sees_inputs: bool = False
     classes: bool = False
