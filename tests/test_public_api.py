@@ -95,7 +95,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "import_predictions": (
         "file run model",
-        {"split": "val", "costs": None, "format": "auto", "labels": None, "group_by": None, "task": "classes"},
+        {"split": "val", "costs": None, "format": "auto", "labels": None, "group_by": None, "task": None},
     ),
     "savers": (
         "run base",

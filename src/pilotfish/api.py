@@ -94,7 +94,7 @@ def import_predictions(
     format: str = "auto",
     labels: str | Path | None = None,
     group_by: GroupBy | None = None,
-    task: str = "classes",
+    task: str | None = None,
 ) -> Path:
     """Store predictions made elsewhere as records; returns the records file. See ``docs/records.md``.
 
@@ -107,7 +107,7 @@ def import_predictions(
     labels    file with the labels by id, where *file* holds none
     group_by  samples that belong together, kept with the records: a CSV file id,group, a column of *file* or *labels*,
               or a regular expression on the ids
-    task      what an answer is, by the name of a task (:mod:`pilotfish.tasks`)
+    task      what an answer is, by the name of a task (:mod:`pilotfish.tasks`); None: what the file holds
     """
     target = Run(Path(run))
     classes = target.class_names(split, but=model)

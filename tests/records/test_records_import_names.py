@@ -198,7 +198,7 @@ def test_labels_of_an_npz(tmp_path: Path, label: Any, expected: list[int], note:
         ({"label": [0, 1, np.inf]}, "row 2 is inf"),
         ({"label": [0, 1, 1e300]}, "row 2 is 1e"),
         ({"label": np.array([0, 1, 2**64 - 1], np.uint64)}, "row 2 is 18446744073709551615"),
-        ({"label": [[1, 1, 0], [0, 1, 0], [0, 0, 1]]}, "row 0 has 2: several labels for one sample cannot be read"),
+        ({"label": [[1, 1, 0], [0, 1, 0], [0, 0, 2]]}, "'label' of row 2 is 2; expected 0 or 1 for each class"),
         ({"label": np.eye(4)[:3]}, "'label' has 4 columns, and the model has 3 classes"),
         ({"label": ["cat", "dog", "emu"]}, "in which order the 3 outputs stand is not known; add an array class_names"),
         ({"label": ["cat", "dog", "yak"], "class_names": ["cat", "dog", "emu"]}, "'yak', which is none of the 3 class"),

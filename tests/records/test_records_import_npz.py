@@ -108,7 +108,7 @@ def test_import_goes_into_the_run_and_comes_back(tmp_path: Path) -> None:
         ({"probs": P, "label": np.array([0, 1])}, "3 ids, 2 labels and 3 predictions"),
         (
             {"probs": P, "label": np.ones((3, 2), int)},
-            r"'label' has shape \(3, 2\).* row 0 has 2: several labels for one sample",
+            "labels of 2 classes for probabilities of 3; expected one for each",
         ),
         ({"probs": P, "label": np.array([0, 1, 0.5])}, "'label' holds float64; expected whole numbers"),
         ({"probs": P, "id": np.array(["a", "b", "a"])}, "1 ids stand more than once, a for one"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pilotfish.cli.options import AsJson, GroupBy, Task
+from pilotfish.cli.options import AsJson, GroupBy, GuessedTask
 
 
 def import_predictions(
@@ -41,7 +41,7 @@ def import_predictions(
         Path | None, typer.Option(metavar="FILE", help="Of COCO's results without --labels: an image id a line.")
     ] = None,
     group_by: GroupBy = None,
-    task: Task = "classes",
+    task: GuessedTask = None,
     as_json: AsJson = False,
 ) -> None:
     """Store predictions made elsewhere as records.

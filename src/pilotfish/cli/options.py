@@ -106,11 +106,23 @@ MetricName = Annotated[
     typer.Option("--metric", metavar="NAME", help="What is measured, where the task has several, such as macro_f1."),
 ]
 
+GuessedTask = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="What an answer is; by default what the file holds.",
+        callback=lambda name: _task(name),
+    ),
+]
 
-def _task(name: str) -> str:
+
+def _task(name: str | None) -> str | None:
     from pilotfish.errors import UsageError
     from pilotfish.tasks import find_task
 
+    if name is None:
+        return None
     try:
         return find_task(name).name
     except UsageError as error:

@@ -62,7 +62,7 @@ def labels_or_none(labels: Labels) -> Labels | None:
     return labels if bool((labels != UNLABELLED).any()) else None
 
 
-def digest(parts: Iterable[bytes], labels: Labels | None, class_names: Sequence[str] | None) -> str:
+def digest(parts: Iterable[bytes], labels: npt.NDArray[np.integer] | None, class_names: Sequence[str] | None) -> str:
     """SHA-256 (hex) over *parts*, which identify the samples, and over what is said about them."""
     sha = hashlib.sha256()
     for part in parts:

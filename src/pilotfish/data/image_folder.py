@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,7 @@ class FolderDataset:
 
     sorted_names  whether labels are places among the sorted class names, and mean nothing beside them
     label_names   name by label, where some classes from 0 to the largest label have none
+    truth         what is true of each sample, where that is more than a class; and then the *task*
     """
 
     spec: str
@@ -39,6 +41,8 @@ class FolderDataset:
     notes: tuple[str, ...] = ()
     sorted_names: bool = False
     label_names: Mapping[int, str] | None = field(default=None, repr=False)
+    truth: Any = field(default=None, repr=False)
+    task: str = "classes"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -106,18 +110,22 @@ def image_paths(inputs: Iterable[str | Path], *, keep_missing: bool = False) -> 
 
 def _from_labels_csv(spec: str, root: Path, labels: Path) -> FolderDataset:
     table = read_labels_csv(labels)
-    listing = Listing(root)
-    there = dict(listing.images(root))
-    files, notes = found_files(table.files, there, root.resolve().name)
+    files, lines, notes = listed_files(root, table.files)
+    fingerprint = digest(lines, table.labels, table.class_names)
+    said = (*table.notes, *notes)
+    names = table.sorted_names, table.label_names
+    return FolderDataset(spec, root, files, table.labels, table.class_names, fingerprint, said, *names)
+
+
+def listed_files(root: Path, given: Sequence[str]) -> tuple[tuple[str, ...], Iterator[bytes], tuple[str, ...]]:
+    """(the files that a ``labels.csv`` lists, as they are spelled below *root*; what identifies them; notes)."""
+    there = dict(Listing(root).images(root))
+    files, notes = found_files(given, there, root.resolve().name)
     if missing := [file for file in files if file not in there and _size(os.path.join(root, file)) == MISSING]:
         notes += (f"files that {LABELS_FILE} lists and that do not exist: {_counted(missing)}",)
     if spare := sorted(there.keys() - set(files)):
         notes += (f"images that {LABELS_FILE} does not list are left out: {_counted(spare)}",)
-    sizes = ((file, _size(os.path.join(root, file))) for file in files)
-    fingerprint = digest(_lines(sizes, root), table.labels, table.class_names)
-    said = (*table.notes, *notes)
-    names = table.sorted_names, table.label_names
-    return FolderDataset(spec, root, files, table.labels, table.class_names, fingerprint, said, *names)
+    return files, _lines(((file, _size(os.path.join(root, file))) for file in files), root), notes
 
 
 def _counted(files: Sequence[str]) -> str:

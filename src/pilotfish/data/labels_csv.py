@@ -17,6 +17,7 @@ from pilotfish.reading.columns import MISSING, delimiter_of, find, shown, unread
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?\d{1,15}(\.0*)?")  # "3.0" is what pandas writes for 3 beside an empty cell
+Rows = list[tuple[int, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,12 @@ def read_labels_csv(path: Path) -> LabelTable:
     Raises ``DataError`` for a missing column, a path that leaves the folder, a file listed twice, and labels that
     are neither all integers nor all names.
     """
-    columns, rows = _read_rows(path)
-    file = find(str(path), columns, "file", DataError)
-    if file is None:
-        found = shown(columns) if any(columns) else "none"
-        raise DataError(
-            f"{path} has no column for the file (found: {found}); expected a header row with file or filename or path, "
-            "and label"
-        )
-    if not rows:
-        raise DataError(f"{path} has no rows below its header; expected one row per image")
+    columns, rows = read_rows(path)
+    columns = [name.lower() for name in columns]
+    file, files = listed(path, columns, rows)
     others = [name for name in columns if name != file]
     label = find(str(path), others, "label", DataError)
     name = find(str(path), [other for other in others if other != label], "name", DataError)
-    at = columns.index(file)
-    root = f"{path.parent.resolve()}/"
-    files = tuple(_inside(path, number, row[at] if at < len(row) else "", root) for number, row in rows)
-    if len(set(files)) < len(files):
-        twice, _ = Counter(files).most_common(1)[0]
-        raise DataError(f"{path} lists {one_line(twice)} more than once; expected one row per file")
     if label is None and name == "wnid":
         label, name = name, None
     if label is None:
@@ -81,6 +69,27 @@ def read_labels_csv(path: Path) -> LabelTable:
         class_names, label_names = _names_of(labels, [text for _, text in _cells(rows, columns.index(name))])
     left = [other for other in others if other not in (label, name)]
     return LabelTable(files, labels, class_names, (*notes, *unread_note(path.name, left)), by_name, label_names)
+
+
+def listed(path: Path, columns: Sequence[str], rows: Rows) -> tuple[str, tuple[str, ...]]:
+    """(the column for the file, each row's file). DataError where there is none, for a path that leaves the folder, and
+    for a file that stands twice."""
+    file = find(str(path), columns, "file", DataError)
+    if file is None:
+        found = shown(columns) if any(columns) else "none"
+        raise DataError(
+            f"{path} has no column for the file (found: {found}); expected a header row with file or filename or path, "
+            "and label"
+        )
+    if not rows:
+        raise DataError(f"{path} has no rows below its header; expected one row per image")
+    at = columns.index(file)
+    root = f"{path.parent.resolve()}/"
+    files = tuple(_inside(path, number, row[at] if at < len(row) else "", root) for number, row in rows)
+    if len(set(files)) < len(files):
+        twice, _ = Counter(files).most_common(1)[0]
+        raise DataError(f"{path} lists {one_line(twice)} more than once; expected one row per file")
+    return file, files
 
 
 def found_files(files: Sequence[str], there: Collection[str], root: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -148,17 +157,14 @@ def _stem(path: str) -> str:
     return re.sub(r"\.[a-z0-9]{1,5}$", "", path.lower())
 
 
-Rows = list[tuple[int, list[str]]]
-
-
-def _read_rows(path: Path) -> tuple[list[str], Rows]:
-    """The column names in lower case, and for each row that is not empty its line number and its cells."""
+def read_rows(path: Path) -> tuple[list[str], Rows]:
+    """The column names, and for each row that is not empty its line number and its cells."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             head = file.readline(2**20)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter_of(head), skipinitialspace=True)
-            columns = [cell.strip().lower() for cell in next(reader, [])]
+            columns = [cell.strip() for cell in next(reader, [])]
             rows = []
             for row in reader:
                 if len(row) > len(columns):
@@ -174,7 +180,7 @@ def _read_rows(path: Path) -> tuple[list[str], Rows]:
         raise DataError(f"{path} is not a readable CSV file: {one_line(str(error))}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    if twice := [name for name, times in Counter(columns).items() if times > 1 and name]:
+    if twice := [name for name, times in Counter(map(str.lower, columns)).items() if times > 1 and name]:
         raise DataError(f"{path}: column {one_line(twice[0])!r} stands more than once; column names are unique")
     return columns, rows
 

@@ -12,6 +12,7 @@ from pilotfish.data.dataset import Dataset
 from pilotfish.data.digits import load_digits
 from pilotfish.data.idx import load_idx
 from pilotfish.data.image_folder import load_folder
+from pilotfish.data.label_folder import load_label_folder
 from pilotfish.data.masks import load_masks
 from pilotfish.data.scenes import load_scenes
 from pilotfish.errors import DataError, nearest, one_line
@@ -58,6 +59,10 @@ KINDS: Mapping[str, DataForm] = {
     ),
     "masks": DataForm(
         (("masks:IMAGES,MASKS", "images, and PNG masks of the same names with a class number per pixel"),), load_masks
+    ),
+    "labels": DataForm(
+        (("labels:PATH", "images listed in PATH/labels.csv with several labels each (cat;dog), or 0 and 1 by class"),),
+        load_label_folder,
     ),
 }
 """The forms of names, by kind."""

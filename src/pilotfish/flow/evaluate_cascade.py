@@ -22,8 +22,8 @@ from pilotfish.plan.adjust import adjusted_as
 from pilotfish.plan.check_promise import Everybody, check_promise
 from pilotfish.plan.verdict import Evaluation
 from pilotfish.recording.finished import data_groups
-from pilotfish.recording.labels import truth_for
 from pilotfish.recording.options import Progress
+from pilotfish.recording.placed_truth import truth_for
 from pilotfish.records import Records, RecordsMeta, Run, Table, align, open_run, read_table
 from pilotfish.records.groups import NONE, GroupBy
 from pilotfish.records.records import string_ids

@@ -1,4 +1,4 @@
-"""The data's labels as the task has them: for classes, in the model's class order."""
+"""The data's labels in a model's class order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pilotfish.data import Dataset
 from pilotfish.errors import DataError, nearest
 from pilotfish.models import Model
 from pilotfish.recording.class_names import find_classes, numbers_in
-from pilotfish.tasks import NO_LABEL, Task
+from pilotfish.tasks import NO_LABEL
 from pilotfish.text import examples, one_line
 
 I64 = NDArray[np.int64]
@@ -59,33 +59,6 @@ class Matched:
 def classes_of(model: Model) -> ModelClasses:
     """The classes of a loaded model."""
     return ModelClasses(model.spec, model.n_classes, model.class_names, model.class_ids)
-
-
-def truth_for(task: Task, data: Dataset, model: Model) -> Matched:
-    """The labels of *data* as the truth of *task*, for *model*.
-
-    DataError for names of classes where a task takes numbers, and as :func:`match_labels` has it.
-    """
-    if task.classes:
-        return match_labels(data, classes_of(model))
-    if (given := getattr(data, "truth", None)) is not None:
-        if task.place is None:
-            return Matched(given)
-        truth, notes = task.place(given, data, classes_of(model))
-        return Matched(truth, None, notes)
-    if task.no_truth is not None:
-        said = () if data.labels is None else (f"the labels of {data.spec} are none of task {task.name}: not read",)
-        return Matched(task.unknown(len(data)), None, said)
-    if data.labels is None or data.class_names is None:
-        return Matched(task.truth(data.labels, len(data)))
-    numbers = numbers_in(data.class_names)
-    if numbers is None:
-        raise DataError(
-            f"{data.spec}: its labels are names ({examples(data.class_names)}), and task {task.name} takes numbers; "
-            "name the folders by numbers, or write a labels.csv (file,label) with numbers"
-        )
-    labels = np.asarray(data.labels, np.int64)
-    return Matched(task.truth(np.where(labels < 0, NO_LABEL, np.array(numbers)[labels]), len(data)))
 
 
 def match_labels(data: Dataset, model: ModelClasses) -> Matched:

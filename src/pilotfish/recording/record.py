@@ -25,9 +25,10 @@ from pilotfish.recording.finished import (
     remove_leftovers,
     ungrouped,
 )
-from pilotfish.recording.labels import Matched, truth_for
+from pilotfish.recording.labels import Matched
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
+from pilotfish.recording.placed_truth import truth_for
 from pilotfish.recording.planned import identity_of, load_to_record, planned
 from pilotfish.recording.run_parts import record_parts
 from pilotfish.recording.time_samples import SECONDS, SHARE, time_samples

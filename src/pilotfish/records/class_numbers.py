@@ -142,7 +142,7 @@ def _one_hot(path: Path, name: str, values: Values, n_classes: int | None) -> Va
         row = int(np.flatnonzero(ones != 1)[0])
         raise RecordsError(
             f"{path}: {name!r} has shape {values.shape}; label has shape (N,), or one 1 in each row, and row {row} has "
-            f"{int(ones[row])}: several labels for one sample cannot be read"
+            f"{int(ones[row])}: several labels for one sample are read beside probs (N, C), with --task labels"
         )
     if n_classes is not None and values.shape[1] != n_classes:
         raise RecordsError(

@@ -112,5 +112,5 @@ def _check_probabilities(path: Path, name: str, values: NDArray[Any]) -> None:
     if high <= 1:
         raise RecordsError(
             f"{path}: {name!r} of row {row} sums to {sums[row]:.4g}, with each value in 0..1: row {row} is not a "
-            "probability vector. Sigmoids of several labels per sample cannot be read; expected one class of several"
+            "probability vector. Sigmoids of several labels per sample are read with --task labels; expected one class"
         )

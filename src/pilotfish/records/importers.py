@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.reading.coco_json import looks_like_coco
 from pilotfish.reading.columns import find, shown, unread_note
-from pilotfish.reading.npz import array_header, load_member, open_npz
+from pilotfish.reading.npz import load_member, open_npz
 from pilotfish.records.cells import confidences, first_numbers, values_of, whole_numbers
 from pilotfish.records.class_numbers import numbered
 from pilotfish.records.coco import import_coco
 from pilotfish.records.groups import GroupBy, import_groups
+from pilotfish.records.label_import import implied, import_labels
 from pilotfish.records.records import MAX_COST, Records, RecordsMeta, check, string_ids
-from pilotfish.records.roles import NPZ_ARRAYS, NamedArrays, Parsed, assigned
+from pilotfish.records.roles import NPZ_ARRAYS, NamedArrays, Parsed, assigned, npz_arrays
 from pilotfish.records.tabular import TABULAR, read_tabular
 from pilotfish.records.truth import truth_for
 from pilotfish.scores.outputs import Outputs
-from pilotfish.tasks import BOXES, CLASSES, NO_LABEL, Task, find_task
+from pilotfish.tasks import BOXES, CLASSES, LABELS, NO_LABEL, Task, find_task
 
 FORMATS = ("auto", "timm", "coco")
 
@@ -40,7 +41,7 @@ def import_file(
     format: str = "auto",
     labels: str | Path | None = None,
     group_by: GroupBy | None = None,
-    task: str = CLASSES.name,
+    task: str | None = None,
     classes: Sequence[str] | None = None,
     images: str | Path | None = None,
 ) -> Records:
@@ -55,8 +56,9 @@ def import_file(
             whose rows have ``bbox``)
     labels  a table with the truth: an id column (id, filename or file) and ``label``; for COCO's results its instances
     images  for COCO's results without *labels*: a file with the ids of all images, one a line
-    task    what an answer is, by name; of another task than classes the file has the task's own columns (or arrays),
-            and ``id`` and ``label`` as above
+    task    what an answer is, by name; None: labels where there is a 0 or 1 for each class, else classes. Of labels see
+            :func:`pilotfish.records.label_import.import_labels`; of other tasks the file has the task's own columns (or
+            arrays), and ``id`` and ``label`` as above
     classes  class names of other records of the same samples, in their order: a file that has names and no numbers is
             numbered as they are, and names of its own come after them
 
@@ -70,7 +72,7 @@ def import_file(
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; formats: {', '.join(FORMATS)}")
     if format == "coco" or (format == "auto" and looks_like_coco(path)):
-        if task not in (CLASSES.name, BOXES.name):
+        if task not in (None, CLASSES.name, BOXES.name):
             raise UsageError(f"{path} holds boxes, which are of task {BOXES.name}, not of {task}")
         meta = RecordsMeta(model, split, costs=checked_costs(costs or {}), task=BOXES.name)
         records = import_coco(path, meta, *(None if name is None else Path(name) for name in (labels, images)))
@@ -83,10 +85,19 @@ def import_file(
         raise RecordsError(
             f"{path}: unknown file type {path.suffix or '(none)'}; expected .npz, .csv, .tsv, .parquet, .json or .jsonl"
         )
+    arrays = npz_arrays(path) if suffix == ".npz" else None
+    if task is None:
+        task = LABELS.name if arrays is not None and implied(arrays[0]) else CLASSES.name
     if (kind := find_task(task)) is not CLASSES:
-        records = _of_task(path, kind, RecordsMeta(model, split, costs=checked_costs(costs or {}), task=task), labels)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        meta = RecordsMeta(model, split, costs=checked_costs(costs or {}), task=task, created=now)
+        meta = replace(meta, source=f"imported:{path.name}")
+        if kind is LABELS:
+            records = import_labels(path, meta, None if labels is None else Path(labels), classes)
+        else:
+            records = _of_task(path, kind, meta, labels)
         return records if group_by is None else import_groups(records, group_by, (path, labels))
-    found = _read_timm(path) if format == "timm" else _read_npz(path) if suffix == ".npz" else _read_columns(path)
+    found = _read_timm(path) if format == "timm" else _read_columns(path) if arrays is None else assigned(*arrays)
     truth, notes = found.truth, found.notes
     if labels is not None:
         if truth is not None:
@@ -150,9 +161,7 @@ def _of_task(path: Path, task: Task, meta: RecordsMeta, labels: str | Path | Non
         notes += said
     if truth is not None and truth.dtype.kind not in "iuf":
         raise RecordsError(f"{path}: the labels in {name!r} are texts, and task {task.name} takes numbers")
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    meta = replace(meta, source=f"imported:{path.name}", created=now, notes=notes)
-    return check(Records(ids, task.truth(truth, len(outputs)), outputs, meta))
+    return check(Records(ids, task.truth(truth, len(outputs)), outputs, replace(meta, notes=notes)))
 
 
 def checked_costs(costs: Mapping[str, float]) -> dict[str, float]:
@@ -163,24 +172,6 @@ def checked_costs(costs: Mapping[str, float]) -> dict[str, float]:
                 f"cost {key!r} is {value}; a cost is a finite number of at least 0 (and {MAX_COST:g} at most)"
             )
     return {key: float(value) for key, value in costs.items()}
-
-
-def _read_npz(path: Path) -> Parsed:
-    npz = open_npz(path, RecordsError)
-    headers = {name: array_header(npz, name) for name in npz.members}
-    matrices = [name for name, (shape, _) in headers.items() if len(shape) > 1 and shape[1:] != (1,)]
-    vectors = [name for name in headers if name not in matrices]
-    texts = [name for name in vectors if headers[name][1].kind in "US"]
-    file = NamedArrays(path, matrices, vectors, lambda name: load_member(npz, name), f"arrays {shown(headers)}")
-    return assigned(file, _class_names(file, texts))
-
-
-def _class_names(file: NamedArrays, texts: list[str]) -> tuple[str, ...] | None:
-    name = find(str(file.path), texts, "class_names", RecordsError)
-    if name is None:
-        return None
-    file.used.append(name)
-    return tuple(string_ids(file.raw(name)).to_pylist())
 
 
 def _read_columns(path: Path) -> Parsed:

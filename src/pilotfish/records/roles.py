@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
 from pilotfish.reading.columns import find, plain, shown, unread_note
+from pilotfish.reading.npz import array_header, load_member, open_npz
 from pilotfish.records.cells import confidences, values_of, whole_numbers
 from pilotfish.records.class_numbers import Column
 from pilotfish.records.foreign_outputs import read_outputs
@@ -66,6 +67,20 @@ class NamedArrays:
         return find(str(self.path), left, role, RecordsError, self.same if same else None)
 
 
+def npz_arrays(path: Path) -> tuple[NamedArrays, tuple[str, ...] | None]:
+    """(what is in an ``.npz`` file, the class names that it gives)."""
+    npz = open_npz(path, RecordsError)
+    headers = {name: array_header(npz, name) for name in npz.members}
+    matrices = [name for name, (shape, _) in headers.items() if len(shape) > 1 and shape[1:] != (1,)]
+    vectors = [name for name in headers if name not in matrices]
+    texts = [name for name in vectors if headers[name][1].kind in "US"]
+    file = NamedArrays(path, matrices, vectors, lambda name: load_member(npz, name), f"arrays {shown(headers)}")
+    if (name := file.find("class_names", texts)) is None:
+        return file, None
+    file.used.append(name)
+    return file, tuple(string_ids(file.raw(name)).to_pylist())
+
+
 def assigned(
     file: NamedArrays, class_names: tuple[str, ...] | None, notes: tuple[str, ...] = (), table: bool = False
 ) -> Parsed:
@@ -98,7 +113,7 @@ def assigned(
     truth = file.find("label", [*file.vectors, *file.matrices], same=True)
     if truth is not None:
         file.used.append(truth)
-    ids, said = _ids(file, n, table)
+    ids, said = ids_of(file, n, table)
     notes += said
     left = [name for name in (*file.vectors, *file.matrices) if name not in file.used]
     if outputs is not None and (other := file.find("prediction", file.vectors)) is not None:
@@ -152,7 +167,8 @@ def _ranked(path: Path, name: str, values: NDArray[Any]) -> tuple[Outputs, tuple
     return Outputs(ranked[:, 0].copy(), top_classes=ranked.astype(np.int32)), ()
 
 
-def _ids(file: NamedArrays, n: int, table: bool) -> tuple[pa.Array, tuple[str, ...]]:
+def ids_of(file: NamedArrays, n: int, table: bool) -> tuple[pa.Array, tuple[str, ...]]:
+    """(the ids of *n* samples, their places where the file has none; notes)."""
     name = file.find("id", file.vectors)
     if name is None:
         if unfit := [name for name in file.matrices if plain(name) in ("id", "ids", "filename", "file")]:

@@ -20,15 +20,9 @@ from pilotfish.records.tabular import TABULAR, read_tabular
 def truth_for(ids: pa.Array, path: Path) -> tuple[tuple[str, NDArray[Any]], tuple[str, ...]]:
     """((the label column's name, its values in the order of *ids*, NaN or None where there are none), notes).
 
-    Ids are compared as they are; where none agrees, by the ends of their paths ("n01/a.jpg" and "/data/val/n01/a.jpg",
-    either way round), and then without suffixes, as long as that leaves the file's ids distinct.
-
-    Raises RecordsError for a file without these columns, with an id twice, or that names none of the samples.
+    Raises RecordsError for a file without these columns, and as :func:`joined_rows` has it.
     """
-    if not path.is_file() or path.suffix.lower() not in TABULAR:
-        found = "no such file" if not path.is_file() else f"unknown file type {path.suffix or '(none)'}"
-        raise RecordsError(f"{path}: {found}; --labels takes a .csv with columns id (or filename, file) and label")
-    table, notes = read_tabular(path)
+    table, notes = truth_table(path)
     names = table.column_names
 
     def same(a: str, b: str) -> bool:
@@ -40,6 +34,32 @@ def truth_for(ids: pa.Array, path: Path) -> tuple[tuple[str, NDArray[Any]], tupl
         raise RecordsError(f"{path}: columns {shown(names)}; expected id (or filename, file) and label")
     notes += unread_note(path.name, [name for name in names if name not in (key, label_name)])
     values = values_of(path, label_name, table.column(label_name))
+    rows, said = joined_rows(ids, path, key, table)
+    missing = rows < 0
+    if values.dtype.kind != "O" and missing.any():
+        values = values.astype(np.float64)
+    taken = values[np.where(missing, 0, rows)]
+    if missing.any():
+        taken[missing] = None if values.dtype.kind == "O" else np.nan
+    return (label_name, taken), (*notes, *said)
+
+
+def truth_table(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
+    """What ``--labels`` names, read, and notes."""
+    if not path.is_file() or path.suffix.lower() not in TABULAR:
+        found = "no such file" if not path.is_file() else f"unknown file type {path.suffix or '(none)'}"
+        raise RecordsError(f"{path}: {found}; --labels takes a .csv with columns id (or filename, file) and label")
+    return read_tabular(path)
+
+
+def joined_rows(ids: pa.Array, path: Path, key: str, table: pa.Table) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """(the row of *table* that each of *ids* has, -1 for none, by its column *key*; notes).
+
+    Ids are compared as they are; where none agrees, by the ends of their paths ("n01/a.jpg" and "/data/val/n01/a.jpg",
+    either way round), and then without suffixes, as long as that leaves the file's ids distinct.
+
+    Raises RecordsError for an id that stands twice, and where no sample is named.
+    """
     keys = string_ids(table.column(key))
     if keys.null_count == 0 and (twice := len(keys) - len(keys.unique())) > 0:
         raise RecordsError(f"{path}: {twice} ids in column {key!r} stand more than once; each sample has one label")
@@ -49,19 +69,14 @@ def truth_for(ids: pa.Array, path: Path) -> tuple[tuple[str, NDArray[Any]], tupl
             f"{path}: names none of the {len(ids)} samples ({one_line(str(ids[0]))}, …); its ids are "
             f"{one_line(str(keys[0])) if len(keys) else '(none)'}, …"
         )
-    notes += (how,) if how else ()
+    notes: tuple[str, ...] = (how,) if how else ()
     missing = rows < 0
     if missing.any():
         first = one_line(str(ids[int(np.argmax(missing))]))[:80]
         notes += (f"{path.name} has no label for {int(missing.sum()):,} of {len(ids):,} samples, {first} the first",)
     if (spare := len(keys) - len(np.unique(rows[~missing]))) > 0:
         notes += (f"{spare:,} of the {len(keys):,} rows of {path.name} name no sample",)
-    if values.dtype.kind != "O" and missing.any():
-        values = values.astype(np.float64)
-    taken = values[np.where(missing, 0, rows)]
-    if missing.any():
-        taken[missing] = None if values.dtype.kind == "O" else np.nan
-    return (label_name, taken), notes
+    return rows, notes
 
 
 def _joined(ids: pa.Array, keys: pa.Array) -> tuple[NDArray[np.int64], str | None]:

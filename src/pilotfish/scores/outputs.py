@@ -185,7 +185,12 @@ def join_rows(parts: Sequence[Any]) -> Any:
     """Arrays, lists or outputs of consecutive samples as one."""
     if isinstance(parts[0], SampleArrays):
         return join_outputs(parts)
-    return Ragged.join(parts) if isinstance(parts[0], Ragged) else np.concatenate(parts)
+    if isinstance(parts[0], Ragged):
+        return Ragged.join(parts)
+    if parts[0].ndim == 2:  # one column stands for any number: the truth of samples without any
+        widest = max(part.shape[1] for part in parts)
+        parts = [np.broadcast_to(part, (len(part), widest)) if part.shape[1] == 1 else part for part in parts]
+    return np.concatenate(parts)
 
 
 def rows_differ(one: Any, other: Any) -> Mask:
