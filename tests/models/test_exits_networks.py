@@ -15,6 +15,7 @@ timm = pytest.importorskip("timm")
 from torch import nn  # noqa: E402
 
 from pilotfish.errors import ModelError  # noqa: E402
+from pilotfish.machine import processor  # noqa: E402
 from pilotfish.models import Preprocessing, load_model  # noqa: E402
 from pilotfish.models.costs.macs import count_macs, count_parameters  # noqa: E402
 from pilotfish.models.exits.attached import Attachment, attach_exits, spread_layers  # noqa: E402
@@ -252,6 +253,22 @@ def test_an_exit_in_another_variant_is_recorded_by_its_options_and_runs_as_it_wa
         for (runner, shares), model in zip(runners, stages, strict=True):
             said, carry = runner.step(None if shares else x, carry if shares else None)
             np.testing.assert_allclose(said, model.run(x), atol=1e-5)
+
+
+@pytest.mark.skipif(not processor().bf16, reason="this processor has no bfloat16")
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_an_exit_in_bfloat16_is_openvino_s_and_a_model_of_its_own(k: int, file: Path) -> None:
+    pytest.importorskip("openvino")
+    name = f"exits:{file}#{k}"
+    half, plain, torch_s = (load_model(f"{name}{mark}") for mark in ("?dtype=bf16", "", "?dtype=bf16&backend=torch"))
+    assert half.spec == f"{name}?dtype=bf16&backend=openvino"
+    assert [model.backend.name for model in (half, plain, torch_s)] == ["openvino", "onnxruntime", "torch"]
+    assert half.exit_of is None is torch_s.exit_of
+    x = random_inputs((1, 8, 8), 40).numpy()
+    said = plain.run(x)
+    assert 1e-4 < np.abs(half.run(x) - said).max() / np.abs(said).max() < 0.05
+    with pytest.raises(ModelError, match="exits of a network are run by torch and ONNX Runtime"):
+        load_model(f"{name}?backend=openvino")
 
 
 def test_an_exit_costs_what_runs_up_to_it_and_its_own_head(file: Path) -> None:

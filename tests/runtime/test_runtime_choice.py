@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ from pilotfish.errors import ArtefactError, UsageError
 from pilotfish.machine import cpu_count, device_name
 from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions, record
+from pilotfish.records import Run
 from pilotfish.runtime import Cascade, StageRuntime, tune_runtime
 from pilotfish.runtime.choice import FILE, default_runtime, read_choices, write_choices
-from pilotfish.runtime.measure import Measured, agreed, fastest
+from pilotfish.runtime.measure import Measured, agreed, best_of, fastest
 from support.process import command, refusal
 
 if TYPE_CHECKING:
@@ -146,6 +148,90 @@ def test_stages_that_were_measured_before_are_not_measured_again(pair: Pair) -> 
     assert again.stages[1].measured == first.stages[1].measured
 
 
+class Clocked:
+    """A model that only moves a clock. seconds: of a call of n samples on so many threads; prepares: what is done once,
+    and takes a second."""
+
+    name = "onnxruntime"
+
+    def __init__(self, now: list[float], seconds: Any, prepares: Any = None, threads: int = 2) -> None:
+        self.now, self.seconds, self.prepares, self.threads = now, seconds, prepares, threads
+        self.prepared: set[object] = set()
+        self.most = 0
+
+    def with_threads(self, threads: int) -> Clocked:
+        return Clocked(self.now, self.seconds, self.prepares, threads)
+
+    def step(self, inputs: np.ndarray, carry: object = None) -> tuple[np.ndarray, None]:
+        n = len(inputs)
+        self.most = max(self.most, n)
+        self.now[0] += self.seconds(n, self.threads)
+        if self.prepares is not None and (what := self.prepares(n)) not in self.prepared:
+            self.prepared.add(what)
+            self.now[0] += 1.0
+        return np.tile(np.array([[1.0, 0.0]], np.float32), (n, 1)), None
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that only models move, on a machine with two cores."""
+    now = [0.0]
+    monkeypatch.setattr("pilotfish.runtime.measure.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("pilotfish.runtime.measure.cpu_count", lambda: 2)
+    return now
+
+
+def test_small_models_get_large_batches_with_every_number_of_lanes(now: list[float]) -> None:
+    """The slower way too: a stage that knows one call at a time alone makes others take it."""
+    model = Clocked(now, lambda n, threads: 0.001 * threads**2 + 1e-6 * n)
+    chosen, measured = fastest({"onnxruntime": model}, (3,), "cpu", seconds=20.0)
+    assert (chosen.batch_size, chosen.lanes) == (128, 2)
+    only = (Measured("torch", 32, None, 1, 0.5),)
+    assert [(one.batch_size, one.lanes) for one in agreed([measured, only], [1.0, 1.0])] == [(128, 1), (32, 1)]
+
+
+def test_large_batches_of_slow_models_are_left_out(now: list[float]) -> None:
+    model = Clocked(now, lambda n, threads: 0.05 * n * threads)
+    chosen, measured = fastest({"onnxruntime": model}, (3,), "cpu", seconds=4.0)
+    assert max(m.batch_size for m in measured) == 8
+    assert now[0] < 60  # 0.05 * 2 * 8 * 128 for the largest alone would be 102
+    assert chosen.lanes == 2
+
+
+@pytest.mark.parametrize("prepares", [lambda n: n, lambda n: "once", lambda n: n > 8], ids=["size", "once", "large"])
+def test_what_a_backend_does_once_is_not_held_against_it(prepares: Any, now: list[float]) -> None:
+    found = {
+        "openvino": Clocked(now, lambda n, threads: 0.0005 * n + 0.001, prepares),
+        "onnxruntime": Clocked(now, lambda n, threads: 0.001 * n + 0.001),
+    }
+    chosen, measured = fastest(found, (3,), "cpu", seconds=20.0)
+    assert chosen.backend == "openvino"
+    assert max(m.ms for m in measured) < 3
+
+
+def test_what_goes_together_may_be_another_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the difference from torch is then that backend's."""
+    stages = checkpoints(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", x=images)
+    record(f"arrays:{tmp_path}/x.npz", stages, tmp_path / "run", options=RecordOptions(timing=False, batch_size=8))
+    folder = tune(Run(tmp_path / "run"), stages, max_drop=0.5, holdout=0).save(tmp_path / "cascade")
+    for lanes in (1, 2, 4):
+        saver = (Measured("onnxruntime", 4, 1, 8, 0.1), Measured("torch", 16, None, lanes, 0.3))
+        measured = iter([saver, (Measured("torch", 32, None, lanes, 1.0),)])
+
+        def fake(*_: Any, measured: Any = measured) -> Any:
+            ranked = next(measured)
+            return best_of(ranked), ranked
+
+        monkeypatch.setattr(sys.modules["pilotfish.runtime.tune_runtime"], "fastest", fake)
+        tuned = tune_runtime(folder, backends=["onnxruntime", "torch"])
+        assert [stage.chosen for stage in tuned.stages] == [
+            StageRuntime("torch", 16, None, lanes, 0.3, 0.0),
+            StageRuntime("torch", 32, None, lanes, 1.0, 0.0),
+        ]
+
+
 def test_tune_runtime_keeps_what_it_found(pair: Pair) -> None:
     folder = pair.cascade
     expected = Cascade.load(folder, allow_python=pair.allowed).predict(pair.data)
@@ -190,8 +276,6 @@ def test_the_commands(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", x=images)
     record(f"arrays:{tmp_path}/x.npz", stages, tmp_path / "run", options=RecordOptions(timing=False, batch_size=8))
-    from pilotfish.records import Run
-
     tune(Run(tmp_path / "run"), stages, max_drop=0.5, holdout=0).save(tmp_path / "cascade")
     names = "onnxruntime,torch"
     ended = command(tmp_path, "tune-runtime", "cascade", "--seconds", "0.1", "--backend", names, "--json")
@@ -230,8 +314,6 @@ def test_a_backend_that_is_gone_is_replaced(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=images)
     data = load_data(f"arrays:{tmp_path}/x.npz")
     record(data, stages, tmp_path / "run", options=RecordOptions(timing=False, batch_size=8))
-    from pilotfish.records import Run
-
     folder = tune(Run(tmp_path / "run"), stages, max_drop=0.5, holdout=0).save(tmp_path / "cascade")
     choices = (StageRuntime("torch-cuda-graphs", 8), StageRuntime("torch", 4))
     write_choices(folder, load_artefact(folder), "cpu", choices, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +22,16 @@ from pilotfish.runtime.supply import TensorSupply
 from pilotfish.tasks import CLASSES, Task
 
 F32 = NDArray[np.float32]
-CPU_SIZES = (1, 2, 4, 8, 16, 32)
+CPU_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 CUDA_SIZES = (1, 8, 32, 64, 128, 256, 512)
 FIRST_LOOK = 8  # batch size at which backends are compared before sizes are
-CLOSE = 1.25  # a backend this much slower than the best at first look is not looked at again
+CLOSE = 1.25  # a backend this much slower at first look than the best with as many lanes is not looked at again
 SAME = 1.015  # of two sizes this close the smaller is taken
 CONTENDERS = (1.3, 1.2, 1.12, 1.08, 1.06, 1.05, 1.05, 1.05)  # after each round, who is that close stays in
 LEAST = 16  # samples of one measurement, at least
+LONG = 0.03  # seconds of one measurement, at least: threads that begin and end would count in less
+SHARE = 0.05  # of the time that is given: the most that one measurement of a large batch may take
+QUICK = 0.005  # milliseconds per sample that the engine itself takes
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def fastest(
     task      what an answer is: reducing it is timed as well
 
     Ways are measured in turn, round by round, so that a busy moment harms them alike, and the slow ones drop out. What
-    counts is the least time of each: other work on the machine only ever adds.
+    counts is the least time of each: other work on the machine only ever adds. With every number of lanes some way is
+    measured in every size, for stages have to agree on one. On a CPU, sizes that would take long are left out.
     """
     ways = [way for name, backend in backends.items() for way in _ways(name, backend, device, task)]
     rng = np.random.default_rng(0)
@@ -74,27 +79,35 @@ def fastest(
     many = (max(LEAST, 2 * FIRST_LOOK * cpu_count()), *shape)
     real = isinstance(given, np.ndarray)
     inputs = np.resize(given, many) if real else rng.standard_normal(many, dtype=np.float32)
+    long = 1000 * min(LONG, seconds / 100)
     look = {}
     for way in ways:
-        _run(way, FIRST_LOOK, inputs[:1])  # whatever happens once
-        look[way] = _run(way, FIRST_LOOK, inputs)
-    least = min(look.values())
-    kept = [way for way in ways if look[way] <= CLOSE * least]
+        _warm(way, FIRST_LOOK, inputs)
+        look[way] = _run(way, FIRST_LOOK, inputs, len(inputs))
+        if look[way] * len(inputs) < long:
+            look[way] = _run(way, FIRST_LOOK, inputs, _samples(way, FIRST_LOOK, look[way], long))
+    least = {lanes: min(ms for way, ms in look.items() if way.lanes == lanes) for lanes in {way.lanes for way in ways}}
+    kept = [way for way in ways if look[way] <= CLOSE * least[way.lanes]]
+    times: dict[tuple[_Way, int], list[float]] = {}
+    pace = dict(look)  # what a sample took with the last size
     sizes = CUDA_SIZES if device.startswith("cuda") else CPU_SIZES
-    times: dict[tuple[_Way, int], list[float]] = {(way, size): [] for size in sizes for way in kept}
-    options, end = list(times), time.perf_counter() + seconds
+    options, end = [(way, size) for size in sizes for way in kept], time.perf_counter() + seconds
     for turn, close in enumerate(CONTENDERS):
         for i, (way, size) in enumerate(options):
             tell(turn * len(options) + i, len(CONTENDERS) * len(options))
             if (turn or size > FIRST_LOOK) and time.perf_counter() > end:  # a slow stage needs no large batches
                 break
-            batch = np.resize(inputs, (max(LEAST, 2 * size * way.lanes), *shape))
-            times[way, size].append(_run(way, size, batch))
-        options = [option for option in options if times[option]]
-        best_so_far = min(map(min, (times[option] for option in options)))
-        options = [option for option in options if min(times[option]) <= close * best_so_far]
+            n = _samples(way, size, pace[way], long)
+            if not turn:
+                if size > FIRST_LOOK and n * pace[way] > 1000 * SHARE * seconds:
+                    continue
+                _warm(way, size, inputs)
+            pace[way] = _run(way, size, inputs, n)
+            times.setdefault((way, size), []).append(pace[way])
+        best_so_far = min(map(min, times.values()))
+        options = [option for option, ms in times.items() if option in options and min(ms) <= close * best_so_far]
     tell(1, 1)
-    found = [Measured(way.name, size, way.threads, way.lanes, min(ms)) for (way, size), ms in times.items() if ms]
+    found = [Measured(way.name, size, way.threads, way.lanes, min(ms)) for (way, size), ms in times.items()]
     found += [Measured(w.name, FIRST_LOOK, w.threads, w.lanes, ms) for w, ms in look.items() if w not in kept]
     ranked = tuple(sorted(found, key=lambda m: m.ms))
     return best_of(ranked), ranked
@@ -135,9 +148,22 @@ def _ways(name: str, backend: Any, device: str, task: Task) -> list[_Way]:
     return ways if cores == 1 else [*ways, _Way(name, backend.with_threads(1), 1, cores, alone)]
 
 
-def _run(way: _Way, size: int, inputs: F32) -> float:
-    """Milliseconds per sample of the engine with this stage alone."""
+def _samples(way: _Way, size: int, pace: float, long: float) -> int:
+    """How many samples are measured at once: full batches for every lane, two or more, that take *long* milliseconds
+    where one takes *pace*."""
+    full = size * way.lanes
+    return full * math.ceil(max(LEAST, 2 * full, long / max(pace, QUICK)) / full)
+
+
+def _warm(way: _Way, size: int, inputs: Any) -> None:
+    """Whatever happens once: a backend may prepare itself for each batch size, in each lane."""
+    _run(way, size, inputs, size * way.lanes)
+
+
+def _run(way: _Way, size: int, inputs: Any, n: int) -> float:
+    """Milliseconds per sample of the engine with this stage alone, of *n* samples that repeat *inputs*."""
+    held = np.resize(inputs, (size * max(1, len(inputs) // size), *inputs.shape[1:]))  # batches are slices of it
     engine = Engine([EngineStage(way.name, way.backend, size, way.lanes)], way.in_force)
     start = time.perf_counter()
-    engine.run(TensorSupply([inputs]))
-    return 1000 * (time.perf_counter() - start) / len(inputs)
+    engine.run(TensorSupply([held], n))
+    return 1000 * (time.perf_counter() - start) / n

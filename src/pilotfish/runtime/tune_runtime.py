@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,14 @@ PROBES = 16
 @dataclass(frozen=True)
 class StageTuning:
     """stage: its name; chosen: how it is run from now on; measured: everything that was tried, fastest first;
-    notes: backends that were asked for and could not be had, and why."""
+    notes: backends that were asked for and could not be had, and why; differences: by backend, the largest difference
+    of a probability from torch."""
 
     stage: str
     chosen: StageRuntime
     measured: tuple[Measured, ...]
     notes: tuple[str, ...] = ()
+    differences: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,13 @@ def tune_runtime(
 
 
 def _agreed(stages: Sequence[StageTuning], exit_ratio: Sequence[float]) -> tuple[StageTuning, ...]:
-    """The stages with ways to run that go together; the difference from torch stays that of the backend, where it is
-    the one that was measured."""
+    """The stages with ways to run that go together."""
     reached = [1.0 - sum(exit_ratio[:k]) for k in range(len(stages))]
     chosen = agreed([stage.measured for stage in stages], reached)
     return tuple(
-        stage
-        if one.backend != stage.chosen.backend
-        else dataclasses.replace(stage, chosen=dataclasses.replace(one, max_difference=stage.chosen.max_difference))
+        dataclasses.replace(
+            stage, chosen=dataclasses.replace(one, max_difference=stage.differences.get(str(one.backend)))
+        )
         for stage, one in zip(stages, chosen, strict=True)
     )
 
@@ -164,8 +165,7 @@ def _tuned(
     chosen, measured = fastest(
         found, like, device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of), artefact.task
     )
-    chosen = dataclasses.replace(chosen, max_difference=differences[str(chosen.backend)])
-    return StageTuning(stage.name, chosen, measured, tuple(notes))
+    return StageTuning(stage.name, chosen, measured, tuple(notes), differences)
 
 
 def _tuned_part(
@@ -194,8 +194,9 @@ def _tuned_part(
         raise UsageError(f"none of the backends {', '.join(names or PARTS)} can run {stage.name} from features")
     chosen, measured = fastest(kept, (1,), device, seconds, lambda done, of: tell(f"timing {stage.name}", done, of))
     rows = np.arange(len(inputs), dtype=np.float32)[:, None]
-    difference = _difference(kept[str(chosen.backend)].step(rows)[0], found["torch"].step(rows)[0])
-    return StageTuning(stage.name, dataclasses.replace(chosen, max_difference=difference), measured, tuple(notes))
+    said = found["torch"].step(rows)[0]
+    differences = {name: _difference(backend.step(rows)[0], said) for name, backend in kept.items()}
+    return StageTuning(stage.name, chosen, measured, tuple(notes), differences)
 
 
 def _inputs(model: Model, stage: Stage, data: Dataset | None) -> F32:

@@ -115,7 +115,7 @@ class Variant:
     def gains_by_openvino(self, spec: ModelSpec, device: str) -> bool:
         """Whether OpenVINO is what a user who says nothing of a backend wants: bfloat16 on a processor that has it."""
         bf16 = self.dtype == "bfloat16" and self.backend is None and device == "cpu"
-        return bf16 and spec.kind not in ("exits", "python") and processor().bf16
+        return bf16 and spec.kind != "python" and processor().bf16
 
     def applied(self, model: Model, name: str, device: str) -> Model:
         """*model* under its full *name*, computing in the variant's dtype and reading with its decoder and resizer.
@@ -137,6 +137,7 @@ class Variant:
                 f"{name}: comes in {chain.dtype}; int8 is made by `pilotfish quantise MODEL --data … --out FILE.onnx`, "
                 "and onnx:FILE.onnx is then the model; or build with --precisions int8"
             )
+        parts = None if dtype != chain.dtype else model.exit_of  # parts of a network compute in its own dtype
         if self.backend == OPENVINO:
             chain = dataclasses.replace(chain, dtype=dtype, backend=OPENVINO)
         elif dtype != chain.dtype or (self.backend == TORCH and chain.dtype == "float32"):
@@ -150,8 +151,7 @@ class Variant:
                 raise ModelError(f"{name}: in float32 every backend says the same; leave backend out")
             chain = dataclasses.replace(chain, dtype=dtype)
             backend = TorchBackend(module, device, dtype=dtype)
-            model = dataclasses.replace(model, exit_of=None)  # parts of a network compute in its own dtype
-        return dataclasses.replace(model, preprocessing=chain, backend=backend)
+        return dataclasses.replace(model, preprocessing=chain, backend=backend, exit_of=parts)
 
 
 def take_variant(spec: ModelSpec) -> tuple[ModelSpec, Variant]:
