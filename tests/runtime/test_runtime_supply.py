@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import threading
 import time
+from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotfish.errors import UnreadableSample
 from pilotfish.models import Preprocessing
 from pilotfish.runtime import Answers, Engine, EngineStage
+from pilotfish.runtime.single import answer_one, prepared
 from pilotfish.runtime.supply import DecodingSupply
 from support.engine import Lookup, by_max_prob, plain_cascade, stages_of
 
@@ -122,3 +126,51 @@ def test_inputs_of_different_shapes_are_batched_with_their_like() -> None:
     answers = Engine([stage], by_max_prob([])).run(supply)
     assert answers.prediction.tolist() == list(range(n))
     assert sorted(shapes) == [(3, 1), (3, 1), (3, 2), (3, 2)]
+
+
+class Scribbles(Lookup):
+    """Writes into its inputs, as a callable of the user's may."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        found = super().run(batch)
+        batch[...] = -1
+        return found
+
+
+HALF, OTHER = (dataclasses.replace(TENSOR, **changed) for changed in ({"dtype": "bfloat16"}, {"decoder": "turbojpeg"}))
+INT8 = dataclasses.replace(TENSOR, dtype="int8", backend="openvino")
+
+
+@pytest.mark.parametrize(
+    ("chains", "made"),
+    [
+        ([INT8, TENSOR], [0]),
+        ([HALF, INT8, TENSOR], [0]),
+        ([OTHER, INT8, TENSOR], [0, 1]),
+        ([INT8, TENSOR, OTHER], [0, 2]),
+        ([TENSOR, OTHER, INT8], [0, 1, 2]),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3])
+def test_stages_that_differ_in_precision_alone_share_their_inputs(
+    chains: list[Preprocessing], made: list[int], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, k = 24, len(chains)
+    logits = [np.eye(n, dtype=np.float32) * (9 - j) for j in range(k)]
+    forced = np.arange(n) % k
+    calls: list[Preprocessing] = []
+    plain = Preprocessing.__call__
+    monkeypatch.setattr(Preprocessing, "__call__", lambda self, x: (calls.append(self), plain(self, x).copy())[1])
+    stages = [EngineStage(str(j), Scribbles(logits[j]), size) for j in range(k)]
+    supply = DecodingSupply(number, n, chains, 2)
+    answers = Engine(stages, by_max_prob([0.0] * (k - 1)), forced).run(supply)
+    assert answers.errors == {}
+    assert answers.prediction.tolist() == list(range(n))
+    assert np.array_equal(answers.stage, forced)
+    assert Counter(calls) == Counter(chains[j] for j in made for _ in range(int((forced >= j).sum())))
+    calls.clear()
+    in_force = by_max_prob([0.0] * (k - 1))
+    for i in range(n):
+        answer = answer_one(stages, in_force, prepared(lambda i=i: number(i), chains), int(forced[i]))  # type: ignore[misc]
+        assert (answer.prediction, answer.stage) == (i, forced[i])
+    assert Counter(calls) == Counter(chains[j] for j in made for _ in range(int((forced >= j).sum())))

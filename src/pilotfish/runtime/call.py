@@ -34,7 +34,8 @@ class Item:
     row       its number there; key: what its supply reads
     in_force  what decides when it exits: the point that it began with
     born      when it came in, as a number that rises
-    sample    once it was read; tensor: its input of the stage that it waits for, or the exception that making it raised
+    sample    what its supply holds of it for later stages; tensor: its input of the stage that it waits for, or the
+              exception that making it raised
     carry     where its features are, before a stage that shares its backbone
     queue     the queue that it is in; since: from when on; begun: batches that had begun by then
     future    for its answer, where somebody waits for it alone; deadline: as ``time.monotonic`` counts

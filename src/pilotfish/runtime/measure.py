@@ -27,7 +27,7 @@ CUDA_SIZES = (1, 8, 32, 64, 128, 256, 512)
 FIRST_LOOK = 8  # batch size at which backends are compared before sizes are
 CLOSE = 1.25  # a backend this much slower at first look than the best with as many lanes is not looked at again
 SAME = 1.015  # of two sizes this close the smaller is taken
-CONTENDERS = (1.3, 1.2, 1.12, 1.08, 1.06, 1.05, 1.05, 1.05)  # after each round, who is that close stays in
+CONTENDERS = (1.6, 1.3, 1.15, 1.1, 1.07, 1.05, 1.05, 1.05)  # after each round, who is that close stays in
 LEAST = 16  # samples of one measurement, at least
 LONG = 0.03  # seconds of one measurement, at least: threads that begin and end would count in less
 SHARE = 0.05  # of the time that is given: the most that one measurement of a large batch may take
@@ -80,12 +80,12 @@ def fastest(
     real = isinstance(given, np.ndarray)
     inputs = np.resize(given, many) if real else rng.standard_normal(many, dtype=np.float32)
     long = 1000 * min(LONG, seconds / 100)
-    look = {}
+    look: dict[_Way, float] = {}
     for way in ways:
         _warm(way, FIRST_LOOK, inputs)
         look[way] = _run(way, FIRST_LOOK, inputs, len(inputs))
-        if look[way] * len(inputs) < long:
-            look[way] = _run(way, FIRST_LOOK, inputs, _samples(way, FIRST_LOOK, look[way], long))
+    for way in (way for way in ways if look[way] * len(inputs) < long):
+        look[way] = min(_run(way, FIRST_LOOK, inputs, _samples(way, FIRST_LOOK, look[way], long)) for _ in range(2))
     least = {lanes: min(ms for way, ms in look.items() if way.lanes == lanes) for lanes in {way.lanes for way in ways}}
     kept = [way for way in ways if look[way] <= CLOSE * least[way.lanes]]
     times: dict[tuple[_Way, int], list[float]] = {}

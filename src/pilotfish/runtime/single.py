@@ -16,7 +16,7 @@ from pilotfish.cascade import InForce, decide
 from pilotfish.errors import ModelError
 from pilotfish.models.model import F32, Carry
 from pilotfish.runtime.stage import EngineStage
-from pilotfish.runtime.supply import why
+from pilotfish.runtime.supply import repeats, why
 from pilotfish.scores.outputs import Outputs, log_odds_of_one
 from pilotfish.tasks.classes import check_logits
 
@@ -31,16 +31,22 @@ class OneAnswer(NamedTuple):
 
 
 def prepared(read: Callable[[], Any], chains: Sequence[Callable[[Any], F32]]) -> Callable[[int], F32]:
-    """How to prepare one sample for :func:`answer_one`: read once, when the first stage asks for it.
+    """How to prepare one sample for :func:`answer_one`: read once, when the first stage asks for it, and made once for
+    stages that follow each other and differ in precision alone.
 
     chains  the preprocessing of each stage
     """
     held: list[Any] = []
+    made: list[F32] = []
+    repeated = repeats(tuple(chains))
 
     def prepare(stage: int) -> F32:
-        if not held:
-            held.append(read())
-        return chains[stage](held[0])
+        if not (made and repeated[stage]):
+            if not held:
+                held.append(read())
+            made[:] = [chains[stage](held[0])]
+        again = any(repeated[stage + 1 : stage + 2])  # then a copy: models may write into their inputs
+        return made[0].copy() if again else made[0]
 
     return prepare
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -77,7 +79,8 @@ class DecodingSupply:
     """Samples read and preprocessed in threads, ahead of the models.
 
     A sample is decoded once. It is held only while a later stage may want it: that stage's tensor is made for
-    survivors alone, while the models work on.
+    survivors alone, while the models work on. A stage that differs from the one before in precision alone takes its
+    tensor.
 
     read    a sample from its key
     items   the keys: a number of samples, or anything that can be iterated, of any length
@@ -93,6 +96,7 @@ class DecodingSupply:
         self.read, self.preprocessing, self.workers = read, preprocessing, max(1, workers)
         self.items: Iterable[Any] = range(items) if isinstance(items, int) else items
         self.total = len(self.items) if isinstance(self.items, range | list | tuple) else None
+        self.repeats = repeats(tuple(preprocessing))
 
     def keys(self) -> Iterator[Any]:
         """The items."""
@@ -100,16 +104,26 @@ class DecodingSupply:
 
     def prepare(self, stage: int, item: Item) -> F32:
         """The tensor of a sample for *stage*; reads it when it is the first to ask."""
-        if item.sample is UNREAD:
-            item.sample = self.read(item.key)
-        tensor = self.preprocessing[stage](item.sample)
-        if stage + 1 == len(self.preprocessing):
-            item.sample = None
+        sample, tensor = (self.read(item.key), None) if item.sample is UNREAD else item.sample
+        if tensor is None or not self.repeats[stage]:
+            tensor = self.preprocessing[stage](sample)
+        later = self.repeats[stage + 1 :]
+        item.sample = (None if all(later) else sample, tensor if later[0] else None) if later else None
         return tensor
 
     def batch(self, stage: int, items: Sequence[Item]) -> F32:
-        """The tensors as one."""
-        return items[0].tensor[None] if len(items) == 1 else np.stack([item.tensor for item in items])
+        """The tensors as one: a copy where the next stage takes them again, for models may write into their inputs."""
+        again = any(self.repeats[stage + 1 : stage + 2])
+        lone = len(items) == 1 and not again
+        return items[0].tensor[None] if lone else np.stack([item.tensor for item in items])
+
+
+@functools.lru_cache(maxsize=64)
+def repeats(chains: tuple[Any, ...]) -> tuple[bool, ...]:
+    """Whether the input of each stage is that of the stage before: the preprocessing of both differs at most in what
+    the model computes in."""
+    inputs = [chain.of_inputs if isinstance(chain, Preprocessing) else chain for chain in chains]
+    return (False, *(before == after for before, after in itertools.pairwise(inputs)))[: len(chains)]
 
 
 def why(error: BaseException) -> str:
