@@ -206,6 +206,7 @@ def test_variants_are_recorded_and_the_best_chain_of_them_is_built(built: Build,
     assert result.tuning.artefact.cost_key == "ms@cpu"
     agreements = {single.name: single.agreement for single in result.singles}
     assert agreements["large"] is None
+    assert all(single.cost is not None for single in result.singles)
     assert 0.9 < agreements["large?dtype=int8"] < 1.01
     pair = result.float32_pair
     assert pair.stages == ("small", "large")

@@ -198,7 +198,7 @@ def build(
     savers = [name for name in names if name != chosen_base] if decoder is None else []
     savers += variants.sources
     if apart:
-        time_side_by_side(folder, [*savers, chosen_base], samples, settings, progress)
+        time_side_by_side(folder, list(dict.fromkeys([*names, *savers])), samples, settings, progress)
         recorded = [dataclasses.replace(one, cost=dict(recorder.meta(one.model).costs)) for one in recorded]
     asked = Asked(
         budget, cost, settings.split, holdout, seed, judge_on, by, limits, given_share(guarantee, "guarantee")
