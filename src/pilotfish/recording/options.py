@@ -71,7 +71,8 @@ class RecordOptions:
 
     batch_size  None: the fastest that was measured
     workers     threads that read samples; None: as many as cores
-    store       ``full`` keeps all logits, ``topK`` the K best; None: full up to 128 classes, top10 above
+    store       ``full`` keeps all logits, ``topK`` the K best; None: full up to 128 classes, top10 above. Of task mask
+                ``full`` computes the score slic as well
     augment     seed of the augmented views; None records the images as they are
     timing      measure time per sample at several batch sizes first, and up to 200 single samples at the end
     overwrite   replace records of other weights, data or settings
@@ -104,7 +105,8 @@ def check_options(options: RecordOptions, names: Sequence[str], alias: str | Non
     if options.costs and len(names) > 1:
         raise UsageError(f"a cost belongs to one model, but {len(names)} models were given; record them one at a time")
     checked_costs(options.costs)
-    if options.store is not None and not find_task(options.task).classes:
+    everything = options.store == "full" and find_task(options.task).sees_inputs  # scores that take long
+    if options.store is not None and not find_task(options.task).classes and not everything:
         raise UsageError(f"--store says which logits of classes are kept; task {options.task} has none: leave it out")
     if options.store is not None and not re.fullmatch(r"full|top[1-9]\d{0,4}", options.store):
         raise UsageError(f"store is full or topK, such as top5; found {options.store!r}")

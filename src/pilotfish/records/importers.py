@@ -21,6 +21,7 @@ from pilotfish.reading.npz import load_member, open_npz
 from pilotfish.records.cells import confidences, first_numbers, values_of, whole_numbers
 from pilotfish.records.class_numbers import numbered
 from pilotfish.records.coco import import_coco
+from pilotfish.records.count_import import holds_counts, import_counts
 from pilotfish.records.groups import GroupBy, import_groups
 from pilotfish.records.label_import import implied, import_labels
 from pilotfish.records.records import MAX_COST, Records, RecordsMeta, check, string_ids
@@ -28,7 +29,7 @@ from pilotfish.records.roles import NPZ_ARRAYS, NamedArrays, Parsed, assigned, n
 from pilotfish.records.tabular import TABULAR, read_tabular
 from pilotfish.records.truth import truth_for
 from pilotfish.scores.outputs import Outputs
-from pilotfish.tasks import BOXES, CLASSES, LABELS, NO_LABEL, Task, find_task
+from pilotfish.tasks import BOXES, CLASSES, LABELS, MASK, NO_LABEL, Task, find_task
 
 FORMATS = ("auto", "timm", "coco")
 
@@ -48,15 +49,16 @@ def import_file(
     """Read predictions made elsewhere.
 
     file    .npz with ``probs`` or ``logits`` (N, C), or ``prediction`` (N) with or without ``confidence`` (N),
-            or ``ranked`` (N, K) class ids, best first; ``label`` (N) and ``id`` (N) are optional. Or .csv, .tsv,
-            .parquet or .json with columns id, prediction [, confidence] [, label]. The usual synonyms are read
+            or ``ranked`` (N, K) class ids, best first; ``label`` (N) and ``id`` (N) are optional; or ``intersection``
+            and ``union`` (N, C) and ``score`` (N) of task mask, see :mod:`pilotfish.records.count_import`. Or .csv,
+            .tsv, .parquet or .json with columns id, prediction [, confidence] [, label]. The usual synonyms are read
             (``columns.ROLES``)
     costs   cost per sample by key, such as ``{"macs": 3.9e8}``
     format  ``auto``, ``timm`` for the files of timm's inference script, or ``coco`` for COCO's list of results (a .json
             whose rows have ``bbox``)
     labels  a table with the truth: an id column (id, filename or file) and ``label``; for COCO's results its instances
     images  for COCO's results without *labels*: a file with the ids of all images, one a line
-    task    what an answer is, by name; None: labels where there is a 0 or 1 for each class, else classes. Of labels see
+    task    what an answer is, by name; None: as the file has it, else classes. Of labels see
             :func:`pilotfish.records.label_import.import_labels`; of other tasks the file has the task's own columns (or
             arrays), and ``id`` and ``label`` as above
     classes  class names of other records of the same samples, in their order: a file that has names and no numbers is
@@ -87,13 +89,18 @@ def import_file(
         )
     arrays = npz_arrays(path) if suffix == ".npz" else None
     if task is None:
-        task = LABELS.name if arrays is not None and implied(arrays[0]) else CLASSES.name
+        of_labels = arrays is not None and implied(arrays[0])
+        task = MASK.name if holds_counts(path) else LABELS.name if of_labels else CLASSES.name
     if (kind := find_task(task)) is not CLASSES:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         meta = RecordsMeta(model, split, costs=checked_costs(costs or {}), task=task, created=now)
         meta = replace(meta, source=f"imported:{path.name}")
         if kind is LABELS:
             records = import_labels(path, meta, None if labels is None else Path(labels), classes)
+        elif kind is MASK:
+            if labels is not None:
+                raise UsageError(f"{path} holds counts beside the truth: leave --labels out")
+            records = import_counts(path, meta)
         else:
             records = _of_task(path, kind, meta, labels)
         return records if group_by is None else import_groups(records, group_by, (path, labels))
