@@ -35,7 +35,7 @@ def analyse(
         typer.Option(metavar="NAME", help="Split to choose savers on; train if there is one, else half of --split."),
     ] = None,
     cost: CostKey = "macs",
-    score: Score = "max_prob",
+    score: Score = None,
     max_drop: MaxDropOfAll = "0.5%",
     draws: Annotated[int, typer.Option(metavar="N", help="Bootstrap draws per saver.")] = 200,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the halves and the draws.")] = 0,

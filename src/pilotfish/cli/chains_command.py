@@ -31,7 +31,7 @@ def chains(
     max_stages: Annotated[int, typer.Option(metavar="K", help="Most stages, the base included.")] = 3,
     top: Annotated[int, typer.Option(metavar="N", help="How many chains to show.")] = 10,
     cost: CostKey = "macs",
-    score: Score = "max_prob",
+    score: Score = None,
     split: Split = "val",
     holdout: Holdout = 0.5,
     seed: Seed = 0,

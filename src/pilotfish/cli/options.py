@@ -78,7 +78,7 @@ MinMetric = Annotated[
 ]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the figures, as .png or .svg.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")]
-Score = Annotated[str, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")]
+Score = Annotated[str | None, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the split.")]
 Split = Annotated[str, typer.Option(metavar="NAME", help="Split of the records.")]
 Holdout = Annotated[

@@ -26,7 +26,7 @@ def savers(
     base: Annotated[str | None, typer.Option(metavar="NAME", help="The model to make cheaper; or --all-bases.")] = None,
     all_bases: Annotated[bool, typer.Option("--all-bases", help="The best saver of every model of the run.")] = False,
     cost: CostKey = "macs",
-    score: Score = "max_prob",
+    score: Score = None,
     split: Split = "val",
     holdout: Holdout = 0.0,
     seed: Seed = 0,
@@ -131,7 +131,7 @@ def _next_command(run: Path, saver: str, base: str) -> str:
 def _pool(
     run: Path,
     cost: str,
-    score: str,
+    score: str | None,
     split: str,
     max_drop: float,
     group_by: str | None,

@@ -49,13 +49,14 @@ def tune(
         typer.Option(metavar="KEY=VALUE", help="Choice of the method, such as diagram=survivors; repeat for more."),
     ] = None,
     score: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
             help="max_prob, margin, entropy, energy; fitted: temperature, per_class, learned_right, learned_gain, "
-            "learned_base_gain, dirichlet, learned; auto chooses by cross-validation.",
+            "learned_base_gain, dirichlet, learned; auto chooses by cross-validation. By default "
+            "max_prob, or the task's own.",
         ),
-    ] = "max_prob",
+    ] = None,
     max_drop: MaxDrop = None,
     max_cost: MaxCost = None,
     min_metric: MinMetric = None,

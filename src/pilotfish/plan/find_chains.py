@@ -62,7 +62,7 @@ def find_chains(
     max_stages: int = 3,
     top: int = 10,
     cost: str = "macs",
-    score: str = "max_prob",
+    score: str | None = None,
     split: str = "val",
     holdout: float = 0.5,
     seed: int = 0,

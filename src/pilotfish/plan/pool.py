@@ -21,6 +21,7 @@ from pilotfish.cascade import make_budget
 from pilotfish.cascade.budget import SLACK
 from pilotfish.documents import as_document
 from pilotfish.errors import RecordsError
+from pilotfish.plan.adjust import adjusted
 from pilotfish.plan.same_cost import check_cost, cost_keys
 from pilotfish.plan.sweep import F64, I64, Mask
 from pilotfish.plan.trace import Trace, by_quality, numbers, trace_of
@@ -72,7 +73,7 @@ def rank_pool(
     *,
     split: str = "val",
     cost: str = "macs",
-    score: str = "max_prob",
+    score: str | None = None,
     max_drop: float = 0.0,
     threads: int = 2,
     group_by: GroupBy | None = None,
@@ -105,7 +106,7 @@ def rank_pool(
         costs=costs,
         n=len(trace),
         split=split,
-        score=score,
+        score=score or USUAL_SCORE,
         max_drop=max_drop,
         exit_ratio=exit_ratio,
         thresholds=np.where(pair, shown, np.nan),
@@ -187,7 +188,9 @@ def _last_of_all(saver: F64, base: F64, ends: Mask, least_gain: float) -> int:
     return int(feasible[-1]) + 1 if len(feasible) else 0
 
 
-def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None) -> tuple[Trace, tuple[str, ...], str]:
+def _read(
+    run: Run, split: str, cost: str, score: str | None, group_by: GroupBy | None
+) -> tuple[Trace, tuple[str, ...], str]:
     """Only the columns that are needed, and one copy of ids and labels where the models agree on them."""
     metas = run.metas(split)
     costed = sorted((m for m in metas if cost in m.costs), key=lambda m: (m.costs[cost], m.model))
@@ -211,7 +214,7 @@ def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None)
                 records = replace(records, content=kept[0].content)
         kept.append(records)
         if found is None:
-            notes.append(f"{meta.model} has no score {score!r} and can be a base only")
+            notes.append(f"{meta.model} has no score {score or USUAL_SCORE!r} and can be a base only")
         scored[meta.model] = found or Scored(np.full(len(records), np.nan), "identity")
     by = run.groups(kept[-1].meta.model, split, group_by)
     table, said = fair_table(kept, by if isinstance(by, str | Path) else None)
@@ -222,8 +225,13 @@ def _read(run: Run, split: str, cost: str, score: str, group_by: GroupBy | None)
         )
     used = [(meta, records) for meta, records in zip(costed, kept, strict=True) if meta.model in table.outputs]
     names = tuple(meta.model for meta, _ in used)
+    if table.task.adjustment is None:
+        values = [_in_order(scored[records.meta.model].values, records.ids, table.ids) for _, records in used[:-1]]
+    else:
+        table = adjusted(table, table.models, np.arange(len(table)))
+        values = [table.task.scored(score, table.outputs[name]).values for name in names[:-1]]
     trace = trace_of(
-        [_in_order(scored[records.meta.model].values, records.ids, table.ids) for _, records in used[:-1]],
+        values,
         np.stack([table.quality(name) for name in names]),
         [meta.costs[cost] for meta, _ in used],
         scales=[scored[name].scale for name in names[:-1]],
@@ -239,9 +247,9 @@ def _in_order(values: F64, ids: pa.Array, wanted: pa.Array) -> F64:
     return values if ids.equals(wanted) else values[np.asarray(pc.index_in(wanted, value_set=ids)).astype(np.intp)]
 
 
-def _scored(run: Run, meta: RecordsMeta, split: str, name: str) -> tuple[Records, Scored | None]:
+def _scored(run: Run, meta: RecordsMeta, split: str, name: str | None) -> tuple[Records, Scored | None]:
     """One model's records, of classes the predicted ones alone, and the score *name* where they have it."""
-    usual = name == USUAL_SCORE and meta.task == CLASSES.name
+    usual = name in (None, USUAL_SCORE) and meta.task == CLASSES.name
     records = run.read(meta.model, split, LEAN if usual else None)
     if usual and records.task.confidence(records.outputs) is None:
         records = run.read(meta.model, split)  # files of other programs may hold top logits instead

@@ -36,7 +36,7 @@ def rank_savers(
     base: str,
     *,
     cost: str = "macs",
-    score: str = "max_prob",
+    score: str | None = None,
     split: str = "val",
     holdout: float = 0.0,
     seed: int = 0,

@@ -44,6 +44,7 @@ from pilotfish.plan.path import PolicyPath, densify
 from pilotfish.plan.same_cost import all_costs, check_cost, refuse_unknown
 from pilotfish.plan.tuning import Tuning, notes_on
 from pilotfish.records import GroupBy, Run, Table, read_table, refuse_bad_base
+from pilotfish.tasks.task import USUAL_SCORE
 
 MOST_POINTS = 500  # that a cascade keeps of a frontier where every sample may be a point
 
@@ -57,7 +58,7 @@ def tune(
     min_metric: float | None = None,
     min_accuracy: float | None = None,
     method: str = "sweep",
-    score: str = "max_prob",
+    score: str | None = None,
     cost: str = "macs",
     split: str = "val",
     holdout: float = 0.5,
@@ -89,7 +90,7 @@ def tune(
     holdout       share of the samples that judges
     seed          of the split
     method        a key of METHODS; *options* are its further choices, such as ``{"diagram": "survivors"}``
-    score         a plain score, a fitted one, or ``auto``
+    score         a plain score, a fitted one, or ``auto``; None: the task's first, max_prob of classes
     guarantee     confidence, such as 0.9: the budget then holds on all data of this kind but for a chance of 0.1.
                   What is fitted is fitted on half of the calibration part and certified on the other half
     test          of a guarantee: ``exact``, ``paired_cp``, ``wsr`` or ``jackknife``; ``auto`` is exact where answers
@@ -125,7 +126,7 @@ def tune(
     names = _stages(stages)
     how = find_method(method, len(names))
     chosen: Any = read_options(how.options, options or {}, method)
-    if score != "max_prob" and not Rule(how.rule, 1.0).scores:
+    if score not in (None, USUAL_SCORE) and not Rule(how.rule, 1.0).scores:
         raise UsageError(f"method {method} counts votes and compares no score; leave --score out")
     table = read_table(run, names[:-1], names[-1], split, group_by, metric)
     check_rule(how.rule, table.task)

@@ -35,7 +35,6 @@ from pilotfish.report.from_cascade import (
 )
 from pilotfish.report.subject import ModelFacts, ModelPoint, Policy, Subject
 from pilotfish.scores import ExitScore, compute, plain_score, to_shown
-from pilotfish.tasks.task import USUAL_SCORE
 
 ANSWERS_ONLY = ("id", "label", "prediction", "content", "group")
 
@@ -46,7 +45,7 @@ def about_records(
     given: Sequence[str] | None,
     artefact: Artefact | None,
     cost: str,
-    score_name: str,
+    score_name: str | None,
     split: str,
     metric: str | None = None,
     data: Images | None = None,
@@ -56,7 +55,7 @@ def about_records(
     data  the images, where those that saver and base answer most differently are to be drawn
     """
     tolerated = RecordsError if artefact is not None else AlignmentError if given else None
-    ranked_by = score_name if artefact is None or not artefact.task.needs_fit(score_name) else USUAL_SCORE
+    ranked_by = score_name if artefact is None or not artefact.task.needs_fit(score_name) else None
     ranking, notes = _ranking(run, base, cost, ranked_by, split, tolerated, metric)
     stages = tuple(given) if given else (*([ranking.savers[0].saver] if ranking and ranking.savers else []), base)
     pool = [] if artefact is not None or ranking is None else [s.saver for s in ranking.savers]
@@ -122,7 +121,7 @@ def _ranking(
     run: Run,
     base: str,
     cost: str,
-    score_name: str,
+    score_name: str | None,
     split: str,
     tolerated: type[RecordsError] | None,
     metric: str | None,
@@ -150,7 +149,7 @@ def _table(run: Run, stages: Sequence[str], pool: Sequence[str], split: str, met
 
 
 def _scores(
-    table: Table, stages: Sequence[str], name: str, artefact: Artefact | None
+    table: Table, stages: Sequence[str], name: str | None, artefact: Artefact | None
 ) -> tuple[Rule, tuple[ExitScore, ...]]:
     """How the stages decide: as the cascade says, or by the plain score *name*."""
     if artefact is None:
@@ -177,7 +176,7 @@ def _pair(
     compares votes, the saver is drawn by its max_prob."""
     outputs = table.outputs[stages[0]]
     drawn = bool(scores) and (artefact is None or artefact.is_threshold_vector)
-    scored = compute(scores[0], outputs) if drawn else table.task.scored(USUAL_SCORE, outputs)
+    scored = compute(scores[0], outputs) if drawn else table.task.scored(None, outputs)
     trace = make_trace(table, (stages[0], stages[-1]), Rule(), (), [scored], None)
     trace = replace(trace, costs=None if costs is None else (costs[0], costs[-1]))
     if artefact is not None and drawn:

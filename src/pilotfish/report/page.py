@@ -123,8 +123,7 @@ def _subject(
     last = given[-1] if given is not None else base
     if run is None or last is None:
         raise UsageError("a report needs a run with a base or stages, or a cascade")
-    by = score or "max_prob"
-    return about_records(run, last, given, None, cost or "macs", by, split or "val", metric, data)
+    return about_records(run, last, given, None, cost or "macs", score, split or "val", metric, data)
 
 
 def _body(subject: Subject, title: str | None, bench: Mapping[str, Any] | None) -> Markup:

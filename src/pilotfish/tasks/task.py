@@ -126,8 +126,7 @@ class Task:
     adjustment  what is fitted to the answers of every model
     keep       the score of a stage (None: of the last) -> what *reduce* is told to keep for it when a cascade runs;
                None: as many of the best classes as the score looks at
-    scores     by name, the first by default; ``max_prob``, which commands take by default, is that one where a task has
-               no score of this name
+    scores     by name, the first by default; ``max_prob`` is that one where a task has no score of this name
     says       (one value of *answer*, the model's class names) -> (prediction as JSON, its name or None)
     draw       (image, prediction as *says* has it, the model's class names) -> uint8 (H, W, 3), the answer drawn on the
                image, perhaps enlarged; None: it is written below the image alone
@@ -238,24 +237,25 @@ class Task:
             return float(self.metric.value(states.sum(axis=0)))
         return float(self.metric.value((states,), np.zeros(len(truth), np.int64)))
 
-    def score(self, name: str = USUAL_SCORE) -> ScoreKind:
-        """The score called *name*. UsageError, with the nearest name, where the task has none of that name."""
-        if name in self.scores:
+    def score(self, name: str | None = None) -> ScoreKind:
+        """The score called *name*; None, or ``max_prob`` where the task has none of that name: the first. UsageError,
+        with the nearest name, for any other."""
+        if name is not None and name in self.scores:
             return self.scores[name]
-        if name == USUAL_SCORE:
+        if name in (None, USUAL_SCORE):
             return next(iter(self.scores.values()))
         whose = "" if self.classes else f" of task {self.name}"
         raise UsageError(f"unknown score {name!r}{whose}; {nearest(name, [*self.scores, 'auto'])}")
 
-    def score_name(self, name: str) -> str:
+    def score_name(self, name: str | None) -> str:
         """The name of the score that *name* asks for: ``auto`` as it is."""
         return name if name == "auto" else self.score(name).name
 
-    def needs_fit(self, name: str) -> bool:
+    def needs_fit(self, name: str | None) -> bool:
         """Whether the score is fitted to data."""
         return name == "auto" or self.score(name).fit is not None
 
-    def scored(self, name: str, outputs: Any) -> Scored:
+    def scored(self, name: str | None, outputs: Any) -> Scored:
         """A score that needs no fitting, of N samples. RecordsError, which says what is lacking, where the outputs do
         not have it."""
         return compute(plain_score(self.score(name), outputs), outputs)

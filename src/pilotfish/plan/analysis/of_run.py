@@ -24,7 +24,6 @@ from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.trace import Trace, by_quality, make_trace
 from pilotfish.records import Compared, GroupBy, Run, Table, compare
 from pilotfish.scores import to_shown
-from pilotfish.tasks.task import USUAL_SCORE
 
 TRAIN = "train"
 ENOUGH = 10_000  # below, r_match is the extreme of a noisy walk (see noise.py)
@@ -82,7 +81,7 @@ class Analysis:
         return {**found, "savers": found.pop("pairs")}
 
 
-def pair_of(table: Table, saver: str, score_name: str = "max_prob", cost: str = "macs") -> Trace:
+def pair_of(table: Table, saver: str, score_name: str | None = None, cost: str = "macs") -> Trace:
     """The trace of *saver* and the base of *table*. RecordsError when the saver's records hold no such score."""
     table = adjusted(table, (saver, table.base), np.arange(len(table)))
     return make_trace(
@@ -98,7 +97,7 @@ def analyse(
     split: str = "val",
     train: str | None = None,
     cost: str = "macs",
-    score: str = "max_prob",
+    score: str | None = None,
     max_drop: float = 0.0,
     draws: int = 200,
     seed: int = 0,
@@ -190,7 +189,7 @@ def _one(
     seed: int,
 ) -> PairAnalysis:
     saver = pair.names[0]
-    confidence = table.task.scored(USUAL_SCORE, table.outputs[saver])
+    confidence = table.task.scored(None, table.outputs[saver])
     return PairAnalysis(
         saver=saver,
         saver_cost=table.meta[saver].costs.get(cost),
