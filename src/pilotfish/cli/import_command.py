@@ -11,14 +11,19 @@ from pilotfish.cli.options import AsJson, GroupBy, GuessedTask
 
 
 def import_predictions(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help=".npz, .csv, .parquet or .json with predictions (docs/records.md).")
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help=".npz, .csv, .parquet or .json with predictions (docs/records.md)."),
     ],
     run: Annotated[Path, typer.Option(metavar="DIR", help="Folder the records go into.")],
-    model: Annotated[str, typer.Option(metavar="NAME", help="Name of the model that made the predictions.")],
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Name of the model that made them; of several files as many: small,big."),
+    ],
     split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split.")] = "val",
     macs: Annotated[
-        float | None, typer.Option(metavar="X", help="Multiply-adds per sample, such as 390000000.")
+        list[float] | None,
+        typer.Option(metavar="X", help="Multiply-adds per sample, such as 390000000; of several files one each."),
     ] = None,
     latency_ms: Annotated[float | None, typer.Option(metavar="X", help="Milliseconds per sample.")] = None,
     cost: Annotated[
@@ -47,24 +52,33 @@ def import_predictions(
     """Store predictions made elsewhere as records.
 
     Example: pilotfish import resnet152.npz --run run --model resnet152 --macs 11500000000
+
+    Example: pilotfish import ssd.json rcnn.json --labels instances.json --run run --model ssd,rcnn
     """
     from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import key_values
+    from pilotfish.errors import UsageError
     from pilotfish.records import Run, import_file, judge_records
     from pilotfish.report.format import format_count
 
-    costs = key_values(cost or [], "--cost")
-    costs |= {} if macs is None else {"macs": macs}
-    costs |= {} if latency_ms is None else {"ms": latency_ms}
-    target = Run(run)
-    classes = target.class_names(split, but=model)
-    records = import_file(file, model, split, costs, format, labels, group_by, task, classes, images)
-    path = target.write(records)
-    labelled = "labelled" if records.has_labels else "without labels"
-    say(console(as_json), f"{model}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")
-    on_chance = judge_records(records).note
-    said = [*records.meta.notes, *([] if on_chance is None else [on_chance])]
-    notes(said)
+    models = [model] if len(files) == 1 else [name.strip() for name in model.split(",")]
+    if len(models) != len(files):
+        raise UsageError(f"{len(files)} files need as many names, --model A,B; found {', '.join(models)}")
+    if macs and len(macs) != len(files):
+        raise UsageError(f"{len(files)} files need --macs once each, in their order; found it {len(macs)} times")
+    shared = key_values(cost or [], "--cost") | ({} if latency_ms is None else {"ms": latency_ms})
+    target, documents = Run(run), []
+    for k, (file, name) in enumerate(zip(files, models, strict=True)):
+        costs = shared | ({"macs": macs[k]} if macs else {})
+        classes = target.class_names(split, but=name)
+        records = import_file(file, name, split, costs, format, labels, group_by, task, classes, images)
+        path = target.write(records)
+        labelled = "labelled" if records.has_labels else "without labels"
+        say(console(as_json), f"{name}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")
+        on_chance = judge_records(records).note
+        said = [*records.meta.notes, *([] if on_chance is None else [on_chance])]
+        notes(said)
+        document = {"run": str(run), "model": name, "split": split, "n": len(records)}
+        documents.append({**document, "cost": dict(records.meta.costs), "path": str(path), "notes": said})
     if as_json:
-        document = {"run": str(run), "model": model, "split": split, "n": len(records)}
-        print_json({**document, "cost": dict(records.meta.costs), "path": str(path), "notes": said})
+        print_json(documents[0] if len(files) == 1 else documents)
