@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
-from pilotfish.data.scenes import SIDE, made
+from pilotfish.data.scenes import BACKGROUND, SIDE, made
+from pilotfish.data.scenes import CLASSES as DIGITS
 
 CLASSES, SHUFFLE = 11, 4
 HERE = Path(__file__).parent
@@ -91,6 +92,8 @@ def write_onnx(net: nn.Sequential, path: Path) -> None:
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES, SIDE, SIDE])
     graph = helper.make_graph(nodes, "scenes", [image], [logits], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    names = {0: BACKGROUND, **dict(enumerate(DIGITS, start=1))}
+    helper.set_model_props(model, {"names": str(names)})  # as exporters write them; Pilotfish reads them
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 
