@@ -142,8 +142,8 @@ def _summary_rows(found: Summary) -> list[list[str]]:
 
 
 def _shown(prediction: Any, name: str | None) -> str:
-    if isinstance(prediction, dict):  # a document: its name says it in words
-        return name or ""
+    if isinstance(prediction, dict | list):  # a document: its name says it in words
+        return (", ".join(map(str, prediction)) or "nothing") if name is None else name or "nothing"
     number = f"{prediction:.6g}" if isinstance(prediction, float) else str(prediction)
     return f"{number} {name or ''}".strip()
 

@@ -89,7 +89,7 @@ def _picture(table: Table, model: str, row: int, image: Image.Image) -> bytes:
     outputs = table.outputs[model].take(np.array([row]))
     prediction, name = task.says(task.answer(outputs)[0], names)
     drawn = enlarged(image)[0] if task.draw is None or prediction is None else task.draw(image, prediction, names)
-    whole = with_caption(drawn, str(prediction if name is None else name))
+    whole = with_caption(drawn, str(prediction) if name is None else name or "nothing")
     if whole.width > WIDTH:
         whole = whole.resize((WIDTH, round(whole.height * WIDTH / whole.width)), Image.Resampling.LANCZOS)
     written = io.BytesIO()

@@ -51,7 +51,7 @@ def save_answers(
 
 def caption(answer: Answer, stage: str) -> str:
     """What was said, how surely, and by which stage."""
-    said = answer.prediction if answer.name is None else answer.name
+    said = answer.prediction if answer.name is None else answer.name or "nothing"
     sure = "" if answer.confidence is None or np.isnan(answer.confidence) else f" · {answer.confidence:.3f}"
     return f"{said}{sure} · stage {answer.stage}, {stage}"
 
