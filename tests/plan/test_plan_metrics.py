@@ -15,7 +15,9 @@ import pytest
 from pilotfish.cascade import Budget, Performance, Rule, choose, decide
 from pilotfish.errors import BudgetError, UsageError
 from pilotfish.plan import tune
-from pilotfish.plan.certificate import Promise, certify, check_promise, find_test, grouped, last_kept, wsr
+from pilotfish.plan.certificate import Promise, certify, check_promise, find_test, grouped, hindsight, last_kept, wsr
+from pilotfish.plan.certificate.promise_tests import of_sums
+from pilotfish.plan.check_promise import check_promise as evaluate_promise
 from pilotfish.plan.evaluate import count, evaluate, measure
 from pilotfish.plan.evidence import plain_stage_scores
 from pilotfish.plan.methods import METHODS
@@ -23,7 +25,7 @@ from pilotfish.plan.path import PolicyPath, route, threshold_path
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.records import Run, align, from_probabilities, read_table
 from pilotfish.report.policy import describe_guarantee
-from pilotfish.tasks import CLASSES, Metric
+from pilotfish.tasks import CLASSES, Metric, Task
 from support.runs import records
 
 DELTA = 0.1
@@ -285,13 +287,14 @@ def close_counts(outputs: Any, truth: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def tasked(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def use(metric: Metric) -> None:
+    def use(metric: Metric) -> Task:
         task = dataclasses.replace(CLASSES, name="toy", metric=metric, quality=closeness)
 
         def tabled(*arguments: Any) -> Any:
             return dataclasses.replace(read_table(*arguments), task=task)
 
         monkeypatch.setattr(sys.modules[tune.__module__], "read_table", tabled)
+        return task
 
     return use
 
@@ -341,6 +344,34 @@ def test_a_guarantee_of_a_ratio_says_whether_it_is_asymptotic(run: Run, tasked: 
     assert any(note.startswith("guarantee (asymptotic)") for note in found.notes) is asymptotic
     assert found.calibration.exit_ratio[0] > 0
     assert found.split["fit"] == found.split["certify"] == N // 2
+
+
+@pytest.mark.parametrize("budget", [{"max_drop": 0.2}, {"min_metric": 0.5}], ids=str)
+@pytest.mark.parametrize("test", ["auto", "wsr"])
+def test_a_guarantee_of_a_ratio_is_judged_later_by_the_test_that_gave_it(
+    run: Run, tasked: Any, budget: Any, test: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {"parts": lambda states: (states[:, 0], states[:, 1], 2.0, 2.0)} if test == "wsr" else {}
+    task = tasked(dataclasses.replace(F1, states=close_counts, value=lambda s: s[..., 0] / s.sum(axis=-1), **parts))
+    found = tune(run, ["s", "b"], **budget, guarantee=0.9, holdout=0, test=test)
+    table = dataclasses.replace(read_table(run, ["s"], "b", "val", None), task=task)
+    used: list[str] = []
+
+    def seen(trace: Trace, promise: Promise) -> Any:
+        used.append(promise.test)
+        return of_sums(trace, promise)
+
+    monkeypatch.setattr(hindsight, "of_sums", seen)
+    good = evaluate_promise(found.artefact, table)
+    assert (good.verdict, set(used)) == ("holds", {"jackknife" if test == "auto" else "wsr"})
+    assert any("asymptotic" in note for note in good.notes)
+    base = table.outputs["b"].prediction
+    moved = np.random.default_rng(2).uniform(size=N) < (0 if "max_drop" in budget else 0.65)
+    others = dataclasses.replace(table, reference=np.where(moved, (base + 1) % 5, base))  # the saver is often wrong
+    bad = evaluate_promise(found.artefact, others)
+    assert bad.verdict == "broken" or (test == "wsr" and "max_drop" in budget)  # which takes more samples than these
+    assert bad.p is not None
+    assert bad.p < 0.5
 
 
 def test_states_are_of_the_answers_and_the_bases_of_the_base_alone() -> None:

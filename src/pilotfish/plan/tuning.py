@@ -171,8 +171,8 @@ def notes_on(
             )
         if promise.asymptotic:
             notes.append(
-                f"the guarantee is asymptotic: no test of {says} that holds at any number of samples is used, but the "
-                f"limit of a jackknife over {_counted(calibration)}"
+                f"that guarantee is asymptotic, the limit of a jackknife over {_counted(calibration)}: at so "
+                "many the chance may be another"
             )
         elif calibration.groups is not None:
             notes.append(
@@ -234,10 +234,11 @@ def _terms(promise: Promise, metric: str, binary: bool, limits: Limits | None) -
     }.get(promise.kind, f"the {metric} is at least {100 * promise.target:g}%")
     if limits is not None:
         what += f", with {limits},"
-    begins = "guarantee (asymptotic)" if promise.asymptotic else "guarantee"
+    begins, most = ("guarantee (asymptotic)", "about") if promise.asymptotic else ("guarantee", "at most")
     return (
-        f"{begins}: {what} on data like these; over the drawing of these samples, the chance that this is wrong is at "
-        f"most {100 * promise.delta:.3g}%; it holds for stages that were chosen without them (else give --savers-tried)"
+        f"{begins}: {what} on data like these; over the drawing of these samples, the chance that this is wrong is "
+        f"{most} {100 * promise.delta:.3g}%; it holds for stages that were chosen without them (else give "
+        "--savers-tried)"
     )
 
 
