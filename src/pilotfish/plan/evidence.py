@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import Budget
+from pilotfish.cascade import Budget, Rule
+from pilotfish.cascade.budget import SLACK
+from pilotfish.plan.evaluate import blocks_of, measure
+from pilotfish.plan.path import route, threshold_path
 from pilotfish.plan.sweep import sorted_groups
-from pilotfish.plan.trace import numbers
+from pilotfish.plan.trace import make_trace, numbers
 from pilotfish.records import Table
 from pilotfish.scores import (
     Evidence,
@@ -27,7 +31,11 @@ from pilotfish.tasks.task import USUAL_SCORE
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
+Exits = Callable[[F64, float], F64]
+"""(scores of M samples, a drop) -> shares that exit within it: on the samples themselves, then on some draws."""
 RESAMPLES = 40
+CUTS = 32  # thresholds at which a rank is asked for
+BLOCKS = 8  # parts of the samples without which it is asked for again
 CERTAIN = 1.0  # standard errors by which a score must beat max_prob to be taken for it
 USUAL_DROP = 0.005
 STEP = 1e-4  # of a sum: its slope
@@ -61,7 +69,9 @@ def stage_scores(
     name, found, choices = task.score_name(name), [], []
     for stage in stages[:-1]:
         if name == "auto":
-            fitted, choice = auto_score(evidence(table, stage, stages[-1], rows), budget, seed, task=task)
+            found_on = evidence(table, stage, stages[-1], rows)
+            exits = None if task.metric.kind != "rank" else exits_of_metric(table, stage, stages[-1], rows)
+            fitted, choice = auto_score(found_on, budget, seed, task=task, exits=exits)
             choices.append(choice)
         else:
             fitted = cross_fit(task.score(name), evidence(table, stage, stages[-1], rows), seed)
@@ -117,6 +127,7 @@ def auto_score(
     seed: int = 0,
     known: Mapping[str, FittedScore] | None = None,
     task: Task = CLASSES,
+    exits: Exits | None = None,
 ) -> tuple[FittedScore, ScoreChoice]:
     """The score whose cross-validated exit ratio at the budget's drop is best.
 
@@ -124,14 +135,13 @@ def auto_score(
     only where its advantage exceeds one standard error over resamples of the samples.
 
     known  scores without ``uses_base`` that were cross-fitted on these very samples for another base
+    exits  of scores and a drop, where the metric is a rank; see :func:`exits_of_metric`
     """
     drop = budget.value if budget is not None and budget.kind == "max_drop" else USUAL_DROP
     plain = cross_fit(task.score(), found, seed)
-    change = numbers(found.right).astype(np.float64) - numbers(found.base_right) if found.gain is None else found.gain
-    draws = _resamples(len(found), found.groups, np.random.default_rng([seed, 2]))
-    weights = np.concatenate([np.ones((1, len(found)), np.int64), draws])  # the samples themselves, then resamples
+    exits = exits or _exits_of_quality(found, seed)
     best, best_lead, fitted = plain.score.name, 0.0, plain
-    reference = _exits(plain.scored.values, change, weights, drop)
+    reference = exits(plain.scored.values, drop)
     advantage: dict[str, tuple[float, float]] = {}
     tried = dict(known or {})
     for name, kind in task.scores.items():
@@ -140,7 +150,7 @@ def auto_score(
         if name not in tried:
             tried[name] = cross_fit(kind, found, seed, tried)
         one = tried[name]
-        difference = _exits(one.scored.values, change, weights, drop) - reference
+        difference = exits(one.scored.values, drop) - reference
         lead, error = float(difference[0]), float(difference[1:].std())
         advantage[name] = (lead, error)
         if lead > max(best_lead, CERTAIN * error):
@@ -155,6 +165,14 @@ def _resamples(n: int, groups: NDArray[np.int64] | None, rng: np.random.Generato
     found, member = np.unique(groups, return_inverse=True)
     count = len(found)
     return np.asarray(rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)[:, member])
+
+
+def _exits_of_quality(found: Evidence, seed: int) -> Exits:
+    """Exits on the samples themselves, then on resamples of them."""
+    change = numbers(found.right).astype(np.float64) - numbers(found.base_right) if found.gain is None else found.gain
+    draws = _resamples(len(found), found.groups, np.random.default_rng([seed, 2]))
+    weights = np.concatenate([np.ones((1, len(found)), np.int64), draws])
+    return lambda values, drop: _exits(values, change, weights, drop)
 
 
 def _exits(values: F64, change: F64, weights: NDArray[np.int64], drop: float) -> F64:
@@ -172,3 +190,27 @@ def _exits(values: F64, change: F64, weights: NDArray[np.int64], drop: float) ->
         share = np.take_along_axis(exited, last[:, None], axis=1)[:, 0] / total
         shares.append(np.where(feasible.any(axis=1), share, 0.0))
     return np.asarray(np.mean(shares, axis=0))
+
+
+def exits_of_metric(table: Table, saver: str, base: str, rows: Rows) -> Exits:
+    """Exits by the metric itself, where it is a rank: at some thresholds, on all samples and then without
+    each of some parts of them. These are spread as far as the jackknife's standard error has it."""
+    plain = plain_stage_scores(table, (saver, base), table.task.score().name)
+    trace = make_trace(table, (saver, base), Rule(), plain, None, None, rows)
+    blocks = blocks_of(trace, BLOCKS)
+    before = blocks.replicates(None)[:, None]
+
+    def exits(values: F64, drop: float) -> F64:
+        own, falling = replace(trace, values=values[None]), np.sort(values[~np.isnan(values)])[::-1]
+        if not len(falling):
+            return np.zeros(1 + blocks.count)
+        path = threshold_path(falling[np.unique(np.linspace(0, len(falling) - 1, CUTS).astype(np.intp))][:, None])
+        found = measure(own, path)
+        without = np.stack([blocks.replicates(route(own, path.policy(i))) for i in range(len(path))], axis=1)
+        drops = np.concatenate([found.drop[None], before - without])
+        kept = [np.where(drops <= limit + SLACK, found.exit_ratio[:, 0], 0.0) for limit in (drop / 2, drop, 2 * drop)]
+        shares = np.mean([one.max(axis=1) for one in kept], axis=0)
+        spread = (shares[1:] - shares[1:].mean()) * math.sqrt(blocks.count - 1)
+        return np.concatenate([shares[:1], shares[0] + spread])
+
+    return exits

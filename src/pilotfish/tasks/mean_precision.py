@@ -27,38 +27,55 @@ NOBODY = -1
 
 @dataclass(frozen=True, eq=False)
 class _Class:
-    """The rows of one class, best score first: int64 (R,) image and detector, bool (T, R) right and counts; and int64
-    (G,) the images of its true boxes."""
+    """The rows of one class, best score first, and what they come to at T IoUs.
+
+    image, detector  int64 (R,)
+    right            int64 (2, H): t and row, for every row that is right at the t-th IoU, in this order
+    spared           the same where a row is neither right nor wrong
+    truth            int64 (G,), the images of the true boxes
+    ious             T
+    """
 
     image: I64
     detector: I64
-    right: NDArray[np.bool_]
-    counts: NDArray[np.bool_]
+    right: I64
+    spared: I64
     truth: I64
+    ious: int
 
     def precision(self, answered_by: I64) -> tuple[F64, int]:
         """(average precision at each IoU, float64 (T,); how many true boxes there are)."""
         there = int(np.count_nonzero(answered_by[self.truth] != NOBODY))
-        if not there:
-            return np.zeros(len(self.right)), 0
-        right, found, envelope = self._envelope(np.flatnonzero(answered_by[self.image] == self.detector))
-        return (_points(there)[found] * right * envelope).sum(axis=1) / len(RECALLS), there
+        at, found, envelope = self._envelope(answered_by[self.image] == self.detector)
+        reached = _points(there)[found] if there else 0 * envelope
+        return np.bincount(at, weights=reached * envelope, minlength=self.ious) / len(RECALLS), there
 
     def curve(self) -> F64:
         """float64 (T, 101): the precision at each point of recall, where every row counts."""
-        _, found, envelope = self._envelope(np.arange(len(self.image)))
-        at = np.zeros((len(found), len(RECALLS)))
-        for t, recall in enumerate(found / len(self.truth)):
-            reached = np.searchsorted(recall, RECALLS, side="left")
-            at[t] = np.append(envelope[t], 0.0)[reached]
-        return at
+        at, _, envelope = self._envelope(np.ones(len(self.image), bool))
+        first = np.searchsorted(np.arange(len(self.truth) + 1) / len(self.truth), RECALLS, side="left")
+        missing = np.zeros(len(self.truth))
+        return np.stack([np.append(envelope[at == t], missing)[np.maximum(first, 1) - 1] for t in range(self.ious)])
 
-    def _envelope(self, rows: I64) -> tuple[NDArray[np.bool_], NDArray[np.int32], F64]:
-        """Of some rows, each (T, R): which are right, how many are up to each, the best precision from each on."""
-        right, counts = self.right[:, rows], self.counts[:, rows]
-        seen, found = np.cumsum(counts, axis=1, dtype=np.int32), np.cumsum(right, axis=1, dtype=np.int32)
-        at = np.where(right, found / (seen + np.spacing(1)), 0.0)
-        return right, found, np.maximum.accumulate(at[:, ::-1], axis=1)[:, ::-1]
+    def _envelope(self, active: NDArray[np.bool_]) -> tuple[I64, I64, F64]:
+        """Of the rows bool (R,) that count, for each that is right at an IoU: (the IoU's place, how many are right up to
+        it, the best precision from it on)."""
+        kept = np.flatnonzero(active[self.right[1]])
+        at, row = self.right[0][kept], self.right[1][kept]
+        seen = np.cumsum(active)[row]
+        if self.spared.size:
+            n, spared = len(active), self.spared[:, active[self.spared[1]]]
+            places = spared[0] * n + spared[1]
+            seen = seen - np.searchsorted(places, at * n + row) + np.searchsorted(places, at * n)
+        number = np.bincount(at, minlength=self.ious)
+        found = np.arange(1, len(row) + 1) - np.repeat(np.cumsum(number) - number, number)
+        # the envelope of each IoU by itself: whatever comes later in the array is lower by 2
+        precision = found / (seen + np.spacing(1)) - 2.0 * at
+        return at, found, np.maximum.accumulate(precision[::-1])[::-1] + 2.0 * at
+
+    def recall(self) -> float:
+        """The share of the true boxes that is found, a mean over the IoUs."""
+        return self.right.shape[1] / self.ious / len(self.truth)
 
 
 @lru_cache(maxsize=4096)
@@ -68,7 +85,7 @@ def _points(there: int) -> F64:
     return np.bincount(np.maximum(first, 1), minlength=there + 1).astype(np.float64)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _classes(states: tuple[Matches, ...]) -> tuple[tuple[_Class, ...], I64, I64]:
     """(the classes of the true boxes; for every image and each class that is in it, or that a detector finds there, the
     image and the class's place, sorted by image)."""
@@ -91,7 +108,8 @@ def _classes(states: tuple[Matches, ...]) -> tuple[tuple[_Class, ...], I64, I64]
         low, high = np.searchsorted(label[order], [name, name + 1])
         first, last = np.searchsorted(of_truth[by_class], [name, name + 1])
         rows, own = order[low:high], truth[by_class[first:last]]
-        found.append(_Class(image[rows], detector[rows], right[:, rows], counts[:, rows], own))
+        flat = [np.stack(np.nonzero(what[:, rows])) for what in (right, ~counts)]
+        found.append(_Class(image[rows], detector[rows], flat[0], flat[1], own, len(right)))
         there = np.unique(np.concatenate([image[rows], own]))
         places.append(np.stack([there, np.full(len(there), place)]))
     pairs = np.concatenate(places, axis=1) if places else np.zeros((2, 0), np.int64)
@@ -160,5 +178,5 @@ def _over_classes(matches: Matches) -> F64:
 
 
 def _recall(matches: Matches) -> float:
-    found = [one.right.sum(axis=1).mean() / len(one.truth) for one in _classes((matches,))[0]]
+    found = [one.recall() for one in _classes((matches,))[0]]
     return float(np.mean(found)) if found else float("nan")
