@@ -58,8 +58,8 @@ class _Class:
         return np.stack([np.append(envelope[at == t], missing)[np.maximum(first, 1) - 1] for t in range(self.ious)])
 
     def _envelope(self, active: NDArray[np.bool_]) -> tuple[I64, I64, F64]:
-        """Of the rows bool (R,) that count, for each that is right at an IoU: (the IoU's place, how many are right up to
-        it, the best precision from it on)."""
+        """Of the *active* rows, for each that is right at an IoU: (the IoU's place, how many are right up to it, the
+        best precision from it on)."""
         kept = np.flatnonzero(active[self.right[1]])
         at, row = self.right[0][kept], self.right[1][kept]
         seen = np.cumsum(active)[row]
@@ -75,7 +75,7 @@ class _Class:
 
     def recall(self) -> float:
         """The share of the true boxes that is found, a mean over the IoUs."""
-        return self.right.shape[1] / self.ious / len(self.truth)
+        return int(self.right.shape[1]) / self.ious / len(self.truth)
 
 
 @lru_cache(maxsize=4096)
