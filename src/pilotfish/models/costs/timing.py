@@ -57,8 +57,8 @@ def time_batches(
     like          a large input, of which copies are taken instead; no call is to take longer than *seconds*
 
     Sizes are tried in rising order until the share of time for the next is used up or two sizes in a row are
-    slower per sample than the best by a quarter, the four smallest in any case. One unmeasured call first; medians of at
-    least three.
+    slower per sample than the best by a quarter, the four smallest in any case. One unmeasured call first; medians of
+    at least three.
     """
     rng = np.random.default_rng(0)
     found: dict[int, float] = {}
