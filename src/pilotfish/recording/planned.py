@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -82,9 +83,7 @@ def _measured(data: Dataset, model: Model, options: RecordOptions) -> dict[str, 
         costs |= measured.costs(device_kind(options.device))
         batch_size = options.batch_size or measured.best
         timing = timing_facts(model, options, measured)
-        if model.preprocessing.own_size and (one := _sample(data, model)) is not None:
-            size = "x".join(map(str, size_of_image(one) or one.shape))
-            notes.append(f"times are of an image of {size} pixels, the middle one of up to {LOOKED_AT} samples")
+        notes += _of_size(data, model)
     return {"batch_size": batch_size, "costs": costs, "timing": timing, "cost_notes": notes}
 
 
@@ -100,9 +99,10 @@ def measured_times(
         return None
     own_size, shape, like = model.preprocessing.own_size, model.input_shape, None
     if shape is None or own_size:
-        one = _sample(data, model)
-        if one is None:
+        found = _samples(data, model)
+        if not found:
             return None
+        one = found[len(found) // 2]
         shape, like = one.shape, one if own_size else None  # what a detector takes depends on what it finds
     if before is not None:
         fastest = sorted(before.lanes, key=before.lanes.__getitem__)[:1]
@@ -136,13 +136,21 @@ def device_kind(device: str) -> str:
     return re.sub(r":.*", "", device)
 
 
-def _sample(data: Dataset, model: Model) -> F32 | None:
-    """The first input that can be read; of images at their own size the middle one of some, by pixels."""
+def _samples(data: Dataset, model: Model) -> list[F32]:
+    """The first input that can be read; of images at their own size some, by how many pixels they have."""
     inputs = sample_inputs(data, model.preprocessing, range(min(len(data), LOOKED_AT)))
     if not model.preprocessing.own_size:
-        return next((one for _, one in inputs), None)
-    found = sorted((one for _, one in inputs), key=lambda one: one.size)
-    return found[len(found) // 2] if found else None
+        return [one for _, one in itertools.islice(inputs, 1)]
+    return sorted((one for _, one in inputs), key=lambda one: one.size)
+
+
+def _of_size(data: Dataset, model: Model) -> list[str]:
+    """A note on what was timed, where images come in several sizes."""
+    found = _samples(data, model) if model.preprocessing.own_size else []
+    if len({one.shape for one in found}) < 2:
+        return []
+    high, wide = size_of_image(found[len(found) // 2]) or (0, 0)
+    return [f"times are of an image of {high}x{wide} pixels, the middle one of {len(found)} samples of several sizes"]
 
 
 def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str, Any]:
