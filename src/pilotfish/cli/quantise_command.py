@@ -55,7 +55,7 @@ def quantise(
         target,
         f"Calibrated on {found.samples} samples; agreement with the float model on {found.compared} others, whose "
         f"probabilities differ by {found.max_difference:.3f} at most",
-        f"Next: pilotfish record --data SPEC --model onnx:{found.path} --run RUN",
+        f"Next: pilotfish record --data SPEC --model {found.to_json()['model']} --run RUN",
     )
     notes([f"{model}: {note}" for note in found.notes])
     if as_json:

@@ -30,7 +30,11 @@ from pilotfish.models.onnx.int8_agreement import Judge
 from pilotfish.models.onnx.onnx_export import softmax
 from pilotfish.models.onnx.onnx_metadata import described, write_metadata
 from pilotfish.models.onnx.quantise_onnx import CALIBRATIONS, quantise_onnx
+from pilotfish.models.outputs.own_size import fit_images
+from pilotfish.models.outputs.raw_answers import EXPECTED, Size
+from pilotfish.models.outputs.reading import Reading
 from pilotfish.models.outputs.settle import settle
+from pilotfish.models.outputs.settle_task import settle_task
 from pilotfish.models.preprocessing import sample_inputs, stacked
 
 LEAST = 8  # samples to calibrate on
@@ -38,6 +42,8 @@ COMPARED = 3  # samples calibrated on for each one that is compared
 MAY_DIFFER = 3  # of the samples that are compared, where an agreement is asked for
 MOST_COMPARED = 512
 BATCH = 16  # of samples that are compared
+PIXELS = 4096  # of a mask that are compared, at most
+COUNTED = {"mask": "pixels", "labels": "labels"}
 LOW = 0.5  # agreement below which a model is another one
 Tell = Callable[[str, int, int], None]
 
@@ -53,6 +59,7 @@ class Quantised:
     min_agreement    the agreement that was asked for
     kept_float32     the nodes that stayed in float32 for it
     notes            how the source was read, and what is odd about the result, a line each
+    task             what the two answer; of masks the pixels are compared, of labels each label
     """
 
     path: Path
@@ -71,10 +78,12 @@ class Quantised:
     min_agreement: float | None = None
     kept_float32: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    task: str = "classes"
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``pilotfish quantise --json``."""
-        return {**dataclasses.asdict(self), "path": str(self.path), "model": f"onnx:{self.path}"}
+        model = f"onnx:{self.path}" + (f"?task={self.task}" if self.task in EXPECTED else "")
+        return {**dataclasses.asdict(self), "path": str(self.path), "model": model}
 
 
 def quantise(
@@ -106,17 +115,22 @@ def quantise(
     if path.suffix != ".onnx":
         raise UsageError(f"an int8 model is written as .onnx, found {path.name!r}")
     data = open_data(data)
-    loaded = load_model(model, backend=None, settle=functools.partial(settle, data=data))
+    loaded = load_model(model, backend=None, settle=functools.partial(_settled, data=data))
     backend = loaded.backend
     if not isinstance(backend, OnnxBackend) or loaded.preprocessing.dtype != "float32":
         said = loaded.details.get("backend", f"it is run by {backend.name} in {loaded.preprocessing.dtype}")
         raise ModelError(f"{model} cannot be quantised: {said}; expected a float32 model that ONNX Runtime can run")
-    inputs, held = _inputs(loaded, data, samples, _compared(samples, min_agreement), tell)
+    if loaded.task == "boxes":
+        raise ModelError(
+            f"{model} cannot be quantised: how far two sets of boxes agree is not measured here; quantise it in other "
+            "ways, and record it as a model of its own"
+        )
+    inputs, held = _inputs(loaded, backend.pixels, data, samples, _compared(samples, min_agreement), tell)
     p, reduced = _probabilities(backend, inputs[held]), not processor().vnni
     plain: list[tuple[float, float]] = []  # agreement and time with every node in int8
 
     def judge(file: Path) -> float:
-        run = OnnxBackend(file)
+        run = _run_as(backend, file)
         found = _agreement(p, _probabilities(run, inputs[held]))
         plain.append((found, _ms(run, inputs)) if not plain else plain[0])
         return found
@@ -124,13 +138,15 @@ def quantise(
     with atomic_path(path) as temporary:
         tell("quantising", 0, 1)
         kept = _write(loaded, backend, inputs[~held], temporary, calibration, reduced, judge, min_agreement, tell)
-        after = OnnxBackend(temporary)
+        after = _run_as(backend, temporary)
         q = _probabilities(after, inputs[held])
         before_ms, after_ms = _ms(backend, inputs), _ms(after, inputs)
         size = temporary.stat().st_size
         tell("quantising", 1, 1)
     gap, agreement = np.nan_to_num(np.abs(p - q), nan=1.0), _agreement(p, q)
     notes = [*loaded.notes, *_oddities(inputs[~held], p, q, agreement)]
+    if loaded.task in COUNTED:
+        notes.append(f"the agreement is that of {COUNTED[loaded.task]} of {int(held.sum())} samples")
     if kept:
         notes.append(
             f"{len(kept)} nodes stay in float32, for an agreement of {agreement:.1%} where all in int8 have "
@@ -151,7 +167,7 @@ def quantise(
         path=path,
         source=model,
         samples=int((~held).sum()),
-        compared=len(p),
+        compared=int(held.sum()),
         agreement=agreement,
         max_difference=float(gap.max()),
         mean_difference=float(gap[np.arange(len(p)), p.argmax(axis=1)].mean()),
@@ -164,7 +180,17 @@ def quantise(
         min_agreement=min_agreement,
         kept_float32=kept,
         notes=tuple(notes),
+        task=loaded.task,
     )
+
+
+def _settled(model: Model, reading: Reading, data: Dataset) -> tuple[Model, Reading]:
+    return (settle_task if model.task in EXPECTED else settle)(model, reading, data)
+
+
+def _run_as(backend: OnnxBackend, file: Path) -> OnnxBackend:
+    """*file*, run as *backend* runs its own."""
+    return OnnxBackend(file, shape=backend.shape, reads=backend.reads)
 
 
 def _compared(samples: int, least: float | None) -> int:
@@ -177,13 +203,19 @@ def _enough(least: float) -> int:
     return MOST_COMPARED if least == 1 else min(MOST_COMPARED, math.ceil(round(MAY_DIFFER / (1 - least), 6)))
 
 
-def _inputs(model: Model, data: Dataset, samples: int, compared: int, tell: Tell) -> tuple[F32, NDArray[np.bool_]]:
-    """(inputs float32 (n, ...) of readable samples spread over the data, which of them are compared)."""
+def _inputs(
+    model: Model, pixels: Size | None, data: Dataset, samples: int, compared: int, tell: Tell
+) -> tuple[F32, NDArray[np.bool_]]:
+    """(inputs float32 (n, ...) of readable samples spread over the data, which of them are compared).
+
+    pixels  (height, width) that images at their own size are resized to; None where the file takes any: then those of
+            the size of the first are used
+    """
     wanted = min(len(data), samples + compared)
     rows = np.linspace(0, len(data) - 1, wanted).round().astype(int).tolist()
     found: list[F32] = []
     for _, one in sample_inputs(data, model.preprocessing, rows):
-        found.append(one)
+        found.append(fit_images(one[None], pixels)[0] if model.preprocessing.own_size else one)
         tell("reading samples", len(found), wanted)
     inputs = np.asarray(stacked(found) if found else ())
     held = min(compared, max(len(inputs) - samples, len(inputs) // (COMPARED + 1)))
@@ -239,9 +271,24 @@ def _write(
 
 
 def _probabilities(backend: OnnxBackend, inputs: F32) -> NDArray[np.float64]:
-    parts = [backend.step(inputs[start : start + BATCH])[0] for start in range(0, len(inputs), BATCH)]
+    """(rows, C): a row for each sample; of masks one for some pixels, of labels one for each label."""
+    task = backend.reads.task if backend.reads is not None else "classes"
+    parts = [_rows(backend.step(inputs[at : at + BATCH])[0], task) for at in range(0, len(inputs), BATCH)]
+    found = np.concatenate(parts)
     with np.errstate(invalid="ignore"):
-        return softmax(np.concatenate(parts))
+        return found if task == "labels" else softmax(found)
+
+
+def _rows(raw: Any, task: str) -> Any:
+    if task == "labels":
+        p = raw.astype(np.float64).reshape(-1)
+        return np.stack([1 - p, p], axis=1)
+    if task != "mask":
+        return raw
+    if raw.dtype.kind != "f":
+        raise ModelError("returns class numbers, of which nothing can be compared but equality; return logits")
+    step = max(1, math.ceil(math.sqrt(raw.shape[2] * raw.shape[3] / PIXELS)))
+    return np.moveaxis(raw[:, :, ::step, ::step], 1, -1).reshape(-1, raw.shape[1])
 
 
 def _agreement(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
