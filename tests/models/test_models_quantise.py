@@ -140,3 +140,37 @@ def test_what_is_refused(
 def test_an_int8_model_is_not_quantised_again(int8: Quantised, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="run by onnxruntime in int8; expected a float32 model"):
         quantise(f"onnx:{int8.path}", DIGITS, tmp_path / "again.onnx")
+
+
+@pytest.mark.parametrize("task", ["mask", "labels"])
+def test_masks_and_labels_are_compared_place_by_place(task: str, tmp_path: Path) -> None:
+    network = Path(__file__).parents[2] / "examples/scenes/small.onnx"
+    if task == "labels":
+        network = pooled(network, tmp_path / "labels.onnx")
+    data = load_data(f"scenes:train?n=40&task={task}")
+    found = quantise(f"onnx:{network}?scale=0..1&task={task}", data, tmp_path / "q.onnx", samples=16)
+    assert (found.task, found.compared) == (task, 5)
+    assert 0.98 < found.agreement <= 1
+    assert 0 < found.max_difference < 0.5
+    unit = "pixels" if task == "mask" else "labels"
+    assert f"the agreement is that of {unit} of 5 samples" in found.notes
+    again = load_model(found.to_json()["model"])
+    assert (again.task, again.preprocessing.dtype) == (task, "int8")
+    assert again.run(np.zeros((1, 3, 64, 64), np.float32)).shape == ((1, 11, 64, 64) if task == "mask" else (1, 11))
+
+
+def pooled(source: Path, target: Path) -> Path:
+    """The network of a file, with the largest number of each class over the image as its answer."""
+    model = onnx.load(str(source))
+    [old] = model.graph.output
+    model.graph.node.append(helper.make_node("ReduceMax", [old.name], ["most"], axes=[2, 3], keepdims=0))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("most", TensorProto.FLOAT, ["N", 11]))
+    onnx.save(model, str(target))
+    return target
+
+
+def test_boxes_are_not_quantised(tmp_path: Path) -> None:
+    network = Path(__file__).parents[2] / "examples/scenes/small.onnx"
+    with pytest.raises(ModelError, match="how far two sets of boxes agree is not measured here"):
+        quantise(f"onnx:{network}?scale=0..1&task=boxes", load_data("scenes:train?n=20"), tmp_path / "q.onnx")

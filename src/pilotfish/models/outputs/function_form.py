@@ -78,6 +78,8 @@ def _declared(model: Model, backend: PythonBackend, data: Dataset) -> First | No
         except ModelError:
             continue
         fault = _misfit(answer, model, form, one[None])
+        if fault is not None and backend.reads is not None and k + 1 < len(inputs):
+            continue  # of an odd sample perhaps
         if fault is not None and (form != BATCH or backend.reads is not None):
             raise fault
         rest = inputs[k:]
