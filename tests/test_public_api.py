@@ -90,7 +90,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "progress": None,
             "group_by": None,
             "trained_on": None,
-            "task": "classes",
+            "task": None,
         },
     ),
     "import_predictions": (

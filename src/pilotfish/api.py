@@ -63,7 +63,8 @@ def record(
     group_by    samples that belong together, kept with the records: a CSV file id,group, a column of the labels, or a
                 regular expression on the ids
     trained_on  data that the models were trained on: DataError when samples of *data* are in it
-    task        what an answer is, by the name of a task (:mod:`pilotfish.tasks`)
+    task        what an answer is, by the name of a task (:mod:`pilotfish.tasks`); None: as the data or the model say
+                it, else classes
     """
     from pilotfish.recording import RecordOptions
     from pilotfish.recording import record as record_all

@@ -77,7 +77,7 @@ def build(
     runs: Annotated[int, typer.Option(metavar="N", help="Runs of the bench.")] = 5,
     device: Device = "cpu",
     group_by: GroupBy = None,
-    task: Task = "classes",
+    task: Task = None,
     allow_bad_base: AllowBadBase = False,
     embed: Embed = False,
     as_json: AsJson = False,

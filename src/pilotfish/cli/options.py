@@ -85,7 +85,12 @@ Holdout = Annotated[
     float, typer.Option(metavar="SHARE", help="Share of the samples to judge on; 0 judges where it was chosen.")
 ]
 Task = Annotated[
-    str, typer.Option(metavar="NAME", help="What an answer is, such as classes.", callback=lambda name: _task(name))
+    str | None,
+    typer.Option(
+        metavar="classes|labels|boxes|mask",
+        help="What an answer is; by default as the data or the model say it, else classes.",
+        callback=lambda name: _task(name),
+    ),
 ]
 TrainedOn = Annotated[
     str | None, typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused.")
@@ -124,6 +129,6 @@ def _task(name: str | None) -> str | None:
     if name is None:
         return None
     try:
-        return find_task(name).name
+        return None if name is None else find_task(name).name
     except UsageError as error:
         raise typer.BadParameter(str(error)) from error

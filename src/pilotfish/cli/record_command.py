@@ -41,7 +41,7 @@ def record(
         typer.Option(metavar="KEY=X", help="A further cost per sample, such as joules=0.8 or usd=4e-6; one model."),
     ] = None,
     group_by: GroupBy = None,
-    task: Task = "classes",
+    task: Task = None,
     trained_on: TrainedOn = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
     as_json: AsJson = False,

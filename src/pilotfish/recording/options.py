@@ -11,7 +11,7 @@ from typing import Any
 from pilotfish.errors import UsageError
 from pilotfish.records import Failure, GroupBy
 from pilotfish.records.importers import checked_costs
-from pilotfish.tasks import CLASSES, find_task
+from pilotfish.tasks import find_task
 
 Progress = Callable[[str, int, int], None]
 SHOWN_FAILURES = 20
@@ -78,7 +78,7 @@ class RecordOptions:
     overwrite   replace records of other weights, data or settings
     costs       further costs per sample that you know, such as ``{"joules": 0.8, "usd": 4e-6}``; for one model
     group_by    samples that belong together (see :func:`pilotfish.recording.finished.data_groups`)
-    task        what an answer is, by name
+    task        what an answer is, by name; None: as the data or the model say it, else classes
     """
 
     split: str = "val"
@@ -91,7 +91,7 @@ class RecordOptions:
     overwrite: bool = False
     costs: Mapping[str, float] = field(default_factory=dict)
     group_by: GroupBy | None = None
-    task: str = CLASSES.name
+    task: str | None = None
 
 
 def check_options(options: RecordOptions, names: Sequence[str], alias: str | None) -> None:
@@ -105,8 +105,9 @@ def check_options(options: RecordOptions, names: Sequence[str], alias: str | Non
     if options.costs and len(names) > 1:
         raise UsageError(f"a cost belongs to one model, but {len(names)} models were given; record them one at a time")
     checked_costs(options.costs)
-    everything = options.store == "full" and find_task(options.task).sees_inputs  # scores that take long
-    if options.store is not None and not find_task(options.task).classes and not everything:
+    task = None if options.task is None else find_task(options.task)
+    everything = options.store == "full" and task is not None and task.sees_inputs  # scores that take long
+    if options.store is not None and task is not None and not task.classes and not everything:
         raise UsageError(f"--store says which logits of classes are kept; task {options.task} has none: leave it out")
     if options.store is not None and not re.fullmatch(r"full|top[1-9]\d{0,4}", options.store):
         raise UsageError(f"store is full or topK, such as top5; found {options.store!r}")

@@ -31,7 +31,7 @@ from pilotfish.recording.repeat import repeat_notes
 from pilotfish.records import Run
 from pilotfish.records.parquet import read_meta
 from pilotfish.records.run import PARTS_SUFFIX
-from pilotfish.tasks import CLASSES, NO_LABEL, find_task
+from pilotfish.tasks import CLASSES, NO_LABEL, Task, find_task
 
 DEFAULT_BATCH = 32
 WHOLE_BATCH = 8  # of samples as large as they are
@@ -45,7 +45,7 @@ def planned(
 
     truth  (N,), as the task has it
     """
-    task = find_task(options.task)
+    task = task_of(options)
     plan = parts.plan()
     if plan is None:
         parts.remove_rows()  # of nobody's plan: a removal was cut off
@@ -162,13 +162,27 @@ def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str
         "augment": options.augment,
         "store": options.store or "auto",
         "outputs": reading_of(model.spec).identity,
-        "task": options.task,
+        "task": task_of(options).name,
     }
+
+
+def with_task(name: str, data: Dataset, options: RecordOptions) -> RecordOptions:
+    """*options* with the task that is recorded: as it was asked for, else as the data have it, else as the model's own
+    files or library say."""
+    found = options.task or getattr(data, "task", None)
+    if found is None and parse_spec(name).kind in ("torchvision", "hf"):
+        found = load_model(name, options.device).task
+    return dataclasses.replace(options, task=found or CLASSES.name)
+
+
+def task_of(options: RecordOptions) -> Task:
+    """What an answer is."""
+    return find_task(options.task or CLASSES.name)
 
 
 def load_to_record(name: str, written: str, data: Dataset, run: Run, options: RecordOptions) -> Model:
     """The model *name*, read as an earlier start of the records *written* read it, else as some samples show."""
-    if not find_task(options.task).classes:
+    if not task_of(options).classes:
         own = functools.partial(settle_task, data=data) if options.task in EXPECTED else None
         return load_model(name, options.device, settle=own, task=options.task)
     path = run.file(written, options.split)

@@ -29,13 +29,12 @@ from pilotfish.recording.labels import Matched
 from pilotfish.recording.options import Progress, RecordOptions, RecordResult, check_options
 from pilotfish.recording.parts import Parts
 from pilotfish.recording.placed_truth import truth_for
-from pilotfish.recording.planned import identity_of, load_to_record, planned
+from pilotfish.recording.planned import identity_of, load_to_record, planned, task_of, with_task
 from pilotfish.recording.run_parts import record_parts
 from pilotfish.recording.time_samples import SECONDS, SHARE, time_samples
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import read_meta
 from pilotfish.records.run import PARTS_SUFFIX
-from pilotfish.tasks import find_task
 
 
 def record(
@@ -67,14 +66,15 @@ def record(
     return [
         record_model(
             samples,
-            load_to_record(name, written, samples, target, settings),
+            load_to_record(name, written, samples, target, asked),
             target,
             written,
-            settings,
+            asked,
             progress,
         )
         for whole in names
         for name, written in _exits(whole, alias or whole)
+        for asked in [with_task(name, samples, settings)]
     ]
 
 
@@ -93,7 +93,7 @@ def record_model(
 ) -> RecordResult:
     """Record one loaded model under *name*."""
     path = run.file(name, options.split)
-    matched = truth_for(find_task(options.task), data, model)
+    matched = truth_for(task_of(options), data, model)
     identity = identity_of(data, model, options)
     group = None if options.group_by is None else data_groups(data, options.group_by)
     parts = Parts(path.with_suffix(PARTS_SUFFIX))
@@ -167,7 +167,7 @@ def _meta(
         backbone=None if model.exit_of is None else name.rpartition("#")[0] or name,
         position=None if model.exit_of is None else model.exit_of.position,
         file=_file(model.spec),
-        task=options.task,
+        task=task_of(options).name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         notes=(*data_notes(data, options.group_by), *model.notes, *matched.notes, *plan["cost_notes"], *plan["notes"]),
     )

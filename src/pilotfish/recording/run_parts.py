@@ -21,11 +21,11 @@ from pilotfish.models.preprocessing import WHOLE
 from pilotfish.recording.loader import Batch, batches
 from pilotfish.recording.options import RecordOptions
 from pilotfish.recording.parts import Parts
-from pilotfish.recording.planned import device_kind, timing_facts
+from pilotfish.recording.planned import device_kind, task_of, timing_facts
 from pilotfish.records import Failure, Records, RecordsMeta
 from pilotfish.records.records import string_ids
 from pilotfish.scores.outputs import join_outputs
-from pilotfish.tasks import Task, find_task
+from pilotfish.tasks import Task
 
 PART_ROWS = 4096
 PART_BYTES = 2**26
@@ -42,7 +42,7 @@ def record_parts(
     """Run the model from the last finished part on; yields the number of samples done after each batch."""
     batch_size, start = int(plan["batch_size"]), parts.done()
     workers = options.workers or cpu_count()
-    task = find_task(options.task)
+    task = task_of(options)
     pending, judge, told = _Pending(start), Judge(model, plan["store"], data, task), 0
     for batch in batches(data, model.preprocessing, start, batch_size, workers, options.augment):
         judged = judge(batch)

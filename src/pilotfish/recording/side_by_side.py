@@ -20,10 +20,9 @@ from pilotfish.models.model import BAND
 from pilotfish.models.onnx.onnx_export import softmax
 from pilotfish.models.preprocessing import WHOLE, sample_inputs, stacked
 from pilotfish.recording.options import Progress, RecordOptions
-from pilotfish.recording.planned import device_kind, measured_times, timing_facts
+from pilotfish.recording.planned import device_kind, measured_times, task_of, timing_facts
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import read_meta, record_columns
-from pilotfish.tasks import find_task
 
 FIRST, AGAIN = 1.0, 0.4  # seconds for a model in the first round, and in each of the others
 ROUNDS = 3
@@ -119,7 +118,7 @@ def _least(one: Timing | None, other: Timing) -> Timing:
 
 def _write(run: Run, name: str, options: RecordOptions, times: Timing, timing: dict[str, object]) -> None:
     kind = device_kind(options.device)
-    everything = run.read(name, options.split, record_columns(find_task(options.task), everything=True))
+    everything = run.read(name, options.split, record_columns(task_of(options), everything=True))
     meta, costs = everything.meta, times.costs(kind)
     others = {key: cost for key, cost in meta.costs.items() if not key.startswith(f"ms@{kind}")}
     if device_kind(str(meta.timing.get("device", kind))) != kind:  # ms is of the device that came first

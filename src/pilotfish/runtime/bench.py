@@ -125,7 +125,7 @@ def bench(
         energy=_energy(filing, meters),
         base_decode_share=base_decoding,
         decode_share=decoding_share,
-        notes=advice(decoding_share, chains, sample_reader(data, True)(subject.rows[0])),
+        notes=(*_sizes_note(subject), *advice(decoding_share, chains, sample_reader(data, True)(subject.rows[0]))),
     )
 
 
@@ -139,10 +139,10 @@ def _subject(
     alone: bool = True,
 ) -> tuple[Subject, float]:
     """(what is timed, about how many milliseconds a turn takes per sample). alone: whether each stage is timed too."""
-    rows, tensors = _prepare(cascade, data, samples, tell)
+    rows, tensors, other_sizes = _prepare(cascade, data, samples, tell)
     cascade, k = _tuned(cascade, tensors, tell), len(tensors)
     forced = None if exit_ratio is None else _forced(len(rows), exit_ratio, k)
-    subject = Subject(cascade, data, rows, tensors, forced, np.zeros(len(rows), np.int64), workers)
+    subject = Subject(cascade, data, rows, tensors, forced, np.zeros(len(rows), np.int64), workers, other_sizes)
     supply = subject.files(slice(None))
     found = dataclasses.replace(subject, answered=subject.engine(decoding=True).run(supply).stage)
     inputs_ms = 1000 * sum(supply.spent) / len(rows) / workers
@@ -152,10 +152,12 @@ def _subject(
     return found, 2 * together + inputs_ms + by_itself
 
 
-def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple[list[int], list[F32]]:
-    """Readable samples, and tensors of the first for every stage."""
+def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple[list[int], list[F32], int]:
+    """(readable samples that make tensors of the first one's shape, those tensors of the first of them for every stage,
+    how many made others)."""
     rows: list[int] = []
     tensors: list[F32] = []
+    others = 0
     limit = min(samples, len(data))
     read = cascade.reader(data)
     for row in range(len(data)):
@@ -169,6 +171,9 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
         if not tensors:
             held = min(limit, max(1, HELD_BYTES // sum(size_of(tensor) for tensor in made)))
             tensors = [np.empty((held, *tensor.shape), tensor.dtype) for tensor in made]
+        if any(array.shape[1:] != tensor.shape for array, tensor in zip(tensors, made, strict=True)):
+            others += 1
+            continue
         if len(rows) < len(tensors[0]):
             for array, tensor in zip(tensors, made, strict=True):
                 array[len(rows), ...] = tensor
@@ -176,7 +181,7 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
         tell("reading samples", len(rows), limit)
     if not rows:
         raise DataError(f"none of the {len(data)} samples of {data.spec} could be read")
-    return rows, [array[: len(rows)] for array in tensors]
+    return rows, [array[: len(rows)] for array in tensors], others
 
 
 def _tuned(cascade: Cascade, tensors: Sequence[F32], tell: Tell) -> Cascade:
@@ -191,6 +196,7 @@ def _tuned(cascade: Cascade, tensors: Sequence[F32], tell: Tell) -> Cascade:
                 cascade.device,
                 6.0,
                 lambda done, of, name=stage.name: tell(f"timing {name}", done, of),  # type: ignore[misc]
+                cascade.artefact.task,
             )
             measured.append(ranked)
         choices.append(choice)
@@ -227,6 +233,14 @@ def _decoding_ms(subject: Subject) -> float:
 
     with ThreadPoolExecutor(subject.workers) as pool:
         return milliseconds(lambda: deque(pool.map(decode, range(len(subject.rows))), maxlen=0), len(subject.rows))
+
+
+def _sizes_note(subject: Subject) -> tuple[str, ...]:
+    """A note where images of other sizes than the first were left out."""
+    size = " by ".join(str(side) for side in subject.tensors[0].shape[-2:])
+    if not subject.other_sizes:
+        return ()
+    return (f"timed on images of {size} alone, as the first is; {subject.other_sizes:,} of other sizes were left out",)
 
 
 def _reached(exit_ratio: Sequence[float]) -> NDArray[np.float64]:
