@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,8 +211,11 @@ def _inputs(model: Model, stage: Stage, data: Dataset | None) -> F32:
 
 
 def _difference(a: Any, b: Any, classes: bool = True) -> float | None:
-    """The largest difference of a probability; of an output, as a share of the largest, where those are no classes.
-    None where they are no arrays."""
+    """The largest difference of a probability; of an output, as a share of the largest, where those are no classes; of
+    the scores of boxes, where they are those, infinite where one has more of them. None where they are neither."""
+    if isinstance(a, list) and isinstance(b, list):
+        pairs = [(np.sort(x["scores"]), np.sort(y["scores"])) for x, y in zip(a, b, strict=True)]
+        return max((float(np.abs(x - y).max(initial=0.0)) if len(x) == len(y) else math.inf for x, y in pairs), default=0.0)
     if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape):
         return None
     if classes:

@@ -30,7 +30,7 @@ Tell = Callable[[str, int, int], None]
 class Subject:
     """What is timed. rows: the N readable samples; tensors: inputs of M of them, one array (M, …) per stage; forced:
     the stage that answers each sample, or None where scores decide; answered: the stage that did, -1 for an error;
-    workers: threads that prepare inputs."""
+    workers: threads that prepare inputs; other_sizes: how many samples were left out for the shape of their inputs."""
 
     cascade: Cascade
     data: Dataset
@@ -39,6 +39,7 @@ class Subject:
     forced: NDArray[np.int64] | None
     answered: NDArray[np.int64]
     workers: int
+    other_sizes: int = 0
 
     @property
     def exit_ratio(self) -> tuple[float, ...]:
