@@ -215,7 +215,9 @@ def _difference(a: Any, b: Any, classes: bool = True) -> float | None:
     the scores of boxes, where they are those, infinite where one has more of them. None where they are neither."""
     if isinstance(a, list) and isinstance(b, list):
         pairs = [(np.sort(x["scores"]), np.sort(y["scores"])) for x, y in zip(a, b, strict=True)]
-        return max((float(np.abs(x - y).max(initial=0.0)) if len(x) == len(y) else math.inf for x, y in pairs), default=0.0)
+        return max(
+            (float(np.abs(x - y).max(initial=0.0)) if len(x) == len(y) else math.inf for x, y in pairs), default=0.0
+        )
     if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape):
         return None
     if classes:
