@@ -190,6 +190,8 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
             "peers": True,
             "progress": None,
             "allow_python": (),
+            "seconds": None,
+            "beside": None,
         },
     ),
     "evaluate": (
@@ -208,7 +210,7 @@ VERBS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "tune_runtime": (
         "cascade data",
-        {"device": "cpu", "backends": None, "seconds": 20.0, "progress": None, "allow_python": ()},
+        {"device": "cpu", "backends": None, "seconds": 20.0, "progress": None, "allow_python": (), "known": ()},
     ),
     "train_exits": (
         "model data out",

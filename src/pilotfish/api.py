@@ -42,7 +42,7 @@ def record(
     progress: Progress | None = None,
     group_by: GroupBy | None = None,
     trained_on: str | Dataset | None = None,
-    task: str = "classes",
+    task: str | None = None,
 ) -> list[RecordResult]:
     """Record what models say about data, one Parquet file each; an interrupted call resumes when it is repeated.
 
