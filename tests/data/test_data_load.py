@@ -79,6 +79,7 @@ def test_every_form_is_described() -> None:
         "scenes:val",
         "scenes:train?task=T&n=N",
         "masks:IMAGES,MASKS",
+        "coco:ANNOTATIONS.json[,IMAGES]",
         "labels:PATH",
     ]
     assert all(description for _, description in DATA_FORMS)

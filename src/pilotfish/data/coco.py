@@ -16,7 +16,6 @@ from pilotfish.data.images import open_image
 from pilotfish.errors import DataError
 from pilotfish.files import sha256_file
 from pilotfish.reading.coco_json import read_instances
-from pilotfish.records.coco import true_boxes
 from pilotfish.tasks.boxes import BOXES
 
 
@@ -75,6 +74,8 @@ def load_coco(rest: str) -> CocoDataset:
         raise DataError(
             f"coco:{rest}: no {there.files[0]} in {looked}; write coco:{name},IMAGES with the images' folder"
         )
+    from pilotfish.records.coco import true_boxes  # the room of records is heavy
+
     return CocoDataset(
         spec=f"coco:{rest}",
         root=root,

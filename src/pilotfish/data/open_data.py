@@ -38,10 +38,6 @@ KINDS: Mapping[str, DataForm] = {
         (("idx:FILE", "MNIST's own form, such as train-images-idx3-ubyte.gz, with the labels' file beside it"),),
         load_idx,
     ),
-    "coco": DataForm(
-        (("coco:ANNOTATIONS.json[,IMAGES]", "COCO's instances, and the folder of their images: boxes are the truth"),),
-        load_coco,
-    ),
     "digits": DataForm(
         (
             ("digits", "scikit-learn's 1,797 hand-written digits, 8 by 8 pixels"),
@@ -59,6 +55,10 @@ KINDS: Mapping[str, DataForm] = {
     ),
     "masks": DataForm(
         (("masks:IMAGES,MASKS", "images, and PNG masks of the same names with a class number per pixel"),), load_masks
+    ),
+    "coco": DataForm(
+        (("coco:ANNOTATIONS.json[,IMAGES]", "COCO's instances, and the folder of their images: boxes are the truth"),),
+        load_coco,
     ),
     "labels": DataForm(
         (("labels:PATH", "images listed in PATH/labels.csv with several labels each (cat;dog), or 0 and 1 by class"),),
