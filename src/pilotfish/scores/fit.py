@@ -113,6 +113,9 @@ def cross_fit(
         inside, held = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         part = ExitScore(kind, score.scale, kind.fit(evidence.take(inside)), score.top_k)
         values[held] = compute(part, evidence.outputs.take(held)).values
+    if kind.ties:
+        _, group = np.unique(compute(score, evidence.outputs).values, return_inverse=True)
+        values = (np.bincount(group, weights=values) / np.bincount(group))[group]
     return FittedScore(score, Scored(values, score.scale))
 
 

@@ -48,6 +48,8 @@ class ScoreKind:
     best_only  whether it looks at nothing but the best class, so that no more need be kept
     candidate  whether ``auto`` tries it
     uses_base  whether *fit* looks at the base, so that it is another score beside another base
+    ties       whether samples to which it gives one value keep one where others score them than will when it is used
+               (cross-fitting): many answers are the very same, such as empty ones, and exit together or not at all
     parts      kinds by the prefix of their parameters, for a score that is the mean of those that can be had
     """
 
@@ -59,6 +61,7 @@ class ScoreKind:
     best_only: bool = True
     candidate: bool = False
     uses_base: bool = False
+    ties: bool = False
     parts: Mapping[str, ScoreKind] = field(default_factory=dict)
 
     def scale_of(self, outputs: Any) -> Scale:

@@ -91,6 +91,6 @@ LABEL_SCORES: dict[str, ScoreKind] = {
         ScoreKind("mean_margin", _mean_margin, candidate=True),
         ScoreKind("mean_half", _mean_half),
         ScoreKind("max_prob", _max_prob, candidate=True),
-        ScoreKind("learned", _learned, fit=_fit, candidate=True, uses_base=True),
+        ScoreKind("learned", _learned, fit=_fit, candidate=True, uses_base=True, ties=True),
     )
 }
