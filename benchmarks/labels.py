@@ -11,7 +11,6 @@ and ``--no-adjust`` leaves every decision threshold at 0.5, as the paper has it.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import tempfile
 from collections.abc import Sequence
@@ -22,7 +21,6 @@ import numpy as np
 
 from pilotfish import open_run, tune
 from pilotfish.records import Run, import_file
-from pilotfish.tasks import task as tasks
 from pilotfish.tasks.labels import LABELS
 
 SERVICES = {"Google": 15.0, "Microsoft": 10.0, "EveryPixel": 6.0}  # dollars for 10,000 images
@@ -73,7 +71,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here")
     given = parser.parse_args()
     if given.no_adjust:
-        tasks._TASKS["labels"] = dataclasses.replace(LABELS, adjustment=None)
+        object.__setattr__(LABELS, "adjustment", None)  # no command offers this: it is worse
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         run = recorded(given.data / "voc2012_multilabel.npz", Path(folder))

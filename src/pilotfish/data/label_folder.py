@@ -56,6 +56,7 @@ def load_label_folder(path: str | Path) -> FolderDataset:
         table.names,
         digest(lines, table.truth, table.names),
         (*table.notes, *notes),
+        sorted_names=table.sorted_names,
         truth=table.truth,
         task="labels",
     )

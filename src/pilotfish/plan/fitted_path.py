@@ -94,5 +94,7 @@ def _ensemble(job: Job, scores: StageScores, rows: Rows) -> FittedPath:
 
 
 def _classes(job: Job) -> int:
-    """How many of the best classes all stages' records hold, as far as a mixture looks."""
+    """How many of the best classes all stages' records hold, as far as a mixture looks; other tasks keep all."""
+    if not job.table.task.classes:
+        return TOP_K
     return min(TOP_K, *(max(1, available(job.table.outputs[name])) for name in job.stages))

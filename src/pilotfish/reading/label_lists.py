@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,13 @@ class LabelTable:
     truth   int8 (N, C) of 0 and 1, -1 in all of a row where nothing is known
     names   of the C classes; None where the lists are of class numbers
     notes   what was assumed, or not read
+    sorted_names  whether the names stand in no other order than their own
     """
 
     truth: NDArray[np.int8]
     names: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
+    sorted_names: bool = False
 
 
 def label_table(where: str, columns: Mapping[str, Cells], error: type[PilotfishError]) -> LabelTable | None:
@@ -48,7 +50,7 @@ def label_table(where: str, columns: Mapping[str, Cells], error: type[PilotfishE
         left = [key for key in columns if key != name]
         found = _of_lists(where, name, columns[name], error)
         notes = [] if found is None else [*found.notes, *unread_note(where, left)]
-        return None if found is None else LabelTable(found.truth, found.names, tuple(notes))
+        return None if found is None else replace(found, notes=tuple(notes))
     for key, cells in columns.items():
         if 0.5 <= _share(cells) < 1:
             row, text = next((i, cell) for i, cell in enumerate(cells) if not _is_binary(cell) and not _is_empty(cell))
@@ -97,7 +99,7 @@ def _of_lists(where: str, name: str, cells: Cells, error: type[PilotfishError]) 
         notes.append(f"{where}: {name!r} is empty for {empty:,} of {len(rows):,} samples: no label is true of them")
     if separator != SEPARATORS[0]:
         notes.append(f"{where}: the lists in {name!r} are separated by {separator!r}")
-    return LabelTable(truth, names, tuple(notes))
+    return LabelTable(truth, names, tuple(notes), names is not None)
 
 
 def _without_brackets(cell: str) -> str:
