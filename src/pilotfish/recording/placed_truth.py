@@ -29,7 +29,7 @@ def truth_for(task: Task, data: Dataset, model: Model) -> Matched:
             columns = isinstance(given, np.ndarray) and given.ndim == 2
             return match_columns(given, data, classes_of(model)) if columns else Matched(given)
         truth, notes = task.place(given, data, classes_of(model))
-        return Matched(truth, None, notes)
+        return Matched(truth, data.class_names if model.class_names is None else None, notes)
     if task.no_truth is not None:
         said = () if data.labels is None else (f"the labels of {data.spec} are none of task {task.name}: not read",)
         return Matched(task.unknown(len(data)), None, said)

@@ -159,8 +159,8 @@ def place(truth: TrueBoxes, data: Any, classes: Any) -> tuple[TrueBoxes, tuple[s
     """The true boxes in the model's class numbers, by the names of the classes; as they are where either has none."""
     theirs, own = data.class_names, classes.names
     if theirs is None or own is None:
-        unnamed = classes.spec if own is None else data.spec
-        return truth, (f"{unnamed} has no names of classes: its numbers are taken to be the other's category ids",)
+        unnamed = f"{classes.spec} names no classes" if own is None else f"the categories of {data.spec} have no names"
+        return truth, (f"{unnamed}: the model's class numbers are taken to be the ids of categories",)
     there = {_plain(name): i for i, name in reversed(list(enumerate(own))) if name != NO_NAME}
     number = np.arange(len(theirs))
     lacking = []
