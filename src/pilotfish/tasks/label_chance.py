@@ -35,7 +35,7 @@ def judge_labels(truth: Mask, probs: NDArray[np.floating]) -> Verdict:
     value, level = (float(micro_f1(c.sum(axis=0))) for c in (counts, level_counts))
     better = value > level and _lead(counts, level_counts, level) > CLEARLY
     reached, words = _other_order(truth, probs, value)
-    shown = f"micro F1 {100 * value:.1f}%"
+    shown = f"micro F1 {100 * value:.1f}%, by the threshold that suits it best,"
     explanation = f"; {words}" if words else ""
     same = f"answering the most frequent labels to everything ({100 * level:.1f}%"
     if better:
