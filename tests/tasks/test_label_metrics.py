@@ -7,6 +7,7 @@ import pytest
 
 from pilotfish.tasks.label_metrics import (
     RankedLabels,
+    average_precision_along,
     best_threshold,
     class_average_precision,
     class_counts,
@@ -95,6 +96,16 @@ def test_average_precision_of_every_routing(seed: int) -> None:
             assert found[:4] == pytest.approx(expected, abs=1e-12)
             assert np.isnan(found[4])
             assert mean_average_precision(states[:models], by) == pytest.approx(np.mean(expected), abs=1e-12)
+    path = np.cumsum(rng.random((40, len(truth))) < 0.02, axis=0).clip(max=2)  # ever more samples move on
+    path[:, rng.permutation(len(truth))[:5]] = -1
+    for i in range(20, 40):
+        path[i, rng.permutation(len(truth))[:2]] = -1
+    every = average_precision_along(states, path)
+    assert every == pytest.approx([mean_average_precision(states, by) for by in path], abs=1e-12)
+    left = path[-1] >= 0
+    mixed = np.stack([one, other, last])[path[-1], np.arange(len(truth))]
+    kept = mean_average_precision([RankedLabels(mixed[left], truth[left])], np.zeros(int(left.sum()), np.int64))
+    assert every[-1] == pytest.approx(kept, abs=1e-12)
     rows = rng.permutation(len(truth))[:20]
     part = mean_average_precision([one.take(rows) for one in states], by[rows])
     assert part == pytest.approx(mean_average_precision([RankedLabels(answer[rows], truth[rows])], by[:20] * 0))

@@ -5,7 +5,7 @@ N samples, C classes. Decisions and truth are bool (N, C); 0 of 0 (nothing to fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pilotfish.scores.outputs import F64, I64, Mask
 
+MOVED = 20  # samples from which on a routing is counted anew
 UNFITTED = 0.5  # the decision threshold of a model whose own is not fitted
 
 
@@ -111,21 +112,23 @@ class RankedLabels:
 
 @dataclass(frozen=True)
 class _Merged:
-    """All K N answers of each class, by falling probability, one class after the other.
+    """All K N answers of each class, by falling probability.
 
-    answer    int64 (C K N,), which answer stands at each place: model x N + sample
-    positive  int64 (P,), places where the class is true
-    level     int64 (P,), the last place of each one's probability: equal probabilities count together
-    start     int64 (P,), places before each one's class
-    owner     int64 (P,), its class
-    parts     the models' states: alive as long as their numbers are a key
+    answer  int64 (C, K N), which answer stands at each place: model x N + sample
+    place   int64 (K N, C), the place of each
+    true    bool (K N, C), whether it is of a sample that is positive
+    by      int64 (P,), the answers that are: those of true samples, for each class in turn
+    owner   int64 (P,), the class of each
+    level   int64 (P,), the last place of its probability: equal probabilities count together
+    parts   the models' states: alive as long as their numbers are a key
     """
 
     answer: I64
-    positive: I64
-    level: I64
-    start: I64
+    place: I64
+    true: Mask
+    by: I64
     owner: I64
+    level: I64
     parts: Sequence[RankedLabels]
 
 
@@ -133,49 +136,80 @@ def mean_average_precision(states: Sequence[RankedLabels], answered_by: I64) -> 
     """The mean over classes of average precision, where each of N samples is answered by one of K models.
 
     states       of each model
-    answered_by  int64 (N,), which of them answers each sample
+    answered_by  int64 (N,), which of them answers each sample; -1: the sample is left out
 
     Average precision is the mean over true samples of the precision down to their probability, ties together (what
     scikit-learn computes). Classes without a true sample are left out; 0 where none is left.
     """
-    found = class_average_precision(states, answered_by)
-    known = ~np.isnan(found)
-    return float(found[known].mean()) if known.any() else 0.0
+    return float(average_precision_along(states, [answered_by])[0])
+
+
+def average_precision_along(states: Sequence[RankedLabels], routings: Iterable[I64]) -> F64:
+    """float64 (P,): :func:`mean_average_precision` of P routings, quickly where neighbours differ in few samples."""
+    values = [_mean(found) for found in _along(states, routings)]
+    return np.array(values, np.float64)
 
 
 def class_average_precision(states: Sequence[RankedLabels], answered_by: I64) -> F64:
     """float64 (C,): average precision of each class; NaN for one without a true sample."""
+    return next(_along(states, [answered_by]))
+
+
+def _mean(by_class: F64) -> float:
+    known = by_class[~np.isnan(by_class)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def _along(states: Sequence[RankedLabels], routings: Iterable[I64]) -> Iterator[F64]:
+    """The average precision of each class, routing by routing. Counted are, at every answer to a positive sample, the
+    answers and the hits down to its probability; a sample that moves changes these by what it leaves and where it goes.
+    """
     key = tuple(map(id, states))
     kept = states[0].merged
     if key not in kept:
         kept.clear()
         kept[key] = _merge(states)
     ranked, n, classes = kept[key], len(states[0]), states[0].probs.shape[1]
-    chosen = np.zeros(len(states) * n, np.int64)
-    chosen[answered_by * n + np.arange(n)] = 1
-    inside = chosen[ranked.answer]
-    said = np.concatenate([[0], np.cumsum(inside)])  # answers before each place, of all classes
-    is_hit = np.zeros(len(inside), np.int64)
-    is_hit[ranked.positive] = inside[ranked.positive]
-    hit = np.concatenate([[0], np.cumsum(is_hit)])
-    counts = inside[ranked.positive] > 0
-    level, start, owner = ranked.level[counts], ranked.start[counts], ranked.owner[counts]
-    precision = (hit[level + 1] - hit[start]) / (said[level + 1] - said[start])
-    true = np.bincount(owner, minlength=classes)
-    total = np.bincount(owner, weights=precision, minlength=classes)
-    return np.where(true > 0, total / np.maximum(true, 1), np.nan)
+    before: I64 | None = None
+    for routing in routings:
+        now = np.where(routing < 0, -1, routing * n + np.arange(n))
+        moved = None if before is None else np.flatnonzero(now != before)
+        if moved is None or len(moved) > MOVED:
+            inside = np.zeros(len(ranked.place), bool)
+            inside[now[now >= 0]] = True
+            said, hit = _counted(ranked, inside)
+        elif before is not None:
+            for answers, sign in ((before[moved], -1), (now[moved], 1)):
+                for one in answers[answers >= 0].tolist():
+                    inside[one] = sign > 0
+                    down = ranked.place[one][ranked.owner] <= ranked.level
+                    said += sign * down
+                    hit += sign * (down & ranked.true[one][ranked.owner])
+        before = now
+        counts = inside[ranked.by]
+        owner, precision = ranked.owner[counts], hit[counts] / said[counts]
+        true = np.bincount(owner, minlength=classes)
+        yield np.where(true > 0, np.bincount(owner, precision, classes) / np.maximum(true, 1), np.nan)
+
+
+def _counted(ranked: _Merged, inside: Mask) -> tuple[I64, I64]:
+    """(answers, hits) down to the probability of every answer to a positive sample."""
+    said = np.cumsum(inside[ranked.answer], axis=1, dtype=np.int64)
+    rows = np.arange(len(ranked.answer))[:, None]
+    hit = np.cumsum(inside[ranked.answer] & ranked.true[ranked.answer, rows], axis=1, dtype=np.int64)
+    return said[ranked.owner, ranked.level], hit[ranked.owner, ranked.level]
 
 
 def _merge(states: Sequence[RankedLabels]) -> _Merged:
-    probs = np.concatenate([one.probs for one in states]).T  # (C, K N)
-    truth = np.concatenate([one.truth for one in states]).T
-    classes, length = probs.shape
-    order = np.argsort(-probs, axis=1, kind="stable")
-    falling = np.take_along_axis(probs, order, axis=1)
+    probs, true = (np.concatenate([getattr(one, name) for one in states]) for name in ("probs", "truth"))
+    length, classes = probs.shape
+    order = np.argsort(-probs.T, axis=1, kind="stable")
+    place = np.empty((length, classes), np.int64)
+    place[order, np.arange(classes)[:, None]] = np.arange(length)
+    falling = np.take_along_axis(probs.T, order, axis=1)
     ends = np.ones((classes, length), bool)
     ends[:, :-1] = falling[:, 1:] != falling[:, :-1]
     last = np.flatnonzero(ends)
-    positive = np.flatnonzero(np.take_along_axis(truth, order, axis=1))
-    owner = positive // length
-    level = last[np.searchsorted(last, positive)]
-    return _Merged(order.ravel(), positive, level, owner * length, owner, tuple(states))
+    owner, by = np.nonzero(true.T)
+    level = last[np.searchsorted(last, owner * length + place[by, owner])] - owner * length
+    return _Merged(order, place, true, by, owner, level, tuple(states))

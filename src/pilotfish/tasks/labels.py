@@ -16,6 +16,7 @@ from pilotfish.tasks.label_chance import judge_labels
 from pilotfish.tasks.label_metrics import (
     UNFITTED,
     RankedLabels,
+    average_precision_along,
     best_threshold,
     class_counts,
     class_f1,
@@ -197,6 +198,7 @@ LABELS = register(
                 "rank",
                 lambda outputs, truth: RankedLabels(outputs.probs, truth > 0),
                 mean_average_precision,
+                average_precision_along,
             ),
         ),
         quality=lambda outputs, truth: sample_f1(decisions(outputs), truth > 0),
