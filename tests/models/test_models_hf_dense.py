@@ -16,6 +16,7 @@ tf = pytest.importorskip("transformers")
 
 from pilotfish.errors import ModelError  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
+from pilotfish.models.names.spec import task_named  # noqa: E402
 
 NAMES = {0: "N/A", 1: "cat", 2: "dog"}
 TINY = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32}
@@ -90,6 +91,7 @@ def test_masks_are_transformers_own(saved: Callable[[str], Path], images: np.nda
     where = saved("segformer")
     model = load_model(f"hf:{where}")
     assert (model.task, model.n_classes) == ("mask", 3)
+    assert task_named(f"hf:{where}") == "mask"
     found = model.run((images / np.float32(255)).astype(np.float32))
     assert found.shape == (2, 3, 40, 56)
     network = tf.AutoModelForSemanticSegmentation.from_pretrained(where).eval()

@@ -17,6 +17,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from pilotfish.errors import ModelError  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
+from pilotfish.models.names.spec import task_named  # noqa: E402
 
 load_torch = functools.partial(load_model, backend="torch")
 
@@ -132,9 +133,32 @@ def test_a_detectors_own_number_of_classes_is_that_of_its_head(tmp_path: Path) -
         ("lraspp_mobilenet_v3_large?weights=random&resize=3", "resize must be a whole number of at least 32"),
         ("lraspp_mobilenet_v3_large?weights=random&aux=yes", "aux is none or left out; found 'yes'"),
         ("lraspp_mobilenet_v3_large?weights=random&task=boxes", "answers mask, and boxes is asked for"),
+        ("ssdlite320_mobilenet_v3_large?weights=random&dtype=bf16", "a detector is run in float32 by torch"),
     ],
 )
 def test_what_detectors_and_segmentation_do_not_take(name: str, said: str) -> None:
     with pytest.raises(ModelError, match=r".") as caught:
         load_model(f"torchvision:{name}")
     assert said in str(caught.value)
+
+
+def test_segmentation_in_bfloat16_is_counted_and_answers_alike() -> None:
+    name = "torchvision:lraspp_mobilenet_v3_large?weights=random&num_classes=3&resize=64&dtype=bf16"
+    model = load_model(name)
+    assert model.notes == ()
+    assert model.count().costs["macs"] == load_model(name.replace("&dtype=bf16", "")).count().costs["macs"]
+    assert model.run(np.zeros((1, 3, 24, 40), np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("torchvision:ssd300_vgg16", "boxes"),
+        ("torchvision:fcn_resnet50?resize=256", "mask"),
+        ("torchvision:resnet18", None),
+        ("onnx:somewhere.onnx?task=labels", "labels"),
+        ("python:here:there", None),
+    ],
+)
+def test_what_a_name_says_of_its_task(name: str, task: str | None) -> None:
+    assert task_named(name) == task

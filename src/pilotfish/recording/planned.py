@@ -18,7 +18,7 @@ from pilotfish.machine import cpu_count, device_name
 from pilotfish.models import Model, load_model
 from pilotfish.models.costs.timing import BATCH_SIZES, CUDA_BATCH_SIZES, Timing, time_batches
 from pilotfish.models.model import F32, Backend
-from pilotfish.models.names.spec import parse_spec
+from pilotfish.models.names.spec import parse_spec, task_named
 from pilotfish.models.outputs.raw_answers import EXPECTED, size_of_image
 from pilotfish.models.outputs.reading import Reading, reading_of, with_classes
 from pilotfish.models.outputs.settle import settle
@@ -167,11 +167,11 @@ def identity_of(data: Dataset, model: Model, options: RecordOptions) -> dict[str
 
 
 def with_task(name: str, data: Dataset, options: RecordOptions) -> RecordOptions:
-    """*options* with the task that is recorded: as it was asked for, else as the data have it, else as the model's own
-    files or library say."""
-    found = options.task or getattr(data, "task", None)
-    if found is None and parse_spec(name).kind in ("torchvision", "hf"):
-        found = load_model(name, options.device).task
+    """*options* with the task that is recorded: as it was asked for, else as the data have it, else as the model's
+    name, files or library say."""
+    found = options.task
+    if found is None and (found := getattr(data, "task", None)) in (None, CLASSES.name):
+        found = task_named(name)
     return dataclasses.replace(options, task=found or CLASSES.name)
 
 

@@ -165,5 +165,6 @@ def count_module(module: torch.nn.Module, shape: tuple[int, ...]) -> Counted:
     """Multiply-adds and parameters of *module* for one sample of *shape*."""
     from pilotfish.models.costs.macs import count_macs, count_parameters
 
-    zeros = import_torch("counting MACs").zeros(1, *shape)
+    dtype = next((one.dtype for one in module.parameters() if one.is_floating_point()), None)
+    zeros = import_torch("counting MACs").zeros(1, *shape, dtype=dtype)
     return counted(count_macs(module, (zeros,)), count_parameters(module))

@@ -60,11 +60,16 @@ def read_folder(spec: ModelSpec, given: Path | None) -> HfFolder:
         if not isinstance(config, dict) or not isinstance(processor, dict | None):
             raise ModelError(f"{given}: does not say which network its weights are of; expected a file of --embed")
         return HfFolder(given, config, processor, file, embedded=True)
+    config, folder = read_config(spec, given)
+    return HfFolder(folder, config, _processor(folder), _weights(folder))
+
+
+def read_config(spec: ModelSpec, given: Path | None = None) -> tuple[Mapping[str, Any], Path]:
+    """What the folder that *spec* names, or the one *given* instead, says of its network, and where it is."""
     folder = given or _folder(spec)
     if not (folder / CONFIG).exists():
         raise ModelError(f"{folder}: holds no {CONFIG}; expected a folder that save_pretrained wrote")
-    config = read_json(_inside(folder, CONFIG), ModelError)
-    return HfFolder(folder, config, _processor(folder), _weights(folder))
+    return read_json(_inside(folder, CONFIG), ModelError), folder
 
 
 @contextlib.contextmanager

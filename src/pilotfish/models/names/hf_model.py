@@ -22,7 +22,7 @@ from pilotfish.models.backends.torch_backend import import_torch, save_state, to
 from pilotfish.models.model import Model
 from pilotfish.models.names.architectures import checked_arguments
 from pilotfish.models.names.fit_weights import load_from
-from pilotfish.models.names.hf_folder import META_KEY, PROCESSOR, HfFolder, read_folder
+from pilotfish.models.names.hf_folder import META_KEY, PROCESSOR, HfFolder, read_config, read_folder
 from pilotfish.models.names.spec import ModelSpec, allow_options
 from pilotfish.models.names.stated import at_size
 
@@ -59,9 +59,10 @@ def load_hf(spec: ModelSpec, device: str, weights: Path | None) -> Model:
                 "AutoImageProcessor's save_pretrained"
             )
         channels = int(getattr(network.config, "num_channels", 3))
-        processor = processor_of(found.processor, found.config, found.where, task_of(found))
-        if task_of(found) != "classes":
-            return _dense(spec, device, found, network, processor, notes)
+        task = task_of(found.config, found.where)
+        processor = processor_of(found.processor, found.config, found.where, task)
+        if task != "classes":
+            return _dense(spec, device, found, network, processor, task, notes)
         chain, more = preprocessing_of(processor, channels, found.where)
     if spec.pixels is not None and spec.pixels != chain.size:
         if chain.kind == "processor":
@@ -83,14 +84,25 @@ def load_hf(spec: ModelSpec, device: str, weights: Path | None) -> Model:
     return _of_folder(dataclasses.replace(model, input_shape=shape), network, found, description_of(found))
 
 
+def task_of_folder(spec: ModelSpec) -> str | None:
+    """What the network in a folder answers; None where that is none of ours, which its loading says."""
+    config, where = read_config(spec)
+    if "pretrained_cfg" in config:
+        return None
+    import_torch(f"loading {spec.text}")
+    with needs("transformers", "hf", f"loading {spec.text}"):
+        from pilotfish.models.names.hf_network import task_of
+    return task_of(config, where)
+
+
 def _dense(
-    spec: ModelSpec, device: str, found: HfFolder, network: Any, processor: Any, notes: tuple[str, ...]
+    spec: ModelSpec, device: str, found: HfFolder, network: Any, processor: Any, task: str, notes: tuple[str, ...]
 ) -> Model:
     """A detector, or a network for segmentation."""
     from pilotfish.models.names.hf_dense import dense_model, processor_text
-    from pilotfish.models.names.hf_network import description_of, task_of
+    from pilotfish.models.names.hf_network import description_of
 
-    model = dense_model(spec, found, network, processor, task_of(found), device)
+    model = dense_model(spec, found, network, processor, task, device)
     names = _labels(found, network.config.num_labels)
     model = dataclasses.replace(model, class_names=names, notes=(*_told(found, spec), *notes, *model.notes))
     return _of_folder(model, network, found, {**description_of(found), "processor": processor_text(processor)})

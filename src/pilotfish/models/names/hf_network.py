@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,18 +90,18 @@ def network_of(found: HfFolder) -> tuple[Any, tuple[str, ...]]:
     return network.eval(), _held_against(loaded, found)
 
 
-def task_of(found: HfFolder) -> str:
+def task_of(config: Mapping[str, Any], where: Path) -> str:
     """What the network answers: the first task of ``KNOWN`` that has it, by its name, or else by its kind.
 
     ModelError where none has.
     """
-    kind, first = _kind(found), _named(found)
+    kind, first = _kind(config, where), _named(config)
     for task in KNOWN:
         if first in (known := _of_kind(task, kind)) or (known and not first):
             return task
-    own = f"{found.where}: its config.json"
+    own = f"{where}: its config.json"
     known = _of_kind("classes", kind)
-    if "auto_map" in found.config and not known:
+    if "auto_map" in config and not known:
         raise ModelError(
             f"{own} names code of its own for {(first or kind)[:60]} (auto_map), which is never run; load it in Python "
             "and name it as python:MODULE:OBJECT, or export it to ONNX"
@@ -117,22 +118,22 @@ def task_of(found: HfFolder) -> str:
 
 def _network_class(found: HfFolder) -> Any:
     """The class of the network, of transformers' own."""
-    task = task_of(found)
-    return getattr(transformers, _named(found) or _of_kind(task, _kind(found))[0])
+    task = task_of(found.config, found.where)
+    return getattr(transformers, _named(found.config) or _of_kind(task, _kind(found.config, found.where))[0])
 
 
-def _kind(found: HfFolder) -> str:
-    kind = found.config.get("model_type")
+def _kind(config: Mapping[str, Any], where: Path) -> str:
+    kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
         raise ModelError(
-            f"{found.where}: its config.json has no model_type; expected that of an image classifier of transformers, "
+            f"{where}: its config.json has no model_type; expected that of an image classifier of transformers, "
             "or timm's"
         )
     return kind
 
 
-def _named(found: HfFolder) -> str:
-    named = found.config.get("architectures")
+def _named(config: Mapping[str, Any]) -> str:
+    named = config.get("architectures")
     return str(named[0]) if isinstance(named, list) and named else ""
 
 
@@ -202,7 +203,7 @@ def _of_network(found: HfFolder) -> dict[str, Any]:
             raise ModelError(f"{found.where}: id2label is {str(names)[:60]}; expected an object of ids and names")
         config.pop("num_labels", None)
     classes = config.get("num_labels", len(config.get("id2label") or "ab"))
-    least = 1 if task_of(found) == "boxes" else 2
+    least = 1 if task_of(found.config, found.where) == "boxes" else 2
     if not isinstance(classes, int) or not least <= classes <= MOST_CLASSES:
         raise ModelError(
             f"{found.where}: its config.json has {str(classes)[:40]} classes; expected {least} to {MOST_CLASSES:,}"

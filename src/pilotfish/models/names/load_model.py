@@ -65,9 +65,10 @@ def load_model(
     def load() -> Model:
         with _torch_is_needed(name):
             found = _counted(variant.applied(with_stated(loader(plain, device, weights), plain), name, device))
-            found = dataclasses.replace(found, notes=(*found.notes, *notes))
             found = answering(found, plain)
-            return with_reading(found, reading, device) if found.task in EXPECTED else found
+            if found.task in EXPECTED:  # OpenVINO is no choice for it
+                return with_reading(found, reading, device)
+            return dataclasses.replace(found, notes=(*found.notes, *notes))
 
     model = load()
     if settle is not None and plain.kind != "exits":
@@ -138,6 +139,10 @@ class Variant:
                 "and onnx:FILE.onnx is then the model; or build with --precisions int8"
             )
         parts = None if dtype != chain.dtype else model.exit_of  # parts of a network compute in its own dtype
+        if model.task == "boxes" and (dtype != "float32" or self.backend == OPENVINO):
+            raise ModelError(
+                f"{name}: a detector is run in float32 by torch, for its boxes are pixels; leave the rest out"
+            )
         if self.backend == OPENVINO:
             chain = dataclasses.replace(chain, dtype=dtype, backend=OPENVINO)
         elif dtype != chain.dtype or (self.backend == TORCH and chain.dtype == "float32"):

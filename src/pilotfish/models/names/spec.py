@@ -21,6 +21,7 @@ class Form:
     lister            what returns the names that can be listed, alike; lists: the package whose version decides them,
                       where that takes long to import
     sized             whether ``@SIZE`` may stand behind the name
+    answers           what returns the task of a spec, alike, where the names of the form know it
     runs_code         whether loading runs code that the name chooses: a file may not name such a model unless its user
                       allows it
     """
@@ -31,6 +32,7 @@ class Form:
     lister: str | None = None
     lists: str | None = None
     sized: bool = True
+    answers: str | None = None
     runs_code: bool = False
 
 
@@ -50,6 +52,7 @@ KINDS: Mapping[str, Form] = {
             "names.torchvision_models:load_torchvision",
             "names.torchvision_models:all_names",
             "torchvision",
+            answers="names.torchvision_models:task_of_name",
         ),
         Form(
             "lite:efficientnet_lite{0,1,2}[@SIZE]",
@@ -61,6 +64,7 @@ KINDS: Mapping[str, Form] = {
             "hf:DIR_OR_NAME[@SIZE]",
             "a classifier, detector or segmentation of transformers, or timm's: a folder or a cached name (extra: hf)",
             "names.hf_model:load_hf",
+            answers="names.hf_model:task_of_folder",
         ),
         Form("onnx:FILE[@SIZE]", "an ONNX file, run by ONNX Runtime", "onnx.onnx_model:load_onnx"),
         Form(
@@ -176,6 +180,16 @@ def parse_spec(text: str) -> ModelSpec:
             raise ModelError(f"{text}: names two sizes, @{size} and ?size={asked}; keep one")
         size = asked
     return ModelSpec(text.strip(), kind, name, size, options)
+
+
+def task_named(text: str) -> str | None:
+    """What the model called *text* answers, where its name says it, or its library or files; None where none does."""
+    spec = parse_spec(text)
+    answers = KINDS[spec.kind].answers
+    if "task" in spec.options or answers is None:
+        return spec.options.get("task")
+    found: str | None = imported(answers)(spec)
+    return found
 
 
 def with_option(name: str, option: str) -> str:

@@ -28,8 +28,6 @@ from pilotfish.models.outputs.own_size import OWN_SIZE
 from pilotfish.models.outputs.raw_answers import RawAnswers
 from pilotfish.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
-TASKS = {"detection": "boxes", "segmentation": "mask"}
-"""What the models of torchvision's modules answer."""
 USUAL = 520  # pixels of the shorter side that torchvision's segmentation was trained at
 BESIDE = ("mask", "keypoint")  # parts of a detector that answer more than boxes
 Create = Callable[[Any, int | None], Any]
@@ -85,16 +83,16 @@ class _Convolutions(nn.Module):
         heads.box_predictor(heads.box_head(pixels.new_zeros(pooled)))
 
 
-def load_dense(spec: ModelSpec, device: str, weights: Path | WeightsFile | None, kind: str, create: Create) -> Model:
+def load_dense(spec: ModelSpec, device: str, weights: Path | WeightsFile | None, task: str, create: Create) -> Model:
     """A detector or a network for segmentation of torchvision. ``?weights=`` and ``?num_classes=`` as of a classifier;
     ``?resize=N``: the shorter side that images are resized to inside. ``?aux=none`` leaves out the head that helps a
     training for segmentation and never answers; torchvision computes it, and its printed figures count it.
 
-    kind    a key of ``TASKS``; create: what builds it, of (weights or None, number of classes or None)
+    task    boxes or mask; create: what builds it, of (weights or None, number of classes or None)
     """
     from torchvision import models
 
-    allow_options(spec, "weights", "num_classes", "resize", *(("aux",) if kind == "segmentation" else ()))
+    allow_options(spec, "weights", "num_classes", "resize", *(("aux",) if task == "mask" else ()))
     if spec.size is not None:
         raise ModelError(
             f"{spec.text}: takes images of any size and resizes them inside; leave the size out, or write ?resize=N "
@@ -116,8 +114,8 @@ def load_dense(spec: ModelSpec, device: str, weights: Path | WeightsFile | None,
         network, notes = load_from(source, build, classes)
     else:
         network = build(classes)
-    whole, side, left = (_detector if kind == "detection" else _segmenter)(network, spec)
-    found, task = network.num_classes, TASKS[kind]
+    whole, side, left = (_detector if task == "boxes" else _segmenter)(network, spec)
+    found = network.num_classes
     reads = RawAnswers(task)
     model = torch_model(spec.text, whole, OWN_SIZE, (3, side, side), device, reads=reads, task=task, n_classes=found)
     return dataclasses.replace(

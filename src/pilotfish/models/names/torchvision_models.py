@@ -15,6 +15,8 @@ from pilotfish.models.names.spec import ModelSpec, allow_options, asked_classes
 from pilotfish.models.names.weights_file import WeightsFile
 from pilotfish.models.preprocessing import Preprocessing
 
+TASKS = {"detection": "boxes", "segmentation": "mask"}
+"""What the models of torchvision's modules answer."""
 AUXILIARY = ("fcn_", "deeplabv3_")
 """Networks for segmentation with a second head."""
 
@@ -26,7 +28,12 @@ def classifiers() -> list[str]:
 
 def all_names() -> list[str]:
     """Names of torchvision's models for classification, detection and segmentation."""
-    return [*_names_of(""), *_names_of("detection"), *_names_of("segmentation")]
+    return [name for module in ("", *TASKS) for name in _names_of(module)]
+
+
+def task_of_name(spec: ModelSpec) -> str | None:
+    """What a detector or a network for segmentation answers; None for other names."""
+    return next((task for module, task in TASKS.items() if spec.name in _names_of(module)), None)
 
 
 def _names_of(module: str) -> list[str]:
@@ -42,11 +49,10 @@ def load_torchvision(spec: ModelSpec, device: str, weights: Path | WeightsFile |
         from torchvision import models
     from pilotfish.models.names.checkpoint import told_by_name
 
-    for kind in ("detection", "segmentation"):
-        if spec.name in _names_of(kind):
-            from pilotfish.models.names.torchvision_dense import load_dense
+    if (task := task_of_name(spec)) is not None:
+        from pilotfish.models.names.torchvision_dense import load_dense
 
-            return load_dense(spec, device, weights, kind, lambda entry, n: _create(models, spec, entry, n))
+        return load_dense(spec, device, weights, task, lambda entry, n: _create(models, spec, entry, n))
     allow_options(spec, "weights", "num_classes")
     if spec.name not in classifiers():
         raise ModelError(f"torchvision has no model {spec.name!r} here; {nearest(spec.name, all_names())}")
