@@ -117,9 +117,9 @@ def test_a_model_that_is_not_finite_has_no_say_in_a_mean() -> None:
 def test_patience_counts_answers_that_are_the_same(tmp_path: Path) -> None:
     run = run_of(tmp_path)
     run.write(records("medium", *reversed(made(skill=5.5, seed=3)), costs={"macs": 4.0}))
-    found = tune(run, ["small", "medium", "large"], max_drop="30%", method="patience")
-    assert found.calibration.drop <= 0.3
-    assert found.calibration.exit_ratio[1] > 0
+    found = tune(run, ["small", "medium", "large"], max_drop="2%", method="patience")
+    assert found.calibration.drop <= 0.02
+    assert found.calibration.exit_ratio[1] > 0.5
 
 
 @pytest.mark.parametrize("method", ["pcee", "average", "ensemble", "grid50"])
