@@ -21,6 +21,7 @@ from pilotfish.cli.options import (
     MaxCost,
     MaxDrop,
     MaxLatencyP95,
+    MetricName,
     MinMetric,
     Seed,
     Task,
@@ -78,6 +79,7 @@ def build(
     device: Device = "cpu",
     group_by: GroupBy = None,
     task: Task = None,
+    metric: MetricName = None,
     allow_bad_base: AllowBadBase = False,
     embed: Embed = False,
     as_json: AsJson = False,
@@ -121,6 +123,7 @@ def build(
             precisions=precisions,
             calibrate=calibrate,
             decoder=decoder,
+            metric=metric,
             options=RecordOptions(device=device, group_by=group_by, task=task),
             progress=progress,
         )

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from pilotfish.errors import BudgetError
 from pilotfish.plan import Tuning, find_chains, rank_savers, tune
+from pilotfish.plan.adjust import adjusted
 from pilotfish.records import Run, compare, fair_table
 
 TRIED = 5  # chains that are tuned, the best first
@@ -45,11 +48,12 @@ class Asked:
     group_by: str | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
     guarantee: float | None = None
+    metric: str | None = None
 
     @property
     def drawn(self) -> dict[str, Any]:
         """Which samples choose, and which judge."""
-        names = ("cost", "split", "holdout", "seed", "group_by")
+        names = ("cost", "split", "holdout", "seed", "group_by", "metric")
         return {name: getattr(self, name) for name in names}
 
     def tuned(self, run: Run, stages: Sequence[str]) -> Tuning:
@@ -59,10 +63,12 @@ class Asked:
         return tune(run, stages, **own, allow_bad_base=True)
 
 
-def most_accurate(run: Run, names: Sequence[str], split: str, group_by: str | None = None) -> str:
+def most_accurate(
+    run: Run, names: Sequence[str], split: str, group_by: str | None = None, metric: str | None = None
+) -> str:
     """The model that is right most often, of those that answered (nearly) all samples; without labels, the costliest
     by MACs."""
-    table, _ = fair_table([run.read(name, split) for name in names], group_by)
+    table, _ = fair_table([run.read(name, split) for name in names], group_by, metric)
     compared = [name for name in names if name in table.meta]
     if table.reference_kind == "base":
         return max(compared, key=lambda name: table.meta[name].costs.get("macs", 0.0))
@@ -136,11 +142,12 @@ def single_models(
     cost: str,
     split: str,
     group_by: str | None = None,
+    metric: str | None = None,
 ) -> tuple[SingleModel, ...]:
     """Every model on its own, cheapest first."""
-    rows = compare([run.read(name, split) for name in names if name != base], run.read(base, split), group_by)
+    rows = compare([run.read(name, split) for name in names if name != base], run.read(base, split), group_by, metric)
     singles = [
-        SingleModel(name, table.value(name), table.meta[name].costs.get(cost))
+        SingleModel(name, adjusted(table, (name,), np.arange(len(table))).value(name), table.meta[name].costs.get(cost))
         for name, table in {**rows.tables, base: rows.common}.items()
     ]
     return tuple(sorted(singles, key=lambda s: (s.cost or 0.0, s.accuracy)))

@@ -117,6 +117,7 @@ def build(
     precisions: str | Sequence[str] | None = None,
     calibrate: str | Dataset | None = None,
     decoder: str | None = None,
+    metric: str | None = None,
 ) -> BuildResult:
     """Record *models* on *data*, pick the saver and threshold for the budget, time the cascade, write a report.
 
@@ -136,6 +137,7 @@ def build(
                 cascade is the best chain of up to three of them to the base in float32
     calibrate   data to calibrate int8 on; by default up to 128 samples of *data*, which are then set aside
     decoder     that savers read image files with, such as ``turbojpeg``; the base reads them as it is named
+    metric      what is measured, by name, where it is not the task's first
 
     Raises BudgetError when no saver is worth running at this budget: "no saver" is then the answer; RecordsError for a
     base that is no better than chance.
@@ -190,7 +192,7 @@ def build(
     float32 = [name for name in names if computes_in(recorder.meta(name)) == "float32"] if asked_for else names
     if not float32:
         raise UsageError(f"the base computes in float32, and none of the models does: {', '.join(names)}")
-    chosen_base = base or most_accurate(folder, float32, settings.split, by)
+    chosen_base = base or most_accurate(folder, float32, settings.split, by, metric)
     if not allow_bad_base:
         refuse_bad_base(read_table(folder, [], chosen_base, settings.split, by))
     variants = record_variants(recorder, aliases, asked_for, calibration, decoder, chosen_base)
@@ -201,7 +203,7 @@ def build(
         time_side_by_side(folder, list(dict.fromkeys([*names, *savers])), samples, settings, progress)
         recorded = [dataclasses.replace(one, cost=dict(recorder.meta(one.model).costs)) for one in recorded]
     asked = Asked(
-        budget, cost, settings.split, holdout, seed, judge_on, by, limits, given_share(guarantee, "guarantee")
+        budget, cost, settings.split, holdout, seed, judge_on, by, limits, given_share(guarantee, "guarantee"), metric
     )
     if asked_for or guarantee is not None:
         tuning = best_chain(folder, savers, chosen_base, asked, 3 if asked_for else 2)
@@ -244,7 +246,7 @@ def build(
         split=settings.split,
         bench=timed.to_json(),
     )
-    singles = single_models(folder, [*dict.fromkeys([*names, *savers])], chosen_base, cost, settings.split, by)
+    singles = single_models(folder, [*dict.fromkeys([*names, *savers])], chosen_base, cost, settings.split, by, metric)
     if asked_for:
         singles = of_precisions(folder, singles, variants.sources, settings.split)
         said += [*variants.notes, *gain_notes(singles, variants.sources, tuning, asked_for)]

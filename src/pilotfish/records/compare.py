@@ -105,14 +105,16 @@ def compare(
     return Compared(common, tables, short, len(base), tuple(dict.fromkeys(said)), partial)
 
 
-def fair_table(everyone: Sequence[Records], group_by: str | Path | None = None) -> tuple[Table, tuple[str, ...]]:
+def fair_table(
+    everyone: Sequence[Records], group_by: str | Path | None = None, metric: str | None = None
+) -> tuple[Table, tuple[str, ...]]:
     """(the models that can be compared, on the rows that all of these have; notes that name those left out).
 
     Beside the model with the most rows (of equals the last), as :func:`compare` has it.
     """
     most = max(len(r) for r in everyone)
     widest = next(r for r in reversed(everyone) if len(r) == most)
-    found = compare([r for r in everyone if r is not widest], widest, group_by)
+    found = compare([r for r in everyone if r is not widest], widest, group_by, metric)
     notes = [note.replace("of the base's", f"of {widest.meta.model}'s") for note in found.common_notes("left out")]
     return found.common, (*notes, *found.notes)
 

@@ -176,5 +176,7 @@ def _batch(
 def _confidence(logits: Any) -> Any:
     if isinstance(logits, Outputs):
         return logits.confidence
+    if isinstance(logits, list):  # boxes
+        return np.array([np.mean(one["scores"]) if len(one["scores"]) else 0.0 for one in logits])
     e = np.exp(logits - logits.max(axis=1, keepdims=True))
     return e.max(axis=1) / e.sum(axis=1)
