@@ -1,8 +1,8 @@
 """What a user has: COCO's instances and the results of two detectors, here of the networks of examples/scenes.
 
-    python examples/detection/make_results.py OUT
+    python examples/detection/make_results.py OUT [N]
 
-Writes OUT/instances.json, OUT/small.json and OUT/big.json.
+Writes OUT/images/, OUT/instances.json, OUT/small.json and OUT/big.json.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pilotfish.data.scenes import CLASSES, SIDE, made
 
@@ -21,7 +22,9 @@ from scene_models import big_boxes, small_boxes
 
 def main(out: Path, n: int = 1000) -> None:
     images, _, boxes, digits, owner = made("val", n)
-    out.mkdir(parents=True, exist_ok=True)
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(out / "images" / f"{i:04d}.png")
     truth = {
         "images": [{"id": i, "file_name": f"{i:04d}.png", "width": SIDE, "height": SIDE} for i in range(n)],
         "categories": [{"id": k, "name": name} for k, name in enumerate(CLASSES)],
@@ -43,4 +46,4 @@ def main(out: Path, n: int = 1000) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
