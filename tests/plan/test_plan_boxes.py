@@ -15,7 +15,7 @@ from pilotfish.plan.evaluate import blocks_of, measure
 from pilotfish.plan.evidence import auto_score, evidence, exits_of_metric, plain_stage_scores
 from pilotfish.plan.path import route, threshold_path
 from pilotfish.plan.trace import Trace, make_trace
-from pilotfish.records import Records, RecordsMeta, Run, Table, align
+from pilotfish.records import Records, RecordsMeta, Run, Table, align, import_file
 from pilotfish.records.records import string_ids
 from pilotfish.scores.ragged import Ragged
 from pilotfish.tasks import BOXES
@@ -151,7 +151,9 @@ def test_two_files_of_results_become_a_cascade(folder: Path) -> None:
 
 @pytest.mark.parametrize("metric", ["ap50", "image_f1"])
 def test_other_metrics_by_name(folder: Path, metric: str) -> None:
-    run = Run(folder / "run")
+    run = Run(folder / metric)
+    for name, macs in (("small", 1.0), ("large", 9.0)):
+        run.write(import_file(folder / f"{name}.json", name, costs={"macs": macs}, labels=folder / "instances.json"))
     found = pilotfish.tune(run, ["small", "large"], max_drop=0.05, metric=metric)
     assert found.calibration.metric == metric
     assert found.calibration.drop <= 0.05
