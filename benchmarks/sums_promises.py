@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.errors import BudgetError
-from pilotfish.plan.certificate import Promise, bound_of, certified
+from pilotfish.plan.certificate import Promise, begun, bound_of, certified
 from pilotfish.plan.evaluate import measure
 from pilotfish.plan.path import PolicyPath, threshold_path
 from pilotfish.plan.trace import Trace
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[1000, 2000, 5000])
     parser.add_argument("--drops", type=float, nargs="+", default=[0.01, 0.02, 0.03])
     parser.add_argument("--only", default="", help="part of a setting, such as 'micro_f1 wsr' or boxes")
+    parser.add_argument("--promises", nargs="+", default=["drop", "least"], choices=["drop", "least"])
     parser.add_argument("--limits", action="store_true", help="look at the limits of the fixed policy alone")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE as well")
@@ -86,7 +87,7 @@ def main() -> None:
         (options.data, setting, kind, drop, n, options.draws, options.limits)
         for setting in SETTINGS
         if options.only in f"{setting.what} {setting.metric} {setting.test} {' '.join(setting.pair)}"
-        for kind in ("drop", "least")
+        for kind in options.promises
         for drop in options.drops
         for n in options.samples
     ]
@@ -107,7 +108,7 @@ def main() -> None:
 
 def _cell(cell: tuple[Path, Setting, str, float, int, int, bool]) -> dict[str, Any]:
     data, setting, kind, points, n, draws, limits = cell
-    population, path = _fitted(data, setting)
+    population, fit, path = _fitted(data, setting)
     true = measure(population, path)
     base = float(true.value[0])
     promise = Promise("drop", points, 1 - CONFIDENCE, setting.test)
@@ -119,7 +120,7 @@ def _cell(cell: tuple[Path, Setting, str, float, int, int, bool]) -> dict[str, A
     for i in range(draws):
         sample = population.take(np.random.default_rng([n, i]).integers(0, len(population), n))
         try:
-            index = -1 if limits else certified(sample, path, promise, CONFIDENCE)
+            index = -1 if limits else certified(sample, begun(path, fit, sample, promise), promise, CONFIDENCE)
         except BudgetError:
             index = -1
         granted += index >= (kind == "drop")
@@ -145,12 +146,12 @@ def _cell(cell: tuple[Path, Setting, str, float, int, int, bool]) -> dict[str, A
 
 
 @cache
-def _fitted(data: Path, setting: Setting) -> tuple[Trace, PolicyPath]:
-    """(the samples that are drawn from, the path that the others gave)."""
+def _fitted(data: Path, setting: Setting) -> tuple[Trace, Trace, PolicyPath]:
+    """(the samples that are drawn from, the others, and the path that these gave)."""
     make = _labels if setting.what == "labels" else _boxes
     trace, fit, rest = make(data, setting)
     cuts = np.quantile(trace.values[0][fit], np.linspace(1, 0, STEPS))
-    return trace.take(rest), threshold_path(np.unique(cuts)[::-1][:, None])
+    return trace.take(rest), trace.take(fit), threshold_path(np.unique(cuts)[::-1][:, None])
 
 
 def _trace(metric: Metric, values: np.ndarray, states: tuple[Any, Any]) -> Trace:

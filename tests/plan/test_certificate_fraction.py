@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pilotfish.errors import BudgetError, UsageError
-from pilotfish.plan.certificate import Promise, certify, find_test, grouped, last_kept, standing, wsr
+from pilotfish.plan.certificate import Promise, begun, certify, find_test, grouped, last_kept, standing, wsr
 from pilotfish.plan.certificate.fraction import BASE_SHARE, CELL, Bets, Parts, drop_evidence, evidence, lower_bound
 from pilotfish.plan.path import PolicyPath, threshold_path
 from pilotfish.plan.trace import Trace
@@ -195,7 +195,7 @@ def test_too_few_samples_are_told_with_about_how_many_do() -> None:
         BudgetError, match=r"400 samples cannot certify a drop of 0.1 points of micro F1 at 90%"
     ) as error:
         certify(trace, path, Promise("drop", 0.001, DELTA, "wsr"), 0.9)
-    assert "--test jackknife makes do with fewer, and is asymptotic" in str(error.value)
+    assert "unless the savers gain; --test jackknife makes do with fewer, and is asymptotic" in str(error.value)
     needed = int(str(error.value).split("about ")[1].split(" ")[0].replace(",", ""))
     many = trace_of(F1, [np.resize(s, (int(1.2 * needed), 4)) for s in states])
     assert last_kept(many, ALL_EXIT, Promise("drop", 0.001, DELTA, "wsr")) == 0
@@ -216,6 +216,23 @@ def test_exit_nobody_is_certain_and_some_policies_of_a_path_are_tested() -> None
     assert found.bound <= 0.03
     kept = [Bets(trace, path, promise).kept(i) for i in range(5, 201, 5)]
     assert found.index == 5 * kept.index(False)
+
+
+def test_where_nothing_lost_would_not_do_the_sequence_begins_where_the_cascade_gained_on_other_samples() -> None:
+    rng = np.random.default_rng(11)
+    values = rng.uniform(size=(1, 2000))
+    easy, (wrong, right) = values[0] > 0.4, labelled(rng, 2000, 6, 0.2, 0.1)  # where the saver is sure it is better
+    both = [np.where(easy[:, None], right, wrong), np.where(easy[:, None], wrong, right)]
+    trace, path = trace_of(F1, both, values), threshold_path(np.linspace(1, 0, 200)[:, None])
+    few, fit = trace.take(np.arange(250)), trace.take(np.arange(1000, 2000))
+    promise = Promise("drop", 0.01, DELTA, "wsr")
+    with pytest.raises(BudgetError, match="250 samples cannot certify a drop of 1 points"):
+        certify(few, path, promise, 0.9)
+    begins = begun(path, fit, few, promise)
+    assert begins.begin == pytest.approx(120, abs=3)
+    assert certify(few, begins, promise, 0.9).index >= begins.begin
+    for other in (Promise("micro_f1", 0.5, DELTA, "wsr"), Promise("drop", 0.3, DELTA, "wsr")):
+        assert begun(path, fit, few, other) is path  # from "exit nobody" on
 
 
 @pytest.mark.parametrize("bounds", [(1.0, 4.0), (8.0, 0.5), (0.0, 0.0)])

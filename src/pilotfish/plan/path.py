@@ -29,12 +29,14 @@ class PolicyPath:
     exit_sets   P exit sets where policies are no thresholds (``thresholds`` then holds their lowest bounds), else None
     parameter   what runs along the path (``threshold``, ``delta``, ``lambda``, ``q``, ``votes``, ``patience``)
     at          float64 (P,), its value at each policy; NaN for "exit nobody" where it has none
+    begin       the policy that a certificate tests first after one that is certain
     """
 
     thresholds: F64
     exit_sets: tuple[ExitSets, ...] | None = None
     parameter: str = "threshold"
     at: F64 | None = None
+    begin: int = 0
 
     def __len__(self) -> int:
         return len(self.thresholds)

@@ -16,7 +16,7 @@ from pilotfish.documents import as_document
 from pilotfish.errors import BudgetError, PilotfishError, UsageError
 from pilotfish.plan.adjust import adjusted
 from pilotfish.plan.candidates import find_candidates
-from pilotfish.plan.certificate import Promise, certify, find_test
+from pilotfish.plan.certificate import Promise, begun, certify, find_test
 from pilotfish.plan.costs import delta_cost
 from pilotfish.plan.evaluate import evaluate, measure
 from pilotfish.plan.evidence import stage_scores
@@ -232,6 +232,7 @@ def _certified(
     path = METHODS["sweep"].path(trace if trace.whole_counts else fit, budget, None)
     if not trace.whole_counts:  # each test is a pass over the samples: some policies, fixed on others
         path = path.take(np.unique(np.linspace(0, len(path) - 1, MOST).astype(np.intp)))
+        path = begun(path, fit, trace, promise)
     certificate = certify(trace, path, promise, guarantee)
     threshold = float(path.thresholds[certificate.index, 0])
     r = float(leaves(trace.values[0], [threshold]).mean())

@@ -26,7 +26,7 @@ from pilotfish.cascade import (
 )
 from pilotfish.errors import UsageError
 from pilotfish.plan.adjust import adjusted
-from pilotfish.plan.certificate import Promise, certify, make_promise, without_guarantee
+from pilotfish.plan.certificate import Promise, begun, certify, make_promise, without_guarantee
 from pilotfish.plan.constraints import (
     beside,
     check_samples,
@@ -157,6 +157,7 @@ def tune(
     if promise is not None and len(parts.fit):  # other samples certify, and the path is tested in finer steps
         rows = parts.certify
         trace, path = job.trace(fitted.rule, fitted.scores.scores, rows), densify(path, trace)
+        path = begun(path, fitted.trace, trace, promise)
         traces.append(trace)
     said = [] if constraints is None else check_samples(constraints, rows, promise is not None)
     frontier = measure(trace, path)

@@ -1,7 +1,7 @@
 """Certificates: bounds, tests and how far along a path a promise can be given."""
 
 from pilotfish.plan.certificate.bounds import fewest_samples, lower, paired_upper, upper
-from pilotfish.plan.certificate.certify import Certificate, Clause, certified, certify, last_kept
+from pilotfish.plan.certificate.certify import Certificate, Clause, begun, certified, certify, last_kept
 from pilotfish.plan.certificate.hindsight import LEVEL, Standing, standing
 from pilotfish.plan.certificate.promise import (
     TESTS,
@@ -20,6 +20,7 @@ __all__ = [
     "Clause",
     "Promise",
     "Standing",
+    "begun",
     "bound_of",
     "certified",
     "certify",

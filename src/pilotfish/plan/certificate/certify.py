@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import BudgetError
+from pilotfish.plan.certificate import fraction
 from pilotfish.plan.certificate.promise import Promise
 from pilotfish.plan.certificate.promise_tests import (
     bets,
@@ -27,7 +28,7 @@ from pilotfish.plan.certificate.promise_tests import (
     refusal,
     unresolved,
 )
-from pilotfish.plan.evaluate import count
+from pilotfish.plan.evaluate import count, measure
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
 
@@ -209,6 +210,18 @@ def _bound_at(clause: Clause, path: PolicyPath, index: int, delta: float, known:
     return max(known[key], promise.target) if promise.at_least else min(known[key], promise.target)
 
 
+def begun(path: PolicyPath, fit: Trace, trace: Trace, promise: Promise) -> PolicyPath:
+    """*path*, tested on *trace* from the policy on that loses least on *fit*, other samples, where these say that a
+    drop so small cannot be told from none by so many samples as *trace* has: gains of the cascade may show what a
+    cascade that answers as the base does cannot."""
+    if promise.kind != "drop" or of_sums(trace, promise) is not fraction.Bets:
+        return path
+    n = len(trace) if trace.groups is None else len(np.unique(trace.groups))
+    if fraction.Bets(fit, path, promise).enough(n):
+        return path
+    return replace(path, begin=int(measure(fit, path).drop.argmin()))
+
+
 def last_kept(trace: Trace, path: PolicyPath, promise: Promise) -> int | None:
     """Index of the last policy before the first that fails its test; None when the first fails.
 
@@ -217,7 +230,8 @@ def last_kept(trace: Trace, path: PolicyPath, promise: Promise) -> int | None:
     """
     order = np.arange(len(path))[::-1] if promise.kind == "cost" else np.arange(len(path))
     if (how := of_sums(trace, promise)) is not None:
-        order = np.unique(np.linspace(0, len(path) - 1, how.tested).astype(np.intp))
+        evenly = np.linspace(path.begin, len(path) - 1, how.tested).astype(np.intp)
+        order = np.unique(np.append(evenly, 0))
     tried = path.take(order)
     passed = passes(trace, tried, count(trace, tried), promise)
     run = int(np.argmin(passed)) if not passed.all() else len(passed)

@@ -152,23 +152,23 @@ class Bets:
             return None
         return 1.1 * len(self.trace) * 2 * math.log(1 / self.level) * float(y.var()) / (len(y) * mean**2)
 
+    def enough(self, count: int) -> bool:
+        """Whether *count* samples like these, or groups, are enough where a cascade answers as the base does."""
+        more = Parts(np.resize(self.base.good, count), np.resize(self.base.bad, count), self.base.most)
+        return drop_evidence(more, more, self.promise.target, self.within, self.level) >= -math.log(self.level)
+
     def fewest(self) -> int:
-        """About how many samples like these, or groups, a drop takes where nothing is lost; 2^62 beyond all measure."""
-
-        def enough(count: int) -> bool:
-            more = Parts(np.resize(self.base.good, count), np.resize(self.base.bad, count), self.base.most)
-            found = drop_evidence(more, more, self.promise.target, self.within, self.level)
-            return found >= -math.log(self.level)
-
+        """About how many that takes, to two digits; 2^62 beyond all measure."""
         low, high = 0, len(self.groups)
-        while not enough(high):
+        while not self.enough(high):
             low, high = high, 2 * high
             if high > MANY:
                 return 2**62
         while high - low > high // 50:
             middle = (low + high) // 2
-            low, high = (low, middle) if enough(middle) else (middle, high)
-        return high
+            low, high = (low, middle) if self.enough(middle) else (middle, high)
+        digit = 10 ** max(0, len(str(high)) - 2)
+        return -(-high // digit) * digit
 
 
 def evidence(own: Parts, least: float, delta: float) -> float:

@@ -162,7 +162,7 @@ def unresolved(promise: Promise, trace: Trace, path: PolicyPath) -> str | None:
     found, enough = _found(trace), f"about {needed:,} {'samples' if trace.groups is None else 'such groups'}"
     return (
         _too_few(promise, found, needed, enough, len(judged.groups), could, f" of {trace.metric.says}")
-        + "; --test jackknife makes do with fewer, and is asymptotic"
+        + ", unless the savers gain; --test jackknife makes do with fewer, and is asymptotic"
     )
 
 
