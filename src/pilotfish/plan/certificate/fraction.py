@@ -167,7 +167,7 @@ class Bets:
         while high - low > high // 50:
             middle = (low + high) // 2
             low, high = (low, middle) if self.enough(middle) else (middle, high)
-        digit = 10 ** max(0, len(str(high)) - 2)
+        digit = int(10 ** max(0, len(str(high)) - 2))
         return -(-high // digit) * digit
 
 
