@@ -72,7 +72,6 @@ class Model:
     """A loaded model.
 
     spec           the name it was loaded by
-    task           what it answers, by the task's name
     weights_hash   SHA-256 of the weights (of the code's name for a bare callable)
     input_shape    of one sample, where it is known: needed to count MACs and to time
     class_ids      further names of the classes, such as ImageNet's wnids
@@ -85,13 +84,13 @@ class Model:
     exit_of        the network that it is an exit of, where it is one
     notes          what was assumed or chosen when it was loaded and shapes its answers, a line each
     assumed        what of the preprocessing neither the file nor the user stated: of mean, std, crop, channels
+    task           what it answers, by the task's name
     """
 
     spec: str
     backend: Backend
     preprocessing: Preprocessing
     weights_hash: str
-    task: str = "classes"
     input_shape: tuple[int, ...] | None = None
     n_classes: int | None = None
     class_names: tuple[str, ...] | None = None
@@ -105,6 +104,7 @@ class Model:
     exit_of: ExitOf | None = None
     notes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    task: str = "classes"
 
     def run(self, batch: F32) -> F32:
         """Logits float32 (N, C) of a batch float32 (N, …), or what else is the raw answer of its task."""
