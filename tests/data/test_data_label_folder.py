@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pilotfish.data import load_data
+from pilotfish.data.subset import Subset
 from pilotfish.errors import DataError
 from pilotfish.recording.labels import ModelClasses
 from pilotfish.recording.placed_truth import match_columns
@@ -122,3 +123,18 @@ def test_nothing_is_true(folder: Path) -> None:
     data = load_data(f"labels:{folder}")
     assert not match_columns(data.truth, data, ModelClasses("m", 2, ("dog", "cat"))).labels.any()
     assert np.asarray(data.truth).shape == (2, 2)
+
+
+def test_arrays_with_a_label_for_each_class(tmp_path: Path) -> None:
+    labels = np.array([[1, 1, 0], [0, 0, 0], [-1, -1, -1], [0, 0, 1]])
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 2)), label=labels, class_names=["cat", "dog", "emu"])
+    data = load_data(f"arrays:{tmp_path / 'a.npz'}")
+    assert (data.task, data.labels) == ("labels", None)
+    assert data.truth.tolist() == labels.tolist()
+    assert any("several labels" in note for note in data.notes)
+    part = Subset(data, np.array([3, 0]))
+    assert (part.task, part.truth.tolist()) == ("labels", [[0, 0, 1], [1, 1, 0]])
+    assert Subset(data, relabelled=np.zeros(4, np.int64)).truth is None
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 2)), label=np.eye(4)[:, :3] + np.eye(4)[:, 1:], class_names=["a", "b"])
+    with pytest.raises(DataError, match="label has 3 columns and there are 2 class_names"):
+        load_data(f"arrays:{tmp_path / 'a.npz'}")

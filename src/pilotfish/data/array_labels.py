@@ -54,6 +54,21 @@ def read_labels(npz: Npz, key: str, n: int, class_names: Sequence[str] | None) -
     return labels_or_none(values.astype(np.int64)), names, notes
 
 
+def read_many(npz: Npz, key: str, n: int) -> npt.NDArray[np.int8] | None:
+    """int8 (n, C) of 0 and 1, -1 in rows that are -1 or NaN throughout, of an array *key* with a label for each class;
+    None where each row has one 1 at most, or it is anything else: see :func:`read_labels`."""
+    column = load_member(npz, key)
+    if column.ndim != 2 or len(column) != n or column.shape[1] < 2 or column.dtype.kind not in "biuf":
+        return None
+    values = column.astype(np.float64)
+    unknown = (np.isnan(values) | (values == UNLABELLED)).all(axis=1)
+    known = values[~unknown]
+    if not ((known == 0) | (known == 1)).all() or not (known.sum(axis=1) > 1).any():
+        return None
+    values[unknown] = UNLABELLED
+    return values.astype(np.int8)
+
+
 def column_of(npz: Npz, key: str, n: int) -> npt.NDArray[Any]:
     """The array *key*, one entry for each of *n* samples."""
     return _shaped(npz, key, load_member(npz, key), n)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pilotfish.data.array_labels import column_of, read_labels, strings
+from pilotfish.data.array_labels import column_of, read_labels, read_many, strings
 from pilotfish.data.dataset import Labels, digest
 from pilotfish.errors import DataError, one_line
 from pilotfish.reading.columns import find, shown, unread_note
@@ -32,6 +32,8 @@ class ArrayDataset:
     class_names: tuple[str, ...] | None = field(repr=False)
     fingerprint: str
     notes: tuple[str, ...] = ()
+    truth: Any = field(default=None, repr=False)
+    task: str = "classes"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,9 +47,10 @@ def load_arrays(path: str | Path) -> ArrayDataset:
     """Open the ``.npz`` file *path*; its samples stay on disk where the file is uncompressed.
 
     Arrays: the samples (N, ...), numbers, under ``x``, ``images``, ``data`` or ``inputs``; perhaps ``label`` (N,),
-    class indices with -1 or NaN for an unlabelled sample, truth values, one-hot rows, or class names; perhaps ``id``
-    (N,), distinct strings or integers (else the row's index); perhaps ``class_names``, strings by class index. The
-    usual synonyms are read (``reading.columns.ROLES``); ``notes`` says what was assumed, and what was not read.
+    class indices with -1 or NaN for an unlabelled sample, truth values, one-hot rows, or class names, or (N, C), 0 or 1
+    for each of several labels (then the data are of task labels, with a ``truth``); perhaps ``id`` (N,), distinct
+    strings or integers (else the row's index); perhaps ``class_names``, strings by class index. The usual synonyms
+    are read (``reading.columns.ROLES``); ``notes`` says what was assumed, and what was not read.
 
     The fingerprint covers the checksums that the file keeps of these arrays.
 
@@ -77,7 +80,15 @@ def load_arrays(path: str | Path) -> ArrayDataset:
     class_names = None if names_key is None else _class_names(npz, names_key)
     labels: Labels | None = None
     notes: tuple[str, ...] = ()
-    if label_key is not None:
+    truth = None if label_key is None else read_many(npz, label_key, len(samples))
+    if truth is not None:
+        notes = (f"{label_key!r} has a 0 or 1 for each class: read as several labels for a sample",)
+        if class_names is not None and len(class_names) != truth.shape[1]:
+            raise DataError(
+                f"{file}: {label_key} has {truth.shape[1]} columns and there are {len(class_names)} {names_key}; "
+                "expected a name for each"
+            )
+    elif label_key is not None:
         labels, class_names, notes = read_labels(npz, label_key, len(samples), class_names)
     ids = _ids(npz, id_key, len(samples)) if id_key is not None else tuple(map(str, range(len(samples))))
     if labels is not None and class_names is not None and labels.max() >= len(class_names):
@@ -88,7 +99,9 @@ def load_arrays(path: str | Path) -> ArrayDataset:
     used = [key for key in (sample_key, label_key, id_key, names_key) if key is not None]
     parts = (f"{key}\0{npz.members[key].CRC}\0{npz.members[key].file_size}\n".encode() for key in used)
     notes += unread_note(file.name, (key for key in npz.members if key not in used))
-    return ArrayDataset(f"arrays:{path}", samples, ids, labels, class_names, digest(parts, labels, class_names), notes)
+    more: Any = {} if truth is None else {"truth": truth, "task": "labels"}
+    identity = digest(parts, labels if truth is None else truth, class_names)
+    return ArrayDataset(f"arrays:{path}", samples, ids, labels, class_names, identity, notes, **more)
 
 
 def _samples(npz: Npz, key: str) -> npt.NDArray[Any]:

@@ -45,6 +45,17 @@ class Subset:
             return self.relabelled
         return np.asarray(self.data.labels)[slice(None) if self.rows is None else self.rows]
 
+    @cached_property
+    def truth(self) -> Any:
+        """What is true of these samples, where that is more than a class; else None."""
+        found = None if self.relabelled is not None else getattr(self.data, "truth", None)
+        return found if found is None or self.rows is None else found[self.rows]
+
+    @property
+    def task(self) -> str:
+        """What an answer to these samples is."""
+        return "classes" if self.relabelled is not None else getattr(self.data, "task", "classes")
+
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Names by class index."""
