@@ -104,7 +104,7 @@ ODD = {
 def test_what_is_odd_is_said(made: tuple[Path, Path], what: str) -> None:
     change, words = ODD[what]
     written(made[0], change(json.loads(made[0].read_text())))
-    records = import_file(made[0], "a", format="coco", labels=made[1])
+    records = import_file(made[0], "a", labels=made[1])
     assert any(words in note for note in records.meta.notes), records.meta.notes
     assert all("\n" not in note for note in records.meta.notes)
     assert len(records) == 12

@@ -73,12 +73,12 @@ class Instances:
 
 
 def looks_like_coco(path: Path) -> bool:
-    """Whether a .json begins with rows that have a ``bbox``."""
+    """Whether a .json begins with rows that have a ``bbox``, or is an empty list: a detector that found nothing."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     with open(path, "rb") as file:
         head = file.read(2**16).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return head.startswith(b"[") and b'"bbox"' in head
+    return head.startswith(b"[") and (b'"bbox"' in head or not head.strip(b"[] \t\r\n"))
 
 
 def read_results(path: Path, error: type[PilotfishError]) -> Found:
