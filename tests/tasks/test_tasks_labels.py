@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pilotfish import savers, tune
+from pilotfish import Cascade, savers, tune
 from pilotfish.errors import AlignmentError, ModelError, RecordsError
 from pilotfish.plan.holdout import split_rows
 from pilotfish.records import Records, RecordsMeta, Run, align, is_bad_base, judge_records
@@ -184,7 +184,7 @@ def test_a_base_that_knows_nothing_is_bad_and_so_is_another_order() -> None:
     assert shuffled.bad
     assert "another order of the classes (0 → 1" in str(shuffled.note)
     empty = judge_records(records("b", probs, np.zeros_like(truth)))
-    assert not empty.bad
+    assert empty.bad
     assert "no label is true in any of the 600 samples" in str(empty.note)
 
 
@@ -231,3 +231,44 @@ def test_the_commands_speak_of_the_metric(run: Run) -> None:
     refused = command(run.path.parent, "savers", "run", "--base", "large", "--metric", "accuracy")
     assert refused.returncode == 1
     assert "unknown metric 'accuracy' of task labels" in refused.stderr
+
+
+NAMED = ("red", "green", "blue")
+CODE = """
+import numpy as np
+
+def large(batch):
+    return 1 / (1 + np.exp(-(8 * batch[:, :3] - 4)))
+
+def small(batch):
+    return 1 / (1 + np.exp(-(8 * batch[:, :3] - 4 + 6 * batch[:, 3:])))
+"""
+
+
+def test_recorded_tuned_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples show their labels, and how wrong the small one is; one of them makes both say NaN."""
+    rng = np.random.default_rng(0)
+    truth = (rng.random((200, 3)) < 0.4).astype(np.int8)
+    x = np.concatenate([truth, rng.standard_normal((200, 3)) * (np.arange(200) % 2)[:, None]], axis=1)
+    x[7] = np.nan
+    np.savez(tmp_path / "data.npz", x=x.astype(np.float32), label=truth, class_names=NAMED)
+    (tmp_path / "nets.py").write_text(CODE)
+    for name, macs in (("small", 1), ("large", 9)):
+        model = ("--model", f"python:nets:{name}?activation=sigmoid", "--as", name, "--cost", f"macs={macs}")
+        done = command(tmp_path, "record", "--data", "arrays:data.npz", *model, "--run", "run", "--no-timing", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)[0]["n"] == 199
+    meta = Run(tmp_path / "run").read("small").meta
+    assert (meta.task, meta.class_names) == ("labels", NAMED)
+    assert [failure.id for failure in meta.failures] == ["7"]
+    tuned = ("tune", "run", "--stages", "small,large", "--max-drop", "2%", "--out", "cascade")
+    assert command(tmp_path, *tuned).returncode == 0
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cascade = Cascade.load(tmp_path / "cascade", allow_python=("nets:small", "nets:large"))
+    found = cascade.predict(x.astype(np.float32))
+    kept = np.delete(np.arange(200), 7)
+    answers = np.array([[name in found[i].prediction for name in NAMED] for i in kept])
+    assert micro_f1(f1_counts(answers, truth[kept] > 0).sum(axis=0)) >= 0.97
+    assert found[7].error is not None
+    assert 0.4 < np.mean([found[i].stage == 0 for i in kept]) < 1
+    assert cascade.predict_one(x[0].astype(np.float32)).name == "; ".join(np.array(NAMED)[truth[0] > 0])

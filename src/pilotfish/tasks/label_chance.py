@@ -30,7 +30,8 @@ def judge_labels(truth: Mask, probs: NDArray[np.floating]) -> Verdict:
     if not n:
         return Verdict(0, 0.0, 0.0)
     if not truth.any():
-        return Verdict(n, 0.0, 0.0, note=f"no label is true in any of the {n:,} samples: F1 says nothing of them")
+        nothing = f"no label is true in any of the {n:,} samples: by F1 every model is as good as any other"
+        return Verdict(n, 0.0, 0.0, n >= FEWEST, nothing)
     counts, level_counts = _counts(truth, probs), f1_counts(_constant(truth), truth)
     value, level = (float(micro_f1(c.sum(axis=0))) for c in (counts, level_counts))
     better = value > level and _lead(counts, level_counts, level) > CLEARLY
@@ -45,7 +46,7 @@ def judge_labels(truth: Mask, probs: NDArray[np.floating]) -> Verdict:
     else:
         note = f"{shown} is no better than {same}, {n:,} samples){explanation}"
     bad = n >= FEWEST and (not better or 1 - reached <= (1 - value) / 2)
-    return Verdict(n, value, level, bad, note)
+    return Verdict(n, value, level, bad and note is not None, note)
 
 
 def _counts(truth: Mask, probs: NDArray[Any]) -> F64:
