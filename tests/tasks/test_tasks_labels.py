@@ -241,7 +241,8 @@ def large(batch):
     return 1 / (1 + np.exp(-(8 * batch[:, :3] - 4)))
 
 def small(batch):
-    return 1 / (1 + np.exp(-(8 * batch[:, :3] - 4 + 6 * batch[:, 3:])))
+    hard = batch[:, 3:]
+    return 1 / (1 + np.exp(-((8 * batch[:, :3] - 4) / (1 + 9 * abs(hard)) + hard)))
 """
 
 
