@@ -18,7 +18,7 @@ import numpy as np
 import pilotfish
 from pilotfish.tasks import MASK
 from pilotfish.tasks import mask_scores as scores
-from pilotfish.tasks.mask import reduce_masks
+from pilotfish.tasks.mask_answers import reduce_masks
 
 SCENES = Path(__file__).parents[1] / "examples" / "scenes"
 NAMES = ("grid", "pixels", "slic", "learned", "auto")

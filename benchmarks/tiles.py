@@ -22,7 +22,8 @@ import pilotfish
 from pilotfish.data.scenes import SIDE, made
 from pilotfish.records import Records, RecordsMeta, Run
 from pilotfish.tasks import mask_scores as scores
-from pilotfish.tasks.mask import KNOWN, Masks
+from pilotfish.tasks.mask import KNOWN
+from pilotfish.tasks.mask_answers import Masks
 from pilotfish.tasks.true_masks import counts_of
 
 SCENES = Path(__file__).parents[1] / "examples" / "scenes"

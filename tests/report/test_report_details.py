@@ -21,7 +21,8 @@ from pilotfish.scores.ragged import Ragged
 from pilotfish.tasks.box_matching import Boxes, TrueBoxes
 from pilotfish.tasks.boxes import BOXES
 from pilotfish.tasks.indexed_png import encode
-from pilotfish.tasks.mask import MASK, count, reduce_masks
+from pilotfish.tasks.mask import MASK, count
+from pilotfish.tasks.mask_answers import reduce_masks
 from pilotfish.tasks.mean_precision import class_precisions, coco_table, precision_curves
 from pilotfish.tasks.true_masks import TrueMask
 

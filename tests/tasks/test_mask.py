@@ -11,7 +11,6 @@ import pytest
 from pilotfish.errors import DataError, ModelError, RecordsError
 from pilotfish.tasks.indexed_png import decode, encode
 from pilotfish.tasks.mask import (
-    Masks,
     base_masks,
     check_counts,
     class_iou,
@@ -21,9 +20,9 @@ from pilotfish.tasks.mask import (
     miou,
     named,
     pixel_accuracy,
-    reduce_masks,
     states,
 )
+from pilotfish.tasks.mask_answers import Masks, reduce_masks
 from pilotfish.tasks.true_masks import TrueMask, class_order
 
 CLASSES = 5

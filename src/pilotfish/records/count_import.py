@@ -14,7 +14,8 @@ from pilotfish.reading.columns import find, shown, unread_note
 from pilotfish.reading.npz import array_header, load_member, open_npz
 from pilotfish.records.cells import values_of
 from pilotfish.records.records import Records, RecordsMeta, check, string_ids
-from pilotfish.tasks.mask import KNOWN, UNKNOWN, Masks
+from pilotfish.tasks.mask import KNOWN, UNKNOWN
+from pilotfish.tasks.mask_answers import Masks
 
 COUNTS = ("intersection", "union")
 MOST = 2**53

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import DataError
 
-MOST_PIXELS = 2**28
+MOST_PIXELS = 2**26
 """Of one mask: more is refused before anything is decoded."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END = b"IEND\xaeB`\x82"  # the last chunk's name and checksum
