@@ -129,6 +129,17 @@ def test_images_that_are_not_the_records_are_said(tmp_path: Path) -> None:
     assert MASK.by_class is not None
 
 
+@pytest.mark.parametrize("sample", [np.zeros((5, 7)), np.zeros((3, 9, 9), np.uint8)], ids=["numbers", "channels first"])
+def test_samples_that_are_no_images_leave_the_page_without_them(sample: np.ndarray, tmp_path: Path) -> None:
+    run, said = Run(tmp_path / "run"), []
+    masks(run)
+    data = images()
+    data.read = lambda i: sample
+    page = write_report(tmp_path / "page.html", run=run, base="big", data=data, tell=said.append).read_text()
+    assert "no images are drawn: answers are drawn on images" in "\n".join(said)
+    assert "data:image/jpeg" not in page
+
+
 def test_images_without_a_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give the run"):
         write_report(tmp_path / "page.html", data=images())

@@ -245,6 +245,7 @@ def build(
         cost=cost,
         split=settings.split,
         bench=timed.to_json(),
+        data=None if tuning.artefact.task.classes else samples,
     )
     singles = single_models(folder, [*dict.fromkeys([*names, *savers])], chosen_base, cost, settings.split, by, metric)
     if asked_for:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from pilotfish.errors import UnreadableSample
+from pilotfish.errors import MissingExtraError, UnreadableSample, UsageError
 from pilotfish.plan.sweep import I64
 from pilotfish.plan.trace import Trace, numbers
 from pilotfish.records import Table
@@ -70,12 +70,14 @@ def differences_of(
         at = places.get(ids[row])
         try:
             image = None if at is None else as_image(data.read(at), ids[row])
+            pictures = () if image is None else tuple(_picture(table, name, row, image) for name in pair.names)
         except UnreadableSample:
             image = None
+        except (MissingExtraError, UsageError) as error:  # the page is worth having without them
+            return (), (f"no images are drawn: {error}",)
         if image is None:
             missing += 1
             continue
-        pictures = tuple(_picture(table, name, row, image) for name in pair.names)
         quality = tuple(float(one[row]) for one in pair.quality)
         found.append(Difference(ids[row], pictures, quality, bool(answered_by[row] == 0)))
     if found or not missing:
