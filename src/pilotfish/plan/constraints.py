@@ -93,7 +93,9 @@ def _class_limits(table: Table, asked: Limits) -> dict[int, float]:
     if all(drop is None for _, drop in given):
         return {}
     if not table.task.classes or table.reference.ndim != 1:
-        raise UsageError(f"limits per class need one label per sample, and task {table.task.name} has none")
+        raise UsageError(
+            f"limits per class need one class per sample, and task {table.task.name} has none; leave them out"
+        )
     if table.reference_kind != "label":
         raise UsageError("limits per class are about the samples labelled so, and the records have no labels: add them")
     names = class_names(table)
