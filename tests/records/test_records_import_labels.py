@@ -26,6 +26,7 @@ def npz(folder: Path, labels: Path | None = None, **arrays: Any) -> Records:
 def test_a_label_for_each_class_implies_the_task(tmp_path: Path, dtype: Any) -> None:
     found = npz(tmp_path, probs=P, label=Y.astype(dtype), classes=NAMES, id=np.array(["a", "b", "c", "d"]))
     assert found.meta.task == "labels"
+    assert any("read as several labels for a sample" in note for note in found.meta.notes)
     assert (found.meta.class_names, found.meta.n_classes) == (("cat", "dog", "emu"), 3)
     assert found.label.tolist() == Y.tolist()
     assert found.outputs.probs == pytest.approx(P, abs=1e-7)

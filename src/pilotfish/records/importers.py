@@ -88,15 +88,19 @@ def import_file(
             f"{path}: unknown file type {path.suffix or '(none)'}; expected .npz, .csv, .tsv, .parquet, .json or .jsonl"
         )
     arrays = npz_arrays(path) if suffix == ".npz" else None
+    guessed: tuple[str, ...] = ()
     if task is None:
         of_labels = arrays is not None and implied(arrays[0])
         task = MASK.name if holds_counts(path) else LABELS.name if of_labels else CLASSES.name
+        if task == LABELS.name:
+            guessed = ("the labels are 0 or 1 for each class: read as several labels for a sample (task labels)",)
     if (kind := find_task(task)) is not CLASSES:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         meta = RecordsMeta(model, split, costs=checked_costs(costs or {}), task=task, created=now)
         meta = replace(meta, source=f"imported:{path.name}")
         if kind is LABELS:
-            records = import_labels(path, meta, None if labels is None else Path(labels), classes)
+            truth_file = None if labels is None else Path(labels)
+            records = import_labels(path, replace(meta, notes=guessed), truth_file, classes)
         elif kind is MASK:
             if labels is not None:
                 raise UsageError(f"{path} holds counts beside the truth: leave --labels out")

@@ -79,7 +79,7 @@ def import_labels(
     if given is not None:
         label, names, said = in_order(str(truth or path), given, classes, names, RecordsError)
         notes += said
-    meta = replace(meta, n_classes=classes, class_names=names, notes=notes)
+    meta = replace(meta, n_classes=classes, class_names=names, notes=(*meta.notes, *notes))
     return check(Records(ids, label, probs, meta))
 
 
