@@ -159,6 +159,16 @@ def test_another_metric_is_kept_by_the_cascade(recorded: Path, tmp_path: Path) -
     assert found.metric == "text_f1"
 
 
+def test_chains_of_a_ratio_lose_what_they_are_said_to_lose(recorded: Path) -> None:
+    """Searched to first order: a mean of F1 per text would say 1.5 points where F1 over all loses another number."""
+    run = open_run(recorded)
+    found = find_chains(run, "careful", max_drop=0.03, holdout=0)
+    chain = next(one for one in found.search.chains if len(one.stages) == 2)
+    tuned = tune(run, ["quick", "careful"], max_drop=0.03, holdout=0)
+    assert chain.drop == pytest.approx(tuned.calibration.drop, abs=0.004)
+    assert chain.exit_ratio == pytest.approx(tuned.calibration.exit_ratio, abs=0.05)
+
+
 def test_the_engine_answers_with_objects_as_adjusted(recorded: Path, tmp_path: Path) -> None:
     tuned = tune(open_run(recorded), ["quick", "careful"], max_drop=0.03, holdout=0)
     artefact = tuned.artefact

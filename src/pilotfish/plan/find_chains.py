@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pilotfish.cascade import Budget, Performance, Rule, make_budget
 from pilotfish.errors import RecordsError
@@ -14,12 +15,13 @@ from pilotfish.plan.adjust import adjusted
 from pilotfish.plan.candidates import find_candidates
 from pilotfish.plan.chains import ChainSearch, FoundChain, search_chains
 from pilotfish.plan.evaluate import evaluate
-from pilotfish.plan.evidence import StageScores, stage_scores
-from pilotfish.plan.holdout import split_for_certificate, split_rows
+from pilotfish.plan.evidence import StageScores, first_order, stage_scores
+from pilotfish.plan.holdout import Rows, split_for_certificate, split_rows
 from pilotfish.plan.trace import by_quality, make_trace, trace_of
 from pilotfish.plan.tuning import budget_missed
-from pilotfish.records import GroupBy, Run, compare, is_bad_base, notes_on_chance
+from pilotfish.records import GroupBy, Run, Table, compare, is_bad_base, notes_on_chance
 from pilotfish.scores import to_shown
+from pilotfish.tasks import Metric
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,16 @@ def find_chains(
     if min_metric is not None:  # on these samples that is a drop
         budget = Budget("max_drop", table.value(base, parts.fit) - min_metric)
     fitted = {name: stage_scores(table, (name, base), score, parts.fit, budget, seed) for name in names}
+    quality = np.stack([table.quality(name)[parts.fit] for name in (*names, base)])
     pool = trace_of(
         [fitted[name].scored[0].values for name in names],
-        np.stack([table.quality(name)[parts.fit] for name in (*names, base)]),
+        quality,
         [table.meta[name].costs[cost] for name in (*names, base)],
         names=(*names, base),
     )
+    if table.task.metric.kind == "ratio":
+        shares = _shares(table, (*names, base), parts.fit)
+        pool = replace(pool, quality=shares, base_quality=shares[-1])
     found = search_chains(pool, budget, max_stages=max_stages, top=top)
     held_out = []
     for chain in found.chains if len(parts.evaluation) else ():
@@ -151,7 +157,7 @@ def find_chains(
     notes = [
         *([] if missed is None else [f"{missed} (the first chain)"]),
         *notes_on_chance(table, table.models[::-1]),
-        *by_quality(table.task.metric, "chains are searched"),
+        *_searched_by(table.task.metric),
         *(_never_asked(found.best) if not is_bad_base(table) else ()),
         *notes,
     ]
@@ -176,6 +182,23 @@ def _never_asked(best: FoundChain) -> list[str]:
         return [f"no cascade is needed: {alone[0]} alone keeps to the budget"]
     shorter = " → ".join(savers)
     return [f"the first chain never asks {base} on the samples searched: {shorter} without {base} would do"]
+
+
+def _shares(table: Table, models: Sequence[str], rows: Rows) -> NDArray[np.float64]:
+    """float64 (K, N), whose means are a ratio of sums to first order: the base's value, and what each answer of a model
+    adds to it. The last of *models* is the base."""
+    metric, reference = table.task.metric, table.reference[rows]
+    assert metric.states is not None
+    states = [metric.states(table.outputs[name].take(rows), reference) for name in models]
+    return table.value(models[-1], rows) + np.stack([first_order(metric, own, states[-1]) for own in states])
+
+
+def _searched_by(metric: Metric) -> list[str]:
+    """How chains are searched where the metric is no mean over samples."""
+    if metric.kind != "ratio":
+        return by_quality(metric, "chains are searched")
+    how = "chains are searched by what each answer adds to it, to first order"
+    return [f"{metric.says} is no mean over samples: {how}; tune judges by {metric.says} itself"]
 
 
 def _shown(fitted: StageScores, threshold: float) -> float:
