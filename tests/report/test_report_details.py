@@ -22,7 +22,7 @@ from pilotfish.tasks.box_matching import Boxes, TrueBoxes
 from pilotfish.tasks.boxes import BOXES
 from pilotfish.tasks.indexed_png import encode
 from pilotfish.tasks.mask import MASK, count
-from pilotfish.tasks.mask_answers import reduce_masks
+from pilotfish.tasks.mask_answers import Masks, reduce_masks
 from pilotfish.tasks.mean_precision import class_precisions, coco_table, precision_curves
 from pilotfish.tasks.true_masks import TrueMask
 
@@ -116,6 +116,18 @@ def test_a_page_of_masks_has_classes_and_pictures(tmp_path: Path) -> None:
     assert "mIoU against" in page
     again = write_report(tmp_path / "again.html", run=run, base="big", data=images()).read_text()
     assert page == again
+
+
+@pytest.mark.parametrize("scored", [("small",), ("big",), ("small", "big")])
+def test_counts_of_which_some_have_a_score_make_a_page(scored: tuple[str, ...], tmp_path: Path) -> None:
+    rng, run = np.random.default_rng(0), Run(tmp_path / "run")
+    for name, macs in (("small", 1e6), ("big", 1e7)):
+        union = rng.integers(50, 100, (N, 3))
+        outputs = Masks(union // 2, union, score=rng.random(N) if name in scored else None)
+        meta = RecordsMeta(name, "val", n_classes=3, costs={"macs": macs}, task="mask")
+        run.write(Records(string_ids(np.arange(N)), np.ones(N, np.int8), outputs, meta))
+    page = write_report(tmp_path / "page.html", run=run, base="big").read_text()
+    assert "IoU per class" in page
 
 
 def test_images_that_are_not_the_records_are_said(tmp_path: Path) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pilotfish.plan.sweep import F64, I64
 from pilotfish.records import Table
-from pilotfish.scores.outputs import join_rows
+from pilotfish.scores.outputs import choose_rows
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def details_of(table: Table, stages: Sequence[str], answered_by: I64 | None) -> 
     found = [table.outputs[name] for name in stages]
     given = {"saver": found[0], "base": found[-1]} if len(found) > 1 else {"base": found[-1]}
     if answered_by is not None and len(found) > 1:
-        given["cascade"] = join_rows(found)[answered_by * len(table) + np.arange(len(table))]
+        given["cascade"] = choose_rows(found, answered_by)
     return tuple(
         Detail(
             who,
