@@ -15,7 +15,9 @@ from pilotfish.errors import PilotfishError, RecordsError, UsageError
 from pilotfish.plan import rank_savers, sweep
 from pilotfish.plan.pool import match_pool, rank_pool
 from pilotfish.plan.trace import Trace, trace_of
-from pilotfish.records import Run
+from pilotfish.records import Records, RecordsMeta, Run
+from pilotfish.records.records import string_ids
+from pilotfish.tasks.mask_answers import Masks
 from support.pairs import TIED, WILD
 from support.runs import records
 
@@ -114,3 +116,16 @@ def test_an_unknown_cost_or_score_is_told(tmp_path: Path) -> None:
         rank_pool(run, cost="joules")
     with pytest.raises(UsageError, match="max_prob"):
         rank_pool(run, score="maxprob")
+
+
+@pytest.mark.parametrize("score", [None, "max_prob", "grid"])
+def test_a_pool_says_the_score_that_it_is_ranked_by(score: str | None, tmp_path: Path) -> None:
+    rng, run = np.random.default_rng(0), Run(tmp_path)
+    for name, macs in (("small", 1.0), ("big", 10.0)):
+        union = rng.integers(50, 100, (30, 3))
+        outputs = Masks(union // 2, union, score=rng.random(30) if name == "small" else None)
+        meta = RecordsMeta(name, "val", n_classes=3, costs={"macs": macs}, task="mask")
+        run.write(Records(string_ids(np.arange(30)), np.ones(30, np.int8), outputs, meta))
+    found = rank_pool(run, score=score)
+    assert found.score == "grid"
+    assert "big has no score 'grid' and can be a base only" in found.notes

@@ -27,7 +27,7 @@ from pilotfish.plan.sweep import F64, I64, Mask
 from pilotfish.plan.trace import Trace, by_quality, numbers, trace_of
 from pilotfish.records import GroupBy, Outputs, Records, RecordsMeta, Run, fair_table, notes_on_chance
 from pilotfish.scores import Scored, to_shown
-from pilotfish.tasks import CLASSES
+from pilotfish.tasks import CLASSES, Task
 from pilotfish.tasks.task import USUAL_SCORE
 
 I8 = NDArray[np.int8]
@@ -87,7 +87,7 @@ def rank_pool(
     Models without the cost are left out; those without a confidence can be bases only. RecordsError when fewer than
     two models are left, or the records hold no labels: what is right must be the same for all bases.
     """
-    trace, notes, metric = _read(run, split, cost, score, group_by)
+    trace, notes, task = _read(run, split, cost, score, group_by)
     costs = np.array(trace.added)
     exited, thresholds = match_pool(trace, max_drop, threads)
     pair = exited >= 0
@@ -106,14 +106,14 @@ def rank_pool(
         costs=costs,
         n=len(trace),
         split=split,
-        score=score or USUAL_SCORE,
+        score=task.score(score).name,
         max_drop=max_drop,
         exit_ratio=exit_ratio,
         thresholds=np.where(pair, shown, np.nan),
         delta_cost=delta,
         best=best,
         notes=notes,
-        metric=metric,
+        metric=task.metric.name,
     )
 
 
@@ -190,7 +190,7 @@ def _last_of_all(saver: F64, base: F64, ends: Mask, least_gain: float) -> int:
 
 def _read(
     run: Run, split: str, cost: str, score: str | None, group_by: GroupBy | None
-) -> tuple[Trace, tuple[str, ...], str]:
+) -> tuple[Trace, tuple[str, ...], Task]:
     """Only the columns that are needed, and one copy of ids and labels where the models agree on them."""
     metas = run.metas(split)
     costed = sorted((m for m in metas if cost in m.costs), key=lambda m: (m.costs[cost], m.model))
@@ -214,7 +214,7 @@ def _read(
                 records = replace(records, content=kept[0].content)
         kept.append(records)
         if found is None:
-            notes.append(f"{meta.model} has no score {score or USUAL_SCORE!r} and can be a base only")
+            notes.append(f"{meta.model} has no score {records.task.score(score).name!r} and can be a base only")
         scored[meta.model] = found or Scored(np.full(len(records), np.nan), "identity")
     by = run.groups(kept[-1].meta.model, split, group_by)
     table, said = fair_table(kept, by if isinstance(by, str | Path) else None)
@@ -237,9 +237,8 @@ def _read(
         scales=[scored[name].scale for name in names[:-1]],
         names=names,
     )
-    metric = table.task.metric
-    notes = [*notes_on_chance(table, names[::-1]), *by_quality(metric, "pairs are ranked"), *notes, *said]
-    return trace, tuple(notes), metric.name
+    ranked = by_quality(table.task.metric, "pairs are ranked")
+    return trace, (*notes_on_chance(table, names[::-1]), *ranked, *notes, *said), table.task
 
 
 def _in_order(values: F64, ids: pa.Array, wanted: pa.Array) -> F64:
