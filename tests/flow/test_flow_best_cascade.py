@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from pilotfish.errors import BudgetError
-from pilotfish.flow.best_cascade import Asked, best_chain, best_pair
+from pilotfish.flow.best_cascade import Asked, best_chain, best_pair, most_accurate
 from pilotfish.plan.holdout import split_for_certificate, split_rows
-from pilotfish.records import Run
+from pilotfish.records import Records, RecordsMeta, Run
+from pilotfish.records.records import string_ids
+from pilotfish.tasks.labels import labels_of
 from support.runs import records
 
 N = 64
@@ -114,3 +116,16 @@ def test_with_a_guarantee_the_samples_that_certify_choose_nothing(tmp_path: Path
     other = best_chain(spoiled, list(COSTS), "base", promised, 3)
     assert [s.name for s in other.artefact.stages] == [s.name for s in found.artefact.stages]
     assert other.calibration.exit_ratio[-1] > found.calibration.exit_ratio[-1]  # the promise is kept by exiting less
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.5, 0.7])
+def test_the_base_of_many_labels_is_the_best_by_its_own_threshold(scale: float, tmp_path: Path) -> None:
+    rng, run = np.random.default_rng(0), Run(tmp_path)
+    truth = rng.random((400, 5)) < 0.3
+    sure = np.clip(0.5 + 0.3 * (2 * truth - 1) + 0.1 * rng.standard_normal(truth.shape), 0, 1)
+    rough = np.clip(0.5 + 0.2 * (2 * truth - 1) + 0.3 * rng.standard_normal(truth.shape), 0, 1)
+    for name, probs in (("good", scale * sure), ("poor", rough)):
+        meta = RecordsMeta(name, "val", n_classes=5, costs={"macs": 1.0}, task="labels")
+        label = truth.astype(np.int8)
+        run.write(Records(string_ids(np.arange(400)), label, labels_of(probs.astype(np.float32)), meta))
+    assert most_accurate(run, ["good", "poor"], "val") == "good"

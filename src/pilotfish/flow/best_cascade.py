@@ -66,13 +66,13 @@ class Asked:
 def most_accurate(
     run: Run, names: Sequence[str], split: str, group_by: str | None = None, metric: str | None = None
 ) -> str:
-    """The model that is right most often, of those that answered (nearly) all samples; without labels, the costliest
-    by MACs."""
+    """The model that does best by the metric, its answers adjusted as they will be, of those that answered (nearly) all
+    samples; without labels, the costliest by MACs."""
     table, _ = fair_table([run.read(name, split) for name in names], group_by, metric)
     compared = [name for name in names if name in table.meta]
     if table.reference_kind == "base":
         return max(compared, key=lambda name: table.meta[name].costs.get("macs", 0.0))
-    return max(compared, key=table.value)
+    return max(compared, key=adjusted(table, compared, np.arange(len(table))).value)
 
 
 def best_pair(run: Run, names: Sequence[str], base: str, asked: Asked) -> Tuning:
