@@ -45,6 +45,15 @@ def traced(table: Table, score: str = "mean_score") -> Trace:
 
 
 @pytest.mark.parametrize("metric", ["map", "ap50"])
+def test_a_metric_is_the_same_by_whatever_way_it_was_asked_for(metric: str) -> None:
+    by_image = BOXES.by_metric("image_f1")
+    assert by_image.quality is not BOXES.quality
+    again = by_image.by_metric(metric)
+    assert again is BOXES.by_metric(metric)
+    assert again.quality is BOXES.quality
+
+
+@pytest.mark.parametrize("metric", ["map", "ap50"])
 def test_the_sweep_of_a_pair_is_every_threshold_by_itself(metric: str) -> None:
     table = dataclasses.replace(pair(), task=BOXES.by_metric(metric))
     trace = traced(table)

@@ -106,6 +106,7 @@ def test_metrics_by_name() -> None:
     mean = SPANS.by_metric("text_f1")
     assert SPANS.by_metric("text_f1") is mean
     assert mean.by_metric("span_f1").metric is SPANS.metric
+    assert mean.by_metric("span_f1") is SPANS
     per_text = SPANS.quality(records.outputs, records.label)
     assert mean.value(records.outputs, records.label) == pytest.approx(per_text.mean(), abs=1e-12)
     with pytest.raises(UsageError, match="text_f1"):

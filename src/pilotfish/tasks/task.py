@@ -219,13 +219,16 @@ class Task:
         """This task, measured by the metric called *name*; None: as it is. UsageError lists the names."""
         if name is None or name == self.metric.name:
             return self
-        every = (self.metric, *self.metrics)
+        own = next((task for (task, _), one in _MEASURED.items() if one is self), self)  # its quality is the task's
+        every = (own.metric, *own.metrics)
         metric = next((one for one in every if one.name == name), None)
         if metric is None:
             raise UsageError(f"unknown metric {name!r} of task {self.name}; {nearest(name, [m.name for m in every])}")
+        if metric is own.metric:
+            return own
         others = tuple(one for one in every if one is not metric)
-        measured = replace(self, metric=metric, metrics=others, quality=metric.quality or self.quality)
-        return _MEASURED.setdefault((self, name), measured)
+        measured = replace(own, metric=metric, metrics=others, quality=metric.quality or own.quality)
+        return _MEASURED.setdefault((own, name), measured)
 
     def value(self, outputs: Any, truth: NDArray[Any]) -> float:
         """The metric's value where one model answers N samples."""
