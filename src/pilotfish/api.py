@@ -210,7 +210,7 @@ def write_report(
     cascade  folder of a cascade
     split    of the run, whose figures the page shows: ``val`` by default, and what a cascade was tuned on
     cost     key of the cost: ``macs`` by default, and a cascade's own
-    score    exit score: ``max_prob`` by default, and a cascade's own
+    score    exit score: the task's first by default (max_prob of classes), and a cascade's own
     metric   what is measured, by name, where it is not the task's first; a cascade has its own
     bench    the document of ``BenchResult.to_json()``, shown when given
     data     the images, as :func:`record` takes them: those that saver and base answer most differently are drawn

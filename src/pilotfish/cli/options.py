@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-_DROP = typer.Option(metavar="DROP", help="Accuracy that may be lost, such as 0.5%.")
+_DROP = typer.Option(metavar="DROP", help="Accuracy, or other metric of the task, that may be lost, such as 0.5%.")
 
 AllowPython = Annotated[
     list[str] | None,
@@ -129,6 +129,6 @@ def _task(name: str | None) -> str | None:
     if name is None:
         return None
     try:
-        return None if name is None else find_task(name).name
+        return find_task(name).name
     except UsageError as error:
         raise typer.BadParameter(str(error)) from error

@@ -24,7 +24,7 @@ def report(
         str | None, typer.Option(metavar="KEY", help="Cost key; macs by default, and a cascade's own.")
     ] = None,
     score: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Exit score; max_prob by default, and a cascade's own.")
+        str | None, typer.Option(metavar="NAME", help="Exit score; the task's first by default, and a cascade's own.")
     ] = None,
     split: Annotated[
         str | None,

@@ -14,9 +14,9 @@ from pilotfish.errors import ArtefactError, ModelError, PilotfishError, RecordsE
 from pilotfish.flow.stage_records import StageRecords
 from pilotfish.plan import Tuning
 from pilotfish.plan.adjust import adjusted_as
-from pilotfish.plan.check_promise import base_moved
 from pilotfish.plan.evaluate import evaluate
 from pilotfish.plan.holdout import Holdout, split_rows
+from pilotfish.plan.promise_notes import base_moved
 from pilotfish.plan.trace import make_trace
 from pilotfish.records import Run, Table, read_table
 from pilotfish.text import listed

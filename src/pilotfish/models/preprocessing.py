@@ -233,14 +233,6 @@ def stacked(inputs: Sequence[F32]) -> F32:
     return np.stack([one for one in inputs if one.shape == inputs[0].shape])
 
 
-def size_of(one: F32) -> int:
-    """Bytes of an input, or of the sample that is handed on whole."""
-    if one.dtype != object:
-        return one.nbytes
-    held: Any = one.item()
-    return len(held) if isinstance(held, str) else int(np.asarray(held).nbytes)
-
-
 def _can_run(chain: Preprocessing) -> bool:
     resize = chain.resize if isinstance(chain.resize, tuple) else (chain.resize,) if chain.resize is not None else ()
     sizes = [*(chain.size or ()), *resize]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.cascade import Artefact, Performance, decide, grouped_interval, independent
+from pilotfish.cascade import Artefact, decide, grouped_interval, independent
 from pilotfish.errors import UsageError
 from pilotfish.plan.certificate import LEVEL, Promise, Standing, standing
 from pilotfish.plan.class_standings import (
@@ -25,15 +24,13 @@ from pilotfish.plan.class_standings import (
 from pilotfish.plan.evaluate import evaluate, outcomes
 from pilotfish.plan.latency import note_on_requests, requests_standing
 from pilotfish.plan.path import PolicyPath
+from pilotfish.plan.promise_notes import promise_notes
 from pilotfish.plan.shift import notes_on_shift
 from pilotfish.plan.trace import Trace, make_trace
 from pilotfish.plan.verdict import Evaluation, Interval, Word
-from pilotfish.records import Table, is_bad_base, notes_on_chance
-from pilotfish.tasks import says_of
+from pilotfish.records import Table, is_bad_base
 
 I64 = NDArray[np.int64]
-BASE_MOVED = 0.02  # accuracy of the base beyond which, where chance does not explain it, it is said
-SURE = 3.3  # standard errors
 UNSHOWN = (
     "no labels: disagreement with the base bounds the drop, and cannot show that it is too large; give the samples "
     "labels to know"
@@ -136,7 +133,7 @@ def check_promise(
         notes=(
             *said,
             *notes_on_classes(classes),
-            *_notes(artefact, table, trace, found),
+            *promise_notes(artefact, table, trace, found),
             *notes,
             *_shifts(artefact, trace, seen),
         ),
@@ -278,59 +275,6 @@ def _unsaid(kind: str, table: Table) -> str:
             f"no labels: how far answers are from the base's does not bound a drop of {says}; give the samples labels"
         )
     return f"no labels: a least {says} was promised, and only labels tell it; give the samples labels"
-
-
-def _notes(artefact: Artefact, table: Table, trace: Trace, found: Performance) -> list[str]:
-    """What the reader of the verdict should know."""
-    promised, origin, metas = artefact.evaluation or artefact.calibration, artefact.origin, table.meta
-    budget, says = artefact.operating_point.budget, trace.metric.says
-    notes = [*notes_on_chance(table, table.models[::-1]), *table.notes]
-    if origin.get("fingerprint") is not None and metas[table.base].fingerprint == origin["fingerprint"]:
-        notes.append("these are the data that the cascade was tuned on: give samples that it has not seen")
-    if table.reference_kind == "base" and origin.get("reference") != "base":
-        notes.append(f"no labels: the base's own answers are the reference, so {says} means agreement with the base")
-    if (groups := origin.get("groups")) is not None and table.groups is None:
-        notes.append(
-            f"the cascade was tuned on samples in {groups:,} groups, and these are taken as independent: give "
-            "--group-by if they belong together"
-        )
-    largest = (artefact.guarantee or {}).get("largest_group")
-    if isinstance(largest, int) and table.largest_group > largest:
-        notes.append(
-            f"a group has {table.largest_group:,} samples, and the guarantee is for groups of at most {largest:,}"
-        )
-    same = origin.get("reference") == "label" == table.reference_kind
-    if same and (moved := base_moved(promised, found)) is not None:
-        notes.append(moved)
-    if budget is not None and budget.kind == "max_drop" and same and found.drop_interval[0] > budget.value:
-        notes.append(
-            f"the drop is above the {100 * budget.value:g} points that tune was asked for: tune again on samples like "
-            "these"
-        )
-    if limits_classes(artefact) and table.reference_kind == "base":
-        notes.append("no labels: the limits of single classes, which are promised too, are not judged")
-    if found.asymptotic:
-        bets = (artefact.guarantee or {}).get("test") == "wsr"
-        what = (
-            "the interval is a jackknife's, which holds" if bets else "test and interval are a jackknife's, which hold"
-        )
-        notes.append(f"{says} is no mean over samples: {what} for many samples (asymptotic)")
-    return notes
-
-
-def base_moved(promised: Performance, found: Performance) -> str | None:
-    """A line where the base itself is another model on these samples."""
-    counts = [one.groups or one.n for one in (promised, found)]
-    share = (promised.base_value * counts[0] + found.base_value * counts[1]) / sum(counts)
-    error = math.sqrt(share * (1 - share) * sum(1 / n for n in counts))
-    moved = found.base_value - promised.base_value
-    if abs(moved) <= max(BASE_MOVED, SURE * error):
-        return None
-    return (
-        f"the base itself has {100 * found.base_value:.1f}% {says_of(found.metric)} here and had "
-        f"{100 * promised.base_value:.1f}%: the samples are {'harder' if moved < 0 else 'easier'}, or their labels are "
-        "others"
-    )
 
 
 def _shifts(artefact: Artefact, trace: Trace, seen: Table) -> list[str]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import PilotfishError
 from pilotfish.files import without_duplicates
 from pilotfish.reading.limits import check_size
-from pilotfish.text import examples, one_line
+from pilotfish.text import one_line
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -226,8 +226,3 @@ def _images(
     files = tuple(str(rows[at].get("file_name", "")) for at in order)
     sizes = np.array([[rows[at].get(side, 0) or 0 for side in ("width", "height")] for at in order], np.float64)
     return tuple(ids[at] for at in order), files, sizes
-
-
-def unknown_note(what: str, ids: Sequence[Any], count: int, where: str) -> str:
-    """A line on *count* boxes whose image or category is not in the file *where*."""
-    return f"{count:,} boxes are of {what} that {where} does not have ({examples([str(i) for i in ids])})"

@@ -47,7 +47,8 @@ def write_report(
     run, base       the savers of a base, the best one in detail
     run, stages     the pair (saver, base) in detail, beside the pool
     artefact        the cascade's frontier and operating point; with *run*, everything
-    cost, score     by which records are judged: ``macs`` and ``max_prob`` by default. A cascade brings its own
+    cost, score     by which records are judged: ``macs`` and the task's first score by default. A cascade brings
+                    its own
     split           of the run, ``val`` by default; for a cascade what it was tuned on. The figures are of this
                     split; a cascade without a run has those of its own split only
     metric          what is measured, by name, where it is not the task's first; a cascade has its own

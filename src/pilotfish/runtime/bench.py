@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from pilotfish.data import Dataset, open_data, sample_reader
 from pilotfish.errors import DataError, UnreadableSample, UsageError
 from pilotfish.machine import cpu_count, describe_machine
 from pilotfish.models.model import F32
-from pilotfish.models.preprocessing import size_of
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.decoding_share import DecodeShare, advice
 from pilotfish.runtime.energy import Meter, find_meters
@@ -169,7 +169,7 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
         except UnreadableSample:
             continue
         if not tensors:
-            held = min(limit, max(1, HELD_BYTES // sum(size_of(tensor) for tensor in made)))
+            held = min(limit, max(1, HELD_BYTES // sum(_bytes_of(tensor) for tensor in made)))
             tensors = [np.empty((held, *tensor.shape), tensor.dtype) for tensor in made]
         if any(array.shape[1:] != tensor.shape for array, tensor in zip(tensors, made, strict=True)):
             others += 1
@@ -182,6 +182,14 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
     if not rows:
         raise DataError(f"none of the {len(data)} samples of {data.spec} could be read")
     return rows, [array[: len(rows)] for array in tensors], others
+
+
+def _bytes_of(one: F32) -> int:
+    """Of an input, or of the sample that is handed on whole."""
+    if one.dtype != object:
+        return one.nbytes
+    held: Any = one.item()
+    return len(held) if isinstance(held, str) else int(np.asarray(held).nbytes)
 
 
 def _tuned(cascade: Cascade, tensors: Sequence[F32], tell: Tell) -> Cascade:

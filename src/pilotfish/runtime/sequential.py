@@ -67,8 +67,6 @@ def predict_sequentially(
     given = sorted_out(inputs, [Preprocessing.from_json(stage.preprocessing or {}) for stage in point.stages])
     if state is not None and point.task.missing is None:
         raise UsageError(f"answers of task {point.task.name} are kept in no state; leave --state out")
-    if state is not None and point.task.missing is None:
-        raise UsageError(f"answers of task {point.task.name} are kept in no state; leave --state out")
     if state is not None and not given.named:
         raise UsageError(
             "a state is of inputs that are known again by their names; give files by path or a data set, or no state"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import AlignmentError, ModelError, RecordsError
+from pilotfish.reading.coco_json import NO_NAME
 from pilotfish.scores import ScoreKind
 from pilotfish.scores.outputs import I64
 from pilotfish.scores.ragged import Ragged
@@ -38,8 +39,6 @@ from pilotfish.tasks.task import Adjustment, Column, Metric, Task, register
 from pilotfish.text import examples
 
 F64 = NDArray[np.float64]
-NO_NAME = "N/A"
-"""What stands for ids that no class has: they need not be 0, 1, 2, …"""
 
 
 def reduce_boxes(raw: Any, rows: int, model: str, keep: int | str = 1) -> Boxes:

@@ -112,7 +112,7 @@ def analyse(
     score     exit score
     seed      of the halves and the draws
     train     split that savers are chosen on; by default ``train`` where the run has it, else a random half of *split*
-    max_drop  accuracy that may be lost wherever a threshold is chosen; at 0 the exit ratios are TinySaver's r_match
+    max_drop  of the metric, to be lost wherever a threshold is chosen; at 0 the exit ratios are TinySaver's r_match
     draws     bootstrap draws per saver
     group_by  samples that belong together (see :func:`pilotfish.records.groups_by`); None: as recorded
     metric    what is measured, by name, where it is not the task's first
