@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,6 +79,23 @@ def test_classes_and_curves_add_up_to_coco_figures() -> None:
         assert precision.mean() == pytest.approx(table[f"AP{name[-2:]}"], abs=1e-12)
         assert np.array_equal(recall, np.linspace(0, 1, 101))
         assert (np.diff(precision) <= 1e-12).all()
+
+
+@pytest.mark.parametrize("number", [10**6, 7 * 10**9, -3])
+def test_class_numbers_that_can_have_no_name_are_in_the_mean_alone(number: int) -> None:
+    boxes, truth = objects(0.7)
+    renumbered = np.array([0, 1, 2, number])
+    lists = [Ragged(renumbered[one.label.values], one.label.offsets) for one in (boxes, truth)]
+    odd, there = replace(boxes, label=lists[0]), replace(truth, label=lists[1])
+    assert np.array_equal(class_precisions(odd, there), class_precisions(boxes, truth)[:3], equal_nan=True)
+    assert coco_table(odd, there) == pytest.approx(coco_table(boxes, truth), nan_ok=True)
+    every = replace(there, label=Ragged(np.full_like(lists[1].values, number), there.label.offsets))
+    details = details_of(table_of(odd, odd, every), ("small", "big"), None)
+    page = details_sections(
+        Subject("big", ("small", "big"), "given", "val", N, "label", None, "", 0, None, details=details)
+    )
+    assert "As COCO prints it" in page
+    assert "per class" not in page
 
 
 @pytest.mark.parametrize("answered_by", [0, 1])

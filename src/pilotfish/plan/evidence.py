@@ -36,7 +36,7 @@ Exits = Callable[[F64, float], F64]
 RESAMPLES = 40
 CUTS = 32  # thresholds at which a rank is asked for
 BLOCKS = 8  # parts of the samples without which it is asked for again
-CERTAIN = 1.0  # standard errors by which a score must beat max_prob to be taken for it
+CERTAIN = 1.0  # standard errors by which a score must beat the usual one to be taken for it
 USUAL_DROP = 0.005
 STEP = 1e-4  # of a sum: its slope
 
@@ -131,8 +131,8 @@ def auto_score(
 ) -> tuple[FittedScore, ScoreChoice]:
     """The score whose cross-validated exit ratio at the budget's drop is best.
 
-    Exit ratios are averaged over half, once and twice the drop: less noisy than at one. A score replaces max_prob
-    only where its advantage exceeds one standard error over resamples of the samples.
+    Exit ratios are averaged over half, once and twice the drop: less noisy than at one. A score replaces the usual
+    one only where its advantage exceeds one standard error over resamples of the samples.
 
     known  scores without ``uses_base`` that were cross-fitted on these very samples for another base
     exits  of scores and a drop, where the metric is a rank; see :func:`exits_of_metric`

@@ -132,7 +132,8 @@ def tune(
     check_rule(how.rule, table.task)
     score = table.task.score_name(score)
     if how.rule == "average" and table.task.needs_fit(score):
-        raise UsageError(f"method average mixes probabilities, and {score} is fitted to one model's; use max_prob")
+        usual = table.task.score().name
+        raise UsageError(f"method average mixes probabilities, and {score} is fitted to one model's; use {usual}")
     if not allow_bad_base:
         refuse_bad_base(table)
     refuse_unknown(table.meta, names, cost)

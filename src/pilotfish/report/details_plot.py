@@ -30,7 +30,7 @@ def details_sections(subject: Subject) -> Markup:
         parts.append(_curves(subject, found))
     if any(one.figures for one in found):
         parts.append(_figures(found))
-    if any(one.by_class is not None for one in found):
+    if any(one.who == "base" and one.by_class is not None and not np.isnan(one.by_class).all() for one in found):
         parts.append(_by_class(subject, found))
     return join(parts)
 

@@ -173,7 +173,7 @@ def _pair(
     artefact: Artefact | None,
 ) -> tuple[Trace, float]:
     """The first stage and the base, and the threshold in force: of the cascade, else that of r_match. Where a rule
-    compares votes, the saver is drawn by its max_prob."""
+    compares votes, the saver is drawn by its usual score."""
     outputs = table.outputs[stages[0]]
     drawn = bool(scores) and (artefact is None or artefact.is_threshold_vector)
     scored = compute(scores[0], outputs) if drawn else table.task.scored(None, outputs)

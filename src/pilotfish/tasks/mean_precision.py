@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.reading.coco_json import MOST_NAMED
 from pilotfish.scores.outputs import I64
 from pilotfish.tasks.box_matching import IOUS, Boxes, Matches, TrueBoxes, match
 
@@ -155,11 +156,14 @@ def coco_table(boxes: Boxes, truth: TrueBoxes) -> dict[str, float]:
 
 
 def class_precisions(boxes: Boxes, truth: TrueBoxes) -> F64:
-    """float64 (C,): the average precision of each class by its number, a mean over the IoUs; NaN without true boxes."""
+    """float64 (C,): the average precision of each class by its number, a mean over the IoUs; NaN without true boxes.
+    Numbers that are too large to have names are left out: the array would be as long."""
     matches = match(boxes, truth)
     names, alone = np.unique(matches.truth.values), np.zeros(len(matches), np.int64)
-    found = np.full(int(names.max(initial=-1)) + 1, np.nan)
-    found[names] = [one.precision(alone)[0].mean() for one in _classes((matches,))[0]]
+    precision = np.array([one.precision(alone)[0].mean() for one in _classes((matches,))[0]], np.float64)
+    named = (names >= 0) & (names < MOST_NAMED)
+    found = np.full(int(names[named].max(initial=-1)) + 1, np.nan)
+    found[names[named]] = precision[named]
     return found
 
 
