@@ -357,7 +357,7 @@ def test_records_without_labels_and_other_tasks(pair_run: Run, tmp_path: Path) -
         tune(run, ["saver", "base"], max_drop=0.1, holdout=0, worst_class_drop=0.1)
     table = read_table(pair_run, ["saver"], "base")
     other = dataclasses.replace(table, task=dataclasses.replace(CLASSES, name="levels", classes=False))
-    with pytest.raises(UsageError, match="one label per sample, and task levels has none"):
+    with pytest.raises(UsageError, match="one class per sample, and task levels has none"):
         find_constraints(other, ["saver", "base"], "sweep", METHODS["sweep"], "macs", Limits({}, 0.1))
 
 

@@ -178,7 +178,7 @@ def _measured(task: Task, found: Mapping[str, Any], where: str) -> Task:
     if metric is None:
         return task
     known = {one.name for one in (task.metric, *task.metrics)}
-    if metric not in known:
+    if not isinstance(metric, str) or metric not in known:
         raise ArtefactError(f"{where}: its metric {str(metric)[:60]!r} is none of task {task.name}")
     return task.by_metric(metric)
 
