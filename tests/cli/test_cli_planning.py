@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from support.process import command, refusal
@@ -88,6 +89,23 @@ def test_chains(tmp_path: Path) -> None:
     tuned = document(tmp_path, "tune", RUN, "--stages", ",".join(best["stages"]), "--max-drop", "2%")
     assert tuned["calibration"]["cost"] == pytest.approx(best["cost"])
     assert tuned["evaluation"]["drop"] == pytest.approx(best["held_out"]["drop"])
+
+
+@pytest.mark.parametrize("metric", [(), ("--metric", "pixel_accuracy"), ("--metric", "miou")])
+@pytest.mark.parametrize("verb", ["savers", "chains"])
+def test_what_to_do_next_is_measured_alike(verb: str, metric: tuple[str, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    union = rng.integers(50, 100, (60, 3))
+    for name, macs in (("small", "1"), ("big", "10")):
+        np.savez(tmp_path / f"{name}.npz", intersection=union // 2, union=union, score=rng.random(60))
+        assert (
+            command(tmp_path, "import", f"{name}.npz", "--run", "run", "--model", name, "--macs", macs).returncode == 0
+        )
+    budget = ("--max-drop", "1%")
+    shown = command(tmp_path, verb, "run", "--base", "big", *budget, *metric).stdout
+    following = shlex.split(shown.partition("Next: pilotfish ")[2].splitlines()[0])
+    assert following[-len(metric) :] == list(metric) if metric else "--metric" not in following
+    assert command(tmp_path, *following).returncode == 0
 
 
 def test_all_bases_and_certified_savers(tmp_path: Path) -> None:

@@ -90,13 +90,15 @@ def chains(
     target = console(as_json)
     left = verdict(target, found.notes)
     table(target, columns, rows, title=f"Chains to {base} ({found.budget}, n = {search.n:,})", strong=0)
-    say(target, *_summary(found.best, run, base, max_drop, max_cost))
+    say(target, *_summary(found.best, run, base, max_drop, max_cost, metric))
     notes(left)
     if as_json:
         print_json(found.to_json())
 
 
-def _summary(best: object, run: Path, base: str, max_drop: str | None, max_cost: str | None) -> list[str]:
+def _summary(
+    best: object, run: Path, base: str, max_drop: str | None, max_cost: str | None, metric: str | None
+) -> list[str]:
     import shlex
 
     from pilotfish.plan.chains import FoundChain
@@ -106,7 +108,8 @@ def _summary(best: object, run: Path, base: str, max_drop: str | None, max_cost:
     if len(best.stages) == 1:
         return ["No chain saves anything: run the base alone."]
     budget = ["--max-drop", max_drop] if max_drop is not None else ["--max-cost", str(max_cost)]
-    command = ["pilotfish", "tune", str(run), "--stages", ",".join(best.stages), *budget]
+    measured = [] if metric is None else ["--metric", metric]
+    command = ["pilotfish", "tune", str(run), "--stages", ",".join(best.stages), *budget, *measured]
     lines = [f"Best: {' → '.join(best.stages)}. Next: {shlex.join(command)}"]
     if len(best.stages) > 2 and best.over_pair is not None:
         pair = best.over_pair

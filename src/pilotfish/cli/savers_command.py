@@ -116,16 +116,17 @@ def savers(
         )
         say(target, "No saver saves anything: run the base alone." if costs_known else unknown)
     else:
-        say(target, f"Best: {found.best}. Next: {_next_command(run, found.best, base)}")
+        say(target, f"Best: {found.best}. Next: {_next_command(run, found.best, base, metric)}")
     notes(left)
     if as_json:
         print_json(found.to_json())
 
 
-def _next_command(run: Path, saver: str, base: str) -> str:
+def _next_command(run: Path, saver: str, base: str, metric: str | None) -> str:
     import shlex
 
-    return shlex.join(["pilotfish", "tune", str(run), "--stages", f"{saver},{base}", "--max-drop", "0.5%"])
+    measured = [] if metric is None else ["--metric", metric]
+    return shlex.join(["pilotfish", "tune", str(run), "--stages", f"{saver},{base}", "--max-drop", "0.5%", *measured])
 
 
 def _pool(
