@@ -88,3 +88,15 @@ def test_what_is_no_such_data_is_refused(tmp_path: Path, change: object, words: 
     assert words in str(error.value)
     with pytest.raises(DataError, match="no such file"):
         load_data(f"coco:{tmp_path / 'none.json'}")
+
+
+@pytest.mark.parametrize("rest", ["", ",pictures"], ids=["no folder", "another folder"])
+def test_images_that_are_nowhere_are_refused(rest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = laid_out(tmp_path).rename(tmp_path / "instances.json")
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "images": [{"id": 1, "file_name": "x.jpg"}]}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="write the folder that the images are in, as in coco:instances") as error:
+        load_data(f"coco:instances.json{rest}")
+    looked = str(error.value).partition("no x.jpg in ")[2].partition(";")[0].split(", ")
+    assert len(looked) == len(set(looked))

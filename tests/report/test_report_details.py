@@ -132,6 +132,9 @@ def test_a_page_of_masks_has_classes_and_pictures(tmp_path: Path) -> None:
     assert page.count("data:image/jpeg;base64,") == 12
     assert "Of 3 classes" in page
     assert "mIoU against" in page
+    assert "MIoU" not in page
+    assert "mIoU is no mean over inputs: the mean quality of single answers stands for it here" in page
+    assert "mIoU on the exited" not in page
     again = write_report(tmp_path / "again.html", run=run, base="big", data=images()).read_text()
     assert page == again
 

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from pilotfish.report.format import (
+    capital,
     cost_name,
     cost_number,
     cost_unit,
@@ -94,3 +95,11 @@ def test_names() -> None:
     assert long.startswith("aaa")
     assert long.endswith("bbb")
     assert "…" in long
+
+
+@pytest.mark.parametrize(
+    ("text", "heading"),
+    [("accuracy", "Accuracy"), ("micro F1", "Micro F1"), ("mAP", "mAP"), ("mIoU", "mIoU"), ("AP50", "AP50"), ("", "")],
+)
+def test_a_heading_keeps_how_a_metric_is_written(text: str, heading: str) -> None:
+    assert capital(text) == heading

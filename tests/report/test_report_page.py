@@ -19,6 +19,7 @@ from pilotfish.records import Outputs, Records, RecordsMeta, Run
 from pilotfish.records.records import string_ids
 from pilotfish.report import write_report
 from pilotfish.report.html import VOID
+from pilotfish.report.policy import describe_guarantee
 
 BENCH = {
     "machine": "one CPU, 8 threads",
@@ -227,7 +228,7 @@ def test_a_fitted_score_and_a_guarantee_have_a_page(make_run, tmp_path: Path) ->
     artefact = tune(run, ["a", "c"], max_drop=0.1, score="learned", guarantee=0.9).artefact
     for arguments in ({}, {"run": run}):
         page = Page(write_report(tmp_path / "r.html", artefact=artefact, **arguments))
-        assert "guarantee" in page.text.lower()
+        assert describe_guarantee(artefact.guarantee, artefact.cost_key) in page.text
 
 
 def test_no_saver_saves(make_run, tmp_path: Path) -> None:

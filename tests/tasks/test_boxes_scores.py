@@ -102,6 +102,7 @@ def test_answers_of_models_become_boxes(one: object) -> None:
     assert BOXES.says(first, ["N/A", "a", "b", "cat"]) == (said, "1 cat")
     assert BOXES.says(first, None)[1] == "1 class 3"
     assert BOXES.says(empty, None) == ([], "nothing")
+    assert BOXES.says({**first, "score": np.array([0.4])}, None)[1] == "no box of score 0.5 or more"
 
 
 @pytest.mark.parametrize(

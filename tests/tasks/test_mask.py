@@ -279,3 +279,6 @@ def test_an_answer_is_said_as_a_png_and_shares() -> None:
     assert (document["width"], document["height"]) == (4, 1)
     assert words == "ground 75%, dog 25%"
     assert named(None, None) == (None, None)
+    few = np.zeros((20, 20), int)
+    few[0, 0] = 1
+    assert named(encode(few, 3), None)[1] == "0 100%, 1 <1%"

@@ -155,8 +155,8 @@ def tune(
     inert = [stage.name for stage in result.artefact.stages if stage.spec is None]
     if inert and out is not None:
         more.append(
-            f"the cascade can be reported and not run: {', '.join(inert)} names no model, as imported predictions do; "
-            "record the model with pilotfish record and tune again to run it"
+            f"the cascade can be reported and not run: {', '.join(inert)} come from imported predictions, without "
+            "a model to load; record the models with pilotfish record and tune again to run it"
         )
     notes([*left, *more])
     if as_json:

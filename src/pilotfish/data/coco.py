@@ -70,10 +70,9 @@ def load_coco(rest: str) -> CocoDataset:
     tried = [Path(os.path.expanduser(folder))] if folder else _beside(path)
     root = next((one for one in tried if os.path.isfile(one / there.files[0])), None)
     if root is None:
-        looked = ", ".join(str(one) for one in tried)
-        raise DataError(
-            f"coco:{rest}: no {there.files[0]} in {looked}; write coco:{name},IMAGES with the images' folder"
-        )
+        looked = ", ".join(dict.fromkeys(str(one) for one in tried))
+        advice = f"write the folder that the images are in, as in coco:{name},IMAGES"
+        raise DataError(f"coco:{rest}: no {there.files[0]} in {looked}; {advice}")
     from pilotfish.records.coco import true_boxes  # the room of records is heavy
 
     return CocoDataset(

@@ -10,7 +10,7 @@ import numpy as np
 from pilotfish.plan.analysis import GainCurve, gain_curve
 from pilotfish.plan.sweep import F64
 from pilotfish.plan.trace import Trace
-from pilotfish.report.format import percent, shorten
+from pilotfish.report.format import capital, percent, shorten
 from pilotfish.report.html import Markup, tag
 from pilotfish.report.labels import Label, place_labels
 from pilotfish.report.subject import Subject
@@ -28,11 +28,11 @@ CROSSING = "#c92a2a"
 def exited_figure(subject: Subject, pair: Trace) -> Markup:
     """The figure with its legend and caption."""
     curve, (saver, base) = gain_curve(pair, MOST_POINTS), pair.names
-    policy = subject.policy
+    policy, what = subject.policy, _measured(subject, pair)
     here = None if policy is None or subject.chosen != "cascade" else policy.on_curve.exit_ratio[0]
 
     def draw(figure: Figure, size: Size) -> Mapping[str, str]:
-        return _draw(figure, size, subject, curve, here)
+        return _draw(figure, size, what, curve, here)
 
     keys: list[tuple[str, str, object]] = [
         (SAVER, "line", f"saver {shorten(saver)}"),
@@ -49,15 +49,15 @@ def exited_figure(subject: Subject, pair: Trace) -> Markup:
         plot(
             draw,
             "exited",
-            f"{subject.measure} of {saver} and {base} on the exited samples against the exit "
+            f"{what} of {saver} and {base} on the exited samples against the exit "
             f"ratio; the saver is at least as good up to {percent(curve.r_match)}.",
             taller=1.35,
         ),
-        tag("figcaption", _caption(subject, curve)),
+        tag("figcaption", _caption(what, curve), _stands_for(subject, what)),
     )
 
 
-def _draw(figure: Figure, size: Size, subject: Subject, curve: GainCurve, here: float | None) -> Mapping[str, str]:
+def _draw(figure: Figure, size: Size, what: str, curve: GainCurve, here: float | None) -> Mapping[str, str]:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[5, 3])
@@ -74,7 +74,7 @@ def _draw(figure: Figure, size: Size, subject: Subject, curve: GainCurve, here: 
     lower.yaxis.set_major_locator(MaxNLocator(4))
     lower.set_xlabel("exit ratio, the most confident first")
     if not size.narrow:
-        upper.set_ylabel(f"{subject.measure} on the exited")
+        upper.set_ylabel(f"{what} on the exited")
         lower.set_ylabel("gain, points")
         figure.align_ylabels([upper, lower])
     names = []
@@ -118,10 +118,27 @@ def _fill(axes: Axes, r: F64, one: F64, other: F64) -> None:
     axes.fill_between(r, one, other, where=(one < other).tolist(), color=BASE, alpha=0.10, lw=0, interpolate=True)
 
 
-def _caption(subject: Subject, curve: GainCurve) -> str:
+def _measured(subject: Subject, pair: Trace) -> str:
+    """What the curves are of. A metric that is no mean has no value on the exited alone: the mean of what each answer
+    is worth by itself is drawn then."""
+    if pair.metric.kind == "mean":
+        return subject.measure
+    return "mean quality" if subject.reference == "label" else "mean agreement"
+
+
+def _stands_for(subject: Subject, what: str) -> str:
+    if what in (subject.measure, "mean agreement"):
+        return ""
+    return (
+        f" {capital(subject.measure)} is no mean over inputs: the mean quality of single answers stands for it here, "
+        f"and its r_match may differ from that of {subject.measure}."
+    )
+
+
+def _caption(what: str, curve: GainCurve) -> str:
     how = (
         "From the left, inputs exit in order of the saver's confidence. Above: both models on those inputs alone. "
-        f"Below: what that does to the {subject.measure} of the whole, the gain in points over the base (cut off far "
+        f"Below: what that does to the {what} of the whole, the gain in points over the base (cut off far "
         "below zero). "
     )
     if curve.r_match == 0:

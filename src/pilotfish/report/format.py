@@ -114,5 +114,11 @@ def shorten(name: str, most: int = 28) -> str:
     return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
 
 
+def capital(text: str) -> str:
+    """*text* with a capital first, as a heading begins; mAP and mIoU stay as they are written."""
+    first = text.partition(" ")[0]
+    return text if first != first.lower() else text[:1].upper() + text[1:]
+
+
 def _minus(text: str) -> str:
     return text.replace("-", MINUS)

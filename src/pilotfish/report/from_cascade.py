@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from pilotfish.plan.limit_notes import limits_missed
 from pilotfish.plan.tuning import budget_missed
 from pilotfish.records import Table
 from pilotfish.report.format import format_count
+from pilotfish.report.policy import describe_guarantee
 from pilotfish.report.subject import ModelFacts, ModelPoint, Policy, Subject
 from pilotfish.tasks import says_of
 
@@ -110,8 +111,7 @@ def cascade_notes(artefact: Artefact, elsewhere: bool = False) -> tuple[str, ...
     if artefact.limits is not None:
         notes.append(f"limits of all operating points: {artefact.limits}")
     if artefact.guarantee:
-        plain = {key: value for key, value in artefact.guarantee.items() if not isinstance(value, Mapping)}
-        notes.append("guarantee: " + ", ".join(f"{key} {value}" for key, value in plain.items()))
+        notes.append(describe_guarantee(artefact.guarantee, artefact.cost_key))
     else:
         notes.append("no guarantee was asked for: the interval is for reading, not a promise")
     return tuple(notes)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pilotfish.plan.analysis.curves import thin
 from pilotfish.plan.sweep import F64
-from pilotfish.report.format import Unit, cost_name, cost_unit, format_cost, format_count, percent, shorten
+from pilotfish.report.format import Unit, capital, cost_name, cost_unit, format_cost, format_count, percent, shorten
 from pilotfish.report.html import Markup, clean, join, tag
 from pilotfish.report.labels import Label, place_labels
 from pilotfish.report.subject import ModelPoint, Subject
@@ -136,7 +136,7 @@ def frontier_figure(subject: Subject) -> Markup:
     )
     return tag(
         "figure",
-        tag("h2", f"{subject.measure[:1].upper() + subject.measure[1:]} against {_x_name(subject)}"),
+        tag("h2", f"{capital(subject.measure)} against {_x_name(subject)}"),
         _legend(subject, data),
         plot(draw, "frontier", label),
         tag("figcaption", _caption(subject, data)),

@@ -7,6 +7,7 @@ from typing import Any
 
 from pilotfish.report.bench_table import number
 from pilotfish.report.format import (
+    capital,
     format_cost,
     format_count,
     format_threshold,
@@ -175,7 +176,7 @@ def _tile(what: str, value: str, more: str) -> Markup:
     amount, _, unit = value.partition(" ")
     return tag(
         "li",
-        tag("div", what[:1].upper() + what[1:], class_="what"),
+        tag("div", capital(what), class_="what"),
         tag("div", amount, *([" ", tag("small", unit)] if unit else []), class_="value"),
         tag("div", more, class_="more"),
     )

@@ -119,7 +119,8 @@ def says(answer: Any, names: Sequence[str] | None) -> tuple[Any, str | None]:
         score, box = float(answer["score"][at]), answer["box"][at].tolist()
         rows.append({"label": label, "name": name, "score": score, "box": box})
     kinds = Counter(row["name"] or f"class {row['label']}" for row in rows if row["score"] >= SURE)
-    return rows, ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()) or "nothing"
+    nothing = f"no box of score {SURE:g} or more" if rows else "nothing"
+    return rows, ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()) or nothing
 
 
 def check_boxes(model: str, truth: TrueBoxes, outputs: Boxes, n_classes: int | None) -> None:

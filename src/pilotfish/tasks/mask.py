@@ -139,12 +139,16 @@ def named(value: Any, names: Sequence[str] | None) -> tuple[Any, str | None]:
     found, pixels = np.unique(mask, return_counts=True)
     order = np.argsort(-pixels, kind="stable")
     shown = [
-        f"{names[k] if names and k < len(names) else k} {100 * share:.0f}%"
+        f"{names[k] if names and k < len(names) else k} {_share(share)}"
         for k, share in zip(found[order].tolist(), pixels[order] / mask.size, strict=True)
     ]
     more = f", {len(shown) - 4} more" if len(shown) > 4 else ""
     png = base64.b64encode(value).decode()
     return {"width": mask.shape[1], "height": mask.shape[0], "png": png}, ", ".join(shown[:4]) + more
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.0f}%" if share >= 0.005 else "<1%"
 
 
 def _drawn(image: Image.Image, said: Mapping[str, Any], names: Sequence[str] | None) -> NDArray[np.uint8]:
