@@ -18,6 +18,7 @@ from pilotfish.cascade import Artefact, OperatingPoint, Stage, load_artefact, sa
 from pilotfish.cascade.folder import from_document, to_document
 from pilotfish.errors import ArtefactError, PilotfishError
 from pilotfish.scores import SCORES, ExitScore
+from pilotfish.tasks import find_task
 from support.errors import assert_one_line
 from support.pairs import Pair
 from support.runs import write_pair
@@ -247,3 +248,23 @@ def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:
     for file in ("weights/3.safetensors", "weights", ""):
         with pytest.raises(ArtefactError, match="are missing"):
             weights_path(folder, file)
+
+
+def test_a_cascade_with_an_adjustment_of_another_task_or_of_one_stage_only_is_refused(artefact: Artefact) -> None:
+    document = to_document(artefact)
+    document["stages"][0]["adjustment"] = {"threshold": [0.3]}
+    with pytest.raises(ArtefactError) as caught:
+        from_document(document, "cascade.json")
+    assert_one_line(caught.value, "cascade.json", "task classes has no adjustment", "pilotfish tune")
+    for adjusted in ([0], [1], [0, 1]):
+        fitted = {"threshold": (0.3,)}
+        stages = tuple(
+            dataclasses.replace(stage, adjustment=fitted if k in adjusted else {})
+            for k, stage in enumerate(artefact.stages)
+        )
+        made = dataclasses.replace(artefact, stages=stages, task=find_task("labels"))
+        if len(adjusted) == 2:
+            made.validate()
+            continue
+        with pytest.raises(ValueError, match=r"are adjusted and those of .* are not"):
+            made.validate()

@@ -211,6 +211,15 @@ class Artefact:
             raise ValueError(
                 f"the profile has quantiles of {len(self.profile.quantiles)} stages, expected {stages - 1}"
             )
+        for stage in self.stages:
+            try:
+                self.task.check_adjustment(stage.adjustment)
+            except ValueError as error:
+                raise ValueError(f"stage {stage.name}: {error}") from error
+        adjusted = [stage.name for stage in self.stages if stage.adjustment]
+        if 0 < len(adjusted) < stages:
+            lacks = next(stage.name for stage in self.stages if not stage.adjustment)
+            raise ValueError(f"the answers of {adjusted[0]} are adjusted and those of {lacks} are not")
         kinds = ("drop", "agreement", "cost", self.calibration.metric)
         if self.guarantee is not None and (kind := self.guarantee.get("kind")) not in kinds:
             raise ValueError(f"unknown kind of guarantee {str(kind)[:60]!r}; expected one of {', '.join(kinds)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,18 +14,25 @@ from pilotfish.errors import DataError
 from pilotfish.models import Model
 from pilotfish.recording.class_names import numbers_in
 from pilotfish.recording.labels import Matched, ModelClasses, classes_of, match_labels
-from pilotfish.tasks import NO_LABEL, Task
+from pilotfish.tasks import CLASSES, NO_LABEL, Task
 from pilotfish.text import examples
 
 
 def truth_for(task: Task, data: Dataset, model: Model) -> Matched:
     """The labels of *data* as the truth of *task*, for *model*.
 
-    DataError for names of classes where a task takes numbers, and as :func:`match_labels` has it.
+    DataError for names of classes where a task takes numbers, and as :func:`match_labels` has it. The truth of another
+    task is not read, which is noted.
     """
+    given, theirs = getattr(data, "truth", None), getattr(data, "task", CLASSES.name)
+    other = given is not None and theirs not in (CLASSES.name, task.name)
+    unread = (f"the truth of {data.spec} is of task {theirs}, not {task.name}: not read; --task {theirs} judges by it",)
     if task.classes:
-        return match_labels(data, classes_of(model))
-    if (given := getattr(data, "truth", None)) is not None:
+        found = match_labels(data, classes_of(model))
+        return replace(found, notes=(*found.notes, *unread)) if other else found
+    if other:
+        return Matched(task.unknown(len(data)), None, unread)
+    if given is not None:
         if task.place is None:
             columns = isinstance(given, np.ndarray) and given.ndim == 2
             return match_columns(given, data, classes_of(model)) if columns else Matched(given)

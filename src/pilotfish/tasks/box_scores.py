@@ -77,7 +77,8 @@ def image_f1(boxes: Boxes, truth: TrueBoxes) -> F64:
 
 
 def fit_scores(boxes: Boxes, truth: TrueBoxes) -> dict[str, F64]:
-    """Knots (score, share of the IoUs at which such boxes are right) of one detector; none without boxes."""
+    """Knots (score, share of the IoUs at which such boxes are right) of one detector; the scores as they are
+    where it has no boxes."""
     from scipy.optimize import isotonic_regression
 
     matches = match(boxes, truth)
@@ -85,7 +86,7 @@ def fit_scores(boxes: Boxes, truth: TrueBoxes) -> dict[str, F64]:
     score, share = matches.score.values[plain], matches.right.values[plain].mean(axis=1)
     distinct, which, weights = np.unique(score, return_inverse=True, return_counts=True)
     if not len(distinct):
-        return {}
+        return {name: np.array([0.0, 1.0]) for name in ("score", "share", "range")}
     fitted = isotonic_regression(np.bincount(which, weights=share) / weights, weights=weights.astype(np.float64)).x
     step = np.cumsum(np.diff(fitted, prepend=fitted[0]) > 0)  # each level stands at the mean of its scores
     total = np.bincount(step, weights=weights)
@@ -95,10 +96,21 @@ def fit_scores(boxes: Boxes, truth: TrueBoxes) -> dict[str, F64]:
     return {"score": knots[some], "share": levels[some], "range": distinct[[0, -1]]}
 
 
+def check_scores(parameters: Mapping[str, F64]) -> None:
+    """ValueError for anything but what :func:`fit_scores` gives: knots that rise."""
+    if set(parameters) != {"score", "share", "range"}:
+        raise ValueError(f"expected the adjustments range, score and share, found {', '.join(sorted(parameters))[:60]}")
+    score, share, ends = (parameters[name] for name in ("score", "share", "range"))
+    if len(score) != len(share) or not len(score) or len(ends) != 2:
+        raise ValueError(f"adjustment: {len(score)} scores, {len(share)} shares and a range of {len(ends)} numbers")
+    if (np.diff(score) <= 0).any() or (np.diff(share) < 0).any() or ends[0] > ends[1]:
+        raise ValueError("adjustment: scores, shares and their range must rise")
+    if share[0] < 0 or share[-1] > 1:
+        raise ValueError(f"adjustment: shares lie in [0, 1], found {share[0]:g} to {share[-1]:g}")
+
+
 def with_scores(boxes: Boxes, parameters: Mapping[str, F64]) -> Boxes:
     """The same boxes with fitted scores, in the same order: a detector alone keeps its mAP."""
-    if not parameters:
-        return boxes
     raw, (low, high) = boxes.score.values, parameters["range"].tolist()
     own = 0.5 + 0.5 * np.tanh((2 * raw - low - high) / (high - low or 1.0))  # rises everywhere
     score = (1 - SLOPE) * np.interp(raw, parameters["score"], parameters["share"]) + SLOPE * own

@@ -19,6 +19,7 @@ from pilotfish.scores.ragged import Ragged
 from pilotfish.tasks.box_matching import Boxes, TrueBoxes, match
 from pilotfish.tasks.box_scores import (
     SURE,
+    check_scores,
     fit_learned,
     fit_scores,
     image_f1,
@@ -215,7 +216,7 @@ BOXES = register(
         },
         truth_of=TrueBoxes,
         place=place,
-        adjustment=Adjustment(fit_scores, with_scores),
+        adjustment=Adjustment(fit_scores, with_scores, check_scores),
         reduce=reduce_boxes,
         reference=as_truth,
         missing=None,

@@ -82,6 +82,13 @@ def _fit_threshold(outputs: Labels, truth: Truth) -> Mapping[str, F64]:
     return {"threshold": np.array([best_threshold(outputs.probs, truth > 0)])}
 
 
+def _check_threshold(parameters: Mapping[str, F64]) -> None:
+    found = parameters.get("threshold", np.empty(0))
+    if set(parameters) != {"threshold"} or found.shape != (1,) or not 0 <= found[0] <= 1:
+        numbers = {name: values.tolist() for name, values in parameters.items()}
+        raise ValueError(f"expected one adjustment, the decision threshold in [0, 1], found {str(numbers)[:80]}")
+
+
 def _with_threshold(outputs: Labels, parameters: Mapping[str, F64]) -> Labels:
     return replace(outputs, threshold=np.full(len(outputs), parameters["threshold"][0]))
 
@@ -211,7 +218,7 @@ LABELS = register(
         no_truth=lambda n: np.full((n, 1), UNKNOWN, np.int8),
         truth_columns={"label": Column("label", np.int8, dims=2)},
         recorded=as_recorded,
-        adjustment=Adjustment(_fit_threshold, _with_threshold),
+        adjustment=Adjustment(_fit_threshold, _with_threshold, _check_threshold),
         scores=LABEL_SCORES,
         says=named_labels,
         by_class=("F1", lambda outputs, truth: class_f1(class_counts(decisions(outputs), truth > 0).sum(axis=0))),

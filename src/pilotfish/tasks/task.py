@@ -84,12 +84,15 @@ class Column:
 class Adjustment:
     """What is fitted to a model's answers before anything else looks at them: decision thresholds of labels, say.
 
-    fit    (outputs, truth) of the samples that may be used for it -> parameters by name, float64 (P,)
+    fit    (outputs, truth) of the samples that may be used for it -> parameters by name, float64 (P,);
+           of every model some
     apply  (outputs, parameters=…) -> the outputs as they are scored, judged and answered
+    check  parameters of a cascade's file, finite -> None; ValueError, in words, for such as *fit* never gives
     """
 
     fit: Callable[[Any, Any], Mapping[str, NDArray[np.float64]]]
     apply: Callable[..., Any]
+    check: Callable[[Mapping[str, NDArray[np.float64]]], None] | None = None
 
 
 def _not_named(value: Any, names: Sequence[str] | None) -> tuple[Any, str | None]:
@@ -289,8 +292,23 @@ class Task:
         """What applies an adjustment with these parameters to outputs; None where there is nothing to apply."""
         if self.adjustment is None or not parameters:
             return None
-        arrays = {name: np.asarray(values, np.float64) for name, values in parameters.items()}
-        return partial(self.adjustment.apply, parameters=arrays)
+        return partial(self.adjustment.apply, parameters=_arrays(parameters))
+
+    def check_adjustment(self, parameters: Mapping[str, Any]) -> None:
+        """ValueError, in words, for parameters that were not fitted by this task."""
+        if self.adjustment is None and parameters:
+            raise ValueError(f"task {self.name} has no adjustment, found {', '.join(sorted(parameters))[:60]}")
+        if self.adjustment is None or not parameters:
+            return
+        arrays = _arrays(parameters)
+        if wrong := [name for name, values in arrays.items() if not np.isfinite(values).all()]:
+            raise ValueError(f"adjustment {wrong[0]!r} has numbers that are not finite")
+        if self.adjustment.check is not None:
+            self.adjustment.check(arrays)
+
+
+def _arrays(parameters: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.asarray(values, np.float64) for name, values in parameters.items()}
 
 
 _TASKS: dict[str, Task] = {}
