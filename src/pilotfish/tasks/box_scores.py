@@ -22,6 +22,7 @@ SURE = 0.5  # score of the boxes that count where a metric or a reference takes 
 RIDGE = 3.0
 SLOPE = 1e-3  # share of the score itself in a fitted one: what isotonic regression ties stays in its order
 MOST_KNOTS = 200
+ROUNDED = 1e-9  # what sums of shares may be off
 
 
 def mean_score(boxes: Boxes, parameters: Mapping[str, F64] | None = None) -> F64:
@@ -103,9 +104,9 @@ def check_scores(parameters: Mapping[str, F64]) -> None:
     score, share, ends = (parameters[name] for name in ("score", "share", "range"))
     if len(score) != len(share) or not len(score) or len(ends) != 2:
         raise ValueError(f"adjustment: {len(score)} scores, {len(share)} shares and a range of {len(ends)} numbers")
-    if (np.diff(score) <= 0).any() or (np.diff(share) < 0).any() or ends[0] > ends[1]:
+    if (np.diff(score) < 0).any() or (np.diff(share) < -ROUNDED).any() or ends[0] > ends[1]:
         raise ValueError("adjustment: scores, shares and their range must rise")
-    if share[0] < 0 or share[-1] > 1:
+    if share[0] < -ROUNDED or share[-1] > 1 + ROUNDED:
         raise ValueError(f"adjustment: shares lie in [0, 1], found {share[0]:g} to {share[-1]:g}")
 
 

@@ -84,7 +84,7 @@ def _fit_threshold(outputs: Labels, truth: Truth) -> Mapping[str, F64]:
 
 def _check_threshold(parameters: Mapping[str, F64]) -> None:
     found = parameters.get("threshold", np.empty(0))
-    if set(parameters) != {"threshold"} or found.shape != (1,) or not 0 <= found[0] <= 1:
+    if set(parameters) != {"threshold"} or found.shape != (1,) or not 0 <= round(float(found[0]), 3) <= 1:
         numbers = {name: values.tolist() for name, values in parameters.items()}
         raise ValueError(f"expected one adjustment, the decision threshold in [0, 1], found {str(numbers)[:80]}")
 
