@@ -10,7 +10,7 @@ import pytest
 
 from pilotfish.errors import AlignmentError, ModelError, RecordsError
 from pilotfish.scores.ragged import Ragged
-from pilotfish.tasks import BOXES
+from pilotfish.tasks import BOXES, find_task
 from pilotfish.tasks.box_matching import Boxes, match
 from pilotfish.tasks.box_scores import (
     check_scores,
@@ -22,6 +22,7 @@ from pilotfish.tasks.box_scores import (
     soft_f1,
     with_scores,
 )
+from pilotfish.tasks.boxes import as_truth
 from pilotfish.tasks.mean_precision import mean_precision
 from support.boxes import made_boxes, made_truth
 
@@ -181,3 +182,14 @@ def test_the_truth_is_put_into_the_models_numbers() -> None:
         same, notes = BOXES.place(truth, data, other)
         assert same is truth
         assert len(notes) == 1
+
+
+@pytest.mark.parametrize(("images", "bad"), [(5, False), (60, True)])
+def test_images_without_a_true_box_anywhere_are_said(images: int, bad: bool) -> None:
+    judge = find_task("boxes").judge
+    assert judge is not None
+    empty = as_truth(boxes_of([[]] * images))
+    found = judge(empty, boxes_of([[0.5]] * images), None)
+    assert found.bad is bad
+    assert f"no box is true in any of the {images} images" in str(found.note)
+    assert judge(made_truth(1, images=5), boxes_of([[0.5]] * 5), None).note is None

@@ -28,6 +28,7 @@ from pilotfish.tasks.box_scores import (
     soft_f1,
     with_scores,
 )
+from pilotfish.tasks.chance import FEWEST, Verdict
 from pilotfish.tasks.drawing import draw_boxes
 from pilotfish.tasks.mean_precision import (
     class_precisions,
@@ -194,6 +195,16 @@ MAP = Metric("map", "mAP", "rank", states=match, value=_value, along=_along)
 AP50 = Metric("ap50", "AP50", "rank", states=partial(match, ious=(0.5,)), value=_value, along=_along)
 IMAGE_F1 = Metric("image_f1", "F1 per image", quality=image_f1)
 
+
+def judge_boxes(truth: TrueBoxes, outputs: Boxes, n_classes: int | None) -> Verdict:
+    """Whether there is anything to find: without a true box every detector is as good as any other."""
+    n = int(np.count_nonzero(truth.known))
+    if not n or len(truth.box.values):
+        return Verdict(n, 0.0, 0.0)
+    nothing = f"no box is true in any of the {n:,} images: by mAP every detector is as good as any other"
+    return Verdict(n, 0.0, 0.0, n >= FEWEST, nothing)
+
+
 BOXES = register(
     Task(
         name="boxes",
@@ -235,5 +246,6 @@ BOXES = register(
         },
         check=check_boxes,
         match=match_classes,
+        judge=judge_boxes,
     )
 )
