@@ -19,6 +19,7 @@ from pilotfish.report.bench_table import bench_section
 from pilotfish.runtime import Cascade, bench
 from pilotfish.runtime.decoding_share import ClockedSupply, DecodeShare, Run, advice
 from pilotfish.runtime.spread import Spread
+from pilotfish.runtime.supply import UNREAD
 
 if TYPE_CHECKING:
     from conftest import Pair
@@ -46,7 +47,7 @@ def test_every_input_is_clocked_also_one_that_fails() -> None:
         def run(self, supply: ClockedSupply) -> None:
             for sample in (encoded(), encoded(form="PNG"), Encoded(b"none", "x")):
                 with contextlib.suppress(UnreadableSample):
-                    supply.prepare(0, SimpleNamespace(sample=sample))  # type: ignore[arg-type]
+                    supply.prepare(0, SimpleNamespace(key=sample, sample=UNREAD))  # type: ignore[arg-type]
 
     supply = ClockedSupply(lambda key: key, 3, [CHAIN], 1)
     run = Run.of(Engine(), supply, 3)  # type: ignore[arg-type]
