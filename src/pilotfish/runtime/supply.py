@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import PilotfishError
 from pilotfish.models import Preprocessing
-from pilotfish.models.preprocessing import Sample
+from pilotfish.models.preprocessing import WHOLE, Sample
 
 if TYPE_CHECKING:
     from pilotfish.runtime.call import Item
@@ -121,9 +121,11 @@ class DecodingSupply:
 @functools.lru_cache(maxsize=64)
 def repeats(chains: tuple[Any, ...]) -> tuple[bool, ...]:
     """Whether the input of each stage is that of the stage before: the preprocessing of both differs at most in what
-    the model computes in."""
+    the model computes in. Never of whole samples, which a callable may change."""
     inputs = [chain.of_inputs if isinstance(chain, Preprocessing) else chain for chain in chains]
-    return (False, *(before == after for before, after in itertools.pairwise(inputs)))[: len(chains)]
+    whole = [isinstance(chain, Preprocessing) and chain.kind in WHOLE for chain in chains]
+    pairs = zip(itertools.pairwise(inputs), whole[1:], strict=True)
+    return (False, *(before == after and not is_whole for (before, after), is_whole in pairs))[: len(chains)]
 
 
 def why(error: BaseException) -> str:
