@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from pilotfish.runtime.feeds import Feed
 
 Rows = NDArray[np.intp]
+Move = bool | Future[Any] | Exception
+Passage = Callable[[int, OneAnswer, float, bool], Move]
+"""Asked of one input at every stage that could answer it: (stage, its answer, the value that the rule compares, whether
+the rule lets it exit). True: it exits. False: it goes on, if there is a stage. A future: it exits and goes on as well,
+and what the last stage says goes to that future. An exception: it fails of it."""
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -38,7 +43,9 @@ class Item:
               exception that making it raised
     carry     where its features are, before a stage that shares its backbone
     queue     the queue that it is in; since: from when on; begun: batches that had begun by then
+    arrived   when it came to the stage that it waits for
     future    for its answer, where somebody waits for it alone; deadline: as ``time.monotonic`` counts
+    passage   asked at every stage whether it exits
     """
 
     feed: Feed
@@ -52,7 +59,9 @@ class Item:
     queue: deque[Item] | None = None
     since: float = 0.0
     begun: int = 0
+    arrived: float = 0.0
     future: Future[Any] | None = None
+    passage: Passage | None = None
     deadline: float = float("inf")
     gone: bool = False
 
@@ -61,7 +70,7 @@ class Item:
 class Called:
     """What came of a batch: the outputs of *items*, their features, and the samples that failed.
 
-    alone   the answer to the only sample, and whether it exits with it, where that was plain
+    alone   the answer to the only sample, whether it exits with it and the value compared, where that was plain
     shrink  the batch size that the device had memory for, where it had too little for the whole
     fault   the error of a batch in which no sample could be computed
     """
@@ -70,7 +79,7 @@ class Called:
     outputs: Any | None = None
     carry: Carry | None = None
     errors: list[tuple[Item, str]] = field(default_factory=list)
-    alone: tuple[OneAnswer, bool] | None = None
+    alone: tuple[OneAnswer, bool, float] | None = None
     shrink: int | None = None
     fault: ModelError | None = None
 

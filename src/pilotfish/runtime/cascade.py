@@ -18,6 +18,7 @@ from pilotfish.runtime.answers import Answer, Answers, answer_at, answer_of
 from pilotfish.runtime.choice import StageRuntime, default_runtime, held, read_choices
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.inputs import FILES, Input, name_of, opened, sorted_out, takes_images
+from pilotfish.runtime.lanes import Observer
 from pilotfish.runtime.load_stage import check_code, load_stage, with_threads
 from pilotfish.runtime.save_answers import save_answers
 from pilotfish.runtime.shared import linked, threaded
@@ -177,7 +178,12 @@ class Cascade:
                     row += 1
 
     def engine(
-        self, *, max_wait_ms: float | Sequence[float] = 0.0, queue: int = 1024, workers: int | None = None
+        self,
+        *,
+        max_wait_ms: float | Sequence[float] = 0.0,
+        queue: int = 1024,
+        workers: int | None = None,
+        observer: Observer | None = None,
     ) -> Engine:
         """A living engine: ``submit(input)`` gives a future, and ``close()`` ends it.
 
@@ -192,7 +198,9 @@ class Cascade:
             raise UsageError(f"workers is the number of threads that read inputs, 1 or more; found {workers}")
         supply = DecodingSupply(self._opened, (), self._preprocessing(), workers or cpu_count())
         stages = self.engine_stages()
-        return Engine(stages, self.artefact.in_force, supply=supply, max_wait_ms=max_wait_ms, queue=queue)
+        return Engine(
+            stages, self.artefact.in_force, supply=supply, max_wait_ms=max_wait_ms, queue=queue, observer=observer
+        )
 
     @property
     def decodes_itself(self) -> bool:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from pilotfish.cascade import InForce
 from pilotfish.errors import EngineClosed, QueueFull, UsageError
 from pilotfish.runtime.answers import Answers
-from pilotfish.runtime.call import Item
+from pilotfish.runtime.call import Item, Passage
 from pilotfish.runtime.feeds import Futures, Run, settle
-from pilotfish.runtime.lanes import Lanes, Witness
-from pilotfish.runtime.queues import CLOSED
+from pilotfish.runtime.lanes import Lanes, Observer, Witness
+from pilotfish.runtime.queues import CLOSED, Depth
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import Supply
 
@@ -49,6 +49,7 @@ class Engine:
     max_wait_ms  how long the oldest input of a stage waits for a full batch, for all stages or one each. At 0 a lone
                  input runs at once, and no lane idles while anything is queued
     queue        submitted inputs that may be under way
+    observer     told of every batch of submitted inputs
 
     Inputs that are submitted share batches with whatever is there at the moment. Those of :meth:`run` and
     :meth:`stream` wait for company instead, and of a known number of inputs it is only the inputs that say which share
@@ -67,6 +68,7 @@ class Engine:
         supply: Supply | None = None,
         max_wait_ms: float | Sequence[float] = 0.0,
         queue: int = WINDOW,
+        observer: Observer | None = None,
     ) -> None:
         waits = list(max_wait_ms) if isinstance(max_wait_ms, Sequence | np.ndarray) else [max_wait_ms] * len(stages)
         fine = len(waits) == len(stages) and all(_is_number(wait) and wait >= 0 for wait in waits)
@@ -77,19 +79,28 @@ class Engine:
             )
         self.stages, self.in_force, self.forced, self.window = stages, in_force, forced, max(1, window)
         self._lanes = Lanes(stages, [float(wait) / 1000 for wait in waits], witness, keep)
+        self._lanes.observer = observer
         self._futures = None if supply is None else Futures(supply, int(queue), len(stages))
         if self._futures is not None:
             self._lanes.begin(self._futures)
         self._births = itertools.count()
         self._finalizer = weakref.finalize(self, _let_go, self._lanes)
 
-    def submit(self, item: Any, deadline: float | None = None, in_force: InForce | None = None) -> Future[Any]:
+    def submit(
+        self,
+        item: Any,
+        deadline: float | None = None,
+        in_force: InForce | None = None,
+        passage: Passage | None = None,
+    ) -> Future[Any]:
         """Begin with one input; the future resolves to its :class:`OneAnswer`.
 
         item      as the engine's supply reads it
         deadline  seconds from now; an input that is not answered by then fails with DeadlineError before its next
                   batch, at once where it is 0 or less
         in_force  what decides of this input, instead of the engine's
+        passage   asked at every stage that could answer the input, with what the rule says, and has the last word: see
+                  :data:`Passage`. It is called in the engine's threads, one stage after the other
 
         A future that is cancelled is never set, and its input is in no further batch. What a model or a sample fails of
         is in the answer's ``error``; DeadlineError and EngineClosed are raised by ``future.result()``. Callbacks run in
@@ -110,13 +121,23 @@ class Engine:
             if not feed.free:
                 raise QueueFull(f"{feed.most} inputs are under way, as many as the queue holds; try again later")
             found = Item(feed, feed.free.popleft(), item, in_force or self.in_force, next(self._births))
-            found.future = future
+            found.future, found.passage = future, passage
             if deadline is not None:
                 found.deadline = time.monotonic() + float(deadline)
             late = lanes.put(found)
         settle(late)
         future.add_done_callback(partial(_forget, weakref.ref(lanes), weakref.ref(found)))
         return future
+
+    def depths(self) -> list[Depth]:
+        """What waits and what is being computed, by stage."""
+        with self._lanes.lock:
+            return self._lanes.depths()
+
+    @property
+    def under_way(self) -> int:
+        """Submitted inputs that are neither answered nor given up, and those that go on after their answer."""
+        return 0 if self._futures is None else self._futures.under_way
 
     def run(self, supply: Supply) -> Answers:
         """Answer every sample of *supply*, in its order."""
@@ -228,13 +249,15 @@ def _forget(held: weakref.ref[Lanes], missed: weakref.ref[Item], future: Future[
     """Let go of an input whose future was cancelled. A future that is kept holds neither its input nor the engine."""
     if not future.cancelled():
         return
-    lanes, item = held(), missed()
+    lanes, item, goes_on = held(), missed(), None
     if lanes is not None and item is not None:
         with lanes.lock:
             if not item.gone and lanes.futures is not None:
-                lanes.futures.done(item, None)
+                goes_on, _ = lanes.futures.done(item, None)
                 lanes.call_readers()
                 lanes.idle_now.notify_all()
+        if goes_on is not None and goes_on is not future:
+            goes_on.cancel()  # the answer that the input went on for
     future.set_running_or_notify_cancel()  # those who wait for several futures are told
 
 

@@ -213,6 +213,20 @@ class Futures:
     def answer_one(self, item: Item, found: OneAnswer) -> Settled:
         return [] if item.gone else [self.done(item, found)]
 
+    def moved(self, moves: Sequence[tuple[Item, OneAnswer, Future[Any] | Exception]]) -> Settled:
+        """Of inputs whose passage gave a future they have their answers and go on without a deadline; of those whose
+        passage gave an exception they have failed."""
+        settled: Settled = []
+        for item, answer, move in moves:
+            if item.gone or item.future is None:
+                continue
+            if isinstance(move, Exception):
+                settled.append(self.done(item, move))
+            else:
+                settled.append((item.future, answer))
+                item.future, item.deadline = move, math.inf
+        return settled
+
     def fail(self, items: Sequence[Item], reason: str) -> Settled:
         return [
             self.done(item, OneAnswer(np.full(1, item.in_force.task.missing).tolist()[0], math.nan, -1, reason))

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,12 +25,16 @@ from pilotfish.errors import ModelError, UnreadableSample, reason
 from pilotfish.runtime.call import Called, Item, call
 from pilotfish.runtime.feeds import Futures, Run, Settled, settle
 from pilotfish.runtime.queues import Queues, give_up, ticket_of
+from pilotfish.runtime.single import OneAnswer
 from pilotfish.runtime.stage import EngineStage, places
 from pilotfish.runtime.supply import why
 
 LOGGER = logging.getLogger(__name__)
 Rows = NDArray[np.intp]
 Witness = Callable[[int, Rows, Any], None]
+Observer = Callable[[int, int, list[float], float], None]
+"""Told of every batch of inputs that were submitted: (stage, how many, seconds that each had waited at the stage,
+seconds that they were computed). It is called in the engine's threads."""
 Job = tuple[list[Item], Callable[[], None]]
 """Samples, and what is to be done with them."""
 
@@ -61,6 +66,7 @@ class Lanes(Queues):
     ) -> None:
         super().__init__(stages, max_wait)
         self.witness, self.keep = witness, keep
+        self.observer: Observer | None = None
         self.wake, self.idle_now = threading.Condition(self.lock), threading.Condition(self.lock)
         self.proved = [False] * len(stages)
         self.threads: list[threading.Thread] = []
@@ -207,6 +213,8 @@ class Lanes(Queues):
 
     def _compute(self, k: int, stage: EngineStage, items: list[Item], ticket: int | None, batch: int) -> None:
         called, decided, fault, first = Called(), [], None, items[0]
+        moves: list[tuple[Item, OneAnswer, Future[Any] | Exception]] = []
+        began = time.monotonic()
         try:
             rules = (
                 {id(item.in_force): item.in_force for item in items}.values() if ticket is None else [first.in_force]
@@ -223,14 +231,20 @@ class Lanes(Queues):
                 self.sizes[k] = min(self.sizes[k], called.shrink)
             is_free = self._leave_lane(k, stage)
         try:
+            if self.observer is not None and not isinstance(first.feed, Run):
+                waited = [began - item.arrived for item in items]
+                self.observer(k, len(items), waited, time.monotonic() - began)
             decided = self._decide(k, called)
             self._show(k, decided)
+            moves = self._ask(k, called, decided)
         except BaseException as error:  # a rule that cannot be applied to these outputs, or the witness's own
-            decided, fault = [], _plain(error)
+            decided, moves, fault = [], [], _plain(error)
         with self.lock:
             self.running[k] -= not is_free
             settled = [] if fault is None else give_up(items, fault)
             settled += self._commit(k, called, decided, batch == min(self.open[k]))
+            if moves and self.futures is not None:
+                settled += self.futures.moved(moves)
             survivors, failed = self._survivors(k, called, decided)
             self.open[k].remove(batch)
             settled += failed + self._pass_on(
@@ -283,6 +297,34 @@ class Lanes(Queues):
         if isinstance(feed, Run) and feed.forced is not None:
             exits = feed.forced[rows] == k
         return _Decided(at, items, rows, outputs, decision, exits)
+
+    def _ask(
+        self, k: int, called: Called, decided: Sequence[_Decided]
+    ) -> list[tuple[Item, OneAnswer, Future[Any] | Exception]]:
+        """The moves of inputs that have a passage, which is asked for every one that stage *k* could answer."""
+        found: list[tuple[Item, OneAnswer, Future[Any] | Exception]] = []
+        last = k + 1 == len(self.stages)
+        if called.alone is not None and (ask := called.items[0].passage) is not None:
+            answer, leaves, value = called.alone
+            move = ask(k, answer, value, leaves)
+            called.alone = answer, leaves if last and move is False else move is True, value
+            if not isinstance(move, bool):
+                found.append((called.items[0], answer, move))
+        for one in decided:
+            if all(item.passage is None for item in one.items):
+                continue
+            said, shown = one.items[0].in_force.task.answer(one.decision.outputs).tolist(), one.decision.shown.tolist()
+            values = one.decision.values.tolist()
+            for i, item in enumerate(one.items):
+                if item.passage is None or math.isnan(values[i]):
+                    continue
+                answer = OneAnswer(said[i], shown[i], k)
+                move = item.passage(k, answer, values[i], bool(one.exits[i]))
+                if not (last and move is False):
+                    one.exits[i] = move is True
+                if not isinstance(move, bool):
+                    found.append((item, answer, move))
+        return found
 
     def _commit(self, k: int, called: Called, decided: Sequence[_Decided], is_first: bool) -> Settled:
         """Note errors and answers, and keep what later stages will ask for. With the lock held.

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pilotfish.errors import DeadlineError, EngineClosed
 from pilotfish.runtime.call import Item
@@ -23,6 +23,16 @@ from pilotfish.runtime.stage import EngineStage
 PASSED_OVER = 16  # batches that may begin before one whose time has come goes although it is not full
 TOO_LATE = "there was no answer within the time that the input had; give it more, or send fewer at once"
 CLOSED = "the engine was closed before this input was answered; nothing more is submitted to it"
+
+
+@dataclass(frozen=True)
+class Depth:
+    """What a stage has to do. waiting: inputs; running: batches; oldest: seconds that the first of those has waited
+    whose input is not being made."""
+
+    waiting: int
+    running: int
+    oldest: float
 
 
 class Queues:
@@ -163,7 +173,7 @@ class Queues:
         late = []
         while self.deadlines and self.deadlines[0][0] <= now:
             _, _, item = heapq.heappop(self.deadlines)
-            if item.queue is not None:
+            if item.queue is not None and item.deadline <= now:
                 late.append(item)
         if late:
             self.call_readers()
@@ -178,6 +188,17 @@ class Queues:
                 moments.append(feed.given_up if isinstance(feed, Run) else since + self.max_wait[k])
         soonest = min((moment for moment in moments if moment > now), default=math.inf)
         return None if soonest == math.inf else min(soonest - now, threading.TIMEOUT_MAX)
+
+    def depths(self) -> list[Depth]:
+        """What waits and what is being computed, by stage. With the lock held."""
+        now = time.monotonic()
+        heads = [[queue[0].arrived for queue in both if queue] for both in zip(self.raw, self.queues, strict=True)]
+        return [
+            Depth(len(raw) + preparing + len(ready), running, now - min(first) if first else 0.0)
+            for raw, preparing, ready, running, first in zip(
+                self.raw, self.preparing, self.queues, self.running, heads, strict=True
+            )
+        ]
 
     def _pass_on(
         self, place: int, feed: Feed, items: list[Item], ticket: int | None, send: Callable[[list[Item]], Settled]
@@ -202,6 +223,8 @@ class Queues:
                 continue
             queue = self.queues[k] if made or not feed.supply.workers else self.raw[k]
             item.queue, item.since, item.begun = queue, now, begun
+            if not is_ready:
+                item.arrived = now
             queue.append(item)
         return give_up(late, EngineClosed(CLOSED) if self.closed else DeadlineError(TOO_LATE))
 

@@ -74,7 +74,7 @@ def answer_one(
                 return OneAnswer(in_force.task.missing, math.nan, -1, why(error))
         raw, carry = stage.backend.step(inputs, carry)
         if is_plain(in_force, k) and (found := plain_answer(in_force, k, raw, stage.name)) is not None:
-            answer, leaves = found
+            answer, leaves, _ = found
             if leaves if forced is None else forced == k:
                 return answer
             continue
@@ -86,10 +86,10 @@ def answer_one(
     return OneAnswer(in_force.task.missing, math.nan, -1, f"the outputs of {stages[-1].name} are not finite")
 
 
-def plain_answer(in_force: InForce, k: int, raw: Any, name: str) -> tuple[OneAnswer, bool] | None:
-    """(what stage *k* says of one sample, whether it exits there) from its logits (1, C), where :func:`is_plain`. None
-    where outputs are not finite, one class is all but certain, or the model returns no logits: the long way knows what
-    to do then."""
+def plain_answer(in_force: InForce, k: int, raw: Any, name: str) -> tuple[OneAnswer, bool, float] | None:
+    """(what stage *k* says of one sample, whether it exits there, its log-odds) from its logits (1, C), where
+    :func:`is_plain`. None where outputs are not finite, one class is all but certain, or the model returns no logits:
+    the long way knows what to do then."""
     if isinstance(raw, Outputs):
         return None
     found = log_odds_of_one(_logits(raw, name)[0])
@@ -97,7 +97,7 @@ def plain_answer(in_force: InForce, k: int, raw: Any, name: str) -> tuple[OneAns
         return None
     prediction, log_odds = found
     leaves = k == len(in_force.scores) or log_odds >= in_force.point.compared[k][0]
-    return OneAnswer(prediction, 1.0 / (1.0 + math.exp(-log_odds)), k), leaves
+    return OneAnswer(prediction, 1.0 / (1.0 + math.exp(-log_odds)), k), leaves, log_odds
 
 
 def _logits(raw: Any, name: str) -> F32:

@@ -1,0 +1,123 @@
+"""Passages: who submits an input may have the last word on when it exits."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, wait
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pilotfish.errors import EngineError
+from pilotfish.models import Preprocessing
+from pilotfish.runtime import Engine, EngineStage
+from pilotfish.runtime.single import OneAnswer
+from pilotfish.runtime.supply import DecodingSupply
+from support.engine import Lookup, by_max_prob, plain_cascade
+
+TENSOR = Preprocessing(kind="tensor", size=None, resize=None, mean=(), std=())
+N = 24
+LOGITS = [np.random.default_rng(seed).standard_normal((N, 4)).astype(np.float32) * 3 for seed in (0, 1)]
+PLAIN = [plain_cascade(LOGITS, [1.0], i) for i in range(N)]
+EXITS = [i for i in range(N) if (p := PLAIN[i]) and p.stage == 0]
+STAYS = [i for i in range(N) if i not in EXITS]
+LONG = 60
+
+
+def engine(size: int = 4, **options: Any) -> Engine:
+    stages = [EngineStage(f"s{k}", Lookup(z), size) for k, z in enumerate(LOGITS)]
+    read = lambda i: np.array([i], np.float32)  # noqa: E731
+    return Engine(stages, by_max_prob([1.0]), supply=DecodingSupply(read, (), [TENSOR] * 2, 2), **options)
+
+
+class Says:
+    """A passage that moves as it was told, and writes down what it was asked."""
+
+    def __init__(self, *moves: Any) -> None:
+        self.moves, self.asked = list(moves), []
+
+    def __call__(self, stage: int, answer: OneAnswer, value: float, exits: bool) -> Any:
+        self.asked.append((stage, answer.prediction, exits))
+        move = self.moves.pop(0) if self.moves else exits
+        return exits if move is None else move
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "together"])
+def test_a_passage_is_asked_at_every_stage_with_what_the_rule_says(alone: bool) -> None:
+    passages = [Says() for _ in range(N)]
+    with engine() as running:
+        futures = []
+        for i in range(N):
+            futures.append(running.submit(i, passage=passages[i]))
+            if alone:
+                futures[-1].result(LONG)
+        found = [future.result(LONG) for future in futures]
+    assert [(f.prediction, f.stage) for f in found] == [(p.prediction, p.stage) for p in PLAIN if p]
+    for i, passage in enumerate(passages):
+        first = int(LOGITS[0][i].argmax())
+        expected = [(0, first, True)] if i in EXITS else [(0, first, False), (1, int(LOGITS[1][i].argmax()), True)]
+        assert passage.asked == expected
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "together"])
+@pytest.mark.parametrize("to", [True, False], ids=["exits", "goes-on"])
+def test_a_passage_has_the_last_word(to: bool, alone: bool) -> None:
+    with engine() as running:
+        futures = []
+        for i in range(N):
+            futures.append(running.submit(i, passage=Says(to)))
+            if alone:
+                futures[-1].result(LONG)
+        found = [future.result(LONG) for future in futures]
+    k = 0 if to else 1
+    assert [(f.prediction, f.stage) for f in found] == [(int(row.argmax()), k) for row in LOGITS[k]]
+
+
+def test_after_the_last_stage_there_is_nowhere_to_go() -> None:
+    with engine() as running:
+        found = running.submit(STAYS[0], passage=Says(False, False)).result(LONG)
+    assert (found.stage, found.error) == (1, None)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_an_input_is_answered_at_once_and_goes_on_to_the_last_stage(size: int) -> None:
+    later: list[Future[Any]] = [Future() for _ in EXITS]
+    with engine(size) as running:
+        now = [running.submit(i, passage=Says(f), deadline=30) for i, f in zip(EXITS, later, strict=True)]
+        wait([*now, *later], LONG)
+        assert running.under_way == 0
+    assert [(f.result().prediction, f.result().stage) for f in now] == [(int(LOGITS[0][i].argmax()), 0) for i in EXITS]
+    assert [(f.result().prediction, f.result().stage) for f in later] == [
+        (int(LOGITS[1][i].argmax()), 1) for i in EXITS
+    ]
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "together"])
+def test_an_input_that_is_refused_on_its_way_fails_alone(alone: bool) -> None:
+    with engine() as running:
+        futures = []
+        for i in range(N):
+            futures.append(running.submit(i, passage=Says(EngineError("no room")) if i in STAYS else None))
+            if alone:
+                wait(futures, LONG)
+        wait(futures, LONG)
+        assert running.under_way == 0
+    assert [i for i, future in enumerate(futures) if future.exception() is not None] == STAYS
+
+
+def test_closing_gives_up_what_goes_on_after_its_answer() -> None:
+    later: Future[Any] = Future()
+    running = engine()
+    assert running.submit(EXITS[0], passage=Says(later)).result(LONG).stage == 0
+    running.close()
+    assert later.done()
+
+
+def test_an_observer_is_told_of_every_batch() -> None:
+    told: list[tuple[int, int, int, bool]] = []
+    with engine(observer=lambda k, n, waited, seconds: told.append((k, n, len(waited), seconds >= 0))) as running:
+        wait([running.submit(i) for i in range(N)], LONG)
+        assert [d.waiting for d in running.depths()] == [0, 0]
+    assert sum(n for k, n, *_ in told if k == 0) == N
+    assert sum(n for k, n, *_ in told if k == 1) == len(STAYS)
+    assert all(n == each and fine for _, n, each, fine in told)
