@@ -32,6 +32,7 @@ ROOMS = [
     "report",
     "plots",
     "flow",
+    "serve",
     "doctor",
     "api",
     "cli",

@@ -17,7 +17,7 @@ from support.process import command, environment, process
 
 COMMANDS = [
     *("analyse", "bench", "build", "chains", "demo", "doctor", "evaluate", "export", "import", "inspect", "models"),
-    *("predict", "quantise", "record", "report", "savers", "shortlist", "tune", "tune-runtime", "update"),
+    *("predict", "quantise", "record", "report", "savers", "serve", "shortlist", "tune", "tune-runtime", "update"),
 ]
 HEAVY = [
     "torch",

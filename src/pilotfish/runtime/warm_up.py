@@ -10,6 +10,7 @@ import numpy as np
 
 from pilotfish.errors import ModelError, PilotfishError, reason
 from pilotfish.models import Model
+from pilotfish.models.model import Carry
 from pilotfish.models.preprocessing import WHOLE
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.stage import EngineStage, join, run_stage, take
@@ -26,7 +27,8 @@ def warm_up(cascade: Cascade, tell: Callable[[str, int], None] = lambda stage, n
     takes no grey image. ModelError for a stage of any other kind that cannot be run.
     """
     notes: list[str] = []
-    in_force, carry = cascade.artefact.in_force, None
+    in_force = cascade.artefact.in_force
+    carry: Carry | None = None
     for k, (stage, model) in enumerate(zip(cascade.engine_stages(), cascade.models, strict=True)):
         own, carry = carry, None
         try:
@@ -34,7 +36,7 @@ def warm_up(cascade: Cascade, tell: Callable[[str, int], None] = lambda stage, n
                 tell(stage.name, n)
                 for each in _ways(stage, n):
                     inputs = None if stage.shares else _inputs(model, n)
-                    given = None if own is None else join([take(own, np.zeros(n, np.intp))])
+                    given: Carry | None = None if own is None else join([take(own, np.zeros(n, np.intp))])
                     _, carry = run_stage(each, inputs, given, in_force.keep(k), in_force.task)
         except (PilotfishError, ValueError) as error:
             if model.preprocessing.kind == "image" and isinstance(error, ModelError):

@@ -1,0 +1,243 @@
+"""One cascade as it is served: a living engine, the operating point in force, and the way of a request through both."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pilotfish.cascade import Artefact
+from pilotfish.errors import DeadlineError, EngineClosed, ModelError, QueueFull, reason
+from pilotfish.runtime import Cascade, Engine
+from pilotfish.runtime.answers import answer_of
+from pilotfish.runtime.inputs import takes_images
+from pilotfish.runtime.single import OneAnswer
+from pilotfish.runtime.warm_up import warm_up
+from pilotfish.serve.options import ServeOptions
+from pilotfish.serve.passage import Passage
+from pilotfish.serve.point import Point
+from pilotfish.serve.refusal import Refusal, busy
+from pilotfish.serve.served import Caller, Entry, Reply, Served
+
+State = Literal["WARMING", "READY", "DRAINING"]
+SMOOTH = 0.1  # weight of the newest batch in the pace of a stage
+Observer = Callable[[int, int, list[float], float], None]
+
+
+@dataclass(frozen=True)
+class Running:
+    """What answers a request; replaced as a whole, so that a request keeps the one it began with."""
+
+    cascade: Cascade
+    engine: Engine
+    point: Point
+
+
+class Hosted:
+    """A cascade behind a name.
+
+    running  the cascade, its engine and its operating point now
+    notes    what its operator should know, a line each
+    pace     seconds per input, by stage, of late
+    """
+
+    version = "1"
+
+    def __init__(self, name: str, folder: Path, options: ServeOptions) -> None:
+        self.name, self.folder, self.options = name, folder, options
+        self.state: State = "WARMING"
+        self._numbers, self._lock = itertools.count(1), threading.Lock()
+        self.running = self._begin(self.load())
+        self.notes: tuple[str, ...] = self.running.cascade.notes
+
+    @property
+    def cascade(self) -> Cascade:
+        """The loaded cascade in force."""
+        return self.running.cascade
+
+    @property
+    def engine(self) -> Engine:
+        """The engine at work."""
+        return self.running.engine
+
+    @property
+    def point(self) -> Point:
+        """The operating point in force."""
+        return self.running.point
+
+    @property
+    def artefact(self) -> Artefact:
+        """The cascade at the operating point in force."""
+        return self.running.point.artefact
+
+    @property
+    def takes(self) -> Literal["images", "arrays"]:
+        """What an input is: an image, or an array as the first stage takes it."""
+        return "images" if takes_images(model.preprocessing for model in self.cascade.models) else "arrays"
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Of one array, where inputs are arrays and it is known."""
+        return self.cascade.models[0].input_shape if self.takes == "arrays" else None
+
+    # Its life.
+
+    def load(self) -> Cascade:
+        """The cascade as its folder has it now. ModelError where it cannot be served."""
+        cascade = Cascade.load(self.folder, self.options.device, allow_python=self.options.allow_python)
+        for stage, model in zip(cascade.artefact.stages, cascade.models, strict=True):
+            if model.preprocessing.kind == "paths":
+                raise ModelError(f"{stage.name} takes paths of files, and requests have none; it cannot be served")
+        return cascade
+
+    def warm_up(self) -> None:
+        """Run every stage at every batch size; then it is ready."""
+        self.notes += tuple(warm_up(self.cascade))
+        with self._lock:
+            if self.state == "WARMING":
+                self.state = "READY"
+
+    def reload(self) -> None:
+        """Load the folder again and go on with that. What is under way ends as it began."""
+        cascade = self.load()
+        notes = warm_up(cascade)
+        with self._lock:
+            before, self.running = self.running, self._begin(cascade)
+        self.notes = (*cascade.notes, *notes)
+        before.engine.close()
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Take no more requests, and answer those that were accepted."""
+        with self._lock:
+            self.state = "DRAINING"
+        self.engine.close(timeout=timeout)
+
+    def _begin(self, cascade: Cascade) -> Running:
+        stages, options = len(cascade.artefact.stages), self.options
+        self.pace = [0.0] * stages
+        engine = cascade.engine(max_wait_ms=options.max_wait_ms, queue=options.queue, observer=self._observe)
+        return Running(cascade, engine, self._point(cascade.artefact))
+
+    def _point(self, artefact: Artefact) -> Point:
+        return Point(str(next(self._numbers)), artefact)
+
+    def _observe(self, stage: int, n: int, waited: list[float], seconds: float) -> None:
+        self.pace[stage] += SMOOTH * (seconds / n - self.pace[stage])
+
+    # The operating point.
+
+    def move(
+        self,
+        *,
+        max_drop: float | str | None = None,
+        max_cost: float | str | None = None,
+        min_metric: float | str | None = None,
+    ) -> Point:
+        """Move to another point of the frontier, at once: what is under way ends at the point it began with. Arguments
+        and errors are those of :meth:`Cascade.set_operating_point`."""
+        with self._lock:
+            now = self.running
+            now.cascade.set_operating_point(max_drop=max_drop, max_cost=max_cost, min_metric=min_metric)
+            self.running = Running(now.cascade, now.engine, self._point(now.cascade.artefact))
+            return self.running.point
+
+    # Requests.
+
+    async def answer(self, entries: Sequence[Entry], caller: Caller) -> Reply:
+        """Answers to the inputs of one request, all at the operating point of now.
+
+        What is wrong with one input is in its own answer. A request whose task is cancelled is given up: its inputs are
+        in no further batch. Refusal where the cascade is not ready, or as many inputs are under way as may be.
+        """
+        if self.state != "READY":
+            raise busy(f"{self.name} is {self.state.lower()} and takes no requests now", self.state.lower(), 1.0)
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        left = itertools.count(1)
+        n = sum(not isinstance(entry.item, Exception) for entry in entries)
+
+        def one(_: Future[Any]) -> None:
+            if next(left) == n:  # of count() one thread gets each number
+                loop.call_soon_threadsafe(_set, done)
+
+        futures: list[Future[Any] | None] = []
+        running, passages = self.running, []
+        try:
+            for entry in entries:
+                passages.append(Passage(self, running.point, caller))
+                if isinstance(entry.item, Exception):
+                    futures.append(None)
+                    continue
+                futures.append(self._submit(running, entry.item, caller, passages[-1]))
+            for future in futures:
+                if future is not None:
+                    future.add_done_callback(one)
+            if n:
+                await done
+        except BaseException:
+            for future in futures:
+                if future is not None:
+                    future.cancel()
+            raise
+        served = [
+            self._served(entry, future, passage)
+            for entry, future, passage in zip(entries, futures, passages, strict=True)
+        ]
+        return Reply(served, self.name, self.version, running.point)
+
+    def _submit(self, running: Running, item: Any, caller: Caller, passage: Passage) -> Future[Any]:
+        in_force, limit = running.point.artefact.in_force, self.options.timeout
+        seconds = min(math.inf if limit is None else limit, math.inf if caller.deadline is None else caller.deadline)
+        deadline = None if seconds == math.inf else seconds
+        try:
+            return running.engine.submit(item, deadline, in_force, passage)
+        except QueueFull:
+            raise busy(
+                f"{self.name} has {self.options.queue} inputs under way, as many as its queue holds", "full", self.wait
+            ) from None
+        except EngineClosed:  # its folder was loaded again this very moment
+            if self.state != "READY":
+                raise busy(f"{self.name} is {self.state.lower()}", self.state.lower(), 1.0) from None
+            return self.engine.submit(item, deadline, in_force, passage)
+
+    @property
+    def wait(self) -> float:
+        """Seconds until what is queued now is answered, about."""
+        stages = self.cascade.engine_stages()
+        lanes = max(stage.lanes for stage in stages)
+        return sum(depth.waiting * pace for depth, pace in zip(self.engine.depths(), self.pace, strict=True)) / lanes
+
+    def _served(self, entry: Entry, future: Future[Any] | None, passage: Passage) -> Served:
+        artefact = passage.point.artefact
+        if future is None:
+            return Served(entry.id, answer_of(entry.name, None, 0.0, -1, reason(entry.item), artefact))
+        error = future.exception()
+        if isinstance(error, Refusal | DeadlineError | EngineClosed):
+            return Served(entry.id, answer_of(entry.name, None, 0.0, -1, str(error), artefact))
+        if error is not None:
+            raise error
+        found, flags = future.result(), passage.flags
+        so_far: OneAnswer | None = passage.so_far
+        if found.error is not None and so_far is not None and self.options.when_base_fails == "flag":
+            found, flags = so_far, (*flags, "base_failed")
+        limit = self.options.unsure_below
+        if limit is not None and found.error is None and found.stage == passage.last and not found.confidence >= limit:
+            flags = (*flags, "unsure")
+        if self.options.shadow:
+            flags = (*flags, "shadow")
+        return Served(
+            entry.id,
+            answer_of(entry.name, found.prediction, found.confidence, found.stage, found.error, artefact),
+            flags,
+        )
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

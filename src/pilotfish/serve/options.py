@@ -1,0 +1,111 @@
+"""How a server is set up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pilotfish.errors import UsageError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, and all of them together, may take.
+
+    body             bytes of a body as it is sent; decompressed: of one that came compressed
+    items            inputs in a request
+    header_bytes     of all headers of a request, its first line included
+    request_seconds  to send a request, headers and body
+    in_flight        bytes of the bodies that are being answered, of all requests together
+    connections      that one peer may have open
+    """
+
+    body: int = 32 * MIB
+    decompressed: int = 64 * MIB
+    items: int = 128
+    header_bytes: int = 64 << 10
+    request_seconds: float = 30.0
+    in_flight: int = 512 * MIB
+    connections: int = 512
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if not getattr(self, each.name) > 0:
+                raise UsageError(f"the limit {each.name} is a number above 0; found {getattr(self, each.name)!r}")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How a server answers, and what it watches.
+
+    host, port        where it listens; port 0 takes any that is free
+    tokens            by token, the name of the client who has it; without any nobody may change anything
+    max_wait_ms       how long the oldest input of a stage waits for a full batch
+    queue             inputs that may be under way in a cascade; those beyond are refused with 503
+    timeout           seconds for an answer; None: as many as it takes
+    shadow            whether the base answers everybody, and the cascade is counted beside it
+    audit             share of the exits that go to the base as well, to compare
+    escalation_rate   inputs a second that may go on to the base, for all clients together; None: any number
+    escalation_burst  of them at once; None: as many as in a second, and one at least
+    when_empty        what the governor does without a token: ``flag`` gives the saver's answer, ``reject`` refuses
+    when_base_fails   what an input gets that the base cannot compute: ``fail`` an error, ``flag`` the saver's answer
+    unsure_below      a confidence below which even the base's answer is flagged ``unsure``; None: none is
+    state             a file that keeps audits, alarms and the operating point over restarts
+    trusted_proxy     whether clients are told apart by the X-Forwarded-For header
+    drain_delay       seconds that a server which was told to end goes on as before, but not ready
+    drain_limit       seconds that it then waits for what it accepted
+    reload            whether a cascade folder that changes is loaded again
+    access_log        whether every request is logged
+    log_format        ``text``, or ``json``: one object a line
+    device            ``cpu``, ``cuda``, …
+    allow_python      ``python:`` models that the folders may run
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    max_wait_ms: float = 0.0
+    queue: int = 1024
+    timeout: float | None = None
+    shadow: bool = False
+    audit: float = 0.0
+    escalation_rate: float | None = None
+    escalation_burst: float | None = None
+    when_empty: Literal["flag", "reject"] = "flag"
+    when_base_fails: Literal["fail", "flag"] = "fail"
+    unsure_below: float | None = None
+    state: Path | None = None
+    trusted_proxy: bool = False
+    drain_delay: float = 0.0
+    drain_limit: float = 30.0
+    reload: bool = True
+    access_log: bool = False
+    log_format: Literal["text", "json"] = "text"
+    device: str = "cpu"
+    allow_python: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        checks: list[tuple[str, bool, str]] = [
+            ("port", 0 <= self.port < 65536, "a number from 0 to 65535"),
+            ("max_wait_ms", self.max_wait_ms >= 0, "0 or more"),
+            ("queue", self.queue >= 1, "1 or more"),
+            ("timeout", self.timeout is None or self.timeout > 0, "seconds, more than 0"),
+            ("audit", 0 <= self.audit <= 1, "a share from 0 to 1"),
+            ("escalation_rate", self.escalation_rate is None or self.escalation_rate >= 0, "0 or more a second"),
+            ("escalation_burst", self.escalation_burst is None or self.escalation_burst >= 1, "1 or more"),
+            ("unsure_below", self.unsure_below is None or 0 < self.unsure_below <= 1, "a confidence from 0 to 1"),
+            ("drain_delay", self.drain_delay >= 0, "seconds, 0 or more"),
+            ("drain_limit", self.drain_limit >= 0, "seconds, 0 or more"),
+        ]
+        found: Any
+        for name, fine, expected in checks:
+            if not fine:  # NaN is not fine either
+                found = getattr(self, name)
+                raise UsageError(f"{name} is {expected}; found {found!r}")
+        if self.escalation_burst is not None and self.escalation_rate is None:
+            raise UsageError("escalation_burst goes with escalation_rate, how many escalations a second are allowed")

@@ -1,0 +1,56 @@
+"""The operating point in force, and what is watched while it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pilotfish.cascade import Artefact
+from pilotfish.documents import as_document
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operating point from the moment it came into force. Whatever is watched begins anew with each.
+
+    id        rises by one with every move
+    artefact  the cascade at this point
+    since     when it came into force, seconds since 1970
+    """
+
+    id: str
+    artefact: Artefact
+    since: float = field(default_factory=time.time)
+
+    def to_json(self) -> dict[str, Any]:
+        """``GET /v2/models/M/operating_point``: what was measured of it on the calibration samples."""
+        row = self._row()
+        found, calibration = self.artefact.frontier, self.artefact.calibration
+        if row is None:
+            drop, cost, exit_ratio = calibration.drop, calibration.cost, list(calibration.exit_ratio)
+        else:
+            drop, exit_ratio = float(found.drop[row]), found.exit_ratio[row].tolist()
+            cost = None if found.cost is None else float(found.cost[row])
+        return {
+            "id": self.id,
+            "thresholds": as_document(self.artefact.shown_thresholds),
+            "drop": drop,
+            "cost": cost,
+            "exit_ratio": exit_ratio,
+            "policy": self.artefact.policy,
+            "metric": calibration.metric,
+            "base_cost": calibration.base_cost,
+            "guarantee": as_document(self.artefact.guarantee),
+            "since": self.since,
+        }
+
+    def _row(self) -> int | None:
+        """Where the frontier has it; the point that a cascade was saved at may lie between those that were kept."""
+        frontier, point = self.artefact.frontier, self.artefact.operating_point
+        same = np.flatnonzero((frontier.thresholds == np.asarray(point.thresholds)).all(axis=1))
+        sets = frontier.exit_sets
+        rows = [i for i in same.tolist() if sets is None or sets[i] == point.exit_sets]
+        return rows[0] if rows else None

@@ -1,0 +1,47 @@
+"""Cascade folders that change while they are served."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pilotfish.serve.hosted import Hosted
+
+EVERY = 1.0  # seconds between two looks
+Told = Callable[[Hosted, Exception | None], None]
+
+
+async def watch(models: Sequence[Hosted], tell: Told) -> None:
+    """Load a folder again when its files have changed, and are at rest since the look before.
+
+    tell  told of every cascade that was loaded again, or of what kept it from being: then the old one goes on
+    """
+    loaded = {hosted.name: _state(hosted.folder) for hosted in models}
+    seen = dict(loaded)
+    while True:
+        await asyncio.sleep(EVERY)
+        for hosted in models:
+            now, before = _state(hosted.folder), seen[hosted.name]
+            seen[hosted.name] = now
+            if now != before or now == loaded[hosted.name] or not now:
+                continue
+            loaded[hosted.name] = now
+            try:
+                await asyncio.to_thread(hosted.reload)
+                tell(hosted, None)
+            except Exception as error:
+                tell(hosted, error)
+
+
+def _state(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Name, inode, size and time of the files in a folder; none where it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            stats = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+    except OSError:
+        return ()
+    if not any(name == "cascade.json" for name, _ in stats):
+        return ()
+    return tuple(sorted((name, found.st_ino, found.st_size, found.st_mtime_ns) for name, found in stats))

@@ -1,0 +1,1 @@
+"""What is told of a server: metrics, statistics, logs and the console page."""

@@ -1,0 +1,60 @@
+"""A request and its answers, whatever protocol they came by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pilotfish.runtime import Answer
+
+if TYPE_CHECKING:
+    from pilotfish.serve.point import Point
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks. client: the name of a token, else a peer's address; request: the request's id; deadline: seconds that
+    an answer may take, None for as many as the server allows."""
+
+    client: str
+    request: str
+    deadline: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One input of a request.
+
+    item  bytes of an image file, an array of one sample, a text; or the exception that reading the request raised of
+          this input, which then fails alone
+    id    as the client calls it; None where it gave none
+    name  what the answer calls the input
+    """
+
+    item: Any
+    id: str | None = None
+    name: str = "0"
+
+
+@dataclass(frozen=True)
+class Served:
+    """The answer to one input. flags: what should be known of it: ``governed``, ``base_failed``, ``unsure``,
+    ``shadow``."""
+
+    id: str | None
+    answer: Answer
+    flags: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``pilotfish predict --json`` has it, with ``id`` and ``flags``."""
+        return {**self.answer.to_json(), "id": self.id, "flags": list(self.flags)}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answers to a request, in the order of its inputs. point: the operating point that decided all of them."""
+
+    answers: list[Served]
+    model: str
+    version: str
+    point: Point

@@ -1,0 +1,180 @@
+"""The server: cascades by name, as an ASGI application and as a program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pilotfish.errors import UsageError, nearest, needs, reason
+from pilotfish.serve.hosted import Hosted
+from pilotfish.serve.options import ServeOptions
+from pilotfish.serve.refusal import Refusal
+from pilotfish.serve.reload import watch
+
+if TYPE_CHECKING:
+    import socket
+
+    import uvicorn
+    from starlette.applications import Starlette
+
+Folders = str | Path | Mapping[str, str | Path]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Server:
+    """Cascades behind HTTP.
+
+        server = Server("cascade/")           # or {"birds": "cascades/birds", "cars": "cascades/cars"}
+        server.run()                          # until SIGTERM
+        app.mount("/cascade", server.app)     # or in somebody else's ASGI application
+
+    cascades  a folder, which is served by its own name, or folders by name
+    options   how it answers and what it watches
+
+    Loading happens here: what a folder or a model is at fault with is raised before anything listens. Every stage is
+    run once when the server begins, and then it is ready.
+    """
+
+    def __init__(self, cascades: Folders, options: ServeOptions | None = None) -> None:
+        with needs("starlette", "serve", "pilotfish serve"):
+            from pilotfish.serve.http.app import make_app
+        self.options = options or ServeOptions()
+        named = cascades if isinstance(cascades, Mapping) else {Path(cascades).resolve().name: cascades}
+        if not named:
+            raise UsageError("there is no cascade to serve; give a folder, or NAME=FOLDER")
+        for name in named:
+            if not name or not name.isprintable() or set(name) & set("/?#%\\") or name in (".", ".."):
+                raise UsageError(f"a cascade is served by a name that can stand in an address; found {name!r}")
+        self.models = {name: Hosted(name, Path(folder), self.options) for name, folder in named.items()}
+        self.draining = False
+        self._begun: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._listening: uvicorn.Server | None = None
+        self._on_ready: Callable[[], None] = lambda: None
+        self.address: tuple[str, int] = ("", 0)
+        self.app: Starlette = make_app(self)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every cascade answers requests."""
+        return not self.draining and all(hosted.state == "READY" for hosted in self.models.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """What the operator should know, a line each."""
+        several = len(self.models) > 1
+        return [f"{name}: {note}" if several else note for name, one in self.models.items() for note in one.notes]
+
+    def hosted(self, name: str | None = None) -> Hosted:
+        """The cascade called *name*; None: the only one. Refusal where there is none, or several."""
+        if name is None and len(self.models) == 1:
+            return next(iter(self.models.values()))
+        if name is None:
+            raise Refusal(400, f"several cascades are served; name one of {', '.join(self.models)}", "bad_request")
+        if name not in self.models:
+            raise Refusal(404, f"there is no model {name[:60]!r} here; {nearest(name, self.models)}", "not_found")
+        return self.models[name]
+
+    # Its life.
+
+    async def begin(self) -> None:
+        """Run every stage once, so that requests are answered, and watch the folders. Once is enough."""
+        if self._begun is None:
+            self._begun = asyncio.create_task(self._warm_up())
+        await asyncio.shield(self._begun)
+
+    async def _warm_up(self) -> None:
+        for hosted in self.models.values():
+            await asyncio.to_thread(hosted.warm_up)
+        if self.options.reload:
+            self._watching = asyncio.create_task(watch(list(self.models.values()), self._reloaded))
+        if self.address[1]:
+            _say(self.ready_line)
+        self._on_ready()
+
+    def _reloaded(self, hosted: Hosted, error: Exception | None) -> None:
+        if error is None:
+            _say(f"{hosted.name} was loaded again")
+        else:
+            _say(f"{hosted.name} has changed and cannot be loaded; the one before goes on: {reason(error)}")
+
+    async def end(self) -> None:
+        """Answer what was accepted, within the limit, and end the engines."""
+        self.draining = True
+        if self._watching is not None:
+            self._watching.cancel()
+        limit = self.options.drain_limit
+        await asyncio.gather(*(asyncio.to_thread(hosted.drain, limit) for hosted in self.models.values()))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """What an application that mounts :attr:`app` enters at its start and leaves at its end. It is live at once,
+        and ready when every stage has run."""
+        task = asyncio.create_task(self.begin())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await self.end()
+
+    @property
+    def ready_line(self) -> str:
+        """Where it can be reached."""
+        host, port = self.address
+        return f"ready http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def run(self) -> None:
+        """Listen and answer until SIGTERM or Ctrl-C."""
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                runner.get_loop().add_signal_handler(number, self.stop)
+            runner.run(self.serve())
+
+    async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Listen and answer until :meth:`stop`, in the event loop of now; *ready* is called when it does."""
+        import uvicorn
+
+        self._on_ready = ready
+        config = uvicorn.Config(
+            self.app,
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+        )
+        self._listening = uvicorn.Server(config)
+        self._listening.capture_signals = contextlib.nullcontext
+        await self._listening.serve(sockets=[self.bound()])
+
+    def stop(self) -> None:
+        """End :meth:`serve`, once what was accepted is answered. To be called in its event loop."""
+        if self._listening is not None:
+            self._listening.should_exit = True
+
+    def bound(self) -> socket.socket:
+        """A socket that listens where the options say. UsageError where it cannot."""
+        import socket
+
+        host, port = self.options.host, self.options.port
+        try:
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            found = socket.create_server(address[:2], family=family, backlog=2048)
+        except OSError as error:
+            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        found.setblocking(False)
+        self.address = found.getsockname()[:2]
+        return found

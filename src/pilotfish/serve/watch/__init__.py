@@ -1,0 +1,1 @@
+"""What is watched while a cascade serves: drift, escalations, audits, labels. numpy alone."""

@@ -1,0 +1,90 @@
+"""The server: answers are those of the cascade, health, the operating point, and the end."""
+
+from __future__ import annotations
+
+import io
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pilotfish.runtime import Cascade
+from support.process import command
+from support.server import ALLOWED, Serving, pictures, serve_process, serving
+
+PNG = {"Content-Type": "image/png"}
+
+
+def png(image: np.ndarray) -> bytes:
+    held = io.BytesIO()
+    Image.fromarray(image).save(held, "PNG")
+    return held.getvalue()
+
+
+def test_answers_are_those_of_the_cascade(server: Serving, cascade_folder: Path) -> None:
+    cascade = Cascade.load(cascade_folder, allow_python=ALLOWED)
+    images = [png(image) for image in pictures(20, seed=5)]
+    expected = cascade.predict(list(images))
+    assert {a.stage for a in expected} == {0, 1}
+    for image, answer in zip(images, expected, strict=True):
+        found = server.ask("POST", "/predict", image, PNG)
+        assert found.status == 200
+        [said] = found.json["answers"]
+        assert (said["prediction"], said["stage"], said["error"]) == (answer.prediction, answer.stage, None)
+        assert said["confidence"] == pytest.approx(answer.confidence, abs=1e-5)
+        assert (found.json["model"], found.json["operating_point"], said["flags"]) == ("pair", "1", [])
+
+
+def test_it_is_live_and_ready(server: Serving) -> None:
+    assert server.get("/v2/health/live").json == {"live": True}
+    assert server.get("/v2/health/ready").json == {"ready": True}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/predict", 405), ("POST", "/predict", 415)]
+)
+def test_errors_are_json(server: Serving, method: str, path: str, status: int) -> None:
+    found = server.ask(method, path, b"x" if method == "POST" else None)
+    assert found.status == status
+    assert list(found.json) == ["error"]
+
+
+def test_the_operating_point_moves(cascade_folder: Path) -> None:
+    with serving({"pair": cascade_folder}) as running:
+        path = "/v2/models/pair/operating_point"
+        first = running.get(path).json
+        moved = running.ask("PUT", path, {"max_drop": "50%"})
+        assert moved.status == 200
+        assert (first["id"], moved.json["id"]) == ("1", "2")
+        assert moved.json["exit_ratio"][0] > first["exit_ratio"][0]
+        assert running.get(path).json == moved.json
+        assert running.ask("PUT", path, {"max_drop": 0.5, "max_cost": 1}).status == 400
+
+
+def test_the_stated_line_and_the_end(cascade_folder: Path) -> None:
+    with serve_process(f"pair={cascade_folder}", module_folder=cascade_folder.parent) as (process, running):
+        assert running.ask("POST", "/predict", png(pictures(1)[0]), PNG).status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing-here"], "nothing-here"),
+        (["CASCADE", "--audit", "200%"], "audit is a share"),
+        (["CASCADE", "--escalation-burst", "3"], "escalation_rate"),
+        (["a=CASCADE", "a=CASCADE"], "two cascades"),
+    ],
+)
+def test_what_cannot_be_served_is_said_before_anything_listens(
+    cascade_folder: Path, arguments: list[str], words: str
+) -> None:
+    given = [part.replace("CASCADE", str(cascade_folder)) for part in arguments]
+    allowed = [part for name in ALLOWED for part in ("--allow-python", name)]
+    found = command(cascade_folder.parent, "serve", *given, *allowed, "--port", "0")
+    assert found.returncode in (1, 2)
+    assert words in found.stderr
+    assert found.stdout == ""
