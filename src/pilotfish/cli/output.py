@@ -33,6 +33,7 @@ def print_json(document: Any) -> None:
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(document, indent=2, ensure_ascii=not unicode, allow_nan=False)
     sys.stdout.write("".join(f"{json_line(line)}\n" for line in text.split("\n")))
+    sys.stdout.flush()  # a server goes on
 
 
 def console(to_stderr: bool = False) -> Console:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pilotfish.cli.options import AllowPython, Device
+from pilotfish.cli.options import AllowPython, AsJson, Device
+
+if TYPE_CHECKING:
+    from pilotfish.serve import Server
 
 
 def serve(
@@ -58,6 +61,7 @@ def serve(
     log_format: Annotated[str, typer.Option(metavar="text|json", help="How log lines look.")] = "text",
     device: Device = "cpu",
     allow_python: AllowPython = None,
+    as_json: AsJson = False,
 ) -> None:
     """Serve cascades over HTTP until SIGTERM or Ctrl-C. When it is ready, stderr says where.
 
@@ -67,7 +71,7 @@ def serve(
 
     Then: curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/predict
     """
-    from pilotfish.cli.output import notes
+    from pilotfish.cli.output import notes, print_json
     from pilotfish.cli.parse import share
     from pilotfish.serve import ServeOptions, Server
 
@@ -95,7 +99,13 @@ def serve(
     }
     server = Server(_named(cascades), ServeOptions(**options))
     notes(tuple(server.notes))
-    server.run()
+    server.run(lambda: print_json(_document(server)) if as_json else None)
+
+
+def _document(server: Server) -> dict[str, Any]:
+    """What ``--json`` says once the server is ready."""
+    bound, port = server.address
+    return {"host": bound, "port": port, "models": list(server.models), "notes": server.notes}
 
 
 def _one_of(given: str, valid: tuple[str, ...], option: str) -> str:

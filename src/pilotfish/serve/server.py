@@ -131,14 +131,14 @@ class Server:
         host, port = self.address
         return f"ready http://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def run(self) -> None:
-        """Listen and answer until SIGTERM or Ctrl-C."""
+    def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Listen and answer until SIGTERM or Ctrl-C. *ready* is called when requests are answered."""
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             for number in (signal.SIGTERM, signal.SIGINT):
                 runner.get_loop().add_signal_handler(number, self.stop)
-            runner.run(self.serve())
+            runner.run(self.serve(ready))
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Listen and answer until :meth:`stop`, in the event loop of now; *ready* is called when it does."""
