@@ -69,7 +69,7 @@ def serve(
 
     Example: pilotfish serve birds=cascades/birds cars=cascades/cars --port 9000 --audit 1%
 
-    Then: curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/predict
+    Then: curl -F image=@cat.jpg http://127.0.0.1:8000/predict
     """
     from pilotfish.cli.output import notes, print_json
     from pilotfish.cli.parse import share
