@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import signal
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pilotfish.errors import ModelError
 from pilotfish.runtime import Cascade
 from support.process import command
 from support.server import ALLOWED, Serving, pictures, serve_process, serving
@@ -88,3 +91,54 @@ def test_what_cannot_be_served_is_said_before_anything_listens(
     assert found.returncode in (1, 2)
     assert words in found.stderr
     assert found.stdout == ""
+
+
+@pytest.mark.parametrize("when", ["fail", "flag"])
+def test_a_base_that_fails_costs_escalations_alone(cascade_folder: Path, when: str) -> None:
+    images = [png(image) for image in pictures(12, seed=5)]
+    expected = Cascade.load(cascade_folder, allow_python=ALLOWED).predict(list(images))
+    with serving({"pair": cascade_folder}, when_base_fails=when) as running:
+        hosted = running.server.hosted()
+        stages = hosted.engine.stages
+        stages[1] = replace(stages[1], backend=Broken(), alone=None)
+        for image, answer in zip(images, expected, strict=True):
+            [said] = running.ask("POST", "/predict", image, PNG).json["answers"]
+            if answer.stage == 0:
+                assert (said["prediction"], said["stage"]) == (answer.prediction, 0)
+            elif when == "flag":
+                assert (said["stage"], said["flags"], said["error"]) == (0, ["base_failed"], None)
+            else:
+                assert said["prediction"] is None
+                assert "broken" in said["error"]
+        assert running.get("/v2/health/ready").status == 200
+
+
+class Broken:
+    name = "broken"
+
+    def step(self, inputs: np.ndarray | None, carry: object = None) -> tuple[np.ndarray, None]:
+        raise ModelError("the base is broken")
+
+
+def test_an_engine_that_has_ended_is_replaced(cascade_folder: Path) -> None:
+    image = png(pictures(1)[0])
+    with serving({"pair": cascade_folder}) as running:
+        first = running.ask("POST", "/predict", image, PNG).json
+        running.server.hosted().engine.close(drain=False)
+        assert running.ask("POST", "/predict", image, PNG).json == first
+
+
+def test_it_can_be_mounted_in_another_application(cascade_folder: Path) -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+    from starlette.testclient import TestClient
+
+    from pilotfish.serve import ServeOptions, Server
+
+    server = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED))
+    outer = Starlette(routes=[Mount("/cascade", app=server.app)], lifespan=server.lifespan)
+    with TestClient(outer) as client:
+        while client.get("/cascade/v2/health/ready").status_code != 200:
+            time.sleep(0.01)
+        found = client.post("/cascade/predict", content=png(pictures(1)[0]), headers=PNG)
+        assert found.json()["model"] == "pair"

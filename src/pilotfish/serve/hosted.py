@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -23,8 +24,9 @@ from pilotfish.serve.options import ServeOptions
 from pilotfish.serve.passage import Passage
 from pilotfish.serve.point import Point
 from pilotfish.serve.refusal import Refusal, busy
-from pilotfish.serve.served import Caller, Entry, Reply, Served
+from pilotfish.serve.served import Caller, Cause, Entry, Reply, Served
 
+LOGGER = logging.getLogger(__name__)
 State = Literal["WARMING", "READY", "DRAINING"]
 SMOOTH = 0.1  # weight of the newest batch in the pace of a stage
 Observer = Callable[[int, int, list[float], float], None]
@@ -119,16 +121,26 @@ class Hosted:
         self.engine.close(timeout=timeout)
 
     def _begin(self, cascade: Cascade) -> Running:
-        stages, options = len(cascade.artefact.stages), self.options
-        self.pace = [0.0] * stages
-        engine = cascade.engine(max_wait_ms=options.max_wait_ms, queue=options.queue, observer=self._observe)
-        return Running(cascade, engine, self._point(cascade.artefact))
+        self.pace = [0.0] * len(cascade.artefact.stages)
+        return Running(cascade, self._engine(cascade), self._point(cascade.artefact))
+
+    def _engine(self, cascade: Cascade) -> Engine:
+        options = self.options
+        return cascade.engine(max_wait_ms=options.max_wait_ms, queue=options.queue, observer=self._observe)
 
     def _point(self, artefact: Artefact) -> Point:
         return Point(str(next(self._numbers)), artefact)
 
     def _observe(self, stage: int, n: int, waited: list[float], seconds: float) -> None:
         self.pace[stage] += SMOOTH * (seconds / n - self.pace[stage])
+
+    def _revive(self, ended: Engine) -> None:
+        """Go on with another engine where *ended* is still the one in force: a fault of its threads has ended it."""
+        with self._lock:
+            now = self.running
+            if now.engine is ended and self.state == "READY":
+                LOGGER.error("the engine of %s has ended; another one goes on", self.name)
+                self.running = Running(now.cascade, self._engine(now.cascade), now.point)
 
     # The operating point.
 
@@ -201,9 +213,10 @@ class Hosted:
             raise busy(
                 f"{self.name} has {self.options.queue} inputs under way, as many as its queue holds", "full", self.wait
             ) from None
-        except EngineClosed:  # its folder was loaded again this very moment
+        except EngineClosed:
             if self.state != "READY":
                 raise busy(f"{self.name} is {self.state.lower()}", self.state.lower(), 1.0) from None
+            self._revive(running.engine)
             return self.engine.submit(item, deadline, in_force, passage)
 
     @property
@@ -214,28 +227,36 @@ class Hosted:
         return sum(depth.waiting * pace for depth, pace in zip(self.engine.depths(), self.pace, strict=True)) / lanes
 
     def _served(self, entry: Entry, future: Future[Any] | None, passage: Passage) -> Served:
-        artefact = passage.point.artefact
         if future is None:
-            return Served(entry.id, answer_of(entry.name, None, 0.0, -1, reason(entry.item), artefact))
-        error = future.exception()
-        if isinstance(error, Refusal | DeadlineError | EngineClosed):
-            return Served(entry.id, answer_of(entry.name, None, 0.0, -1, str(error), artefact))
-        if error is not None:
-            raise error
+            return self._unanswered(entry, entry.item, "bad_input", passage)
+        if (error := future.exception()) is not None:
+            return self._unanswered(entry, error, _cause(error), passage)
         found, flags = future.result(), passage.flags
         so_far: OneAnswer | None = passage.so_far
         if found.error is not None and so_far is not None and self.options.when_base_fails == "flag":
             found, flags = so_far, (*flags, "base_failed")
+        if found.error is not None:  # where a stage has answered, it is not the input's fault
+            return self._unanswered(entry, found.error, "bad_input" if so_far is None else "model", passage)
         limit = self.options.unsure_below
-        if limit is not None and found.error is None and found.stage == passage.last and not found.confidence >= limit:
+        if limit is not None and found.stage == passage.last and not found.confidence >= limit:
             flags = (*flags, "unsure")
         if self.options.shadow:
             flags = (*flags, "shadow")
-        return Served(
-            entry.id,
-            answer_of(entry.name, found.prediction, found.confidence, found.stage, found.error, artefact),
-            flags,
-        )
+        artefact = passage.point.artefact
+        said = answer_of(entry.name, found.prediction, found.confidence, found.stage, None, artefact)
+        return Served(entry.id, said, flags)
+
+    def _unanswered(self, entry: Entry, error: BaseException | str, cause: Cause, passage: Passage) -> Served:
+        text = error if isinstance(error, str) else reason(error, 1000)
+        return Served(entry.id, answer_of(entry.name, None, 0.0, -1, text, passage.point.artefact), cause=cause)
+
+
+def _cause(error: BaseException) -> Cause:
+    if isinstance(error, DeadlineError):
+        return "deadline"
+    if isinstance(error, Refusal):
+        return "governed"
+    return "draining" if isinstance(error, EngineClosed) else "model"
 
 
 def _set(future: asyncio.Future[None]) -> None:

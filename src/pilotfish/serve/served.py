@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pilotfish.runtime import Answer
 
 if TYPE_CHECKING:
     from pilotfish.serve.point import Point
+
+
+Cause = Literal["bad_input", "deadline", "governed", "draining", "model"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Served:
-    """The answer to one input. flags: what should be known of it: ``governed``, ``base_failed``, ``unsure``,
-    ``shadow``."""
+    """The answer to one input.
+
+    flags  what should be known of it: ``governed``, ``base_failed``, ``unsure``, ``shadow``
+    cause  why there is none, else None: ``bad_input``, ``deadline``, ``governed``, ``draining``, or ``model`` where a
+           stage failed
+    """
 
     id: str | None
     answer: Answer
     flags: tuple[str, ...] = ()
+    cause: Cause | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As ``pilotfish predict --json`` has it, with ``id`` and ``flags``."""

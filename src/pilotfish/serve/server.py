@@ -75,6 +75,8 @@ class Server:
 
     def hosted(self, name: str | None = None) -> Hosted:
         """The cascade called *name*; None: the only one. Refusal where there is none, or several."""
+        if self._begun is None:  # mounted by an application that does not enter its lifespan
+            self._begun = asyncio.ensure_future(self._warm_up())
         if name is None and len(self.models) == 1:
             return next(iter(self.models.values()))
         if name is None:
