@@ -1,0 +1,237 @@
+"""An alarm when inputs are no longer those that a cascade was judged with, with a bound on false alarms.
+
+An e-detector (Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532) of the mean of x in [0, 1], which is to lie in
+a band [lo, hi]. For each bet λ,
+
+    e_t = 1 + λ (x_t - hi)   or   1 - λ (x_t - lo),        R_t = (R_{t-1} + 1) e_t,        R_0 = 0.
+
+While the mean of x_t given the past lies in the band, e_t has a mean of at most 1, so R_t one of at most t. The same
+holds for any average over bets and directions. The alarm is at an average of A: it takes at least A inputs on average,
+and its chance within the first T is at most T / A, whatever else the distribution does.
+
+Watched are the rule's own decision, x = 1 where the first stage lets an input exit, and x = F(score), its place among
+the scores that the cascade was tuned with. A is for the average of both.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import UsageError
+from pilotfish.serve.watch.bands import SIDES, Band, place_band, place_of
+from pilotfish.serve.watch.recent import Recent
+
+F64 = NDArray[np.float64]
+SHIFTS = np.geomspace(0.15, 3.0, 10)
+"""How far the mean may have moved, in log-odds from the band: from .50 to .54, and from .50 to .95."""
+EDGE = 1e-6  # rates nearer to 0 or 1 are bet on as this one is
+Kind = Literal["exit ratio", "score"]
+Direction = Literal["up", "down"]
+
+
+class Bets(NamedTuple):
+    """e = constant + slope x, each float64 (M,); up: bool (M,), which of them win where the mean is above the band."""
+
+    constant: F64
+    slope: F64
+    up: NDArray[np.bool_]
+
+
+def bets(lo: float, hi: float) -> Bets:
+    """What is bet on a mean outside [lo, hi]. On each side λ is the best one for a true mean that is a step of
+    ``SHIFTS`` further, where x is 0 or 1. No mean is above 1 or below 0: nothing is bet on that."""
+    above, below = _stakes(hi), _stakes(1 - lo)  # a mean below lo is one of 1 - x above 1 - lo
+    return Bets(
+        np.concatenate([1 - above * hi, 1 + below * lo]),
+        np.concatenate([above, -below]),
+        np.arange(len(above) + len(below)) < len(above),
+    )
+
+
+def _stakes(bound: float) -> F64:
+    """λ for a mean above *bound*, from 0 to 1 / bound."""
+    if bound >= 1:
+        return np.empty(0)
+    rate = min(max(bound, EDGE), 1 - EDGE)
+    other = 1 / (1 + (1 - rate) / rate * np.exp(-SHIFTS))
+    return np.minimum((other - rate) / (rate * (1 - rate)), 1 / max(bound, EDGE))
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What has changed.
+
+    kind          the ``exit ratio`` of the first stage, or its ``score``: the mean of F(score)
+    direction     where to
+    baseline      what is usual; lo, hi: the band that it lies in; n: samples that the band comes from
+    seen          inputs since the watch began, when the alarm was raised
+    at            when, seconds since 1970
+    lately        the mean of the last inputs, at most 1,000
+    """
+
+    kind: Kind
+    direction: Direction
+    baseline: float
+    lo: float
+    hi: float
+    n: int
+    seen: int
+    at: float
+    lately: float | None = None
+
+    def __str__(self) -> str:
+        """One line for logs."""
+        what = "exit ratio has" if self.kind == "exit ratio" else "scores have"
+        usual = f"usual {self.baseline:.3f}, band {self.lo:.3f} to {self.hi:.3f} from {self.n:,} samples"
+        lately = "" if self.lately is None else f"; lately {self.lately:.3f}"
+        moved = "risen" if self.direction == "up" else "fallen"
+        return f"drift: the first stage's {what} {moved} after {self.seen:,} inputs ({usual}{lately})"
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+class Drift:
+    """Watches the decisions of the first stage at one operating point.
+
+    band         of its exit ratio, from :func:`pilotfish.serve.watch.bands.band_of`
+    quantiles    101 of its scores that rise, of *n* independent samples; none where they are not known, and then scores
+                 are not watched
+    average_run  A, inputs: the alarm is false at most once in so many, on average
+    clock        seconds since 1970
+
+    After an alarm nothing is looked for until :meth:`quiet`; the last inputs are shown all the same. Threads may share
+    one. An input takes a few microseconds.
+    """
+
+    def __init__(
+        self,
+        band: Band,
+        quantiles: Sequence[float] = (),
+        n: int = 0,
+        average_run: float = 1e6,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not average_run > 1:
+            raise UsageError(f"average_run is a number of inputs above 1; found {average_run}")
+        self.band, self.average_run, self._clock = band, average_run, clock
+        self._quantiles = tuple(quantiles) if n > 0 else ()
+        self.score_band = place_band(self._quantiles, n, band.error) if self._quantiles else None
+        own = bets(band.lo, band.hi)
+        score = bets(self.score_band.lo, self.score_band.hi) if self.score_band else bets(0.0, 1.0)
+        m, none = len(own.constant), np.zeros(len(own.constant))
+        self._stays = np.concatenate([own.constant, score.constant])
+        self._exits = np.concatenate([own.constant + own.slope, score.constant])
+        self._slope = np.concatenate([none, score.slope / SIDES])
+        self._up, self._of_exits = np.concatenate([own.up, score.up]), m
+        parts = [len(part) for part in (own.up, score.up) if len(part)]
+        self._weights = np.concatenate([np.full(size, 1 / size / len(parts)) for size in parts] or [np.empty(0)])
+        self._lock, self._bet = threading.Lock(), np.empty(len(self._weights))
+        self.recent, self.alarm = Recent(self._quantiles), None
+        self._begin()
+
+    alarm: Alarm | None
+
+    def _begin(self) -> None:
+        self._sums, self.n, self.alarm = np.zeros(len(self._weights)), 0, None
+
+    def seen(self, exits: bool, score: float) -> Alarm | None:
+        """One more input; the alarm, where this one raises it.
+
+        exits  what the first stage's rule decides, before anything overrules it
+        score  what it compared, in its own unit; NaN, which has no place among others, is not looked at
+        """
+        known = score == score
+        place = place_of(self._quantiles, score) if self._quantiles and known else 0
+        with self._lock:
+            self.n += 1
+            self.recent.add(exits, place)
+            if self.alarm is not None:
+                return None
+            sums, bet = self._sums, self._bet
+            before = None if known else sums[self._of_exits :].copy()
+            np.multiply(self._slope, place, out=bet)
+            np.add(bet, self._exits if exits else self._stays, out=bet)
+            np.add(sums, 1.0, out=sums)
+            np.multiply(sums, bet, out=sums)
+            if before is not None:
+                sums[self._of_exits :] = before
+            if self._weights.dot(sums) < self.average_run:
+                return None
+            self.alarm = self._raised()
+            return self.alarm
+
+    def _raised(self) -> Alarm:
+        share, exits = self._weights * self._sums, np.arange(len(self._sums)) < self._of_exits
+        parts: list[tuple[float, Kind, Direction]] = [
+            (float(share[(exits == (kind == "exit ratio")) & (self._up == (direction == "up"))].sum()), kind, direction)
+            for kind in ("exit ratio", "score")
+            for direction in ("up", "down")
+        ]
+        _, kind, direction = max(parts)
+        band = self.band if kind == "exit ratio" or self.score_band is None else self.score_band
+        lately = self.recent.exit_ratio if kind == "exit ratio" else self.recent.place
+        return Alarm(kind, direction, band.middle, band.lo, band.hi, band.n, self.n, self._clock(), lately)
+
+    def quiet(self) -> None:
+        """Acknowledge the alarm: the watch begins anew."""
+        with self._lock:
+            self._begin()
+
+    @property
+    def level(self) -> float:
+        """How far it is to an alarm: 1 raises it. On quiet inputs mostly far below."""
+        with self._lock:
+            return float(self._weights.dot(self._sums)) / self.average_run
+
+    @property
+    def promise(self) -> str:
+        """What is known of false alarms, in one sentence."""
+        bands = [band for band in (self.band, self.score_band) if band is not None]
+        if not len(self._weights):
+            return "nothing is watched: the exit ratio may be anything, and the scores are not known"
+        error = sum(band.error for band in bands)
+        of = f"exit ratio in {self.band.lo:.3f} to {self.band.hi:.3f}"
+        if self.score_band is not None:
+            of += f", mean place of the scores in {self.score_band.lo:.3f} to {self.score_band.hi:.3f}"
+        return (
+            f"a false alarm within T inputs has a chance of at most T / {self.average_run:,.0f}, while each input is "
+            f"expected to be as usual ({of}); that these bands are wrong has a chance of at most {error:.1%}"
+        )
+
+    def to_state(self) -> dict[str, Any]:
+        """Everything that a restart should not forget, as JSON."""
+        with self._lock:
+            return {
+                "bets": self._stays.tolist(),
+                "sums": self._sums.tolist(),
+                "n": self.n,
+                "alarm": None if self.alarm is None else self.alarm.to_json(),
+                "recent": self.recent.to_state(),
+            }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`to_state`. ValueError for the state of another watch, and for what is none; then nothing
+        has changed."""
+        try:
+            sums, n = np.asarray(state["sums"], np.float64), int(state["n"])
+            alarm = None if state["alarm"] is None else Alarm(**state["alarm"])
+            recent = Recent(self._quantiles)
+            recent.restore(state["recent"])
+            same = np.array_equal(np.asarray(state["bets"], np.float64), self._stays)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no state of a watch for drift: {error!r}"[:200]) from error
+        if not same:
+            raise ValueError("the state of a watch for drift with another band")
+        if sums.shape != self._sums.shape or not np.isfinite(sums).all() or (sums < 0).any() or n < 0:
+            raise ValueError("no state of a watch for drift: its sums are no numbers of 0 or more")
+        with self._lock:
+            self._sums, self.n, self.alarm, self.recent = sums, n, alarm, recent

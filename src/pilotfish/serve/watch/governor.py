@@ -1,0 +1,181 @@
+"""How many inputs may go on to the base: token buckets, for all clients and for each.
+
+Inputs can be made so that every one of them escalates (Hong et al., "A Panda? No, It's a Sloth", arXiv 2010.02432).
+A bucket holds b tokens at most and gets ρ of them a second; an escalation takes one. In any T seconds at most b + ρT
+get through. It is kept as the moment at which it will be full again (the generic cell rate algorithm), in whole
+nanoseconds, so that the bound is exact.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from pilotfish.errors import UsageError
+
+SECOND = 10**9
+NEVER = 10**30  # ns between two tokens at a rate of 0
+LONGEST = 3600.0  # seconds that are told to wait at most
+CLIENTS = 4096
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket's size and pace, in nanoseconds. gap: between two tokens; depth: how far ahead of the clock the moment
+    at which it is full may be for a token to be there."""
+
+    gap: int
+    depth: int
+
+    @classmethod
+    def of(cls, rate: float, burst: float) -> Bucket:
+        """*rate* tokens a second, *burst* at most. Where nanoseconds are too coarse it gives less rather than more."""
+        if not (0 <= rate < math.inf and 1 <= burst < math.inf):
+            raise UsageError(
+                f"a rate of 0 or more a second and a burst of 1 or more are needed; found {rate} and {burst}"
+            )
+        gap = math.ceil(SECOND / Fraction(rate)) if rate > 0 else NEVER
+        return cls(gap, math.floor((Fraction(burst) - 1) * gap))
+
+    def tokens(self, ahead: int) -> float:
+        """How many there are where it is full *ahead* ns from now."""
+        return max(0.0, (self.depth - max(ahead, 0)) / self.gap + 1)
+
+
+class Governor:
+    """Takes a token for every escalation, from the bucket of all and from the client's own.
+
+    rate, burst                tokens a second, and at most at once, of all clients together
+    client_rate, client_burst  of each client; None: a client may have all of them
+    clients                    rows of the table of clients
+    clock                      seconds, monotonic; one that goes back is taken to stand still
+
+    The table cannot be flushed. A client has a row only while its bucket is not full, so a row that goes says nothing
+    that is not so without it; only escalations that got through make rows, and b + (ρ / client_rate) client_burst of
+    them are never exceeded. If that is more than *clients*, those who find no room share one bucket.
+    Addresses of IPv6 are told apart by their first 64 bits: whoever has one has all that share them.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        burst: float,
+        client_rate: float | None = None,
+        client_burst: float | None = None,
+        clients: int = CLIENTS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if clients < 1 or (client_burst is not None and client_rate is None):
+            raise UsageError(f"clients is 1 or more, found {clients}; a client's burst goes with its rate")
+        self._all = Bucket.of(rate, burst)
+        self._each = None
+        if client_rate is not None:
+            self._each = Bucket.of(client_rate, max(1.0, client_rate) if client_burst is None else client_burst)
+        self.clients, self._clock, self._lock = clients, clock, threading.Lock()
+        self._last = self._full = self._now()
+        self._rows: dict[str, int] = {}  # when the bucket of a client is full; the last one to get a token is last
+        self.granted = self.denied = 0
+
+    def take(self, client: str) -> bool:
+        """Whether *client* may escalate one input now; then its tokens are gone."""
+        key = "" if self._each is None else payer(client)
+        with self._lock:
+            now = self._now()
+            if self._full - now > self._all.depth:
+                self.denied += 1
+                return False
+            if self._each is not None:
+                key, full = self._row(key, now)
+                if full - now > self._each.depth:
+                    self.denied += 1
+                    return False
+                self._rows.pop(key, None)
+                self._rows[key] = full + self._each.gap
+            self._full = max(self._full, now) + self._all.gap
+            self.granted += 1
+            return True
+
+    def wait(self, client: str) -> float:
+        """Seconds until *client* may escalate again, if nobody else does before; an hour at most."""
+        with self._lock:
+            now = self._now()
+            left = self._full - now - self._all.depth
+            if self._each is not None:
+                left = max(left, self._row(payer(client), now)[1] - now - self._each.depth)
+        return min(max(left, 0) / SECOND, LONGEST)
+
+    @property
+    def tokens(self) -> float:
+        """How many are left in the bucket of all."""
+        with self._lock:
+            return self._all.tokens(self._full - self._now())
+
+    def __len__(self) -> int:
+        """Clients whose bucket is not full."""
+        with self._lock:
+            self._sweep(self._now(), len(self._rows))
+            return len(self._rows)
+
+    def _now(self) -> int:
+        self._last = max(getattr(self, "_last", 0), int(self._clock() * SECOND))
+        return self._last
+
+    def _row(self, key: str, now: int) -> tuple[str, int]:
+        """The row that stands for a client, and when its bucket is full."""
+        self._sweep(now, 2)
+        if key not in self._rows and len(self._rows) >= self.clients:
+            key = ""  # the bucket that those without a row share
+        return key, max(self._rows.get(key, now), now)
+
+    def _sweep(self, now: int, most: int) -> None:
+        """Let go of rows of full buckets, of those that have not got a token for longest. One in the way is full at the
+        latest when as long has passed as a bucket takes to fill."""
+        for _ in range(most):
+            first = next(iter(self._rows), None)
+            if first is None or self._rows[first] > now:
+                return
+            del self._rows[first]
+
+    def to_state(self) -> dict[str, Any]:
+        """What is owed, in nanoseconds, as JSON."""
+        with self._lock:
+            now = self._now()
+            rows = {client: full - now for client, full in self._rows.items() if full > now}
+            return {"all": max(self._full - now, 0), "clients": rows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`to_state`: what was owed then is owed now, however long ago that was. ValueError for what
+        is no such state; then nothing has changed."""
+        try:
+            owed, rows = int(state["all"]), {str(c): int(ns) for c, ns in state["clients"].items()}
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise ValueError(f"no state of a governor: {error!r}"[:200]) from error
+        if owed < 0 or any(ns < 0 for ns in rows.values()):
+            raise ValueError("no state of a governor: what is owed is below 0")
+        with self._lock:
+            now = self._now()
+            self._full = now + min(owed, self._all.depth + self._all.gap)
+            self._rows = {}
+            if self._each is not None:
+                most = self._each.depth + self._each.gap
+                kept = sorted(rows.items(), key=lambda row: row[1])[-self.clients :]
+                self._rows = {client: now + min(ns, most) for client, ns in kept}
+
+
+def payer(client: str) -> str:
+    """Who is counted: a token's name or an address as it is; of an IPv6 address its network of 64 bits."""
+    if ":" not in client:
+        return client
+    try:
+        address = ipaddress.IPv6Address(client.strip("[]").partition("%")[0])
+    except ValueError:
+        return client
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"

@@ -1,0 +1,145 @@
+"""A budget of cost per hour: where along the frontier the operating point should be, so that it lasts."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pilotfish.cascade import Artefact
+from pilotfish.errors import UsageError
+
+HOUR = 3600.0
+SETTLE = 900.0  # seconds between two moves, but for one that is urgent: every move begins audits and drift anew
+URGENT = 0.1  # of an hour's budget left
+RATE_TIME = 600.0  # seconds over which the rate of inputs is averaged
+STEP = 0.1  # of the cost per input; a smaller change is not worth a move
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What an input may cost on average, and what it would cost as things are. left: share of an hour's budget."""
+
+    allowed: float
+    now: float
+    left: float
+
+
+class Spending:
+    """Counts what answers cost against a budget that flows in evenly, an hour of it at most.
+
+    per_hour  in the unit of the cascade's cost
+    clock     seconds, monotonic
+
+    It bounds nothing by itself, as inputs are not refused: in any T seconds about per_hour (T / 3600 + 1) is spent at
+    most, where the operating point follows :meth:`next_cost` and the frontier has one that is cheap enough.
+    """
+
+    def __init__(self, per_hour: float, clock: Callable[[], float] = time.monotonic) -> None:
+        if not 0 < per_hour < math.inf:
+            raise UsageError(f"a budget of cost per hour is a number above 0; found {per_hour}")
+        self.per_hour, self._clock, self._lock = per_hour, clock, threading.Lock()
+        self._at = self._began = clock()
+        self._moved = -math.inf
+        self.left, self.spent = per_hour, 0.0
+        self._weight = self._recent_n = self._recent_cost = 0.0  # of late, fading
+
+    def add(self, cost: float) -> None:
+        """An answer that cost so much."""
+        with self._lock:
+            self._flow()
+            self.left -= cost
+            self.spent += cost
+            self._recent_n += 1
+            self._recent_cost += cost
+
+    def _flow(self) -> None:
+        now = self._clock()
+        passed = max(now - self._at, 0.0)
+        self._at = max(now, self._at)
+        self.left = min(self.per_hour, self.left + passed * self.per_hour / HOUR)
+        fade = math.exp(-passed / RATE_TIME)
+        self._recent_n, self._recent_cost = self._recent_n * fade, self._recent_cost * fade
+        self._weight = self._weight * fade + RATE_TIME * (1 - fade)  # seconds that the recent ones stand for
+
+    def advice(self) -> Advice | None:
+        """What is allowed at the rate of late; None while nothing is known of it.
+
+        Half an hour's budget is kept for what may come: above it more may be spent than flows in, below it less, so
+        that an hour would bring it there.
+        """
+        with self._lock:
+            self._flow()
+            if self._recent_n < 1 or self._weight < 1:
+                return None
+            inputs_per_hour = self._recent_n / self._weight * HOUR
+            to_spend = max(self.per_hour / 2 + self.left, 0.0)  # per hour
+            mean = self._recent_cost / self._recent_n
+            return Advice(to_spend / inputs_per_hour, mean, self.left / self.per_hour)
+
+    def next_cost(self, artefact: Artefact) -> float | None:
+        """The cost of the operating point to move to, one of the frontier's; None to stay. Called every few seconds.
+
+        The frontier's costs are scaled by what inputs cost of late beside what they should: harder inputs cost more at
+        every point.
+        """
+        costs, advice = artefact.frontier.cost, self.advice()
+        if costs is None or advice is None or not len(costs):
+            return None
+        here = cost_of(artefact)
+        scale = advice.now / here if here > 0 and advice.now > 0 else 1.0
+        allowed = advice.allowed / scale
+        fits = costs[costs <= allowed]
+        best = float(fits.max() if len(fits) else costs.min())
+        with self._lock:
+            urgent = advice.left < URGENT and best < here
+            if abs(best - here) <= STEP * here or (self._at - self._moved < SETTLE and not urgent):
+                return None
+            self._moved = self._at
+        return best
+
+    def to_state(self) -> dict[str, Any]:
+        """As JSON."""
+        with self._lock:
+            self._flow()
+            return {"left": self.left, "spent": self.spent}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`to_state`; the time since is not credited. ValueError for what is none."""
+        try:
+            left, spent = float(state["left"]), float(state["spent"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no state of a budget: {error!r}"[:200]) from error
+        if not (math.isfinite(left) and math.isfinite(spent)):
+            raise ValueError("no state of a budget: it holds no finite numbers")
+        with self._lock:
+            self.left, self.spent = min(left, self.per_hour), spent
+
+
+def cost_of(artefact: Artefact) -> float:
+    """The mean cost of an input at the operating point, on the samples that it was chosen on."""
+    frontier, point = artefact.frontier, artefact.operating_point
+    rows = np.flatnonzero((frontier.thresholds == np.asarray(point.thresholds)).all(axis=1))
+    if len(rows) and frontier.cost is not None:
+        return float(frontier.cost[rows[0]])
+    return artefact.calibration.cost or 0.0
+
+
+def stage_costs(artefact: Artefact) -> tuple[float, ...] | None:
+    """What an input costs that each stage answers, with all stages before it, in the cost's unit; None without costs.
+
+    The frontier says it: its costs are the exit ratios times these. One of too few points to tell them apart gives
+    the mean cost to all.
+    """
+    frontier, stages = artefact.frontier, len(artefact.stages)
+    if frontier.cost is None:
+        return None
+    found, _, rank, _ = np.linalg.lstsq(frontier.exit_ratio, frontier.cost, rcond=None)
+    if rank < stages:
+        return (cost_of(artefact),) * stages
+    return tuple(np.maximum.accumulate(found.clip(0)).tolist())

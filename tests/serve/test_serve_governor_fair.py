@@ -1,0 +1,95 @@
+"""One client's flood neither fills the queue nor stands before others."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotfish.errors import UsageError
+from pilotfish.serve.watch.fair import Fair
+
+
+def filled(fair: Fair, client: str) -> int:
+    """How many single inputs *client* gets in at once."""
+    n = 0
+    while fair.enter(client) is not None:
+        n += 1
+    return n
+
+
+@pytest.mark.parametrize(("floods", "share"), [(1, 512), (2, 341), (3, 256), (15, 64)])
+def test_floods_leave_a_share_of_the_places(floods: int, share: int) -> None:
+    """Clients that take turns, each as many as it gets."""
+    fair = Fair(1024)
+    taken = dict.fromkeys(range(floods), 0)
+    for _ in range(1024):
+        for client in taken:
+            taken[client] += fair.enter(str(client)) is not None
+    assert all(abs(n - share) <= 1 for n in taken.values())
+    assert fair.enter("modest", 30) is not None
+
+
+def test_who_comes_first_is_next_though_a_flood_waits() -> None:
+    fair = Fair(1000)
+    flood = [turn for _ in range(100) for turn in (fair.enter("flood") or [])]
+    for turn in flood[:10]:
+        fair.began(turn)
+    (turn,) = fair.enter("modest") or []
+    assert flood[9] <= turn < flood[10]
+    (later,) = fair.enter("modest") or []
+    assert later <= flood[10]  # two inputs of each by then
+
+
+def test_a_request_of_many_is_not_one_of_one() -> None:
+    fair = Fair(1000)
+    many = fair.enter("batch", 128)
+    assert many == range(128)
+    assert fair.enter("modest") == range(1)
+
+
+def test_places_are_free_again() -> None:
+    fair = Fair(8)
+    assert fair.enter("a", 9) is None
+    assert fair.enter("a", 8) == range(8)
+    assert fair.enter("b") is None
+    fair.left("a", 3)
+    assert fair.enter("b") is not None
+    fair.left("a", 5)
+    fair.left("b")
+    assert (fair.under_way, fair.clients) == (0, 0)
+    assert fair.enter("a", 8) is not None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5), st.booleans()), max_size=60))
+def test_a_client_never_holds_more_than_was_free_and_turns_rise(steps: list[tuple[str, int, bool]]) -> None:
+    fair, held, last = Fair(12), dict.fromkeys("abcd", 0), dict.fromkeys("abcd", -1)
+    for client, n, leaves in steps:
+        if leaves:
+            fair.left(client, n)
+            held[client] = max(0, held[client] - n)
+            if not held[client]:
+                last[client] = -1
+            continue
+        free = 12 - sum(held.values())
+        turns = fair.enter(client, n)
+        assert (turns is not None) == (held[client] + n <= free)
+        if turns:
+            assert turns[0] > last[client]
+            last[client] = turns[-1]
+            held[client] += n
+            fair.began(turns[0])
+    assert fair.under_way == sum(held.values())
+    assert fair.clients == sum(n > 0 for n in held.values())
+
+
+def test_a_queue_has_places() -> None:
+    with pytest.raises(UsageError, match="1 place"):
+        Fair(0)
+
+
+def test_clients_that_share_a_network_share_a_place() -> None:
+    fair = Fair(100)
+    assert filled(fair, "2001:db8::1") == 50
+    assert fair.enter("2001:db8::2") is None
+    assert fair.enter("2001:db8:1::2") is not None
