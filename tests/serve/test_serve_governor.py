@@ -15,7 +15,6 @@ from pilotfish.errors import UsageError
 from pilotfish.serve.watch.governor import Governor, payer
 from support.clock import Clock
 
-
 EIGHTHS = st.integers(0, 400).map(lambda k: k / 8)  # exact in nanoseconds
 ARRIVALS = st.lists(st.tuples(st.sampled_from([0.0, 0.0, 0.125, 1.0]) | EIGHTHS, st.sampled_from("abc")), max_size=80)
 RATES = st.sampled_from([0.25, 1.0, 2.0, 3.0, 7.5, 1000.0])
