@@ -231,9 +231,9 @@ class Lanes(Queues):
                 self.sizes[k] = min(self.sizes[k], called.shrink)
             is_free = self._leave_lane(k, stage)
         try:
-            if self.observer is not None and not isinstance(first.feed, Run):
-                waited = [began - item.arrived for item in items]
-                self.observer(k, len(items), waited, time.monotonic() - began)
+            if self.observer is not None and called.items and not isinstance(first.feed, Run):
+                waited = [began - item.arrived for item in called.items]
+                self.observer(k, len(waited), waited, time.monotonic() - began)
             decided = self._decide(k, called)
             self._show(k, decided)
             moves = self._ask(k, called, decided)

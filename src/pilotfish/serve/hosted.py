@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ from pilotfish.serve.options import ServeOptions
 from pilotfish.serve.passage import Passage
 from pilotfish.serve.point import Point
 from pilotfish.serve.refusal import Refusal, busy
+from pilotfish.serve.report.logs import Log
+from pilotfish.serve.report.metrics import Meter
 from pilotfish.serve.served import Caller, Cause, Entry, Reply, Served
 
-LOGGER = logging.getLogger(__name__)
 State = Literal["WARMING", "READY", "DRAINING"]
 SMOOTH = 0.1  # weight of the newest batch in the pace of a stage
 Observer = Callable[[int, int, list[float], float], None]
@@ -47,15 +48,19 @@ class Hosted:
     running  the cascade, its engine and its operating point now
     notes    what its operator should know, a line each
     pace     seconds per input, by stage, of late
+    meter    what is counted
     """
 
     version = "1"
 
-    def __init__(self, name: str, folder: Path, options: ServeOptions) -> None:
+    def __init__(self, name: str, folder: Path, options: ServeOptions, log: Log | None = None) -> None:
         self.name, self.folder, self.options = name, folder, options
+        self.log = log or Log(options.log_format)
         self.state: State = "WARMING"
         self._numbers, self._lock = itertools.count(1), threading.Lock()
-        self.running = self._begin(self.load())
+        cascade = self.load()
+        self.meter = Meter(cascade.artefact)
+        self.running = self._begin(cascade)
         self.notes: tuple[str, ...] = self.running.cascade.notes
 
     @property
@@ -111,6 +116,7 @@ class Hosted:
         notes = warm_up(cascade)
         with self._lock:
             before, self.running = self.running, self._begin(cascade)
+            self.meter.moved(self.running.point)
         self.notes = (*cascade.notes, *notes)
         before.engine.close()
 
@@ -133,13 +139,14 @@ class Hosted:
 
     def _observe(self, stage: int, n: int, waited: list[float], seconds: float) -> None:
         self.pace[stage] += SMOOTH * (seconds / n - self.pace[stage])
+        self.meter.batch(stage, n, waited, seconds)
 
     def _revive(self, ended: Engine) -> None:
         """Go on with another engine where *ended* is still the one in force: a fault of its threads has ended it."""
         with self._lock:
             now = self.running
             if now.engine is ended and self.state == "READY":
-                LOGGER.error("the engine of %s has ended; another one goes on", self.name)
+                self.log("error", f"the engine of {self.name} has ended; another one goes on", "error", model=self.name)
                 self.running = Running(now.cascade, self._engine(now.cascade), now.point)
 
     # The operating point.
@@ -157,7 +164,14 @@ class Hosted:
             now = self.running
             now.cascade.set_operating_point(max_drop=max_drop, max_cost=max_cost, min_metric=min_metric)
             self.running = Running(now.cascade, now.engine, self._point(now.cascade.artefact))
-            return self.running.point
+            point = self.running.point
+            self.meter.moved(point)
+        said = point.to_json()
+        self.log(
+            "move", f"the operating point of {self.name} is {point.id} now, and was {now.point.id}",
+            model=self.name, operating_point=point.id, **{key: said[key] for key in ("drop", "cost", "exit_ratio")},
+        )  # fmt: skip
+        return point
 
     # Requests.
 
@@ -169,7 +183,7 @@ class Hosted:
         """
         if self.state != "READY":
             raise busy(f"{self.name} is {self.state.lower()} and takes no requests now", self.state.lower(), 1.0)
-        loop = asyncio.get_running_loop()
+        began, loop = time.perf_counter(), asyncio.get_running_loop()
         done = loop.create_future()
         left = itertools.count(1)
         n = sum(not isinstance(entry.item, Exception) for entry in entries)
@@ -190,17 +204,24 @@ class Hosted:
             for future in futures:
                 if future is not None:
                     future.add_done_callback(one)
+            self.meter.received(len(entries))
             if n:
                 await done
-        except BaseException:
+        except BaseException as error:
             for future in futures:
                 if future is not None:
                     future.cancel()
+            if isinstance(error, asyncio.CancelledError):
+                self.meter.refused("gone", len(entries))
             raise
         served = [
             self._served(entry, future, passage)
             for entry, future, passage in zip(entries, futures, passages, strict=True)
         ]
+        seconds = time.perf_counter() - began
+        for each in served:
+            self.meter.answered(each, seconds)
+        self.meter.replied(seconds, failed=all(each.answer.error is not None for each in served))
         return Reply(served, self.name, self.version, running.point)
 
     def _submit(self, running: Running, item: Any, caller: Caller, passage: Passage) -> Future[Any]:

@@ -38,4 +38,6 @@ class Passage:
             if exits and self.exited is None:
                 self.exited = answer
             return False
+        if not exits:
+            self.hosted.meter.escalated(stage)
         return exits

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,9 @@ from pilotfish.serve.hosted import Hosted
 from pilotfish.serve.options import ServeOptions
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.reload import watch
+from pilotfish.serve.report.logs import Log, relay
+from pilotfish.serve.report.metrics import Causes
+from pilotfish.serve.report.prometheus import Exposition
 
 if TYPE_CHECKING:
     import socket
@@ -23,10 +25,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 Folders = str | Path | Mapping[str, str | Path]
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 class Server:
@@ -53,7 +51,10 @@ class Server:
         for name in named:
             if not name or not name.isprintable() or set(name) & set("/?#%\\") or name in (".", ".."):
                 raise UsageError(f"a cascade is served by a name that can stand in an address; found {name!r}")
-        self.models = {name: Hosted(name, Path(folder), self.options) for name, folder in named.items()}
+        self.log = Log(self.options.log_format, access=self.options.access_log)
+        self.models = {name: Hosted(name, Path(folder), self.options, self.log) for name, folder in named.items()}
+        self.causes = Causes()  # of refusals that concern none of the cascades
+        self.exposition = Exposition(self.models.values, self.causes)
         self.draining = False
         self._begun: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -99,18 +100,21 @@ class Server:
         if self.options.reload:
             self._watching = asyncio.create_task(watch(list(self.models.values()), self._reloaded))
         if self.address[1]:
-            _say(self.ready_line)
+            self.log("ready", self.ready_line)
         self._on_ready()
 
     def _reloaded(self, hosted: Hosted, error: Exception | None) -> None:
+        point = hosted.point.id
         if error is None:
-            _say(f"{hosted.name} was loaded again")
+            self.log("reload", f"{hosted.name} was loaded again", model=hosted.name, operating_point=point)
         else:
-            _say(f"{hosted.name} has changed and cannot be loaded; the one before goes on: {reason(error)}")
+            said = f"{hosted.name} has changed and cannot be loaded; the one before goes on: {reason(error)}"
+            self.log("reload", said, "error", model=hosted.name, operating_point=point)
 
     async def end(self) -> None:
         """Answer what was accepted, within the limit, and end the engines."""
         self.draining = True
+        self.log("drain", "no more requests are accepted; those that were are answered")
         if self._watching is not None:
             self._watching.cancel()
         limit = self.options.drain_limit
@@ -147,6 +151,8 @@ class Server:
         import uvicorn
 
         self._on_ready = ready
+        for library in ("uvicorn.error", "asyncio"):
+            relay(library, self.log)
         config = uvicorn.Config(
             self.app,
             http="httptools",

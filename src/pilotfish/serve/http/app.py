@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pilotfish.errors import PilotfishError
 from pilotfish.serve.http.control_routes import control_routes
+from pilotfish.serve.http.report_routes import report_routes
+from pilotfish.serve.http.request_ids import RequestIds
 from pilotfish.serve.refusal import Refusal
+from pilotfish.serve.report.metrics import Causes
 from pilotfish.serve.served import Caller, Entry
 
 if TYPE_CHECKING:
@@ -23,13 +26,13 @@ if TYPE_CHECKING:
 def make_app(server: Server) -> Starlette:
     """An ASGI application; ``app.state.server`` is *server*."""
     app = Starlette(
-        routes=[*_health_routes(), Route("/predict", predict, methods=["POST"]), *control_routes()],
+        routes=[*_health_routes(), Route("/predict", predict, methods=["POST"]), *report_routes(), *control_routes()],
         exception_handlers={
             Refusal: refused,
             HTTPException: not_found,
             PilotfishError: failed,
-            Exception: failed,
         },
+        middleware=[Middleware(RequestIds, log=server.log)],
         lifespan=server.lifespan,
     )
     app.state.server = server
@@ -45,26 +48,39 @@ def server_of(request: Request) -> Server:
 def caller_of(request: Request, deadline: float | None = None) -> Caller:
     """Who asks, and by which id."""
     peer = "" if request.client is None else request.client.host
-    return Caller(peer, request.headers.get("x-request-id") or uuid.uuid4().hex, deadline)
+    return Caller(peer, request.state.request_id, deadline)
 
 
 async def refused(request: Request, error: Exception) -> Response:
     """A request that is refused, with its reason."""
     assert isinstance(error, Refusal)
+    _causes(request).refused(error.cause)
     return JSONResponse({"error": str(error)}, error.status, error.headers)
 
 
 async def not_found(request: Request, error: Exception) -> Response:
     """What starlette itself refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
+    _causes(request).refused("not_found" if error.status_code in (404, 405) else "bad_request")
     what = f"{request.method} {request.url.path[:200]}"
     text = {404: f"there is nothing at {what}", 405: f"{what} is not a method of this path"}
     return JSONResponse({"error": text.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """A fault of ours or of a model."""
-    return JSONResponse({"error": str(error) if isinstance(error, PilotfishError) else "internal error"}, 500)
+    """A fault of a model, or of how it is served."""
+    _causes(request).refused("internal")
+    server_of(request).log.error(f"{request.method} {request.url.path} failed", error, request=request.state.request_id)
+    return JSONResponse({"error": str(error)}, 500)
+
+
+def _causes(request: Request) -> Causes:
+    """Where a refusal is counted: with the cascade that was asked, if that is known."""
+    server = server_of(request)
+    name = request.path_params.get("model") or request.query_params.get("model")
+    if name is None and len(server.models) == 1:
+        return next(iter(server.models.values())).meter.causes
+    return server.models[name].meter.causes if name in server.models else server.causes
 
 
 def _health_routes() -> list[Route]:

@@ -1,0 +1,103 @@
+"""Every request has an id, in and out, and a line in the log if that was asked for."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pilotfish.serve.report.logs import Log
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LONGEST = 128  # characters of an id
+SAFE = re.compile(rb"[!-~]{1,%d}" % LONGEST)  # printable, without spaces
+TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,200})?")
+TOLD = b"pilotfish-"  # response headers that say what was done with a request
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def request_id(headers: Headers) -> str:
+    """The header ``x-request-id`` where it is printable, without spaces and not too long; else a new one."""
+    given = _only(headers, b"x-request-id")
+    return given.decode() if given is not None and SAFE.fullmatch(given) else uuid.uuid4().hex
+
+
+def traceparent(headers: Headers) -> str | None:
+    """The header ``traceparent`` where it is one as W3C has them, else None."""
+    given = _only(headers, b"traceparent")
+    return given.decode() if given is not None and TRACE.fullmatch(given) else None
+
+
+class RequestIds:
+    """ASGI middleware. Handlers find the id at ``request.state.request_id``; responses carry ``x-request-id``, and
+    ``traceparent`` where it came with one. What a handler raises and nobody catches is logged and answered with 500.
+    """
+
+    def __init__(self, app: ASGIApp, log: Log) -> None:
+        self.app, self.log = app, log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        mine, trace = request_id(scope["headers"]), traceparent(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = mine
+        own = [(b"x-request-id", mine.encode())]
+        if trace is not None:
+            own.append((b"traceparent", trace.encode()))
+        status, told = 0, {}
+
+        async def sending(message: Message) -> None:
+            nonlocal status, told
+            if message["type"] == "http.response.start":
+                status, headers = message["status"], list(message.get("headers", ()))
+                if self.log.access:
+                    told = {_word(name): value.decode("latin-1") for name, value in headers if name.startswith(TOLD)}
+                message = {**message, "headers": headers + own}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:
+            what = f"{scope['method']} {_path(scope)}"
+            self.log.error(f"{what} failed: this is a bug", error, request=mine, trace=trace)
+            if not status:
+                await _send_internal(sending)
+        finally:
+            if self.log.access:
+                seconds = round(time.perf_counter() - began, 6)
+                self._tell(scope, status, seconds, {"request": mine, "trace": trace, **told})
+
+    def _tell(self, scope: Scope, status: int, seconds: float, fields: dict[str, Any]) -> None:
+        client = scope["state"].get("client") or (scope.get("client") or ("",))[0]
+        what = f"{scope['method']} {_path(scope)}"
+        said = f"{what} {status}" if status else f"{what} without a response"
+        self.log("request", said, **fields, client=client or None, status=status or None, seconds=seconds)
+
+
+async def _send_internal(send: Send) -> None:
+    body = b'{"error": "internal error; the server\'s log has it by this request\'s id"}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _only(headers: Headers, name: bytes) -> bytes | None:
+    """The value of a header that was sent once."""
+    found = [value for key, value in headers if key == name]
+    return found[0] if len(found) == 1 else None
+
+
+def _word(name: bytes) -> str:
+    return name[len(TOLD) :].decode("latin-1").replace("-", "_")
+
+
+def _path(scope: Scope) -> str:
+    """Without what follows the question mark: people put secrets there."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+    return raw[:200].decode("latin-1")

@@ -1,0 +1,117 @@
+"""How long answers took, by stage: in all, and over the last minutes, in memory that does not grow."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Seconds. Prometheus sees these buckets; each is parted into STEPS more for quantiles, a few per cent wide.
+BUCKETS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
+)  # fmt: skip
+STEPS = 12
+WINDOW = 300.0  # seconds that quantiles are of
+SLOTS = 30
+
+
+def _parted(bounds: Sequence[float]) -> list[float]:
+    """Bounds of the finer buckets; every STEPS-th is one of *bounds*, to the bit."""
+    found = [bounds[0]]
+    for low, high in pairwise(bounds):
+        found += [low * (high / low) ** (step / STEPS) for step in range(1, STEPS)] + [high]
+    return found
+
+
+FINE = _parted(BUCKETS)
+_MIDDLES = np.array([FINE[0] / 2, *np.sqrt(np.array(FINE[:-1]) * np.array(FINE[1:])), FINE[-1]])
+
+
+class Latencies:
+    """Counts of seconds in buckets, by stage.
+
+    stages   how many
+    seconds  what :meth:`recent` looks back on, in *slots* parts: a part is forgotten as a whole
+    clock    seconds that never go back
+
+    It has no lock: the caller's is held.
+    """
+
+    def __init__(
+        self, stages: int, seconds: float = WINDOW, slots: int = SLOTS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.sums = [0.0] * stages
+        self._seconds, self._slot, self._clock = seconds, seconds / slots, clock
+        self._past = np.zeros((stages, len(FINE) + 1), np.int64)  # all slots that are closed
+        self._closed: deque[tuple[float, NDArray[np.int64]]] = deque(maxlen=slots)  # (when it ended, its counts)
+        self._born = self._began = clock()
+        self._now = self._empty()
+
+    def add(self, stage: int, seconds: float) -> None:
+        """An answer of *stage* that took *seconds*."""
+        now = self._clock()
+        if now - self._began >= self._slot:
+            self._turn(now)
+        self._now[stage][bisect_left(FINE, seconds)] += 1
+        self.sums[stage] += seconds
+
+    def one_more(self) -> None:
+        """There is one more stage."""
+        self._turn(self._clock())
+        row = np.zeros((1, len(FINE) + 1), np.int64)
+        self._past = np.vstack([self._past, row])
+        self._closed = deque(((at, np.vstack([n, row])) for at, n in self._closed), self._closed.maxlen)
+        self.sums.append(0.0)
+        self._now = self._empty()
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """int64 (stages, buckets + 1), since the beginning: how many took at most BUCKETS[i] and more than the bucket
+        before; the last column, more than all."""
+        cumulative = np.cumsum(self._past + np.array(self._now), axis=1)
+        at = [*range(0, len(FINE), STEPS), len(FINE)]
+        return np.diff(cumulative[:, at], axis=1, prepend=0)
+
+    def recent(self) -> tuple[NDArray[np.int64], float]:
+        """int64 (stages, fine buckets) of the last minutes, and the seconds that they are of."""
+        now = self._clock()
+        if now - self._began >= self._slot:
+            self._turn(now)
+        kept = [counts for ended, counts in self._closed if now - ended < self._seconds]
+        return sum(kept, np.array(self._now)), max(min(self._seconds, now - self._born), 1e-9)
+
+    def quantiles(self, levels: Sequence[float]) -> list[list[float] | None]:
+        """For each stage the quantiles of its answers in the last minutes, in seconds, to about 5 %; None where it gave
+        none. The last entry is of all stages together."""
+        counts, _ = self.recent()
+        return [quantiles_of(row, levels) for row in (*counts, counts.sum(axis=0))]
+
+    def rate(self) -> list[float]:
+        """Answers a second of each stage, over the last minutes."""
+        counts, seconds = self.recent()
+        return [float(n) / seconds for n in counts.sum(axis=1)]
+
+    def _empty(self) -> list[list[int]]:
+        return [[0] * (len(FINE) + 1) for _ in self.sums]
+
+    def _turn(self, now: float) -> None:
+        counts = np.array(self._now)
+        if counts.any():
+            self._past += counts
+            self._closed.append((min(now, self._began + self._slot), counts))
+            self._now = self._empty()
+        self._began = now
+
+
+def quantiles_of(counts: NDArray[np.int64], levels: Sequence[float]) -> list[float] | None:
+    """Quantiles of what *counts*, int64 (fine buckets,), are of: the middle of the bucket where each lies."""
+    below = np.cumsum(counts)
+    if not below[-1]:
+        return None
+    ranks = np.maximum(1, np.ceil(np.asarray(levels) * below[-1]))
+    return [float(x) for x in _MIDDLES[np.searchsorted(below, ranks)]]

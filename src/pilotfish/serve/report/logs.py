@@ -1,0 +1,103 @@
+"""Log lines on stderr, one event a line, as text or as JSON. What clients send is escaped and cut, so that no request
+can make a line that the server never said; bodies and tokens are never written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import traceback
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+from pilotfish.text import json_line, one_line
+
+LONGEST = 2000  # characters of one value
+Level = Literal["info", "warning", "error"]
+
+
+class Log:
+    """Writes events.
+
+        log = Log("json")
+        log("reload", "birds was loaded again", model="birds")
+
+    form    ``text`` or ``json``
+    stream  None: stderr as it is when a line is written
+    access  whether requests are logged, a line each
+    """
+
+    def __init__(self, form: str = "text", stream: TextIO | None = None, access: bool = False) -> None:
+        self.form, self.access = form, access
+        self._stream, self._lock = stream, threading.Lock()
+
+    def __call__(self, event: str, message: str, level: Level = "info", **fields: Any) -> None:
+        """Write one line.
+
+        event    what happened, in a word: ``ready``, ``move``, ``alarm``, ``reload``, ``drain``, ``error``, ``request``
+        message  the same for a person
+        fields   what belongs to it; what is None is left out
+        """
+        known = {key: value for key, value in fields.items() if value is not None}
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if self.form == "json":
+            document = {"time": now, "level": level, "event": event, "message": message, **known}
+            line = json_line(json.dumps({key: _cut(value) for key, value in document.items()}, ensure_ascii=False))
+        elif event == "ready":
+            line = one_line(message)  # scripts wait for it
+        else:
+            parts = [f"{key}={_shown(value)}" for key, value in known.items()]
+            line = " ".join([now, level, event, *parts, one_line(_cut(message))])
+        stream = self._stream or sys.stderr
+        with self._lock:
+            try:
+                stream.write(line + "\n")
+                stream.flush()
+            except (OSError, ValueError):  # nobody reads stderr any more: that ends no request
+                pass
+
+    def error(self, message: str, error: BaseException, **fields: Any) -> None:
+        """An error that is a fault of ours or of a model, and where it was raised."""
+        frames = traceback.extract_tb(error.__traceback__)
+        where = " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames[-8:]))
+        self("error", message, "error", **fields, error=f"{type(error).__name__}: {error}", where=where or None)
+
+
+class Relay(logging.Handler):
+    """Records of another library's logger, as events."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        level: Level = "error" if record.levelno >= logging.ERROR else "warning"
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            self.log.error(record.getMessage(), error, logger=record.name)
+        else:
+            self.log("library", record.getMessage(), level, logger=record.name)
+
+
+def relay(name: str, log: Log) -> None:
+    """From now on warnings and errors of the logger *name* are events of *log*, and nothing else."""
+    logger = logging.getLogger(name)
+    logger.handlers, logger.propagate = [Relay(log)], False
+    logger.setLevel(logging.WARNING)
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…"
+    if isinstance(value, bool | int | float | list | tuple | dict):
+        return value
+    return _cut(str(value))
+
+
+def _shown(value: Any) -> str:
+    """As it stands where it is one plain word, else in quotes."""
+    text = json.dumps(_cut(value), ensure_ascii=False)
+    plain = isinstance(value, str) and value and not set(value) & set(" =\"'\\") and value.isprintable()
+    return one_line(value if plain and len(value) <= LONGEST else text)

@@ -1,0 +1,175 @@
+"""What was counted, as Prometheus and OpenMetrics read it. Names and units follow their conventions: seconds and
+ratios, ``_total`` for what only rises, and few values per label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from pilotfish._version import __version__
+from pilotfish.serve.report.latencies import BUCKETS
+from pilotfish.serve.report.metrics import Causes, Histogram, Meter
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+    from pilotfish.serve.hosted import Hosted
+
+PREFIX = "pilotfish_"
+MODEL, STAGE = ("model",), ("model", "stage")
+CAUSE = ("model", "cause")
+
+
+class Exposition:
+    """The page at /metrics, of a registry of its own.
+
+    models  says which cascades are served; asked at every scrape
+    causes  of refusals that concern none of them
+    """
+
+    def __init__(self, models: Callable[[], Iterable[Hosted]], causes: Causes) -> None:
+        from prometheus_client import CollectorRegistry, ProcessCollector
+
+        self._models, self._causes = models, causes
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The page and its content type: OpenMetrics where *accept*, the request's header, asks for it."""
+        from prometheus_client.exposition import choose_encoder
+
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything that is counted, as prometheus-client asks for it."""
+        families = _Families()
+        families.info("build", "The version that is running.", (), {"version": __version__})
+        _refusals(families, "", self._causes)
+        for hosted in self._models():
+            _counts(families, hosted.name, hosted.meter)
+            _gauges(families, hosted)
+        yield from families
+
+
+class _Families:
+    """Families of metrics in the order of their first use, each with the samples of all cascades."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[Metric]:
+        return iter(self._found.values())
+
+    def counter(self, name: str, text: str, labels: Sequence[str], values: Sequence[str], value: float) -> None:
+        self._family("Counter", name, text, labels).add_metric(values, value)
+
+    def gauge(self, name: str, text: str, labels: Sequence[str], values: Sequence[str], value: float) -> None:
+        self._family("Gauge", name, text, labels).add_metric(values, value)
+
+    def info(self, name: str, text: str, values: Sequence[str], facts: dict[str, str]) -> None:
+        self._family("Info", name, text, MODEL[: len(values)]).add_metric(values, facts)
+
+    def histogram(
+        self, name: str, text: str, values: Sequence[str], bounds: Sequence[float], counts: Iterable[int], total: float
+    ) -> None:
+        ends = [*map(repr, bounds), "+Inf"]
+        buckets = list(zip(ends, accumulate(int(n) for n in counts), strict=True))
+        self._family("Histogram", name, text, STAGE).add_metric(values, buckets, total)
+
+    def _family(self, kind: str, name: str, text: str, labels: Sequence[str]) -> Any:
+        from prometheus_client import metrics_core
+
+        if name not in self._found:
+            full = name if name.startswith("nv_") else f"{PREFIX}{name}"
+            unit = {} if kind == "Info" or not full.endswith("_seconds") else {"unit": "seconds"}
+            make = getattr(metrics_core, f"{kind}MetricFamily")
+            self._found[name] = make(full, text, labels=labels, **unit)
+        return self._found[name]
+
+
+def _counts(families: _Families, model: str, meter: Meter) -> None:
+    """What only rises."""
+
+    def counter(name: str, text: str, value: float, **label: str) -> None:
+        families.counter(name, text, (*MODEL, *label), [model, *label.values()], value)
+
+    counter("requests", "Requests that were accepted.", meter.requests)
+    counter("inputs", "Inputs in them.", meter.inputs)
+    for outcome, counted in (("answered", meter.succeeded), ("failed", meter.failed)):
+        counter("replies", "Requests that were replied to, by outcome.", counted[0], outcome=outcome)
+    for k, stage in enumerate(meter.stages):
+        counter("answers", "Inputs that a stage answered.", stage.answered, stage=str(k))
+    for k, stage in enumerate(meter.stages[:-1]):
+        counter("escalations", "Inputs that a stage sent on to the next.", stage.escalated, stage=str(k))
+    _refusals(families, model, meter.causes)
+    for flag, n in meter.flags.items():
+        counter("flagged_answers", "Answers with a flag.", n, cause=flag)
+    for kind, n in meter.alarms.items():
+        counter("alarms", "Drift alarms that were raised.", n, cause=kind)
+    counter("operating_point_moves", "Moves of the operating point.", meter.moves)
+    counter("audits", "Exits that the base answered as well.", meter.audits)
+    if meter.costs:
+        counter("cost", "Cost of all answers and audits, in the unit of the cascade's costs.", meter.spent)
+        counter("cost_base_alone", "What the base alone would have cost for the same inputs.", meter.base_alone)
+    _histograms(families, model, meter)
+
+
+def _refusals(families: _Families, model: str, causes: Causes) -> None:
+    for cause, n in causes.shed.items():
+        text = "Requests and inputs turned away so that others are served in time."
+        families.counter("shed", text, CAUSE, [model, cause], n)
+    for cause, n in causes.errors.items():
+        families.counter("errors", "Requests and inputs that failed.", CAUSE, [model, cause], n)
+
+
+def _histograms(families: _Families, model: str, meter: Meter) -> None:
+    latencies = zip(meter.latencies.counts, meter.latencies.sums, strict=True)
+    for k, (counts, total) in enumerate(latencies):
+        families.histogram(
+            "answer_seconds", "From the request to its answer, by the stage that answered.", [model, str(k)],
+            BUCKETS, counts, total,
+        )  # fmt: skip
+    parts: list[tuple[str, str, Callable[[Any], Histogram]]] = [
+        ("queue_seconds", "What an input waits at a stage before its batch.", lambda stage: stage.queue),
+        ("compute_seconds", "What a stage takes for a batch.", lambda stage: stage.compute),
+        ("batch_inputs", "Inputs in a batch.", lambda stage: stage.sizes),
+    ]
+    for name, text, part in parts:
+        for k, stage in enumerate(meter.stages):
+            found = part(stage)
+            families.histogram(name, text, [model, str(k)], found.bounds, found.counts, found.sum)
+
+
+def _gauges(families: _Families, hosted: Hosted) -> None:
+    """What is so at this moment."""
+    model, meter, point = hosted.name, hosted.meter, hosted.point
+
+    def gauge(name: str, text: str, value: float | None, **label: str) -> None:
+        if value is not None:
+            families.gauge(name, text, (*MODEL, *label), [model, *label.values()], value)
+
+    gauge("ready", "1 where the cascade takes requests.", float(hosted.state == "READY"))
+    depths = hosted.engine.depths()
+    for k, depth in enumerate(depths):
+        gauge("queue_depth", "Inputs that wait at a stage.", depth.waiting, stage=str(k))
+        gauge("queue_oldest_age_seconds", "How long the oldest of them has waited.", depth.oldest, stage=str(k))
+        gauge("batches_running", "Batches that a stage is computing.", depth.running, stage=str(k))
+    families.gauge(
+        "nv_inference_pending_request_count", "Inputs that wait, by the name that Triton has for it.",
+        ("model", "version"), [model, hosted.version], sum(depth.waiting for depth in depths),
+    )  # fmt: skip
+    for k, share in enumerate(meter.exit_ratio() or ()):
+        gauge("exit_ratio", "Share that a stage answered since the operating point moved.", share, stage=str(k))
+    found = point.to_json()
+    for k, share in enumerate(found["exit_ratio"]):
+        gauge("exit_ratio_expected", "The same on the samples that it was tuned on.", share, stage=str(k))
+    gauge("cost_saved_ratio", "Share of the base's cost that was saved since the start.", meter.saved())
+    families.info(
+        "operating_point", "The operating point in force.", [model],
+        {"operating_point": point.id, "cost": hosted.artefact.cost_key or ""},
+    )  # fmt: skip
+    gauge("operating_point_start_time_seconds", "When it came into force, since 1970.", point.since)
+    gauge("operating_point_drop", "Its drop, a fraction, on the samples that it was tuned on.", found["drop"])

@@ -1,0 +1,217 @@
+"""Log lines: one event a line whatever clients send; ids in and out; no secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+
+from pilotfish.serve.http.request_ids import LONGEST, RequestIds, request_id, traceparent
+from pilotfish.serve.report.logs import Log, relay
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+NASTY = [
+    "one\ntwo",
+    "\r\n{}\r\n",
+    '","level":"error","x":"',
+    "\x1b[2J",
+    "a\u2028b\u202e",
+    "\ud800",
+    "\x00",
+    "é" * 5000,
+]
+
+
+def written(form: str, write: Any) -> list[str]:
+    stream = io.StringIO()
+    write(Log(form, stream))
+    text = stream.getvalue()
+    assert text.endswith("\n")
+    return text[:-1].split("\n")
+
+
+# Lines
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_whatever_is_sent_is_one_json_object_and_says_the_same(nasty: str) -> None:
+    (line,) = written("json", lambda log: log("request", nasty, path=nasty, nested={"deep": [nasty]}))
+    found = json.loads(line)
+    assert set(found) == {"time", "level", "event", "message", "path", "nested"}
+    assert (found["level"], found["event"]) == ("info", "request")
+    assert found["path"] == (nasty if len(nasty) < 2000 else nasty[:1999] + "…")
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_whatever_is_sent_is_one_line_of_text(nasty: str) -> None:
+    (line,) = written("text", lambda log: log("request", nasty, path=nasty, status=200))
+    assert line.isprintable()
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info request path=", line)
+    assert " status=200 " in line
+
+
+def test_a_value_cannot_pass_for_another_field() -> None:
+    (line,) = written("text", lambda log: log("request", "x", path="/a status=500", plain="word", none=None))
+    assert 'path="/a status=500" plain=word x' in line
+    assert "none" not in line
+
+
+def test_the_ready_line_is_what_scripts_wait_for() -> None:
+    assert written("text", lambda log: log("ready", "ready http://127.0.0.1:8000")) == ["ready http://127.0.0.1:8000"]
+    (line,) = written("json", lambda log: log("ready", "ready http://127.0.0.1:8000"))
+    assert json.loads(line)["message"] == "ready http://127.0.0.1:8000"
+
+
+def test_an_error_says_where_it_was_raised_in_one_line() -> None:
+    def write(log: Log) -> None:
+        try:
+            raise ValueError("broken\nin two")
+        except ValueError as error:
+            log.error("it failed", error, request="r1")
+
+    (line,) = written("json", write)
+    found = json.loads(line)
+    assert found["error"] == "ValueError: broken\nin two"
+    assert "test_serve_logs.py:" in found["where"]
+    assert found["request"] == "r1"
+
+
+def test_a_closed_stream_ends_nothing() -> None:
+    stream = io.StringIO()
+    stream.close()
+    Log("json", stream)("move", "no reader")
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    found = logging.getLogger("pilotfish-test-library")
+    yield found
+    found.handlers, found.propagate = [], True
+
+
+def test_another_library_s_warnings_and_errors_are_events(logger: logging.Logger) -> None:
+    def write(log: Log) -> None:
+        relay(logger.name, log)
+        relay(logger.name, log)  # twice is once
+        logger.info("unseen")
+        logger.warning("odd %s", "line\nend")
+        try:
+            raise KeyError("k")
+        except KeyError:
+            logger.exception("bad")
+
+    first, second = (json.loads(line) for line in written("json", write))
+    assert (first["event"], first["level"], first["message"]) == ("library", "warning", "odd line\nend")
+    assert (second["event"], second["level"], second["error"]) == ("error", "error", "KeyError: 'k'")
+
+
+# Ids
+
+
+@pytest.mark.parametrize("given", ["a", "6f9619ff-8b86-d011-b42d-00cf4fc964ff", "x" * LONGEST])
+def test_an_id_that_is_given_is_kept(given: str) -> None:
+    assert request_id([(b"x-request-id", given.encode())]) == given
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"x-request-id", b"")],
+        [(b"x-request-id", b"two words")],
+        [(b"x-request-id", b"line\nend")],
+        [(b"x-request-id", b"\xff")],
+        [(b"x-request-id", b"x" * (LONGEST + 1))],
+        [(b"x-request-id", b"one"), (b"x-request-id", b"two")],
+    ],
+)
+def test_an_id_that_cannot_be_kept_is_made(headers: list[tuple[bytes, bytes]]) -> None:
+    assert re.fullmatch("[0-9a-f]{32}", request_id(headers))
+    assert request_id(headers) != request_id(headers)
+
+
+@pytest.mark.parametrize(
+    ("given", "fine"),
+    [
+        (TRACE, True),
+        (TRACE.replace("00-4", "01-4") + "-more", True),
+        (TRACE.upper(), False),
+        (TRACE.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32), False),
+        (TRACE.replace("00f067aa0ba902b7", "0" * 16), False),
+        ("ff" + TRACE[2:], False),
+        (TRACE + "\n", False),
+        ("", False),
+    ],
+)
+def test_a_trace_is_passed_on_where_it_is_one(given: str, fine: bool) -> None:
+    assert traceparent([(b"traceparent", given.encode())]) == (given if fine else None)
+
+
+# Around an application
+
+
+def asked(app: Any, log: Log, *headers: tuple[bytes, bytes], path: str = "/predict") -> tuple[int, dict[str, str], Any]:
+    """(status, headers, scope) of one request to *app*."""
+    sent: list[Any] = []
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"token=hidden",
+        "headers": list(headers), "client": ("10.0.0.7", 5), "state": {},
+    }  # fmt: skip
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"secret body"}
+
+    asyncio.run(RequestIds(app, log)(scope, receive, send))
+    start = sent[0]
+    return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, scope
+
+
+async def fine(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"pilotfish-stages", b"0,1")]})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+async def broken(scope: Any, receive: Any, send: Any) -> None:
+    raise RuntimeError("no such thing")
+
+
+def test_ids_come_back_and_handlers_have_them() -> None:
+    log = Log("json", io.StringIO())
+    status, headers, scope = asked(fine, log, (b"x-request-id", b"mine"), (b"traceparent", TRACE.encode()))
+    assert (status, headers["x-request-id"], headers["traceparent"]) == (200, "mine", TRACE)
+    assert scope["state"]["request_id"] == "mine"
+    assert "traceparent" not in asked(fine, log)[1]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_requests_are_logged_if_asked_and_without_secrets(form: str) -> None:
+    stream = io.StringIO()
+    secrets = [(b"authorization", b"Bearer topsecret"), (b"cookie", b"topsecret")]
+    asked(fine, Log(form, stream), *secrets)
+    assert stream.getvalue() == ""
+    asked(fine, Log(form, stream, access=True), (b"x-request-id", b"mine"), *secrets, path="/predict")
+    (line,) = stream.getvalue().splitlines()
+    for part in ("mine", "POST /predict 200", "10.0.0.7", "0,1"):
+        assert part in line
+    for part in ("hidden", "topsecret", "secret body"):
+        assert part not in line
+
+
+def test_what_nobody_caught_is_a_500_with_an_id_and_a_line() -> None:
+    stream = io.StringIO()
+    status, headers, _ = asked(broken, Log("json", stream), (b"x-request-id", b"mine"))
+    assert (status, headers["x-request-id"]) == (500, "mine")
+    found = json.loads(stream.getvalue())
+    assert (found["event"], found["request"], found["error"]) == ("error", "mine", "RuntimeError: no such thing")

@@ -1,0 +1,140 @@
+"""The page at /metrics of a real server: what it says, and that Prometheus and OpenMetrics read it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from support.server import Serving, serving
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+LABELS = {"model", "stage", "cause", "outcome", "le"}
+MORE = {  # facts, and what others gave their names
+    "pilotfish_build_info": {"version"},
+    "pilotfish_operating_point_info": {"model", "operating_point", "cost"},
+    "nv_inference_pending_request_count": {"model", "version"},
+}
+
+
+def figures(at: Serving) -> dict[str, dict[tuple[str, ...], float]]:
+    """By name and label values, in the order of the labels' names."""
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in read_text(at.get("/metrics").body.decode()):
+        for sample in family.samples:
+            values = tuple(value for _, value in sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[values] = sample.value
+    return found
+
+
+@pytest.fixture(scope="module")
+def asked(cascade_folder: Path, photos: list[bytes]) -> Any:
+    """(server, answers): after forty good requests, one bad image, an empty body and an unknown path."""
+    with serving({"pair": cascade_folder}) as at:
+        send = {"content-type": "image/png"}
+        answers = [at.ask("POST", "/predict", photo, send).json["answers"][0] for photo in photos]
+        at.ask("POST", "/predict", b"no image", send)
+        at.ask("POST", "/predict", b"", send)
+        at.get("/nowhere")
+        yield at, answers
+
+
+def test_it_counts_what_was_asked(asked: Any) -> None:
+    at, answers = asked
+    by_stage = [sum(answer["stage"] == k for answer in answers) for k in range(2)]
+    assert min(by_stage) > 0
+    found = figures(at)
+    for k, n in enumerate(by_stage):
+        stage = ("pair", str(k))
+        assert found["pilotfish_answers_total"][stage] == n
+        assert found["pilotfish_answer_seconds_count"][stage] == n
+        assert found["pilotfish_exit_ratio"][stage] == pytest.approx(n / len(answers))
+    assert found["pilotfish_escalations_total"][("pair", "0")] == by_stage[1]
+    assert found["pilotfish_inputs_total"][("pair",)] == len(answers) + 1
+    assert found["pilotfish_replies_total"] == {("pair", "answered"): len(answers), ("pair", "failed"): 1}
+    errors = {values: n for values, n in found["pilotfish_errors_total"].items() if n}
+    assert errors == {("bad_input", "pair"): 1, ("bad_request", "pair"): 1, ("not_found", "pair"): 1}
+    assert not any(found["pilotfish_shed_total"].values())
+
+
+def test_batches_and_waits_are_those_of_all_inputs(asked: Any) -> None:
+    at, answers = asked
+    found = figures(at)
+    for k, n in enumerate([len(answers), sum(answer["stage"] == 1 for answer in answers)]):
+        stage = ("pair", str(k))
+        assert found["pilotfish_queue_seconds_count"][stage] == n
+        assert found["pilotfish_batch_inputs_sum"][stage] == n
+        assert found["pilotfish_compute_seconds_count"][stage] == found["pilotfish_batch_inputs_count"][stage] <= n
+        assert found["pilotfish_compute_seconds_sum"][stage] > 0
+        assert found["pilotfish_queue_depth"][stage] == found["pilotfish_queue_oldest_age_seconds"][stage] == 0
+    assert found["nv_inference_pending_request_count"] == {("pair", "1"): 0}
+    assert found["pilotfish_ready"] == {("pair",): 1}
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "read"),
+    [
+        ("", "text/plain; version=0.0.4", read_text),
+        ("*/*", "text/plain; version=0.0.4", read_text),
+        (OPENMETRICS, "application/openmetrics-text; version=1.0.0", read_openmetrics),
+        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0", read_openmetrics),
+    ],
+)
+def test_openmetrics_is_spoken_if_asked(asked: Any, accept: str, content_type: str, read: Any) -> None:
+    response = asked[0].ask("GET", "/metrics", headers={"Accept": accept} if accept else None)
+    assert response.status == 200
+    assert response.headers["content-type"].startswith(content_type)
+    names = {family.name for family in read(response.body.decode())}
+    assert {"pilotfish_answers", "pilotfish_answer_seconds", "pilotfish_queue_depth"} <= names
+
+
+def test_names_units_and_labels_follow_the_conventions(asked: Any) -> None:
+    """The rules of ``promtool check metrics``, and few label values."""
+    abbreviated = {"s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "m", "h", "d"}
+    types = {"counter", "gauge", "histogram", "summary"}
+    for family in read_openmetrics(asked[0].ask("GET", "/metrics", headers={"Accept": OPENMETRICS}).body.decode()):
+        assert family.documentation.strip(), family.name
+        if family.name.startswith("process_"):
+            continue  # prometheus-client's own
+        labels = {name for sample in family.samples for name in sample.labels}
+        for sample in family.samples:
+            assert set(sample.labels) <= MORE.get(sample.name, LABELS), sample
+        assert len(family.samples) < 400
+        if family.name.startswith("nv_"):
+            continue  # Triton's name
+        words = family.name.split("_")
+        assert words[0] == "pilotfish"
+        assert re.fullmatch("[a-z]+(_[a-z]+)*", family.name)
+        assert not abbreviated & set(words)
+        assert not types & set(words)
+        assert not {"minutes", "hours", "milliseconds", "bits"} & set(words)
+        assert not family.name.endswith(("_total", "_bucket", "_count", "_sum"))
+        assert ("le" in labels) == (family.type == "histogram")
+
+
+def test_a_move_is_counted_and_exit_ratios_begin_anew(cascade_folder: Path, photos: list[bytes]) -> None:
+    with serving({"pair": cascade_folder}) as at:
+        at.ask("POST", "/predict", photos[0], {"content-type": "image/png"})
+        before = figures(at)
+        assert sum(before["pilotfish_exit_ratio"].values()) == 1
+        moved = at.ask("PUT", "/v2/models/pair/operating_point", {"max_drop": 0}).json
+        found = figures(at)
+        assert "pilotfish_exit_ratio" not in found
+        assert found["pilotfish_operating_point_moves_total"] == {("pair",): 1}
+        assert [values[2] for values in found["pilotfish_operating_point_info"]] == [moved["id"]]
+        expected = {("pair", str(k)): share for k, share in enumerate(moved["exit_ratio"])}
+        assert found["pilotfish_exit_ratio_expected"] == pytest.approx(expected)
+        assert found["pilotfish_operating_point_drop"] == {("pair",): pytest.approx(moved["drop"])}
+
+
+def test_names_of_models_are_escaped(cascade_folder: Path) -> None:
+    name = "a\"b{c}'d e"
+    with serving({name: cascade_folder, "other": cascade_folder}) as at:
+        assert figures(at)["pilotfish_ready"] == {(name,): 1, ("other",): 1}
