@@ -14,6 +14,7 @@
     │   ├── DeadlineError     its time was over
     │   ├── QueueFull         as many are under way as the queue holds
     │   └── EngineClosed      the engine takes no more
+    ├── StateError            the state file of a server that cannot be used
     ├── UnwritableError       a file that cannot be written: a full disk, a read-only folder
     └── MissingExtraError     an optional dependency that is not installed
 
@@ -84,6 +85,10 @@ class QueueFull(EngineError):  # noqa: N818 - as in the standard library
 
 class EngineClosed(EngineError):  # noqa: N818
     """The engine was closed."""
+
+
+class StateError(PilotfishError):
+    """A file of a server's state that cannot be used."""
 
 
 class UnwritableError(PilotfishError):

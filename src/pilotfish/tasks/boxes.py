@@ -112,6 +112,15 @@ def answers(boxes: Boxes) -> NDArray[Any]:
     return found
 
 
+def of_answers(said: Sequence[Any]) -> Boxes:
+    """What :func:`answers` gave, as boxes again."""
+    return Boxes(
+        Ragged.of([one["box"] for one in said], shape=(4,)),
+        Ragged.of([one["score"] for one in said]),
+        Ragged.of([one["label"] for one in said], np.int64),
+    )
+
+
 def says(answer: Any, names: Sequence[str] | None) -> tuple[Any, str | None]:
     """(a list of boxes with label, name, score and box, surest first; what they are of: "2 dog, 1 cat")."""
     rows = []
@@ -232,6 +241,7 @@ BOXES = register(
         reference=as_truth,
         missing=None,
         answer=answers,
+        of_answers=of_answers,
         says=says,
         draw=lambda image, said, names: draw_boxes(image, said),
         by_class=("AP", class_precisions),

@@ -215,6 +215,7 @@ LABELS = register(
         reference=lambda outputs: decisions(outputs).astype(np.int8),
         missing=None,
         answer=answers,
+        of_answers=lambda said: labels_of(np.array(said, np.float32)),
         no_truth=lambda n: np.full((n, 1), UNKNOWN, np.int8),
         truth_columns={"label": Column("label", np.int8, dims=2)},
         recorded=as_recorded,

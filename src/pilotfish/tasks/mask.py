@@ -120,6 +120,13 @@ def class_iou(sums: F64) -> F64:
         return np.asarray(sums[:classes] / sums[classes:])
 
 
+def of_answers(said: Sequence[Any]) -> Masks:
+    """Masks that were answered, as outputs for as many classes as they say between them."""
+    classes = 1 + max(int(decode(png, "an answer").max()) for png in said)
+    none = np.zeros((len(said), classes), np.int64)
+    return Masks(none, none, objects(list(said)))
+
+
 def image_iou(outputs: Masks, truth: NDArray[Any]) -> Quality:
     """float64 (N,): the mIoU of each image alone."""
     return miou(states(outputs, truth))
@@ -281,6 +288,7 @@ MASK = register(
         reference=base_masks,
         missing=None,
         answer=lambda outputs: objects([None] * len(outputs)) if outputs.mask is None else outputs.mask,
+        of_answers=of_answers,
         scores=SCORES,
         no_truth=lambda n: np.full(n, UNKNOWN),
         place=placed,

@@ -119,6 +119,8 @@ class Task:
     missing    what stands for no truth and for no answer, in the dtype of both: int64 -1, float64 NaN; None where
                answers are objects
     answer     outputs -> array (N,): what ``predict`` answers
+    of_answers  values of *answer* -> outputs that say the same, as far as ``quality`` and ``reference`` look at them;
+               None: answers are compared as they are
     no_truth   n -> the truth of n samples of which nothing is known, where it is no array (N,) of *missing*
     truth_columns  where records keep the arrays of the truth, where it is no array (N,); of a matrix the one column is
                called ``label``
@@ -160,6 +162,7 @@ class Task:
     answer: Callable[[Any], NDArray[Any]]
     scores: Mapping[str, ScoreKind]
     metrics: tuple[Metric, ...] = ()
+    of_answers: Callable[[Sequence[Any]], Any] | None = None
     no_truth: Callable[[int], Any] | None = None
     truth_columns: Mapping[str, Column] = field(default_factory=dict)
     truth_of: Callable[..., Any] | None = None
@@ -265,6 +268,14 @@ class Task:
         """A score that needs no fitting, of N samples. RecordsError, which says what is lacking, where the outputs do
         not have it."""
         return compute(plain_score(self.score(name), outputs), outputs)
+
+    def disagreement(self, answer: Any, base: Any) -> float:
+        """How far one value of ``answer`` is from the base's, in [0, 1]: 1 - its quality where the base's is the truth,
+        or whether the two differ."""
+        if self.of_answers is None:
+            return float(answer != base)
+        both = self.of_answers([answer, base])
+        return 1 - float(self.quality(both[:1], self.reference(both[1:]))[0])
 
     def confidence(self, outputs: Any) -> Scored | None:
         """The first of the scores, where it can be had from these outputs: what a last stage shows. A model without it

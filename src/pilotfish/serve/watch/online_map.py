@@ -1,0 +1,144 @@
+"""How far a stage's answers can be relied on, by its score, as audits and labels show it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pilotfish.cascade import Artefact
+from pilotfish.scores import Scale, to_shown
+from pilotfish.serve.watch.betting import MeanSequence
+
+EDGES = (*(np.arange(1, 10) / 10).tolist(), 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9998)  # probabilities lie near 1
+BELIEVED = 10.0  # answers that a probability's own word is worth
+
+
+class OnlineMap:
+    """The reliability of one stage's answers in bins of its score, as people read it. An estimate, and no bound.
+
+    edges       float64 (B - 1,), rising: where one bin ends and the next begins
+    believes    whether the score is a probability: it then counts as ten answers of its bin that were right as often
+                as it says. Else a bin without answers says nothing
+    floor       the least reliability of exits that was certified, on average over them; None without a certificate
+    exits_from  the score from which on the floor stands
+    confidence  with which the floor of a bin is given up
+
+    *Right* is what a label says; before one comes, what the base says, so that the reliability of a saver is mostly its
+    agreement with the base. In a bin the floor stands until the bin's own answers reject it: until the upper end of a
+    confidence sequence for their being right, at (1 - confidence) / B and at every time at once, is below it. From then
+    on the bin's answers alone count. A certificate speaks of all exits together, so that a bin may well lie below it,
+    and a certified drop is a net one: answers may differ from the base's more often than it says. So the floor falling
+    breaks no promise by itself, and nothing moves a threshold because of it.
+    """
+
+    def __init__(
+        self,
+        edges: ArrayLike | None = None,
+        believes: bool = True,
+        floor: float | None = None,
+        exits_from: float = 1.0,
+        confidence: float = 0.95,
+    ) -> None:
+        self.edges = np.array(EDGES if edges is None else edges, np.float64)
+        self.believes, self.floor, self.exits_from, self.confidence = believes, floor, exits_from, confidence
+        bins = len(self.edges) + 1
+        self.n, self.right = np.zeros(bins, np.int64), np.zeros(bins)
+        self.fallen = np.zeros(bins, bool)
+        self._lock = threading.Lock()
+
+    def update(self, score: float, right: float, before: float | None = None) -> None:
+        """An answer was found to be *right*, in [0, 1]. A score that is no number is left out.
+
+        before  what had been counted of the same answer, by what the base said of it; None: nothing
+        """
+        if not np.isfinite(score):
+            return
+        at = self._bin(score)
+        with self._lock:
+            self.n[at] += before is None
+            self.right[at] = min(max(self.right[at] + right - (before or 0.0), 0.0), float(self.n[at]))
+            if self.floor is not None and score >= self.exits_from and not self.fallen[at]:
+                wrong = MeanSequence.of_counts(int(self.n[at]), float(self.n[at] - self.right[at]))
+                self.fallen[at] = wrong.is_above(1 - self.floor, (1 - self.confidence) / len(self.n))
+
+    def reliability(self, score: float) -> float | None:
+        """How often such answers are right, about; None where nothing says so."""
+        if not np.isfinite(score):
+            return None
+        at, worth = self._bin(score), BELIEVED if self.believes else 0.0
+        with self._lock:
+            n, right, fallen = int(self.n[at]), float(self.right[at]), bool(self.fallen[at])
+        stands = self.floor is not None and not fallen and score >= self.exits_from
+        if not n + worth:
+            return self.floor if stands else None
+        found = (right + worth * min(max(score, 0.0), 1.0)) / (n + worth)
+        return max(found, self.floor) if stands and self.floor is not None else found
+
+    def _bin(self, score: float) -> int:
+        return int(np.searchsorted(self.edges, score, side="right"))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A row per bin, for people: from and to (None: no end), n, right (share; None without answers), and whether
+        the floor stands there."""
+        with self._lock:
+            ends = [None, *self.edges.tolist(), None]
+            rows = zip(ends[:-1], ends[1:], self.n.tolist(), self.right.tolist(), self.fallen.tolist(), strict=True)
+            return [
+                {
+                    "from": low,
+                    "to": high,
+                    "n": n,
+                    "right": right / n if n else None,
+                    "floor": self.floor if not fallen and (high is None or high > self.exits_from) else None,
+                }
+                for low, high, n, right, fallen in rows
+            ]
+
+    def to_state(self) -> dict[str, Any]:
+        """As plain JSON."""
+        with self._lock:
+            return {
+                "edges": self.edges.tolist(),
+                "n": self.n.tolist(),
+                "right": self.right.tolist(),
+                "fallen": self.fallen.tolist(),
+            }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`to_state`. ValueError for that of other bins."""
+        n, right = np.array(state["n"], np.int64), np.array(state["right"], np.float64)
+        fallen = np.array(state["fallen"], bool)
+        if state["edges"] != self.edges.tolist() or not n.shape == right.shape == fallen.shape == self.n.shape:
+            raise ValueError("the bins of the map are others")
+        if not ((right >= 0) & (right <= n)).all():
+            raise ValueError("more answers of a bin were right than there were")
+        with self._lock:
+            self.n, self.right, self.fallen = n, right, fallen
+
+
+def maps_of(artefact: Artefact) -> list[OnlineMap]:
+    """A map per stage, for the operating point of *artefact*.
+
+    The floor of savers is 1 - bound / r: *bound* is the certified drop or disagreement over all samples, r the share of
+    them that exit. No other kind of guarantee says anything of exits.
+    """
+    return [_map_of(artefact, k) for k in range(len(artefact.stages))]
+
+
+def _map_of(artefact: Artefact, k: int) -> OnlineMap:
+    last = k + 1 == len(artefact.stages)
+    scale: Scale = artefact.scales[k] if not last else "log_odds" if artefact.task.classes else "identity"
+    floor, profile = None, artefact.profile
+    exits = 1 - artefact.calibration.exit_ratio[-1]
+    promise = artefact.guarantee or {}
+    if not last and exits > 0 and promise.get("kind") in ("drop", "agreement"):
+        floor = max(0.0, 1 - float(promise["bound"]) / exits)
+    bounds = artefact.operating_point.compared[k] if not last else (np.inf,)
+    exits_from = float(to_shown(scale, np.array(bounds[:1]))[0])
+    steps = profile.quantiles[k][5:-1:5] if profile is not None and not last else ()
+    edges = np.unique(to_shown(scale, np.array(steps, np.float64))) if steps else None
+    return OnlineMap(edges, scale == "log_odds", floor, exits_from)

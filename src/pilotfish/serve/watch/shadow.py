@@ -1,0 +1,110 @@
+"""Shadow mode: the base answers everybody, and what the cascade would have done is counted beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pilotfish.cascade import Artefact
+from pilotfish.serve.watch.betting import MeanSequence
+
+SAYS = (
+    "drop_bound bounds how often the cascade would have answered otherwise than the base, over all requests so far, "
+    "and so what it would have lost; bound, the same of its exits alone; saved is the share of the base's cost that it "
+    "would have saved. Each bound holds at every time at once with the stated confidence"
+)
+
+
+class Shadow:
+    """What the cascade would have done at one operating point.
+
+    costs       of a sample that leaves at each stage, all its stages together; None where they are unknown
+    base_cost   of the base alone
+    confidence  of each bound, at every time at once
+    """
+
+    def __init__(
+        self, costs: tuple[float, ...] | None = None, base_cost: float | None = None, confidence: float = 0.95
+    ) -> None:
+        self.confidence = confidence
+        known = bool(costs and base_cost)
+        self.costs, self.base_cost = costs if known else None, base_cost if known else None
+        self._of = {name: MeanSequence() for name in ("exits", "disagreement", "drop", "spent")}
+        self._lock = threading.Lock()
+
+    def add(self, left_at: int | None, x: float = 0.0) -> None:
+        """An input that the base answered.
+
+        left_at  the stage where the rule would have let it exit; None: it would have gone on to the base
+        x        how far the answer there differs from the base's, in [0, 1]
+        """
+        exits = left_at is not None
+        with self._lock:
+            self._of["exits"].add(float(exits))
+            self._of["drop"].add(x if exits else 0.0)
+            if exits:
+                self._of["disagreement"].add(x)
+            if self.costs is not None:
+                least, most = min(self.costs), max(self.costs)
+                spent = self.costs[-1 if left_at is None else left_at]
+                self._of["spent"].add((spent - least) / ((most - least) or 1.0))
+
+    @property
+    def n(self) -> int:
+        """Inputs so far."""
+        return self._of["drop"].n
+
+    def to_json(self) -> dict[str, Any]:
+        """``shadow`` of ``GET /v2/models/M/audit``. None stands for what is not known."""
+        alpha = 1 - self.confidence
+        with self._lock:
+            exits, disagreement, drop, spent = self._of.values()
+            found = {
+                "n": drop.n,
+                "exit_ratio": exits.mean,
+                "exit_ratio_interval": list(exits.interval(alpha)),
+                "disagreement": disagreement.mean,
+                "bound": disagreement.upper(alpha),
+                "drop": drop.mean,
+                "drop_bound": drop.upper(alpha),
+                "saved": None,
+                "saved_interval": None,
+                "confidence": self.confidence,
+                "bounds": SAYS,
+            }
+            if self.costs is not None and self.base_cost is not None and spent.mean is not None:
+                ends = np.array([spent.mean, *reversed(spent.interval(alpha))])
+                costs = min(self.costs) + ends * (max(self.costs) - min(self.costs))
+                saved, *interval = (1 - costs / self.base_cost).tolist()
+                found |= {"saved": saved, "saved_interval": interval}
+            return found
+
+    def to_state(self) -> dict[str, Any]:
+        """As plain JSON."""
+        with self._lock:
+            return {name: sequence.to_state() for name, sequence in self._of.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`to_state`. ValueError for anything else."""
+        found = {name: MeanSequence.of_state(state[name]) for name in self._of}
+        with self._lock:
+            self._of = found
+
+
+def costs_by_exit(artefact: Artefact) -> tuple[float, ...] | None:
+    """What a sample costs that leaves at each stage, its stages together, in the unit of the frontier; None where that
+    is not known.
+
+    The frontier knows it, for exits of one network as well: its costs are these by the exit ratios.
+    """
+    frontier = artefact.frontier
+    if frontier.cost is not None:
+        found, _, rank, _ = np.linalg.lstsq(frontier.exit_ratio, frontier.cost)
+        if rank == len(found) and np.allclose(frontier.exit_ratio @ found, frontier.cost, rtol=1e-6):
+            return tuple(float(cost) for cost in np.maximum(found, 0.0))
+    costs = [stage.costs.get(artefact.cost_key or "") for stage in artefact.stages]
+    known = [cost for cost in costs if cost is not None]
+    return tuple(np.cumsum(known).tolist()) if len(known) == len(costs) else None
