@@ -24,6 +24,7 @@ from pilotfish.serve.options import ServeOptions
 from pilotfish.serve.passage import Passage
 from pilotfish.serve.point import Point
 from pilotfish.serve.refusal import Refusal, busy
+from pilotfish.serve.report.history import History
 from pilotfish.serve.report.logs import Log
 from pilotfish.serve.report.metrics import Meter
 from pilotfish.serve.served import Caller, Cause, Entry, Reply, Served
@@ -49,6 +50,7 @@ class Hosted:
     notes    what its operator should know, a line each
     pace     seconds per input, by stage, of late
     meter    what is counted
+    history  the last minutes, for the console
     """
 
     version = "1"
@@ -57,6 +59,7 @@ class Hosted:
         self.name, self.folder, self.options = name, folder, options
         self.log = log or Log(options.log_format)
         self.state: State = "WARMING"
+        self.history = History()
         self._numbers, self._lock = itertools.count(1), threading.Lock()
         cascade = self.load()
         self.meter = Meter(cascade.artefact)
@@ -213,14 +216,17 @@ class Hosted:
                     future.cancel()
             if isinstance(error, asyncio.CancelledError):
                 self.meter.refused("gone", len(entries))
+            if isinstance(error, Refusal):
+                self.history.refused(len(entries))
             raise
         served = [
             self._served(entry, future, passage)
             for entry, future, passage in zip(entries, futures, passages, strict=True)
         ]
         seconds = time.perf_counter() - began
-        for each in served:
+        for each, passage in zip(served, passages, strict=True):
             self.meter.answered(each, seconds)
+            self.history.answered(each, passage.sure)
         self.meter.replied(seconds, failed=all(each.answer.error is not None for each in served))
         return Reply(served, self.name, self.version, running.point)
 

@@ -18,22 +18,25 @@ class Passage:
 
     so_far  what the last stage that ran before the base says: the answer where the base has none
     exited  where the rule let it exit, in shadow mode: what the cascade would have answered
+    sure    whether the rule let it exit at the first stage, whatever became of it
     flags   what should be known of the answer
     """
 
-    __slots__ = ("caller", "exited", "flags", "hosted", "last", "point", "so_far")
+    __slots__ = ("caller", "exited", "flags", "hosted", "last", "point", "so_far", "sure")
 
     def __init__(self, hosted: Hosted, point: Point, caller: Caller) -> None:
         self.hosted, self.point, self.caller = hosted, point, caller
         self.last = len(point.artefact.stages) - 1
         self.so_far: OneAnswer | None = None
         self.exited: OneAnswer | None = None
+        self.sure = False
         self.flags: tuple[str, ...] = ()
 
     def __call__(self, stage: int, answer: OneAnswer, value: float, exits: bool) -> bool | Future[Any] | Exception:
         if stage == self.last:
             return True
         self.so_far = answer
+        self.sure = self.sure or (exits and stage == 0)
         if self.hosted.options.shadow:
             if exits and self.exited is None:
                 self.exited = answer

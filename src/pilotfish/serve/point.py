@@ -27,7 +27,7 @@ class Point:
 
     def to_json(self) -> dict[str, Any]:
         """``GET /v2/models/M/operating_point``: what was measured of it on the calibration samples."""
-        row = self._row()
+        row = self.row
         found, calibration = self.artefact.frontier, self.artefact.calibration
         if row is None:
             drop, cost, exit_ratio = calibration.drop, calibration.cost, list(calibration.exit_ratio)
@@ -47,7 +47,8 @@ class Point:
             "since": self.since,
         }
 
-    def _row(self) -> int | None:
+    @property
+    def row(self) -> int | None:
         """Where the frontier has it; the point that a cascade was saved at may lie between those that were kept."""
         frontier, point = self.artefact.frontier, self.artefact.operating_point
         same = np.flatnonzero((frontier.thresholds == np.asarray(point.thresholds)).all(axis=1))

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pilotfish.errors import PilotfishError
+from pilotfish.serve.http.console_routes import console_routes
 from pilotfish.serve.http.control_routes import control_routes
 from pilotfish.serve.http.report_routes import report_routes
 from pilotfish.serve.http.request_ids import RequestIds
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 def make_app(server: Server) -> Starlette:
     """An ASGI application; ``app.state.server`` is *server*."""
     app = Starlette(
-        routes=[*_health_routes(), Route("/predict", predict, methods=["POST"]), *report_routes(), *control_routes()],
+        routes=[
+            *_health_routes(),
+            Route("/predict", predict, methods=["POST"]),
+            *report_routes(),
+            *control_routes(),
+            *console_routes(),
+        ],
         exception_handlers={
             Refusal: refused,
             HTTPException: not_found,

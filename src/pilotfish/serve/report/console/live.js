@@ -1,0 +1,74 @@
+// Asks for a snapshot each second while the page is looked at, and shows it.
+
+const STATES = { ready: "good", draining: "warn", warming: "warn", loading: "warn" };
+const live = { timer: 0, wanted: new URLSearchParams(location.search).get("model"), asked: 0, failed: 0, last: null };
+
+async function refresh() {
+  clearTimeout(live.timer);
+  if (document.hidden) return;
+  const asked = ++live.asked;
+  try {
+    const query = live.wanted === null ? "" : `?model=${encodeURIComponent(live.wanted)}`;
+    let answer = await fetch(`console.json${query}`, { cache: "no-store", signal: AbortSignal.timeout(8000) });
+    if (answer.status === 404 && live.wanted !== null) {  // a model of before: the first one instead
+      live.wanted = null;
+      answer = await fetch("console.json", { cache: "no-store", signal: AbortSignal.timeout(8000) });
+    }
+    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+    const snapshot = await answer.json();
+    if (asked !== live.asked) return;
+    live.failed = 0;
+    live.last = snapshot.now;
+    show(snapshot);
+    reached(true);
+  } catch (error) {
+    if (asked !== live.asked) return;
+    live.failed += 1;
+    reached(false, error);
+  }
+  live.timer = setTimeout(refresh, Math.min(1000 * 2 ** Math.max(0, live.failed - 1), 10000));
+}
+
+function reached(yes, error) {
+  $("live").className = `live ${yes ? "on" : "off"}`;
+  put("live-text", yes ? clock(live.last) : "no answer");
+  $("live").title = yes ? "refreshed each second" : clean(error?.message);
+  $("main").classList.toggle("stale", !yes && live.failed > 1);
+  if (!yes && live.failed > 1) put("state", live.last === null ? "not reached" : `not reached since ${clock(live.last)}`, "bad");
+}
+
+function show(snapshot) {
+  const { model, now } = snapshot;
+  models(snapshot.models, model.name);
+  put("state", clean(model.state), STATES[model.state] ?? "");
+  document.title = `${clean(model.name)} · Pilotfish`;
+  tiles(model, now);
+  traffic(model);
+  stages(model);
+  operatingPoint(model, snapshot.tokens, now);
+  audit(model, now);
+  side(model);
+  alarms(model, now);
+  flagged(model, now);
+  put("footer", `Pilotfish ${clean(snapshot.version)}, started ${age(now - snapshot.started)} ago. Charts show the last ten minutes; they begin anew with the server.`);
+}
+
+function models(names, shown) {
+  const select = $("models");
+  rows(select, names, (name) => {
+    const option = element("option", {}, clean(name));
+    option.value = name;
+    return option;
+  });
+  select.disabled = names.length < 2;
+  if (document.activeElement !== select) select.value = shown;
+}
+
+$("models").addEventListener("change", () => {
+  live.wanted = $("models").value;
+  history.replaceState(null, "", `?model=${encodeURIComponent(live.wanted)}`);
+  put("said", "", "");
+  refresh();
+});
+document.addEventListener("visibilitychange", refresh);
+refresh();

@@ -1,0 +1,155 @@
+// What each part of the page shows of a snapshot: see snapshot.py for its fields.
+
+const sum = (values) => values.reduce((a, b) => a + b, 0);
+const last = (values) => values[values.length - 1];
+
+function tiles(model, now) {
+  const { traffic, band, audit, stages } = model;
+  const ended = traffic.answered.slice(-3, -1), seconds = traffic.step * ended.length;
+  $("t-rate").replaceChildren(rate(sum(ended) / seconds), element("small", {}, " /s"));
+  put("t-rate-more", `${count(model.answered)} answered in all`);
+
+  const answered = sum(traffic.answered), exited = sum(traffic.exited);
+  put("t-exit", answered ? percent(exited / answered) : NOTHING);
+  const alarm = last(model.alarms.filter((each) => each.in_force));
+  put("t-exit-more", band ? `expected ${percent(band.lo)} to ${percent(band.hi)}` : "no band is known", alarm ? "warn" : "");
+
+  put("t-saved", percent(model.saved));
+  put("t-saved-more", model.saved === null ? (model.unit ? "nothing answered yet" : "costs are not known") : "against the base alone");
+
+  const first = stages[0], base = last(stages);
+  put("t-latency", duration(first.p50));
+  put("t-latency-more", known(first.p99) ? `p99 ${duration(first.p99)}, base ${duration(base.p50)}` : "nothing answered yet");
+
+  put("t-bound", audit ? (audit.n ? points(audit.bound) : NOTHING) : "off");
+  put("t-bound-more", audit ? `${percent(audit.confidence, 0)} sure, ${count(audit.n)} audits` : "start with --audit 1%");
+
+  put("t-flight", count(model.in_flight));
+  put("t-flight-more", `${count(model.refused)} refused, ${count(model.failed)} failed`);
+}
+
+function traffic(model) {
+  const { traffic: ring, band } = model;
+  const n = ring.answered.length - 1;  // the last place is not over yet
+  const xs = Array.from({ length: n }, (_, i) => (i - n) * ring.step);
+  const at = (i) => clock(ring.end - ring.step + xs[i]);
+  const minutes = Math.round((n * ring.step) / 60);
+  const xTicks = [[-60 * minutes, `${minutes} min ago`], [-30 * minutes, `${minutes / 2} min`], [0, "now"]];
+  const x = [-60 * minutes, 0];
+  const part = (values) => values.slice(0, n).map((v) => v / ring.step);
+  const exits = part(ring.exited), bad = part(ring.failed.map((v, i) => v + ring.refused[i]));
+  const rest = part(ring.answered.map((v, i) => v - ring.exited[i] - ring.failed[i]));
+  const total = exits.map((v, i) => v + rest[i] + bad[i]);
+  const top = Math.max(1, ...total) * 1.08;
+  const none = sum(total) === 0 ? "No requests in the last ten minutes" : "";
+  chart($("rate"), {
+    x, y: [0, top], xTicks, yText: (v) => `${Number(v.toPrecision(3)).toLocaleString("en-US")}/s`, empty: none, drawn: [exits, rest, bad],
+    label: `Throughput of the last ${minutes} minutes: ${rate(last(total))} requests a second now, at most ${rate(Math.max(...total))}.`,
+    draw: (svg, X, Y) => bars(svg, xs, [["exits", exits], ["rest", rest], ["bad", bad]], X, Y, ring.step),
+  });
+  readable($("rate"), "rate-read", xs, (i) => (i === null ? `at most ${rate(Math.max(...total))}/s`
+    : `${at(i)}  ${rate(exits[i])}/s exit, ${rate(rest[i])}/s go on${bad[i] ? `, ${rate(bad[i])}/s fail` : ""}`));
+
+  // Means over half a minute: single places hold too few to be read.
+  const wide = Math.max(1, Math.round(30 / ring.step));
+  const ratios = xs.map((_, i) => {
+    const from = Math.max(0, i - wide + 1), all = sum(ring.answered.slice(from, i + 1));
+    return ring.answered[i] && all ? sum(ring.exited.slice(from, i + 1)) / all : null;
+  });
+  const seen = ratios.filter(known).concat(band ? [band.lo, band.hi] : []);
+  const low = seen.length ? Math.max(0, Math.floor(20 * (Math.min(...seen) - 0.02)) / 20) : 0;
+  const high = seen.length ? Math.min(1, Math.ceil(20 * (Math.max(...seen) + 0.02)) / 20) : 1;
+  put("band-says", band ? `expected: ${percent(band.lo)} to ${percent(band.hi)} (n = ${count(band.n)})` : "no band is known");
+  const mean = sum(ring.answered) ? sum(ring.exited) / sum(ring.answered) : null;
+  chart($("exit"), {
+    x, y: [low, high], xTicks, yText: (v) => `${Number((100 * v).toFixed(1))} %`, empty: none, drawn: [ratios, band],
+    bands: band ? [{ low: band.lo, high: band.hi, middle: band.baseline }] : [],
+    label: `Exit ratio of the last ${minutes} minutes: ${percent(mean)}${band ? `, expected between ${percent(band.lo)} and ${percent(band.hi)}` : ""}.`,
+    draw: (svg, X, Y) => line(svg, xs, ratios, X, Y, "line"),
+  });
+  readable($("exit"), "exit-read", xs, (i) => (i === null ? "mean of 30 s" : `${at(i)}  ${percent(ratios[i])}`));
+}
+
+const cell = (what, content, name) => element("td", { "data-what": what, class: name ?? null }, content);
+
+function stages(model) {
+  const all = sum(model.stages.map((stage) => stage.answered));
+  rows($("stages").tBodies[0], model.stages, (stage) => {
+    const share = all ? stage.answered / all : null;
+    const bar = element("i");
+    bar.style.width = `${100 * (share ?? 0)}%`;
+    return element("tr", {},
+      element("th", { scope: "row", class: "whole" }, foreign(stage.name)),
+      element("td", { "data-what": "answers" }, element("span", { class: "share", "aria-hidden": "true" }, bar), percent(share)),
+      cell("p50", duration(stage.p50)), cell("p90", duration(stage.p90)), cell("p99", duration(stage.p99)),
+      cell("waiting", count(stage.waiting)), cell("computing", count(stage.computing)),
+      cell("oldest", stage.waiting ? duration(stage.oldest) : NOTHING));
+  });
+}
+
+function audit(model, now) {
+  const { audit: found, point } = model;
+  const marks = found?.marks ?? [];
+  const xs = marks.map(([n]) => n), seen = marks.map(([, d]) => d), bound = marks.map(([, , b]) => b);
+  const until = Math.max(10, last(xs) ?? 10);
+  const high = marks.length ? Math.min(1, Math.max(...seen, 2 * last(bound), 0.002) * 1.1) : 0.1;
+  const inside = bound.map((b) => (b <= high ? b : null));  // it comes down from 100 %
+  put("bound-says", found ? `at most, ${percent(found.confidence, 0)} sure at every time at once` : "at most");
+  chart($("audit"), {
+    x: [0, until], y: [0, high], yText: (v) => `${Number((100 * v).toPrecision(3))} %`, drawn: marks,
+    xTicks: ticks(0, until, 3).map((v, i) => [v, i ? count(v) : "0 audits"]),
+    empty: !found ? "The audit is off" : marks.length ? "" : "No audits yet",
+    label: marks.length ? `After ${count(found.n)} audits ${percent(found.disagreement, 2)} of exits disagree with the base.` : "No audits yet.",
+    draw: (svg, X, Y) => { line(svg, xs, inside, X, Y, "bound"); line(svg, xs, seen, X, Y, "line"); },
+  });
+  readable($("audit"), "audit-read", xs, (i) => (i === null ? (found?.n ? `${count(found.n)} audits` : "")
+    : `${count(xs[i])} audits  ${percent(seen[i], 2)}, at most ${percent(bound[i], 2)}`));
+  put("audit-note", found?.n ? `${clean(found.says)} Counted since point ${clean(point.id)} came into force, ${age(now - point.since)} ago.`
+    : found ? `${percent(found.share, 2)} of exits go to the base as well; how often the two differ bounds the drop, without labels.`
+      : "With --audit 1% the base checks one in a hundred exits, and how often they differ bounds the drop, without labels.");
+}
+
+function side(model) {
+  const { governor, shadow } = model;
+  const share = governor ? Math.max(0, Math.min(1, governor.tokens / governor.burst)) : 0;
+  $("tokens").firstElementChild.style.width = `${100 * share}%`;
+  $("tokens").setAttribute("aria-label", governor ? `${count(Math.floor(governor.tokens))} of ${count(governor.burst)} tokens left` : "The governor is off");
+  put("governor-note", governor
+    ? `${count(Math.floor(governor.tokens))} of ${count(governor.burst)} tokens, ${rate(governor.rate)} more a second; ${count(governor.empty)} found none`
+    : "Off: every input may go on to the base. With --escalation-rate no flood of hard inputs makes it slow for others.");
+  const entries = shadow ? [
+    ["inputs counted", count(shadow.n)], ["would exit", percent(shadow.exit_ratio)],
+    ["differ from the base", `${percent(shadow.disagreement, 2)}, at most ${percent(shadow.bound, 2)}`],
+    ["cost saved", known(shadow.saved_low) ? `${percent(shadow.saved)} (${percent(shadow.saved_low)} to ${percent(shadow.saved_high)})` : percent(shadow.saved)],
+  ] : [];
+  rows($("shadow"), entries, ([what, text]) => {
+    const pair = document.createDocumentFragment();
+    pair.append(element("dt", {}, what), element("dd", {}, text));
+    return pair;
+  });
+  put("shadow-note", shadow ? "The base answers everybody; the cascade is counted beside it." : "Off: the cascade answers.");
+}
+
+function alarms(model, now) {
+  const found = model.alarms.toReversed(), open = found.filter((each) => each.in_force).length;
+  put("alarm-pill", open ? `${open} alarm${open === 1 ? "" : "s"}` : "no alarms", open ? "bad" : "calm");
+  put("alarms-read", found.length ? `${found.length} since the server started` : "");
+  put("no-alarms", found.length ? "" : "None since the server started.");
+  rows($("alarm-list"), found, (each) => element("li", {},
+    element("p", {}, element("strong", {}, clean(each.title)), " ", element("time", {}, moment(each.at, now)), each.in_force ? "" : " (an earlier operating point)"),
+    element("p", {}, clean(each.says)),
+    element("p", { class: "do" }, `${clean(each.advice)} More: `, element("code", {}, clean(each.page)))));
+}
+
+function flagged(model, now) {
+  const found = model.flagged.toReversed();
+  put("flagged-read", found.length ? `the last ${found.length}` : "");
+  put("no-flagged", found.length ? "" : "None. Answers stand here that the governor gave, that failed, or that are unsure.");
+  rows($("flagged").tBodies[0], found, (each) => element("tr", {},
+    cell("time", moment(each.at, now)),
+    cell("id", foreign(each.id ?? NOTHING), "text"),
+    cell("answer", foreign(each.error ?? each.name ?? NOTHING), "text whole"),
+    cell("stage", known(each.stage) ? count(each.stage) : NOTHING),
+    cell("confidence", known(each.confidence) ? fixed(each.confidence, 3) : NOTHING),
+    element("td", { class: "text", "data-what": "flags" }, ...each.flags.map((flag) => element("span", { class: "flag" }, clean(flag))))));
+}

@@ -1,0 +1,152 @@
+// The operating point: where it lies on the frontier, what another would do, and how to move it.
+
+const TOKEN = "pilotfish-token";  // kept for this tab alone, and gone with it
+const mover = { chosen: null, model: null, token: null };  // chosen: a place of the frontier; null follows the one in force
+
+const effort = (model, i) => (model.frontier.cost ? model.frontier.cost[i] : 1 - model.frontier.exit_ratio[i]);
+const place = (model) => mover.chosen ?? model.frontier.at;
+
+function operatingPoint(model, tokens, now) {
+  if (mover.model?.name !== model.name || mover.model.frontier.drop.length !== model.frontier.drop.length) mover.chosen = null;
+  mover.model = model;
+  const { point, frontier, unit } = model;
+  put("point-read", `point ${clean(point.id)} in force for ${age(now - point.since)}`);
+  put("p-metric", clean(frontier.metric));
+  put("p-drop", points(point.drop));
+  put("p-cost", costs(model, point.cost));
+  put("p-exit", percent(point.exit_ratio));
+  put("p-value", percent(point.value, 2));
+  const slider = $("slider");
+  slider.max = frontier.drop.length - 1;
+  slider.disabled = frontier.drop.length < 2;
+  if (mover.chosen === null && frontier.at !== null) slider.value = frontier.at;
+  put("point-note", `${point.guarantee ? clean(point.guarantee) : "Nothing is certified at this point."} `
+    + `Figures of the frontier were measured on ${count(frontier.n)} samples. Moving begins the drift alarm and the audit anew.`
+    + (tokens ? "" : " It cannot be moved from here: the server was started without --token-file."));
+  $("token-row").hidden = !tokens || remembered() !== null;
+  $("forget").hidden = remembered() === null;
+  mover.tokens = tokens;
+  choice();
+}
+
+function costs(model, value) {
+  if (!known(value)) return NOTHING;
+  return known(model.base_cost) ? `${cost(value, model.unit)} (${percent(value / model.base_cost, 0)})` : cost(value, model.unit);
+}
+
+// What is chosen, beside what is in force.
+function choice() {
+  const { model } = mover, { frontier, point } = model, i = place(model);
+  const moved = mover.chosen !== null && mover.chosen !== frontier.at;
+  const or = (text) => (moved ? text : NOTHING);
+  put("c-drop", or(points(frontier.drop[i])));
+  put("c-cost", or(costs(model, frontier.cost?.[i])));
+  put("c-exit", or(percent(frontier.exit_ratio[i])));
+  put("c-value", or(percent(frontier.value[i], 2)));
+  $("apply").disabled = !moved || !mover.tokens || mover.busy;
+  $("back").disabled = !moved;
+  const drop = i === null ? point.drop : frontier.drop[i], paid = i === null ? point.cost : frontier.cost?.[i];
+  $("slider").setAttribute("aria-valuetext", `drop ${points(drop)}, cost ${costs(model, paid)}${moved ? "" : ", in force"}`);
+  draw(model, moved ? i : null);
+}
+
+function draw(model, chosen) {
+  const { frontier, point, unit } = model;
+  const xs = frontier.drop.map((_, i) => effort(model, i)), ys = frontier.drop;
+  const here = frontier.at === null ? [point.cost ?? 1 - point.exit_ratio, point.drop] : [xs[frontier.at], ys[frontier.at]];
+  const lowX = Math.min(...xs, here[0]), highX = Math.max(...xs, here[0]), margin = (highX - lowX) * 0.03 || 0.01;
+  const lowY = Math.min(0, ...ys, here[1]), highY = Math.max(0.001, ...ys, here[1]);
+  const xText = (v) => (frontier.cost ? (known(model.base_cost) ? percent(v / model.base_cost, 0) : cost(v, unit)) : percent(v, 0));
+  const x = [lowX - margin, highX + margin];
+  const scale = frontier.cost && known(model.base_cost) ? model.base_cost : 1;
+  const marks = ticks(x[0] / scale, x[1] / scale, 4).map((v) => v * scale);
+  put("frontier-says", `drop in points against ${!frontier.cost ? "the share that reaches the base" : known(model.base_cost) ? "cost, of the base's" : "cost"}`);
+  chart($("frontier"), {
+    x, y: [lowY - (highY - lowY) * 0.05, highY * 1.05], yText: (v) => `${Number((100 * v).toPrecision(3))}`.replace("-", MINUS),
+    xTicks: marks.map((v) => [v, xText(v)]),
+    drawn: [xs, ys, here, chosen],
+    label: `Frontier of ${xs.length} points, drop in points against cost. In force: drop ${points(here[1])}, cost ${xText(here[0])} of the base.`,
+    draw: (svg, X, Y) => {
+      line(svg, xs, ys, X, Y, "line");
+      xs.forEach((v, i) => svg.append(shape("circle", { class: "step", cx: X(v), cy: Y(ys[i]), r: 2.4 })));
+      svg.append(shape("circle", { class: "at", cx: X(here[0]), cy: Y(here[1]), r: 7 }));
+      if (chosen !== null) svg.append(shape("circle", { class: "chosen", cx: X(xs[chosen]), cy: Y(ys[chosen]), r: 8 }));
+    },
+  });
+}
+
+function remembered() {
+  try { mover.token ??= sessionStorage.getItem(TOKEN); } catch { /* storage is switched off: memory does */ }
+  return mover.token;
+}
+
+function remember(token) {
+  mover.token = token;
+  try {
+    if (token === null) sessionStorage.removeItem(TOKEN);
+    else sessionStorage.setItem(TOKEN, token);
+  } catch { /* as above */ }
+  $("token").value = "";
+  $("token-row").hidden = !mover.tokens || token !== null;
+  $("forget").hidden = token === null;
+}
+
+// A drop as the server takes it: bare numbers of 0.1 or more are refused as percents that lack their sign.
+const asked = (drop) => (Math.abs(drop) < 0.1 ? drop : `${100 * drop}%`);
+
+async function move() {
+  const { model } = mover, i = mover.chosen;
+  const token = remembered() ?? $("token").value.trim();
+  if (!token) {
+    put("said", "Moving the operating point needs the token: one of those in the file that the server was given by --token-file.", "bad");
+    $("token").focus();
+    return;
+  }
+  if (!/^[\x21-\x7e]+$/.test(token)) {
+    put("said", "A token is made of letters, digits and signs without spaces; this is none. Nothing was changed.", "bad");
+    return;
+  }
+  mover.busy = true;
+  choice();
+  put("said", "Moving …", "");
+  try {
+    const answer = await fetch(`v2/models/${encodeURIComponent(model.name)}/operating_point`, {
+      method: "PUT", headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` },
+      body: JSON.stringify({ max_drop: asked(model.frontier.drop[i]) }), signal: AbortSignal.timeout(15000),
+    });
+    const found = await answer.json().catch(() => ({}));
+    if (answer.ok) {
+      remember(token);
+      mover.chosen = null;
+      put("said", `Moved: point ${clean(found.id)} is in force, with a drop of ${points(found.drop)}. Its drift alarm and audit begin anew.`, "good");
+    } else {
+      if (answer.status === 401) remember(null);
+      put("said", `Nothing was changed: ${clean(found.error ?? `the server answered ${answer.status}`)}`, "bad");
+    }
+  } catch {
+    put("said", "The server did not answer; whether the point moved is shown above when it does.", "bad");
+  }
+  mover.busy = false;
+  refresh();
+}
+
+$("slider").addEventListener("input", () => {
+  mover.chosen = Number($("slider").value);
+  put("said", "", "");
+  choice();
+});
+$("move").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!$("apply").disabled) move();
+});
+$("back").addEventListener("click", () => {
+  mover.chosen = null;
+  if (mover.model.frontier.at !== null) $("slider").value = mover.model.frontier.at;
+  put("said", "", "");
+  choice();
+  $("slider").focus();
+});
+$("forget").addEventListener("click", () => {
+  remember(null);
+  put("said", "The token is forgotten.", "");
+});

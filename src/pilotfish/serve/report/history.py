@@ -1,0 +1,133 @@
+"""What the console draws of the last minutes: a ring of counts, the audit's way so far, and the last things to look at.
+
+All of it is bounded and lives in memory alone: after a restart it begins anew.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pilotfish.serve.served import Served
+
+STEP = 5.0  # seconds that one place of the ring counts
+STEPS = 120  # places of the ring: ten minutes
+KEPT = 50  # flagged answers and alarms that are remembered
+MARKS = 120  # places of the audit's way
+LONGEST = 200  # characters of an id, a name or an error
+NONE = (0, 0, 0, 0)  # answered, exited, failed, refused
+
+
+class History:
+    """The last ten minutes of one cascade, for people to look at.
+
+    clock  seconds since 1970
+
+    Threads may share one. What is told takes a microsecond or two, however long the server has run.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._ring = [list(NONE) for _ in range(STEPS)]
+        self._place = int(clock() // STEP)
+        self._flagged: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._alarms: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._audit: list[tuple[int, float, float]] = []
+        self._apart = 1  # audits between two marks
+
+    # What the server tells.
+
+    def answered(self, served: Served, exited: bool) -> None:
+        """One input was answered. exited: whether the rule let it exit at the first stage, whatever overruled it."""
+        answer = served.answer
+        failed = answer.error is not None
+        with self._lock:
+            counts = self._now()
+            counts[0] += 1
+            counts[1] += exited and not failed
+            counts[2] += failed
+            if failed or any(flag != "shadow" for flag in served.flags):
+                self._flagged.append(
+                    {
+                        "at": self._clock(),
+                        "id": _short(served.id),
+                        "name": _short(answer.name if answer.name is not None else answer.prediction),
+                        "stage": answer.stage,
+                        "confidence": _finite(answer.confidence),
+                        "flags": list(served.flags),
+                        "error": _short(answer.error),
+                    }
+                )
+
+    def refused(self, n: int) -> None:
+        """*n* inputs were refused: no answer was begun."""
+        with self._lock:
+            self._now()[3] += n
+
+    def alarmed(self, entry: Mapping[str, Any]) -> None:
+        """An alarm: ``point``, the id of the operating point that it was raised at, ``title``, ``says``, ``advice`` and
+        ``page``, as the console shows them."""
+        with self._lock:
+            self._alarms.append({"at": self._clock(), **entry})
+
+    def audited(self, n: int, disagreement: float, bound: float) -> None:
+        """How the audit stands after *n*. When the marks are full every second one is let go, so they reach back to the
+        first, about evenly apart."""
+        with self._lock:
+            if self._audit and n < self._audit[-1][0]:  # another operating point: the audit began anew
+                self._audit, self._apart = [], 1
+            if self._audit and n - self._audit[-1][0] < self._apart:
+                return
+            self._audit.append((n, disagreement, bound))
+            if len(self._audit) > MARKS:
+                self._audit, self._apart = self._audit[::2], 2 * self._apart
+
+    # What is read.
+
+    def traffic(self) -> dict[str, Any]:
+        """The ring, oldest place first: ``step``, seconds a place; ``end`` of the last one, seconds since 1970, which is
+        not over yet; and by place how many inputs were ``answered`` (failed ones as well), of them ``exited`` and
+        ``failed``, and how many were ``refused``."""
+        with self._lock:
+            self._now()
+            first = (self._place + 1) % STEPS
+            columns = [list(column) for column in zip(*self._ring[first:], *self._ring[:first], strict=True)]
+        names = ("answered", "exited", "failed", "refused")
+        return {"step": STEP, "end": (self._place + 1) * STEP, **dict(zip(names, columns, strict=True))}
+
+    def flagged(self) -> list[dict[str, Any]]:
+        """The last answers with flags or errors, oldest first."""
+        with self._lock:
+            return list(self._flagged)
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """The last alarms, oldest first."""
+        with self._lock:
+            return list(self._alarms)
+
+    def marks(self) -> list[tuple[int, float, float]]:
+        """(audits, disagreement, bound) along the audit's way, at most 120."""
+        with self._lock:
+            return list(self._audit)
+
+    def _now(self) -> list[int]:
+        """The place of now, with those cleared that time has passed. A clock that was set back counts into the newest."""
+        place = int(self._clock() // STEP)
+        if place > self._place:
+            for passed in range(max(self._place, place - STEPS) + 1, place + 1):
+                self._ring[passed % STEPS] = list(NONE)
+            self._place = place
+        return self._ring[self._place % STEPS]
+
+
+def _short(text: object) -> str | None:
+    return None if text is None else str(text)[:LONGEST]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

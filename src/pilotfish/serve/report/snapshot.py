@@ -1,0 +1,139 @@
+"""What the console shows, as one JSON object: the figures of now and of the last minutes of one cascade."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pilotfish import __version__
+from pilotfish.report.format import cost_unit
+from pilotfish.report.policy import describe_guarantee
+
+if TYPE_CHECKING:
+    from pilotfish.serve.hosted import Hosted
+    from pilotfish.serve.point import Point
+    from pilotfish.serve.server import Server
+
+POINTS = 80  # of a frontier that are shown, about
+
+
+def snapshot(server: Server, name: str | None = None) -> dict[str, Any]:
+    """Everything that the console shows of the cascade called *name*; None: of the first. It is ``GET /console.json``.
+
+    It takes the same time whatever the server has done so far, and holds no secret: no input, token or client. What is
+    not known is null. Shares, ratios, drops and bounds are fractions, times seconds, moments seconds since 1970.
+
+    ======================  ===========================================================================================
+    version, now, started   of Pilotfish; the server's clock; when it began
+    models                  the names of all cascades
+    tokens                  whether the server knows tokens: without any nobody can move the operating point
+    model                   the cascade that is shown:
+    .name, .state           as it is called; ``warming``, ``ready`` or ``draining``
+    .stages                 by stage: ``name``; ``answered`` in the last minutes, with quantiles ``p50``, ``p90``, ``p99``
+                            of their latency; now ``waiting`` inputs, batches ``computing``, and how long the ``oldest``
+                            has waited
+    .base_cost, .unit       mean cost of the base alone; the unit that costs are shown in: ``name`` and ``divisor``
+    .point                  the operating point in force: ``id``, ``since``, ``drop``, ``cost``, ``exit_ratio`` (of all
+                            stages before the base), ``value`` of the metric, ``guarantee`` in words
+    .frontier               what it can be moved along, cheapest first, measured on ``n`` samples: lists ``drop``,
+                            ``cost``, ``exit_ratio``, ``value``; the ``metric``; ``at``: the place of the point in force
+    .band                   where the first stage's exit ratio is expected: ``lo``, ``hi``, ``baseline``, from ``n``
+    .traffic                see :meth:`pilotfish.serve.report.history.History.traffic`
+    .answered, .failed,     inputs since the start
+    .refused
+    .in_flight              inputs that are neither answered nor given up
+    .saved                  share of the base's cost that was saved since the start
+    .audit                  ``n``, ``disagreement`` of exits with the base, ``bound`` of the drop over all traffic,
+                            ``confidence``, ``share`` of exits that are audited, ``marks``: lists of audits,
+                            disagreement and the bound of it; ``says`` in words. null: off
+    .governor               ``tokens`` now, ``burst``, ``rate`` a second, ``empty``: inputs that found none. null: off
+    .shadow                 ``n``, ``exit_ratio``, ``disagreement``, ``bound``, ``saved``, ``saved_low``, ``saved_high``.
+                            null: off
+    .alarms                 the last ones, oldest first: ``at``, ``title``, ``says``, ``advice``, ``page`` of the docs,
+                            ``in_force``: whether its operating point still is
+    .flagged                the last answers with flags or errors, oldest first: ``at``, ``id``, ``name``, ``stage``,
+                            ``confidence``, ``flags``, ``error``
+    ======================  ===========================================================================================
+    """
+    hosted = next(iter(server.models.values())) if name is None else server.hosted(name)
+    return {
+        "version": __version__,
+        "now": time.time(),
+        "started": hosted.meter.began,
+        "models": list(server.models),
+        "tokens": bool(server.options.tokens),
+        "model": _model(hosted),
+    }
+
+
+def _model(hosted: Hosted) -> dict[str, Any]:
+    point, history = hosted.point, hosted.history
+    artefact = point.artefact
+    base_cost, key = artefact.base_cost, artefact.cost_key
+    unit = None if base_cost is None or key is None else cost_unit(key, base_cost)
+    return {
+        "name": hosted.name,
+        "state": hosted.state.lower(),
+        "stages": _stages(hosted),
+        "base_cost": base_cost,
+        "unit": None if unit is None else {"name": unit.name, "divisor": unit.divisor},
+        **_points(point),
+        "band": None,
+        "traffic": history.traffic(),
+        "answered": 0,
+        "failed": 0,
+        "refused": 0,
+        "in_flight": hosted.engine.under_way,
+        "saved": None,
+        "audit": None,
+        "governor": None,
+        "shadow": None,
+        "alarms": [{**alarm, "in_force": alarm["point"] == point.id} for alarm in history.alarms()],
+        "flagged": history.flagged(),
+    }
+
+
+def _stages(hosted: Hosted) -> list[dict[str, Any]]:
+    found = []
+    for stage, depth in zip(hosted.artefact.stages, hosted.engine.depths(), strict=True):
+        found.append(
+            {
+                "name": stage.name,
+                "answered": 0,
+                **dict.fromkeys(("p50", "p90", "p99")),
+                "waiting": depth.waiting,
+                "computing": depth.running,
+                "oldest": depth.oldest,
+            }
+        )
+    return found
+
+
+def _points(point: Point) -> dict[str, Any]:
+    """``point`` and ``frontier``."""
+    artefact, said, held = point.artefact, point.to_json(), point.artefact.guarantee
+    row, whole = point.row, artefact.frontier
+    found = whole.pareto(POINTS, row)
+    here = [] if row is None else np.flatnonzero((found.drop == whole.drop[row]) & (found.effort == whole.effort[row]))
+    shown = {
+        "metric": found.metric,
+        "n": artefact.calibration.n,
+        "drop": found.drop.tolist(),
+        "cost": None if found.cost is None else found.cost.tolist(),
+        "exit_ratio": (1 - found.exit_ratio[:, -1]).tolist(),
+        "value": found.value.tolist(),
+        "at": int(here[0]) if len(here) else None,
+    }
+    in_force = {
+        "id": point.id,
+        "since": point.since,
+        "drop": said["drop"],
+        "cost": said["cost"],
+        "exit_ratio": 1 - said["exit_ratio"][-1],
+        "value": artefact.calibration.value if row is None else float(whole.value[row]),
+        "guarantee": None if held is None else describe_guarantee(held, artefact.cost_key),
+    }
+    return {"point": in_force, "frontier": shown}
+
