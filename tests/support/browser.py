@@ -40,7 +40,7 @@ class Page:
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)
-        self.until("document.readyState === 'complete'")
+        self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
     def value(self, expression: str) -> Any:
         """What *expression* comes to in the page, as JSON."""
@@ -62,7 +62,12 @@ class Page:
     def press(self, key: str) -> None:
         """A key, as from a keyboard: ``ArrowLeft``, ``Tab``, ``Enter``."""
         codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9, "Enter": 13}
-        of = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key], **({"text": "\r"} if key == "Enter" else {})}
+        of = {
+            "key": key,
+            "code": key,
+            "windowsVirtualKeyCode": codes[key],
+            **({"text": "\r"} if key == "Enter" else {}),
+        }
         self.call("Input.dispatchKeyEvent", type="keyDown", **of)
         self.call("Input.dispatchKeyEvent", type="keyUp", **{name: of[name] for name in of if name != "text"})
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STEP = 5.0  # seconds that one place of the ring counts
 STEPS = 120  # places of the ring: ten minutes
-KEPT = 50  # flagged answers and alarms that are remembered
+KEPT = 20  # flagged answers and alarms that are remembered
 MARKS = 120  # places of the audit's way
 LONGEST = 200  # characters of an id, a name or an error
 NONE = (0, 0, 0, 0)  # answered, exited, failed, refused
@@ -90,9 +90,9 @@ class History:
     # What is read.
 
     def traffic(self) -> dict[str, Any]:
-        """The ring, oldest place first: ``step``, seconds a place; ``end`` of the last one, seconds since 1970, which is
-        not over yet; and by place how many inputs were ``answered`` (failed ones as well), of them ``exited`` and
-        ``failed``, and how many were ``refused``."""
+        """The ring, oldest place first: ``step``, the seconds of a place; ``end`` of the last one, which is not over
+        yet, in seconds since 1970; and by place how many inputs were ``answered`` (failed ones as well), of them
+        ``exited`` and ``failed``, and how many were ``refused``."""
         with self._lock:
             self._now()
             first = (self._place + 1) % STEPS
@@ -116,7 +116,7 @@ class History:
             return list(self._audit)
 
     def _now(self) -> list[int]:
-        """The place of now, with those cleared that time has passed. A clock that was set back counts into the newest."""
+        """The place of now, once those are cleared that time has passed; after a clock was set back, the newest."""
         place = int(self._clock() // STEP)
         if place > self._place:
             for passed in range(max(self._place, place - STEPS) + 1, place + 1):

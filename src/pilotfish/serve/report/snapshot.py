@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pilotfish import __version__
+from pilotfish._version import __version__
 from pilotfish.report.format import cost_unit
 from pilotfish.report.policy import describe_guarantee
 
@@ -31,9 +31,9 @@ def snapshot(server: Server, name: str | None = None) -> dict[str, Any]:
     tokens                  whether the server knows tokens: without any nobody can move the operating point
     model                   the cascade that is shown:
     .name, .state           as it is called; ``warming``, ``ready`` or ``draining``
-    .stages                 by stage: ``name``; ``answered`` in the last minutes, with quantiles ``p50``, ``p90``, ``p99``
-                            of their latency; now ``waiting`` inputs, batches ``computing``, and how long the ``oldest``
-                            has waited
+    .stages                 by stage: ``name``; ``answered`` in the last minutes, with the quantiles
+                            ``p50``, ``p90``, ``p99`` of their latency; ``waiting`` inputs and batches ``computing`` now, and how
+                            long the ``oldest`` has waited
     .base_cost, .unit       mean cost of the base alone; the unit that costs are shown in: ``name`` and ``divisor``
     .point                  the operating point in force: ``id``, ``since``, ``drop``, ``cost``, ``exit_ratio`` (of all
                             stages before the base), ``value`` of the metric, ``guarantee`` in words
@@ -48,9 +48,9 @@ def snapshot(server: Server, name: str | None = None) -> dict[str, Any]:
     .audit                  ``n``, ``disagreement`` of exits with the base, ``bound`` of the drop over all traffic,
                             ``confidence``, ``share`` of exits that are audited, ``marks``: lists of audits,
                             disagreement and the bound of it; ``says`` in words. null: off
-    .governor               ``tokens`` now, ``burst``, ``rate`` a second, ``empty``: inputs that found none. null: off
-    .shadow                 ``n``, ``exit_ratio``, ``disagreement``, ``bound``, ``saved``, ``saved_low``, ``saved_high``.
-                            null: off
+    .governor               ``tokens`` now, ``burst``, ``rate`` a second, ``empty``: how many found none. null: off
+    .shadow                 ``n``, ``exit_ratio``, ``disagreement``, ``bound``, ``saved``, ``saved_low``,
+                            ``saved_high``. null: off
     .alarms                 the last ones, oldest first: ``at``, ``title``, ``says``, ``advice``, ``page`` of the docs,
                             ``in_force``: whether its operating point still is
     .flagged                the last answers with flags or errors, oldest first: ``at``, ``id``, ``name``, ``stage``,
@@ -116,7 +116,9 @@ def _points(point: Point) -> dict[str, Any]:
     artefact, said, held = point.artefact, point.to_json(), point.artefact.guarantee
     row, whole = point.row, artefact.frontier
     found = whole.pareto(POINTS, row)
-    here = [] if row is None else np.flatnonzero((found.drop == whole.drop[row]) & (found.effort == whole.effort[row]))
+    here: list[int] = []
+    if row is not None:
+        here = np.flatnonzero((found.drop == whole.drop[row]) & (found.effort == whole.effort[row])).tolist()
     shown = {
         "metric": found.metric,
         "n": artefact.calibration.n,
@@ -124,7 +126,7 @@ def _points(point: Point) -> dict[str, Any]:
         "cost": None if found.cost is None else found.cost.tolist(),
         "exit_ratio": (1 - found.exit_ratio[:, -1]).tolist(),
         "value": found.value.tolist(),
-        "at": int(here[0]) if len(here) else None,
+        "at": here[0] if here else None,
     }
     in_force = {
         "id": point.id,
@@ -136,4 +138,3 @@ def _points(point: Point) -> dict[str, Any]:
         "guarantee": None if held is None else describe_guarantee(held, artefact.cost_key),
     }
     return {"point": in_force, "frontier": shown}
-
