@@ -10,12 +10,15 @@ import numpy as np
 from pilotfish._version import __version__
 from pilotfish.report.format import cost_unit
 from pilotfish.report.policy import describe_guarantee
+from pilotfish.serve.report.latencies import quantiles_of
+from pilotfish.serve.watch.bands import band_of
 
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
     from pilotfish.serve.point import Point
     from pilotfish.serve.server import Server
 
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 POINTS = 80  # of a frontier that are shown, about
 
 
@@ -32,8 +35,8 @@ def snapshot(server: Server, name: str | None = None) -> dict[str, Any]:
     model                   the cascade that is shown:
     .name, .state           as it is called; ``warming``, ``ready`` or ``draining``
     .stages                 by stage: ``name``; ``answered`` in the last minutes, with the quantiles
-                            ``p50``, ``p90``, ``p99`` of their latency; ``waiting`` inputs and batches ``computing`` now, and how
-                            long the ``oldest`` has waited
+                            ``p50``, ``p90``, ``p99`` of their latency; ``waiting`` inputs and batches
+                            ``computing`` now, and how long the ``oldest`` has waited
     .base_cost, .unit       mean cost of the base alone; the unit that costs are shown in: ``name`` and ``divisor``
     .point                  the operating point in force: ``id``, ``since``, ``drop``, ``cost``, ``exit_ratio`` (of all
                             stages before the base), ``value`` of the metric, ``guarantee`` in words
@@ -41,8 +44,8 @@ def snapshot(server: Server, name: str | None = None) -> dict[str, Any]:
                             ``cost``, ``exit_ratio``, ``value``; the ``metric``; ``at``: the place of the point in force
     .band                   where the first stage's exit ratio is expected: ``lo``, ``hi``, ``baseline``, from ``n``
     .traffic                see :meth:`pilotfish.serve.report.history.History.traffic`
-    .answered, .failed,     inputs since the start
-    .refused
+    .answered, .failed      inputs since the start: with an answer, and with an error
+    .refused                inputs and requests since the start that were turned away: the load was too high
     .in_flight              inputs that are neither answered nor given up
     .saved                  share of the base's cost that was saved since the start
     .audit                  ``n``, ``disagreement`` of exits with the base, ``bound`` of the drop over all traffic,
@@ -71,6 +74,7 @@ def snapshot(server: Server, name: str | None = None) -> dict[str, Any]:
 def _model(hosted: Hosted) -> dict[str, Any]:
     point, history = hosted.point, hosted.history
     artefact = point.artefact
+    band = band_of(artefact)
     base_cost, key = artefact.base_cost, artefact.cost_key
     unit = None if base_cost is None or key is None else cost_unit(key, base_cost)
     return {
@@ -80,13 +84,13 @@ def _model(hosted: Hosted) -> dict[str, Any]:
         "base_cost": base_cost,
         "unit": None if unit is None else {"name": unit.name, "divisor": unit.divisor},
         **_points(point),
-        "band": None,
+        "band": {"lo": band.lo, "hi": band.hi, "baseline": band.middle, "n": band.n},
         "traffic": history.traffic(),
-        "answered": 0,
-        "failed": 0,
-        "refused": 0,
+        "answered": sum(stage.answered for stage in hosted.meter.stages),
+        "failed": sum(hosted.meter.causes.errors.values()),
+        "refused": sum(hosted.meter.causes.shed.values()),
         "in_flight": hosted.engine.under_way,
-        "saved": None,
+        "saved": hosted.meter.saved(),
         "audit": None,
         "governor": None,
         "shadow": None,
@@ -96,13 +100,17 @@ def _model(hosted: Hosted) -> dict[str, Any]:
 
 
 def _stages(hosted: Hosted) -> list[dict[str, Any]]:
+    meter = hosted.meter
+    with meter.lock:
+        recent, _ = meter.latencies.recent()
     found = []
-    for stage, depth in zip(hosted.artefact.stages, hosted.engine.depths(), strict=True):
+    for stage, depth, counts in zip(hosted.artefact.stages, hosted.engine.depths(), recent, strict=False):
+        quantiles = quantiles_of(counts, list(QUANTILES.values()))
         found.append(
             {
                 "name": stage.name,
-                "answered": 0,
-                **dict.fromkeys(("p50", "p90", "p99")),
+                "answered": int(counts.sum()),
+                **(dict.fromkeys(QUANTILES) if quantiles is None else dict(zip(QUANTILES, quantiles, strict=True))),
                 "waiting": depth.waiting,
                 "computing": depth.running,
                 "oldest": depth.oldest,
