@@ -13,7 +13,7 @@ from pilotfish.cascade import Artefact
 from pilotfish.plan import tune
 from pilotfish.runtime import Answer
 from pilotfish.serve.report.latencies import BUCKETS, FINE, STEPS, Latencies
-from pilotfish.serve.report.metrics import BATCHES, Meter, stage_costs
+from pilotfish.serve.report.metrics import BATCHES, Meter
 from pilotfish.serve.served import Served
 from support.pairs import Pair
 from support.runs import write_pair
@@ -122,10 +122,6 @@ def test_one_more_stage_keeps_what_was_counted() -> None:
 
 
 # The meter
-
-
-def test_what_stages_cost_is_read_from_the_frontier(artefact: Artefact) -> None:
-    assert stage_costs(artefact) == pytest.approx([1.0, 10.0])
 
 
 def test_answers_are_counted_by_stage_and_their_cost_beside_the_base(artefact: Artefact) -> None:

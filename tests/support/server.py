@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ def small_cascade(folder: Path, max_drop: float = 0.05, holdout: float = 0.5) ->
     labels = np.where(noise, (answers + 1) % len(CLASSES), answers)
     np.savez(folder / "data.npz", x=images, y=labels, class_names=names)
     run = Run(folder / "run")
-    record(load_data(f"arrays:{folder / 'data.npz'}"), list(stages), run, options=options)
+    for stage, macs in zip(stages, (1e6, 1e7), strict=True):
+        data = load_data(f"arrays:{folder / 'data.npz'}")
+        record(data, stage, run, options=replace(options, costs={"macs": macs}))
     tuning = tune(run, list(stages), max_drop=max_drop, holdout=holdout, seed=0)
     return tuning.save(folder / "cascade")
 

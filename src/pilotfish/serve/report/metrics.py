@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pilotfish.cascade import Artefact
 from pilotfish.serve.report.latencies import BUCKETS, Latencies
+from pilotfish.serve.watch.spending import stage_costs
 
 if TYPE_CHECKING:
     from pilotfish.serve.point import Point
@@ -107,10 +106,7 @@ class Meter:
         while len(self.stages) < len(artefact.stages):
             self.stages.append(StageCounts())
             self.latencies.one_more()
-        found = stage_costs(artefact)
-        self.cost_key = artefact.cost_key if found is not None else None
-        self.costs: list[float] = [] if found is None else np.cumsum(found).tolist()
-        self.base_cost = artefact.base_cost or 0.0
+        self.costs, self.base_cost = stage_costs(artefact) or (), artefact.base_cost or 0.0
 
     # What the server tells, request by request
 
@@ -218,19 +214,3 @@ class Meter:
         """Answers a second by stage, over the last minutes."""
         with self.lock:
             return self.latencies.rate()
-
-
-def stage_costs(artefact: Artefact) -> list[float] | None:
-    """What running each stage adds for an input that reaches it, in the unit of the cascade's cost; None where unknown.
-
-    The frontier knows: each policy's cost is the sum of what its stages add, weighed by the share that reaches them. So
-    exits of one network, which share work, need no rule of their own.
-    """
-    frontier = artefact.frontier
-    if frontier.cost is None or artefact.base_cost is None:
-        return None
-    reached = np.cumsum(frontier.exit_ratio[:, ::-1], axis=1)[:, ::-1]
-    found, _, rank, _ = np.linalg.lstsq(reached, frontier.cost, rcond=1e-9)
-    if rank < len(artefact.stages) or not np.allclose(reached @ found, frontier.cost, rtol=1e-3):
-        return None
-    return [max(0.0, float(cost)) for cost in found]
