@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -121,3 +122,40 @@ def test_an_observer_is_told_of_every_batch() -> None:
     assert sum(n for k, n, *_ in told if k == 0) == N
     assert sum(n for k, n, *_ in told if k == 1) == len(STAYS)
     assert all(n == each and fine for _, n, each, fine in told)
+
+
+@pytest.mark.parametrize("move", [True, False])
+def test_a_value_that_is_no_number_is_asked_about_and_goes_on(move: bool) -> None:
+    """Whoever counts escalations sees these as well; what the first stage said of them cannot be an answer."""
+    logits = [LOGITS[0].copy(), LOGITS[1]]
+    logits[0][:3] = np.nan
+    stages = [EngineStage(f"s{k}", Lookup(z), 4) for k, z in enumerate(logits)]
+    read = lambda i: np.array([i], np.float32)  # noqa: E731
+    passages = [Says(move) for _ in range(3)]
+    with Engine(stages, by_max_prob([1.0]), supply=DecodingSupply(read, (), [TENSOR] * 2, 2)) as running:
+        futures = [running.submit(i, passage=passages[i]) for i in range(3)]
+        found = [future.result(LONG) for future in futures]
+    assert [answer.stage for answer in found] == [1, 1, 1]
+    assert [answer.prediction for answer in found] == LOGITS[1][:3].argmax(axis=1).tolist()
+    assert all((passage.asked[0][0], passage.asked[0][2]) == (0, False) for passage in passages)
+
+
+def test_inputs_go_by_their_turns() -> None:
+    """However many wait: of equal turns, as they came."""
+    turns = np.random.default_rng(3).integers(0, 5, N).tolist()
+    order: list[int] = []
+    is_open, everything = threading.Event(), range(N)
+
+    def read(i: int) -> np.ndarray:
+        if i == N - 1:
+            is_open.wait(LONG)
+        order.append(i)
+        return np.array([i], np.float32)
+
+    stages = [EngineStage(f"s{k}", Lookup(z), 1) for k, z in enumerate(LOGITS)]
+    with Engine(stages, by_max_prob([1.0]), supply=DecodingSupply(read, (), [TENSOR] * 2, 1)) as running:
+        first = running.submit(N - 1, turn=0)  # the only worker reads this one meanwhile
+        futures = [running.submit(i, turn=turns[i]) for i in everything[:-1]]
+        is_open.set()
+        wait([first, *futures], LONG)
+    assert order == [N - 1, *sorted(everything[:-1], key=lambda i: turns[i])]

@@ -18,7 +18,7 @@ def filled(fair: Fair, client: str) -> int:
     return n
 
 
-@pytest.mark.parametrize(("floods", "share"), [(1, 512), (2, 341), (3, 256), (15, 64)])
+@pytest.mark.parametrize(("floods", "share"), [(1, 896), (2, 478), (3, 326), (15, 68)])
 def test_floods_leave_a_share_of_the_places(floods: int, share: int) -> None:
     """Clients that take turns, each as many as it gets."""
     fair = Fair(1024)
@@ -27,7 +27,7 @@ def test_floods_leave_a_share_of_the_places(floods: int, share: int) -> None:
         for client in taken:
             taken[client] += fair.enter(str(client)) is not None
     assert all(abs(n - share) <= 1 for n in taken.values())
-    assert fair.enter("modest", 30) is not None
+    assert fair.enter("modest", 8) is not None
 
 
 def test_who_comes_first_is_next_though_a_flood_waits() -> None:
@@ -73,7 +73,8 @@ def test_a_client_never_holds_more_than_was_free_and_turns_rise(steps: list[tupl
             continue
         free = 12 - sum(held.values())
         turns = fair.enter(client, n)
-        assert (turns is not None) == (held[client] + n <= free)
+        one_by_one = all(held[client] + i < 7 * (free - i) for i in range(n))
+        assert (turns is not None) == (n <= free and (one_by_one or not held[client]))
         if turns:
             assert turns[0] > last[client]
             last[client] = turns[-1]
@@ -90,6 +91,6 @@ def test_a_queue_has_places() -> None:
 
 def test_clients_that_share_a_network_share_a_place() -> None:
     fair = Fair(100)
-    assert filled(fair, "2001:db8::1") == 50
+    assert filled(fair, "2001:db8::1") == 88
     assert fair.enter("2001:db8::2") is None
     assert fair.enter("2001:db8:1::2") is not None

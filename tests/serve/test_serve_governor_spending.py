@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from pilotfish.cascade import Artefact
 from pilotfish.errors import UsageError
 from pilotfish.plan import tune
-from pilotfish.serve.watch.spending import Spending, cost_of, stage_costs
+from pilotfish.serve.watch.spending import Spending, cost_of
 from support.clock import Clock
 from support.pairs import Pair
 from support.runs import write_pair
@@ -25,32 +24,19 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     return tune(write_pair(tmp_path_factory.mktemp("run"), pair), ["saver", "base"], max_drop=0.02).artefact
 
 
-def test_costs_of_stages_are_those_of_the_records(artefact: Artefact) -> None:
-    assert stage_costs(artefact) == pytest.approx((1.0, 11.0))
-    assert cost_of(artefact) == pytest.approx(artefact.calibration.cost)
-
-
-def test_one_point_gives_its_mean(artefact: Artefact) -> None:
-    single = dataclasses.replace(artefact, frontier=artefact.frontier.take([0]))
-    assert stage_costs(single) == (cost_of(single),) * 2
-
-
-def test_without_costs_there_are_none(artefact: Artefact) -> None:
-    free = dataclasses.replace(artefact.frontier, cost=None)
-    assert stage_costs(dataclasses.replace(artefact, frontier=free)) is None
-
-
 def day(artefact: Artefact, per_hour: float, rate: list[float], harder: float = 1.0) -> tuple[list[float], list[float]]:
     """(cost of every hour, moments of the moves) where *rate* inputs a second come in each hour."""
     clock = Clock(0.0)
     spending, point = Spending(per_hour, clock), artefact
-    spent, moves = [], []
+    spent, moves, total, n = [], [], 0.0, 0
     for hour in rate:
         before = spending.spent
         for _ in range(720):  # five seconds each
             clock.now += 5
-            for _ in range(round(hour * 5)):
-                spending.add(cost_of(point) * harder)
+            n += round(hour * 5)
+            total += round(hour * 5) * cost_of(point) * harder
+            assert spending.is_due
+            spending.counted(total, n)
             if (cost := spending.next_cost(point)) is not None:
                 moves.append(clock.now)
                 point = point.at(max_cost=cost)
@@ -76,9 +62,8 @@ def test_inputs_that_fit_the_budget_stay_where_they_are_best(artefact: Artefact)
 def test_where_no_point_is_cheap_enough_it_is_the_cheapest(artefact: Artefact) -> None:
     clock = Clock(0.0)
     spending = Spending(1.0, clock)
-    for _ in range(100):
-        clock.now += 1
-        spending.add(1.0)
+    clock.now += 100
+    spending.counted(100.0, 100)
     assert spending.next_cost(artefact) == pytest.approx(float(np.min(artefact.frontier.cost)))
 
 
@@ -89,7 +74,7 @@ def test_nothing_is_known_before_the_first_answer(artefact: Artefact) -> None:
 def test_a_restart_goes_on_with_what_was_left() -> None:
     clock = Clock()
     one, other = Spending(100.0, clock), Spending(100.0, Clock(9e9))
-    one.add(30.0)
+    one.counted(30.0, 3)
     other.restore(one.to_state())
     assert (other.left, other.spent) == (70.0, 30.0)
     with pytest.raises(ValueError, match="budget"):

@@ -38,9 +38,19 @@ def serve(
         float | None, typer.Option(metavar="R", help="Inputs a second that may go on to the base.")
     ] = None,
     escalation_burst: Annotated[float | None, typer.Option(metavar="B", help="Of them at once.")] = None,
+    client_escalation_rate: Annotated[
+        float | None, typer.Option(metavar="R", help="The same for each client: a token's name, else an address.")
+    ] = None,
+    client_escalation_burst: Annotated[float | None, typer.Option(metavar="B", help="Of them at once.")] = None,
     when_empty: Annotated[
         str, typer.Option(metavar="flag|reject", help="Beyond that rate: the saver's answer, flagged, or 503.")
     ] = "flag",
+    max_cost_per_hour: Annotated[
+        float | None, typer.Option(metavar="COST", help="Move along the frontier to hold it, in the cascade's unit.")
+    ] = None,
+    drift_average_run: Annotated[
+        float, typer.Option(metavar="N", help="Inputs between false alarms of drift, on average at least; 0: no alarm.")
+    ] = 1e6,
     when_base_fails: Annotated[
         str, typer.Option(metavar="fail|flag", help="What the base cannot compute: an error, or the saver's answer.")
     ] = "fail",
@@ -85,6 +95,10 @@ def serve(
         "audit": 0.0 if audit is None else share(audit, "--audit"),
         "escalation_rate": escalation_rate,
         "escalation_burst": escalation_burst,
+        "client_escalation_rate": client_escalation_rate,
+        "client_escalation_burst": client_escalation_burst,
+        "max_cost_per_hour": max_cost_per_hour,
+        "drift_average_run": drift_average_run,
         "when_empty": _one_of(when_empty, ("flag", "reject"), "--when-empty"),
         "when_base_fails": _one_of(when_base_fails, ("fail", "flag"), "--when-base-fails"),
         "unsure_below": unsure_below,

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 Rows = NDArray[np.intp]
 Move = bool | Future[Any] | Exception
 Passage = Callable[[int, OneAnswer, float, bool], Move]
-"""Asked of one input at every stage that could answer it: (stage, its answer, the value that the rule compares, whether
-the rule lets it exit). True: it exits. False: it goes on, if there is a stage. A future: it exits and goes on as well,
-and what the last stage says goes to that future. An exception: it fails of it."""
+"""Asked of one input at every stage: (stage, its answer, the value that the rule compares, whether the rule lets it
+exit). True: it exits. False: it goes on, if there is a stage. A future: it exits and goes on as well, and what the last
+stage says goes to that future. An exception: it fails of it. Where the value is NaN the answer says nothing: the input
+goes on, and of the last stage nothing is asked."""
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -46,6 +47,7 @@ class Item:
     arrived   when it came to the stage that it waits for
     future    for its answer, where somebody waits for it alone; deadline: as ``time.monotonic`` counts
     passage   asked at every stage whether it exits
+    turn      it waits behind those of smaller turns, and behind those of its own that came before it
     """
 
     feed: Feed
@@ -62,6 +64,7 @@ class Item:
     arrived: float = 0.0
     future: Future[Any] | None = None
     passage: Passage | None = None
+    turn: int = 0
     deadline: float = float("inf")
     gone: bool = False
 

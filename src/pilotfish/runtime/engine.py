@@ -92,6 +92,7 @@ class Engine:
         deadline: float | None = None,
         in_force: InForce | None = None,
         passage: Passage | None = None,
+        turn: int = 0,
     ) -> Future[Any]:
         """Begin with one input; the future resolves to its :class:`OneAnswer`.
 
@@ -101,6 +102,7 @@ class Engine:
         in_force  what decides of this input, instead of the engine's
         passage   asked at every stage that could answer the input, with what the rule says, and has the last word: see
                   :data:`Passage`. It is called in the engine's threads, one stage after the other
+        turn      inputs of smaller turns go first, those of the same one in the order that they come in
 
         A future that is cancelled is never set, and its input is in no further batch. What a model or a sample fails of
         is in the answer's ``error``; DeadlineError and EngineClosed are raised by ``future.result()``. Callbacks run in
@@ -121,7 +123,7 @@ class Engine:
             if not feed.free:
                 raise QueueFull(f"{feed.most} inputs are under way, as many as the queue holds; try again later")
             found = Item(feed, feed.free.popleft(), item, in_force or self.in_force, next(self._births))
-            found.future, found.passage = future, passage
+            found.future, found.passage, found.turn = future, passage, turn
             if deadline is not None:
                 found.deadline = time.monotonic() + float(deadline)
             late = lanes.put(found)

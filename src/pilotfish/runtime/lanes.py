@@ -316,12 +316,13 @@ class Lanes(Queues):
             said, shown = one.items[0].in_force.task.answer(one.decision.outputs).tolist(), one.decision.shown.tolist()
             values = one.decision.values.tolist()
             for i, item in enumerate(one.items):
-                if item.passage is None or math.isnan(values[i]):
+                unknown = math.isnan(values[i])
+                if item.passage is None or (unknown and last):
                     continue
                 answer = OneAnswer(said[i], shown[i], k)
                 move = item.passage(k, answer, values[i], bool(one.exits[i]))
                 if not (last and move is False):
-                    one.exits[i] = move is True
+                    one.exits[i] = move is True and not unknown
                 if not isinstance(move, bool):
                     found.append((item, answer, move))
         return found

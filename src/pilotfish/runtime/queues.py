@@ -1,8 +1,9 @@
 """What waits in an engine, and what of it goes next. Everything here is called with the engine's lock held.
 
-A sample passes two queues per stage: of those whose input is to be made, and of those that are ready. Full batches go
-first, those of late stages before others. Else the queue with the oldest sample goes as it is: once its first has
-waited for ``max_wait``, or, where samples wait for company (:class:`Run`), once no more can come.
+A sample passes two queues per stage: of those whose input is to be made, and of those that are ready. They are in the
+order of turns, and of coming where turns are the same, as they mostly are. Full batches go first, those of late stages
+before others. Else the queue with the oldest sample goes as it is: once its first has waited for ``max_wait``, or,
+where samples wait for company (:class:`Run`), once no more can come.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import heapq
 import math
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -192,7 +194,10 @@ class Queues:
     def depths(self) -> list[Depth]:
         """What waits and what is being computed, by stage. With the lock held."""
         now = time.monotonic()
-        heads = [[queue[0].arrived for queue in both if queue] for both in zip(self.raw, self.queues, strict=True)]
+        heads = [
+            [min(item.arrived for item in queue) for queue in both if queue]
+            for both in zip(self.raw, self.queues, strict=True)
+        ]
         return [
             Depth(len(raw) + preparing + len(ready), running, now - min(first) if first else 0.0)
             for raw, preparing, ready, running, first in zip(
@@ -225,8 +230,18 @@ class Queues:
             item.queue, item.since, item.begun = queue, now, begun
             if not is_ready:
                 item.arrived = now
-            queue.append(item)
+            if queue and item.turn < queue[-1].turn:
+                place = bisect_right(queue, item.turn, key=_turn)
+                behind = queue[place]  # goes no later for it
+                item.since, item.begun = behind.since, behind.begun
+                queue.insert(place, item)
+            else:
+                queue.append(item)
         return give_up(late, EngineClosed(CLOSED) if self.closed else DeadlineError(TOO_LATE))
+
+
+def _turn(item: Item) -> int:
+    return item.turn
 
 
 def ticket_of(place: int, items: Sequence[Item]) -> int | None:

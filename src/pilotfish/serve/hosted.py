@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pilotfish.cascade import Artefact
-from pilotfish.errors import DeadlineError, EngineClosed, ModelError, QueueFull, reason
+from pilotfish.errors import DeadlineError, EngineClosed, ModelError, PilotfishError, QueueFull, UsageError, reason
 from pilotfish.runtime import Cascade, Engine
 from pilotfish.runtime.answers import answer_of
 from pilotfish.runtime.inputs import takes_images
@@ -28,6 +28,10 @@ from pilotfish.serve.report.history import History
 from pilotfish.serve.report.logs import Log
 from pilotfish.serve.report.metrics import Meter
 from pilotfish.serve.served import Caller, Cause, Entry, Reply, Served
+from pilotfish.serve.watch.drift import Alarm, drift_of
+from pilotfish.serve.watch.fair import Fair
+from pilotfish.serve.watch.governor import Governor
+from pilotfish.serve.watch.spending import Spending
 
 State = Literal["WARMING", "READY", "DRAINING"]
 SMOOTH = 0.1  # weight of the newest batch in the pace of a stage
@@ -51,6 +55,8 @@ class Hosted:
     pace     seconds per input, by stage, of late
     meter    what is counted
     history  the last minutes, for the console
+    fair     whose turn it is
+    governor, spending  what limits escalations, and the cost per hour; None: nothing does
     """
 
     version = "1"
@@ -63,8 +69,16 @@ class Hosted:
         self._numbers, self._lock = itertools.count(1), threading.Lock()
         cascade = self.load()
         self.meter = Meter(cascade.artefact)
+        self.fair, self.governor = Fair(options.queue), _governor(options)
         self.running = self._begin(cascade)
         self.notes: tuple[str, ...] = self.running.cascade.notes
+        self.spending = None if options.max_cost_per_hour is None else Spending(options.max_cost_per_hour)
+        if self.spending is not None and not self.meter.costs:
+            raise UsageError(
+                f"{name} has no costs, so max_cost_per_hour cannot be held; leave it out, or tune with costs"
+            )
+        if options.shadow and self.governor is not None:
+            self.notes += (f"{name}: in shadow mode the base answers everybody, so escalations are not limited",)
 
     @property
     def cascade(self) -> Cascade:
@@ -138,7 +152,9 @@ class Hosted:
         return cascade.engine(max_wait_ms=options.max_wait_ms, queue=options.queue, observer=self._observe)
 
     def _point(self, artefact: Artefact) -> Point:
-        return Point(str(next(self._numbers)), artefact)
+        run = self.options.drift_average_run
+        drift = drift_of(artefact, run) if run else None
+        return Point(str(next(self._numbers)), artefact, drift=drift)
 
     def _observe(self, stage: int, n: int, waited: list[float], seconds: float) -> None:
         self.pace[stage] += SMOOTH * (seconds / n - self.pace[stage])
@@ -176,6 +192,22 @@ class Hosted:
         )  # fmt: skip
         return point
 
+    def alarmed(self, point: Point, alarm: Alarm) -> None:
+        """The inputs are no longer those of *point*. Called in the engine's threads."""
+        self.meter.alarmed(alarm)
+        self.log("alarm", f"{self.name}: {alarm}", model=self.name, operating_point=point.id, **alarm.to_json())
+
+    def hold_budget(self) -> None:
+        """Every few seconds: where the budget of cost per hour would not last, or need not be kept to, move."""
+        if self.spending is None or not self.spending.is_due:
+            return
+        self.spending.counted(self.meter.spent, sum(stage.answered for stage in self.meter.stages))
+        if (cost := self.spending.next_cost(self.artefact)) is not None:
+            try:
+                self.move(max_cost=cost)
+            except PilotfishError as error:
+                self.log("error", f"{self.name}: the budget of cost per hour is not held: {error}", model=self.name)
+
     # Requests.
 
     async def answer(self, entries: Sequence[Entry], caller: Caller) -> Reply:
@@ -195,14 +227,19 @@ class Hosted:
             if next(left) == n:  # of count() one thread gets each number
                 loop.call_soon_threadsafe(_set, done)
 
+        if (turns := self.fair.enter(caller.client, n)) is None:
+            raise busy(
+                f"{self.name} has as many inputs of yours under way as it takes of one client", "full", self.wait
+            )
         futures: list[Future[Any] | None] = []
-        running, passages = self.running, []
+        running, passages, turn = self.running, [], iter(turns)
         try:
             for entry in entries:
-                passages.append(Passage(self, running.point, caller))
                 if isinstance(entry.item, Exception):
+                    passages.append(Passage(self, running.point, caller, 0))
                     futures.append(None)
                     continue
+                passages.append(Passage(self, running.point, caller, next(turn)))
                 futures.append(self._submit(running, entry.item, caller, passages[-1]))
             for future in futures:
                 if future is not None:
@@ -219,6 +256,8 @@ class Hosted:
             if isinstance(error, Refusal):
                 self.history.refused(len(entries))
             raise
+        finally:
+            self.fair.left(caller.client, n)
         served = [
             self._served(entry, future, passage)
             for entry, future, passage in zip(entries, futures, passages, strict=True)
@@ -228,6 +267,7 @@ class Hosted:
             self.meter.answered(each, seconds)
             self.history.answered(each, passage.sure)
         self.meter.replied(seconds, failed=all(each.answer.error is not None for each in served))
+        self.hold_budget()
         return Reply(served, self.name, self.version, running.point)
 
     def _submit(self, running: Running, item: Any, caller: Caller, passage: Passage) -> Future[Any]:
@@ -235,7 +275,7 @@ class Hosted:
         seconds = min(math.inf if limit is None else limit, math.inf if caller.deadline is None else caller.deadline)
         deadline = None if seconds == math.inf else seconds
         try:
-            return running.engine.submit(item, deadline, in_force, passage)
+            return running.engine.submit(item, deadline, in_force, passage, passage.turn)
         except QueueFull:
             raise busy(
                 f"{self.name} has {self.options.queue} inputs under way, as many as its queue holds", "full", self.wait
@@ -244,7 +284,7 @@ class Hosted:
             if self.state != "READY":
                 raise busy(f"{self.name} is {self.state.lower()}", self.state.lower(), 1.0) from None
             self._revive(running.engine)
-            return self.engine.submit(item, deadline, in_force, passage)
+            return self.engine.submit(item, deadline, in_force, passage, passage.turn)
 
     @property
     def wait(self) -> float:
@@ -276,6 +316,14 @@ class Hosted:
     def _unanswered(self, entry: Entry, error: BaseException | str, cause: Cause, passage: Passage) -> Served:
         text = error if isinstance(error, str) else reason(error, 1000)
         return Served(entry.id, answer_of(entry.name, None, 0.0, -1, text, passage.point.artefact), cause=cause)
+
+
+def _governor(options: ServeOptions) -> Governor | None:
+    rate, burst = options.escalation_rate, options.escalation_burst
+    if rate is None:
+        return None
+    own, own_burst = options.client_escalation_rate, options.client_escalation_burst
+    return Governor(rate, max(1.0, rate) if burst is None else burst, own, own_burst)
 
 
 def _cause(error: BaseException) -> Cause:

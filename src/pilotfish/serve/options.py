@@ -51,6 +51,9 @@ class ServeOptions:
     audit             share of the exits that go to the base as well, to compare
     escalation_rate   inputs a second that may go on to the base, for all clients together; None: any number
     escalation_burst  of them at once; None: as many as in a second, and one at least
+    client_escalation_rate, client_escalation_burst   the same for each client; None: a client may have all of them
+    max_cost_per_hour  in the unit of the cascade's cost; the operating point moves along the frontier to hold it
+    drift_average_run  inputs between two false alarms of drift, on average at least; 0: nothing is watched
     when_empty        what the governor does without a token: ``flag`` gives the saver's answer, ``reject`` refuses
     when_base_fails   what an input gets that the base cannot compute: ``fail`` an error, ``flag`` the saver's answer
     unsure_below      a confidence below which even the base's answer is flagged ``unsure``; None: none is
@@ -75,6 +78,10 @@ class ServeOptions:
     audit: float = 0.0
     escalation_rate: float | None = None
     escalation_burst: float | None = None
+    client_escalation_rate: float | None = None
+    client_escalation_burst: float | None = None
+    max_cost_per_hour: float | None = None
+    drift_average_run: float = 1e6
     when_empty: Literal["flag", "reject"] = "flag"
     when_base_fails: Literal["fail", "flag"] = "fail"
     unsure_below: float | None = None
@@ -98,6 +105,26 @@ class ServeOptions:
             ("audit", 0 <= self.audit <= 1, "a share from 0 to 1"),
             ("escalation_rate", self.escalation_rate is None or self.escalation_rate >= 0, "0 or more a second"),
             ("escalation_burst", self.escalation_burst is None or self.escalation_burst >= 1, "1 or more"),
+            (
+                "client_escalation_rate",
+                self.client_escalation_rate is None or self.client_escalation_rate >= 0,
+                "0 or more a second",
+            ),
+            (
+                "client_escalation_burst",
+                self.client_escalation_burst is None or self.client_escalation_burst >= 1,
+                "1 or more",
+            ),
+            (
+                "max_cost_per_hour",
+                self.max_cost_per_hour is None or self.max_cost_per_hour > 0,
+                "a cost, more than 0",
+            ),
+            (
+                "drift_average_run",
+                self.drift_average_run == 0 or self.drift_average_run > 1,
+                "a number of inputs above 1, or 0",
+            ),
             ("unsure_below", self.unsure_below is None or 0 < self.unsure_below <= 1, "a confidence from 0 to 1"),
             ("drain_delay", self.drain_delay >= 0, "seconds, 0 or more"),
             ("drain_limit", self.drain_limit >= 0, "seconds, 0 or more"),
@@ -107,5 +134,10 @@ class ServeOptions:
             if not fine:  # NaN is not fine either
                 found = getattr(self, name)
                 raise UsageError(f"{name} is {expected}; found {found!r}")
-        if self.escalation_burst is not None and self.escalation_rate is None:
-            raise UsageError("escalation_burst goes with escalation_rate, how many escalations a second are allowed")
+        for name, other in (
+            ("escalation_burst", "escalation_rate"),
+            ("client_escalation_rate", "escalation_rate"),
+            ("client_escalation_burst", "client_escalation_rate"),
+        ):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                raise UsageError(f"{name} goes with {other}, how many escalations a second are allowed; give both")

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.runtime.single import OneAnswer
+from pilotfish.serve.refusal import busy
 
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
@@ -20,12 +21,13 @@ class Passage:
     exited  where the rule let it exit, in shadow mode: what the cascade would have answered
     sure    whether the rule let it exit at the first stage, whatever became of it
     flags   what should be known of the answer
+    turn    when it is its turn, of all clients' inputs
     """
 
-    __slots__ = ("caller", "exited", "flags", "hosted", "last", "point", "so_far", "sure")
+    __slots__ = ("caller", "exited", "flags", "hosted", "last", "point", "so_far", "sure", "turn")
 
-    def __init__(self, hosted: Hosted, point: Point, caller: Caller) -> None:
-        self.hosted, self.point, self.caller = hosted, point, caller
+    def __init__(self, hosted: Hosted, point: Point, caller: Caller, turn: int) -> None:
+        self.hosted, self.point, self.caller, self.turn = hosted, point, caller, turn
         self.last = len(point.artefact.stages) - 1
         self.so_far: OneAnswer | None = None
         self.exited: OneAnswer | None = None
@@ -35,12 +37,32 @@ class Passage:
     def __call__(self, stage: int, answer: OneAnswer, value: float, exits: bool) -> bool | Future[Any] | Exception:
         if stage == self.last:
             return True
-        self.so_far = answer
-        self.sure = self.sure or (exits and stage == 0)
-        if self.hosted.options.shadow:
+        hosted, known = self.hosted, value == value
+        if stage == 0:
+            self.sure = exits
+            hosted.fair.began(self.turn)
+            if (drift := self.point.drift) is not None and (alarm := drift.seen(exits, value)) is not None:
+                hosted.alarmed(self.point, alarm)
+        if known:  # else the answer says nothing
+            self.so_far = answer
+        if hosted.options.shadow:
             if exits and self.exited is None:
                 self.exited = answer
             return False
-        if not exits:
-            self.hosted.meter.escalated(stage)
-        return exits
+        if exits:
+            return True
+        if (instead := self._governed(known)) is not None:
+            return instead
+        hosted.meter.escalated(stage)
+        return False
+
+    def _governed(self, known: bool) -> bool | Exception | None:
+        """What becomes of an input that the governor has no token for; None where it may go on."""
+        governor, client = self.hosted.governor, self.caller.client
+        if governor is None or governor.take(client):
+            return None
+        if known and self.hosted.options.when_empty == "flag":
+            self.flags += ("governed",)
+            return True
+        text = f"{self.hosted.name} takes no more inputs to its base from you now; try again later"
+        return busy(text, "governed", governor.wait(client))

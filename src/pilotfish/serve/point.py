@@ -10,6 +10,7 @@ import numpy as np
 
 from pilotfish.cascade import Artefact
 from pilotfish.documents import as_document
+from pilotfish.serve.watch.drift import Drift
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Point:
     id        rises by one with every move
     artefact  the cascade at this point
     since     when it came into force, seconds since 1970
+    drift     watches the first stage's decisions; None: nothing does
     """
 
     id: str
     artefact: Artefact
     since: float = field(default_factory=time.time)
+    drift: Drift | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """``GET /v2/models/M/operating_point``: what was measured of it on the calibration samples."""

@@ -24,13 +24,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotfish.cascade import Artefact
 from pilotfish.errors import UsageError
-from pilotfish.serve.watch.bands import SIDES, Band, place_band, place_of
+from pilotfish.serve.watch.bands import SIDES, Band, band_of, place_band, place_of
 from pilotfish.serve.watch.recent import Recent
 
 F64 = NDArray[np.float64]
 SHIFTS = np.geomspace(0.15, 3.0, 10)
 """How far the mean may have moved, in log-odds from the band: from .50 to .54, and from .50 to .95."""
+AVERAGE_RUN = 1e6
 EDGE = 1e-6  # rates nearer to 0 or 1 are bet on as this one is
 Kind = Literal["exit ratio", "score"]
 Direction = Literal["up", "down"]
@@ -99,6 +101,13 @@ class Alarm:
         return asdict(self)
 
 
+def drift_of(artefact: Artefact, average_run: float = AVERAGE_RUN) -> Drift:
+    """The watch for drift at the operating point of a cascade."""
+    profile = artefact.profile
+    quantiles, n = ((), 0) if profile is None else (profile.quantiles[0], profile.n)
+    return Drift(band_of(artefact), quantiles, n, average_run)
+
+
 class Drift:
     """Watches the decisions of the first stage at one operating point.
 
@@ -117,7 +126,7 @@ class Drift:
         band: Band,
         quantiles: Sequence[float] = (),
         n: int = 0,
-        average_run: float = 1e6,
+        average_run: float = AVERAGE_RUN,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not average_run > 1:

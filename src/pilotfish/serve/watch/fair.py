@@ -3,7 +3,7 @@
 Start-time fair queueing (Goyal, Vin and Cheng, 1996): each input has a turn, the time by a clock that moves as inputs
 are begun, or one after the client's input before it, whatever is later. A client that has nothing under way is next,
 however many inputs of others wait. Who may enter is decided by dynamic thresholds (Choudhury and Hahne, 1998): a
-client holds at most as many places as are free.
+client holds at most seven times as many places as are free.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import threading
 from pilotfish.errors import UsageError
 from pilotfish.serve.watch.governor import payer
 
+MOST = 7  # of the places that one client holds, for each that is free
+
 
 class Fair:
     """Places and turns of the inputs under way.
 
-    queue  places. One client alone takes half of them at most, m that send all they can leave 1 / (m + 1) of them
+    queue  places. One client alone takes seven eighths of them at most, m that send all they can leave 1 / (7m + 1)
     """
 
     def __init__(self, queue: int) -> None:
@@ -34,7 +36,8 @@ class Fair:
         key = payer(client)
         with self._lock:
             held = self._held.get(key, 0)
-            if n > self.queue - self._under_way - held:
+            free = self.queue - self._under_way
+            if n > free or (held and held + n - 1 >= MOST * (free - n + 1)):
                 return None
             if n == 0:
                 return range(0)

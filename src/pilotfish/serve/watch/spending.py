@@ -15,6 +15,7 @@ from pilotfish.cascade import Artefact
 from pilotfish.errors import UsageError
 
 HOUR = 3600.0
+LOOK = 5.0  # seconds between two looks at it
 SETTLE = 900.0  # seconds between two moves, but for one that is urgent: every move begins audits and drift anew
 URGENT = 0.1  # of an hour's budget left
 RATE_TIME = 600.0  # seconds over which the rate of inputs is averaged
@@ -44,18 +45,26 @@ class Spending:
         if not 0 < per_hour < math.inf:
             raise UsageError(f"a budget of cost per hour is a number above 0; found {per_hour}")
         self.per_hour, self._clock, self._lock = per_hour, clock, threading.Lock()
-        self._at = self._began = clock()
-        self._moved = -math.inf
+        self._at = clock()
+        self._moved = self._next_look = -math.inf
         self.left, self.spent = per_hour, 0.0
+        self._cost, self._n = 0.0, 0  # in all, as they were last told
         self._weight = self._recent_n = self._recent_cost = 0.0  # of late, fading
 
-    def add(self, cost: float) -> None:
-        """An answer that cost so much."""
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look again."""
+        return self._clock() >= self._next_look
+
+    def counted(self, cost: float, n: int) -> None:
+        """*n* answers and audits have cost so much in all, since the first was counted."""
         with self._lock:
             self._flow()
+            cost, self._cost = cost - self._cost, cost
+            n, self._n = n - self._n, n
             self.left -= cost
             self.spent += cost
-            self._recent_n += 1
+            self._recent_n += n
             self._recent_cost += cost
 
     def _flow(self) -> None:
@@ -83,11 +92,12 @@ class Spending:
             return Advice(to_spend / inputs_per_hour, mean, self.left / self.per_hour)
 
     def next_cost(self, artefact: Artefact) -> float | None:
-        """The cost of the operating point to move to, one of the frontier's; None to stay. Called every few seconds.
+        """The cost of the operating point to move to, one of the frontier's; None to stay.
 
         The frontier's costs are scaled by what inputs cost of late beside what they should: harder inputs cost more at
         every point.
         """
+        self._next_look = self._clock() + LOOK
         costs, advice = artefact.frontier.cost, self.advice()
         if costs is None or advice is None or not len(costs):
             return None
@@ -128,18 +138,3 @@ def cost_of(artefact: Artefact) -> float:
     if len(rows) and frontier.cost is not None:
         return float(frontier.cost[rows[0]])
     return artefact.calibration.cost or 0.0
-
-
-def stage_costs(artefact: Artefact) -> tuple[float, ...] | None:
-    """What an input costs that each stage answers, with all stages before it, in the cost's unit; None without costs.
-
-    The frontier says it: its costs are the exit ratios times these. One of too few points to tell them apart gives
-    the mean cost to all.
-    """
-    frontier, stages = artefact.frontier, len(artefact.stages)
-    if frontier.cost is None:
-        return None
-    found, _, rank, _ = np.linalg.lstsq(frontier.exit_ratio, frontier.cost, rcond=None)
-    if rank < stages:
-        return (cost_of(artefact),) * stages
-    return tuple(np.maximum.accumulate(found.clip(0)).tolist())
