@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from pilotfish.cascade import Artefact
 from pilotfish.errors import UsageError
 from pilotfish.plan import tune
-from pilotfish.serve.watch.spending import Spending, cost_of
+from pilotfish.serve.watch.spending import Spending, cost_of, stage_costs
 from support.clock import Clock
 from support.pairs import Pair
 from support.runs import write_pair
@@ -22,6 +23,21 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     scores = rng.random(400)
     pair = Pair(scores.tolist(), (rng.random(400) < scores).tolist(), (rng.random(400) < 0.95).tolist())
     return tune(write_pair(tmp_path_factory.mktemp("run"), pair), ["saver", "base"], max_drop=0.02).artefact
+
+
+def test_costs_of_stages_are_those_of_the_records(artefact: Artefact) -> None:
+    assert stage_costs(artefact) == pytest.approx((1.0, 11.0))
+    assert cost_of(artefact) == pytest.approx(artefact.calibration.cost)
+
+
+def test_one_point_gives_its_mean(artefact: Artefact) -> None:
+    single = dataclasses.replace(artefact, frontier=artefact.frontier.take([0]))
+    assert stage_costs(single) == (cost_of(single),) * 2
+
+
+def test_without_costs_there_are_none(artefact: Artefact) -> None:
+    free = dataclasses.replace(artefact.frontier, cost=None)
+    assert stage_costs(dataclasses.replace(artefact, frontier=free)) is None
 
 
 def day(artefact: Artefact, per_hour: float, rate: list[float], harder: float = 1.0) -> tuple[list[float], list[float]]:

@@ -138,3 +138,18 @@ def cost_of(artefact: Artefact) -> float:
     if len(rows) and frontier.cost is not None:
         return float(frontier.cost[rows[0]])
     return artefact.calibration.cost or 0.0
+
+
+def stage_costs(artefact: Artefact) -> tuple[float, ...] | None:
+    """What an input costs that each stage answers, with all stages before it, in the cost's unit; None without costs.
+
+    The frontier says it: its costs are the exit ratios times these, also where exits of one network share work. One of
+    too few points to tell them apart gives the mean cost to all.
+    """
+    frontier, stages = artefact.frontier, len(artefact.stages)
+    if frontier.cost is None:
+        return None
+    found, _, rank, _ = np.linalg.lstsq(frontier.exit_ratio, frontier.cost, rcond=None)
+    if rank < stages:
+        return (cost_of(artefact),) * stages
+    return tuple(np.maximum.accumulate(found.clip(0)).tolist())
