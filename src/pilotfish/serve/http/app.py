@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from pilotfish.errors import PilotfishError
 from pilotfish.serve.http.console_routes import console_routes
 from pilotfish.serve.http.control_routes import control_routes
+from pilotfish.serve.http.exchange import server_of
+from pilotfish.serve.http.kserve_v1 import v1_routes
+from pilotfish.serve.http.oip import oip_routes
+from pilotfish.serve.http.openapi import openapi_routes
+from pilotfish.serve.http.predict_bodies import predict_routes
 from pilotfish.serve.http.report_routes import report_routes
 from pilotfish.serve.http.request_ids import RequestIds
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.report.metrics import Causes
-from pilotfish.serve.served import Caller, Entry
 
 if TYPE_CHECKING:
     from pilotfish.serve.server import Server
@@ -28,11 +31,13 @@ def make_app(server: Server) -> Starlette:
     """An ASGI application; ``app.state.server`` is *server*."""
     app = Starlette(
         routes=[
-            *_health_routes(),
-            Route("/predict", predict, methods=["POST"]),
+            *predict_routes(),
             *report_routes(),
+            *oip_routes(),
+            *v1_routes(),
             *control_routes(),
             *console_routes(),
+            *openapi_routes(),
         ],
         exception_handlers={
             Refusal: refused,
@@ -44,18 +49,6 @@ def make_app(server: Server) -> Starlette:
     )
     app.state.server = server
     return app
-
-
-def server_of(request: Request) -> Server:
-    """The server that a request came to."""
-    found: Server = request.app.state.server
-    return found
-
-
-def caller_of(request: Request, deadline: float | None = None) -> Caller:
-    """Who asks, and by which id."""
-    peer = "" if request.client is None else request.client.host
-    return Caller(peer, request.state.request_id, deadline)
 
 
 async def refused(request: Request, error: Exception) -> Response:
@@ -88,35 +81,3 @@ def _causes(request: Request) -> Causes:
     if name is None and len(server.models) == 1:
         return next(iter(server.models.values())).meter.causes
     return server.models[name].meter.causes if name in server.models else server.causes
-
-
-def _health_routes() -> list[Route]:
-    return [Route("/v2/health/live", live), Route("/v2/health/ready", ready)]
-
-
-async def live(request: Request) -> Response:
-    """It runs."""
-    return JSONResponse({"live": True})
-
-
-async def ready(request: Request) -> Response:
-    """Every stage has been run, and it does not drain."""
-    is_ready = server_of(request).ready
-    return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
-
-
-async def predict(request: Request) -> Response:
-    """One image, as it is."""
-    if not request.headers.get("content-type", "").startswith("image/"):
-        raise Refusal(415, "POST /predict takes a body of type image/*", "bad_request")
-    hosted = server_of(request).hosted(request.query_params.get("model"))
-    body = await request.body()
-    if not body:
-        raise Refusal(400, "the body is empty; expected an image", "bad_request")
-    reply = await hosted.answer([Entry(body)], caller_of(request))
-    document: dict[str, Any] = {
-        "answers": [served.to_json() for served in reply.answers],
-        "model": reply.model,
-        "operating_point": reply.point.id,
-    }
-    return JSONResponse(document)

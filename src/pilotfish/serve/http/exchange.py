@@ -1,0 +1,134 @@
+"""What every route that answers does: whom a request is for, who asks, and the answer as it is sent."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pilotfish.serve.http.items import Takes
+from pilotfish.serve.http.json_body import json_of, read_aside, shown, to_json
+from pilotfish.serve.refusal import Refusal, busy
+from pilotfish.serve.served import Caller, Entry, Reply, Served
+
+if TYPE_CHECKING:
+    from pilotfish.serve.hosted import Hosted
+    from pilotfish.serve.server import Server
+
+T = TypeVar("T")
+WORTH = 1400
+"""Bytes of a body that is compressed for whoever takes it; a smaller one fits a packet."""
+
+
+def server_of(request: Request) -> Server:
+    """The server that a request came to."""
+    found: Server = request.app.state.server
+    return found
+
+
+def hosted_of(request: Request) -> Hosted:
+    """The cascade that a path, or ``?model=``, names. Refusal, 404, for an unknown one or another version."""
+    name = request.path_params.get("model", request.query_params.get("model"))
+    hosted = server_of(request).hosted(name)
+    version = request.path_params.get("version", hosted.version)
+    if version != hosted.version:
+        found = shown(version)
+        raise Refusal(404, f"{hosted.name} has the version {hosted.version}, and not {found}", "not_found")
+    return hosted
+
+
+def takes_of(hosted: Hosted) -> Takes:
+    """What its inputs are."""
+    models = hosted.cascade.models
+    return Takes.by((model.preprocessing for model in models), models[0].input_shape)
+
+
+def classes_of(hosted: Hosted) -> bool:
+    """Whether its answers are classes."""
+    return hosted.artefact.task.classes
+
+
+def caller_of(request: Request, deadline: float | None = None) -> Caller:
+    """Who asks, and by which id."""
+    peer = "" if request.client is None else request.client.host
+    return Caller(peer, request.state.request_id, deadline)
+
+
+async def body_of(request: Request) -> bytes:
+    """The body of a request."""
+    return await request.body()
+
+
+async def json_body(request: Request, read: Callable[[Any], T]) -> T:
+    """What *read* makes of the JSON of a request; in a thread where it is large."""
+    body = await body_of(request)
+    return await read_aside(len(body), lambda: read(json_of(body)))
+
+
+async def replied(request: Request, hosted: Hosted, entries: Sequence[Entry], deadline: float | None = None) -> Reply:
+    """The answers to a request. deadline: seconds, where the client says so."""
+    return await hosted.answer(entries, caller_of(request, deadline))
+
+
+def told(reply: Reply) -> dict[str, str]:
+    """What the headers of an answer say: the operating point, and of each input the stage that answered (``-``: none),
+    how sure it was, and its flags."""
+    answers = [served.answer for served in reply.answers]
+    headers = {
+        "Pilotfish-Operating-Point": reply.point.id,
+        "Pilotfish-Stages": ",".join("-" if one.stage is None else str(one.stage) for one in answers),
+        "Pilotfish-Confidences": ",".join(
+            "-" if one.confidence is None else f"{one.confidence:.6g}" for one in answers
+        ),
+    }
+    if any(served.flags for served in reply.answers):
+        headers["Pilotfish-Flags"] = ",".join("+".join(served.flags) or "-" for served in reply.answers)
+    return headers
+
+
+def unanswered(served: Served, before: str = "") -> Refusal:
+    """Why an input has no answer, as HTTP says it: whose fault it is. before: what the text begins with."""
+    text = f"{before}{served.answer.error}"
+    if served.cause == "bad_input":
+        return Refusal(400, text, "bad_request")
+    if served.cause == "model":
+        return Refusal(500, text, "internal")
+    return busy(text, str(served.cause), 1.0)
+
+
+def answered(request: Request, reply: Reply, **content: Any) -> Response:
+    """*content* and, where no input has an answer, the error of the first, with its status."""
+    if any(served.cause is None for served in reply.answers):
+        return document(request, content, 200, told(reply))
+    first = unanswered(reply.answers[0], "" if len(reply.answers) == 1 else "no input has an answer; the first: ")
+    return document(request, {"error": str(first), **content}, first.status, {**first.headers, **told(reply)})
+
+
+def respond(request: Request, body: bytes, headers: Mapping[str, str], status: int = 200) -> Response:
+    """*body* as the client takes it: compressed where that is asked for and worth it."""
+    coding = _coding(request.headers.getlist("accept-encoding"), len(body))
+    if coding is not None:
+        body = gzip.compress(body, 1, mtime=0) if coding == "gzip" else zlib.compress(body, 1)
+        headers = {**headers, "Content-Encoding": coding}
+    return Response(body, status, {**headers, "Vary": "Accept-Encoding"})
+
+
+def document(request: Request, content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """*content* as JSON."""
+    return respond(request, to_json(content), {**(headers or {}), "Content-Type": "application/json"}, status)
+
+
+def _coding(headers: Sequence[str], size: int) -> str | None:
+    """The coding of an answer of *size* bytes. Who names one alone, as Triton's client does, gets it; most libraries
+    name all they know, and mean large bodies."""
+    named: list[str] = []
+    for one in ",".join(headers)[:200].lower().split(","):
+        coding, _, weight = one.partition(";")
+        if weight.replace(" ", "").rstrip("0.") != "q=":
+            named.append(coding.strip())
+    known = [coding for coding in named if coding in ("gzip", "deflate")]
+    return known[0] if known and (size >= WORTH or len(named) == 1) else None

@@ -1,0 +1,191 @@
+"""Inputs as JSON has them: base64 of image files, and nested lists of numbers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilotfish.errors import UnreadableSample, one_line, reason
+from pilotfish.models import Preprocessing
+from pilotfish.serve.http.json_body import bad, shown
+from pilotfish.serve.served import Entry
+
+KINDS = ("b64", "text", "array")
+MOST_ID = 200
+"""Characters of an id."""
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a cascade takes for an input.
+
+    images  encoded images, and uint8 (H, W, 3) or (H, W)
+    arrays  arrays of any numbers, as they are
+    shape   of one array, where it is known
+    """
+
+    images: bool
+    arrays: bool
+    shape: tuple[int, ...] | None = None
+
+    @classmethod
+    def by(cls, chains: Iterable[Preprocessing], shape: tuple[int, ...] | None) -> Takes:
+        """What stages with this preprocessing take. shape: of an input of the first, where it is known."""
+        kinds = {chain.kind for chain in chains}
+        tensors = kinds == {"tensor"}
+        return cls(not tensors, kinds <= {"tensor", "arrays"}, tuple(shape) if tensors and shape else None)
+
+    @property
+    def says(self) -> str:
+        """In words."""
+        arrays = "arrays" if self.shape is None else f"arrays of shape {list(self.shape)}"
+        return " or ".join(["encoded images"] * self.images + [arrays] * self.arrays)
+
+
+def entries_of(instances: Any, takes: Takes, most: int) -> list[Entry]:
+    """The inputs of a request from its list of them. What is wrong with one becomes its item.
+
+    instances  ``{"b64" | "text" | "array", "id"}`` each; ``{NAME: {"b64"}}`` and bare arrays are read as well
+    most       inputs in a request
+    """
+    if not isinstance(instances, list):
+        raise bad(f'"instances" is a list of inputs; found {shown(instances)}')
+    check_count(len(instances), most)
+    return [_entry(instance, place, takes) for place, instance in enumerate(instances)]
+
+
+def check_count(n: int, most: int) -> None:
+    """Refusal where a request has no inputs, or more than it may."""
+    if not n:
+        raise bad("the request holds no inputs; expected at least one")
+    if n > most:
+        raise bad(f"the request holds {n:,} inputs, more than the {most:,} allowed; send them in several requests")
+
+
+def _entry(instance: Any, place: int, takes: Takes) -> Entry:
+    called = instance.get("id") if isinstance(instance, dict) else None
+    fine = called is None or (isinstance(called, str) and 0 < len(called) <= MOST_ID) or type(called) is int
+    id = str(called) if fine and called is not None else None
+    item: Any
+    try:
+        if not fine:
+            raise UnreadableSample(f'"id" is a text of 1 to {MOST_ID} characters; found {shown(called)}')
+        item = _item(instance, takes)
+    except UnreadableSample as error:
+        item = error
+    return Entry(item, id, one_line(str(place) if id is None else id))
+
+
+def _item(instance: Any, takes: Takes) -> bytes | NDArray[Any]:
+    if isinstance(instance, list):
+        return array_of(instance, takes)
+    if not isinstance(instance, dict):
+        raise UnreadableSample(f'an input is {{"b64"}}, {{"text"}} or {{"array"}}; found {shown(instance)}')
+    given = {key: value for key, value in instance.items() if key != "id"}
+    if len(given) != 1:
+        found = ", ".join(map(shown, sorted(given)[:5])) or "none"
+        raise UnreadableSample(f'an input has one of "b64", "text" and "array"; found the keys {found}')
+    ((kind, value),) = given.items()
+    if isinstance(value, dict) and list(value) == ["b64"]:  # {"image_bytes": {"b64": …}}, as TensorFlow Serving has it
+        kind, value = "b64", value["b64"]
+    if kind == "b64":
+        return image_of(value, takes)
+    if kind == "array":
+        return array_of(value, takes)
+    if kind == "text":
+        raise UnreadableSample(f"the cascade takes {takes.says}, not texts")
+    raise UnreadableSample(f'an input has one of "b64", "text" and "array"; found {shown(kind)}')
+
+
+def image_of(text: Any, takes: Takes) -> bytes:
+    """The bytes of an image file from base64. UnreadableSample where it is none."""
+    if not isinstance(text, str):
+        raise UnreadableSample(f'"b64" is the base64 of an image file; found {shown(text)}')
+    if not takes.images:
+        raise UnreadableSample(f"the cascade takes {takes.says}, not encoded images")
+    return plain(text)
+
+
+def plain(text: str) -> bytes:
+    """What *text*, in base64, stands for; line ends in it are left out. UnreadableSample for what is none."""
+    if "\n" in text:  # as mail and the command base64 break lines
+        text = text.replace("\r", "").replace("\n", "")
+    try:
+        found = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:  # ValueError: not ASCII
+        raise UnreadableSample(f"it is not base64: {reason(error)}") from None
+    if not found:
+        raise UnreadableSample("it is empty; expected the base64 of an image file")
+    return found
+
+
+def array_of(values: Any, takes: Takes) -> NDArray[Any]:
+    """One sample from nested lists. UnreadableSample where it is none that *takes* has."""
+    flat, shape = flattened(values)
+    return sample_of(numbers(flat, shape), takes)
+
+
+def sample_of(array: NDArray[Any], takes: Takes) -> NDArray[Any]:
+    """*array*, where the cascade takes it. UnreadableSample, which says what it takes, for any other."""
+    if not array.size:
+        raise UnreadableSample(f"an array of shape {list(array.shape)} holds nothing")
+    if takes.arrays:
+        if takes.shape is not None and array.shape != takes.shape:
+            raise UnreadableSample(f"an array of shape {list(array.shape)}; expected {list(takes.shape)}")
+        return array
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))):
+        raise UnreadableSample(f"an array of shape {list(array.shape)} is no image; expected [H, W, 3] or [H, W]")
+    return as_dtype(array, np.dtype(np.uint8))
+
+
+def as_dtype(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """*array* in *dtype*. UnreadableSample for numbers that it cannot hold."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"):
+        found = array.astype(dtype)
+    fits = np.isfinite(found).all() if dtype.kind == "f" else (array.dtype.kind == "b") == (dtype.kind == "b")
+    if dtype.kind in "iu" and fits:
+        limits = np.iinfo(dtype)
+        fits = array.min() >= limits.min and array.max() <= limits.max and (found == array).all()
+    if not fits:
+        raise UnreadableSample(f"the array holds numbers that {dtype.name} does not have")
+    return found
+
+
+def flattened(values: Any) -> tuple[list[Any], tuple[int, ...]]:
+    """(values in row-major order, shape) of nested lists. UnreadableSample where their lengths differ."""
+    level, shape = [values], []
+    while level and type(level[0]) is list:
+        n = len(level[0])
+        if any(type(one) is not list or len(one) != n for one in level):
+            raise UnreadableSample("the lists of an array differ in length or depth")
+        shape.append(n)
+        level = list(chain.from_iterable(level))
+    return level, tuple(shape)
+
+
+def numbers(flat: Sequence[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Numbers of JSON as an array: int64, uint64, float64 or bool. UnreadableSample for anything else among them: numpy
+    would read texts as numbers, or numbers as texts as long as the longest."""
+    kinds = set(map(type, flat))
+    if not (kinds <= {int, float} or kinds == {bool}):
+        found = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise UnreadableSample(f"an array holds numbers; found {found}")
+    try:
+        array = np.array(flat)
+    except OverflowError:
+        array = np.array(None)
+    if array.dtype.kind not in "iufb":
+        raise UnreadableSample("the array holds an integer of more than 64 bits")
+    try:
+        return array.reshape(shape)
+    except ValueError:
+        raise UnreadableSample(f"{len(shape)} dimensions are more than an array has") from None

@@ -1,0 +1,76 @@
+"""JSON of requests: within bounds of time and memory, and away from the event loop where it is large."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from pilotfish.errors import one_line, reason
+from pilotfish.files import parse_json
+from pilotfish.serve.refusal import Refusal
+
+MOST_VALUES = 1_000_000
+"""Of one body: a million numbers take a third of a second and some 50 MB."""
+MOST_KEYS = 20_000
+LARGE = 64 << 10
+"""Bytes of JSON that are read in a thread."""
+T = TypeVar("T")
+
+_READERS = ThreadPoolExecutor(2, "pilotfish-json")  # two at a time: what they take together is bounded as well
+
+
+def bad(text: str) -> Refusal:
+    """The refusal of a request that says something wrong."""
+    return Refusal(400, text, "bad_request")
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A value of a request in an error: in one line of some *most* characters."""
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value):,}"
+    return one_line(repr(value[:most] if isinstance(value, str) else value)[: most + 2])
+
+
+async def read_aside(size: int, read: Callable[[], T]) -> T:
+    """What *read* makes of *size* bytes of JSON; in a thread where they are many, so that others are answered
+    meanwhile."""
+    if size < LARGE:
+        return read()
+    return await asyncio.get_running_loop().run_in_executor(_READERS, read)
+
+
+def json_of(body: bytes) -> Any:
+    """What the JSON of a request says. Refusal, one line, for what is none or could not be read quickly: keys that
+    stand twice, NaN, numbers beyond float64, deep nesting, lone surrogates, millions of values."""
+    if not body.strip():
+        raise bad("the body is empty; expected JSON")
+    values, keys = body.count(b",") + body.count(b"[") + body.count(b"{"), body.count(b":")
+    if values > MOST_VALUES or keys > MOST_KEYS:
+        raise bad(
+            f"the JSON holds some {values:,} values and {keys:,} keys, more than {MOST_VALUES:,} and {MOST_KEYS:,}; "
+            "send fewer inputs at once, images as base64 or as they are, and arrays as binary tensors"
+        )
+    try:
+        return parse_json(body)
+    except ValueError as error:
+        raise bad(f"the body is not valid JSON: {reason(error)}") from None
+
+
+def to_json(document: Any) -> bytes:
+    """*document* as JSON, in ASCII. A number that JSON has not becomes null."""
+    try:
+        return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        return json.dumps(_finite(document), separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,60 @@
+"""KServe's protocol v1, which TensorFlow Serving began: ``POST /v1/models/M:predict``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilotfish.serve.http.exchange import (
+    answered,
+    document,
+    hosted_of,
+    json_body,
+    replied,
+    server_of,
+    takes_of,
+)
+from pilotfish.serve.http.items import Takes, entries_of
+from pilotfish.serve.http.json_body import bad
+from pilotfish.serve.served import Entry
+
+
+def v1_routes() -> list[Route]:
+    """The models, and their predictions."""
+    paths = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
+    return [
+        Route("/v1/models", models),
+        *(Route(f"{path}:predict", predict, methods=["POST"]) for path in paths),
+        *(Route(path, ready, methods=["GET"]) for path in paths),
+    ]
+
+
+async def models(request: Request) -> Response:
+    """Their names."""
+    return document(request, {"models": list(server_of(request).models)})
+
+
+async def ready(request: Request) -> Response:
+    """Whether a cascade is ready."""
+    hosted = hosted_of(request)
+    is_ready = hosted.state == "READY"
+    return document(request, {"name": hosted.name, "ready": is_ready}, 200 if is_ready else 503)
+
+
+async def predict(request: Request) -> Response:
+    """Every input is answered, as by ``POST /predict``; what is wrong with one of several stands in its prediction."""
+    hosted = hosted_of(request)
+    takes, most = takes_of(hosted), server_of(request).options.limits.items
+    entries = await json_body(request, lambda said: read_instances(said, takes, most))
+    reply = await replied(request, hosted, entries)
+    return answered(request, reply, predictions=[served.to_json() for served in reply.answers])
+
+
+def read_instances(said: Any, takes: Takes, most: int) -> list[Entry]:
+    """The inputs of a request of protocol v1. Refusal, 400, where it is none."""
+    if not isinstance(said, dict) or "instances" not in said:
+        raise bad('a request of protocol v1 is {"instances": […]}')
+    return entries_of(said["instances"], takes, most)

@@ -1,0 +1,169 @@
+"""The Open Inference Protocol v2 over HTTP, with Triton's binary tensors: its routes, and what it says of models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilotfish._version import __version__
+from pilotfish.serve.http.exchange import (
+    body_of,
+    classes_of,
+    document,
+    hosted_of,
+    replied,
+    respond,
+    server_of,
+    takes_of,
+    told,
+    unanswered,
+)
+from pilotfish.serve.http.items import Takes
+from pilotfish.serve.http.json_body import read_aside
+from pilotfish.serve.http.oip_infer import OUTPUTS, json_length, read_infer, write_infer
+from pilotfish.serve.http.oip_tensors import INPUT
+from pilotfish.serve.refusal import Refusal
+
+HEADER_LENGTH = "inference-header-content-length"
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
+NOT_HERE = (
+    "/v2/trace/setting",
+    "/v2/logging",
+    "/v2/models/{model}/trace/setting",
+    "/v2/systemsharedmemory/{path:path}",
+    "/v2/cudasharedmemory/{path:path}",
+    "/v2/repository/models/{path:path}",
+)
+"""Of Triton's extensions."""
+CONFIG = {"BYTES": "TYPE_STRING"}  # every other datatype is TYPE_ and its name
+
+
+def server_metadata() -> dict[str, Any]:
+    """``GET /v2``."""
+    return {"name": "pilotfish", "version": __version__, "extensions": list(EXTENSIONS)}
+
+
+def model_metadata(name: str, version: str, takes: Takes, classes: bool) -> dict[str, Any]:
+    """``GET /v2/models/M``. -1 in a shape: any number."""
+    return {
+        "name": name,
+        "versions": [version],
+        "platform": "pilotfish_cascade",
+        "inputs": [_input(takes)],
+        "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in _datatypes(classes)],
+    }
+
+
+def model_config(name: str, takes: Takes, classes: bool) -> dict[str, Any]:
+    """``GET /v2/models/M/config``, as Triton has it: with a batch size of 0 the shapes are those of the metadata."""
+    given = _input(takes)
+    return {
+        "name": name,
+        "platform": "pilotfish_cascade",
+        "backend": "pilotfish",
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": 0,
+        "input": [{"name": INPUT, "data_type": _type(given["datatype"]), "dims": given["shape"]}],
+        "output": [
+            {"name": name, "data_type": _type(datatype), "dims": [-1]} for name, datatype in _datatypes(classes)
+        ],
+    }
+
+
+def _input(takes: Takes) -> dict[str, Any]:
+    if takes.images:
+        return {"name": INPUT, "datatype": "BYTES", "shape": [-1]}
+    return {"name": INPUT, "datatype": "FP32", "shape": [-1, *(takes.shape or ())]}
+
+
+def _datatypes(classes: bool) -> list[tuple[str, str]]:
+    return [(name, "BYTES" if name == "prediction" and not classes else datatype) for name, datatype in OUTPUTS.items()]
+
+
+def _type(datatype: str) -> str:
+    return CONFIG.get(datatype, f"TYPE_{datatype}")
+
+
+def oip_routes() -> list[Route]:
+    """All of the protocol but statistics."""
+    models = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    gets = {"": metadata, "/ready": ready, "/config": config}
+    return [
+        *(Route(f"{path}/infer", infer, methods=["POST"]) for path in models),
+        Route("/v2/health/live", live),
+        Route("/v2/health/ready", all_ready),
+        *(Route(f"{path}{end}", answer, methods=["GET"]) for path in models for end, answer in gets.items()),
+        Route("/v2", server),
+        Route("/v2/repository/index", index, methods=["POST"]),
+        *(Route(path, not_here, methods=["GET", "POST"], include_in_schema=False) for path in NOT_HERE),
+    ]
+
+
+async def live(request: Request) -> Response:
+    """It runs."""
+    return document(request, {"live": True})
+
+
+async def all_ready(request: Request) -> Response:
+    """Every stage of every cascade has been run, and the server does not drain."""
+    is_ready = server_of(request).ready
+    return document(request, {"ready": is_ready}, 200 if is_ready else 503)
+
+
+async def server(request: Request) -> Response:
+    """The server's metadata."""
+    return document(request, server_metadata())
+
+
+async def index(request: Request) -> Response:
+    """The cascades, and whether each is ready."""
+    states = {"READY": "READY", "WARMING": "LOADING", "DRAINING": "UNLOADING"}
+    return document(
+        request,
+        [
+            {"name": name, "version": hosted.version, "state": states[hosted.state], "reason": ""}
+            for name, hosted in server_of(request).models.items()
+        ],
+    )
+
+
+async def metadata(request: Request) -> Response:
+    """The tensors of a cascade."""
+    hosted = hosted_of(request)
+    return document(request, model_metadata(hosted.name, hosted.version, takes_of(hosted), classes_of(hosted)))
+
+
+async def ready(request: Request) -> Response:
+    """Whether a cascade is ready."""
+    hosted = hosted_of(request)
+    is_ready = hosted.state == "READY"
+    return document(request, {"name": hosted.name, "ready": is_ready}, 200 if is_ready else 503)
+
+
+async def config(request: Request) -> Response:
+    """A cascade as Triton describes models."""
+    hosted = hosted_of(request)
+    return document(request, model_config(hosted.name, takes_of(hosted), classes_of(hosted)))
+
+
+async def not_here(request: Request) -> Response:
+    """Triton's extensions that this server does not have."""
+    raise Refusal(404, f"{request.url.path[:200]} belongs to an extension that this server does not have", "not_found")
+
+
+async def infer(request: Request) -> Response:
+    """Inference: all inputs are answered, or the first that is not is named."""
+    hosted = hosted_of(request)
+    takes, classes, most = takes_of(hosted), classes_of(hosted), server_of(request).options.limits.items
+    body, header = await body_of(request), request.headers.get(HEADER_LENGTH)
+    size = min(len(body), json_length(header, len(body)))
+    asked = await read_aside(size, lambda: read_infer(body, header, takes, most, classes))
+    reply = await replied(request, hosted, asked.entries(), asked.timeout)
+    for place, served in enumerate(reply.answers):
+        if served.cause is not None:
+            raise unanswered(served, f"{INPUT}[{place}]: ")
+    content, headers = write_infer(asked, reply, classes)
+    return respond(request, content, {**headers, **told(reply)})

@@ -1,0 +1,208 @@
+"""``GET /openapi.json``: the routes as they are, described by OpenAPI 3.1."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from pilotfish._version import __version__
+from pilotfish.serve.http.exchange import document
+from pilotfish.serve.http.oip_tensors import DATATYPES
+
+TEXT, NUMBER, WHOLE, FLAG = ({"type": kind} for kind in ("string", "number", "integer", "boolean"))
+LIMIT = {"type": ["number", "string"]}
+UNKNOWN: dict[str, Any] = {}  # a schema that any value fits
+STATUSES = {
+    "400": "The request, or an input of it, cannot be read.",
+    "404": "No such model, version or path.",
+    "413": "The body is larger than allowed.",
+    "415": "The body is of a type or coding that is not read.",
+    "503": "Not ready, too much under way, or the time is over; see Retry-After.",
+}
+PARAMETERS = {"model": "A cascade's name.", "version": "Its version, 1."}
+HEADERS = {
+    "Pilotfish-Operating-Point": "The operating point that decided.",
+    "Pilotfish-Stages": "Per input the stage that answered, 0 the saver; - for none.",
+    "Pilotfish-Confidences": "Per input how sure that stage was.",
+    "Pilotfish-Flags": "Per input its flags, joined by +; - for none. Absent where no input has any.",
+}
+
+
+def openapi_routes() -> list[Route]:
+    """``GET /openapi.json``."""
+    return [Route("/openapi.json", openapi, methods=["GET"])]
+
+
+async def openapi(request: Request) -> Response:
+    """This document."""
+    return document(request, describe(request.app.routes))
+
+
+def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
+    """The OpenAPI document of *routes*: a path for each, its summary the first line of what answers it."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        if isinstance(route, Route) and route.include_in_schema:
+            for method in sorted((route.methods or set()) - {"HEAD"}):
+                paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, method)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Pilotfish", "version": __version__, "description": "Cascades of models behind HTTP."},
+        "paths": paths,
+        "components": {
+            "schemas": SCHEMAS,
+            "headers": {name: {"description": text, "schema": TEXT} for name, text in HEADERS.items()},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route, method: str) -> dict[str, Any]:
+    lines = " ".join((route.endpoint.__doc__ or route.name).split()).partition(". ")
+    named = re.findall(r"{(\w+)}", route.path_format)
+    parameters = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in named]
+    for parameter in parameters:
+        parameter["description"] = PARAMETERS.get(str(parameter["name"]), "")
+    if route.path_format == "/predict":
+        what = "Which cascade, where several are served."
+        parameters.append({"name": "model", "in": "query", "required": False, "schema": TEXT, "description": what})
+    body, answer = next(
+        (told for (method_of, end), told in BODIES.items() if method == method_of and route.path_format.endswith(end)),
+        (None, UNKNOWN),
+    )
+    ok: dict[str, Any] = {"description": "The answer.", "content": {"application/json": {"schema": answer}}}
+    if answer in (_of("Predicted"), _of("V1Answer"), _of("InferAnswer")):
+        ok["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
+    if answer == _of("InferAnswer"):
+        ok["content"]["application/octet-stream"] = {"schema": {"description": "JSON, and tensors behind it."}}
+    error = {"application/json": {"schema": _of("Error")}}
+    operation: dict[str, Any] = {
+        "operationId": re.sub(r"\W+", "_", f"{method.lower()}{route.path_format}").strip("_"),
+        "summary": lines[0].rstrip(".") + ".",
+        "parameters": parameters,
+        "responses": {
+            "200": ok,
+            **{status: {"description": text, "content": error} for status, text in STATUSES.items()},
+        },
+    }
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": body}
+    if method == "PUT" or route.path_format.endswith("/labels"):
+        operation["security"] = [{"token": []}]
+    return operation
+
+
+def _of(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list(items: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _object(required: str = "", **properties: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": "object", "properties": properties}
+    return {**found, "required": required.split()} if required else found
+
+
+def _or_null(kind: str) -> dict[str, Any]:
+    return {"type": [kind, "null"]}
+
+
+def _json(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+BASE64 = {"type": "string", "contentEncoding": "base64"}
+FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+SCHEMAS: dict[str, Any] = {
+    "Error": _object("error", error=TEXT),
+    "Instance": {
+        **_object(b64=BASE64, text=TEXT, array=_list(UNKNOWN), id={"type": ["string", "integer"]}),
+        "description": "One of b64 (an encoded image), text and array, and perhaps an id.",
+    },
+    "Instances": _object("instances", instances=_list(_of("Instance"))),
+    "Answer": _object(
+        "input prediction name confidence stage error id flags",
+        input=TEXT,
+        prediction={"description": "As the task has it: a class for classes."},
+        name=_or_null("string"),
+        confidence=_or_null("number"),
+        stage=_or_null("integer"),
+        error=_or_null("string"),
+        id=_or_null("string"),
+        flags=_list(TEXT),
+    ),
+    "Predicted": _object(
+        "answers model operating_point", answers=_list(_of("Answer")), model=TEXT, operating_point=TEXT
+    ),
+    "V1Answer": _object("predictions", predictions=_list(_of("Answer"))),
+    "Parameters": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+    "Tensor": _object(
+        "name datatype shape",
+        name=TEXT,
+        datatype={"enum": [*DATATYPES, "BYTES"]},
+        shape=_list(WHOLE),
+        parameters=_of("Parameters"),
+        data=_list(UNKNOWN),
+    ),
+    "InferRequest": _object(
+        "inputs",
+        id=TEXT,
+        parameters=_of("Parameters"),
+        inputs={**_list(_of("Tensor")), "minItems": 1, "maxItems": 1},
+        outputs=_list(_object("name", name=TEXT, parameters=_of("Parameters"))),
+    ),
+    "InferAnswer": _object(
+        "model_name model_version outputs",
+        model_name=TEXT,
+        model_version=TEXT,
+        id=TEXT,
+        parameters=_of("Parameters"),
+        outputs=_list(_of("Tensor")),
+    ),
+    "OperatingPoint": _object(
+        "id thresholds drop cost exit_ratio",
+        id=TEXT,
+        thresholds=_list(UNKNOWN),
+        drop=_or_null("number"),
+        cost=_or_null("number"),
+        exit_ratio=_list(NUMBER),
+    ),
+    "Limit": {
+        **_object(max_drop=LIMIT, max_cost=LIMIT, min_metric=LIMIT),
+        "minProperties": 1,
+        "maxProperties": 1,
+    },
+}
+BODIES: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, Any]]] = {
+    ("POST", "/predict"): (
+        {
+            "image/*": {"schema": FILE},
+            **_json({"anyOf": [_of("Instances"), _of("Instance")]}),
+            "multipart/form-data": {"schema": _object(file=_list(FILE), b64=_list(BASE64), id=_list(TEXT))},
+        },
+        _of("Predicted"),
+    ),
+    ("POST", ":predict"): (_json(_of("Instances")), _of("V1Answer")),
+    ("POST", "/infer"): (
+        {**_json(_of("InferRequest")), "application/octet-stream": {"schema": FILE}},
+        _of("InferAnswer"),
+    ),
+    ("GET", "/operating_point"): (None, _of("OperatingPoint")),
+    ("PUT", "/operating_point"): (_json(_of("Limit")), _of("OperatingPoint")),
+    ("POST", "/labels"): (
+        _json(_object("labels", labels=_list(_object("id label", id=TEXT, label=UNKNOWN)))),
+        {"type": "object"},
+    ),
+    ("GET", "/v2/health/live"): (None, _object("live", live=FLAG)),
+    ("GET", "/v2/health/ready"): (None, _object("ready", ready=FLAG)),
+    ("GET", "/ready"): (None, _object("name ready", name=TEXT, ready=FLAG)),
+}
+"""By method and end of the path: (the body by its content type, the answer). Every answer not named here is an object
+or a page of its own."""

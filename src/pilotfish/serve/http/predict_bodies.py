@@ -1,0 +1,210 @@
+"""``POST /predict``: the inputs of a request, whatever form its body has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilotfish.errors import UnreadableSample, one_line, reason
+from pilotfish.serve.http.exchange import answered, body_of, hosted_of, replied, server_of, takes_of
+from pilotfish.serve.http.items import KINDS, MOST_ID, Takes, check_count, entries_of, image_of
+from pilotfish.serve.http.json_body import bad, json_of, read_aside, shown
+from pilotfish.serve.refusal import Refusal
+from pilotfish.serve.served import Entry
+
+FORMS = "image/*, application/json, or multipart/form-data"
+MOST_HEADER = 1000
+"""Characters of a Content-Type."""
+_QUIET = logging.getLogger("pilotfish.form")  # what is wrong with a form is told to who sent it, and not to stderr
+_QUIET.disabled = True
+
+
+def read_predict(body: bytes, content_type: str | None, takes: Takes, most: int) -> list[Entry]:
+    """The inputs of a request. What is wrong with one of several becomes its item.
+
+    content_type  the header: ``image/*``, the body is one image file; ``application/json``, ``{"instances": […]}`` or
+                  one of them alone; ``multipart/form-data``, an image in each file
+    most          inputs in a request
+
+    Refusal: 415 for any other content type, 400 for a body that is not what it says.
+    """
+    kind, parameters = _content_type(content_type)
+    if kind == "application/json" or kind.endswith("+json"):
+        return _from_json(json_of(body), takes, most)
+    if kind == "multipart/form-data":
+        return _from_form(body, parameters.get("boundary"), takes, most)
+    if kind.startswith("image/"):
+        if not takes.images:
+            raise _unsupported(content_type, f'the cascade takes {takes.says}; send JSON with an "array" each')
+        if not body:
+            raise bad("the body is empty; expected an image file")
+        return [Entry(body)]
+    if kind == "text/plain":
+        raise _unsupported(content_type, f"the cascade takes {takes.says}, not texts")
+    hint = "say what the body is, as with curl -H 'Content-Type: image/jpeg' --data-binary @FILE"
+    raise _unsupported(content_type, f"expected {FORMS}; {hint}")
+
+
+def predict_routes() -> list[Route]:
+    """``POST /predict``."""
+    return [Route("/predict", predict, methods=["POST"])]
+
+
+async def predict(request: Request) -> Response:
+    """Every input is answered; what is wrong with one of several stands in its answer."""
+    hosted = hosted_of(request)
+    takes, most = takes_of(hosted), server_of(request).options.limits.items
+    body, kind = await body_of(request), request.headers.get("content-type")
+    size = 0 if kind and kind.startswith("image/") else len(body)
+    entries = await read_aside(size, lambda: read_predict(body, kind, takes, most))
+    reply = await replied(request, hosted, entries)
+    said = [served.to_json() for served in reply.answers]
+    return answered(request, reply, answers=said, model=reply.model, operating_point=reply.point.id)
+
+
+def _unsupported(content_type: str | None, why: str) -> Refusal:
+    found = "no Content-Type" if content_type is None else f"the Content-Type {shown(content_type)}"
+    return Refusal(415, f"{found}; {why}", "bad_request")
+
+
+def _content_type(header: str | None) -> tuple[str, Mapping[str, str]]:
+    """(type in lower case, its parameters)."""
+    message = Message()
+    if len(header or "") > MOST_HEADER:  # its parser takes the square of that
+        raise _unsupported(header, f"it is longer than {MOST_HEADER} characters")
+    message["Content-Type"] = (header or "").replace("\r", " ").replace("\n", " ")
+    found = message.get_params(failobj=[("", "")])
+    return found[0][0].strip().lower(), {key.lower(): str(value) for key, value in found[1:]}
+
+
+def _from_json(document: Any, takes: Takes, most: int) -> list[Entry]:
+    if not isinstance(document, dict):
+        raise bad('expected {"instances": […]}, or one {"b64"} or {"array"}; found no object')
+    if "instances" not in document:
+        if not any(kind in document for kind in KINDS):
+            found = ", ".join(shown(key) for key in sorted(document)[:5]) or "no keys"
+            raise bad(f'expected {{"instances": […]}}, or one {{"b64"}} or {{"array"}}; found {found}')
+        return entries_of([document], takes, most)
+    if len(document) > 1 and (more := [key for key in document if key not in ("instances", "signature_name")]):
+        raise bad(f'the request has the key {shown(more[0])} beside "instances", which says nothing here')
+    return entries_of(document["instances"], takes, most)
+
+
+@dataclass
+class _Part:
+    """One part of a form. file: its name, or None for a field."""
+
+    name: str = ""
+    file: str | None = None
+    content: bytes = b""
+
+
+def _from_form(body: bytes, boundary: str | None, takes: Takes, most: int) -> list[Entry]:
+    """An image of each file; fields called ``b64`` are images as well, and ``id`` names them in their order."""
+    if boundary is None:
+        raise bad("the Content-Type of the form has no boundary")
+    items: list[tuple[Any, str]] = []
+    ids: list[str] = []
+    for part in _parts(body, boundary, 2 * most):
+        if part.file is not None:
+            items.append((part.content, part.file))
+        elif part.name == "b64":
+            items.append((_base64(part.content, takes), ""))
+        elif part.name == "id":
+            ids.append(_text(part.content))
+        else:
+            raise bad(
+                f"the form has a field {shown(part.name)}; expected files (curl -F file=@FILE), fields "
+                '"b64", and "id" for their ids'
+            )
+    check_count(len(items), most)
+    if ids and len(ids) != len(items):
+        raise bad(f'the form has {len(ids)} fields "id" for {len(items)} inputs; expected one for each, or none')
+    return [_entry(item, file, ids[place] if ids else None, place, takes) for place, (item, file) in enumerate(items)]
+
+
+def _entry(item: Any, file: str, id: str | None, place: int, takes: Takes) -> Entry:
+    if isinstance(item, bytes) and not takes.images:
+        item = UnreadableSample(f"the cascade takes {takes.says}, not encoded images")
+    return Entry(item, id, one_line(file or id or str(place)))
+
+
+def _base64(content: bytes, takes: Takes) -> Any:
+    try:
+        return image_of(content.decode("latin-1").strip(), takes)
+    except UnreadableSample as error:
+        return error
+
+
+def _text(content: bytes) -> str:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not 0 < len(text) <= MOST_ID:
+        raise bad(f'a field "id" is a text of 1 to {MOST_ID} characters')
+    return text
+
+
+def _parts(body: bytes, boundary: str, most: int) -> list[_Part]:
+    """The parts of a form. Refusal for one that is broken, or has more than *most*."""
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartParser, parse_options_header
+
+    parts: list[_Part] = []
+    header: list[bytes] = [b"", b""]
+    ended = False
+
+    def begin() -> None:
+        if len(parts) == most:
+            raise bad(f"the form has more than {most} parts")
+        parts.append(_Part())
+
+    def named() -> None:
+        if header[0].lower() == b"content-disposition":
+            _, options = parse_options_header(header[1])
+            parts[-1].name = options.get(b"name", b"").decode("utf-8", "replace")
+            if (file := options.get(b"filename")) is not None:
+                parts[-1].file = file.decode("utf-8", "replace")[:MOST_ID]
+        header[:] = [b"", b""]
+
+    def field(data: bytes, start: int, end: int) -> None:
+        header[0] += data[start:end]
+
+    def value(data: bytes, start: int, end: int) -> None:
+        header[1] += data[start:end]
+
+    def content(data: bytes, start: int, end: int) -> None:
+        parts[-1].content += data[start:end]
+
+    def end_of_all() -> None:
+        nonlocal ended
+        ended = True
+
+    try:
+        parser = MultipartParser(
+            boundary.encode("latin-1", "replace"),
+            {
+                "on_part_begin": begin,
+                "on_header_field": field,
+                "on_header_value": value,
+                "on_header_end": named,
+                "on_part_data": content,
+                "on_end": end_of_all,
+            },
+        )
+        parser.logger = _QUIET
+        parser.write(body)
+        parser.finalize()
+    except (FormParserError, ValueError) as error:
+        raise bad(f"the form is broken: {reason(error)}") from None
+    if not ended:
+        raise bad("the form is cut: its last boundary is missing")
+    return parts
