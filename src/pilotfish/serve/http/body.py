@@ -1,0 +1,201 @@
+"""Bodies of requests, read within limits, and clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from starlette.requests import ClientDisconnect
+
+from pilotfish.serve.options import Limits
+from pilotfish.serve.refusal import Refusal, busy
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+T = TypeVar("T")
+
+HELD = "pilotfish.held"  # in the scope of a request
+SHARE = 0.5  # of all bytes that one client may hold
+PIECE = 64 << 10  # bytes that are decompressed at a time
+STEP = 1 << 20  # into as many at a time
+IN_THREAD = 4 << 10  # bytes of a compressed body that the event loop does not wait for
+
+
+class BytesUnderWay:
+    """ASGI middleware: the bytes of all requests that were read and are not answered yet.
+
+    limits  ``in_flight`` is the most of them; half of it is the most of one client
+    client  from the scope of a request to whom it counts for
+
+    Above either, :func:`read_body` refuses with 503.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, client: Callable[[Scope], str]) -> None:
+        self.app, self.most, self.client = app, limits.in_flight, client
+        self.total = 0
+        self._of_client: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        scope[HELD] = held = Held(self, self.client(scope))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.give_back(held)
+
+    def take(self, held: Held, n: int) -> None:
+        """*n* more bytes of one request. Refusal where they are too many."""
+        with self._lock:
+            mine = self._of_client.get(held.client, 0) + n
+            if self.total + n > self.most or mine > self.most * SHARE:
+                raise busy("as many bytes are under way as the server takes; try again later", "full", 1.0)
+            self._of_client[held.client] = mine
+            self.total += n
+            held.n += n
+
+    def give_back(self, held: Held) -> None:
+        """The request is answered."""
+        with self._lock:
+            self.total -= held.n
+            left = self._of_client.get(held.client, 0) - held.n
+            if left:
+                self._of_client[held.client] = left
+            else:
+                self._of_client.pop(held.client, None)
+            held.n = 0
+
+
+class Held:
+    """The bytes of one request."""
+
+    __slots__ = ("client", "n", "of")
+
+    def __init__(self, of: BytesUnderWay, client: str) -> None:
+        self.of, self.client, self.n = of, client, 0
+
+    def take(self, n: int) -> None:
+        self.of.take(self, n)
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The body of a request, decompressed where it came with Content-Encoding gzip or deflate.
+
+    Refusal: 413 for a body over ``limits.body`` or, once decompressed, over ``limits.decompressed``; 415 for another
+    coding; 400 for data that is not what its coding says; 408 for one that takes longer than
+    ``limits.request_seconds``; 503 where too many bytes are under way. ClientDisconnect where the client leaves.
+    """
+    coding = _coding(request)
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limits.body):
+        raise _too_large(f"the body has {length[:20]} bytes", limits.body)
+    held: Held | None = request.scope.get(HELD)
+    try:
+        async with asyncio.timeout(limits.request_seconds):
+            body = await _all(request, limits, held)
+    except TimeoutError:
+        raise Refusal(408, f"the body was not sent within {limits.request_seconds:g} s", "deadline") from None
+    if coding is None or not body:
+        return body
+    if len(body) < IN_THREAD:
+        return decompress(body, coding, limits.decompressed, held)
+    return await asyncio.to_thread(decompress, body, coding, limits.decompressed, held)
+
+
+async def _all(request: Request, limits: Limits, held: Held | None) -> bytes:
+    chunks, size = [], 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limits.body:
+            raise _too_large("the body goes on", limits.body)
+        if chunk:
+            if held is not None:
+                held.take(len(chunk))
+            chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _coding(request: Request) -> str | None:
+    """gzip or deflate; None where the body comes as it is."""
+    found = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
+    if found in ("", "identity"):
+        return None
+    if found in ("gzip", "x-gzip", "deflate"):
+        return found.removeprefix("x-")
+    raise Refusal(
+        415,
+        f"Content-Encoding is gzip or deflate, or is left out; found {found[:60]!r}",
+        "bad_request",
+        {"Accept-Encoding": "gzip, deflate"},
+    )
+
+
+def decompress(body: bytes, coding: str, most: int, held: Held | None = None) -> bytes:
+    """What *body* was before it was compressed, at most *most* bytes. Refusal with 413 or 400."""
+    # zlib's form is what deflate means; some send the bare stream
+    stream = zlib.decompressobj(31 if coding == "gzip" else 15 if _has_zlib_header(body) else -15)
+    parts, size = [], 0
+    try:
+        for start in range(0, len(body), PIECE):
+            data = body[start : start + PIECE]
+            while data and not stream.eof:
+                part = stream.decompress(data, STEP)
+                data = stream.unconsumed_tail
+                size += len(part)
+                if size > most:
+                    raise _too_large("the body goes on once decompressed", most)
+                if held is not None:
+                    held.take(len(part))
+                parts.append(part)
+            if stream.unused_data or (stream.eof and start + PIECE < len(body)):
+                raise _not_coded(coding, "something follows it")
+    except zlib.error as error:
+        raise _not_coded(coding, str(error).removeprefix("Error ")) from None
+    if not stream.eof:
+        raise _not_coded(coding, "it is cut off")
+    return b"".join(parts)
+
+
+def _has_zlib_header(body: bytes) -> bool:
+    return len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
+
+
+def _not_coded(coding: str, why: str) -> Refusal:
+    return Refusal(400, f"the body is not what its Content-Encoding says, {coding}: {why}", "bad_request")
+
+
+def _too_large(found: str, most: int) -> Refusal:
+    return Refusal(413, f"{found}; at most {most} are taken", "too_large", {"Connection": "close"})
+
+
+async def until_gone(request: Request) -> None:
+    """Returns when the client of a request leaves. For requests whose body was read; one answer at most may be sent
+    meanwhile."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of *work*, which is cancelled when the client leaves. Then ClientDisconnect is raised."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(until_gone(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        gone.cancel()
+        task.cancel()

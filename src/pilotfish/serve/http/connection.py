@@ -1,0 +1,308 @@
+"""What one connection may take of the server. uvicorn bounds neither the time that a client takes nor its headers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from pilotfish.serve.http.peers import Peers, peer_name
+from pilotfish.serve.options import Limits
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+
+PIECE = 16 << 10  # bytes that are parsed at a time, so that what is over a limit is seen early
+PIPELINED = 16  # requests that may wait on a connection for the one before
+HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.%]+\])(:\d{0,5})?")
+LINGER = 1.0  # seconds that a client has to read why it was refused, while it still sends
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """uvicorn's protocol with a deadline for every request, and caps.
+
+    - A request is sent within ``limits.request_seconds`` of its first byte, the first one of a connection of its
+      opening; a client reads its answer within as long. Else 408, or the connection is closed.
+    - First line and headers take at most ``limits.header_bytes``; else 431. Trailers and the framing of chunks count as
+      headers, and trailers are ignored.
+    - ``Transfer-Encoding`` is ``chunked`` and nothing else; with a Content-Length beside it the request is refused.
+    - An answer that comes before the whole body was sent is the last of its connection, and the rest is not read.
+    - A request that cannot be parsed is refused only once those before it on the connection are answered.
+    """
+
+    def __init__(self, *args: Any, limits: Limits, peers: Peers, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.limits, self.peers, self.peer = limits, peers, ""
+        self.counted = False
+        self._timer: asyncio.TimerHandle | None = None  # for the client to send
+        self._flush: asyncio.TimerHandle | None = None  # for the client to read
+        self._running: RequestResponseCycle | None = None  # the request that is being answered
+        self._over: tuple[int, str] | None = None  # why a callback of the parser refuses
+        self._done = False  # nothing more is read
+        self._last = False  # the request that comes now is the last
+        self._in_message = self._in_body = False
+        self._framing = self._body = 0  # bytes of the request under way
+
+    # The connection.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.peer = peer_name(self.client[0]) if self.client else ""
+        self.counted = self.peers.enter(self)
+        if self.counted:
+            self._await_request()
+        else:
+            self._done = True
+            transport.write(_response(503, "too many connections are open", ((b"retry-after", b"1"),)))
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.counted:
+            self.peers.leave(self)
+        self._disarm()
+        if self._flush is not None:
+            self._flush.cancel()
+        waiting = [cycle for cycle, _ in self.pipeline]
+        self.pipeline.clear()
+        super().connection_lost(exc)
+        for cycle in [*waiting, self._running]:
+            if cycle is not None:
+                _leave(cycle)
+
+    def make_room(self) -> None:
+        """Close; nothing that was asked is being answered."""
+        self._done = True
+        self.peers.leave(self)
+        self.counted = False
+        if self._in_message:
+            self._refuse(408, "too many connections are open, and this one sends slowly")
+        self.transport.close()
+        self._await_reader(LINGER)
+
+    def shutdown(self) -> None:
+        """No more requests but the one that is under way. A client that is idle may just be sending one."""
+        self._last = True
+        if self._is_working():
+            super().shutdown()
+        elif not self._in_message:
+            self.loop.call_later(LINGER / 4, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if not self._is_working() and not self._in_message:
+            self.transport.close()
+
+    def _is_working(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    # Time.
+
+    def _await_request(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.limits.request_seconds, self._late)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        self._timer = None
+        if self.flow.read_paused and not self._done:  # it is the server that has not read
+            self._await_request()
+        elif self._in_message:
+            self._refuse(408, f"the request was not sent within {self.limits.request_seconds:g} s")
+        else:
+            self.transport.close()
+            self._await_reader()
+
+    def _await_reader(self, seconds: float | None = None) -> None:
+        if self._flush is None:
+            self._flush = self.loop.call_later(seconds or self.limits.request_seconds, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._flush is not None and not self._done and not self.transport.is_closing():
+            self._flush.cancel()
+            self._flush = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._await_reader()
+
+    # What is read.
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if not self._in_message:
+            self._await_request()
+        for start in range(0, len(data), PIECE):
+            if self._done or self.transport.is_closing():
+                self.flow.pause_reading()
+                return
+            self._feed(data if len(data) <= PIECE else data[start : start + PIECE])
+        if not self._in_message and self._is_working():
+            self._disarm()
+
+    def _feed(self, piece: bytes) -> None:
+        self._framing += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._done = True  # what follows is another protocol; the answer is the last
+        except httptools.HttpParserError as error:
+            self._refuse(*(self._over or (400, f"the request is not HTTP/1.1 ({str(error)[:80]})")))
+            return
+        if self._in_message and self._framing > self.limits.header_bytes + self._body:
+            self._refuse(*self._too_long())
+
+    def _too_long(self) -> tuple[int, str]:
+        if self._in_body:
+            return 400, "the body comes in too many small chunks; send larger ones, or a Content-Length"
+        return 431, f"first line and headers take more than {self.limits.header_bytes} bytes"
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_message, self._in_body = True, False
+        self._framing = self._body = 0
+        self._await_request()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # else a trailer, which nobody asked for
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._over = self._fault()
+        if self._over is not None:
+            raise ValueError(self._over[1])
+        super().on_headers_complete()
+        self._in_body = True
+        self._framing = 0
+        if self._last or self.peers.draining or self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
+    def _fault(self) -> tuple[int, str] | None:
+        """Why a request with these headers is refused."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.limits.header_bytes:
+            return self._too_long()
+        if len(self.pipeline) >= PIPELINED:
+            return 503, f"more than {PIPELINED} requests wait on one connection"
+        coding = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if coding and (len(coding) > 1 or coding[0].strip().lower() != b"chunked"):
+            return 400, "Transfer-Encoding is chunked or is left out"
+        if coding and any(name == b"content-length" for name, _ in self.headers):
+            return 400, "a request has a Content-Length or a Transfer-Encoding, not both"
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])):
+            return 400, "the header Host is not a host, or stands twice"
+        return None
+
+    def on_body(self, body: bytes) -> None:
+        self._framing -= len(body)
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_message = self._in_body = False
+        self._disarm()
+        self.peers.works(self)
+        super().on_message_complete()
+
+    # What is answered.
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, partial(self._answer, cycle, app))
+
+    async def _answer(
+        self,
+        cycle: RequestResponseCycle,
+        app: ASGI3Application,
+        scope: Scope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+    ) -> None:
+        """The application's answer. Where it does not wait for the whole body, the rest is not read."""
+        early = False
+
+        async def sent(message: ASGISendEvent) -> None:
+            nonlocal early
+            if message["type"] == "http.response.start":
+                early = cycle.more_body and not cycle.disconnected
+                cycle.keep_alive = cycle.keep_alive and not early and not self.peers.draining
+            ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if ends and early:
+                cycle.keep_alive = True  # uvicorn would close at once, and the client might never see the answer
+            await send(message)
+            if ends and early:
+                self._end()
+            elif ends and self.transport.is_closing():
+                self._await_reader()
+
+        await app(scope, receive, sent)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.counted and not self._is_working():
+            self.peers.waits(self)
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Say what is wrong with the request that is being read, where nothing else is being said, and read no more."""
+        self._done, broken = True, self.cycle if self._in_body else None
+        self._disarm()
+        if self.pipeline and self.pipeline[0][0] is broken:
+            self.pipeline.popleft()
+        before = self.pipeline[0][0] if self.pipeline else self._running
+        if before is not None and before is not broken and not before.response_complete:
+            before.keep_alive = False
+            self.flow.pause_reading()
+            return
+        said = broken is not None and broken.response_started
+        if broken is not None:
+            _leave(broken)
+        if said:
+            self.transport.abort()
+        else:
+            self.transport.write(_response(status, text))
+            self._end()
+
+    def _end(self) -> None:
+        """The last was said. A client that still sends has a moment to read it."""
+        self._done = True
+        self._disarm()
+        self.flow.pause_reading()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        self._await_reader(LINGER)
+
+
+def bounded(limits: Limits, peers: Peers) -> Callable[..., BoundedConnection]:
+    """For ``uvicorn.Config(http=…)``."""
+    return partial(BoundedConnection, limits=limits, peers=peers)
+
+
+def _leave(cycle: RequestResponseCycle) -> None:
+    """Tell the application that its client has gone."""
+    if not cycle.response_complete:
+        cycle.disconnected = True
+    cycle.message_event.set()
+
+
+def _response(status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
+    body = json.dumps({"error": text}).encode()
+    lines = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
+    head = b"".join(b"%s: %s\r\n" % line for line in lines)
+    return STATUS_LINE[status] + head + b"connection: close\r\n\r\n" + body

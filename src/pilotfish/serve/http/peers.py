@@ -1,0 +1,111 @@
+"""Open connections, by the peer that opened them: how many there may be, and which one goes when there are too many."""
+
+from __future__ import annotations
+
+import ipaddress
+import resource
+from functools import lru_cache
+from typing import Protocol
+
+SPARE = 256  # descriptors that are left for files and models
+MOST = 8192
+
+
+class Connection(Protocol):
+    """What can be closed to make room."""
+
+    peer: str
+
+    def make_room(self) -> None:
+        """Close; nothing that was asked on it is being answered."""
+
+
+class Peers:
+    """Counts connections, and closes those that keep the server waiting when a peer opens too many.
+
+    each      that one peer may have open
+    total     of all peers; by default as many as the process may open files, less some
+    draining  whether the server is told to end, and every answer is the last of its connection
+
+    A peer at its limit still gets a new connection: of those of its connections on which nothing is being answered, the
+    one that has waited longest for its client is closed. So neither idle connections nor slow senders keep anybody out.
+    """
+
+    def __init__(self, each: int, total: int | None = None) -> None:
+        self.each, self.total = each, total or open_files()
+        self.draining = False
+        self._open: dict[str, int] = {}
+        self._waiting: dict[str, dict[Connection, None]] = {}  # by peer, the longest waiting first
+        self._n = 0
+
+    def __len__(self) -> int:
+        return self._n
+
+    def enter(self, connection: Connection) -> bool:
+        """Count a new connection, which waits for its client. False where there is no room for it."""
+        peer = connection.peer
+        if self._open.get(peer, 0) >= self.each and not self._make_room(peer):
+            return False
+        if self._n >= self.total and not self._make_room(max(self._waiting, key=self._held, default=peer)):
+            return False
+        self._open[peer] = self._open.get(peer, 0) + 1
+        self._n += 1
+        self.waits(connection)
+        return True
+
+    def waits(self, connection: Connection) -> None:
+        """It is the client's turn to send."""
+        self._waiting.setdefault(connection.peer, {})[connection] = None
+
+    def works(self, connection: Connection) -> None:
+        """It is the server's turn to answer."""
+        waiting = self._waiting.get(connection.peer)
+        if waiting is not None:
+            waiting.pop(connection, None)
+            if not waiting:
+                del self._waiting[connection.peer]
+
+    def leave(self, connection: Connection) -> None:
+        """A connection that was counted is closed."""
+        self.works(connection)
+        left = self._open[connection.peer] - 1
+        self._n -= 1
+        if left:
+            self._open[connection.peer] = left
+        else:
+            del self._open[connection.peer]
+
+    def _held(self, peer: str) -> int:
+        return self._open[peer]
+
+    def _make_room(self, peer: str) -> bool:
+        waiting = self._waiting.get(peer)
+        if not waiting:
+            return False
+        oldest = next(iter(waiting))
+        oldest.make_room()
+        return True
+
+
+def open_files() -> int:
+    """Connections that the process may have open beside its files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = MOST if soft == resource.RLIM_INFINITY else soft
+    return max(16, min(MOST, limit - min(SPARE, limit // 4)))
+
+
+@lru_cache(4096)
+def peer_name(address: str) -> str:
+    """Whom an address stands for: of IPv6 the network of 64 bits, for a single client has as many addresses as it
+    likes there. What is no address stands for itself."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    if found.is_loopback:
+        return str(found)
+    return f"{ipaddress.ip_address(int(found) >> 64 << 64)}/64"

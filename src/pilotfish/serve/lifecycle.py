@@ -1,0 +1,114 @@
+"""The server as a program: how it begins, and how it ends without losing what it accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from pilotfish.serve.http.connection import bounded
+from pilotfish.serve.http.peers import MOST, Peers
+from pilotfish.serve.options import ServeOptions
+
+if TYPE_CHECKING:
+    import socket
+    from types import FrameType
+
+    from starlette.types import ASGIApp
+
+KEEP_ALIVE = 75  # seconds; longer than the balancers in front, so that it is they who close
+
+
+class Life(uvicorn.Server):
+    """uvicorn's server, which ends in three steps.
+
+    app       what answers
+    options   host, limits, ``drain_delay`` and ``drain_limit``
+    draining  called once, when the server is told to end: from then on it is not ready
+
+    SIGTERM, SIGINT or :meth:`drain`: the server is not ready, and answers for ``drain_delay`` seconds as before; every
+    answer is the last of its connection. Then it takes no more connections, and waits up to ``drain_limit`` seconds for
+    what it accepted. The exit code is 0. A second signal ends the process at once, with its threads and children.
+    """
+
+    def __init__(self, app: ASGIApp, options: ServeOptions, draining: Callable[[], None]) -> None:
+        self.options, self._tell = options, draining
+        self.peers = Peers(MOST if options.trusted_proxy else options.limits.connections)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=bounded(options.limits, self.peers),  # type: ignore[arg-type]
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=options.drain_limit,  # type: ignore[arg-type]
+            )
+        )
+        self._told: float | None = None
+
+    def drain(self) -> None:
+        """End in time; from any thread, once."""
+        if self._told is None:
+            self._told = time.monotonic()
+            self.peers.draining = True
+            self._tell()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._told is not None:
+            end_at_once(128 + sig)
+        self.drain()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn raises the signal again at the end, and the exit code would not be 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._told is not None and time.monotonic() >= self._told + self.options.drain_delay:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for _ in range(3):  # connections that the kernel has accepted
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
+
+def end_at_once(code: int) -> None:
+    """End the process with all its threads and children, without waiting for anything."""
+    for child in _children():
+        with contextlib.suppress(OSError):
+            os.kill(child, signal.SIGKILL)
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _children() -> list[int]:
+    """Processes that this one started, where the system tells."""
+    found: list[int] = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError, ValueError):
+            found += map(int, path.read_text().split())
+    return found

@@ -1,0 +1,216 @@
+"""Clients that take their time: slow headers and bodies, idle connections, too many of them, and slow readers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from pilotfish.serve.http import connection
+from pilotfish.serve.http.body import read_body
+from pilotfish.serve.http.peers import Peers, peer_name
+from pilotfish.serve.options import Limits
+from support.web import LONG, Web, error_of, listening, read_response, rest, statuses
+
+SOON = 0.4  # seconds that a client has for its request
+LIMITS = Limits(request_seconds=SOON, connections=50)
+GOOD = b"GET /hello HTTP/1.1\r\nhost: here\r\n\r\n"
+
+
+async def hello(request: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+async def length(request: Request) -> Response:
+    return PlainTextResponse(str(len(await read_body(request, LIMITS))))
+
+
+async def much(request: Request) -> Response:
+    return PlainTextResponse(b"a" * 50_000_000)
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Web]:
+    routes = [Route("/hello", hello), Route("/length", length, methods=["POST"]), Route("/much", much)]
+    with pytest.MonkeyPatch.context() as patch, listening(Starlette(routes=routes), limits=LIMITS) as found:
+        patch.setattr(connection, "LINGER", 0.1)
+        yield found
+        assert len(found.life.peers) == 0 or until(lambda: len(found.life.peers) == 0)
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + LONG
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+def drip(peer: socket.socket, data: bytes) -> None:
+    """A byte at a time, for ever, until the server closes."""
+    try:
+        while True:
+            for i in range(len(data)):
+                peer.sendall(data[i : i + 1])
+                time.sleep(0.02)
+    except OSError:
+        pass
+
+
+CHUNKED = b"POST /length HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n"
+SLOW = {
+    "headers": (b"GET /hello HTTP/1.1\r\n", b"x: y\r\n"),
+    "one header": (b"GET /hello HTTP/1.1\r\nx: ", b"y"),
+    "path": (b"GET /", b"a"),
+    "body": (b"POST /length HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n", b"a"),
+    "chunks": (CHUNKED, b"1\r\na\r\n"),
+    "a chunk's length": (CHUNKED, b"0"),
+    "trailers": (CHUNKED + b"0\r\n", b"x: y\r\n"),
+    "the body of an unknown path": (b"POST /nowhere HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n", b"a"),
+}
+
+
+@pytest.mark.parametrize("how", SLOW)
+def test_a_request_has_a_deadline_as_a_whole(web: Web, how: str) -> None:
+    """However regularly its bytes come."""
+    start, then = SLOW[how]
+    with web.connect() as peer:
+        peer.sendall(start)
+        dripping = threading.Thread(target=drip, args=(peer, then), daemon=True)
+        dripping.start()
+        answer = rest(peer)
+        dripping.join(LONG)
+    if "unknown" in how:
+        assert statuses(answer) == [404]
+    else:
+        assert statuses(answer) == [408]
+        assert "was not sent within 0.4 s" in error_of(answer)
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize("first", [b"", b"\r\n", b"\r\n\r\n\r\n"])
+@pytest.mark.parametrize("after", [b"", GOOD])
+def test_connections_on_which_no_request_begins_are_closed(web: Web, first: bytes, after: bytes) -> None:
+    """Blank lines are none. A connection that has had one before may be idle for longer."""
+    with web.connect() as peer:
+        if after:
+            peer.sendall(after)
+            assert read_response(peer)[0] == 200
+        peer.sendall(first)
+        if after and not first:
+            peer.settimeout(SOON + 0.3)
+            with pytest.raises(TimeoutError):
+                peer.recv(1)
+            peer.sendall(GOOD)
+            assert read_response(peer)[0] == 200
+        else:
+            assert rest(peer) == b""
+
+
+def test_the_deadline_begins_with_the_request(web: Web) -> None:
+    """Not with its connection, which may be kept for long."""
+    with web.connect() as peer:
+        for _ in range(5):
+            peer.sendall(GOOD[:9])
+            time.sleep(0.15)
+            peer.sendall(GOOD[9:])
+            assert read_response(peer)[0] == 200
+
+
+def test_slow_readers_are_let_go(web: Web) -> None:
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.settimeout(LONG)
+        peer.connect(("127.0.0.1", web.port))
+        peer.sendall(b"GET /much HTTP/1.1\r\nhost: here\r\n\r\n")
+        assert until(lambda: len(web.life.peers) == 1)
+        assert until(lambda: len(web.life.peers) == 0)
+        assert len(rest(peer)) < 50_000_000
+
+
+def test_others_are_served_beside_a_thousand_slow_connections(web: Web) -> None:
+    """Also those of the same peer: the connection that has waited longest makes room."""
+    held = []
+    for i in range(1000):
+        peer = web.connect()
+        peer.sendall(b"POST /length HTTP/1.1\r\ncontent-length: 9\r\n\r\n" if i % 2 else b"GET /hello HTTP/1.1\r\nx: ")
+        held.append(peer)
+        if i % 100 == 99:
+            with web.connect() as good:
+                good.sendall(GOOD)
+                assert read_response(good)[0] == 200
+    assert len(web.life.peers) <= 50
+    for peer in held:
+        peer.close()
+
+
+class Client:
+    """A connection as Peers sees one."""
+
+    def __init__(self, peer: str, peers: Peers) -> None:
+        self.peer, self.peers, self.closed = peer, peers, False
+
+    def make_room(self) -> None:
+        self.closed = True
+        self.peers.leave(self)
+
+
+def entered(peers: Peers, *names: str) -> list[Client]:
+    found = [Client(name, peers) for name in names]
+    assert all(peers.enter(client) for client in found)
+    return found
+
+
+def test_the_longest_waiting_connection_of_a_peer_makes_room() -> None:
+    peers = Peers(2, 100)
+    a, b, other = entered(peers, "a", "a", "b")
+    peers.works(a)
+    peers.waits(a)  # it was answered, and waits since
+    entered(peers, "a")
+    assert (a.closed, b.closed, other.closed) == (False, True, False)
+    peers.works(a)
+    [last] = entered(peers, "a")
+    peers.works(last)
+    assert not peers.enter(Client("a", peers))  # both are being answered
+    entered(peers, "b")
+    assert len(peers) == 4
+
+
+def test_of_all_connections_the_peer_with_most_makes_room() -> None:
+    peers = Peers(90, 4)
+    first, *_ = entered(peers, "many", "one", "many", "many")
+    entered(peers, "new")
+    assert first.closed
+    assert len(peers) == 4
+
+
+def test_nothing_is_kept_of_peers_that_left() -> None:
+    peers = Peers(3, 10)
+    for i in range(100):
+        [client] = entered(peers, f"peer {i}")
+        peers.works(client)
+        peers.leave(client)
+    assert (len(peers), peers._open, peers._waiting) == (0, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::ffff:10.0.0.7", "10.0.0.7"),
+        ("::1", "::1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("a socket", "a socket"),
+        ("", ""),
+    ],
+)
+def test_a_peer_is_an_address_or_a_network(address: str, name: str) -> None:
+    assert peer_name(address) == name
