@@ -13,7 +13,7 @@ pytest.importorskip("starlette")
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from support.server import Serving, serving
+from support.server import TOKENS, Serving, serving
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
 LABELS = {"model", "stage", "cause", "outcome", "le"}
@@ -120,11 +120,11 @@ def test_names_units_and_labels_follow_the_conventions(asked: Any) -> None:
 
 
 def test_a_move_is_counted_and_exit_ratios_begin_anew(cascade_folder: Path, photos: list[bytes]) -> None:
-    with serving({"pair": cascade_folder}) as at:
+    with serving({"pair": cascade_folder}, tokens=TOKENS) as at:
         at.ask("POST", "/predict", photos[0], {"content-type": "image/png"})
         before = figures(at)
         assert sum(before["pilotfish_exit_ratio"].values()) == 1
-        moved = at.ask("PUT", "/v2/models/pair/operating_point", {"max_drop": 0}).json
+        moved = at.as_operator.ask("PUT", "/v2/models/pair/operating_point", {"max_drop": 0}).json
         found = figures(at)
         assert "pilotfish_exit_ratio" not in found
         assert found["pilotfish_operating_point_moves_total"] == {("pair",): 1}

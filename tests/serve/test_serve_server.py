@@ -15,7 +15,7 @@ from PIL import Image
 from pilotfish.errors import ModelError
 from pilotfish.runtime import Cascade
 from support.process import command
-from support.server import ALLOWED, Serving, pictures, serve_process, serving
+from support.server import ALLOWED, TOKENS, Serving, pictures, serve_process, serving
 
 PNG = {"Content-Type": "image/png"}
 
@@ -55,7 +55,8 @@ def test_errors_are_json(server: Serving, method: str, path: str, status: int) -
 
 
 def test_the_operating_point_moves(cascade_folder: Path) -> None:
-    with serving({"pair": cascade_folder}) as running:
+    with serving({"pair": cascade_folder}, tokens=TOKENS) as at:
+        running = at.as_operator
         path = "/v2/models/pair/operating_point"
         first = running.get(path).json
         moved = running.ask("PUT", path, {"max_drop": "50%"})

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ NAME = "served_pair"
 ALLOWED = (f"{NAME}:saver", f"{NAME}:base")
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 SIDE = 8
+TOKENS = {"a-token-of-the-tests": "tests"}
+OPERATOR = {"Authorization": "Bearer a-token-of-the-tests"}
 LONG = 60  # seconds: what takes longer has failed
 MODULE = """
 import numpy as np
@@ -93,15 +95,21 @@ class Answered:
 
 @dataclass
 class Serving:
-    """A server that runs in a thread. server: None where it is a process."""
+    """A server that runs in a thread. server: None where it is a process; headers: sent with every request."""
 
     host: str
     port: int
     server: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def as_operator(self) -> Serving:
+        """The same, asked with the token of ``TOKENS``."""
+        return replace(self, headers=OPERATOR)
 
     def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answered:
         """One request on a connection of its own. A body that is no bytes is sent as JSON."""
@@ -109,7 +117,7 @@ class Serving:
             body, headers = json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})}
         connection = http.client.HTTPConnection(self.host, self.port, timeout=LONG)
         try:
-            connection.request(method, path, body, dict(headers or {}))
+            connection.request(method, path, body, {**self.headers, **(headers or {})})
             response = connection.getresponse()
             return Answered(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:

@@ -84,10 +84,13 @@ def serve(
     from pilotfish.cli.output import notes, print_json
     from pilotfish.cli.parse import share
     from pilotfish.serve import ServeOptions, Server
+    from pilotfish.serve.http.access import read_tokens
 
+    tokens, token_notes = ({}, []) if token_file is None else read_tokens(token_file)
     options: dict[str, Any] = {
         "host": host,
         "port": port,
+        "tokens": tokens,
         "max_wait_ms": max_wait_ms,
         "queue": queue,
         "timeout": timeout,
@@ -112,7 +115,7 @@ def serve(
         "allow_python": tuple(allow_python or ()),
     }
     server = Server(_named(cascades), ServeOptions(**options))
-    notes(tuple(server.notes))
+    notes((*token_notes, *server.notes))
     server.run(lambda: print_json(_document(server)) if as_json else None)
 
 

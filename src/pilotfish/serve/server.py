@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.errors import UsageError, nearest, needs, reason
 from pilotfish.serve.hosted import Hosted
+from pilotfish.serve.http.access import Access, access_notes
 from pilotfish.serve.options import ServeOptions
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.reload import watch
@@ -21,8 +21,9 @@ from pilotfish.serve.report.prometheus import Exposition
 if TYPE_CHECKING:
     import socket
 
-    import uvicorn
     from starlette.applications import Starlette
+
+    from pilotfish.serve.lifecycle import Life
 
 Folders = str | Path | Mapping[str, str | Path]
 
@@ -51,6 +52,7 @@ class Server:
         for name in named:
             if not name or not name.isprintable() or set(name) & set("/?#%\\") or name in (".", ".."):
                 raise UsageError(f"a cascade is served by a name that can stand in an address; found {name!r}")
+        self.access = Access(self.options.tokens, self.options.trusted_proxy)
         self.log = Log(self.options.log_format, access=self.options.access_log)
         self.models = {name: Hosted(name, Path(folder), self.options, self.log) for name, folder in named.items()}
         self.causes = Causes()  # of refusals that concern none of the cascades
@@ -58,7 +60,7 @@ class Server:
         self.draining = False
         self._begun: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._listening: uvicorn.Server | None = None
+        self._life: Life | None = None
         self._on_ready: Callable[[], None] = lambda: None
         self.address: tuple[str, int] = ("", 0)
         self.app: Starlette = make_app(self)
@@ -72,7 +74,8 @@ class Server:
     def notes(self) -> list[str]:
         """What the operator should know, a line each."""
         several = len(self.models) > 1
-        return [f"{name}: {note}" if several else note for name, one in self.models.items() for note in one.notes]
+        found = [f"{name}: {note}" if several else note for name, one in self.models.items() for note in one.notes]
+        return found + access_notes(self.options.host, self.options.tokens)
 
     def hosted(self, name: str | None = None) -> Hosted:
         """The cascade called *name*; None: the only one. Refusal where there is none, or several."""
@@ -142,36 +145,26 @@ class Server:
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                runner.get_loop().add_signal_handler(number, self.stop)
             runner.run(self.serve(ready))
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Listen and answer until :meth:`stop`, in the event loop of now; *ready* is called when it does."""
-        import uvicorn
+        """Listen and answer until :meth:`stop`, in the event loop of now; *ready* is called when it does. In the main
+        thread SIGTERM and SIGINT stop it as well."""
+        from pilotfish.serve.lifecycle import Life
 
         self._on_ready = ready
         for library in ("uvicorn.error", "asyncio"):
             relay(library, self.log)
-        config = uvicorn.Config(
-            self.app,
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-        )
-        self._listening = uvicorn.Server(config)
-        self._listening.capture_signals = contextlib.nullcontext
-        await self._listening.serve(sockets=[self.bound()])
+        self._life = Life(self.app, self.options, self._told_to_end)
+        await self._life.serve(sockets=[self.bound()])
 
     def stop(self) -> None:
         """End :meth:`serve`, once what was accepted is answered. To be called in its event loop."""
-        if self._listening is not None:
-            self._listening.should_exit = True
+        if self._life is not None:
+            self._life.drain()
+
+    def _told_to_end(self) -> None:
+        self.draining = True
 
     def bound(self) -> socket.socket:
         """A socket that listens where the options say. UsageError where it cannot."""

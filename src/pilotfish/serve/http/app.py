@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from pilotfish.errors import PilotfishError
+from pilotfish.serve.http.body import BytesUnderWay
 from pilotfish.serve.http.console_routes import console_routes
 from pilotfish.serve.http.control_routes import control_routes
 from pilotfish.serve.http.exchange import server_of
@@ -43,8 +44,12 @@ def make_app(server: Server) -> Starlette:
             Refusal: refused,
             HTTPException: not_found,
             PilotfishError: failed,
+            ClientDisconnect: gone,
         },
-        middleware=[Middleware(RequestIds, log=server.log)],
+        middleware=[
+            Middleware(RequestIds, log=server.log),
+            Middleware(BytesUnderWay, limits=server.options.limits, client=server.access.client),
+        ],
         lifespan=server.lifespan,
     )
     app.state.server = server
@@ -72,6 +77,11 @@ async def failed(request: Request, error: Exception) -> Response:
     _causes(request).refused("internal")
     server_of(request).log.error(f"{request.method} {request.url.path} failed", error, request=request.state.request_id)
     return JSONResponse({"error": str(error)}, 500)
+
+
+async def gone(request: Request, error: Exception) -> Response:
+    """The client has left. Nobody reads this."""
+    return Response(status_code=499)
 
 
 def _causes(request: Request) -> Causes:

@@ -30,7 +30,7 @@ class BytesUnderWay:
     """ASGI middleware: the bytes of all requests that were read and are not answered yet.
 
     limits  ``in_flight`` is the most of them; half of it is the most of one client
-    client  from the scope of a request to whom it counts for
+    client  from the scope of a request to whom it counts for; handlers find it at ``request.state.client``
 
     Above either, :func:`read_body` refuses with 503.
     """
@@ -45,7 +45,8 @@ class BytesUnderWay:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope[HELD] = held = Held(self, self.client(scope))
+        client = scope.setdefault("state", {})["client"] = self.client(scope)
+        scope[HELD] = held = Held(self, client)
         try:
             await self.app(scope, receive, send)
         finally:

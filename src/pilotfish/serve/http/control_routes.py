@@ -10,10 +10,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pilotfish.errors import BudgetError, UsageError
+from pilotfish.serve.http.body import read_body
 from pilotfish.serve.refusal import Refusal
 
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
+    from pilotfish.serve.server import Server
 
 AIMS = ("max_drop", "max_cost", "min_metric")
 
@@ -24,9 +26,11 @@ def control_routes() -> list[Route]:
     return [Route(path, operating_point, methods=["GET"]), Route(path, move, methods=["PUT"])]
 
 
-def _hosted(request: Request) -> Hosted:
-    found: Hosted = request.app.state.server.hosted(request.path_params["model"])
-    return found
+def _hosted(request: Request, changes: bool = False) -> Hosted:
+    """The cascade that is asked for, by somebody who may."""
+    server: Server = request.app.state.server
+    server.access.check(request.scope, changes)
+    return server.hosted(request.path_params["model"])
 
 
 async def operating_point(request: Request) -> Response:
@@ -36,10 +40,11 @@ async def operating_point(request: Request) -> Response:
 
 async def move(request: Request) -> Response:
     """Move to the best point of the frontier within one limit."""
-    hosted = _hosted(request)
+    hosted = _hosted(request, changes=True)
+    body = await read_body(request, hosted.options.limits)
     try:
-        asked: Any = json.loads(await request.body())
-    except ValueError:
+        asked: Any = json.loads(body)
+    except (ValueError, RecursionError):
         raise Refusal(
             400, 'the body is no JSON; expected an object such as {"max_drop": 0.005}', "bad_request"
         ) from None

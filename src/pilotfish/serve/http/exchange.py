@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pilotfish.serve.http.body import read_body, unless_gone
 from pilotfish.serve.http.items import Takes
 from pilotfish.serve.http.json_body import json_of, read_aside, shown, to_json
 from pilotfish.serve.refusal import Refusal, busy
@@ -54,13 +55,12 @@ def classes_of(hosted: Hosted) -> bool:
 
 def caller_of(request: Request, deadline: float | None = None) -> Caller:
     """Who asks, and by which id."""
-    peer = "" if request.client is None else request.client.host
-    return Caller(peer, request.state.request_id, deadline)
+    return Caller(request.state.client, request.state.request_id, deadline)
 
 
 async def body_of(request: Request) -> bytes:
-    """The body of a request."""
-    return await request.body()
+    """The body of a request, decompressed."""
+    return await read_body(request, server_of(request).options.limits)
 
 
 async def json_body(request: Request, read: Callable[[Any], T]) -> T:
@@ -70,8 +70,9 @@ async def json_body(request: Request, read: Callable[[Any], T]) -> T:
 
 
 async def replied(request: Request, hosted: Hosted, entries: Sequence[Entry], deadline: float | None = None) -> Reply:
-    """The answers to a request. deadline: seconds, where the client says so."""
-    return await hosted.answer(entries, caller_of(request, deadline))
+    """The answers to a request, which is given up when its client leaves. deadline: seconds, where the client says
+    so."""
+    return await unless_gone(request, hosted.answer(entries, caller_of(request, deadline)))
 
 
 def told(reply: Reply) -> dict[str, str]:
