@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from pilotfish.serve.http.body import read_body, unless_gone
 from pilotfish.serve.options import Limits
-from support.web import LONG, Web, listening, read_response
+from support.web import LONG, Web, gone, listening, read_response
 
 SEEN: Counter[str] = Counter()
 
@@ -39,14 +39,10 @@ async def work(request: Request) -> Response:
     return PlainTextResponse("done")
 
 
-async def left(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it
-
-
 @pytest.fixture(scope="module")
 def web() -> Iterator[Web]:
     routes = [Route("/{name}", work, methods=["POST"])]
-    with listening(Starlette(routes=routes, exception_handlers={ClientDisconnect: left})) as found:
+    with listening(Starlette(routes=routes, exception_handlers={ClientDisconnect: gone})) as found:
         yield found
         assert until(lambda: len(found.life.peers) == 0)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Scope
@@ -22,7 +22,7 @@ from pilotfish.serve.http.body import BytesUnderWay, decompress, read_body
 from pilotfish.serve.http.connection import PIPELINED
 from pilotfish.serve.options import Limits
 from pilotfish.serve.refusal import Refusal
-from support.web import Web, error_of, listening, read_response, rest, statuses
+from support.web import Web, error_of, gone, listening, read_response, rest, statuses
 
 LIMITS = Limits(body=100_000, decompressed=200_000, header_bytes=4096, in_flight=300_000)
 GOOD = b"GET /hello HTTP/1.1\r\nhost: here\r\n\r\n"
@@ -70,7 +70,7 @@ def small_app() -> Starlette:
     return Starlette(
         routes=[Route("/hello", hello), *(Route(path, route, methods=["POST"]) for path, route in posts.items())],
         middleware=[Middleware(BytesUnderWay, limits=LIMITS, client=client)],
-        exception_handlers={Refusal: refused},
+        exception_handlers={Refusal: refused, ClientDisconnect: gone},
     )
 
 

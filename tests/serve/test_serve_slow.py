@@ -17,7 +17,7 @@ from pilotfish.serve.http import connection
 from pilotfish.serve.http.body import read_body
 from pilotfish.serve.http.peers import Peers, peer_name
 from pilotfish.serve.options import Limits
-from support.web import LONG, Web, error_of, listening, read_response, rest, statuses
+from support.web import LONG, Web, error_of, gone, listening, read_response, rest, statuses
 
 SOON = 0.4  # seconds that a client has for its request
 LIMITS = Limits(request_seconds=SOON, connections=50)
@@ -34,10 +34,6 @@ async def length(request: Request) -> Response:
 
 async def much(request: Request) -> Response:
     return PlainTextResponse(b"a" * 50_000_000)
-
-
-async def gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)
 
 
 @pytest.fixture(scope="module")

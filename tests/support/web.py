@@ -12,11 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pilotfish.serve.lifecycle import Life
 from pilotfish.serve.options import ServeOptions
 
 LONG = 60  # seconds: what takes longer has failed
+
+
+async def gone(request: Request, error: Exception) -> Response:
+    """What nobody reads: handles ClientDisconnect."""
+    return Response(status_code=499)
 
 
 @dataclass
