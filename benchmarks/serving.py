@@ -2,10 +2,11 @@
 
     python benchmarks/serving.py --data PHOTOS --work FOLDER --peers PYTHON --out serving.json
 
-All servers are up, and are loaded in turn, in a random order in each round; the figures are medians over the rounds with
-least and largest, and ratios those of one round. Whose turn it is not stands still (SIGSTOP), for LitServe's workers ask
-their queue without a pause and would take most of a core from the others; Ray's processes go on. All of them run the same two ONNX models with one thread a call, and
-exits are those of one threshold, set so that --exit-ratio of the photos exit. Photos are sent as JPEG.
+All servers are up, and are loaded in turn, in a random order in each round; the figures are medians over the rounds
+with least and largest, and ratios those of one round. Whose turn it is not stands still (SIGSTOP), for LitServe's
+workers ask their queue without a pause and would take most of a core from the others; Ray's processes go on. All of
+them run the same two ONNX models with one thread a call, and exits are those of one threshold, set so that --exit-ratio
+of the photos exit. Photos are sent as JPEG.
 
 --work keeps records, the cascade and the models as files; the first run fills it (three minutes). --peers is a Python
 that has litserve and ray[serve] (and may see the packages of this one by a .pth file); what it lacks is left out.
@@ -143,9 +144,7 @@ def start(
         targets[name] = _asker(load, {"port": port, "path": "/predict"}, stopped)
     for name in (ENGINE, BARE):
         if not options.only or name in options.only:
-            process = stack.enter_context(
-                running([sys.executable, __file__, "--role", name, str(folder)], pipes=True)
-            )
+            process = stack.enter_context(running([sys.executable, __file__, "--role", name, str(folder)], pipes=True))
             print(json.dumps(photos), file=process.stdin, flush=True)
             targets[name] = _asker(process, {})
     return targets
@@ -238,28 +237,32 @@ def in_process(name: str, folder: str) -> None:
     for photo in photos[:20]:
         ask(photo)
     for line in sys.stdin:
-        job = json.loads(line)
-        load = Load(photos, job)
-        begun, lock = time.perf_counter() + job["lead"], threading.Lock()
-        end = begun + job["seconds"]
-        answers: list[tuple[int, int, int, float]] = []
+        print(json.dumps(submitted(ask, photos, Load(photos, json.loads(line)))), flush=True)
 
-        def client(load: Load = load, begun: float = begun, end: float = end, answers: list[Any] = answers) -> None:
-            while time.perf_counter() < end:
-                with lock:
-                    _, photo = next(load.next)
-                sent = time.perf_counter()
-                said, stage = ask(photos[photo])
-                now = time.perf_counter()
-                if begun <= now < end:
-                    answers.append((photo, stage, said, now - sent))
 
-        threads = [threading.Thread(target=client) for _ in range(job["clients"])]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        print(json.dumps({"throughput": len(answers) / job["seconds"], "answers": answers}), flush=True)
+def submitted(ask: Callable[[bytes], tuple[int, int]], photos: list[bytes], load: Any) -> dict[str, Any]:
+    """What came of one job with threads for clients."""
+    job, lock = load.job, threading.Lock()
+    begun = time.perf_counter() + job["lead"]
+    end = begun + job["seconds"]
+    answers: list[tuple[int, int, int, float]] = []
+
+    def client() -> None:
+        while time.perf_counter() < end:
+            with lock:
+                _, photo = next(load.next)
+            sent = time.perf_counter()
+            said, stage = ask(photos[photo])
+            now = time.perf_counter()
+            if begun <= now < end:
+                answers.append((photo, stage, said, now - sent))
+
+    threads = [threading.Thread(target=client) for _ in range(job["clients"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"throughput": len(answers) / job["seconds"], "answers": answers}
 
 
 # The rounds and what came of them.

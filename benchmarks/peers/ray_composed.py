@@ -28,7 +28,7 @@ class Base:
         import numpy as np
 
         best, sure = self.stages.call(1, np.stack([self.stages.tensor(self.opened(one), 1) for one in contents]))
-        return [{"prediction": int(b), "confidence": float(p), "stage": 1} for b, p in zip(best, sure)]
+        return [{"prediction": int(b), "confidence": float(p), "stage": 1} for b, p in zip(best, sure, strict=True)]
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 1}, max_ongoing_requests=512)
@@ -43,7 +43,7 @@ class Saver:
         import numpy as np
 
         best, sure = self.stages.call(0, np.stack([self.stages.tensor(self.opened(one), 0) for one in contents]))
-        return list(zip(best.tolist(), sure.tolist()))
+        return list(zip(best.tolist(), sure.tolist(), strict=True))
 
     async def __call__(self, request: Request) -> dict[str, Any]:
         content = await request.body()

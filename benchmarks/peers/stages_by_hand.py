@@ -38,7 +38,9 @@ class StagesByHand:
         chain = self.chains[k]
         height, width = chain["size"]
         short = min(image.size)
-        full = [max(side, chain["resize"] * own // short) for side, own in zip((width, height), image.size)]
+        full = [
+            max(side, chain["resize"] * own // short) for side, own in zip((width, height), image.size, strict=True)
+        ]
         left, top = round((full[0] - width) / 2), round((full[1] - height) / 2)
         x, y = image.width / full[0], image.height / full[1]
         box = (left * x, top * y, min(image.width, (left + width) * x), min(image.height, (top + height) * y))
@@ -64,7 +66,7 @@ class StagesByHand:
             stage[stays] = 1
         return [
             {"prediction": int(one), "confidence": float(p), "stage": int(k)}
-            for one, p, k in zip(best, sure, stage)
+            for one, p, k in zip(best, sure, stage, strict=True)
         ]
 
 
