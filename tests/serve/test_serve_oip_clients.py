@@ -82,6 +82,13 @@ def test_triton(
         check(client.infer("pair", inputs(triton, slice(1, 4), as_binary), outputs=asked, priority=1), expected[1:4])
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_triton_compresses(server: Serving, expected: list[Answer], triton: ModuleType, coding: str) -> None:
+    with triton.InferenceServerClient(f"{server.host}:{server.port}") as client:
+        both = {"request_compression_algorithm": coding, "response_compression_algorithm": coding}
+        check(client.infer("pair", files_of(triton, slice(None)), **both), expected)
+
+
 def test_triton_at_once(server: Serving, expected: list[Answer], triton: ModuleType) -> None:
     with triton.InferenceServerClient(f"{server.host}:{server.port}", concurrency=4) as client:
         rows = [slice(i, i + 1) for i in range(len(FILES))]

@@ -71,7 +71,7 @@ async def predict(request: Request) -> Response:
 
 def _unsupported(content_type: str | None, why: str) -> Refusal:
     found = "no Content-Type" if content_type is None else f"the Content-Type {shown(content_type)}"
-    return Refusal(415, f"{found}; {why}", "bad_request")
+    return Refusal(415, f"{found}; {why}", "unsupported")
 
 
 def _content_type(header: str | None) -> tuple[str, Mapping[str, str]]:
