@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.cascade import Decision, InForce
+from pilotfish.errors import EngineClosed
 from pilotfish.runtime.answers import Answers, Window
 from pilotfish.runtime.call import Item
 from pilotfish.runtime.memory import Memory
@@ -219,6 +220,8 @@ class Futures:
         settled: Settled = []
         for item, answer, move in moves:
             if item.gone or item.future is None:
+                if isinstance(move, Future):
+                    settled.append((move, EngineClosed("the input was given up before it went on")))
                 continue
             if isinstance(move, Exception):
                 settled.append(self.done(item, move))

@@ -22,15 +22,16 @@ from pilotfish.runtime.single import OneAnswer
 from pilotfish.runtime.warm_up import warm_up
 from pilotfish.serve.options import ServeOptions
 from pilotfish.serve.passage import Passage
-from pilotfish.serve.point import Point
+from pilotfish.serve.point import Point, begin_point
 from pilotfish.serve.refusal import Refusal, busy
 from pilotfish.serve.report.history import History
 from pilotfish.serve.report.logs import Log
 from pilotfish.serve.report.metrics import Meter
 from pilotfish.serve.served import Caller, Cause, Entry, Reply, Served
-from pilotfish.serve.watch.drift import Alarm, drift_of
+from pilotfish.serve.watch.drift import Alarm
 from pilotfish.serve.watch.fair import Fair
 from pilotfish.serve.watch.governor import Governor
+from pilotfish.serve.watch.labels import Labels
 from pilotfish.serve.watch.spending import Spending
 
 State = Literal["WARMING", "READY", "DRAINING"]
@@ -51,9 +52,11 @@ class Hosted:
     """A cascade behind a name.
 
     running  the cascade, its engine and its operating point now
+    loaded   the cascade as its folder had it
     notes    what its operator should know, a line each
     pace     seconds per input, by stage, of late
     meter    what is counted
+    labels   answers by id, and what their labels say; None where answers are no classes
     history  the last minutes, for the console
     fair     whose turn it is
     governor, spending  what limits escalations, and the cost per hour; None: nothing does
@@ -66,7 +69,7 @@ class Hosted:
         self.log = log or Log(options.log_format)
         self.state: State = "WARMING"
         self.history = History()
-        self._numbers, self._lock = itertools.count(1), threading.Lock()
+        self.number, self._lock = 0, threading.Lock()
         cascade = self.load()
         self.meter = Meter(cascade.artefact)
         self.fair, self.governor = Fair(options.queue), _governor(options)
@@ -144,17 +147,24 @@ class Hosted:
         self.engine.close(timeout=timeout)
 
     def _begin(self, cascade: Cascade) -> Running:
-        self.pace = [0.0] * len(cascade.artefact.stages)
+        stages = len(cascade.artefact.stages)
+        self.pace, self.loaded = [0.0] * stages, cascade.artefact
+        self.labels = Labels(stages, tell=self._labelled) if cascade.artefact.task.classes else None
         return Running(cascade, self._engine(cascade), self._point(cascade.artefact))
 
     def _engine(self, cascade: Cascade) -> Engine:
         options = self.options
         return cascade.engine(max_wait_ms=options.max_wait_ms, queue=options.queue, observer=self._observe)
 
-    def _point(self, artefact: Artefact) -> Point:
-        run = self.options.drift_average_run
-        drift = drift_of(artefact, run) if run else None
-        return Point(str(next(self._numbers)), artefact, drift=drift)
+    def _point(self, artefact: Artefact, before: Point | None = None) -> Point:
+        self.number += 1
+        if self.labels is not None:
+            self.labels.begin(str(self.number))
+        return begin_point(str(self.number), artefact, self.options, before)
+
+    def _labelled(self, stage: int, score: float, right: float, agreed: float | None) -> None:
+        maps = self.point.maps
+        maps[stage].update(score, right, agreed if stage + 1 < len(maps) else None)
 
     def _observe(self, stage: int, n: int, waited: list[float], seconds: float) -> None:
         self.pace[stage] += SMOOTH * (seconds / n - self.pace[stage])
@@ -182,7 +192,7 @@ class Hosted:
         with self._lock:
             now = self.running
             now.cascade.set_operating_point(max_drop=max_drop, max_cost=max_cost, min_metric=min_metric)
-            self.running = Running(now.cascade, now.engine, self._point(now.cascade.artefact))
+            self.running = Running(now.cascade, now.engine, self._point(now.cascade.artefact, now.point))
             point = self.running.point
             self.meter.moved(point)
         said = point.to_json()
@@ -191,6 +201,14 @@ class Hosted:
             model=self.name, operating_point=point.id, **{key: said[key] for key in ("drop", "cost", "exit_ratio")},
         )  # fmt: skip
         return point
+
+    def resume(self, point: Point) -> None:
+        """Go on at the *point* that was in force when another process served the same cascade."""
+        with self._lock:
+            now = self.running
+            now.cascade.artefact = point.artefact
+            self.running = Running(now.cascade, now.engine, point)
+            self.meter.moved(point)
 
     def alarmed(self, point: Point, alarm: Alarm) -> None:
         """The inputs are no longer those of *point*. Called in the engine's threads."""
@@ -236,10 +254,10 @@ class Hosted:
         try:
             for entry in entries:
                 if isinstance(entry.item, Exception):
-                    passages.append(Passage(self, running.point, caller, 0))
+                    passages.append(Passage(self, running.point, caller, 0, entry.id))
                     futures.append(None)
                     continue
-                passages.append(Passage(self, running.point, caller, next(turn)))
+                passages.append(Passage(self, running.point, caller, next(turn), entry.id))
                 futures.append(self._submit(running, entry.item, caller, passages[-1]))
             for future in futures:
                 if future is not None:
@@ -305,8 +323,9 @@ class Hosted:
         if found.error is not None:  # where a stage has answered, it is not the input's fault
             return self._unanswered(entry, found.error, "bad_input" if so_far is None else "model", passage)
         limit = self.options.unsure_below
-        if limit is not None and found.stage == passage.last and not found.confidence >= limit:
+        if limit is not None and not passage.point.reliability(found.stage, found.confidence) >= limit:
             flags = (*flags, "unsure")
+        passage.count(found, flags)
         if self.options.shadow:
             flags = (*flags, "shadow")
         artefact = passage.point.artefact

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pilotfish.errors import ModelError
 from pilotfish.runtime.single import OneAnswer
 from pilotfish.serve.refusal import busy
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from pilotfish.serve.point import Point
     from pilotfish.serve.served import Caller
 
+LONGEST = 256  # characters of an id that is kept for a label
+
 
 class Passage:
     """Asked by the engine at every stage that could answer the input (see :data:`pilotfish.runtime.call.Passage`).
@@ -20,14 +25,23 @@ class Passage:
     so_far  what the last stage that ran before the base says: the answer where the base has none
     exited  where the rule let it exit, in shadow mode: what the cascade would have answered
     sure    whether the rule let it exit at the first stage, whatever became of it
+    audit   whether it goes to the base although it exits; goes_on: whether it does
+    base    what the base said of it then
     flags   what should be known of the answer
     turn    when it is its turn, of all clients' inputs
+    key     the input's id; None where it has none
     """
 
-    __slots__ = ("caller", "exited", "flags", "hosted", "last", "point", "so_far", "sure", "turn")
+    __slots__ = (
+        "audit", "base", "caller", "exited", "flags", "goes_on", "hosted", "key", "last", "point", "so_far", "sure",
+        "turn",
+    )  # fmt: skip
 
-    def __init__(self, hosted: Hosted, point: Point, caller: Caller, turn: int) -> None:
-        self.hosted, self.point, self.caller, self.turn = hosted, point, caller, turn
+    def __init__(self, hosted: Hosted, point: Point, caller: Caller, turn: int, key: str | None = None) -> None:
+        self.hosted, self.point, self.caller, self.turn, self.key = hosted, point, caller, turn, key
+        self.audit = point.audit is not None and point.audit.drawn()
+        self.goes_on = False
+        self.base: Any = None
         self.last = len(point.artefact.stages) - 1
         self.so_far: OneAnswer | None = None
         self.exited: OneAnswer | None = None
@@ -35,8 +49,10 @@ class Passage:
         self.flags: tuple[str, ...] = ()
 
     def __call__(self, stage: int, answer: OneAnswer, value: float, exits: bool) -> bool | Future[Any] | Exception:
-        if stage == self.last:
-            return True
+        if stage == self.last or self.goes_on:
+            if not self.goes_on:
+                self._base_answered(answer)
+            return stage == self.last
         hosted, known = self.hosted, value == value
         if stage == 0:
             self.sure = exits
@@ -50,7 +66,7 @@ class Passage:
                 self.exited = answer
             return False
         if exits:
-            return True
+            return self._audited(answer) if self.audit else True
         if (instead := self._governed(known)) is not None:
             return instead
         hosted.meter.escalated(stage)
@@ -66,3 +82,61 @@ class Passage:
             return True
         text = f"{self.hosted.name} takes no more inputs to its base from you now; try again later"
         return busy(text, "governed", governor.wait(client))
+
+    def count(self, found: OneAnswer, flags: Sequence[str]) -> None:
+        """Count the answer that was given, and keep it for its label."""
+        by_base, point, labels, key = found.stage == self.last, self.point, self.hosted.labels, self.key
+        if point.audit is not None:
+            point.audit.answered(by_base, forced=not by_base and bool({"governed", "base_failed"} & set(flags)))
+        if key is None or labels is None or len(key) > LONGEST:
+            return
+        said = self.exited or found
+        base = found.prediction if by_base else self.base
+        labels.answered(key, point.id, said.stage, said.prediction, said.confidence, base)
+        if base is None and self.base is not None:  # it came this very moment
+            labels.base_said(key, point.id, self.base)
+
+    def _base_answered(self, base: OneAnswer) -> None:
+        """What the cascade would have said is compared with the base wherever both are known."""
+        saver = self.exited or self.so_far
+        if saver is None:
+            return
+        x = self._differ(saver, base)
+        self.point.maps[saver.stage].update(saver.confidence, 1 - x)
+        if self.point.shadow is not None:
+            self.point.shadow.add(None if self.exited is None else self.exited.stage, x)
+
+    def _differ(self, saver: OneAnswer, base: OneAnswer) -> float:
+        """How far two answers differ, in [0, 1]; what cannot be compared does."""
+        try:
+            return self.point.artefact.task.disagreement(saver.prediction, base.prediction)
+        except Exception:  # of masks of two sizes, say: an input's answer does not fail of it
+            return 1.0
+
+    def _audited(self, answer: OneAnswer) -> bool | Future[Any]:
+        audit = self.point.audit
+        if audit is None or not audit.began():
+            return True
+        self.goes_on = True
+        future: Future[Any] = Future()
+        future.add_done_callback(partial(self._came_back, answer))
+        return future
+
+    def _came_back(self, saver: OneAnswer, future: Future[Any]) -> None:
+        """In an engine's thread: the base has said what it says of an exit, or will not."""
+        audit = self.point.audit
+        assert audit is not None
+        try:
+            base = future.result()
+            if base.error is not None:
+                raise ModelError(base.error)
+        except (Exception, CancelledError):
+            audit.dropped()
+            return
+        x = self._differ(saver, base)
+        audit.add(x)
+        self.hosted.meter.audited(x)
+        self.point.maps[saver.stage].update(saver.confidence, 1 - x)
+        self.base = base.prediction
+        if self.key is not None and self.hosted.labels is not None:
+            self.hosted.labels.base_said(self.key, self.point.id, base.prediction)

@@ -10,7 +10,12 @@ import numpy as np
 
 from pilotfish.cascade import Artefact
 from pilotfish.documents import as_document
-from pilotfish.serve.watch.drift import Drift
+from pilotfish.serve.options import ServeOptions
+from pilotfish.serve.watch.audit import Audit
+from pilotfish.serve.watch.drift import Drift, drift_of
+from pilotfish.serve.watch.online_map import OnlineMap, maps_of
+from pilotfish.serve.watch.shadow import Shadow
+from pilotfish.serve.watch.spending import stage_costs
 
 
 @dataclass(frozen=True)
@@ -21,12 +26,22 @@ class Point:
     artefact  the cascade at this point
     since     when it came into force, seconds since 1970
     drift     watches the first stage's decisions; None: nothing does
+    audit     of its exits, where some are audited; shadow: what it would have done, where the base answers everybody
+    maps      how far the answers of each stage can be relied on
     """
 
     id: str
     artefact: Artefact
     since: float = field(default_factory=time.time)
     drift: Drift | None = field(default=None, compare=False, repr=False)
+    audit: Audit | None = field(default=None, compare=False, repr=False)
+    shadow: Shadow | None = field(default=None, compare=False, repr=False)
+    maps: tuple[OnlineMap, ...] = field(default=(), compare=False, repr=False)
+
+    def reliability(self, stage: int, confidence: float) -> float:
+        """How often such an answer of *stage* is right, as far as audits and labels say; else its confidence."""
+        found = self.maps[stage].reliability(confidence) if self.maps else None
+        return confidence if found is None else found
 
     def to_json(self) -> dict[str, Any]:
         """``GET /v2/models/M/operating_point``: what was measured of it on the calibration samples."""
@@ -58,3 +73,16 @@ class Point:
         sets = frontier.exit_sets
         rows = [i for i in same.tolist() if sets is None or sets[i] == point.exit_sets]
         return rows[0] if rows else None
+
+
+def begin_point(number: str, artefact: Artefact, options: ServeOptions, before: Point | None = None) -> Point:
+    """*artefact* as an operating point of which nothing was seen yet; what is known of its models goes on from the one
+    *before*."""
+    found = tuple(maps_of(artefact))
+    for new, old in zip(found, () if before is None else before.maps, strict=False):
+        new.restore(old.to_state())
+    shadow = Shadow(stage_costs(artefact), artefact.base_cost) if options.shadow else None
+    audit = Audit(options.audit) if options.audit and not options.shadow else None
+    run = options.drift_average_run
+    drift = drift_of(artefact, run) if run else None
+    return Point(number, artefact, drift=drift, audit=audit, shadow=shadow, maps=found)

@@ -17,6 +17,8 @@ from pilotfish.serve.reload import watch
 from pilotfish.serve.report.logs import Log, relay
 from pilotfish.serve.report.metrics import Causes
 from pilotfish.serve.report.prometheus import Exposition
+from pilotfish.serve.resume import keep_state
+from pilotfish.serve.watch.store import Store
 
 if TYPE_CHECKING:
     import socket
@@ -54,7 +56,16 @@ class Server:
                 raise UsageError(f"a cascade is served by a name that can stand in an address; found {name!r}")
         self.access = Access(self.options.tokens, self.options.trusted_proxy)
         self.log = Log(self.options.log_format, access=self.options.access_log)
-        self.models = {name: Hosted(name, Path(folder), self.options, self.log) for name, folder in named.items()}
+        self.store = None if self.options.state is None else Store(self.options.state)
+        try:
+            self.models = {name: Hosted(name, Path(folder), self.options, self.log) for name, folder in named.items()}
+            if self.store is not None:
+                for hosted in self.models.values():
+                    hosted.notes += tuple(keep_state(hosted, self.store))
+        except BaseException:
+            if self.store is not None:
+                self.store.close()
+            raise
         self.causes = Causes()  # of refusals that concern none of the cascades
         self.exposition = Exposition(self.models.values, self.causes)
         self.draining = False
@@ -122,6 +133,8 @@ class Server:
             self._watching.cancel()
         limit = self.options.drain_limit
         await asyncio.gather(*(asyncio.to_thread(hosted.drain, limit) for hosted in self.models.values()))
+        if self.store is not None:
+            await asyncio.to_thread(self.store.close)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:

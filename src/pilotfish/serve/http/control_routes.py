@@ -1,29 +1,40 @@
-"""Routes by which an operator looks at a cascade and moves it."""
+"""Routes by which an operator looks at a cascade, moves it, and tells it what is true."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pilotfish.errors import BudgetError, UsageError
+from pilotfish.errors import BudgetError, UsageError, nearest
+from pilotfish.files import parse_json
 from pilotfish.serve.http.body import read_body
 from pilotfish.serve.refusal import Refusal
+from pilotfish.serve.report.audit_figures import NO_LABELS, audit_figures
 
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
     from pilotfish.serve.server import Server
+    from pilotfish.serve.watch.labels import Labels
 
+LABELS = 'expected an object such as {"labels": [{"id": "a7", "label": "cat"}]}, a label being a class name or number'
 AIMS = ("max_drop", "max_cost", "min_metric")
 
 
 def control_routes() -> list[Route]:
-    """GET and PUT of the operating point."""
-    path = "/v2/models/{model}/operating_point"
-    return [Route(path, operating_point, methods=["GET"]), Route(path, move, methods=["PUT"])]
+    """GET and PUT of the operating point, GET of what audits found, POST of labels."""
+    model = "/v2/models/{model}/"
+    return [
+        Route(f"{model}operating_point", operating_point, methods=["GET"]),
+        Route(f"{model}operating_point", move, methods=["PUT"]),
+        Route(f"{model}audit", audit, methods=["GET"]),
+        Route(f"{model}labels", labels, methods=["POST"]),
+    ]
 
 
 def _hosted(request: Request, changes: bool = False) -> Hosted:
@@ -54,3 +65,56 @@ async def move(request: Request) -> Response:
         return JSONResponse(hosted.move(**asked).to_json())
     except (BudgetError, UsageError) as error:
         raise Refusal(400, str(error), "bad_request") from None
+
+
+async def audit(request: Request) -> Response:
+    """What audits, shadow mode and labels say of the point in force."""
+    return JSONResponse(await asyncio.to_thread(audit_figures, _hosted(request)))
+
+
+async def labels(request: Request) -> Response:
+    """The truth of answers that were given earlier: how many of the ids are known, unknown, or have their label."""
+    hosted = _hosted(request, changes=True)
+    if hosted.labels is None:
+        raise Refusal(400, NO_LABELS.format(hosted.artefact.task.name), "bad_request")
+    try:
+        asked = parse_json(await read_body(request, hosted.options.limits))
+    except ValueError as error:
+        raise Refusal(400, f"the body is no JSON ({error}); {LABELS}", "bad_request") from None
+    base = hosted.artefact.stages[-1]
+    given = given_labels(asked, base.class_names or (), base.n_classes)
+    counts = await asyncio.to_thread(_told, hosted.labels, given)
+    return JSONResponse(counts)
+
+
+def _told(kept: Labels, given: Sequence[tuple[str, int]]) -> dict[str, int]:
+    counts = {"known": 0, "unknown": 0, "duplicate": 0}
+    for key, label in given:
+        counts[kept.truth(key, label)] += 1
+    return counts
+
+
+def given_labels(asked: Any, names: Sequence[str], classes: int | None) -> list[tuple[str, int]]:
+    """(id, class index) of a body's entries. Refusal of the whole for an entry that is none: nothing was told then.
+
+    names    of the classes; classes: how many there are, None where that is not known
+    """
+    entries = asked.get("labels") if isinstance(asked, dict) and set(asked) == {"labels"} else None
+    if not isinstance(entries, list):
+        raise Refusal(400, LABELS, "bad_request")
+    index = {name: at for at, name in enumerate(names)}
+    found = []
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict) or set(entry) != {"id", "label"} or not isinstance(entry["id"], str):
+            raise Refusal(400, f"entry {i} of labels is no object of a text id and a label; {LABELS}", "bad_request")
+        label = entry["label"]
+        at = index.get(label) if isinstance(label, str) else label
+        if type(at) is not int or not 0 <= at < (2**31 if classes is None else classes):
+            known = (
+                nearest(label, names)
+                if isinstance(label, str) and names
+                else f"a number from 0 to {'n' if classes is None else classes - 1}"
+            )
+            raise Refusal(400, f"entry {i} of labels: {str(label)[:60]!r} is no class; {known}", "bad_request")
+        found.append((entry["id"], at))
+    return found

@@ -190,6 +190,12 @@ class Labels:
             )
         return found
 
+    @property
+    def oldest(self) -> float:
+        """When the oldest answer was given that is kept, seconds since 1970; now where there is none."""
+        with self._lock:
+            return next((kept.at for kept in self.kept.values()), self.clock())
+
     def take_changed(self) -> dict[str, Kept]:
         """Answers that are new or other since the last call; for the store."""
         with self._lock:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Artefact
 from pilotfish.serve.watch.betting import MeanSequence
 
 SAYS = (
@@ -21,7 +20,7 @@ SAYS = (
 class Shadow:
     """What the cascade would have done at one operating point.
 
-    costs       of a sample that leaves at each stage, all its stages together; None where they are unknown
+    costs       of a sample that leaves at each stage, with all stages before it; None where they are unknown
     base_cost   of the base alone
     confidence  of each bound, at every time at once
     """
@@ -92,19 +91,3 @@ class Shadow:
         found = {name: MeanSequence.of_state(state[name]) for name in self._of}
         with self._lock:
             self._of = found
-
-
-def costs_by_exit(artefact: Artefact) -> tuple[float, ...] | None:
-    """What a sample costs that leaves at each stage, its stages together, in the unit of the frontier; None where that
-    is not known.
-
-    The frontier knows it, for exits of one network as well: its costs are these by the exit ratios.
-    """
-    frontier = artefact.frontier
-    if frontier.cost is not None:
-        found, _, rank, _ = np.linalg.lstsq(frontier.exit_ratio, frontier.cost)
-        if rank == len(found) and np.allclose(frontier.exit_ratio @ found, frontier.cost, rtol=1e-6):
-            return tuple(float(cost) for cost in np.maximum(found, 0.0))
-    costs = [stage.costs.get(artefact.cost_key or "") for stage in artefact.stages]
-    known = [cost for cost in costs if cost is not None]
-    return tuple(np.cumsum(known).tolist()) if len(known) == len(costs) else None

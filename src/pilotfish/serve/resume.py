@@ -1,0 +1,140 @@
+"""What a cascade that is served has seen, to and from the file that survives a restart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pilotfish.cascade import Artefact, OperatingPoint
+from pilotfish.documents import as_document, read_as
+from pilotfish.errors import ArtefactError, StateError, reason
+from pilotfish.files import sha256_json
+from pilotfish.serve.point import Point, begin_point
+from pilotfish.serve.watch.labels import Kept
+from pilotfish.serve.watch.store import Store
+
+if TYPE_CHECKING:
+    from pilotfish.serve.hosted import Hosted
+
+PART = "served"
+
+
+def identity(artefact: Artefact) -> str:
+    """What makes a cascade another one, in 16 hex digits: its models, how it decides, and the points that it can be
+    moved to. *artefact* is as its folder has it: the point that it was tuned to counts, where it was moved to does not.
+    """
+    stages = [
+        (stage.name, stage.weights_hash, stage.preprocessing_hash, stage.onnx_hash, as_document(stage.adjustment))
+        for stage in artefact.stages
+    ]
+    points = [as_document(each) for each in (artefact.frontier.thresholds, artefact.frontier.exit_sets)]
+    points.append(as_document(artefact.operating_point.bounds))
+    scores = [as_document(score) for score in artefact.scores]
+    return sha256_json([stages, artefact.task.name, as_document(artefact.rule), scores, points])[:16]
+
+
+def keep_state(hosted: Hosted, store: Store) -> list[str]:
+    """Go on from what *store* knows of the cascade, and keep it there from now on. What the operator should know of it,
+    a line each. StateError where the state is damaged."""
+    keeper = _Keeper(hosted, store)
+    notes = keeper.resume()
+    store.ask(keeper.put)
+    return notes
+
+
+class _Keeper:
+    """Between one cascade and the store. idle: parts of the state that nothing watches now, kept while their operating
+    point is in force."""
+
+    def __init__(self, hosted: Hosted, store: Store) -> None:
+        self.hosted, self.store = hosted, store
+        self.idle: dict[str, Any] = {}
+        self.idle_at = ""
+
+    def put(self) -> None:
+        hosted = self.hosted
+        point, key = hosted.point, (hosted.name, identity(hosted.loaded))
+        seen = {name: part.to_state() for name, part in _parts(hosted, point)}
+        if point.id == self.idle_at:
+            seen = {**self.idle, **seen}
+        self.store.put(key, PART, {"point": _said(hosted, point), "seen": seen})
+        labels = hosted.labels
+        if labels is not None and (changed := labels.take_changed()):
+            rows = {name: (kept.at, list(kept)) for name, kept in changed.items()}
+            self.store.keep(key, rows, labels.oldest)
+
+    def resume(self) -> list[str]:
+        hosted, path = self.hosted, self.store.path
+        key = (hosted.name, identity(hosted.loaded))
+        document = self.store.get(key, PART)
+        if document is None:
+            if others := self.store.others(key):
+                said = (
+                    f"{path} has the state of another cascade by the name {hosted.name} (other weights or thresholds, "
+                    f"{others[0]}); it is kept and not taken, and audits begin anew"
+                )
+                return [said]
+            return []
+        answers = self.store.answers(key)
+        try:
+            return self._taken(document, {name: Kept(*row) for name, (_, row) in answers.items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StateError(
+                f"{path}: the state of {hosted.name} is damaged ({reason(error)}); move the file away to begin anew"
+            ) from error
+
+    def _taken(self, document: Mapping[str, Any], answers: Mapping[str, Kept]) -> list[str]:
+        hosted, said, seen = self.hosted, document["point"], dict(document["seen"])
+        artefact = _at(hosted.artefact, said)
+        hosted.number = max(hosted.number, int(said["number"]))
+        point = begin_point(str(said["id"]), artefact, hosted.options)
+        hosted.resume(dataclasses.replace(point, since=float(said["since"])))
+        if hosted.labels is not None:
+            hosted.labels.begin(point.id)
+            if "labels" in seen:
+                hosted.labels.restore(seen["labels"], answers)
+        for name, part in _parts(hosted, hosted.point):
+            if name in seen and name != "labels":
+                part.restore(seen[name])
+        active = {name for name, _ in _parts(hosted, hosted.point)}
+        self.idle, self.idle_at = {name: state for name, state in seen.items() if name not in active}, hosted.point.id
+        audit = hosted.point.audit
+        audits = "" if audit is None else f", {audit.n} audits"
+        since = _moment(hosted.point.since)
+        return [f"{hosted.name} goes on from {self.store.path}: operating point {said['id']} since {since}{audits}"]
+
+
+def _parts(hosted: Hosted, point: Point) -> Iterator[tuple[str, Any]]:
+    """What has a state, by name."""
+    for name in ("audit", "shadow", "drift"):
+        if (part := getattr(point, name, None)) is not None:
+            yield name, part
+    for k, one in enumerate(point.maps):
+        yield f"map {k}", one
+    for name in ("labels", "governor"):
+        if (part := getattr(hosted, name, None)) is not None:
+            yield name, part
+
+
+def _said(hosted: Hosted, point: Point) -> dict[str, Any]:
+    policy = as_document(point.artefact.operating_point)
+    policy.pop("decide_at", None)
+    return {"id": point.id, "number": hosted.number, "since": point.since, "policy": policy}
+
+
+def _at(artefact: Artefact, said: Mapping[str, Any]) -> Artefact:
+    """*artefact* at the operating point that was kept. A guarantee holds for the point that it was made for alone."""
+    point = read_as(OperatingPoint, said["policy"], "the operating point", ArtefactError)
+    if len(point.thresholds) != len(artefact.operating_point.thresholds):
+        raise ValueError(f"an operating point of {len(point.thresholds)} thresholds")
+    now = artefact.operating_point
+    if (point.thresholds, point.exit_sets) == (now.thresholds, now.exit_sets):
+        return artefact
+    return dataclasses.replace(artefact, operating_point=point, guarantee=None)
+
+
+def _moment(at: float) -> str:
+    import datetime
+
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
