@@ -30,7 +30,7 @@ def identity(artefact: Artefact) -> str:
     ]
     points = [as_document(each) for each in (artefact.frontier.thresholds, artefact.frontier.exit_sets)]
     points.append(as_document(artefact.operating_point.bounds))
-    scores = [as_document(score) for score in artefact.scores]
+    scores = [(score.name, score.scale, as_document(score.parameters)) for score in artefact.scores]
     return sha256_json([stages, artefact.task.name, as_document(artefact.rule), scores, points])[:16]
 
 
