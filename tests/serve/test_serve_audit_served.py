@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pilotfish.runtime import Cascade
 from pilotfish.runtime.answers import Answer
 from pilotfish.serve import ServeOptions, Server
 from pilotfish.serve.served import Caller, Entry
-from support.server import ALLOWED, Serving, pictures, serve_process, serving, small_cascade
+from support.server import ALLOWED, TOKENS, Serving, pictures, serve_process, serving, small_cascade
 
 AUDIT = "/v2/models/pair/audit"
 LABELS = "/v2/models/pair/labels"
@@ -79,7 +79,8 @@ def known(cascade_folder: Path) -> Known:
 
 
 def test_every_exit_is_audited_and_answers_stay_what_they_are(cascade_folder: Path, known: Known) -> None:
-    with serving({"pair": cascade_folder}, audit=1.0) as running:
+    with serving({"pair": cascade_folder}, tokens=TOKENS, audit=1.0) as at:
+        running = at.as_operator
         served = ask(running, known.images)
         assert [(s.answer.prediction, s.answer.stage) for s in served] == [
             (a.prediction, a.stage) for a in known.answers
@@ -107,7 +108,8 @@ def test_without_audits_it_says_how_to_have_them(server: Serving) -> None:
 
 
 def test_in_shadow_the_base_answers_everybody(cascade_folder: Path, known: Known) -> None:
-    with serving({"pair": cascade_folder}, shadow=True) as running:
+    with serving({"pair": cascade_folder}, tokens=TOKENS, shadow=True) as at:
+        running = at.as_operator
         served = ask(running, known.images)
         assert [s.answer.prediction for s in served] == known.base
         assert all(s.flags == ("shadow",) and s.answer.stage == 1 for s in served)
@@ -127,7 +129,8 @@ def test_in_shadow_the_base_answers_everybody(cascade_folder: Path, known: Known
 def test_labels_come_by_id(cascade_folder: Path, known: Known) -> None:
     names = Cascade.load(cascade_folder, allow_python=ALLOWED).artefact.stages[-1].class_names
     assert names is not None
-    with serving({"pair": cascade_folder}) as running:
+    with serving({"pair": cascade_folder}, tokens=TOKENS) as at:
+        running = at.as_operator
         ask(running, known.images, "p")
         given = [{"id": f"p{i}", "label": names[known.answers[i].prediction]} for i in range(30)]
         said = running.ask("POST", LABELS, {"labels": [*given, {"id": "nobody", "label": 0}]})
@@ -136,6 +139,12 @@ def test_labels_come_by_id(cascade_folder: Path, known: Known) -> None:
         found = running.get(AUDIT).json["labels"]
         assert (found["n"], found["accuracy"]) == (30, 1.0)
         assert 0.8 < found["bound"] < 1
+
+
+@pytest.fixture(scope="module")
+def operated(cascade_folder: Path) -> Iterator[Serving]:
+    with serving({"pair": cascade_folder}, tokens=TOKENS) as at:
+        yield at.as_operator
 
 
 @pytest.mark.parametrize(
@@ -153,8 +162,8 @@ def test_labels_come_by_id(cascade_folder: Path, known: Known) -> None:
         [],
     ],
 )
-def test_labels_that_are_none_are_refused(server: Serving, body: Any) -> None:
-    found = server.ask("POST", LABELS, body)
+def test_labels_that_are_none_are_refused(operated: Serving, body: Any) -> None:
+    found = operated.ask("POST", LABELS, body)
     assert found.status == 400
     assert "label" in found.json["error"]
     assert "\n" not in found.json["error"]
@@ -164,7 +173,8 @@ def test_unsure_follows_what_labels_say(cascade_folder: Path, known: Known) -> N
     """Confident answers of the base that turn out wrong, again and again: they are flagged then."""
     sure = [i for i, a in enumerate(known.answers) if a.stage == 1 and a.confidence > 0.7][:1]
     assert sure
-    with serving({"pair": cascade_folder}, unsure_below=0.6) as running:
+    with serving({"pair": cascade_folder}, tokens=TOKENS, unsure_below=0.6) as at:
+        running = at.as_operator
         picture = known.images[sure]
         assert ask(running, picture)[0].flags == ()
         ask(running, np.repeat(picture, 30, axis=0), "w")
@@ -175,9 +185,11 @@ def test_unsure_follows_what_labels_say(cascade_folder: Path, known: Known) -> N
 
 def test_state_goes_on_after_a_kill(tmp_path: Path) -> None:
     folder = small_cascade(tmp_path / "served")
-    state = tmp_path / "state.db"
-    arguments = (f"pair={folder}", "--state", str(state), "--audit", "100%")
-    with serve_process(*arguments, module_folder=tmp_path / "served") as (process, running):
+    state, tokens = tmp_path / "state.db", tmp_path / "tokens"
+    tokens.write_text("".join(f"{name} {token}" for token, name in TOKENS.items()))
+    arguments = (f"pair={folder}", "--state", str(state), "--audit", "100%", "--token-file", str(tokens))
+    with serve_process(*arguments, module_folder=tmp_path / "served") as (process, at):
+        running = at.as_operator
         moved = running.ask("PUT", POINT, {"max_drop": "50%"})
         assert moved.status == 200
         for image in pictures(12, seed=4):
@@ -187,7 +199,8 @@ def test_state_goes_on_after_a_kill(tmp_path: Path) -> None:
         time.sleep(1.2)  # at most the last second is lost
         process.kill()
         process.wait()
-    with serving({"pair": folder}, state=state, audit=1.0) as again:
+    with serving({"pair": folder}, tokens=TOKENS, state=state, audit=1.0) as at:
+        again = at.as_operator
         after = again.get(AUDIT).json
         assert again.get(POINT).json == point
         for key in ("n", "disagreement", "bound", "exit_ratio", "operating_point", "since", "labels", "reliability"):
