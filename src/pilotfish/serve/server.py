@@ -127,8 +127,7 @@ class Server:
 
     async def end(self) -> None:
         """Answer what was accepted, within the limit, and end the engines."""
-        self.draining = True
-        self.log("drain", "no more requests are accepted; those that were are answered")
+        self._told_to_end()
         if self._watching is not None:
             self._watching.cancel()
         limit = self.options.drain_limit
@@ -177,7 +176,9 @@ class Server:
             self._life.drain()
 
     def _told_to_end(self) -> None:
-        self.draining = True
+        if not self.draining:
+            self.draining = True
+            self.log("drain", "told to end: it is not ready any more, and answers what it has accepted")
 
     def bound(self) -> socket.socket:
         """A socket that listens where the options say. UsageError where it cannot."""

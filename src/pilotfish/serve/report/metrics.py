@@ -8,7 +8,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pilotfish.cascade import Artefact
 from pilotfish.serve.report.latencies import BUCKETS, Latencies
@@ -17,6 +17,7 @@ from pilotfish.serve.watch.spending import stage_costs
 if TYPE_CHECKING:
     from pilotfish.serve.point import Point
     from pilotfish.serve.served import Served
+    from pilotfish.serve.watch.drift import Alarm
 
 BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)  # inputs
 # Why requests and inputs have no answer. What stands in neither list is counted as "other": labels are bounded.
@@ -176,7 +177,7 @@ class Meter:
             if self.costs:
                 self.spent += self.costs[-1] - self.costs[0]  # what comes after the first exit
 
-    def alarmed(self, alarm: Any) -> None:
+    def alarmed(self, alarm: Alarm) -> None:
         """An alarm was raised: its ``kind`` and ``direction`` are counted."""
         kind = f"{alarm.kind} {alarm.direction}"
         with self.lock:

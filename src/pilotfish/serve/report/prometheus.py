@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilotfish._version import __version__
 from pilotfish.serve.report.latencies import BUCKETS
-from pilotfish.serve.report.metrics import Causes, Histogram, Meter
+from pilotfish.serve.report.metrics import ALARMS, Causes, Histogram, Meter
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -51,6 +51,7 @@ class Exposition:
         for hosted in self._models():
             _counts(families, hosted.name, hosted.meter)
             _gauges(families, hosted)
+            _watched(families, hosted)
         yield from families
 
 
@@ -173,3 +174,24 @@ def _gauges(families: _Families, hosted: Hosted) -> None:
     )  # fmt: skip
     gauge("operating_point_start_time_seconds", "When it came into force, since 1970.", point.since)
     gauge("operating_point_drop", "Its drop, a fraction, on the samples that it was tuned on.", found["drop"])
+
+
+def _watched(families: _Families, hosted: Hosted) -> None:
+    """What is found out of the traffic at the operating point in force."""
+    model, drift, governor = hosted.name, hosted.point.drift, hosted.governor
+
+    def gauge(name: str, text: str, value: float | None, **label: str) -> None:
+        if value is not None:
+            families.gauge(name, text, (*MODEL, *label), [model, *label.values()], value)
+
+    if drift is not None:
+        gauge("exit_ratio_band_low", "The exit ratio of the first stage is usual from here", drift.band.lo)
+        gauge("exit_ratio_band_high", "to here.", drift.band.hi)
+        gauge("exit_ratio_lately", "It was this over the last inputs, at most 1,000.", drift.recent.exit_ratio)
+        gauge("drift_level", "How near an alarm is; 1 raises it.", drift.level)
+        gauge("score_stability_index", "The PSI of the last scores, for the eye.", drift.recent.psi)
+        raised = None if (alarm := drift.alarm) is None else f"{alarm.kind} {alarm.direction}"
+        for kind in ALARMS[:-1]:
+            gauge("drift_alarm", "1 where this alarm is in force.", float(kind == raised), cause=kind)
+    if governor is not None:
+        gauge("governor_tokens", "Escalations that the governor would allow at once.", governor.tokens)
