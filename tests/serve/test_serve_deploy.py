@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
@@ -23,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 METRIC = re.compile(r"\b(?:pilotfish|nv|process)_[a-z_]+\b")
-EVERYTHING: dict[str, Any] = {"audit": 0.5, "escalation_rate": 100.0}
+TOKEN = "0123456789abcdef"
+EVERYTHING: dict[str, Any] = {"audit": 0.5, "escalation_rate": 100.0, "tokens": {TOKEN: "me"}}
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +34,20 @@ def at(cascade_folder: Path, photos: list[bytes]) -> Iterator[Serving]:
     with serving({"pair": cascade_folder}, **EVERYTHING) as found:
         for photo in photos:
             assert found.ask("POST", "/predict", photo, {"content-type": "image/png"}).status == 200
+        instance = {"b64": base64.b64encode(photos[0]).decode(), "id": "one"}
+        assert found.ask("POST", "/predict", {"instances": [instance]}).status == 200
+        labels, bearer = {"labels": [{"id": "one", "label": 0}]}, {"Authorization": f"Bearer {TOKEN}"}
+        assert found.ask("POST", "/v2/models/pair/labels", labels, bearer).status == 200
         yield found
 
 
 @pytest.fixture(scope="module")
-def metrics(at: Serving) -> set[str]:
-    """Names on the page at /metrics."""
-    lines = at.get("/metrics").body.decode().splitlines()
+def metrics(at: Serving, cascade_folder: Path, photos: list[bytes]) -> set[str]:
+    """Names on the page at /metrics, of that server and of one in shadow mode."""
+    with serving({"pair": cascade_folder}, shadow=True) as other:
+        assert other.ask("POST", "/predict", photos[0], {"content-type": "image/png"}).status == 200
+        pages = [one.get("/metrics").body.decode() for one in (at, other)]
+    lines = "".join(pages).splitlines()
     return {re.match("[a-z_]+", line)[0] for line in lines if not line.startswith("#")}  # type: ignore[index]
 
 
@@ -99,7 +108,20 @@ def test_the_dockerfile_installs_extras_that_are_there() -> None:
 
 
 def test_the_dockerfile_s_commands_are_commands(at: Serving) -> None:
-    words = {"FROM", "ARG", "COPY", "RUN", "ENV", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
+    words = {
+        "FROM",
+        "ARG",
+        "COPY",
+        "RUN",
+        "ENV",
+        "USER",
+        "VOLUME",
+        "EXPOSE",
+        "STOPSIGNAL",
+        "HEALTHCHECK",
+        "ENTRYPOINT",
+        "CMD",
+    }
     found = instructions()
     assert {word for word, _ in found} <= words
     for _, rest in (one for one in found if one[0] == "RUN"):
@@ -207,9 +229,9 @@ def test_every_alert_is_of_metrics_that_are_there_and_has_a_page(metrics: set[st
 def test_the_page_lists_every_option_and_no_other() -> None:
     table = PAGE.partition("## Options")[2].partition("\n## ")[0]
     assert set(re.findall(r"(--[a-z][a-z-]+)", table.partition("A folder that")[0])) == set(options()) - {"--help"}
-    assert set(re.findall(r"(?<![a-z-])(--[a-z][a-z-]+)", PAGE)) <= set(options()) | {
-        "--data-binary", "--config", "--no-cache-dir", "--cpus",
-    }  # fmt: skip
+    ours = {name for command in get_command(app).commands.values() for one in command.params for name in one.opts}  # type: ignore[attr-defined]
+    theirs = {"--data-binary", "--config", "--cpus"}
+    assert set(re.findall(r"(?<![a-z-])(--[a-z][a-z-]+)", PAGE)) <= ours | theirs
 
 
 def test_the_page_lists_every_metric_and_no_other(metrics: set[str]) -> None:

@@ -178,13 +178,13 @@ def _gauges(families: _Families, hosted: Hosted) -> None:
 
 def _watched(families: _Families, hosted: Hosted) -> None:
     """What is found out of the traffic at the operating point in force."""
-    model, drift, governor = hosted.name, hosted.point.drift, hosted.governor
+    model, point, governor = hosted.name, hosted.point, hosted.governor
 
     def gauge(name: str, text: str, value: float | None, **label: str) -> None:
         if value is not None:
             families.gauge(name, text, (*MODEL, *label), [model, *label.values()], value)
 
-    if drift is not None:
+    if (drift := point.drift) is not None:
         gauge("exit_ratio_band_low", "The exit ratio of the first stage is usual from here", drift.band.lo)
         gauge("exit_ratio_band_high", "to here.", drift.band.hi)
         gauge("exit_ratio_lately", "It was this over the last inputs, at most 1,000.", drift.recent.exit_ratio)
@@ -193,5 +193,22 @@ def _watched(families: _Families, hosted: Hosted) -> None:
         raised = None if (alarm := drift.alarm) is None else f"{alarm.kind} {alarm.direction}"
         for kind in ALARMS[:-1]:
             gauge("drift_alarm", "1 where this alarm is in force.", float(kind == raised), cause=kind)
+    if (audit := point.audit) is not None:
+        gauge("audit_inputs", "Audits at this operating point.", audit.n)
+        gauge("audit_disagreement", "Share of them where the base said something else.", audit.disagreement)
+        gauge("audit_bound", "Upper bound of the disagreement of exits with the base.", audit.bound)
+        gauge("audit_drop_bound", "Upper bound of that of all answers, and so of the drop.", audit.drop_bound)
+    if point.shadow is not None:
+        found = point.shadow.to_json()
+        gauge("shadow_inputs", "Inputs at this operating point in shadow mode.", found["n"])
+        gauge("shadow_exit_ratio", "Share of them that would have exited.", found["exit_ratio"])
+        gauge("shadow_drop", "What the cascade would lose against the base.", found["drop"])
+        gauge("shadow_drop_bound", "Upper bound of it.", found["drop_bound"])
+        gauge("shadow_saved_ratio", "Share of the base's cost that it would save.", found["saved"])
+    if hosted.labels is not None:
+        found = hosted.labels.to_json()
+        gauge("label_inputs", "Labels at this operating point.", found["n"])
+        gauge("label_accuracy", "Share of labelled answers that were right.", found["accuracy"])
+        gauge("label_accuracy_bound", "Lower bound of the accuracy, if labels are a random sample.", found["bound"])
     if governor is not None:
         gauge("governor_tokens", "Escalations that the governor would allow at once.", governor.tokens)
