@@ -2,6 +2,7 @@
 
 import random
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,12 +80,12 @@ def test_a_confidence_that_is_no_number_is_not_known(confidence):
 def test_marks_of_the_audit_stay_bounded_and_reach_back_to_the_first():
     history = History(Clock())
     for n in range(1, 10_001):
-        history.audited(n, 0.01, 1 / n)
+        history.audited(SimpleNamespace(n=n, disagreement=0.01, bound=1 / n))
     marks = history.marks()
     assert MARKS / 3 < len(marks) <= MARKS
     assert marks[0][0] == 1
     assert marks[-1][0] > 9_800
     gaps = {b[0] - a[0] for a, b in pairwise(marks)}
     assert max(gaps) <= 2 * min(gaps)
-    history.audited(1, 0.0, 1.0)
+    history.audited(SimpleNamespace(n=1, disagreement=0.0, bound=1.0))
     assert history.marks() == [(1, 0.0, 1.0)], "another operating point: the audit began anew"

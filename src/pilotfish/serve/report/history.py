@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pilotfish.serve.served import Served
+    from pilotfish.serve.watch.audit import Audit
 
 STEP = 5.0  # seconds that one place of the ring counts
 STEPS = 120  # places of the ring: ten minutes
@@ -75,15 +76,16 @@ class History:
         with self._lock:
             self._alarms.append({"at": self._clock(), **entry})
 
-    def audited(self, n: int, disagreement: float, bound: float) -> None:
-        """How the audit stands after *n*. When the marks are full every second one is let go, so they reach back to the
-        first, about evenly apart."""
+    def audited(self, audit: Audit) -> None:
+        """An audit has come back. When the marks are full every second one is let go, so they reach back to the first,
+        about evenly apart; the bound is asked for a mark alone."""
         with self._lock:
+            n = audit.n
             if self._audit and n < self._audit[-1][0]:  # another operating point: the audit began anew
                 self._audit, self._apart = [], 1
             if self._audit and n - self._audit[-1][0] < self._apart:
                 return
-            self._audit.append((n, disagreement, bound))
+            self._audit.append((n, audit.disagreement or 0.0, audit.bound))
             if len(self._audit) > MARKS:
                 self._audit, self._apart = self._audit[::2], 2 * self._apart
 

@@ -67,7 +67,7 @@ function line(svg, xs, ys, X, Y, name) {
 
 // Bars on top of each other: parts = [[class, values]], one value per x.
 function bars(svg, xs, parts, X, Y, step) {
-  const wide = Math.max(1, X(xs[0] + step) - X(xs[0]) - 1);
+  const place = X(xs[0] + step) - X(xs[0]), wide = Math.max(1, place - (place < 4 ? 0 : 1));
   const from = xs.map(() => 0);
   for (const [name, values] of parts) {
     let path = "";

@@ -151,6 +151,6 @@ function flagged(model, now) {
     cell("answer", foreign(each.error ?? each.name ?? NOTHING), "text whole"),
     cell("stage", known(each.stage) ? count(each.stage) : NOTHING),
     cell("confidence", known(each.confidence) ? fixed(each.confidence, 3) : NOTHING),
-    element("td", { class: "text", "data-what": "flags" }, ...(each.error === null ? each.flags : ["failed", ...each.flags]).map(
+    element("td", { class: "text flags" }, ...(each.error === null ? each.flags : ["failed", ...each.flags]).map(
       (flag) => element("span", { class: flag === "failed" ? "flag bad" : "flag" }, clean(flag))))));
 }
