@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from PIL import Image
 
 from pilotfish.runtime import Answer
 from pilotfish.serve import ServeOptions, Server
+from pilotfish.serve.report.alarm_words import alarm_words
 from pilotfish.serve.report.console_page import console_page
 from pilotfish.serve.report.snapshot import snapshot
 from pilotfish.serve.served import Served
+from pilotfish.serve.watch.drift import Alarm
 from support.browser import CHROMIUM, browser
 from support.server import ALLOWED, pictures, serving
 
@@ -102,6 +105,21 @@ def test_the_page_says_what_a_browser_may_do_for_it(server):
     assert "//" not in policy, "no other host"
     outside = set(re.findall(rb"https?://[^'\"\s]+", console_page()[0]))
     assert outside == {b"http://www.w3.org/2000/svg"}, "the name of a format, which nothing asks for"
+
+
+@pytest.mark.parametrize("kind", ["exit ratio", "score"])
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_an_alarm_names_band_baseline_and_what_to_do(kind, direction):
+    alarm = Alarm(kind, direction, 0.7, 0.68, 0.72, 2500, 431, 0.0, 0.5)
+    said = alarm_words(alarm)
+    for number in ("70.0%", "68.0%", "72.0%") if kind == "exit ratio" else ("0.700", "0.680", "0.720"):
+        assert number in said["says"]
+    assert "2,500" in said["says"]
+    assert "431" in said["says"]
+    assert "evaluate" in said["advice"]
+    page, _, anchor = said["page"].partition("#")
+    docs = Path(__file__).parents[2] / page
+    assert f"### {anchor.replace('-', ': ', 1).capitalize()}" in docs.read_text()
 
 
 # What Chromium makes of it.

@@ -12,15 +12,15 @@ TITLES = {
     ("score", "up"): "Scores are higher than expected",
 }
 LOOK = (
-    "Look at recent inputs and at what is done to them before they come: size, light, compression. Judge the cascade on "
-    "new labelled samples with pilotfish evaluate, and tune it on them with pilotfish update."
+    "Look at recent inputs and at what is done to them before they come: size, light, compression. Judge the cascade "
+    "on new labelled samples with pilotfish evaluate, and tune it on them with pilotfish update."
 )
 ADVICE = {
     ("exit ratio", "down"): f"Inputs have become harder for the first stage: cost and latency rise. {LOOK}",
-    ("exit ratio", "up"): "The drop may be larger than it was: look at the audit, and move to a point with less drop until "
-    f"it is clear why. {LOOK}",
+    ("exit ratio", "up"): "The drop may be larger than it was: look at the audit, and move to a point with less drop "
+    f"until it is clear why. {LOOK}",
     ("score", "down"): f"Inputs are less like those that the cascade was tuned on, even if as many exit. {LOOK}",
-    ("score", "up"): f"Inputs are easier, or others, than those that the cascade was tuned on: look at the audit. {LOOK}",
+    ("score", "up"): f"Inputs are easier than those that the cascade was tuned on, or others: see the audit. {LOOK}",
 }
 PAGE = "docs/serving.md#alarm-drift"
 
@@ -28,12 +28,11 @@ PAGE = "docs/serving.md#alarm-drift"
 def alarm_words(alarm: Alarm) -> dict[str, str]:
     """``title``, ``says``, ``advice`` and ``page`` of the docs."""
     of = (alarm.kind, alarm.direction)
-    what = "share that exits at the first stage" if alarm.kind == "exit ratio" else "mean place of its scores, from 0 to 1"
+    what = "share that exits at the first stage" if alarm.kind == "exit ratio" else "mean place of the first scores"
+    lo, hi, usual = (_shown(alarm, value) for value in (alarm.lo, alarm.hi, alarm.baseline))
     lately = "" if alarm.lately is None else f"Lately the {what} is {_shown(alarm, alarm.lately)}. "
-    says = (
-        f"{lately}Expected is {_shown(alarm, alarm.lo)} to {_shown(alarm, alarm.hi)}, from {_shown(alarm, alarm.baseline)} "
-        f"on {format_count(alarm.n)} samples. Noticed {format_count(alarm.seen)} inputs after the point came into force."
-    )
+    said = f"{lately}Expected is {lo} to {hi}, from {usual} on {format_count(alarm.n)} samples."
+    says = f"{said} Noticed {format_count(alarm.seen)} inputs after the operating point came into force."
     return {"title": TITLES[of], "says": says, "advice": ADVICE[of], "page": PAGE}
 
 

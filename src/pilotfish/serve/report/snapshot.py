@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,20 +18,25 @@ if TYPE_CHECKING:
     from pilotfish.serve.point import Point
     from pilotfish.serve.server import Server
 
+Access = Literal["open", "locked", "token"]
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 POINTS = 80  # of a frontier that are shown, about
 
 
-def snapshot(server: Server, name: str | None = None) -> dict[str, Any]:
+def snapshot(server: Server, name: str | None = None, access: Access | None = None) -> dict[str, Any]:
     """Everything that the console shows of the cascade called *name*; None: of the first. It is ``GET /console.json``.
 
-    It takes the same time whatever the server has done so far, and holds no secret: no input, token or client. What is
+    access  what who asks may do: ``token``, everything; ``locked``, not see the ids and answers of clients, for the
+            server has tokens and none was given; ``open``, see everything and move nothing, for it has none. None:
+            ``open`` or ``locked``
+
+    It takes the same time whatever the server has done so far, and holds no input, token or client. What is
     not known is null. Shares, ratios, drops and bounds are fractions, times seconds, moments seconds since 1970.
 
     ======================  ===========================================================================================
     version, now, started   of Pilotfish; the server's clock; when it began
     models                  the names of all cascades
-    tokens                  whether the server knows tokens: without any nobody can move the operating point
+    access                  see above
     model                   the cascade that is shown:
     .name, .state           as it is called; ``warming``, ``ready`` or ``draining``
     .stages                 by stage: ``name``; ``answered`` in the last minutes, with the quantiles
@@ -48,26 +53,26 @@ def snapshot(server: Server, name: str | None = None) -> dict[str, Any]:
     .refused                inputs and requests since the start that were turned away: the load was too high
     .in_flight              inputs that are neither answered nor given up
     .saved                  share of the base's cost that was saved since the start
-    .audit                  ``n``, ``disagreement`` of exits with the base, ``bound`` of the drop over all traffic,
-                            ``confidence``, ``share`` of exits that are audited, ``marks``: lists of audits,
-                            disagreement and the bound of it; ``says`` in words. null: off
+    .audit                  ``n``; ``disagreement`` of exits with the base and its ``bound``; ``drop_bound``, of the
+                            drop over all answers; their ``confidence``; ``share`` of exits that are audited;
+                            ``marks``, lists of audits, disagreement and bound at that time; ``notes``. null: off
     .governor               ``tokens`` now, ``burst``, ``rate`` a second, ``empty``: how many found none. null: off
-    .shadow                 ``n``, ``exit_ratio``, ``disagreement``, ``bound``, ``saved``, ``saved_low``,
-                            ``saved_high``. null: off
+    .shadow                 see :meth:`pilotfish.serve.watch.shadow.Shadow.to_json`. null: off
     .alarms                 the last ones, oldest first: ``at``, ``title``, ``says``, ``advice``, ``page`` of the docs,
                             ``in_force``: whether its operating point still is
     .flagged                the last answers with flags or errors, oldest first: ``at``, ``id``, ``name``, ``stage``,
-                            ``confidence``, ``flags``, ``error``
+                            ``confidence``, ``flags``, ``error``; null where ``access`` is ``locked``
     ======================  ===========================================================================================
     """
+    access = access or ("locked" if server.options.tokens else "open")
     hosted = next(iter(server.models.values())) if name is None else server.hosted(name)
     return {
         "version": __version__,
         "now": time.time(),
         "started": hosted.meter.began,
         "models": list(server.models),
-        "tokens": bool(server.options.tokens),
-        "model": _model(hosted),
+        "access": access,
+        "model": _model(hosted) | {"flagged": None if access == "locked" else hosted.history.flagged()},
     }
 
 
@@ -95,7 +100,6 @@ def _model(hosted: Hosted) -> dict[str, Any]:
         "governor": None,
         "shadow": None,
         "alarms": [{**alarm, "in_force": alarm["point"] == point.id} for alarm in history.alarms()],
-        "flagged": history.flagged(),
     }
 
 

@@ -8,17 +8,23 @@ async function refresh() {
   if (document.hidden) return;
   const asked = ++live.asked;
   try {
-    const query = live.wanted === null ? "" : `?model=${encodeURIComponent(live.wanted)}`;
-    let answer = await fetch(`console.json${query}`, { cache: "no-store", signal: AbortSignal.timeout(8000) });
+    const token = remembered();
+    const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
+    const ask = (query) => fetch(`console.json${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
+    let answer = await ask(live.wanted === null ? "" : `?model=${encodeURIComponent(live.wanted)}`);
     if (answer.status === 404 && live.wanted !== null) {  // a model of before: the first one instead
       live.wanted = null;
-      answer = await fetch("console.json", { cache: "no-store", signal: AbortSignal.timeout(8000) });
+      answer = await ask("");
     }
     if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
     const snapshot = await answer.json();
     if (asked !== live.asked) return;
     live.failed = 0;
     live.last = snapshot.now;
+    if (token !== null && token === mover.token && snapshot.access !== "token") {
+      remember(null);
+      put("said", "The server does not know this token, or no longer.", "bad");
+    }
     show(snapshot);
     reached(true);
   } catch (error) {
@@ -45,11 +51,11 @@ function show(snapshot) {
   tiles(model, now);
   traffic(model);
   stages(model);
-  operatingPoint(model, snapshot.tokens, now);
+  operatingPoint(model, snapshot.access, now);
   audit(model, now);
   side(model);
   alarms(model, now);
-  flagged(model, now);
+  flagged(model, snapshot.access, now);
   put("footer", `Pilotfish ${clean(snapshot.version)}, started ${age(now - snapshot.started)} ago. Charts show the last ten minutes; they begin anew with the server.`);
 }
 

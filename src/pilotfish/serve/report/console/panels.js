@@ -21,8 +21,9 @@ function tiles(model, now) {
   put("t-latency", duration(first.p50));
   put("t-latency-more", known(first.p99) ? `p99 ${duration(first.p99)}, base ${duration(base.p50)}` : "nothing answered yet");
 
-  put("t-bound", audit ? (audit.n ? points(audit.bound) : NOTHING) : "off");
-  put("t-bound-more", audit ? `${percent(audit.confidence, 0)} sure, ${count(audit.n)} audits` : "start with --audit 1%");
+  const judge = audit ?? model.shadow;
+  put("t-bound", judge ? (judge.n ? points(judge.drop_bound) : NOTHING) : "off");
+  put("t-bound-more", judge ? `${percent(judge.confidence, 0)} sure, ${count(judge.n)} ${audit ? "audits" : "in shadow"}` : "start with --audit 1%");
 
   put("t-flight", count(model.in_flight));
   put("t-flight-more", `${count(model.refused)} refused, ${count(model.failed)} failed`);
@@ -104,7 +105,8 @@ function audit(model, now) {
   });
   readable($("audit"), "audit-read", xs, (i) => (i === null ? (found?.n ? `${count(found.n)} audits` : "")
     : `${count(xs[i])} audits  ${percent(seen[i], 2)}, at most ${percent(bound[i], 2)}`));
-  put("audit-note", found?.n ? `${clean(found.says)} Counted since point ${clean(point.id)} came into force, ${age(now - point.since)} ago.`
+  put("audit-note", found?.n ? `At most ${percent(found.bound, 2)} of exits differ from the base, so the drop over all answers is at most `
+      + `${points(found.drop_bound)}, counted since point ${clean(point.id)} came into force ${age(now - point.since)} ago. ${found.notes.map(clean).join(". ")}`
     : found ? `${percent(found.share, 2)} of exits go to the base as well; how often the two differ bounds the drop, without labels.`
       : "With --audit 1% the base checks one in a hundred exits, and how often they differ bounds the drop, without labels.");
 }
@@ -119,8 +121,9 @@ function side(model) {
     : "Off: every input may go on to the base. With --escalation-rate no flood of hard inputs makes it slow for others.");
   const entries = shadow ? [
     ["inputs counted", count(shadow.n)], ["would exit", percent(shadow.exit_ratio)],
-    ["differ from the base", `${percent(shadow.disagreement, 2)}, at most ${percent(shadow.bound, 2)}`],
-    ["cost saved", known(shadow.saved_low) ? `${percent(shadow.saved)} (${percent(shadow.saved_low)} to ${percent(shadow.saved_high)})` : percent(shadow.saved)],
+    ["exits that differ", `${percent(shadow.disagreement, 2)}, at most ${percent(shadow.bound, 2)}`],
+    ["drop", `at most ${points(shadow.drop_bound)}`],
+    ["cost saved", shadow.saved_interval ? `${percent(shadow.saved)}, within ${shadow.saved_interval.map((each) => percent(each)).join(" to ")}` : NOTHING],
   ] : [];
   rows($("shadow"), entries, ([what, text]) => {
     const pair = document.createDocumentFragment();
@@ -135,16 +138,16 @@ function alarms(model, now) {
   put("alarm-pill", open ? `${open} alarm${open === 1 ? "" : "s"}` : "no alarms", open ? "bad" : "calm");
   put("alarms-read", found.length ? `${found.length} since the server started` : "");
   put("no-alarms", found.length ? "" : "None since the server started.");
-  rows($("alarm-list"), found, (each) => element("li", {},
+  rows($("alarm-list"), found, (each) => element("li", { class: each.in_force ? null : "past" },
     element("p", {}, element("strong", {}, clean(each.title)), " ", element("time", {}, moment(each.at, now)), each.in_force ? "" : " (an earlier operating point)"),
     element("p", {}, clean(each.says)),
     element("p", { class: "do" }, `${clean(each.advice)} More: `, element("code", {}, clean(each.page)))));
 }
 
-function flagged(model, now) {
-  const found = model.flagged.toReversed();
+function flagged(model, access, now) {
+  const found = (model.flagged ?? []).toReversed();
   put("flagged-read", found.length ? `the last ${found.length}` : "");
-  put("no-flagged", found.length ? "" : "None. Answers stand here that the governor gave, that failed, or that are unsure.");
+  put("no-flagged", access === "locked" ? "Ids and answers are shown to who has a token: give it at the operating point." : found.length ? "" : "None. Answers stand here that the governor gave, that failed, or that are unsure.");
   rows($("flagged").tBodies[0], found, (each) => element("tr", {},
     cell("time", moment(each.at, now)),
     cell("id", foreign(each.id ?? NOTHING), "text"),

@@ -6,7 +6,7 @@ const mover = { chosen: null, model: null, token: null };  // chosen: a place of
 const effort = (model, i) => (model.frontier.cost ? model.frontier.cost[i] : 1 - model.frontier.exit_ratio[i]);
 const place = (model) => mover.chosen ?? model.frontier.at;
 
-function operatingPoint(model, tokens, now) {
+function operatingPoint(model, access, now) {
   if (mover.model?.name !== model.name || mover.model.frontier.drop.length !== model.frontier.drop.length) mover.chosen = null;
   mover.model = model;
   const { point, frontier, unit } = model;
@@ -22,10 +22,10 @@ function operatingPoint(model, tokens, now) {
   if (mover.chosen === null && frontier.at !== null) slider.value = frontier.at;
   put("point-note", `${point.guarantee ? clean(point.guarantee) : "Nothing is certified at this point."} `
     + `Figures of the frontier were measured on ${count(frontier.n)} samples. Moving begins the drift alarm and the audit anew.`
-    + (tokens ? "" : " It cannot be moved from here: the server was started without --token-file."));
-  $("token-row").hidden = !tokens || remembered() !== null;
+    + (access !== "open" ? "" : " It cannot be moved from here: the server was started without --token-file."));
+  mover.tokens = access !== "open";
+  $("token-row").hidden = !mover.tokens || remembered() !== null;
   $("forget").hidden = remembered() === null;
-  mover.tokens = tokens;
   choice();
 }
 
@@ -94,18 +94,19 @@ function remember(token) {
 // A drop as the server takes it: bare numbers of 0.1 or more are refused as percents that lack their sign.
 const asked = (drop) => (Math.abs(drop) < 0.1 ? drop : `${100 * drop}%`);
 
+// The token that was typed, where it can be one.
+function typed() {
+  const token = $("token").value.trim();
+  if (/^[\x21-\x7e]+$/.test(token)) return token;
+  put("said", token ? "A token is made of letters, digits and signs without spaces; this is none." : "This needs a token: one of those in the file that the server was given by --token-file.", "bad");
+  $("token").focus();
+  return null;
+}
+
 async function move() {
   const { model } = mover, i = mover.chosen;
-  const token = remembered() ?? $("token").value.trim();
-  if (!token) {
-    put("said", "Moving the operating point needs the token: one of those in the file that the server was given by --token-file.", "bad");
-    $("token").focus();
-    return;
-  }
-  if (!/^[\x21-\x7e]+$/.test(token)) {
-    put("said", "A token is made of letters, digits and signs without spaces; this is none. Nothing was changed.", "bad");
-    return;
-  }
+  const token = remembered() ?? typed();
+  if (token === null) return;
   mover.busy = true;
   choice();
   put("said", "Moving …", "");
@@ -130,6 +131,14 @@ async function move() {
   refresh();
 }
 
+function keep() {
+  const token = typed();
+  if (token === null) return;
+  put("said", "", "");
+  remember(token);
+  refresh();
+}
+
 $("slider").addEventListener("input", () => {
   mover.chosen = Number($("slider").value);
   put("said", "", "");
@@ -146,6 +155,10 @@ $("back").addEventListener("click", () => {
   choice();
   $("slider").focus();
 });
+$("token").addEventListener("keydown", (event) => {  // with nothing chosen the form is not submitted
+  if (event.key === "Enter" && $("apply").disabled) keep();
+});
+$("keep").addEventListener("click", keep);
 $("forget").addEventListener("click", () => {
   remember(null);
   put("said", "The token is forgotten.", "");
