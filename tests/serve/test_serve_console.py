@@ -167,11 +167,11 @@ def test_names_ids_and_errors_of_others_run_nothing_and_turn_nothing_round(chrom
     history = server.server.models[HOSTILE].history
     history.answered(Served(HOSTILE, Answer("0", 1, f"\u202e{HOSTILE}", 0.5, 1, None), (HOSTILE,)), False)
     history.answered(Served("b", Answer("0", None, None, None, None, HOSTILE)), False)
-    history.alarmed({"point": "1", "title": HOSTILE, "says": HOSTILE, "advice": HOSTILE, "page": HOSTILE})
+    history.alarmed("1", Alarm("score", "down", 0.5, 0.4, 0.6, 150, 99, 0.0))
     page = opened(chromium, server, "%3Cimg%20src%3Dx%20onerror%3D%22alert(1)%22%3E")
     page.until("document.querySelectorAll('#flagged tbody tr').length >= 2")
     shown = page.value("document.body.innerText")
-    assert shown.count(HOSTILE) >= 6
+    assert shown.count(HOSTILE) >= 4
     assert "\u202e" not in shown
     assert page.value("document.images.length") == 0
     assert page.text("alarm-pill") == "1 alarm"

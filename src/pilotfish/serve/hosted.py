@@ -213,6 +213,7 @@ class Hosted:
     def alarmed(self, point: Point, alarm: Alarm) -> None:
         """The inputs are no longer those of *point*. Called in the engine's threads."""
         self.meter.alarmed(alarm)
+        self.history.alarmed(point.id, alarm)
         self.log("alarm", f"{self.name}: {alarm}", model=self.name, operating_point=point.id, **alarm.to_json())
 
     def hold_budget(self) -> None:

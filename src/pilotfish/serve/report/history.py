@@ -9,12 +9,15 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from pilotfish.serve.report.alarm_words import alarm_words
 
 if TYPE_CHECKING:
     from pilotfish.serve.served import Served
     from pilotfish.serve.watch.audit import Audit
+    from pilotfish.serve.watch.drift import Alarm
 
 STEP = 5.0  # seconds that one place of the ring counts
 STEPS = 120  # places of the ring: ten minutes
@@ -70,11 +73,10 @@ class History:
         with self._lock:
             self._now()[3] += n
 
-    def alarmed(self, entry: Mapping[str, Any]) -> None:
-        """An alarm: ``point``, the id of the operating point that it was raised at, ``title``, ``says``, ``advice`` and
-        ``page``, as the console shows them."""
+    def alarmed(self, point: str, alarm: Alarm) -> None:
+        """An alarm was raised at the operating point of that id."""
         with self._lock:
-            self._alarms.append({"at": self._clock(), **entry})
+            self._alarms.append({"at": alarm.at, "point": point, **alarm_words(alarm)})
 
     def audited(self, audit: Audit) -> None:
         """An audit has come back. When the marks are full every second one is let go, so they reach back to the first,
@@ -108,7 +110,7 @@ class History:
             return list(self._flagged)
 
     def alarms(self) -> list[dict[str, Any]]:
-        """The last alarms, oldest first."""
+        """The last alarms, oldest first: ``at``, ``point``, and what :func:`alarm_words` says."""
         with self._lock:
             return list(self._alarms)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
     from pilotfish.serve.point import Point
     from pilotfish.serve.server import Server
+    from pilotfish.serve.watch.governor import Governor
 
 Access = Literal["open", "locked", "token"]
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -79,7 +80,7 @@ def snapshot(server: Server, name: str | None = None, access: Access | None = No
 def _model(hosted: Hosted) -> dict[str, Any]:
     point, history = hosted.point, hosted.history
     artefact = point.artefact
-    band = band_of(artefact)
+    band = band_of(artefact) if point.drift is None else point.drift.band
     base_cost, key = artefact.base_cost, artefact.cost_key
     unit = None if base_cost is None or key is None else cost_unit(key, base_cost)
     return {
@@ -97,10 +98,15 @@ def _model(hosted: Hosted) -> dict[str, Any]:
         "in_flight": hosted.engine.under_way,
         "saved": hosted.meter.saved(),
         "audit": None,
-        "governor": None,
+        "governor": None if hosted.governor is None else _tokens(hosted.governor),
         "shadow": None,
         "alarms": [{**alarm, "in_force": alarm["point"] == point.id} for alarm in history.alarms()],
     }
+
+
+def _tokens(governor: Governor) -> dict[str, float]:
+    found = {"tokens": governor.tokens, "burst": governor.burst, "rate": governor.rate}
+    return {**found, "empty": governor.denied}
 
 
 def _stages(hosted: Hosted) -> list[dict[str, Any]]:

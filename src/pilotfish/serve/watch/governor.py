@@ -73,6 +73,7 @@ class Governor:
     ) -> None:
         if clients < 1 or (client_burst is not None and client_rate is None):
             raise UsageError(f"clients is 1 or more, found {clients}; a client's burst goes with its rate")
+        self.rate, self.burst = rate, burst
         self._all = Bucket.of(rate, burst)
         self._each = None
         if client_rate is not None:
