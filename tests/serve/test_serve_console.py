@@ -70,8 +70,13 @@ def test_the_snapshot_holds_what_its_documentation_says(server):
     assert {*found, *(f".{key}" for key in found["model"])} <= documented
     assert found["models"] == ["birds", HOSTILE]
     assert found["model"]["name"] == "birds"
-    assert TOKEN not in json.dumps(found)
-    assert "operator" not in json.dumps(found)
+    assert found["access"] == "locked"
+    assert found["model"]["flagged"] is None
+    known = server.get("/console.json", Authorization=f"Bearer {TOKEN}").json
+    assert known["access"] == "token"
+    assert known["model"]["flagged"] == []
+    assert TOKEN not in json.dumps([found, known])
+    assert "operator" not in json.dumps([found, known])
 
 
 def test_unknown_models_and_lone_surrogates(server):
@@ -126,7 +131,7 @@ def test_an_alarm_names_band_baseline_and_what_to_do(kind, direction):
 
 
 def test_figures_appear_and_nobody_else_is_asked(page, server):
-    assert re.fullmatch(r"\d+\.\d\u202f%", page.text("t-exit"))
+    assert re.fullmatch(r"\d+\.\d%", page.text("t-exit"))
     assert page.text("state") == "ready"
     assert page.value("document.querySelectorAll('#stages tbody tr').length") == 2
     for chart in ("rate", "exit", "frontier", "audit"):
@@ -143,10 +148,15 @@ def test_the_slider_moves_the_operating_point_with_the_token_alone(page, server)
     page.press("ArrowRight")
     assert "points" in page.text("c-drop")
     assert page.value("document.getElementById('slider').getAttribute('aria-valuetext')").startswith("drop ")
-    page.press("Tab")
+
+    click(page, "apply")
+    page.until("document.getElementById('said').textContent.includes('needs a token')")
+    page.type("open-barley-0123")  # the field has the focus now
     page.press("Enter")
-    page.until("document.getElementById('said').textContent.includes('needs the token')")
+    page.until("document.getElementById('said').textContent.startsWith('Nothing was changed: ')")
     assert hosted.point is before
+    assert any("401" in complaint for complaint in page.complaints), "the browser says so itself"
+    page.complaints.clear()
 
     page.value("document.getElementById('token').focus()")
     page.type(TOKEN)
@@ -163,12 +173,32 @@ def test_the_slider_moves_the_operating_point_with_the_token_alone(page, server)
     assert page.complaints == []
 
 
+def test_ids_and_answers_are_shown_to_who_has_a_token(chromium, server):
+    server.server.models["birds"].history.answered(
+        Served("order-7", Answer("0", 1, "bee", 0.5, 1, None), ("unsure",)), False
+    )
+    page = opened(chromium, server)
+    assert "token" in page.text("no-flagged")
+    for token, shown in (("no-such-token", False), (TOKEN, True)):
+        page.value("document.getElementById('token').focus()")
+        page.type(token)
+        page.press("Enter")
+        if shown:
+            page.until("document.getElementById('flagged').textContent.includes('order-7')")
+        else:
+            page.until("document.getElementById('said').textContent.includes('does not know')")
+            assert "order-7" not in page.value("document.body.textContent")
+    page.open(f"{server.url}/")  # the tab keeps it
+    page.until("document.getElementById('flagged').textContent.includes('order-7')")
+
+
 def test_names_ids_and_errors_of_others_run_nothing_and_turn_nothing_round(chromium, server):
     history = server.server.models[HOSTILE].history
     history.answered(Served(HOSTILE, Answer("0", 1, f"\u202e{HOSTILE}", 0.5, 1, None), (HOSTILE,)), False)
     history.answered(Served("b", Answer("0", None, None, None, None, HOSTILE)), False)
     history.alarmed("1", Alarm("score", "down", 0.5, 0.4, 0.6, 150, 99, 0.0))
     page = opened(chromium, server, "%3Cimg%20src%3Dx%20onerror%3D%22alert(1)%22%3E")
+    page.value(f"remember({json.dumps(TOKEN)}); refresh()")
     page.until("document.querySelectorAll('#flagged tbody tr').length >= 2")
     shown = page.value("document.body.innerText")
     assert shown.count(HOSTILE) >= 4

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-PATIENCE = 60.0  # seconds for anything; the machine may be busy
+PATIENCE = 30.0  # seconds for anything; the machine may be busy
 
 
 class Page:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.report.console_page import console_page
-from pilotfish.serve.report.snapshot import snapshot
+from pilotfish.serve.report.snapshot import Access, snapshot
+
+if TYPE_CHECKING:
+    from pilotfish.serve.server import Server
 
 PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
@@ -27,6 +32,17 @@ async def page(request: Request) -> Response:
 
 async def figures(request: Request) -> Response:
     """What it shows, of ``?model=NAME`` or the first."""
-    found = snapshot(request.app.state.server, request.query_params.get("model"))
+    server: Server = request.app.state.server
+    found = snapshot(server, request.query_params.get("model"), _access(server, request))
     document = json.dumps(found, allow_nan=False)  # in ASCII: an id may hold what no encoding has
     return Response(document, headers=PRIVATE, media_type="application/json")
+
+
+def _access(server: Server, request: Request) -> Access:
+    if not server.access.tokens:
+        return "open"
+    try:
+        server.access.check(request.scope, changes=False)
+    except Refusal:
+        return "locked"
+    return "token"

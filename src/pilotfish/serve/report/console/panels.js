@@ -63,7 +63,7 @@ function traffic(model) {
   put("band-says", band ? `expected: ${percent(band.lo)} to ${percent(band.hi)} (n = ${count(band.n)})` : "no band is known");
   const mean = sum(ring.answered) ? sum(ring.exited) / sum(ring.answered) : null;
   chart($("exit"), {
-    x, y: [low, high], xTicks, yText: (v) => `${Number((100 * v).toFixed(1))} %`, empty: none, drawn: [ratios, band],
+    x, y: [low, high], xTicks, yText: (v) => `${Number((100 * v).toFixed(1))}%`, empty: none, drawn: [ratios, band],
     bands: band ? [{ low: band.lo, high: band.hi, middle: band.baseline }] : [],
     label: `Exit ratio of the last ${minutes} minutes: ${percent(mean)}${band ? `, expected between ${percent(band.lo)} and ${percent(band.hi)}` : ""}.`,
     draw: (svg, X, Y) => line(svg, xs, ratios, X, Y, "line"),
@@ -97,7 +97,7 @@ function audit(model, now) {
   const inside = bound.map((b) => (b <= high ? b : null));  // it comes down from 100 %
   put("bound-says", found ? `at most, ${percent(found.confidence, 0)} sure at every time at once` : "at most");
   chart($("audit"), {
-    x: [0, until], y: [0, high], yText: (v) => `${Number((100 * v).toPrecision(3))} %`, drawn: marks,
+    x: [0, until], y: [0, high], yText: (v) => `${Number((100 * v).toPrecision(3))}%`, drawn: marks,
     xTicks: ticks(0, until, 3).map((v, i) => [v, i ? count(v) : "0 audits"]),
     empty: !found ? "The audit is off" : marks.length ? "" : "No audits yet",
     label: marks.length ? `After ${count(found.n)} audits ${percent(found.disagreement, 2)} of exits disagree with the base.` : "No audits yet.",

@@ -128,6 +128,7 @@ async function move() {
     put("said", "The server did not answer; whether the point moved is shown above when it does.", "bad");
   }
   mover.busy = false;
+  choice();
   refresh();
 }
 

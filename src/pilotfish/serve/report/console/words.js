@@ -13,7 +13,7 @@ const fixed = (x, digits) => {
   return (x < 0 && Number(text.replaceAll(",", "")) ? MINUS : "") + text;
 };
 const count = (n) => (known(n) ? fixed(n, 0) : NOTHING);
-const percent = (share, digits = 1) => (known(share) ? `${fixed(100 * share, digits)}\u202f%` : NOTHING);
+const percent = (share, digits = 1) => (known(share) ? `${fixed(100 * share, digits)}%` : NOTHING);
 const points = (drop, digits = 2) => (known(drop) ? `${fixed(100 * drop, digits)} points` : NOTHING);
 const rate = (x) => (known(x) ? fixed(x, x >= 100 ? 0 : x >= 10 ? 1 : 2) : NOTHING);
 
