@@ -8,14 +8,16 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("starlette")
 
-from pilotfish.serve.http.request_ids import LONGEST, RequestIds, request_id, traceparent
+from pilotfish.serve.http.request_ids import LONGEST, RequestIds, ids_of
 from pilotfish.serve.report.logs import Log, relay
+from support.server import serving
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 NASTY = [
@@ -119,7 +121,7 @@ def test_another_library_s_warnings_and_errors_are_events(logger: logging.Logger
 
 @pytest.mark.parametrize("given", ["a", "6f9619ff-8b86-d011-b42d-00cf4fc964ff", "x" * LONGEST])
 def test_an_id_that_is_given_is_kept(given: str) -> None:
-    assert request_id([(b"x-request-id", given.encode())]) == given
+    assert ids_of([(b"x-request-id", given.encode())]) == (given, None)
 
 
 @pytest.mark.parametrize(
@@ -132,11 +134,13 @@ def test_an_id_that_is_given_is_kept(given: str) -> None:
         [(b"x-request-id", b"\xff")],
         [(b"x-request-id", b"x" * (LONGEST + 1))],
         [(b"x-request-id", b"one"), (b"x-request-id", b"two")],
+        [(b"x-request-id", b"one"), (b"x-request-id", b"two"), (b"x-request-id", b"three")],
     ],
 )
 def test_an_id_that_cannot_be_kept_is_made(headers: list[tuple[bytes, bytes]]) -> None:
-    assert re.fullmatch("[0-9a-f]{32}", request_id(headers))
-    assert request_id(headers) != request_id(headers)
+    (made, _), (other, _) = ids_of(headers), ids_of(headers)
+    assert re.fullmatch("[0-9a-f]{32}", made)
+    assert made != other
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ def test_an_id_that_cannot_be_kept_is_made(headers: list[tuple[bytes, bytes]]) -
     ],
 )
 def test_a_trace_is_passed_on_where_it_is_one(given: str, fine: bool) -> None:
-    assert traceparent([(b"traceparent", given.encode())]) == (given if fine else None)
+    assert ids_of([(b"traceparent", given.encode())])[1] == (given if fine else None)
 
 
 # Around an application
@@ -215,3 +219,28 @@ def test_what_nobody_caught_is_a_500_with_an_id_and_a_line() -> None:
     assert (status, headers["x-request-id"]) == (500, "mine")
     found = json.loads(stream.getvalue())
     assert (found["event"], found["request"], found["error"]) == ("error", "mine", "RuntimeError: no such thing")
+
+
+# A server
+
+
+def test_a_server_tells_of_requests_moves_and_its_end(cascade_folder: Path, photos: list[bytes]) -> None:
+    stream, bearer = io.StringIO(), {"Authorization": "Bearer 0123456789abcdef", "X-Request-Id": "second"}
+    options: dict[str, Any] = {"access_log": True, "log_format": "json", "tokens": {"0123456789abcdef": "ann"}}
+    with serving({"pair": cascade_folder}, **options) as at:
+        at.server.log._stream = stream
+        first = at.ask("POST", "/predict", photos[0], {"content-type": "image/png", "x-request-id": "first"})
+        at.ask("PUT", "/v2/models/pair/operating_point?token=hidden", {"max_drop": 0}, bearer)
+        at.ask("GET", "/nowhere%c3%a9%0aline")
+    assert first.headers["x-request-id"] == "first"
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    asked, move, moving, unknown, drain = lines
+    assert [line["event"] for line in lines] == ["request", "move", "request", "request", "drain"]
+    assert (asked["request"], asked["status"], asked["operating_point"]) == ("first", 200, "1")
+    assert asked["stages"] == str(first.json["answers"][0]["stage"])
+    assert (move["client"], move["request"], move["operating_point"]) == ("ann", "second", "2")
+    assert (moving["client"], moving["message"]) == ("ann", "PUT /v2/models/pair/operating_point 200")
+    assert (unknown["status"], unknown["message"]) == (404, "GET /nowhere%c3%a9%0aline 404")
+    assert drain["level"] == "info"
+    assert "0123456789abcdef" not in stream.getvalue()
+    assert "hidden" not in stream.getvalue()

@@ -115,7 +115,11 @@ def serve(
         "allow_python": tuple(allow_python or ()),
     }
     server = Server(_named(cascades), ServeOptions(**options))
-    notes((*token_notes, *server.notes))
+    if server.options.log_format == "json":
+        for note in (*token_notes, *server.notes):
+            server.log("note", note, "warning")
+    else:
+        notes((*token_notes, *server.notes))
     server.run(lambda: print_json(_document(server)) if as_json else None)
 
 

@@ -186,9 +186,10 @@ class Hosted:
         max_drop: float | str | None = None,
         max_cost: float | str | None = None,
         min_metric: float | str | None = None,
+        by: Caller | None = None,
     ) -> Point:
         """Move to another point of the frontier, at once: what is under way ends at the point it began with. Arguments
-        and errors are those of :meth:`Cascade.set_operating_point`."""
+        and errors are those of :meth:`Cascade.set_operating_point`. by: who wants it, for the log."""
         with self._lock:
             now = self.running
             now.cascade.set_operating_point(max_drop=max_drop, max_cost=max_cost, min_metric=min_metric)
@@ -199,6 +200,7 @@ class Hosted:
         self.log(
             "move", f"the operating point of {self.name} is {point.id} now, and was {now.point.id}",
             model=self.name, operating_point=point.id, **{key: said[key] for key in ("drop", "cost", "exit_ratio")},
+            client=None if by is None else by.client, request=None if by is None else by.request,
         )  # fmt: skip
         return point
 

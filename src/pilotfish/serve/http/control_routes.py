@@ -14,6 +14,7 @@ from starlette.routing import Route
 from pilotfish.errors import BudgetError, UsageError, nearest
 from pilotfish.files import parse_json
 from pilotfish.serve.http.body import read_body
+from pilotfish.serve.http.exchange import caller_of
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.report.audit_figures import NO_LABELS, audit_figures
 
@@ -62,7 +63,7 @@ async def move(request: Request) -> Response:
     if not isinstance(asked, dict) or len(asked) != 1 or not set(asked) <= set(AIMS):
         raise Refusal(400, f"expected an object with exactly one of {', '.join(AIMS)}", "bad_request")
     try:
-        return JSONResponse(hosted.move(**asked).to_json())
+        return JSONResponse(hosted.move(**asked, by=caller_of(request)).to_json())
     except (BudgetError, UsageError) as error:
         raise Refusal(400, str(error), "bad_request") from None
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
-import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +20,18 @@ TOLD = b"pilotfish-"  # response headers that say what was done with a request
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-def request_id(headers: Headers) -> str:
-    """The header ``x-request-id`` where it is printable, without spaces and not too long; else a new one."""
-    given = _only(headers, b"x-request-id")
-    return given.decode() if given is not None and SAFE.fullmatch(given) else uuid.uuid4().hex
-
-
-def traceparent(headers: Headers) -> str | None:
-    """The header ``traceparent`` where it is one as W3C has them, else None."""
-    given = _only(headers, b"traceparent")
-    return given.decode() if given is not None and TRACE.fullmatch(given) else None
+def ids_of(headers: Headers) -> tuple[str, str | None]:
+    """A request's id: the header ``x-request-id`` where it is printable, without spaces and not too long; else a new
+    one. And ``traceparent`` where it is one as W3C has them, else None. A header that comes twice is none."""
+    given: bytes | None = None
+    trace: bytes | None = None
+    for name, value in headers:
+        if name == b"x-request-id":
+            given = value if given is None else b""
+        elif name == b"traceparent":
+            trace = value if trace is None else b""
+    found = given.decode() if given and SAFE.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    return found, trace.decode() if trace and TRACE.fullmatch(trace) else None
 
 
 class RequestIds:
@@ -45,7 +47,7 @@ class RequestIds:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        mine, trace = request_id(scope["headers"]), traceparent(scope["headers"])
+        mine, trace = ids_of(scope["headers"])
         scope.setdefault("state", {})["request_id"] = mine
         own = [(b"x-request-id", mine.encode())]
         if trace is not None:
@@ -55,10 +57,10 @@ class RequestIds:
         async def sending(message: Message) -> None:
             nonlocal status, told
             if message["type"] == "http.response.start":
-                status, headers = message["status"], list(message.get("headers", ()))
+                status, headers = message["status"], message.get("headers", ())
                 if self.log.access:
                     told = {_word(name): value.decode("latin-1") for name, value in headers if name.startswith(TOLD)}
-                message = {**message, "headers": headers + own}
+                message["headers"] = [*headers, *own]
             await send(message)
 
         try:
@@ -85,12 +87,6 @@ async def _send_internal(send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 500, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _only(headers: Headers, name: bytes) -> bytes | None:
-    """The value of a header that was sent once."""
-    found = [value for key, value in headers if key == name]
-    return found[0] if len(found) == 1 else None
 
 
 def _word(name: bytes) -> str:
