@@ -77,15 +77,27 @@ def test_a_confidence_that_is_no_number_is_not_known(confidence):
     assert history.flagged()[0]["confidence"] is None
 
 
+def audit(n: int, bound: float) -> SimpleNamespace:
+    return SimpleNamespace(n=n, disagreement=0.01, bound=bound)
+
+
 def test_marks_of_the_audit_stay_bounded_and_reach_back_to_the_first():
     history = History(Clock())
     for n in range(1, 10_001):
-        history.audited(SimpleNamespace(n=n, disagreement=0.01, bound=1 / n))
-    marks = history.marks()
+        history.audited("9", audit(n, 1 / n))
+    marks = history.marks("9")
     assert MARKS / 3 < len(marks) <= MARKS
     assert marks[0][0] == 1
     assert marks[-1][0] > 9_800
     gaps = {b[0] - a[0] for a, b in pairwise(marks)}
     assert max(gaps) <= 2 * min(gaps)
-    history.audited(SimpleNamespace(n=1, disagreement=0.0, bound=1.0))
-    assert history.marks() == [(1, 0.0, 1.0)], "another operating point: the audit began anew"
+
+
+def test_marks_are_of_the_newest_operating_point():
+    history = History(Clock())
+    history.audited("9", audit(5, 0.4))
+    assert history.marks("10") == []
+    history.audited("10", audit(1, 1.0))
+    history.audited("9", audit(6, 0.3))  # of an exit before the move
+    assert history.marks("10") == [(1, 0.01, 1.0)]
+    assert history.marks("9") == []

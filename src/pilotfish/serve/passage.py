@@ -132,10 +132,12 @@ class Passage:
                 raise ModelError(base.error)
         except (Exception, CancelledError):
             audit.dropped()
+            self.hosted.history.audited(self.point.id, audit)
             return
         x = self._differ(saver, base)
         audit.add(x)
         self.hosted.meter.audited(x)
+        self.hosted.history.audited(self.point.id, audit)
         self.point.maps[saver.stage].update(saver.confidence, 1 - x)
         self.base = base.prediction
         if self.key is not None and self.hosted.labels is not None:

@@ -21,7 +21,7 @@ PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 def console_routes() -> list[Route]:
     """GET of both."""
-    return [Route("/", page), Route("/console.json", figures)]
+    return [Route("/", page, include_in_schema=False), Route("/console.json", figures)]
 
 
 async def page(request: Request) -> Response:
@@ -31,7 +31,7 @@ async def page(request: Request) -> Response:
 
 
 async def figures(request: Request) -> Response:
-    """What it shows, of ``?model=NAME`` or the first."""
+    """What the console shows, of ``?model=NAME`` or the first cascade."""
     server: Server = request.app.state.server
     found = snapshot(server, request.query_params.get("model"), _access(server, request))
     document = json.dumps(found, allow_nan=False)  # in ASCII: an id may hold what no encoding has

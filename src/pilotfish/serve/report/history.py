@@ -41,8 +41,8 @@ class History:
         self._place = int(clock() // STEP)
         self._flagged: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._alarms: deque[dict[str, Any]] = deque(maxlen=KEPT)
-        self._audit: list[tuple[int, float, float]] = []
-        self._apart = 1  # audits between two marks
+        self._marks: list[tuple[int, float, float]] = []
+        self._audited, self._apart = 0, 1  # which operating point, and audits between two marks of it
 
     # What the server tells.
 
@@ -78,18 +78,19 @@ class History:
         with self._lock:
             self._alarms.append({"at": alarm.at, "point": point, **alarm_words(alarm)})
 
-    def audited(self, audit: Audit) -> None:
-        """An audit has come back. When the marks are full every second one is let go, so they reach back to the first,
-        about evenly apart; the bound is asked for a mark alone."""
+    def audited(self, point: str, audit: Audit) -> None:
+        """An audit of the operating point of that id has come back. Marks are of the newest point. When they are full
+        every second one is let go, so they reach back to the first, about evenly apart; the bound is asked for where
+        there is a mark alone."""
         with self._lock:
+            if int(point) > self._audited:
+                self._audited, self._marks, self._apart = int(point), [], 1
             n = audit.n
-            if self._audit and n < self._audit[-1][0]:  # another operating point: the audit began anew
-                self._audit, self._apart = [], 1
-            if self._audit and n - self._audit[-1][0] < self._apart:
+            if int(point) < self._audited or (self._marks and n - self._marks[-1][0] < self._apart):
                 return
-            self._audit.append((n, audit.disagreement or 0.0, audit.bound))
-            if len(self._audit) > MARKS:
-                self._audit, self._apart = self._audit[::2], 2 * self._apart
+            self._marks.append((n, audit.disagreement or 0.0, audit.bound))
+            if len(self._marks) > MARKS:
+                self._marks, self._apart = self._marks[::2], 2 * self._apart
 
     # What is read.
 
@@ -114,10 +115,10 @@ class History:
         with self._lock:
             return list(self._alarms)
 
-    def marks(self) -> list[tuple[int, float, float]]:
-        """(audits, disagreement, bound) along the audit's way, at most 120."""
+    def marks(self, point: str) -> list[tuple[int, float, float]]:
+        """(audits, disagreement, bound) along the way of that operating point's audit, at most 120."""
         with self._lock:
-            return list(self._audit)
+            return list(self._marks) if int(point) == self._audited else []
 
     def _now(self) -> list[int]:
         """The place of now, once those are cleared that time has passed; after a clock was set back, the newest."""

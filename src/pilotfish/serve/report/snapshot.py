@@ -54,9 +54,8 @@ def snapshot(server: Server, name: str | None = None, access: Access | None = No
     .refused                inputs and requests since the start that were turned away: the load was too high
     .in_flight              inputs that are neither answered nor given up
     .saved                  share of the base's cost that was saved since the start
-    .audit                  ``n``; ``disagreement`` of exits with the base and its ``bound``; ``drop_bound``, of the
-                            drop over all answers; their ``confidence``; ``share`` of exits that are audited;
-                            ``marks``, lists of audits, disagreement and bound at that time; ``notes``. null: off
+    .audit                  see :meth:`pilotfish.serve.watch.audit.Audit.to_json`, and ``marks``, lists of audits,
+                            disagreement and bound at that time. null: off
     .governor               ``tokens`` now, ``burst``, ``rate`` a second, ``empty``: how many found none. null: off
     .shadow                 see :meth:`pilotfish.serve.watch.shadow.Shadow.to_json`. null: off
     .alarms                 the last ones, oldest first: ``at``, ``title``, ``says``, ``advice``, ``page`` of the docs,
@@ -97,9 +96,9 @@ def _model(hosted: Hosted) -> dict[str, Any]:
         "refused": sum(hosted.meter.causes.shed.values()),
         "in_flight": hosted.engine.under_way,
         "saved": hosted.meter.saved(),
-        "audit": None,
+        "audit": None if point.audit is None else point.audit.to_json() | {"marks": history.marks(point.id)},
         "governor": None if hosted.governor is None else _tokens(hosted.governor),
-        "shadow": None,
+        "shadow": None if point.shadow is None else point.shadow.to_json(),
         "alarms": [{**alarm, "in_force": alarm["point"] == point.id} for alarm in history.alarms()],
     }
 
