@@ -182,18 +182,21 @@ def changed_photos(rng: np.random.Generator, folder: str, photos: str) -> None:
     print(f"\n{len(files)} photos; {watch.promise}")
     for note in filter(None, [watch.band.note]):
         print(f"  note: {note}")
-    print(f"  {'':22} exit ratio  mean F    PSI   alarms in 200 streams of 20,000; inputs until then: median (5 % to 95 %)")
+    print(
+        f"  {'':22} exit ratio  mean F    PSI   alarms in 200 streams of 20,000; inputs until then: median (5 to 95 %)"
+    )
     for name, change in CHANGES.items():
         heard = heard_of(cascade, [change(file) for file in files])
         places = np.array([place_of(cascade.artefact.profile.quantiles[0], s) for s in heard.score.tolist()]) / SIDES
-        parts = [(_bets(band), _drawn(x)) for band, x in ((watch.band, heard.exits), (watch.score_band, places)) if band]
-        found = first_alarms(rng, parts, 200, 20_000) if A == watch.average_run else _at(watch.average_run, rng, parts)
+        parts = [
+            (_bets(band), _drawn(x)) for band, x in ((watch.band, heard.exits), (watch.score_band, places)) if band
+        ]
+        found = first_alarms(rng, parts, 200, 20_000) if watch.average_run == A else _at(watch.average_run, rng, parts)
         raised = found[np.isfinite(found)]
         when = "" if not len(raised) else "{:.0f} ({:.0f} to {:.0f})".format(*np.percentile(raised, [50, 5, 95]))
         alarm = one_stream(rng, cascade, heard)
-        print(
-            f"  {name:22} {heard.exits.mean():10.3f} {places.mean():7.3f} {alarm.recent.psi or 0:6.2f}   {len(raised):3}  {when}"
-        )
+        figures = f"{heard.exits.mean():10.3f} {places.mean():7.3f} {alarm.recent.psi or 0:6.2f}"
+        print(f"  {name:22} {figures}   {len(raised):3}  {when}")
         print(f"  {'':22} one by one: {alarm.alarm or 'no alarm'}", flush=True)
 
 

@@ -10,14 +10,6 @@ from pilotfish.errors import UsageError
 from pilotfish.serve.watch.fair import Fair
 
 
-def filled(fair: Fair, client: str) -> int:
-    """How many single inputs *client* gets in at once."""
-    n = 0
-    while fair.enter(client) is not None:
-        n += 1
-    return n
-
-
 @pytest.mark.parametrize(("floods", "share"), [(1, 896), (2, 478), (3, 326), (15, 68)])
 def test_floods_leave_a_share_of_the_places(floods: int, share: int) -> None:
     """Clients that take turns, each as many as it gets."""
@@ -87,10 +79,3 @@ def test_a_client_never_holds_more_than_was_free_and_turns_rise(steps: list[tupl
 def test_a_queue_has_places() -> None:
     with pytest.raises(UsageError, match="1 place"):
         Fair(0)
-
-
-def test_clients_that_share_a_network_share_a_place() -> None:
-    fair = Fair(100)
-    assert filled(fair, "2001:db8::1") == 88
-    assert fair.enter("2001:db8::2") is None
-    assert fair.enter("2001:db8:1::2") is not None

@@ -30,7 +30,7 @@ from pilotfish.serve.report.metrics import Meter
 from pilotfish.serve.served import Caller, Cause, Entry, Reply, Served
 from pilotfish.serve.watch.drift import Alarm
 from pilotfish.serve.watch.fair import Fair
-from pilotfish.serve.watch.governor import Governor
+from pilotfish.serve.watch.governor import governor_of
 from pilotfish.serve.watch.labels import Labels
 from pilotfish.serve.watch.spending import Spending
 
@@ -72,7 +72,7 @@ class Hosted:
         self.number, self._lock = 0, threading.Lock()
         cascade = self.load()
         self.meter = Meter(cascade.artefact)
-        self.fair, self.governor = Fair(options.queue), _governor(options)
+        self.fair, self.governor = Fair(options.queue), governor_of(options)
         self.running = self._begin(cascade)
         self.notes: tuple[str, ...] = self.running.cascade.notes
         self.spending = None if options.max_cost_per_hour is None else Spending(options.max_cost_per_hour)
@@ -216,7 +216,8 @@ class Hosted:
         """The inputs are no longer those of *point*. Called in the engine's threads."""
         self.meter.alarmed(alarm)
         self.history.alarmed(point.id, alarm)
-        self.log("alarm", f"{self.name}: {alarm}", model=self.name, operating_point=point.id, **alarm.to_json())
+        said = alarm.to_json()
+        self.log("alarm", f"{self.name}: {alarm}", "warning", model=self.name, operating_point=point.id, **said)
 
     def hold_budget(self) -> None:
         """Every few seconds: where the budget of cost per hour would not last, or need not be kept to, move."""
@@ -225,9 +226,10 @@ class Hosted:
         self.spending.counted(self.meter.spent, sum(stage.answered for stage in self.meter.stages))
         if (cost := self.spending.next_cost(self.artefact)) is not None:
             try:
-                self.move(max_cost=cost)
+                self.move(max_cost=cost, by=Caller("--max-cost-per-hour", "-"))
             except PilotfishError as error:
-                self.log("error", f"{self.name}: the budget of cost per hour is not held: {error}", model=self.name)
+                text = f"{self.name}: the budget of cost per hour is not held: {error}"
+                self.log("error", text, "error", model=self.name)
 
     # Requests.
 
@@ -337,15 +339,9 @@ class Hosted:
 
     def _unanswered(self, entry: Entry, error: BaseException | str, cause: Cause, passage: Passage) -> Served:
         text = error if isinstance(error, str) else reason(error, 1000)
-        return Served(entry.id, answer_of(entry.name, None, 0.0, -1, text, passage.point.artefact), cause=cause)
-
-
-def _governor(options: ServeOptions) -> Governor | None:
-    rate, burst = options.escalation_rate, options.escalation_burst
-    if rate is None:
-        return None
-    own, own_burst = options.client_escalation_rate, options.client_escalation_burst
-    return Governor(rate, max(1.0, rate) if burst is None else burst, own, own_burst)
+        said = answer_of(entry.name, None, 0.0, -1, text, passage.point.artefact)
+        again = float(error.headers.get("Retry-After", 1)) if isinstance(error, Refusal) else 1.0
+        return Served(entry.id, said, cause=cause, again=again)
 
 
 def _cause(error: BaseException) -> Cause:

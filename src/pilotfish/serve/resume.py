@@ -94,15 +94,17 @@ class _Keeper:
             hosted.labels.begin(point.id)
             if "labels" in seen:
                 hosted.labels.restore(seen["labels"], answers)
+        notes = []
         for name, part in _parts(hosted, hosted.point):
-            if name in seen and name != "labels":
-                part.restore(seen[name])
+            if name in seen and name != "labels" and part.restore(seen[name]) is False:
+                notes.append(f"{hosted.name}: the watch for {name} begins anew, as what is usual was measured again")
         active = {name for name, _ in _parts(hosted, hosted.point)}
         self.idle, self.idle_at = {name: state for name, state in seen.items() if name not in active}, hosted.point.id
         audit = hosted.point.audit
         audits = "" if audit is None else f", {audit.n} audits"
         since = _moment(hosted.point.since)
-        return [f"{hosted.name} goes on from {self.store.path}: operating point {said['id']} since {since}{audits}"]
+        where = f"{hosted.name} goes on from {self.store.path}: operating point {said['id']} since {since}{audits}"
+        return [where, *notes]
 
 
 def _parts(hosted: Hosted, point: Point) -> Iterator[tuple[str, Any]]:
@@ -112,7 +114,7 @@ def _parts(hosted: Hosted, point: Point) -> Iterator[tuple[str, Any]]:
             yield name, part
     for k, one in enumerate(point.maps):
         yield f"map {k}", one
-    for name in ("labels", "governor"):
+    for name in ("labels", "governor", "spending"):
         if (part := getattr(hosted, name, None)) is not None:
             yield name, part
 

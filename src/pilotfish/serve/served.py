@@ -46,12 +46,14 @@ class Served:
     flags  what should be known of it: ``governed``, ``base_failed``, ``unsure``, ``shadow``
     cause  why there is none, else None: ``bad_input``, ``deadline``, ``governed``, ``draining``, or ``model`` where a
            stage failed
+    again  after how many seconds it may be asked again, where there is none for now
     """
 
     id: str | None
     answer: Answer
     flags: tuple[str, ...] = ()
     cause: Cause | None = None
+    again: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """As ``pilotfish predict --json`` has it, with ``id`` and ``flags``."""

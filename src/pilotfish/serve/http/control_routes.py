@@ -21,6 +21,7 @@ from pilotfish.serve.report.audit_figures import NO_LABELS, audit_figures
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
     from pilotfish.serve.server import Server
+    from pilotfish.serve.watch.drift import Drift
     from pilotfish.serve.watch.labels import Labels
 
 LABELS = 'expected an object such as {"labels": [{"id": "a7", "label": "cat"}]}, a label being a class name or number'
@@ -28,12 +29,14 @@ AIMS = ("max_drop", "max_cost", "min_metric")
 
 
 def control_routes() -> list[Route]:
-    """GET and PUT of the operating point, GET of what audits found, POST of labels."""
+    """The operating point, what audits found, drift and its alarm, and labels."""
     model = "/v2/models/{model}/"
     return [
         Route(f"{model}operating_point", operating_point, methods=["GET"]),
         Route(f"{model}operating_point", move, methods=["PUT"]),
         Route(f"{model}audit", audit, methods=["GET"]),
+        Route(f"{model}drift", drift, methods=["GET"]),
+        Route(f"{model}drift", acknowledge, methods=["DELETE"]),
         Route(f"{model}labels", labels, methods=["POST"]),
     ]
 
@@ -71,6 +74,29 @@ async def move(request: Request) -> Response:
 async def audit(request: Request) -> Response:
     """What audits, shadow mode and labels say of the point in force."""
     return JSONResponse(await asyncio.to_thread(audit_figures, _hosted(request)))
+
+
+async def drift(request: Request) -> Response:
+    """What is watched at the first stage, and the alarm that it raised."""
+    return JSONResponse(_watched(_hosted(request)).to_json())
+
+
+async def acknowledge(request: Request) -> Response:
+    """The alarm is known; the watch begins anew."""
+    hosted = _hosted(request, changes=True)
+    watch = _watched(hosted)
+    known = watch.alarm
+    watch.quiet()
+    if known is not None:
+        hosted.log("alarm", f"{hosted.name}: acknowledged, the watch begins anew: {known}", model=hosted.name)
+    return JSONResponse(watch.to_json())
+
+
+def _watched(hosted: Hosted) -> Drift:
+    found = hosted.point.drift
+    if found is None:
+        raise Refusal(404, f"{hosted.name} is not watched for drift; leave out --drift-average-run 0", "not_found")
+    return found
 
 
 async def labels(request: Request) -> Response:

@@ -98,7 +98,7 @@ def unanswered(served: Served, before: str = "") -> Refusal:
         return Refusal(400, text, "bad_request")
     if served.cause == "model":
         return Refusal(500, text, "internal")
-    return busy(text, str(served.cause), 1.0)
+    return busy(text, str(served.cause), served.again)
 
 
 def answered(request: Request, reply: Reply, **content: Any) -> Response:

@@ -92,7 +92,7 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     }
     if body is not None:
         operation["requestBody"] = {"required": True, "content": body}
-    if method == "PUT" or route.path_format.endswith("/labels"):
+    if method in ("PUT", "DELETE") or route.path_format.endswith("/labels"):
         operation["security"] = [{"token": []}]
     return operation
 

@@ -216,6 +216,28 @@ class Drift:
             f"expected to be as usual ({of}); that these bands are wrong has a chance of at most {error:.1%}"
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """What is watched and how it stands, for operators."""
+        recent, band, places = self.recent, self.band, self.score_band
+        alarm, found = self.alarm, {"exit_ratio": {**_said(band), "lately": recent.exit_ratio}}
+        if places is not None:
+            found["score"] = {
+                **_said(places),
+                "lately": recent.place,
+                "histogram": recent.histogram,
+                "usual": recent.usual,
+                "psi": recent.psi,
+            }
+        return {
+            "alarm": None if alarm is None else {**alarm.to_json(), "text": str(alarm)},
+            "n": self.n,
+            "level": self.level,
+            "average_run": self.average_run,
+            **found,
+            "promise": self.promise,
+            "notes": [band.note] if band.note else [],
+        }
+
     def to_state(self) -> dict[str, Any]:
         """Everything that a restart should not forget, as JSON."""
         with self._lock:
@@ -227,9 +249,9 @@ class Drift:
                 "recent": self.recent.to_state(),
             }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`to_state`. ValueError for the state of another watch, and for what is none; then nothing
-        has changed."""
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Go on from :meth:`to_state`, and say so; the state of a watch with another band is not taken. ValueError for
+        what is no state. Then nothing has changed."""
         try:
             sums, n = np.asarray(state["sums"], np.float64), int(state["n"])
             alarm = None if state["alarm"] is None else Alarm(**state["alarm"])
@@ -239,8 +261,13 @@ class Drift:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no state of a watch for drift: {error!r}"[:200]) from error
         if not same:
-            raise ValueError("the state of a watch for drift with another band")
+            return False
         if sums.shape != self._sums.shape or not np.isfinite(sums).all() or (sums < 0).any() or n < 0:
             raise ValueError("no state of a watch for drift: its sums are no numbers of 0 or more")
         with self._lock:
             self._sums, self.n, self.alarm, self.recent = sums, n, alarm, recent
+        return True
+
+
+def _said(band: Band) -> dict[str, Any]:
+    return {"baseline": band.middle, "lo": band.lo, "hi": band.hi, "n": band.n, "error": band.error}

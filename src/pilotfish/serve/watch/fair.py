@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 
 from pilotfish.errors import UsageError
-from pilotfish.serve.watch.governor import payer
 
 MOST = 7  # of the places that one client holds, for each that is free
 
@@ -33,16 +32,15 @@ class Fair:
     def enter(self, client: str, n: int = 1) -> range | None:
         """The turns of *n* inputs, which are now under way; None where the client holds as many places as it may. A
         client with nothing under way may send as many as there are free places."""
-        key = payer(client)
         with self._lock:
-            held = self._held.get(key, 0)
+            held = self._held.get(client, 0)
             free = self.queue - self._under_way
             if n > free or (held and held + n - 1 >= MOST * (free - n + 1)):
                 return None
             if n == 0:
                 return range(0)
-            first = max(self._clock, self._next.get(key, 0))
-            self._held[key], self._next[key] = held + n, first + n
+            first = max(self._clock, self._next.get(client, 0))
+            self._held[client], self._next[client] = held + n, first + n
             self._under_way += n
             return range(first, first + n)
 
@@ -54,15 +52,14 @@ class Fair:
 
     def left(self, client: str, n: int = 1) -> None:
         """So many inputs are answered or given up."""
-        key = payer(client)
         with self._lock:
-            held = self._held.get(key, 0)
+            held = self._held.get(client, 0)
             n = min(n, held)
             self._under_way -= n
             if held > n:
-                self._held[key] = held - n
+                self._held[client] = held - n
             elif held:
-                del self._held[key], self._next[key]
+                del self._held[client], self._next[client]
 
     @property
     def under_way(self) -> int:

@@ -8,7 +8,6 @@ nanoseconds, so that the bound is exact.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import threading
 import time
@@ -18,6 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 from pilotfish.errors import UsageError
+from pilotfish.serve.options import ServeOptions
 
 SECOND = 10**9
 NEVER = 10**30  # ns between two tokens at a rate of 0
@@ -48,6 +48,15 @@ class Bucket:
         return max(0.0, (self.depth - max(ahead, 0)) / self.gap + 1)
 
 
+def governor_of(options: ServeOptions) -> Governor | None:
+    """The governor that a server was asked for; None: it has none."""
+    rate, burst = options.escalation_rate, options.escalation_burst
+    if rate is None:
+        return None
+    own, own_burst = options.client_escalation_rate, options.client_escalation_burst
+    return Governor(rate, max(1.0, rate) if burst is None else burst, own, own_burst)
+
+
 class Governor:
     """Takes a token for every escalation, from the bucket of all and from the client's own.
 
@@ -59,7 +68,6 @@ class Governor:
     The table cannot be flushed. A client has a row only while its bucket is not full, so a row that goes says nothing
     that is not so without it; only escalations that got through make rows, and b + (ρ / client_rate) client_burst of
     them are never exceeded. If that is more than *clients*, those who find no room share one bucket.
-    Addresses of IPv6 are told apart by their first 64 bits: whoever has one has all that share them.
     """
 
     def __init__(
@@ -85,7 +93,7 @@ class Governor:
 
     def take(self, client: str) -> bool:
         """Whether *client* may escalate one input now; then its tokens are gone."""
-        key = "" if self._each is None else payer(client)
+        key = client
         with self._lock:
             now = self._now()
             if self._full - now > self._all.depth:
@@ -108,7 +116,7 @@ class Governor:
             now = self._now()
             left = self._full - now - self._all.depth
             if self._each is not None:
-                left = max(left, self._row(payer(client), now)[1] - now - self._each.depth)
+                left = max(left, self._row(client, now)[1] - now - self._each.depth)
         return min(max(left, 0) / SECOND, LONGEST)
 
     @property
@@ -167,16 +175,3 @@ class Governor:
                 most = self._each.depth + self._each.gap
                 kept = sorted(rows.items(), key=lambda row: row[1])[-self.clients :]
                 self._rows = {client: now + min(ns, most) for client, ns in kept}
-
-
-def payer(client: str) -> str:
-    """Who is counted: a token's name or an address as it is; of an IPv6 address its network of 64 bits."""
-    if ":" not in client:
-        return client
-    try:
-        address = ipaddress.IPv6Address(client.strip("[]").partition("%")[0])
-    except ValueError:
-        return client
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
