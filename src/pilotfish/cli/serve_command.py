@@ -55,10 +55,12 @@ def serve(
         str, typer.Option(metavar="fail|flag", help="What the base cannot compute: an error, or the saver's answer.")
     ] = "fail",
     unsure_below: Annotated[
-        float | None, typer.Option(metavar="P", help='Flag answers of the base below this confidence "unsure".')
+        float | None,
+        typer.Option(metavar="P", help='Flag answers less reliable than this "unsure", the base\'s as well.'),
     ] = None,
     state: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keeps audits, alarms and the operating point over restarts.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Keeps audits, labels, alarms and the operating point over restarts."),
     ] = None,
     trusted_proxy: Annotated[
         bool, typer.Option("--trusted-proxy", help="Clients are told apart by X-Forwarded-For.")

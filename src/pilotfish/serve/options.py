@@ -56,7 +56,7 @@ class ServeOptions:
     drift_average_run  inputs between two false alarms of drift, on average at least; 0: nothing is watched
     when_empty        what the governor does without a token: ``flag`` gives the saver's answer, ``reject`` refuses
     when_base_fails   what an input gets that the base cannot compute: ``fail`` an error, ``flag`` the saver's answer
-    unsure_below      a confidence below which even the base's answer is flagged ``unsure``; None: none is
+    unsure_below      a reliability below which answers are flagged ``unsure``, the base's as well; None: none is
     state             a file that keeps audits, alarms and the operating point over restarts
     trusted_proxy     whether clients are told apart by the X-Forwarded-For header
     drain_delay       seconds that a server which was told to end goes on as before, but not ready
