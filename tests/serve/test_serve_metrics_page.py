@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ pytest.importorskip("starlette")
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+import pilotfish.serve
+from pilotfish.serve import Limits
+from pilotfish.serve.report.metrics import ERRORS, SHED
 from support.server import TOKENS, Serving, serving
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
@@ -132,6 +137,39 @@ def test_a_move_is_counted_and_exit_ratios_begin_anew(cascade_folder: Path, phot
         expected = {("pair", str(k)): share for k, share in enumerate(moved["exit_ratio"])}
         assert found["pilotfish_exit_ratio_expected"] == pytest.approx(expected)
         assert found["pilotfish_operating_point_drop"] == {("pair",): pytest.approx(moved["drop"])}
+
+
+def test_what_no_route_sees_is_counted(cascade_folder: Path) -> None:
+    sent = {
+        "bad_request": b"GARBAGE\r\n\r\n",
+        "too_large": b"GET /metrics HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+        "slow": b"GET /metrics HTTP/1.1\r\nhost: x\r\n",
+    }
+    with serving({"pair": cascade_folder}, limits=Limits(request_seconds=0.3)) as at:
+        for request in sent.values():
+            with socket.create_connection((at.host, at.port)) as connection:
+                connection.sendall(request)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 4")
+        found = figures(at)
+        errors = {values: n for values, n in found["pilotfish_errors_total"].items() if n}
+        assert errors == {(cause, ""): 1 for cause in sent}
+        assert found["pilotfish_connections"][()] >= 1
+
+
+CALLS = {"Refusal": 2, "busy": 1, "refused": 0}  # where the cause stands
+
+
+def test_every_cause_in_the_code_is_one_that_is_counted() -> None:
+    found = set()
+    for path in Path(pilotfish.serve.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+            if name in CALLS and len(node.args) > CALLS[name]:
+                cause = node.args[CALLS[name]]
+                found |= {part.value for part in ast.walk(cause) if isinstance(part, ast.Constant)}
+    texts = {cause for cause in found if isinstance(cause, str)}
+    assert {"full", "bad_request", "too_large", "unauthorized"} <= texts
+    assert texts <= {*SHED, *ERRORS}
 
 
 def test_names_of_models_are_escaped(cascade_folder: Path) -> None:

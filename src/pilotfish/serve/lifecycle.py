@@ -34,15 +34,22 @@ class Life(uvicorn.Server):
     app       what answers
     options   host, limits, ``drain_delay`` and ``drain_limit``
     draining  called once, when the server is told to end: from then on it is not ready
+    refused   told the status of every request that is refused before *app* sees it
 
     SIGTERM, SIGINT or :meth:`drain`: the server is not ready, and answers for ``drain_delay`` seconds as before; every
     answer is the last of its connection. Then it takes no more connections, and waits up to ``drain_limit`` seconds for
     what it accepted. The exit code is 0. A second signal ends the process at once, with its threads and children.
     """
 
-    def __init__(self, app: ASGIApp, options: ServeOptions, draining: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        options: ServeOptions,
+        draining: Callable[[], None],
+        refused: Callable[[int], None] = lambda status: None,
+    ) -> None:
         self.options, self._tell = options, draining
-        self.peers = Peers(MOST if options.trusted_proxy else options.limits.connections)
+        self.peers = Peers(MOST if options.trusted_proxy else options.limits.connections, refused=refused)
         super().__init__(
             uvicorn.Config(
                 app,

@@ -67,7 +67,7 @@ class Server:
                 self.store.close()
             raise
         self.causes = Causes()  # of refusals that concern none of the cascades
-        self.exposition = Exposition(self.models.values, self.causes)
+        self.exposition = Exposition(self.models.values, self.causes, self.connections)
         self.draining = False
         self._begun: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -167,8 +167,16 @@ class Server:
         self._on_ready = ready
         for library in ("uvicorn.error", "asyncio"):
             relay(library, self.log)
-        self._life = Life(self.app, self.options, self._told_to_end)
+        self._life = Life(self.app, self.options, self._told_to_end, self._refused)
         await self._life.serve(sockets=[self.bound()])
+
+    def connections(self) -> int | None:
+        """How many are open; None where somebody else listens."""
+        return None if self._life is None else len(self._life.peers)
+
+    def _refused(self, status: int) -> None:
+        """A request was refused before any route saw it."""
+        self.causes.refused({408: "slow", 431: "too_large", 503: "full"}.get(status, "bad_request"))
 
     def stop(self) -> None:
         """End :meth:`serve`, once what was accepted is answered. To be called in its event loop."""

@@ -59,6 +59,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._await_request()
         else:
             self._done = True
+            self.peers.refused(503)
             transport.write(_response(503, "too many connections are open", ((b"retry-after", b"1"),)))
             transport.close()
 
@@ -273,6 +274,7 @@ class BoundedConnection(HttpToolsProtocol):
         if said:
             self.transport.abort()
         else:
+            self.peers.refused(status)
             self.transport.write(_response(status, text))
             self._end()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import resource
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
@@ -26,13 +27,16 @@ class Peers:
     each      that one peer may have open
     total     of all peers; by default as many as the process may open files, less some
     draining  whether the server is told to end, and every answer is the last of its connection
+    refused   told the status of every request that is refused before the application sees it
 
     A peer at its limit still gets a new connection: of those of its connections on which nothing is being answered, the
     one that has waited longest for its client is closed. So neither idle connections nor slow senders keep anybody out.
     """
 
-    def __init__(self, each: int, total: int | None = None) -> None:
-        self.each, self.total = each, total or open_files()
+    def __init__(
+        self, each: int, total: int | None = None, refused: Callable[[int], None] = lambda status: None
+    ) -> None:
+        self.each, self.total, self.refused = each, total or open_files(), refused
         self.draining = False
         self._open: dict[str, int] = {}
         self._waiting: dict[str, dict[Connection, None]] = {}  # by peer, the longest waiting first

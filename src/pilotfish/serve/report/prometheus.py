@@ -24,14 +24,20 @@ CAUSE = ("model", "cause")
 class Exposition:
     """The page at /metrics, of a registry of its own.
 
-    models  says which cascades are served; asked at every scrape
-    causes  of refusals that concern none of them
+    models       says which cascades are served; asked at every scrape
+    causes       of refusals that concern none of them
+    connections  how many are open, where that is known; asked at every scrape
     """
 
-    def __init__(self, models: Callable[[], Iterable[Hosted]], causes: Causes) -> None:
+    def __init__(
+        self,
+        models: Callable[[], Iterable[Hosted]],
+        causes: Causes,
+        connections: Callable[[], int | None] = lambda: None,
+    ) -> None:
         from prometheus_client import CollectorRegistry, ProcessCollector
 
-        self._models, self._causes = models, causes
+        self._models, self._causes, self._connections = models, causes, connections
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -47,6 +53,8 @@ class Exposition:
         """Everything that is counted, as prometheus-client asks for it."""
         families = _Families()
         families.info("build", "The version that is running.", (), {"version": __version__})
+        if (n := self._connections()) is not None:
+            families.gauge("connections", "Open connections, idle ones included.", (), [], n)
         _refusals(families, "", self._causes)
         for hosted in self._models():
             _counts(families, hosted.name, hosted.meter)
