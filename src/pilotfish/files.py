@@ -73,7 +73,7 @@ def parse_json(text: str | bytes) -> Any:
     numbers beyond float64, NaN, nesting beyond any document of ours, half of a surrogate pair."""
     try:
         plain = text.decode("utf-8") if isinstance(text, bytes) else text
-        document = json.loads(plain, object_pairs_hook=without_duplicates, parse_constant=_no_constant)
+        document = _READER.decode(plain)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     _check_values(document, texts="\\u" in plain)
@@ -181,6 +181,9 @@ def _check_number(value: float) -> None:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+_READER = json.JSONDecoder(object_pairs_hook=without_duplicates, parse_constant=_no_constant)
 
 
 def _umask() -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilotfish.runtime import Answer, Cascade
+from pilotfish.serve import ServeOptions, Server
 from support.requests import b64, infer, png, tensor
 from support.server import ALLOWED, Serving, pictures
 
@@ -31,6 +33,12 @@ def test_predictions(server: Serving, expected: list[Answer], path: str) -> None
         assert (said["prediction"], said["stage"], said["name"]) == (answer.prediction, answer.stage, answer.name)
         assert said["confidence"] == pytest.approx(answer.confidence, abs=1e-5)
     assert found.headers["pilotfish-operating-point"] == "1"
+
+
+def test_a_second_request_does_not_wait_for_the_first_to_be_acknowledged(cascade_folder: Path) -> None:
+    options = ServeOptions(port=0, allow_python=ALLOWED)
+    with Server(cascade_folder, options).bound() as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_bad_instance_fails_alone(server: Serving, expected: list[Answer]) -> None:

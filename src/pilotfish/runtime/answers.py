@@ -129,7 +129,7 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         """One entry of ``pilotfish predict --json``."""
-        return dataclasses.asdict(self)
+        return dict(vars(self))
 
 
 def answer_at(name: str, i: int, row: int, found: Answers, artefact: Artefact) -> Answer:

@@ -199,5 +199,7 @@ class Server:
         except OSError as error:
             raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
         found.setblocking(False)
+        # inherited by connections: asyncio leaves it out here, and then a second request waits 40 ms for its answer
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address = found.getsockname()[:2]
         return found

@@ -20,6 +20,7 @@ LARGE = 64 << 10
 """Bytes of JSON that are read in a thread."""
 T = TypeVar("T")
 
+_WRITER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _READERS = ThreadPoolExecutor(2, "pilotfish-json")  # two at a time: what they take together is bounded as well
 
 
@@ -63,9 +64,9 @@ def json_of(body: bytes) -> Any:
 def to_json(document: Any) -> bytes:
     """*document* as JSON, in ASCII. A number that JSON has not becomes null."""
     try:
-        return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+        return _WRITER.encode(document).encode()
     except ValueError:
-        return json.dumps(_finite(document), separators=(",", ":")).encode()
+        return _WRITER.encode(_finite(document)).encode()
 
 
 def _finite(value: Any) -> Any:
