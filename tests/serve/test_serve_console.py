@@ -211,6 +211,9 @@ def test_names_ids_and_errors_of_others_run_nothing_and_turn_nothing_round(chrom
 @pytest.mark.parametrize("width", [390, 1440])
 def test_it_fits_a_phone_and_a_screen(chromium, server, width):
     page = opened(chromium, server, width=width, height=800, dark=width == 390)
+    page.value("document.getElementById('slider').focus()")
+    page.press("Home")
+    assert "points" in page.text("c-drop")
     assert page.value("document.documentElement.scrollWidth") == width
     back = page.value("getComputedStyle(document.body).backgroundColor")
     assert sum(map(int, re.findall(r"\d+", back))) < 150 or width != 390, "dark where that is preferred"

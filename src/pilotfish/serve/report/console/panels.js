@@ -15,11 +15,12 @@ function tiles(model, now) {
   put("t-exit-more", band ? `expected ${percent(band.lo)} to ${percent(band.hi)}` : "no band is known", alarm ? "warn" : "");
 
   put("t-saved", percent(model.saved));
-  put("t-saved-more", model.saved === null ? (model.unit ? "nothing answered yet" : "costs are not known") : "against the base alone");
+  put("t-saved-more", known(model.shadow?.saved) ? `in shadow; would be ${percent(model.shadow.saved)}` : model.saved === null ? (model.unit ? "nothing answered yet" : "costs are not known") : "against the base alone");
 
   const first = stages[0], base = last(stages);
   put("t-latency", duration(first.p50));
-  put("t-latency-more", known(first.p99) ? `p99 ${duration(first.p99)}, base ${duration(base.p50)}` : "nothing answered yet");
+  put("t-latency-more", known(first.p99) ? `p99 ${duration(first.p99)}, base ${duration(base.p50)}`
+    : known(base.p50) ? `nobody exits; base ${duration(base.p50)}` : "nothing answered yet");
 
   const judge = audit ?? model.shadow;
   put("t-bound", judge ? (judge.n ? points(judge.drop_bound) : NOTHING) : "off");
