@@ -83,6 +83,9 @@ class Soak:
         """(kind, the inputs, id, bytes) of the next request."""
         draw, name = self.chance.random(), b"%012x" % self.sent
         self.sent += 1
+        if self.sent == self.requests - max(200, self.requests // 200):
+            self.stopping = True
+            print(json.dumps({"done": self.done, "stop": True}), flush=True)
         if draw < BAD:
             return "bad", [], name, self._bad()
         if draw < BAD + PHOTO:
@@ -263,7 +266,7 @@ class Visitor(asyncio.Protocol):
 
 
 def load(options: argparse.Namespace) -> None:
-    """The second process: lines on stdin say that SIGTERM was sent, and in the end where the point was."""
+    """The second process. It says how far it is and when SIGTERM is due; a line on stdin says where the points were."""
     import uvloop
 
     work = Path(options.work)
@@ -271,17 +274,13 @@ def load(options: argparse.Namespace) -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        said = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(said), sys.stdin)
-        ending = loop.create_task(said.readline())
-        ending.add_done_callback(lambda _: setattr(soak, "stopping", True))
         running = loop.create_task(soak.run())
         while not running.done():
             print(json.dumps({"done": soak.done}), flush=True)
             await asyncio.wait([running], timeout=0.5)
         running.result()
         print(json.dumps({"done": soak.done, "sent": soak.sent, "ended": True}), flush=True)
-        table = json.loads(await said.readline() if soak.stopping else await ending)
+        table = json.loads(sys.stdin.readline())
         mixed = soak.mixed({int(k): v for k, v in table["thresholds"].items()}, table["saved"])
         points = len(set(soak.points))
         q = np.quantile(np.frombuffer(soak.seconds, "f"), [0.5, 0.99]).tolist() if soak.seconds else []
@@ -398,8 +397,7 @@ def soak(options: argparse.Namespace, work: Path) -> int:
         assert loader.stdin is not None
         assert loader.stdout is not None
         begun, curve, moved, reloaded, done = time.monotonic(), [], 0, 0, 0
-        chance = random.Random(options.seed)
-        terminate_at = options.requests - max(200, options.requests // 200)
+        chance, stopped = random.Random(options.seed), False
         for line in loader.stdout:
             said = json.loads(line)
             done = said["done"]
@@ -411,16 +409,17 @@ def soak(options: argparse.Namespace, work: Path) -> int:
                 curve.append((done, time.monotonic() - begun, resident(server.pid)))
                 rate = done / max(curve[-1][1], 1e-9)
                 print(f"{done:>9,} requests, {rate:,.0f} a second, {curve[-1][2]:.0f} MB", flush=True)
-            if done >= terminate_at:
-                print("SIGTERM", file=loader.stdin, flush=True)
+            if "stop" in said:
                 server.send_signal(signal.SIGTERM)
+                stopped = True
+            if stopped:
                 continue
-            while moved < options.moves * done / terminate_at:
+            while moved < options.moves * done / options.requests:
                 budget = chance.choice([0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.5])
                 now = ask(port, "PUT", path, {"max_drop": f"{100 * budget}%"})
                 thresholds[int(now["id"])] = float(now["thresholds"][0])
                 moved += 1
-            if reloaded < options.reloads * done / terminate_at - 0.5:
+            if reloaded < options.reloads * done / options.requests - 0.5:
                 content = (folder / "cascade.json").read_bytes()
                 (folder / "again.json").write_bytes(content)
                 (folder / "again.json").replace(folder / "cascade.json")
