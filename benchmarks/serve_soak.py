@@ -42,6 +42,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from serve_load import Response  # noqa: E402
 
 PICTURES, SEVERAL = 4096, 8
+TOKEN = "soak-soak-soak-soak"
 CLOSE = 2e-5  # of a confidence: batches of other sizes round differently
 EARLY, BAD, PHOTO, MANY = 0.05, 0.01, 0.02, 0.1  # shares of the requests
 FLAT_AFTER = 0.1  # of the requests
@@ -341,6 +342,10 @@ def served(folder: Path, extra: list[str], log: Path) -> Iterator[tuple[subproce
     from support.server import ALLOWED
 
     allowed = [part for name in ALLOWED for part in ("--allow-python", name)]
+    tokens = folder.parent / "tokens"
+    tokens.write_text(f"operator {TOKEN}\n")
+    tokens.chmod(0o600)
+    allowed += ["--token-file", str(tokens)]
     paths = [str(Path(pilotfish.__file__).parents[1]), str(folder.parent)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pilotfish.cli", "serve", f"pair={folder}", "--port", "0", *allowed, *extra]
@@ -357,9 +362,16 @@ def served(folder: Path, extra: list[str], log: Path) -> Iterator[tuple[subproce
         print(f"the server's log has {len(said)} lines:", *said[:8], sep="\n  ")
 
 
+def cpu(pid: int) -> float:
+    """Seconds of processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def ask(port: int, method: str, path: str, document: Any = None) -> Any:
     body = None if document is None else json.dumps(document).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, method=method)
+    allowed = {"Authorization": f"Bearer {TOKEN}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, allowed, method=method)
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.loads(response.read())
 
@@ -396,6 +408,7 @@ def soak(options: argparse.Namespace, work: Path) -> int:
         loader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert loader.stdin is not None
         assert loader.stdout is not None
+        idle = cpu(server.pid)
         begun, curve, moved, reloaded, done = time.monotonic(), [], 0, 0, 0
         chance, stopped = random.Random(options.seed), False
         for line in loader.stdout:
@@ -408,7 +421,11 @@ def soak(options: argparse.Namespace, work: Path) -> int:
             if not curve or done - curve[-1][0] >= options.requests / 20:
                 curve.append((done, time.monotonic() - begun, resident(server.pid)))
                 rate = done / max(curve[-1][1], 1e-9)
-                print(f"{done:>9,} requests, {rate:,.0f} a second, {curve[-1][2]:.0f} MB", flush=True)
+                ms = 1000 * (cpu(server.pid) - idle) / max(done, 1)
+                print(
+                    f"{done:>9,} requests, {rate:,.0f} a second, {ms:.3f} ms of a core each, {curve[-1][2]:.0f} MB",
+                    flush=True,
+                )
             if "stop" in said:
                 server.send_signal(signal.SIGTERM)
                 stopped = True
