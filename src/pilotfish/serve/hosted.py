@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -255,15 +254,8 @@ class Hosted:
                 f"{self.name} has as many inputs of yours under way as it takes of one client", "full", self.wait
             )
         futures: list[Future[Any] | None] = []
-        running, passages, turn = self.running, [], iter(turns)
         try:
-            for entry in entries:
-                if isinstance(entry.item, Exception):
-                    passages.append(Passage(self, running.point, caller, 0, entry.id))
-                    futures.append(None)
-                    continue
-                passages.append(Passage(self, running.point, caller, next(turn), entry.id))
-                futures.append(self._submit(running, entry.item, caller, passages[-1]))
+            running, passages = self._submit(entries, caller, turns, futures)
             for future in futures:
                 if future is not None:
                     future.add_done_callback(one)
@@ -293,21 +285,39 @@ class Hosted:
         self.hold_budget()
         return Reply(served, self.name, self.version, running.point)
 
-    def _submit(self, running: Running, item: Any, caller: Caller, passage: Passage) -> Future[Any]:
-        in_force, limit = running.point.artefact.in_force, self.options.timeout
-        seconds = min(math.inf if limit is None else limit, math.inf if caller.deadline is None else caller.deadline)
-        deadline = None if seconds == math.inf else seconds
-        try:
-            return running.engine.submit(item, deadline, in_force, passage, passage.turn)
-        except QueueFull:
-            raise busy(
-                f"{self.name} has {self.options.queue} inputs under way, as many as its queue holds", "full", self.wait
-            ) from None
-        except EngineClosed:
-            if self.state != "READY":
-                raise busy(f"{self.name} is {self.state.lower()}", self.state.lower(), 1.0) from None
-            self._revive(running.engine)
-            return self.engine.submit(item, deadline, in_force, passage, passage.turn)
+    def _submit(
+        self, entries: Sequence[Entry], caller: Caller, turns: Sequence[int], futures: list[Future[Any] | None]
+    ) -> tuple[Running, list[Passage]]:
+        """All inputs of a request to one engine, and so by one cascade and at one point; *futures* gets one each, and
+        None for what could not be read. Refusal where the queue is full."""
+        limits = [seconds for seconds in (self.options.timeout, caller.deadline) if seconds is not None]
+        deadline = min(limits, default=None)
+        while True:
+            running, passages, turn = self.running, [], iter(turns)
+            engine, point = running.engine, running.point
+            in_force = point.artefact.in_force
+            try:
+                for entry in entries:
+                    unread = isinstance(entry.item, Exception)
+                    passage = Passage(self, point, caller, 0 if unread else next(turn), entry.id)
+                    passages.append(passage)
+                    futures.append(
+                        None if unread else engine.submit(entry.item, deadline, in_force, passage, passage.turn)
+                    )
+                return running, passages
+            except QueueFull:
+                raise busy(
+                    f"{self.name} has {self.options.queue} inputs under way, as many as its queue holds", "full",
+                    self.wait,
+                ) from None  # fmt: skip
+            except EngineClosed:  # its folder was loaded again this very moment: all of the request begins anew
+                for future in futures:
+                    if future is not None:
+                        future.cancel()
+                futures.clear()
+                if self.state != "READY":
+                    raise busy(f"{self.name} is {self.state.lower()}", self.state.lower(), 1.0) from None
+                self._revive(engine)
 
     @property
     def wait(self) -> float:

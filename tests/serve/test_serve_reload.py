@@ -1,0 +1,172 @@
+"""A cascade folder that changes while it is served: nothing is lost, and no answer is half of another cascade."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pilotfish.serve.reload as reload
+from pilotfish.data import load_data
+from pilotfish.plan import tune
+from pilotfish.recording import RecordOptions, record
+from pilotfish.records import Run
+from pilotfish.runtime import Cascade
+from pilotfish.serve.served import Caller, Entry
+from support.server import ALLOWED, LONG, MODULE, Serving, serving
+
+OTHER = "other_chain"
+BOTH = (*ALLOWED, *(f"{OTHER}:{stage}" for stage in ("saver", "middle", "base")))
+CLIENTS = 4
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders are looked at often."""
+    monkeypatch.setattr(reload, "EVERY", 0.02)
+
+
+@pytest.fixture
+def folder(cascade_folder: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(cascade_folder, tmp_path / "cascade"))
+
+
+@pytest.fixture(scope="module")
+def other(cascade_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cascade of three other models."""
+    place = tmp_path_factory.mktemp("other")
+    changed = MODULE.replace("default_rng(0)", "default_rng(9)")
+    middle = "\n\ndef middle(batch):\n    return batch.reshape(len(batch), -1) @ (W + V)\n"
+    described = "\nmiddle.preprocessing, middle.weights_hash = base.preprocessing, 'm' * 64\n"
+    (place / f"{OTHER}.py").write_text(changed + middle + described)
+    sys.path.insert(0, str(place))
+    stages = [f"python:{name}" for name in BOTH[len(ALLOWED) :]]
+    data = load_data(f"arrays:{cascade_folder.parent / 'data.npz'}")
+    record(data, stages, Run(place / "run"), options=RecordOptions(timing=False, batch_size=16, workers=1))
+    return tune(Run(place / "run"), stages, max_drop=0.5, holdout=0, allow_bad_base=True).save(place / "cascade")
+
+
+def said_by(folder: Path, photos: list[bytes]) -> list[tuple[Any, int]]:
+    answers = Cascade.load(folder, allow_python=BOTH).predict(list(photos))
+    return [(answer.prediction, int(answer.stage or 0)) for answer in answers]
+
+
+def copy_over(source: Path, folder: Path) -> None:
+    """As a deployment does: written beside it, then moved."""
+    for file in sorted(source.iterdir()):
+        if file.is_file():
+            shutil.copy(file, folder / "new.tmp")
+            (folder / "new.tmp").replace(folder / file.name)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def under_load(running: Serving, photos: list[bytes], change: Callable[[], None]) -> list[tuple[int, str, Any]]:
+    """(photo, operating point, answer) of everything that was asked while *change* ran; all of it was answered."""
+    ended = threading.Event()
+
+    def client(first: int) -> list[tuple[int, str, Any]]:
+        found, i = [], first
+        while not ended.is_set():
+            i = (i + 1) % len(photos)
+            response = running.ask("POST", "/predict", photos[i], PNG)
+            assert response.status == 200, response.body
+            found.append((i, response.json["operating_point"], response.json["answers"][0]))
+        return found
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(client, 10 * k) for k in range(CLIENTS)]
+        try:
+            change()
+        finally:
+            ended.set()
+        return [one for each in clients for one in each.result()]
+
+
+def test_nothing_is_lost_while_a_folder_changes(
+    folder: Path, cascade_folder: Path, other: Path, photos: list[bytes]
+) -> None:
+    says = {"odd": said_by(cascade_folder, photos), "even": said_by(other, photos)}
+    assert says["odd"] != says["even"]
+    with serving({"pair": folder}, allow_python=BOTH) as running:
+        hosted = running.server.hosted()
+
+        def change() -> None:
+            for number, source in enumerate([other, cascade_folder, other], 2):
+                copy_over(source, folder)
+                wait_for(lambda number=number: hosted.point.id == str(number))  # type: ignore[misc]
+            time.sleep(0.05)
+
+        answers = under_load(running, photos, change)
+    assert {point for _, point, _ in answers} == {"1", "2", "3", "4"}
+    for photo, point, answer in answers:
+        expected = says["odd" if int(point) % 2 else "even"][photo]
+        assert (answer["prediction"], answer["stage"], answer["error"]) == (*expected, None)
+
+
+def test_a_request_that_a_change_falls_into_is_answered_by_one_cascade(
+    folder: Path, other: Path, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = said_by(other, photos)
+    with serving({"pair": folder}, allow_python=BOTH, reload=False) as running:
+        hosted = running.server.hosted()
+        engine, submit, submitted = hosted.engine, hosted.engine.submit, []
+
+        def slow(item: Any, *rest: Any, **named: Any) -> Any:
+            if len(submitted) == len(photos) // 2:
+                copy_over(other, folder)
+                hosted.reload()
+            submitted.append(item)
+            return submit(item, *rest, **named)
+
+        monkeypatch.setattr(engine, "submit", slow)
+        reply = asyncio.run(hosted.answer([Entry(photo) for photo in photos], Caller("test", "1")))
+    assert [(one.answer.prediction, one.answer.stage) for one in reply.answers] == expected
+    assert reply.point.id == "2"
+    assert len(submitted) > len(photos) // 2
+
+
+@pytest.mark.parametrize("fault", ["half a file", "no file", "another model that is not allowed", "no folder"])
+def test_what_cannot_be_loaded_leaves_the_old_one_at_work(
+    folder: Path, other: Path, photos: list[bytes], fault: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving({"pair": folder}) as running:
+        before = said_by(folder, photos)
+        document = folder / "cascade.json"
+        kept = document.read_text()
+        if fault == "half a file":
+            document.write_text(kept[: len(kept) // 2])
+        elif fault == "no file":
+            document.unlink()
+        elif fault == "no folder":
+            shutil.rmtree(folder)
+        else:
+            copy_over(other, folder)
+        if fault in ("no file", "no folder"):
+            time.sleep(0.2)
+        else:
+            wait_for(lambda: "cannot be loaded" in capfd.readouterr().err)
+        for photo, expected in zip(photos, before, strict=True):
+            response = running.ask("POST", "/predict", photo, PNG)
+            [answer] = response.json["answers"]
+            assert (answer["prediction"], answer["stage"], response.json["operating_point"]) == (*expected, "1")
+        folder.mkdir(exist_ok=True)
+        document.write_text(json.dumps(json.loads(kept)))
+        wait_for(lambda: running.server.hosted().point.id == "2")
+        assert running.ask("POST", "/predict", photos[0], PNG).json["answers"][0]["prediction"] == before[0][0]
