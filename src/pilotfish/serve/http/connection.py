@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PIECE = 16 << 10  # bytes that are parsed at a time, so that what is over a limit is seen early
 PIPELINED = 16  # requests that may wait on a connection for the one before
 HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.%]+\])(:\d{0,5})?")
+LATE = 0.02  # seconds after a deadline in which what has arrived is still read
 LINGER = 1.0  # seconds that a client has to read why it was refused, while it still sends
 
 
@@ -78,11 +79,11 @@ class BoundedConnection(HttpToolsProtocol):
 
     def make_room(self) -> None:
         """Close; nothing that was asked is being answered."""
-        self._done = True
         self.peers.leave(self)
         self.counted = False
-        if self._in_message:
+        if self._in_message and not self._done:
             self._refuse(408, "too many connections are open, and this one sends slowly")
+        self._done = True
         self.transport.close()
         self._await_reader(LINGER)
 
@@ -112,9 +113,11 @@ class BoundedConnection(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
-    def _late(self) -> None:
+    def _late(self, again: bool = False) -> None:
         self._timer = None
-        if self.flow.read_paused and not self._done:  # it is the server that has not read
+        if not again:  # what has arrived meanwhile is read first: the event loop may have been late itself
+            self._timer = self.loop.call_later(LATE, self._late, True)
+        elif self.flow.read_paused and not self._done:  # it is the server that has not read
             self._await_request()
         elif self._in_message:
             self._refuse(408, f"the request was not sent within {self.limits.request_seconds:g} s")

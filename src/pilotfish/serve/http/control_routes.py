@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from pilotfish.errors import BudgetError, UsageError, nearest
 from pilotfish.files import parse_json
 from pilotfish.serve.http.body import read_body
 from pilotfish.serve.http.exchange import caller_of
+from pilotfish.serve.http.json_body import json_of
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.report.audit_figures import NO_LABELS, audit_figures
 
@@ -56,13 +56,7 @@ async def operating_point(request: Request) -> Response:
 async def move(request: Request) -> Response:
     """Move to the best point of the frontier within one limit."""
     hosted = _hosted(request, changes=True)
-    body = await read_body(request, hosted.options.limits)
-    try:
-        asked: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refusal(
-            400, 'the body is no JSON; expected an object such as {"max_drop": 0.005}', "bad_request"
-        ) from None
+    asked = json_of(await read_body(request, hosted.options.limits))
     if not isinstance(asked, dict) or len(asked) != 1 or not set(asked) <= set(AIMS):
         raise Refusal(400, f"expected an object with exactly one of {', '.join(AIMS)}", "bad_request")
     try:

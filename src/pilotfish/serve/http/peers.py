@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import resource
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
 SPARE = 256  # descriptors that are left for files and models
 MOST = 8192
+YOUNG = 0.1  # seconds in which a connection is given up for no other: its request may be on its way
 
 
 class Connection(Protocol):
@@ -30,16 +32,22 @@ class Peers:
     refused   told the status of every request that is refused before the application sees it
 
     A peer at its limit still gets a new connection: of those of its connections on which nothing is being answered, the
-    one that has waited longest for its client is closed. So neither idle connections nor slow senders keep anybody out.
+    one that has waited longest for its client is closed. So neither idle connections nor slow senders keep anybody out,
+    and only what comes in one burst is turned away.
     """
 
     def __init__(
-        self, each: int, total: int | None = None, refused: Callable[[int], None] = lambda status: None
+        self,
+        each: int,
+        total: int | None = None,
+        refused: Callable[[int], None] = lambda status: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.each, self.total, self.refused = each, total or open_files(), refused
+        self.each, self.total = each, total or open_files()
+        self.refused, self._clock = refused, clock
         self.draining = False
         self._open: dict[str, int] = {}
-        self._waiting: dict[str, dict[Connection, None]] = {}  # by peer, the longest waiting first
+        self._waiting: dict[str, dict[Connection, float]] = {}  # by peer since when, the longest waiting first
         self._n = 0
 
     def __len__(self) -> int:
@@ -59,7 +67,9 @@ class Peers:
 
     def waits(self, connection: Connection) -> None:
         """It is the client's turn to send."""
-        self._waiting.setdefault(connection.peer, {})[connection] = None
+        waiting = self._waiting.setdefault(connection.peer, {})
+        waiting.pop(connection, None)
+        waiting[connection] = self._clock()
 
     def works(self, connection: Connection) -> None:
         """It is the server's turn to answer."""
@@ -86,7 +96,9 @@ class Peers:
         waiting = self._waiting.get(peer)
         if not waiting:
             return False
-        oldest = next(iter(waiting))
+        oldest, since = next(iter(waiting.items()))
+        if self._clock() < since + YOUNG:
+            return False
         oldest.make_room()
         return True
 
