@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -15,7 +17,7 @@ from starlette.routing import Route
 
 from pilotfish.serve.http import connection
 from pilotfish.serve.http.body import read_body
-from pilotfish.serve.http.peers import Peers, peer_name
+from pilotfish.serve.http.peers import YOUNG, Peers, peer_name
 from pilotfish.serve.options import Limits
 from support.web import LONG, Web, error_of, gone, listening, read_response, rest, statuses
 
@@ -136,19 +138,39 @@ def test_slow_readers_are_let_go(web: Web) -> None:
 
 
 def test_others_are_served_beside_a_thousand_slow_connections(web: Web) -> None:
-    """Also those of the same peer: the connection that has waited longest makes room."""
+    """At any time those of other peers, and of the same one whoever comes after them: the connection that has waited
+    longest makes room."""
     held = []
     for i in range(1000):
         peer = web.connect()
         peer.sendall(b"POST /length HTTP/1.1\r\ncontent-length: 9\r\n\r\n" if i % 2 else b"GET /hello HTTP/1.1\r\nx: ")
         held.append(peer)
         if i % 100 == 99:
-            with web.connect() as good:
+            with web.connect("127.0.0.2") as good:
                 good.sendall(GOOD)
                 assert read_response(good)[0] == 200
-    assert len(web.life.peers) <= 50
+    assert len(web.life.peers) <= 50 + 10
+    time.sleep(0.15)
+    with web.connect() as good:
+        good.sendall(GOOD)
+        assert read_response(good)[0] == 200
     for peer in held:
         peer.close()
+
+
+def test_a_burst_is_turned_away_with_a_reason(web: Web) -> None:
+    """Of a hundred connections at once those beyond the limit are told; the others are served."""
+    peers = [web.connect() for _ in range(100)]
+    answers = []
+    for peer in peers:
+        with contextlib.suppress(OSError):
+            peer.sendall(GOOD)
+    for peer in peers:
+        with contextlib.suppress(OSError):
+            answers.append(read_response(peer)[0])
+        peer.close()
+    assert answers.count(200) >= 50
+    assert set(answers) <= {200, 503}
 
 
 class Client:
@@ -168,8 +190,13 @@ def entered(peers: Peers, *names: str) -> list[Client]:
     return found
 
 
+def peers_of(each: int, total: int) -> Peers:
+    """Whose clock goes on by a second with every look at it."""
+    return Peers(each, total, itertools.count().__next__)
+
+
 def test_the_longest_waiting_connection_of_a_peer_makes_room() -> None:
-    peers = Peers(2, 100)
+    peers = peers_of(2, 100)
     a, b, other = entered(peers, "a", "a", "b")
     peers.works(a)
     peers.waits(a)  # it was answered, and waits since
@@ -184,11 +211,23 @@ def test_the_longest_waiting_connection_of_a_peer_makes_room() -> None:
 
 
 def test_of_all_connections_the_peer_with_most_makes_room() -> None:
-    peers = Peers(90, 4)
+    peers = peers_of(90, 4)
     first, *_ = entered(peers, "many", "one", "many", "many")
     entered(peers, "new")
     assert first.closed
     assert len(peers) == 4
+
+
+def test_a_connection_that_came_just_now_makes_no_room() -> None:
+    """Its request may be on its way."""
+    now = [0.0]
+    peers = Peers(2, 100, lambda: now[0])
+    held = entered(peers, "a", "a")
+    now[0] = YOUNG / 2
+    assert not peers.enter(Client("a", peers))
+    now[0] = YOUNG
+    entered(peers, "a")
+    assert [client.closed for client in held] == [True, False]
 
 
 def test_nothing_is_kept_of_peers_that_left() -> None:

@@ -33,8 +33,8 @@ class Web:
     port: int
     life: Life
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=LONG)
+    def connect(self, peer: str = "127.0.0.1") -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=LONG, source_address=(peer, 0))
 
     def say(self, data: bytes) -> bytes:
         """What comes back on a connection of its own until it is closed."""
