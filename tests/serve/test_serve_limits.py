@@ -15,8 +15,9 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
+from pilotfish.serve.http import body as body_module
 from pilotfish.serve.http import connection
 from pilotfish.serve.http.body import BytesUnderWay, decompress, read_body
 from pilotfish.serve.http.connection import PIPELINED
@@ -363,3 +364,16 @@ def test_a_bad_request_does_not_answer_for_the_one_before(web: Web, bad: bytes) 
     assert statuses(answer) == [200]
     assert answer.endswith(b"slow")
     assert b"connection: close" in answer
+
+
+def test_another_server_has_a_deadline_for_bodies_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the application is mounted, and connections are not ours."""
+    monkeypatch.setattr(body_module, "SPARE", 0.0)
+
+    async def receive() -> Message:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    with pytest.raises(Refusal, match="not sent within") as found:
+        asyncio.run(read_body(Request({"type": "http", "headers": []}, receive), Limits(request_seconds=0.1)))
+    assert found.value.status == 408

@@ -192,7 +192,7 @@ def entered(peers: Peers, *names: str) -> list[Client]:
 
 def peers_of(each: int, total: int) -> Peers:
     """Whose clock goes on by a second with every look at it."""
-    return Peers(each, total, itertools.count().__next__)
+    return Peers(each, total, clock=itertools.count().__next__)
 
 
 def test_the_longest_waiting_connection_of_a_peer_makes_room() -> None:
@@ -221,7 +221,7 @@ def test_of_all_connections_the_peer_with_most_makes_room() -> None:
 def test_a_connection_that_came_just_now_makes_no_room() -> None:
     """Its request may be on its way."""
     now = [0.0]
-    peers = Peers(2, 100, lambda: now[0])
+    peers = Peers(2, 100, clock=lambda: now[0])
     held = entered(peers, "a", "a")
     now[0] = YOUNG / 2
     assert not peers.enter(Client("a", peers))

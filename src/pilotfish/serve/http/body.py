@@ -23,6 +23,7 @@ HELD = "pilotfish.held"  # in the scope of a request
 SHARE = 0.5  # of all bytes that one client may hold
 PIECE = 64 << 10  # bytes that are decompressed at a time
 STEP = 1 << 20  # into as many at a time
+SPARE = 1.0  # seconds beside the deadline of our own connections, which other servers do not have
 IN_THREAD = 4 << 10  # bytes of a compressed body that the event loop does not wait for
 
 
@@ -99,7 +100,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         raise _too_large(f"the body has {length[:20]} bytes", limits.body)
     held: Held | None = request.scope.get(HELD)
     try:
-        async with asyncio.timeout(limits.request_seconds):
+        async with asyncio.timeout(limits.request_seconds + SPARE):
             body = await _all(request, limits, held)
     except TimeoutError:
         raise Refusal(408, f"the body was not sent within {limits.request_seconds:g} s", "deadline") from None
