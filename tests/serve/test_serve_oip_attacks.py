@@ -12,7 +12,7 @@ import pytest
 
 from pilotfish.errors import one_line
 from pilotfish.serve.http.items import Takes
-from pilotfish.serve.http.json_body import json_of
+from pilotfish.serve.http.json_body import LARGE, json_of
 from pilotfish.serve.http.kserve_v1 import read_instances
 from pilotfish.serve.http.oip_infer import Asked, read_infer
 from pilotfish.serve.http.predict_bodies import read_predict
@@ -196,3 +196,14 @@ def test_a_form_of_many_parts_is_refused_early() -> None:
     one, headers = form([("file", "a", b"")], boundary="x")
     body = one.removesuffix(b"--x--\r\n") * 100_000
     assert "more than 256 parts" in str(refused(lambda: read_predict(body, headers["Content-Type"], TAKES[0], 128)))
+
+
+def test_large_json_says_what_small_json_says() -> None:
+    """Large bodies are read so that other threads run meanwhile."""
+    values: list[Any] = [0, -7, 1.5, -1e-300, 2**62, [True, None, "é", {}]]
+    small, padding = {"instances": values}, " " * LARGE
+    assert json_of(json.dumps(small).encode()) == json_of((json.dumps(small) + padding).encode()) == small
+    for text in ('{"a": 1e999}', '{"a": NaN}', '{"a": 1, "a": 2}', '{"a": "\\ud800"}', "9" * 5000, "[" * 60 + "]" * 60):
+        whys = {refused(lambda body=body: json_of(body.encode())) for body in (text, text + padding)}  # type: ignore[misc]
+        assert None not in whys
+        assert len(whys) == 1

@@ -15,7 +15,7 @@ from pilotfish.serve.refusal import Refusal
 
 MOST_VALUES = 1_000_000
 """Of one body: a million numbers take a third of a second and some 50 MB."""
-MOST_KEYS = 20_000
+MOST_LISTS, MOST_KEYS = 350_000, 20_000
 LARGE = 64 << 10
 """Bytes of JSON that are read in a thread."""
 T = TypeVar("T")
@@ -49,14 +49,16 @@ def json_of(body: bytes) -> Any:
     stand twice, NaN, numbers beyond float64, deep nesting, lone surrogates, millions of values."""
     if not body.strip():
         raise bad("the body is empty; expected JSON")
-    values, keys = body.count(b",") + body.count(b"[") + body.count(b"{"), body.count(b":")
-    if values > MOST_VALUES or keys > MOST_KEYS:
+    lists, keys = body.count(b"[") + body.count(b"{"), body.count(b":")
+    values = body.count(b",") + lists
+    if values > MOST_VALUES or lists > MOST_LISTS or keys > MOST_KEYS:
         raise bad(
-            f"the JSON holds some {values:,} values and {keys:,} keys, more than {MOST_VALUES:,} and {MOST_KEYS:,}; "
-            "send fewer inputs at once, images as base64 or as they are, and arrays as binary tensors"
+            f"the JSON holds some {values:,} values, {lists:,} lists and {keys:,} keys, more than {MOST_VALUES:,}, "
+            f"{MOST_LISTS:,} or {MOST_KEYS:,}; send fewer inputs at once, images as base64 or as they are, and arrays "
+            "as binary tensors"
         )
     try:
-        return parse_json(body)
+        return parse_json(body, yielding=len(body) >= LARGE)
     except ValueError as error:
         raise bad(f"the body is not valid JSON: {reason(error)}") from None
 

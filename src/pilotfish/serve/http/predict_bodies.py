@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from email.message import Message
 from typing import Any
 
 from starlette.requests import Request
@@ -35,11 +33,11 @@ def read_predict(body: bytes, content_type: str | None, takes: Takes, most: int)
 
     Refusal: 415 for any other content type, 400 for a body that is not what it says.
     """
-    kind, parameters = _content_type(content_type)
+    kind = _content_type(content_type)
     if kind == "application/json" or kind.endswith("+json"):
         return _from_json(json_of(body), takes, most)
     if kind == "multipart/form-data":
-        return _from_form(body, parameters.get("boundary"), takes, most)
+        return _from_form(body, _boundary(content_type or ""), takes, most)
     if kind.startswith("image/"):
         if not takes.images:
             raise _unsupported(content_type, f'the cascade takes {takes.says}; send JSON with an "array" each')
@@ -74,14 +72,21 @@ def _unsupported(content_type: str | None, why: str) -> Refusal:
     return Refusal(415, f"{found}; {why}", "unsupported")
 
 
-def _content_type(header: str | None) -> tuple[str, Mapping[str, str]]:
-    """(type in lower case, its parameters)."""
-    message = Message()
-    if len(header or "") > MOST_HEADER:  # its parser takes the square of that
+def _content_type(header: str | None) -> str:
+    """The type without its parameters, in lower case."""
+    return (header or "").partition(";")[0].strip().lower()
+
+
+def _boundary(header: str) -> str:
+    """What parts a form. Refusal where its Content-Type does not say it."""
+    from python_multipart.multipart import parse_options_header
+
+    if len(header) > MOST_HEADER:  # reading it takes the square of that
         raise _unsupported(header, f"it is longer than {MOST_HEADER} characters")
-    message["Content-Type"] = (header or "").replace("\r", " ").replace("\n", " ")
-    found = message.get_params(failobj=[("", "")])
-    return found[0][0].strip().lower(), {key.lower(): str(value) for key, value in found[1:]}
+    found = parse_options_header(header)[1].get(b"boundary")
+    if not found:
+        raise bad("the Content-Type of the form has no boundary")
+    return found.decode("latin-1")
 
 
 def _from_json(document: Any, takes: Takes, most: int) -> list[Entry]:
@@ -106,10 +111,8 @@ class _Part:
     content: bytes = b""
 
 
-def _from_form(body: bytes, boundary: str | None, takes: Takes, most: int) -> list[Entry]:
+def _from_form(body: bytes, boundary: str, takes: Takes, most: int) -> list[Entry]:
     """An image of each file; fields called ``b64`` are images as well, and ``id`` names them in their order."""
-    if boundary is None:
-        raise bad("the Content-Type of the form has no boundary")
     items: list[tuple[Any, str]] = []
     ids: list[str] = []
     for part in _parts(body, boundary, 2 * most):
