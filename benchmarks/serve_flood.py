@@ -93,8 +93,8 @@ def said(row: Sequence[float]) -> str:
     p50, p99, flooded_50, flooded_99, rate, own, theirs = row
     return (
         f"p50 {1e3 * p50:.0f} -> {1e3 * flooded_50:.0f}, p99 {1e3 * p99:.0f} -> {1e3 * flooded_99:.0f} "
-        f"({flooded_99 / p99:.2f} times); flood {rate:.0f}/s; governed {own:.0%} of the quiet client's, {theirs:.0%} of "
-        "the flood's"
+        f"({flooded_99 / p99:.2f} times); flood {rate:.0f}/s; governed: {own:.0%} of the quiet client's answers, "
+        f"{theirs:.0%} of the flood's"
     )
 
 

@@ -159,3 +159,23 @@ def test_inputs_go_by_their_turns() -> None:
         is_open.set()
         wait([first, *futures], LONG)
     assert order == [N - 1, *sorted(everything[:-1], key=lambda i: turns[i])]
+
+
+def test_light_inputs_neither_wait_nor_share_a_batch_with_others() -> None:
+    """Not even for a batch that would never be full; and one that is full does not go before them."""
+    stages = [EngineStage(f"s{k}", Lookup(z), 4) for k, z in enumerate(LOGITS)]
+    batches: list[tuple[int, int]] = []
+    read = lambda i: np.array([i], np.float32)  # noqa: E731
+    supply = DecodingSupply(read, (), [TENSOR] * 2, 2)
+    with Engine(
+        stages, by_max_prob([1.0]), supply=supply, max_wait_ms=LONG * 1000,
+        observer=lambda stage, n, waited, seconds: batches.append((stage, n)),
+    ) as running:  # fmt: skip
+        heavy = [running.submit(STAYS[0], turn=9) for _ in range(3)]
+        light = [running.submit(STAYS[0], turn=0, light=True) for _ in range(2)]
+        assert [future.result(LONG).stage for future in light] == [1, 1]
+        assert not any(future.done() for future in heavy)
+        assert sum(n for stage, n in batches if stage == 0) == sum(n for stage, n in batches if stage == 1) == 2
+        heavy.append(running.submit(STAYS[0], turn=10))
+        assert [future.result(LONG).stage for future in heavy] == [1] * 4
+    assert batches[-2:] == [(0, 4), (1, 4)]

@@ -48,6 +48,7 @@ class Item:
     future    for its answer, where somebody waits for it alone; deadline: as ``time.monotonic`` counts
     passage   asked at every stage whether it exits
     turn      it waits behind those of smaller turns, and behind those of its own that came before it
+    light     whether it waits for no company once it is the first of a queue
     """
 
     feed: Feed
@@ -65,6 +66,7 @@ class Item:
     future: Future[Any] | None = None
     passage: Passage | None = None
     turn: int = 0
+    light: bool = False
     deadline: float = float("inf")
     gone: bool = False
 

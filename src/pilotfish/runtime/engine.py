@@ -93,6 +93,7 @@ class Engine:
         in_force: InForce | None = None,
         passage: Passage | None = None,
         turn: int = 0,
+        light: bool = False,
     ) -> Future[Any]:
         """Begin with one input; the future resolves to its :class:`OneAnswer`.
 
@@ -103,6 +104,7 @@ class Engine:
         passage   asked at every stage that could answer the input, with what the rule says, and has the last word: see
                   :data:`Passage`. It is called in the engine's threads, one stage after the other
         turn      inputs of smaller turns go first, those of the same one in the order that they come in
+        light     it is in a batch with others of the kind alone, at once when it is the first of a queue
 
         A future that is cancelled is never set, and its input is in no further batch. What a model or a sample fails of
         is in the answer's ``error``; DeadlineError and EngineClosed are raised by ``future.result()``. Callbacks run in
@@ -123,7 +125,7 @@ class Engine:
             if not feed.free:
                 raise QueueFull(f"{feed.most} inputs are under way, as many as the queue holds; try again later")
             found = Item(feed, feed.free.popleft(), item, in_force or self.in_force, next(self._births))
-            found.future, found.passage, found.turn = future, passage, turn
+            found.future, found.passage, found.turn, found.light = future, passage, turn, light
             if deadline is not None:
                 found.deadline = time.monotonic() + float(deadline)
             late = lanes.put(found)

@@ -9,6 +9,7 @@ where samples wait for company (:class:`Run`), once no more can come.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import threading
 import time
@@ -72,6 +73,8 @@ class Queues:
         """(stage, how many samples) of the next batch; None when none may begin."""
         if sum(self.running) >= self.lanes:
             return None
+        if (light := self._choose_light()) is not None:
+            return light
         found: tuple[int, int] | None = None
         oldest = math.inf
         for k in reversed(range(len(self.stages))):
@@ -86,6 +89,14 @@ class Queues:
                 if not isinstance(queue[0].feed, Run) and self.begun - queue[0].begun > PASSED_OVER:
                     return found
         return found
+
+    def _choose_light(self) -> tuple[int, int] | None:
+        """The light samples at the head of a queue, which neither wait for company nor have it of others."""
+        for k in reversed(range(len(self.stages))):
+            queue = self.queues[k]
+            if queue and queue[0].light and self.running[k] < self.stages[k].lanes:
+                return k, sum(1 for _ in itertools.takewhile(_is_light, itertools.islice(queue, self.sizes[k])))
+        return None
 
     def _full(self, k: int, feed: Feed) -> int:
         """How many samples make a batch of stage *k*. The last ones are shared evenly, so that lanes end together."""
@@ -238,6 +249,10 @@ class Queues:
             else:
                 queue.append(item)
         return give_up(late, EngineClosed(CLOSED) if self.closed else DeadlineError(TOO_LATE))
+
+
+def _is_light(item: Item) -> bool:
+    return item.light
 
 
 def _turn(item: Item) -> int:

@@ -28,7 +28,7 @@ from pilotfish.serve.report.logs import Log
 from pilotfish.serve.report.metrics import Meter
 from pilotfish.serve.served import Caller, Cause, Entry, Reply, Served
 from pilotfish.serve.watch.drift import Alarm
-from pilotfish.serve.watch.fair import Fair
+from pilotfish.serve.watch.fair import Fair, Turns
 from pilotfish.serve.watch.governor import governor_of
 from pilotfish.serve.watch.labels import Labels
 from pilotfish.serve.watch.spending import Spending
@@ -249,13 +249,13 @@ class Hosted:
             if next(left) == n:  # of count() one thread gets each number
                 loop.call_soon_threadsafe(_set, done)
 
-        if (turns := self.fair.enter(caller.client, n)) is None:
+        if (place := self.fair.enter(caller.client, n)) is None:
             raise busy(
                 f"{self.name} has as many inputs of yours under way as it takes of one client", "full", self.wait
             )
         futures: list[Future[Any] | None] = []
         try:
-            running, passages = self._submit(entries, caller, turns, futures)
+            running, passages = self._submit(entries, caller, place, futures)
             for future in futures:
                 if future is not None:
                     future.add_done_callback(one)
@@ -286,14 +286,14 @@ class Hosted:
         return Reply(served, self.name, self.version, running.point)
 
     def _submit(
-        self, entries: Sequence[Entry], caller: Caller, turns: Sequence[int], futures: list[Future[Any] | None]
+        self, entries: Sequence[Entry], caller: Caller, place: Turns, futures: list[Future[Any] | None]
     ) -> tuple[Running, list[Passage]]:
         """All inputs of a request to one engine, and so by one cascade and at one point; *futures* gets one each, and
         None for what could not be read. Refusal where the queue is full."""
         limits = [seconds for seconds in (self.options.timeout, caller.deadline) if seconds is not None]
         deadline = min(limits, default=None)
         while True:
-            running, passages, turn = self.running, [], iter(turns)
+            running, passages, turn = self.running, [], iter(place.turns)
             engine, point = running.engine, running.point
             in_force = point.artefact.in_force
             try:
@@ -302,7 +302,9 @@ class Hosted:
                     passage = Passage(self, point, caller, 0 if unread else next(turn), entry.id)
                     passages.append(passage)
                     futures.append(
-                        None if unread else engine.submit(entry.item, deadline, in_force, passage, passage.turn)
+                        None
+                        if unread
+                        else engine.submit(entry.item, deadline, in_force, passage, passage.turn, place.light)
                     )
                 return running, passages
             except QueueFull:
