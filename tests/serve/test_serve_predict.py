@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilotfish.runtime import Answer, Cascade
-from support.requests import b64, form, png
+from support.requests import b64, form, infer, png, tensor
 from support.server import ALLOWED, Answered, Serving, pictures, serving
 
 IMAGES = pictures(6, seed=7)
 FILES = [png(image) for image in IMAGES]
+
+
+class Held:
+    """An input that is read when *release* is set, and is none."""
+
+    def __init__(self, release: threading.Event) -> None:
+        self.release = release
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        self.release.wait(60)
+        raise ValueError("it is no array")
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +203,25 @@ def test_of_several_cascades_one_is_named(cascade_folder: Path) -> None:
         assert running.ask("POST", "/predict?model=c", item).status == 404
         assert running.ask("POST", "/predict?model=b", item).json["model"] == "b"
         assert running.get("/v1/models").json == {"models": ["a", "b"]}
+
+
+def test_a_full_queue_is_503_and_more_than_it_ever_takes_400(cascade_folder: Path) -> None:
+    items = [{"b64": b64(file)} for file in FILES]
+    with serving({"pair": cascade_folder}, queue=4) as running:
+        engine = running.server.hosted("pair").engine
+        release = threading.Event()
+        held = [engine.submit(Held(release)) for _ in range(2)]
+        full = running.ask("POST", "/predict", {"instances": items[:3]})
+        assert (full.status, list(full.json)) == (503, ["error"])
+        assert int(full.headers["retry-after"]) >= 1
+        request = {"inputs": [tensor("BYTES", [3], data=[b64(file) for file in FILES[:3]])]}
+        assert infer(running, request).status == 503
+        release.set()
+        assert all(future.result(60).error is not None for future in held)
+        assert running.ask("POST", "/predict", {"instances": items[:4]}).status == 200
+        never = running.ask("POST", "/predict", {"instances": items[:5]})
+        assert never.status == 400
+        assert "more than the 4 allowed" in never.json["error"]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

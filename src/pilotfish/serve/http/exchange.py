@@ -48,6 +48,12 @@ def takes_of(hosted: Hosted) -> Takes:
     return Takes.by((model.preprocessing for model in models), models[0].input_shape)
 
 
+def most_of(request: Request) -> int:
+    """Inputs that a request may hold: more than a queue has room for could never be answered."""
+    options = server_of(request).options
+    return min(options.limits.items, options.queue)
+
+
 def classes_of(hosted: Hosted) -> bool:
     """Whether its answers are classes."""
     return hosted.artefact.task.classes

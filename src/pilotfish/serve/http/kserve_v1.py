@@ -13,6 +13,7 @@ from pilotfish.serve.http.exchange import (
     document,
     hosted_of,
     json_body,
+    most_of,
     replied,
     server_of,
     takes_of,
@@ -47,7 +48,7 @@ async def ready(request: Request) -> Response:
 async def predict(request: Request) -> Response:
     """Every input is answered, as by ``POST /predict``; what is wrong with one of several stands in its prediction."""
     hosted = hosted_of(request)
-    takes, most = takes_of(hosted), server_of(request).options.limits.items
+    takes, most = takes_of(hosted), most_of(request)
     entries = await json_body(request, lambda said: read_instances(said, takes, most))
     reply = await replied(request, hosted, entries)
     return answered(request, reply, predictions=[served.to_json() for served in reply.answers])

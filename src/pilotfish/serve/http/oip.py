@@ -14,6 +14,7 @@ from pilotfish.serve.http.exchange import (
     classes_of,
     document,
     hosted_of,
+    most_of,
     replied,
     respond,
     server_of,
@@ -157,7 +158,7 @@ async def not_here(request: Request) -> Response:
 async def infer(request: Request) -> Response:
     """Inference: all inputs are answered, or the first that is not is named."""
     hosted = hosted_of(request)
-    takes, classes, most = takes_of(hosted), classes_of(hosted), server_of(request).options.limits.items
+    takes, classes, most = takes_of(hosted), classes_of(hosted), most_of(request)
     body, header = await body_of(request), request.headers.get(HEADER_LENGTH)
     size = min(len(body), json_length(header, len(body)))
     asked = await read_aside(size, lambda: read_infer(body, header, takes, most, classes))

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilotfish.errors import UnreadableSample, one_line, reason
-from pilotfish.serve.http.exchange import answered, body_of, hosted_of, replied, server_of, takes_of
+from pilotfish.serve.http.exchange import answered, body_of, hosted_of, most_of, replied, takes_of
 from pilotfish.serve.http.items import KINDS, MOST_ID, Takes, check_count, entries_of, image_of
 from pilotfish.serve.http.json_body import bad, json_of, read_aside, shown
 from pilotfish.serve.refusal import Refusal
@@ -58,7 +58,7 @@ def predict_routes() -> list[Route]:
 async def predict(request: Request) -> Response:
     """Every input is answered; what is wrong with one of several stands in its answer."""
     hosted = hosted_of(request)
-    takes, most = takes_of(hosted), server_of(request).options.limits.items
+    takes, most = takes_of(hosted), most_of(request)
     body, kind = await body_of(request), request.headers.get("content-type")
     size = 0 if kind and kind.startswith("image/") else len(body)
     entries = await read_aside(size, lambda: read_predict(body, kind, takes, most))
