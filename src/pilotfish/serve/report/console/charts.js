@@ -22,6 +22,7 @@ function ticks(low, high, most = 4) {
 
 // A chart's frame: axes, grid and scales. Draws again only what has changed, and when the page's width does.
 //   x, y: [low, high]; xTicks: [[value, text]]; yText: value -> text; label: what it says, for who cannot see it
+//   bands: [{ low, high, middle, from }]; rules: where something changed; drawn: all that draw() draws
 function chart(host, spec) {
   host.spec = spec;
   const width = host.clientWidth, height = host.clientHeight;
@@ -34,8 +35,9 @@ function chart(host, spec) {
   const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spec.label });
   for (const band of spec.bands ?? []) {
     const top = Y(Math.min(band.high, spec.y[1])), bottom = Y(Math.max(band.low, spec.y[0]));
-    svg.append(shape("rect", { class: "band", x: MARGIN.left, width: inner.right - MARGIN.left, y: top, height: Math.max(1, bottom - top) }));
-    if (known(band.middle)) svg.append(shape("line", { class: "mid", x1: MARGIN.left, x2: inner.right, y1: Y(band.middle), y2: Y(band.middle) }));
+    const from = X(Math.max(band.from, spec.x[0]));
+    svg.append(shape("rect", { class: "band", x: from, width: Math.max(0, inner.right - from), y: top, height: Math.max(1, bottom - top) }));
+    if (known(band.middle)) svg.append(shape("line", { class: "mid", x1: from, x2: inner.right, y1: Y(band.middle), y2: Y(band.middle) }));
   }
   for (const v of ticks(spec.y[0], spec.y[1], height < 180 ? 3 : 4)) {
     svg.append(shape("line", { class: "grid", x1: MARGIN.left, x2: inner.right, y1: Y(v), y2: Y(v) }));
@@ -47,6 +49,9 @@ function chart(host, spec) {
     svg.append(shape("text", { x: X(v), y: height - 5, "text-anchor": anchor }, text));
   });
   spec.draw(svg, X, Y, inner);
+  for (const v of spec.rules ?? []) {
+    if (v > spec.x[0]) svg.append(shape("line", { class: "rule", x1: X(v), x2: X(v), y1: MARGIN.top, y2: inner.bottom }));
+  }
   if (spec.empty) svg.append(shape("text", { class: "none", x: (MARGIN.left + inner.right) / 2, y: height / 2 - 4 }, spec.empty));
   host.scaleX = X;
   host.replaceChildren(svg);

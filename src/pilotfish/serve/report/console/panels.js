@@ -12,7 +12,7 @@ function tiles(model, now) {
   const answered = sum(traffic.answered), exited = sum(traffic.exited);
   put("t-exit", answered ? percent(exited / answered) : NOTHING);
   const alarm = last(model.alarms.filter((each) => each.in_force));
-  put("t-exit-more", band ? `expected ${percent(band.lo)} to ${percent(band.hi)}` : "no band is known", alarm ? "warn" : "");
+  put("t-exit-more", band ? `expected ${fixed(100 * band.lo, 1)}\u2013${percent(band.hi)}` : "no band is known", alarm ? "warn" : "");
 
   put("t-saved", percent(model.saved));
   put("t-saved-more", known(model.shadow?.saved) ? `in shadow; would be ${percent(model.shadow.saved)}` : model.saved === null ? (model.unit ? "nothing answered yet" : "costs are not known") : "against the base alone");
@@ -23,7 +23,8 @@ function tiles(model, now) {
     : known(base.p50) ? `nobody exits; base ${duration(base.p50)}` : "nothing answered yet");
 
   const judge = audit ?? model.shadow;
-  put("t-bound", judge ? (judge.n ? points(judge.drop_bound) : NOTHING) : "off");
+  if (judge?.n) $("t-bound").replaceChildren(fixed(100 * judge.drop_bound, 2), element("small", {}, " points"));
+  else put("t-bound", judge ? NOTHING : "off");
   put("t-bound-more", judge ? `${percent(judge.confidence, 0)} sure, ${count(judge.n)} ${audit ? "audits" : "in shadow"}` : "start with --audit 1%");
 
   put("t-flight", count(model.in_flight));
@@ -38,6 +39,7 @@ function traffic(model) {
   const minutes = Math.round((n * ring.step) / 60);
   const xTicks = [[-60 * minutes, `${minutes} min ago`], [-30 * minutes, `${minutes / 2} min`], [0, "now"]];
   const x = [-60 * minutes, 0];
+  const moved = Math.min(0, Math.round((model.point.since - ring.end) / ring.step + 1) * ring.step), rules = [moved];
   const part = (values) => values.slice(0, n).map((v) => v / ring.step);
   const exits = part(ring.exited), bad = part(ring.failed.map((v, i) => v + ring.refused[i]));
   const rest = part(ring.answered.map((v, i) => v - ring.exited[i] - ring.failed[i]));
@@ -45,7 +47,7 @@ function traffic(model) {
   const top = Math.max(1, ...total) * 1.08;
   const none = sum(total) === 0 ? "No requests in the last ten minutes" : "";
   chart($("rate"), {
-    x, y: [0, top], xTicks, yText: (v) => `${Number(v.toPrecision(3)).toLocaleString("en-US")}/s`, empty: none, drawn: [exits, rest, bad],
+    x, y: [0, top], xTicks, yText: (v) => `${Number(v.toPrecision(3)).toLocaleString("en-US")}/s`, empty: none, rules, drawn: [exits, rest, bad, moved],
     label: `Throughput of the last ${minutes} minutes: ${rate(last(total))} requests a second now, at most ${rate(Math.max(...total))}.`,
     draw: (svg, X, Y) => bars(svg, xs, [["exits", exits], ["rest", rest], ["bad", bad]], X, Y, ring.step),
   });
@@ -64,8 +66,8 @@ function traffic(model) {
   put("band-says", band ? `expected: ${percent(band.lo)} to ${percent(band.hi)} (n = ${count(band.n)})` : "no band is known");
   const mean = sum(ring.answered) ? sum(ring.exited) / sum(ring.answered) : null;
   chart($("exit"), {
-    x, y: [low, high], xTicks, yText: (v) => `${Number((100 * v).toFixed(1))}%`, empty: none, drawn: [ratios, band],
-    bands: band ? [{ low: band.lo, high: band.hi, middle: band.baseline }] : [],
+    x, y: [low, high], xTicks, yText: (v) => `${Number((100 * v).toFixed(1))}%`, empty: none, rules, drawn: [ratios, band, moved],
+    bands: band ? [{ low: band.lo, high: band.hi, middle: band.baseline, from: moved }] : [],
     label: `Exit ratio of the last ${minutes} minutes: ${percent(mean)}${band ? `, expected between ${percent(band.lo)} and ${percent(band.hi)}` : ""}.`,
     draw: (svg, X, Y) => line(svg, xs, ratios, X, Y, "line"),
   });
