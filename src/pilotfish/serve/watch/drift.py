@@ -66,6 +66,15 @@ def _stakes(bound: float) -> F64:
     return np.minimum((other - rate) / (rate * (1 - rate)), 1 / max(bound, EDGE))
 
 
+def _factors(exits: Bets, score: Bets) -> F64:
+    """float64 (201, 2, M): e of every bet, by the place of the score and whether the input exits."""
+    own = exits.constant + exits.slope * np.arange(2)[:, None]
+    others = score.constant + score.slope * (np.arange(SIDES + 1) / SIDES)[:, None]
+    shape = (SIDES + 1, 2)
+    parts = [np.broadcast_to(own, (*shape, own.shape[1])), np.broadcast_to(others[:, None], (*shape, others.shape[1]))]
+    return np.concatenate(parts, axis=2)
+
+
 @dataclass(frozen=True)
 class Alarm:
     """What has changed.
@@ -136,14 +145,11 @@ class Drift:
         self.score_band = place_band(self._quantiles, n, band.error) if self._quantiles else None
         own = bets(band.lo, band.hi)
         score = bets(self.score_band.lo, self.score_band.hi) if self.score_band else bets(0.0, 1.0)
-        m, none = len(own.constant), np.zeros(len(own.constant))
-        self._stays = np.concatenate([own.constant, score.constant])
-        self._exits = np.concatenate([own.constant + own.slope, score.constant])
-        self._slope = np.concatenate([none, score.slope / SIDES])
-        self._up, self._of_exits = np.concatenate([own.up, score.up]), m
+        self._factors = _factors(own, score)
+        self._up, self._of_exits = np.concatenate([own.up, score.up]), len(own.up)
         parts = [len(part) for part in (own.up, score.up) if len(part)]
         self._weights = np.concatenate([np.full(size, 1 / size / len(parts)) for size in parts] or [np.empty(0)])
-        self._lock, self._bet = threading.Lock(), np.empty(len(self._weights))
+        self._lock = threading.Lock()
         self.recent, self.alarm = Recent(self._quantiles), None
         self._begin()
 
@@ -165,12 +171,10 @@ class Drift:
             self.recent.add(exits, place)
             if self.alarm is not None:
                 return None
-            sums, bet = self._sums, self._bet
+            sums = self._sums
             before = None if known else sums[self._of_exits :].copy()
-            np.multiply(self._slope, place, out=bet)
-            np.add(bet, self._exits if exits else self._stays, out=bet)
-            np.add(sums, 1.0, out=sums)
-            np.multiply(sums, bet, out=sums)
+            sums += 1.0
+            sums *= self._factors[place, 1 if exits else 0]
             if before is not None:
                 sums[self._of_exits :] = before
             if self._weights.dot(sums) < self.average_run:
@@ -242,7 +246,7 @@ class Drift:
         """Everything that a restart should not forget, as JSON."""
         with self._lock:
             return {
-                "bets": self._stays.tolist(),
+                "bets": self._factors[0, 0].tolist(),
                 "sums": self._sums.tolist(),
                 "n": self.n,
                 "alarm": None if self.alarm is None else self.alarm.to_json(),
@@ -257,7 +261,7 @@ class Drift:
             alarm = None if state["alarm"] is None else Alarm(**state["alarm"])
             recent = Recent(self._quantiles)
             recent.restore(state["recent"])
-            same = np.array_equal(np.asarray(state["bets"], np.float64), self._stays)
+            same = np.array_equal(np.asarray(state["bets"], np.float64), self._factors[0, 0])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no state of a watch for drift: {error!r}"[:200]) from error
         if not same:
