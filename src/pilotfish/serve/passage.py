@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 LONGEST = 256  # characters of an id that is kept for a label
 
 
+def is_text(key: str) -> bool:
+    """Whether it can be written: half of a surrogate pair cannot."""
+    try:
+        return bool(key.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 class Passage:
     """Asked by the engine at every stage that could answer the input (see :data:`pilotfish.runtime.call.Passage`).
 
@@ -88,7 +96,7 @@ class Passage:
         by_base, point, labels, key = found.stage == self.last, self.point, self.hosted.labels, self.key
         if point.audit is not None:
             point.audit.answered(by_base, forced=not by_base and bool({"governed", "base_failed"} & set(flags)))
-        if key is None or labels is None or len(key) > LONGEST:
+        if key is None or labels is None or len(key) > LONGEST or not (key.isascii() or is_text(key)):
             return
         said = self.exited or found
         base = found.prediction if by_base else self.base

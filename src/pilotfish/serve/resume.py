@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.cascade import Artefact, OperatingPoint
@@ -61,7 +62,7 @@ class _Keeper:
         self.store.put(key, PART, {"point": _said(hosted, point), "seen": seen})
         labels = hosted.labels
         if labels is not None and (changed := labels.take_changed()):
-            rows = {name: (kept.at, list(kept)) for name, kept in changed.items()}
+            rows = {name: (kept.at, as_document(kept)) for name, kept in changed.items()}
             self.store.keep(key, rows, labels.oldest)
 
     def resume(self) -> list[str]:
@@ -78,7 +79,7 @@ class _Keeper:
             return []
         answers = self.store.answers(key)
         try:
-            return self._taken(document, {name: Kept(*row) for name, (_, row) in answers.items()})
+            return self._taken(document, {name: _kept(row) for name, (_, row) in answers.items()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StateError(
                 f"{path}: the state of {hosted.name} is damaged ({reason(error)}); move the file away to begin anew"
@@ -134,6 +135,11 @@ def _at(artefact: Artefact, said: Mapping[str, Any]) -> Artefact:
     if (point.thresholds, point.exit_sets) == (now.thresholds, now.exit_sets):
         return artefact
     return dataclasses.replace(artefact, operating_point=point, guarantee=None)
+
+
+def _kept(row: Sequence[Any]) -> Kept:
+    found = Kept(*row)
+    return found._replace(score=math.nan if found.score is None else float(found.score))
 
 
 def _moment(at: float) -> str:

@@ -8,7 +8,7 @@ bettor of fixed stakes g in (0, 1) has, against the hypothesis that the mean is 
 which grows with m, and passes 1 / alpha at any time with chance alpha at most where m is the mean or less. So all m
 from the first with K_t(m) >= 1 / alpha on are rejected. Stakes do not depend on m or on what was seen; hence
 
-- the state is one number per stake, and an observation costs a microsecond or two;
+- the state is one number per stake, or two counts where x is 0 or 1, and an observation costs a few microseconds;
 - the order of what was seen does not matter;
 - the mean may move. By the inequality of means prod (1 - g m_i) <= (1 - g mean(m_i))^t: what is bounded is the average
   of the conditional means so far, whatever they are.
@@ -47,16 +47,21 @@ class MeanSequence:
 
     def __init__(self) -> None:
         self.n, self.sum = 0, 0.0
-        self.logs = np.zeros((2, len(STAKES)))  # log prod (1 - g x_i), and of 1 - x_i
+        self.ones = self.zeros = 0
+        self.logs = np.zeros((2, len(STAKES)))  # of the others: log prod (1 - g x_i), and of 1 - x_i
 
     def add(self, x: float, times: int = 1) -> None:
         """One more value, or several equal ones. ValueError outside [0, 1]."""
-        if not 0 <= x <= 1:
+        if x == 1:
+            self.ones += times
+        elif x == 0:
+            self.zeros += times
+        elif 0 < x < 1:
+            self.logs += times * np.log1p(-STAKES * np.array([[x], [1 - x]]))
+        else:
             raise ValueError(f"a value in [0, 1] is needed, found {x}")
         self.n += times
         self.sum += times * x
-        self.logs[0] += times * np.log1p(-STAKES * x)
-        self.logs[1] += times * np.log1p(-STAKES * (1 - x))
 
     @property
     def mean(self) -> float | None:
@@ -77,17 +82,21 @@ class MeanSequence:
 
     def is_above(self, mean: float, alpha: float) -> bool:
         """Whether ``lower(alpha)`` is *mean* or more."""
-        return self._rejects(1, 1 - mean, alpha)
+        return self._rejects(self._held(1), 1 - mean, alpha)
 
-    def _rejects(self, side: int, mean: float, alpha: float) -> bool:
-        log_wealth = np.logaddexp.reduce(LOG_WEIGHTS + self.logs[side] - self.n * np.log1p(-STAKES * mean))
+    def _held(self, side: int) -> F64:
+        """log w_g prod (1 - g x_i) by stake; side 1: of 1 - x_i."""
+        return np.asarray(LOG_WEIGHTS + self.logs[side] + (self.ones, self.zeros)[side] * np.log1p(-STAKES))
+
+    def _rejects(self, held: F64, mean: float, alpha: float) -> bool:
+        log_wealth = np.logaddexp.reduce(held - self.n * np.log1p(-STAKES * mean))
         return float(log_wealth) >= math.log(1 / alpha)
 
     def _first_rejected(self, side: int, alpha: float) -> float:
-        low, high = 0.0, 1.0
+        low, high, held = 0.0, 1.0, self._held(side)
         for _ in range(STEPS):
             middle = (low + high) / 2
-            low, high = (low, middle) if self._rejects(side, middle, alpha) else (middle, high)
+            low, high = (low, middle) if self._rejects(held, middle, alpha) else (middle, high)
         return high
 
     @classmethod
@@ -101,16 +110,20 @@ class MeanSequence:
 
     def to_state(self) -> dict[str, Any]:
         """As plain JSON."""
-        return {"n": self.n, "sum": self.sum, "logs": self.logs.tolist()}
+        logs = self.logs.tolist() if self.logs.any() else None
+        return {"n": self.n, "sum": self.sum, "ones": self.ones, "zeros": self.zeros, "logs": logs}
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> MeanSequence:
         """What :meth:`to_state` gave. ValueError for anything else."""
         found = cls()
-        logs, n, total = np.array(state["logs"], np.float64), state["n"], float(state["sum"])
+        counts = [state[name] for name in ("n", "ones", "zeros")]
+        n, ones, zeros = counts
+        logs = found.logs if state["logs"] is None else np.array(state["logs"], np.float64)
+        total = float(state["sum"])
         if logs.shape != found.logs.shape or not np.isfinite(logs).all() or (logs > 0).any():
             raise ValueError(f"bets of shape {logs.shape}, expected {found.logs.shape} finite logarithms")
-        if type(n) is not int or not 0 <= total <= n:
-            raise ValueError(f"a sum of {total} over {n} values in [0, 1]")
-        found.n, found.sum, found.logs = n, total, logs
+        if any(type(count) is not int or count < 0 for count in counts) or ones + zeros > n or not ones <= total <= n:
+            raise ValueError(f"a sum of {total} over {n} values in [0, 1], {ones} of them 1 and {zeros} of them 0")
+        found.n, found.ones, found.zeros, found.sum, found.logs = n, ones, zeros, total, logs
         return found

@@ -66,7 +66,7 @@ class Labels:
     ) -> None:
         self.most, self.age, self.confidence, self.tell, self.clock = most, age, confidence, tell, clock
         self.kept: OrderedDict[str, Kept] = OrderedDict()
-        self.changed: dict[str, Kept] = {}  # since the store asked
+        self.changed: dict[str, Kept] | None = None  # since the store asked, if there is one
         self.counts = {"known": 0, "unknown": 0, "duplicate": 0, "earlier": 0, "contradicted": 0, "reused": 0}
         self._lock, self._stages = threading.Lock(), stages
         self.begin("")
@@ -88,7 +88,7 @@ class Labels:
         with self._lock:
             if self.kept.pop(key, None) is not None:
                 self.counts["reused"] += 1
-            self.kept[key] = self.changed[key] = kept
+            self._set(key, kept)
             if point == self.point:
                 self.traffic[stage] += 1
             self._forget()
@@ -98,7 +98,7 @@ class Labels:
         with self._lock:
             kept = self.kept.get(key)
             if kept is not None and kept.point == point and kept.label is None:
-                self.kept[key] = self.changed[key] = kept._replace(base=prediction)
+                self._set(key, kept._replace(base=prediction))
 
     def truth(self, key: str, label: int) -> Found:
         """The label of the answer called *key*: whether that is known, unknown (never seen, or too old), or has its
@@ -111,7 +111,7 @@ class Labels:
             if kept is None or found == "duplicate":
                 self.counts["contradicted"] += kept is not None and kept.label != label
                 return found
-            self.kept[key] = self.changed[key] = kept._replace(label=label)
+            self._set(key, kept._replace(label=label))
             right = float(kept.prediction == label)
             if kept.point == self.point:
                 self._count(kept, right, label)
@@ -130,10 +130,17 @@ class Labels:
             self._base_right += base_right
             self._gap.add((1 + base_right - right) / 2)
 
+    def _set(self, key: str, kept: Kept) -> None:
+        self.kept[key] = kept
+        if self.changed is not None:
+            self.changed[key] = kept
+
     def _forget(self) -> None:
         oldest = self.clock() - self.age
         while self.kept and (len(self.kept) > self.most or next(iter(self.kept.values())).at < oldest):
-            self.changed.pop(self.kept.popitem(last=False)[0], None)
+            gone, _ = self.kept.popitem(last=False)
+            if self.changed is not None:
+                self.changed.pop(gone, None)
 
     def to_json(self) -> dict[str, Any]:
         """``labels`` of ``GET /v2/models/M/audit``. None stands for what no label says anything of."""
@@ -197,10 +204,10 @@ class Labels:
             return next((kept.at for kept in self.kept.values()), self.clock())
 
     def take_changed(self) -> dict[str, Kept]:
-        """Answers that are new or other since the last call; for the store."""
+        """Answers that are new or other since the last call, all at first; for the store."""
         with self._lock:
             found, self.changed = self.changed, {}
-            return found
+            return dict(self.kept) if found is None else found
 
     def to_state(self) -> dict[str, Any]:
         """All but the answers, as plain JSON."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pilotfish.cascade import Artefact
 from pilotfish.scores import Scale, to_shown
@@ -20,7 +21,7 @@ BELIEVED = 10.0  # answers that a probability's own word is worth
 class OnlineMap:
     """The reliability of one stage's answers in bins of its score, as people read it. An estimate, and no bound.
 
-    edges       float64 (B - 1,), rising: where one bin ends and the next begins
+    edges       B - 1 scores, rising: where one bin ends and the next begins
     believes    whether the score is a probability: it then counts as ten answers of its bin that were right as often
                 as it says. Else a bin without answers says nothing
     floor       the least reliability of exits that was certified, on average over them; None without a certificate
@@ -37,17 +38,16 @@ class OnlineMap:
 
     def __init__(
         self,
-        edges: ArrayLike | None = None,
+        edges: Sequence[float] | None = None,
         believes: bool = True,
         floor: float | None = None,
         exits_from: float = 1.0,
         confidence: float = 0.95,
     ) -> None:
-        self.edges = np.array(EDGES if edges is None else edges, np.float64)
+        self.edges = [float(edge) for edge in (EDGES if edges is None else edges)]
         self.believes, self.floor, self.exits_from, self.confidence = believes, floor, exits_from, confidence
         bins = len(self.edges) + 1
-        self.n, self.right = np.zeros(bins, np.int64), np.zeros(bins)
-        self.fallen = np.zeros(bins, bool)
+        self.n, self.right, self.fallen = [0] * bins, [0.0] * bins, [False] * bins
         self._lock = threading.Lock()
 
     def update(self, score: float, right: float, before: float | None = None) -> None:
@@ -55,23 +55,23 @@ class OnlineMap:
 
         before  what had been counted of the same answer, by what the base said of it; None: nothing
         """
-        if not np.isfinite(score):
+        if not math.isfinite(score):
             return
         at = self._bin(score)
         with self._lock:
             self.n[at] += before is None
-            self.right[at] = min(max(self.right[at] + right - (before or 0.0), 0.0), float(self.n[at]))
+            self.right[at] = min(max(self.right[at] + right - (before or 0.0), 0.0), self.n[at])
             if self.floor is not None and score >= self.exits_from and not self.fallen[at]:
-                wrong = MeanSequence.of_counts(int(self.n[at]), float(self.n[at] - self.right[at]))
+                wrong = MeanSequence.of_counts(self.n[at], self.n[at] - self.right[at])
                 self.fallen[at] = wrong.is_above(1 - self.floor, (1 - self.confidence) / len(self.n))
 
     def reliability(self, score: float) -> float | None:
         """How often such answers are right, about; None where nothing says so."""
-        if not np.isfinite(score):
+        if not math.isfinite(score):
             return None
         at, worth = self._bin(score), BELIEVED if self.believes else 0.0
         with self._lock:
-            n, right, fallen = int(self.n[at]), float(self.right[at]), bool(self.fallen[at])
+            n, right, fallen = self.n[at], self.right[at], self.fallen[at]
         stands = self.floor is not None and not fallen and score >= self.exits_from
         if not n + worth:
             return self.floor if stands else None
@@ -79,14 +79,14 @@ class OnlineMap:
         return max(found, self.floor) if stands and self.floor is not None else found
 
     def _bin(self, score: float) -> int:
-        return int(np.searchsorted(self.edges, score, side="right"))
+        return bisect_right(self.edges, score)
 
     def to_json(self) -> list[dict[str, Any]]:
         """A row per bin, for people: from and to (None: no end), n, right (share; None without answers), and whether
         the floor stands there."""
         with self._lock:
-            ends = [None, *self.edges.tolist(), None]
-            rows = zip(ends[:-1], ends[1:], self.n.tolist(), self.right.tolist(), self.fallen.tolist(), strict=True)
+            ends = [None, *self.edges, None]
+            rows = zip(ends[:-1], ends[1:], self.n, self.right, self.fallen, strict=True)
             return [
                 {
                     "from": low,
@@ -101,20 +101,15 @@ class OnlineMap:
     def to_state(self) -> dict[str, Any]:
         """As plain JSON."""
         with self._lock:
-            return {
-                "edges": self.edges.tolist(),
-                "n": self.n.tolist(),
-                "right": self.right.tolist(),
-                "fallen": self.fallen.tolist(),
-            }
+            return {"edges": self.edges, "n": [*self.n], "right": [*self.right], "fallen": [*self.fallen]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`to_state`. ValueError for that of other bins."""
-        n, right = np.array(state["n"], np.int64), np.array(state["right"], np.float64)
-        fallen = np.array(state["fallen"], bool)
-        if state["edges"] != self.edges.tolist() or not n.shape == right.shape == fallen.shape == self.n.shape:
+        n, right = [int(each) for each in state["n"]], [float(each) for each in state["right"]]
+        fallen = [bool(each) for each in state["fallen"]]
+        if state["edges"] != self.edges or not len(n) == len(right) == len(fallen) == len(self.n):
             raise ValueError("the bins of the map are others")
-        if not ((right >= 0) & (right <= n)).all():
+        if not all(0 <= k <= count for k, count in zip(right, n, strict=True)):
             raise ValueError("more answers of a bin were right than there were")
         with self._lock:
             self.n, self.right, self.fallen = n, right, fallen
@@ -140,5 +135,6 @@ def _map_of(artefact: Artefact, k: int) -> OnlineMap:
     bounds = artefact.operating_point.compared[k] if not last else (np.inf,)
     exits_from = float(to_shown(scale, np.array(bounds[:1]))[0])
     steps = profile.quantiles[k][5:-1:5] if profile is not None and not last else ()
-    edges = np.unique(to_shown(scale, np.array(steps, np.float64))) if steps else None
+    shown = np.unique(to_shown(scale, np.array(steps, np.float64)))
+    edges = shown[np.isfinite(shown)].tolist() if steps else None
     return OnlineMap(edges, scale == "log_odds", floor, exits_from)
