@@ -20,6 +20,7 @@ from pilotfish.runtime import Cascade
 from pilotfish.runtime.answers import Answer
 from pilotfish.serve import ServeOptions, Server
 from pilotfish.serve.served import Caller, Entry
+from support.process import command
 from support.server import ALLOWED, TOKENS, Serving, pictures, serve_process, serving, small_cascade
 
 AUDIT = "/v2/models/pair/audit"
@@ -229,3 +230,21 @@ def test_state_of_another_cascade_is_not_taken(tmp_path: Path) -> None:
     assert any("another cascade by the name pair" in note for note in again.notes)
     assert again.store is not None
     again.store.close()
+
+
+@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_state_that_cannot_be_used_is_one_line(tmp_path: Path, cascade_folder: Path, content: bytes) -> None:
+    state = tmp_path / "state.db"
+    state.write_bytes(content)
+    allowed = [part for name in ALLOWED for part in ("--allow-python", name)]
+    found = command(tmp_path, "serve", str(cascade_folder), "--state", str(state), "--port", "0", *allowed)
+    assert found.returncode == 1
+    assert found.stderr.startswith(f"pilotfish: error: {state}: damaged")
+    assert found.stderr.count("\n") == 1
+    assert state.read_bytes() == content
+
+
+def test_audits_in_shadow_mode_are_said_to_add_nothing(cascade_folder: Path) -> None:
+    server = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED, audit=0.1, shadow=True))
+    assert any("--audit adds nothing" in note for note in server.notes)
+    assert server.models["pair"].point.audit is None

@@ -79,6 +79,8 @@ class Hosted:
             raise UsageError(
                 f"{name} has no costs, so max_cost_per_hour cannot be held; leave it out, or tune with costs"
             )
+        if options.shadow and options.audit:
+            self.notes += (f"{name}: in shadow mode every exit is compared with the base; --audit adds nothing",)
         if options.shadow and self.governor is not None:
             self.notes += (f"{name}: in shadow mode the base answers everybody, so escalations are not limited",)
 
