@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -99,3 +100,50 @@ def listening(app: Starlette, **options: Any) -> Iterator[Web]:
             life.drain()
             thread.join(LONG)
             assert not thread.is_alive(), "the server did not end"
+
+
+class Caller(threading.Thread):
+    """Asks the same again and again, on one connection as long as it is kept. It ends when an answer is the last of its
+    connection, as a balancer would go elsewhere then, or the server takes no more.
+
+    answered, lost  requests; lost: their connection was there, and no answer came
+    """
+
+    def __init__(self, port: int, request: bytes) -> None:
+        super().__init__(daemon=True)
+        self.port, self.request, self.answered, self.lost = port, request, 0, 0
+
+    def run(self) -> None:
+        try:
+            peer = socket.create_connection(("127.0.0.1", self.port), timeout=LONG)
+        except OSError:
+            return
+        with peer:
+            while True:
+                try:
+                    peer.sendall(self.request)
+                    status, headers, _ = read_response(peer)
+                except OSError:
+                    self.lost += 1
+                    return
+                self.answered += status == 200
+                self.lost += status != 200
+                if headers.get("connection") == "close":
+                    return
+
+
+def called(port: int, request: bytes, callers: int, enough: int) -> list[Caller]:
+    """That many callers, once they have *enough* answers together."""
+    found = [Caller(port, request) for _ in range(callers)]
+    for caller in found:
+        caller.start()
+    while sum(caller.answered for caller in found) < enough:
+        time.sleep(0.005)
+    return found
+
+
+def ended(callers: list[Caller]) -> tuple[int, int]:
+    """(requests answered, requests lost) of callers, once all have ended."""
+    for caller in callers:
+        caller.join(LONG)
+    return sum(caller.answered for caller in callers), sum(caller.lost for caller in callers)
