@@ -16,6 +16,7 @@ from pilotfish.errors import ModelError
 from pilotfish.runtime import Cascade
 from support.process import command
 from support.server import ALLOWED, TOKENS, Serving, pictures, serve_process, serving
+from support.web import called, ended
 
 PNG = {"Content-Type": "image/png"}
 
@@ -68,9 +69,19 @@ def test_the_operating_point_moves(cascade_folder: Path) -> None:
 
 
 def test_the_stated_line_and_the_end(cascade_folder: Path) -> None:
-    with serve_process(f"pair={cascade_folder}", module_folder=cascade_folder.parent) as (process, running):
-        assert running.ask("POST", "/predict", png(pictures(1)[0]), PNG).status == 200
+    """A process that is told to end under load loses nothing that it accepted."""
+    arguments = (f"pair={cascade_folder}", "--drain-delay", "0.3")
+    with serve_process(*arguments, module_folder=cascade_folder.parent) as (process, running):
+        image = png(pictures(1)[0])
+        assert running.ask("POST", "/predict", image, PNG).status == 200
+        head = (
+            f"POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: image/png\r\ncontent-length: {len(image)}\r\n\r\n"
+        )
+        callers = called(running.port, head.encode() + image, 16, 100)
         process.send_signal(signal.SIGTERM)
+        answered, lost = ended(callers)
+        assert answered >= 100
+        assert lost == 0
         assert process.wait(60) == 0
 
 
