@@ -25,7 +25,12 @@ DEPLOY = ROOT / "deploy"
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 METRIC = re.compile(r"\b(?:pilotfish|nv|process)_[a-z_]+\b")
 TOKEN = "0123456789abcdef"
-EVERYTHING: dict[str, Any] = {"audit": 0.5, "escalation_rate": 100.0, "tokens": {TOKEN: "me"}}
+EVERYTHING: dict[str, Any] = {
+    "audit": 0.5,
+    "escalation_rate": 100.0,
+    "max_cost_per_hour": 1e12,
+    "tokens": {TOKEN: "me"},
+}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
+from pilotfish.errors import ArtefactError, ModelError
 from pilotfish.serve.http.request_ids import LONGEST, RequestIds, ids_of
 from pilotfish.serve.report.logs import Log, relay
 from support.server import serving
@@ -114,6 +116,21 @@ def test_another_library_s_warnings_and_errors_are_events(logger: logging.Logger
     first, second = (json.loads(line) for line in written("json", write))
     assert (first["event"], first["level"], first["message"]) == ("library", "warning", "odd line\nend")
     assert (second["event"], second["level"], second["error"]) == ("error", "error", "KeyError: 'k'")
+
+
+def test_a_fault_of_every_input_is_one_line_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("pilotfish.serve.report.logs.time.monotonic", lambda: now[0])
+
+    def write(log: Log) -> None:
+        for step in (0, 0.1, 0.5, 0.5, 0.2):
+            now[0] += step
+            log.seldom("one", "error", "the same again", "error")
+        log.seldom("another", "error", "something else", "error")
+
+    found = [json.loads(line) for line in written("json", write)]
+    assert [line["message"] for line in found] == ["the same again", "the same again", "something else"]
+    assert [line.get("left_out") for line in found] == [None, 2, None]
 
 
 # Ids
@@ -244,3 +261,40 @@ def test_a_server_tells_of_requests_moves_and_its_end(cascade_folder: Path, phot
     assert drain["level"] == "info"
     assert "0123456789abcdef" not in stream.getvalue()
     assert "hidden" not in stream.getvalue()
+
+
+class Broken:
+    name = "broken"
+
+    def step(self, inputs: Any, carry: Any = None) -> Any:
+        raise ModelError("the base is\nbroken")
+
+
+@pytest.mark.parametrize("when", ["fail", "flag"])
+def test_a_base_that_fails_is_told_and_counted(cascade_folder: Path, photos: list[bytes], when: str) -> None:
+    stream = io.StringIO()
+    with serving({"pair": cascade_folder}, log_format="json", when_base_fails=when) as at:
+        at.server.log._stream, hosted = stream, at.server.hosted()
+        hosted.engine.stages[1] = replace(hosted.engine.stages[1], backend=Broken(), alone=None)
+        for photo in photos[:12]:
+            at.ask("POST", "/predict", photo, {"content-type": "image/png", "x-request-id": "mine"})
+        counted = {"fail": hosted.meter.causes.errors["model"], "flag": hosted.meter.flags["base_failed"]}
+    assert counted[when] > 2
+    assert counted["flag" if when == "fail" else "fail"] == 0
+    first = json.loads(stream.getvalue().splitlines()[0])
+    assert (first["event"], first["level"], first["request"]) == ("error", "error", "mine")
+    assert first["message"].endswith("the base is\nbroken")
+    assert len(stream.getvalue().splitlines()) <= counted[when] + 1  # with that of the end
+
+
+def test_a_folder_that_is_loaded_again_is_told_and_counted(cascade_folder: Path) -> None:
+    stream = io.StringIO()
+    with serving({"pair": cascade_folder}, log_format="json") as at:
+        at.server.log._stream, hosted = stream, at.server.hosted()
+        at.server._reloaded(hosted, None)
+        at.server._reloaded(hosted, ArtefactError("cut off\nin the middle"))
+        assert hosted.meter.reloads == {"loaded": 1, "failed": 1}
+    well, badly, _ = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (well["event"], well["level"], well["operating_point"]) == ("reload", "info", "1")
+    assert (badly["event"], badly["level"]) == ("reload", "error")
+    assert "cut off" in badly["message"]

@@ -337,6 +337,8 @@ class Hosted:
             return self._unanswered(entry, error, _cause(error), passage)
         found, flags = future.result(), passage.flags
         so_far: OneAnswer | None = passage.so_far
+        if found.error is not None and so_far is not None:
+            self._failed(found.error, passage)
         if found.error is not None and so_far is not None and self.options.when_base_fails == "flag":
             found, flags = so_far, (*flags, "base_failed")
         if found.error is not None:  # where a stage has answered, it is not the input's fault
@@ -351,8 +353,14 @@ class Hosted:
         said = answer_of(entry.name, found.prediction, found.confidence, found.stage, None, artefact)
         return Served(entry.id, said, flags)
 
+    def _failed(self, text: str, passage: Passage) -> None:
+        said = f"a stage of {self.name} has no answer to an input: {text}"
+        self.log.seldom(self.name, "error", said, "error", model=self.name, request=passage.caller.request)
+
     def _unanswered(self, entry: Entry, error: BaseException | str, cause: Cause, passage: Passage) -> Served:
         text = error if isinstance(error, str) else reason(error, 1000)
+        if cause == "model" and not isinstance(error, str):
+            self._failed(text, passage)
         said = answer_of(entry.name, None, 0.0, -1, text, passage.point.artefact)
         again = float(error.headers.get("Retry-After", 1)) if isinstance(error, Refusal) else 1.0
         return Served(entry.id, said, cause=cause, again=again)

@@ -119,6 +119,7 @@ class Server:
 
     def _reloaded(self, hosted: Hosted, error: Exception | None) -> None:
         point = hosted.point.id
+        hosted.meter.reloaded(error is None)
         if error is None:
             self.log("reload", f"{hosted.name} was loaded again", model=hosted.name, operating_point=point)
         else:

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import threading
+import time
 import traceback
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
@@ -14,6 +15,7 @@ from typing import Any, Literal, TextIO
 from pilotfish.text import json_line, one_line
 
 LONGEST = 2000  # characters of one value
+SELDOM = 1.0  # seconds between two lines of one kind that a fault may repeat for every input
 Level = Literal["info", "warning", "error"]
 
 
@@ -31,6 +33,7 @@ class Log:
     def __init__(self, form: str = "text", stream: TextIO | None = None, access: bool = False) -> None:
         self.form, self.access = form, access
         self._stream, self._lock = stream, threading.Lock()
+        self._told: dict[str, tuple[float, int]] = {}  # by kind: when last, and how many were left out since
 
     def __call__(self, event: str, message: str, level: Level = "info", **fields: Any) -> None:
         """Write one line.
@@ -56,6 +59,17 @@ class Log:
                 stream.flush()
             except (OSError, ValueError):  # nobody reads stderr any more: that ends no request
                 pass
+
+    def seldom(self, kind: str, event: str, message: str, level: Level = "info", **fields: Any) -> None:
+        """As a call, but one line a second of each *kind*, of which there are few; ``left_out`` says how many were not
+        written since the one before."""
+        now = time.monotonic()
+        with self._lock:
+            last, left_out = self._told.get(kind, (-SELDOM, 0))
+            is_due = now - last >= SELDOM
+            self._told[kind] = (now, 0) if is_due else (last, left_out + 1)
+        if is_due:
+            self(event, message, level, **fields, left_out=left_out or None)
 
     def error(self, message: str, error: BaseException, **fields: Any) -> None:
         """An error that is a fault of ours or of a model, and where it was raised."""

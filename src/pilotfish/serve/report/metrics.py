@@ -95,6 +95,7 @@ class Meter:
         self.flags = dict.fromkeys(FLAGS, 0)
         self.alarms = dict.fromkeys(ALARMS, 0)
         self.moves = self.audits = 0
+        self.reloads = {"loaded": 0, "failed": 0}
         self.last = 0.0  # unix time of the last answer
         self.succeeded, self.failed = [0, 0.0], [0, 0.0]  # requests, seconds
         self.batches: dict[int, list[float]] = {}  # by size: how many, their seconds
@@ -190,6 +191,11 @@ class Meter:
             for stage in self.stages:
                 stage.at_point = 0
             self._of(point.artefact)
+
+    def reloaded(self, well: bool) -> None:
+        """The folder changed, and was loaded again, or could not be."""
+        with self.lock:
+            self.reloads["loaded" if well else "failed"] += 1
 
     # What is read
 

@@ -119,6 +119,8 @@ def _counts(families: _Families, model: str, meter: Meter) -> None:
     for kind, n in meter.alarms.items():
         counter("alarms", "Drift alarms that were raised.", n, cause=kind)
     counter("operating_point_moves", "Moves of the operating point.", meter.moves)
+    for outcome, n in meter.reloads.items():
+        counter("reloads", "Changes of the cascade's folder, by whether it could be loaded.", n, outcome=outcome)
     counter("audits", "Exits that the base answered as well.", meter.audits)
     if meter.costs:
         counter("cost", "Cost of all answers and audits, in the unit of the cascade's costs.", meter.spent)
@@ -161,6 +163,11 @@ def _gauges(families: _Families, hosted: Hosted) -> None:
             families.gauge(name, text, (*MODEL, *label), [model, *label.values()], value)
 
     gauge("ready", "1 where the cascade takes requests.", float(hosted.state == "READY"))
+    gauge(
+        "inputs_under_way",
+        "Inputs that were accepted and have no answer yet, audits included.",
+        hosted.engine.under_way,
+    )
     depths = hosted.engine.depths()
     for k, depth in enumerate(depths):
         gauge("queue_depth", "Inputs that wait at a stage.", depth.waiting, stage=str(k))
@@ -220,3 +227,6 @@ def _watched(families: _Families, hosted: Hosted) -> None:
         gauge("label_accuracy_bound", "Lower bound of the accuracy, if labels are a random sample.", found["bound"])
     if governor is not None:
         gauge("governor_tokens", "Escalations that the governor would allow at once.", governor.tokens)
+    if (spending := hosted.spending) is not None:
+        left = spending.left / spending.per_hour
+        gauge("cost_budget_left_ratio", "Share of an hour's budget of cost that is left.", left)
