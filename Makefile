@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-core lint bench clean
+.PHONY: help demo test test-core test-kserve lint bench clean
 
 help:
 	@echo "make demo       the whole job on an embedded data set: train, record, tune, bench, report"
 	@echo "make test       all tests"
 	@echo "make test-core  the tests that need no torch, in an environment without it"
+	@echo "make test-kserve  the server with KServe's client, which needs older libraries, in an environment of its own"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the benchmarks (see benchmarks/README.md; DATA=folder of labelled photos)"
 
@@ -33,6 +34,14 @@ $(VENV)-core/.ready: pyproject.toml
 	$(VENV)-core/bin/python -m pip install --quiet -e . hypothesis pytest pytest-xdist
 	@touch $@
 
+test-kserve: $(VENV)-kserve/.ready
+	$(VENV)-kserve/bin/python -m pytest tests/serve/test_serve_oip_clients.py
+
+$(VENV)-kserve/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-kserve
+	$(VENV)-kserve/bin/python -m pip install --quiet -e '.[serve]' hypothesis kserve pytest
+	@touch $@
+
 lint: $(READY)
 	$(BIN)/ruff check src tests examples benchmarks experiments tools
 	$(BIN)/ruff format --check src tests examples benchmarks experiments tools
@@ -44,4 +53,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/efficiency.py --data $(or $(DATA),../shared/data/imagenet_sample)
 
 clean:
-	rm -rf $(VENV) $(VENV)-core demo
+	rm -rf $(VENV) $(VENV)-core $(VENV)-kserve demo

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pilotfish.errors import one_line
 from pilotfish.runtime import Answer, Cascade
 from support.requests import b64, binary, in_bytes, infer, png, tensor
 from support.server import ALLOWED, CLASSES, SIDE, Answered, Serving, pictures
@@ -111,6 +112,13 @@ def test_the_server_is_described(server: Serving) -> None:
 def test_what_is_not_here_is_404(server: Serving, method: str, path: str) -> None:
     found = server.ask(method, path, b"{}" if method == "POST" else None)
     assert (found.status, list(found.json)) == (404, ["error"])
+
+
+@pytest.mark.parametrize("path", ["/%1b[2J", "/v2/models/%1b", f"{MODEL}/versions/%0a", "/v2/systemsharedmemory/%1b"])
+def test_errors_are_plain_text(server: Serving, path: str) -> None:
+    found = server.get(path)
+    assert found.status == 404
+    assert one_line(found.json["error"]) == found.json["error"]
 
 
 @pytest.mark.parametrize("n", [1, 3, 6])

@@ -131,7 +131,7 @@ def test_triton_reads_errors(server: Serving, triton: ModuleType, change: dict[s
 
 @pytest.mark.parametrize("as_binary", [True, False])
 def test_kserve(server: Serving, expected: list[Answer], as_binary: bool) -> None:
-    kserve = pytest.importorskip("kserve", reason="kserve is not installed")
+    kserve = pytest.importorskip("kserve", reason="kserve is not installed: make test-kserve")
 
     def asked(outputs: list[Any] | None = None) -> Any:
         files = FILES if as_binary else [b64(file).encode() for file in FILES]

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from pilotfish.errors import PilotfishError
+from pilotfish.errors import PilotfishError, one_line
 from pilotfish.serve.http.body import BytesUnderWay
 from pilotfish.serve.http.console_routes import console_routes
 from pilotfish.serve.http.control_routes import control_routes
@@ -67,7 +67,7 @@ async def not_found(request: Request, error: Exception) -> Response:
     """What starlette itself refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     _causes(request).refused("not_found" if error.status_code in (404, 405) else "bad_request")
-    what = f"{request.method} {request.url.path[:200]}"
+    what = one_line(f"{request.method} {request.url.path[:200]}")
     text = {404: f"there is nothing at {what}", 405: f"{what} is not a method of this path"}
     return JSONResponse({"error": text.get(error.status_code, error.detail)}, error.status_code, error.headers)
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilotfish._version import __version__
+from pilotfish.errors import one_line
 from pilotfish.serve.http.exchange import (
     body_of,
     classes_of,
@@ -152,7 +153,8 @@ async def config(request: Request) -> Response:
 
 async def not_here(request: Request) -> Response:
     """Triton's extensions that this server does not have."""
-    raise Refusal(404, f"{request.url.path[:200]} belongs to an extension that this server does not have", "not_found")
+    path = one_line(request.url.path[:200])
+    raise Refusal(404, f"{path} belongs to an extension that this server does not have", "not_found")
 
 
 async def infer(request: Request) -> Response:
