@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -175,3 +176,28 @@ def test_a_flag_or_an_alarm_that_is_new_is_counted_as_other(artefact: Artefact) 
     meter = Meter(artefact)
     meter.answered(served(0, "governed", "made up"), 0.01)
     assert {flag: n for flag, n in meter.flags.items() if n} == {"governed": 1, "other": 1}
+
+
+def test_counts_never_fall_while_threads_count(artefact: Artefact) -> None:
+    """Prometheus takes a count that falls for a restart."""
+    clock = Clock()
+    meter = Meter(artefact, clock=clock)
+
+    def work() -> None:
+        for _ in range(3000):
+            clock.now += 1.0  # slots of ten seconds are closed all the time
+            meter.answered(served(0), 0.01)
+            meter.batch(0, 2, [0.0, 0.1], 0.01)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    last = 0
+    while any(thread.is_alive() for thread in threads):
+        (counts, _), _ = meter.answer_seconds()
+        assert sum(counts) >= last
+        last = sum(counts)
+        meter.quantiles()
+    (counts, seconds), _ = meter.answer_seconds()
+    assert (sum(counts), seconds) == (9000, pytest.approx(90.0))
+    assert (meter.stages[0].answered, sum(meter.stages[0].queue.counts)) == (9000, 18000)

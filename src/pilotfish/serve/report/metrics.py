@@ -217,6 +217,12 @@ class Meter:
         with self.lock:
             return self.latencies.quantiles(levels)
 
+    def answer_seconds(self) -> list[tuple[list[int], float]]:
+        """By stage: how many answers took at most BUCKETS[i] and more than the bucket before, then more than all; and
+        the seconds of all."""
+        with self.lock:
+            return list(zip(self.latencies.counts.tolist(), self.latencies.sums, strict=True))
+
     def rate(self) -> list[float]:
         """Answers a second by stage, over the last minutes."""
         with self.lock:

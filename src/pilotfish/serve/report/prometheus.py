@@ -85,7 +85,7 @@ class _Families:
         self, name: str, text: str, values: Sequence[str], bounds: Sequence[float], counts: Iterable[int], total: float
     ) -> None:
         ends = [*map(repr, bounds), "+Inf"]
-        buckets = list(zip(ends, accumulate(int(n) for n in counts), strict=True))
+        buckets = list(zip(ends, accumulate(counts), strict=True))
         self._family("Histogram", name, text, STAGE).add_metric(values, buckets, total)
 
     def _family(self, kind: str, name: str, text: str, labels: Sequence[str]) -> Any:
@@ -137,8 +137,7 @@ def _refusals(families: _Families, model: str, causes: Causes) -> None:
 
 
 def _histograms(families: _Families, model: str, meter: Meter) -> None:
-    latencies = zip(meter.latencies.counts, meter.latencies.sums, strict=True)
-    for k, (counts, total) in enumerate(latencies):
+    for k, (counts, total) in enumerate(meter.answer_seconds()):
         families.histogram(
             "answer_seconds", "From the request to its answer, by the stage that answered.", [model, str(k)],
             BUCKETS, counts, total,
@@ -151,7 +150,7 @@ def _histograms(families: _Families, model: str, meter: Meter) -> None:
     for name, text, part in parts:
         for k, stage in enumerate(meter.stages):
             found = part(stage)
-            families.histogram(name, text, [model, str(k)], found.bounds, found.counts, found.sum)
+            families.histogram(name, text, [model, str(k)], found.bounds, list(found.counts), found.sum)
 
 
 def _gauges(families: _Families, hosted: Hosted) -> None:
