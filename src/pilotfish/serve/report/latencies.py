@@ -49,7 +49,7 @@ class Latencies:
         self._seconds, self._slot, self._clock = seconds, seconds / slots, clock
         self._past = np.zeros((stages, len(FINE) + 1), np.int64)  # all slots that are closed
         self._closed: deque[tuple[float, NDArray[np.int64]]] = deque(maxlen=slots)  # (when it ended, its counts)
-        self._born = self._began = clock()
+        self._began = clock()
         self._now = self._empty()
 
     def add(self, stage: int, seconds: float) -> None:
@@ -77,24 +77,16 @@ class Latencies:
         at = [*range(0, len(FINE), STEPS), len(FINE)]
         return np.diff(cumulative[:, at], axis=1, prepend=0)
 
-    def recent(self) -> tuple[NDArray[np.int64], float]:
-        """int64 (stages, fine buckets) of the last minutes, and the seconds that they are of."""
+    def recent(self) -> NDArray[np.int64]:
+        """int64 (stages, fine buckets), of the last minutes; see :func:`quantiles_of`."""
         now = self._clock()
         if now - self._began >= self._slot:
             self._turn(now)
-        kept = [counts for ended, counts in self._closed if now - ended < self._seconds]
-        return sum(kept, np.array(self._now)), max(min(self._seconds, now - self._born), 1e-9)
-
-    def quantiles(self, levels: Sequence[float]) -> list[list[float] | None]:
-        """For each stage the quantiles of its answers in the last minutes, in seconds, to about 5 %; None where it gave
-        none. The last entry is of all stages together."""
-        counts, _ = self.recent()
-        return [quantiles_of(row, levels) for row in (*counts, counts.sum(axis=0))]
-
-    def rate(self) -> list[float]:
-        """Answers a second of each stage, over the last minutes."""
-        counts, seconds = self.recent()
-        return [float(n) / seconds for n in counts.sum(axis=1)]
+        found = np.array(self._now, np.int64)
+        for ended, counts in self._closed:
+            if now - ended < self._seconds:
+                found += counts
+        return found
 
     def _empty(self) -> list[list[int]]:
         return [[0] * (len(FINE) + 1) for _ in self.sums]
@@ -109,7 +101,8 @@ class Latencies:
 
 
 def quantiles_of(counts: NDArray[np.int64], levels: Sequence[float]) -> list[float] | None:
-    """Quantiles of what *counts*, int64 (fine buckets,), are of: the middle of the bucket where each lies."""
+    """Quantiles of the seconds that *counts*, int64 (fine buckets,), are of, to about 5 %: the middle of the bucket
+    where each lies. None where there are none."""
     below = np.cumsum(counts)
     if not below[-1]:
         return None

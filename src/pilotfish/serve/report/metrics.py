@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pilotfish.cascade import Artefact
 from pilotfish.serve.report.latencies import BUCKETS, Latencies
 from pilotfish.serve.watch.spending import stage_costs
@@ -212,18 +215,13 @@ class Meter:
         with self.lock:
             return 1 - self.spent / self.base_alone if self.base_alone > 0 else None
 
-    def quantiles(self, levels: Sequence[float] = (0.5, 0.9, 0.99)) -> list[list[float] | None]:
-        """Seconds from request to answer in the last minutes, by stage and (last) of all; None where there are none."""
+    def recent(self) -> NDArray[np.int64]:
+        """int64 (stages, fine buckets): how many answers of the last minutes took how long, for ``quantiles_of``."""
         with self.lock:
-            return self.latencies.quantiles(levels)
+            return self.latencies.recent()
 
     def answer_seconds(self) -> list[tuple[list[int], float]]:
         """By stage: how many answers took at most BUCKETS[i] and more than the bucket before, then more than all; and
         the seconds of all."""
         with self.lock:
             return list(zip(self.latencies.counts.tolist(), self.latencies.sums, strict=True))
-
-    def rate(self) -> list[float]:
-        """Answers a second by stage, over the last minutes."""
-        with self.lock:
-            return self.latencies.rate()

@@ -109,10 +109,7 @@ def _tokens(governor: Governor) -> dict[str, float]:
 
 
 def _stages(hosted: Hosted) -> list[dict[str, Any]]:
-    meter = hosted.meter
-    with meter.lock:
-        recent, _ = meter.latencies.recent()
-    found = []
+    found, recent = [], hosted.meter.recent()
     for stage, depth, counts in zip(hosted.artefact.stages, hosted.engine.depths(), recent, strict=False):
         quantiles = quantiles_of(counts, list(QUANTILES.values()))
         found.append(
