@@ -58,6 +58,7 @@ def test_instances(server: Serving, expected: list[Answer]) -> None:
     instances: list[Any] = [{"b64": b64(FILES[0]), "id": "a"}, {"array": IMAGES[1].tolist(), "id": 7}]
     instances += [{"b64": b64(FILES[2])}, IMAGES[3].tolist(), {"image_bytes": {"b64": b64(FILES[4])}}]
     lines = b64(FILES[5])
+    instances[2] = {"b64": f"data:image/png;base64,{b64(FILES[2])}"}
     instances.append({"b64": "\r\n".join(lines[i : i + 76] for i in range(0, len(lines), 76))})
     answers = check(server.ask("POST", "/predict", {"instances": instances}), expected)
     assert [one["id"] for one in answers] == ["a", "7", None, None, None, None]
@@ -84,6 +85,8 @@ BAD: dict[str, tuple[Any, str]] = {
     "not ASCII": ({"b64": "ééé"}, "not base64"),
     "cut base64": ({"b64": b64(FILES[0])[:-1]}, "not base64"),
     "empty": ({"b64": ""}, "empty"),
+    "an empty data URL": ({"b64": "data:image/png;base64,"}, "empty"),
+    "a data URL of text": ({"b64": "data:image/svg+xml,<svg/>"}, ";base64,"),
     "a number": ({"b64": 5}, "found 5"),
     "no image": ({"b64": b64(b"hello")}, ""),
     "a cut image": ({"b64": b64(FILES[0][:-20])}, "cut short"),

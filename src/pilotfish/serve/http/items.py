@@ -18,6 +18,7 @@ from pilotfish.serve.http.json_body import bad, shown
 from pilotfish.serve.served import Entry
 
 KINDS = ("b64", "text", "array")
+BEFORE = ";base64,"
 MOST_ID = 200
 """Characters of an id."""
 
@@ -114,7 +115,13 @@ def image_of(text: Any, takes: Takes) -> bytes:
 
 
 def plain(text: str) -> bytes:
-    """What *text*, in base64, stands for; line ends in it are left out. UnreadableSample for what is none."""
+    """What *text*, in base64, stands for; line ends in it and what a data URL begins with are left out.
+    UnreadableSample for what is none."""
+    if text.startswith("data:"):  # as browsers write files
+        at = text.find(BEFORE, 0, MOST_ID)
+        if at < 0:
+            raise UnreadableSample(f"a data URL has {BEFORE} before its data")
+        text = text[at + len(BEFORE) :]
     if "\n" in text:  # as mail and the command base64 break lines
         text = text.replace("\r", "").replace("\n", "")
     try:
