@@ -16,7 +16,6 @@ from pilotfish.cascade import Artefact
 from pilotfish.errors import DeadlineError, EngineClosed, ModelError, PilotfishError, QueueFull, UsageError, reason
 from pilotfish.runtime import Cascade, Engine
 from pilotfish.runtime.answers import answer_of
-from pilotfish.runtime.inputs import takes_images
 from pilotfish.runtime.single import OneAnswer
 from pilotfish.runtime.warm_up import warm_up
 from pilotfish.serve.options import ServeOptions
@@ -103,16 +102,6 @@ class Hosted:
     def artefact(self) -> Artefact:
         """The cascade at the operating point in force."""
         return self.running.point.artefact
-
-    @property
-    def takes(self) -> Literal["images", "arrays"]:
-        """What an input is: an image, or an array as the first stage takes it."""
-        return "images" if takes_images(model.preprocessing for model in self.cascade.models) else "arrays"
-
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        """Of one array, where inputs are arrays and it is known."""
-        return self.cascade.models[0].input_shape if self.takes == "arrays" else None
 
     # Its life.
 

@@ -168,5 +168,5 @@ async def infer(request: Request) -> Response:
     for place, served in enumerate(reply.answers):
         if served.cause is not None:
             raise unanswered(served, f"{INPUT}[{place}]: ")
-    content, headers = write_infer(asked, reply, classes)
+    content, headers = write_infer(asked, reply, reply.point.artefact.task.classes)
     return respond(request, content, {**headers, **told(reply)})
