@@ -196,7 +196,9 @@ def test_names_ids_and_errors_of_others_run_nothing_and_turn_nothing_round(chrom
     history = server.server.models[HOSTILE].history
     history.answered(Served(HOSTILE, Answer("0", 1, f"\u202e{HOSTILE}", 0.5, 1, None), (HOSTILE,)), False)
     history.answered(Served("b", Answer("0", None, None, None, None, HOSTILE)), False)
-    history.alarmed("1", Alarm("score", "down", 0.5, 0.4, 0.6, 150, 99, 0.0))
+    drift = server.server.models[HOSTILE].point.drift
+    drift.alarm = Alarm("score", "down", 0.5, 0.4, 0.6, 150, 99, 7.0)  # as a restart finds it
+    history.alarmed("1", Alarm("exit ratio", "up", 0.5, 0.4, 0.6, 150, 99, 5.0))
     page = opened(chromium, server, "%3Cimg%20src%3Dx%20onerror%3D%22alert(1)%22%3E")
     page.value(f"remember({json.dumps(TOKEN)}); refresh()")
     page.until("document.querySelectorAll('#flagged tbody tr').length >= 2")
@@ -205,7 +207,22 @@ def test_names_ids_and_errors_of_others_run_nothing_and_turn_nothing_round(chrom
     assert "\u202e" not in shown
     assert page.value("document.images.length") == 0
     assert page.text("alarm-pill") == "1 alarm"
+    assert page.value("document.querySelectorAll('#alarm-list li:not(.past)').length") == 1
+    assert page.value("document.querySelectorAll('#alarm-list li.past').length") == 1
     assert page.complaints == []
+
+
+def test_an_alarm_is_acknowledged_with_the_token(chromium, server):
+    drift = server.server.models["birds"].point.drift
+    drift.alarm = Alarm("exit ratio", "up", 0.5, 0.4, 0.6, 150, 99, 9.0)
+    page = opened(chromium, server)
+    page.value("document.querySelector('#alarm-list button').click()")
+    page.type(TOKEN)  # it was asked for
+    page.value("document.querySelector('#alarm-list button').click()")
+    page.until("document.getElementById('alarm-said').classList.contains('good')")
+    page.until("document.getElementById('alarm-pill').textContent === 'no alarms'")
+    assert drift.alarm is None
+    assert "chance" in page.text("promise-note")
 
 
 @pytest.mark.parametrize("width", [390, 1440])

@@ -10,6 +10,7 @@ import numpy as np
 from pilotfish._version import __version__
 from pilotfish.report.format import cost_unit
 from pilotfish.report.policy import describe_guarantee
+from pilotfish.serve.report.alarm_words import alarm_words
 from pilotfish.serve.report.latencies import quantiles_of
 from pilotfish.serve.watch.bands import band_of
 
@@ -49,6 +50,7 @@ def snapshot(server: Server, name: str | None = None, access: Access | None = No
     .frontier               what it can be moved along, cheapest first, measured on ``n`` samples: lists ``drop``,
                             ``cost``, ``exit_ratio``, ``value``; the ``metric``; ``at``: the place of the point in force
     .band                   where the first stage's exit ratio is expected: ``lo``, ``hi``, ``baseline``, from ``n``
+    .drift                  see :meth:`pilotfish.serve.watch.drift.Drift.to_json`. null: off
     .traffic                see :meth:`pilotfish.serve.report.history.History.traffic`
     .answered, .failed      inputs since the start: with an answer, and with an error
     .refused                inputs and requests since the start that were turned away: the load was too high
@@ -58,25 +60,26 @@ def snapshot(server: Server, name: str | None = None, access: Access | None = No
                             disagreement and bound at that time. null: off
     .governor               ``tokens`` now, ``burst``, ``rate`` a second, ``empty``: how many found none. null: off
     .shadow                 see :meth:`pilotfish.serve.watch.shadow.Shadow.to_json`. null: off
-    .alarms                 the last ones, oldest first: ``at``, ``title``, ``says``, ``advice``, ``page`` of the docs,
-                            ``in_force``: whether its operating point still is
+    .alarms                 the last ones, oldest first: ``at``, the id of the operating ``point``, ``title``, ``says``,
+                            ``advice``, ``page`` of the docs, and whether it is still ``in_force``
     .flagged                the last answers with flags or errors, oldest first: ``at``, ``id``, ``name``, ``stage``,
                             ``confidence``, ``flags``, ``error``; null where ``access`` is ``locked``
     ======================  ===========================================================================================
     """
     access = access or ("locked" if server.options.tokens else "open")
     hosted = next(iter(server.models.values())) if name is None else server.hosted(name)
+    flagged = None if access == "locked" else hosted.history.flagged()
     return {
         "version": __version__,
         "now": time.time(),
         "started": hosted.meter.began,
         "models": list(server.models),
         "access": access,
-        "model": _model(hosted) | {"flagged": None if access == "locked" else hosted.history.flagged()},
+        "model": _model(hosted, server.draining) | {"flagged": flagged},
     }
 
 
-def _model(hosted: Hosted) -> dict[str, Any]:
+def _model(hosted: Hosted, draining: bool) -> dict[str, Any]:
     point, history = hosted.point, hosted.history
     artefact = point.artefact
     band = band_of(artefact) if point.drift is None else point.drift.band
@@ -84,12 +87,13 @@ def _model(hosted: Hosted) -> dict[str, Any]:
     unit = None if base_cost is None or key is None else cost_unit(key, base_cost)
     return {
         "name": hosted.name,
-        "state": hosted.state.lower(),
+        "state": "draining" if draining else hosted.state.lower(),
         "stages": _stages(hosted),
         "base_cost": base_cost,
         "unit": None if unit is None else {"name": unit.name, "divisor": unit.divisor},
         **_points(point),
         "band": {"lo": band.lo, "hi": band.hi, "baseline": band.middle, "n": band.n},
+        "drift": None if point.drift is None else point.drift.to_json(),
         "traffic": history.traffic(),
         "answered": sum(stage.answered for stage in hosted.meter.stages),
         "failed": sum(hosted.meter.causes.errors.values()),
@@ -99,8 +103,16 @@ def _model(hosted: Hosted) -> dict[str, Any]:
         "audit": None if point.audit is None else point.audit.to_json() | {"marks": history.marks(point.id)},
         "governor": None if hosted.governor is None else _tokens(hosted.governor),
         "shadow": None if point.shadow is None else point.shadow.to_json(),
-        "alarms": [{**alarm, "in_force": alarm["point"] == point.id} for alarm in history.alarms()],
+        "alarms": _alarms(point, history.alarms()),
     }
+
+
+def _alarms(point: Point, remembered: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of *remembered*, and the one in force, which may be older than this process."""
+    now = None if point.drift is None else point.drift.alarm
+    if now is not None and all(alarm["at"] != now.at for alarm in remembered):
+        remembered = [{"at": now.at, "point": point.id, **alarm_words(now)}, *remembered]
+    return [{**alarm, "in_force": now is not None and alarm["at"] == now.at} for alarm in remembered]
 
 
 def _tokens(governor: Governor) -> dict[str, float]:

@@ -53,8 +53,9 @@ function show(snapshot) {
   stages(model);
   operatingPoint(model, snapshot.access, now);
   audit(model, now);
+  drift(model);
   side(model);
-  alarms(model, now);
+  alarms(model, snapshot.access, now);
   flagged(model, snapshot.access, now);
   put("footer", `Pilotfish ${clean(snapshot.version)}, started ${age(now - snapshot.started)} ago. Charts show the last ten minutes; they begin anew with the server.`);
 }

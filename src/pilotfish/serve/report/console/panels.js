@@ -114,14 +114,36 @@ function audit(model, now) {
       : "With --audit 1% the base checks one in a hundred exits, and how often they differ bounds the drop, without labels.");
 }
 
+function drift(model) {
+  const { drift: found } = model;
+  const lately = found?.score?.histogram ?? [], usual = found?.score?.usual ?? [];
+  const xs = Array.from({ length: 10 }, (_, i) => i / 10), of = (i) => `${10 * i} to ${10 * i + 10}%`;
+  const top = Math.max(0.2, ...lately, ...usual) * 1.08;
+  chart($("drift"), {
+    x: [0, 1], y: [0, top], yText: (v) => `${Number((100 * v).toFixed(1))}%`, drawn: [lately, usual],
+    xTicks: [[0, "lowest tenth"], [1, "highest"]],
+    empty: !found ? "Drift is not watched" : !found.score ? "Scores are not watched" : lately.length ? "" : "No inputs yet",
+    label: lately.length ? `Scores of the first stage lately: ${xs.map((_, i) => percent(lately[i], 0)).join(", ")} in the tenths that are usual.` : "No scores yet.",
+    draw: (svg, X, Y) => {
+      if (lately.length) bars(svg, xs, [["exits", lately]], X, Y, 0.1);
+      if (usual.length) line(svg, xs.flatMap((x) => [x, x + 0.1]), usual.flatMap((y) => [y, y]), X, Y, "bound");
+    },
+  });
+  readable($("drift"), "drift-read", xs.map((x) => x + 0.05), (i) => (i === null ? (found ? `${count(found.n)} inputs watched` : "")
+    : `${of(i)}: ${percent(lately[i])} lately, ${percent(usual[i])} usual`));
+  put("drift-note", !found ? "Off: leave out --drift-average-run 0." : found.alarm ? "An alarm was raised; nothing is looked for until it is acknowledged below."
+    : `The watch stands at ${found.level < 0.001 ? "less than 0.001" : fixed(found.level, 3)}; an alarm is raised at 1.${known(found.score?.psi) ? ` PSI ${fixed(found.score.psi, 3)}, for the eye.` : ""}`);
+  put("promise-note", found ? `${clean(found.promise[0]?.toUpperCase())}${clean(found.promise.slice(1))}. ${found.notes.map(clean).join(". ")}` : "");
+}
+
 function side(model) {
   const { governor, shadow } = model;
   const share = governor ? Math.max(0, Math.min(1, governor.tokens / governor.burst)) : 0;
   $("tokens").firstElementChild.style.width = `${100 * share}%`;
   $("tokens").setAttribute("aria-label", governor ? `${count(Math.floor(governor.tokens))} of ${count(governor.burst)} tokens left` : "The governor is off");
-  put("governor-note", governor
-    ? `${count(Math.floor(governor.tokens))} of ${count(governor.burst)} tokens, ${rate(governor.rate)} more a second; ${count(governor.empty)} found none`
-    : "Off: every input may go on to the base. With --escalation-rate no flood of hard inputs makes it slow for others.");
+  put("governor-read", governor ? `${count(Math.floor(governor.tokens))} of ${count(governor.burst)} tokens` : "off");
+  put("governor-note", governor ? `${rate(governor.rate)} more a second. ${count(governor.empty)} inputs wanted the base and found no token.`
+    : "Every input may go on to the base. With --escalation-rate no flood of hard inputs makes it slow for others.");
   const entries = shadow ? [
     ["inputs counted", count(shadow.n)], ["would exit", percent(shadow.exit_ratio)],
     ["exits that differ", `${percent(shadow.disagreement, 2)}, at most ${percent(shadow.bound, 2)}`],
@@ -136,15 +158,16 @@ function side(model) {
   put("shadow-note", shadow ? "The base answers everybody; the cascade is counted beside it." : "Off: the cascade answers.");
 }
 
-function alarms(model, now) {
+function alarms(model, access, now) {
   const found = model.alarms.toReversed(), open = found.filter((each) => each.in_force).length;
   put("alarm-pill", open ? `${open} alarm${open === 1 ? "" : "s"}` : "no alarms", open ? "bad" : "calm");
   put("alarms-read", found.length ? `${found.length} since the server started` : "");
   put("no-alarms", found.length ? "" : "None since the server started.");
   rows($("alarm-list"), found, (each) => element("li", { class: each.in_force ? null : "past" },
-    element("p", {}, element("strong", {}, clean(each.title)), " ", element("time", {}, moment(each.at, now)), each.in_force ? "" : " (an earlier operating point)"),
+    element("p", {}, element("strong", {}, clean(each.title)), " ", element("time", {}, moment(each.at, now)), each.in_force ? "" : ` (over; it was of point ${clean(each.point)})`),
     element("p", {}, clean(each.says)),
-    element("p", { class: "do" }, `${clean(each.advice)} More: `, element("code", {}, clean(each.page)))));
+    element("p", { class: "do" }, `${clean(each.advice)} More: `, element("code", {}, clean(each.page))),
+    ...(each.in_force && access !== "open" ? [acknowledge()] : [])));
 }
 
 function flagged(model, access, now) {

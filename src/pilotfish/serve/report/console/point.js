@@ -103,33 +103,45 @@ function typed() {
   return null;
 }
 
-async function move() {
-  const { model } = mover, i = mover.chosen;
+// Ask the server to change something. Whether it did; what came of it is said at *where*, by told(what it answered).
+async function change(where, method, path, body, told) {
   const token = remembered() ?? typed();
-  if (token === null) return;
-  mover.busy = true;
-  choice();
-  put("said", "Moving …", "");
+  if (token === null) return false;
+  put(where, "One moment …", "");
   try {
-    const answer = await fetch(`v2/models/${encodeURIComponent(model.name)}/operating_point`, {
-      method: "PUT", headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` },
-      body: JSON.stringify({ max_drop: asked(model.frontier.drop[i]) }), signal: AbortSignal.timeout(15000),
+    const answer = await fetch(`v2/models/${encodeURIComponent(mover.model.name)}/${path}`, {
+      method, body: body && JSON.stringify(body), signal: AbortSignal.timeout(15000),
+      headers: { ...(body && { "Content-Type": "application/json" }), Authorization: `Bearer ${token}` },
     });
     const found = await answer.json().catch(() => ({}));
-    if (answer.ok) {
-      remember(token);
-      mover.chosen = null;
-      put("said", `Moved: point ${clean(found.id)} is in force, with a drop of ${points(found.drop)}. Its drift alarm and audit begin anew.`, "good");
-    } else {
-      if (answer.status === 401) remember(null);
-      put("said", `Nothing was changed: ${clean(found.error ?? `the server answered ${answer.status}`)}`, "bad");
-    }
+    if (answer.ok) remember(token);
+    else if (answer.status === 401) remember(null);
+    put(where, answer.ok ? told(found) : `Nothing was changed: ${clean(found.error ?? `the server answered ${answer.status}`)}`, answer.ok ? "good" : "bad");
+    return answer.ok;
   } catch {
-    put("said", "The server did not answer; whether the point moved is shown above when it does.", "bad");
+    put(where, "The server did not answer; whether it did what was asked is shown when it does.", "bad");
+    return false;
+  } finally {
+    refresh();
   }
+}
+
+async function move() {
+  mover.busy = true;
+  choice();
+  const asking = { max_drop: asked(mover.model.frontier.drop[mover.chosen]) };
+  const moved = await change("said", "PUT", "operating_point", asking, (found) =>
+    `Moved: point ${clean(found.id)} is in force, with a drop of ${points(found.drop)}. Its drift alarm and audit begin anew.`);
+  if (moved) mover.chosen = null;
   mover.busy = false;
   choice();
-  refresh();
+}
+
+// A button that says the alarm in force is known.
+function acknowledge() {
+  const button = element("button", { type: "button" }, "Acknowledge");
+  button.addEventListener("click", () => change("alarm-said", "DELETE", "drift", null, () => "The alarm is acknowledged, and the watch begins anew."));
+  return button;
 }
 
 function keep() {

@@ -47,7 +47,7 @@ function cost(value, unit) {
 // Text is put in as text; nothing on this page is ever read as markup.
 function put(where, text, kind) {
   const element = typeof where === "string" ? $(where) : where;
-  const shown = text === "" && !element.classList.contains("note") ? "\u00a0" : text;  // an empty line keeps its place
+  const shown = text === "" && !element.matches(".note, #alarm-said") ? "\u00a0" : text;  // an empty line keeps its place
   if (element.textContent !== shown) element.textContent = shown;
   if (kind !== undefined) {
     const names = new Set(["good", "warn", "bad", "calm"]);
