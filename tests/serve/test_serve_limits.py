@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
+import socket
 import threading
 import time
 import zlib
@@ -164,12 +166,44 @@ def test_trailers_are_ignored_and_bounded(web: Web) -> None:
     assert statuses(web.say(post(body + b"x: " + b"a" * 500_000, b"transfer-encoding: chunked"))) == [400]
 
 
-@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
-def test_other_protocols_are_not_spoken(web: Web, upgrade: bytes) -> None:
-    """A request to change to one is answered, and ends its connection."""
-    answer = web.say(GOOD[:-2] + b"connection: upgrade\r\nupgrade: " + upgrade + b"\r\n\r\n" + b"\0" * 1000)
-    assert statuses(answer) == [200]
-    assert b"connection: close" in answer
+UPGRADES = {
+    "websocket": b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x",
+    "java": b"connection: Upgrade, HTTP2-Settings\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\nupgrade: h2c",
+}
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_other_protocols_are_not_spoken(web: Web, upgrade: str) -> None:
+    """The request is answered as any other, with its body and what follows."""
+    asked = [UPGRADES[upgrade]]
+    answer = web.say(
+        GOOD[:-2] + asked[0] + b"\r\n\r\n"
+        + post(b"abc", *asked, close=False)
+        + post(chunked(b"a" * 20, b"b" * 20_000), b"transfer-encoding: chunked", *asked, close=False)
+        + post(b"", *asked, close=False)
+        + post(b"abcd")
+    )  # fmt: skip
+    assert statuses(answer) == [200] * 5
+    assert re.findall(rb'"n":(\d+)', answer) == [b"3", b"20020", b"0", b"4"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_requests_are_read_however_they_are_cut(web: Web, size: int) -> None:
+    raw = b"".join(
+        (
+            post(b"abc", UPGRADES["java"], close=False),
+            GOOD,
+            post(chunked(b"abcd", b"efg"), b"transfer-encoding: chunked", UPGRADES["java"]),
+        )
+    )
+    with web.connect() as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(raw), size):
+            peer.sendall(raw[start : start + size])
+            time.sleep(0.0005)
+        answer = rest(peer)
+    assert statuses(answer) == [200] * 3
+    assert re.findall(rb'"n":(\d+)', answer) == [b"3", b"7"]
 
 
 @pytest.mark.parametrize("junk", [b"\x16\x03\x01\x02\0\1\0\1\xfc\3\3", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0" * 99])

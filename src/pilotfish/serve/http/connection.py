@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ class BoundedConnection(HttpToolsProtocol):
     - ``Transfer-Encoding`` is ``chunked`` and nothing else; with a Content-Length beside it the request is refused.
     - An answer that comes before the whole body was sent is the last of its connection, and the rest is not read.
     - A request that cannot be parsed is refused only once those before it on the connection are answered.
+    - No other protocol is spoken: a header Upgrade is ignored, and the body behind it is read, as of Java's client.
     """
 
     def __init__(self, *args: Any, limits: Limits, peers: Peers, **options: Any) -> None:
@@ -47,6 +48,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._over: tuple[int, str] | None = None  # why a callback of the parser refuses
         self._done = False  # nothing more is read
         self._last = False  # the request that comes now is the last
+        self._resumes = self._resumed = False  # the body of a request with the header Upgrade comes still, or now
         self._in_message = self._in_body = False
         self._framing = self._body = 0  # bytes of the request under way
 
@@ -161,13 +163,27 @@ class BoundedConnection(HttpToolsProtocol):
         self._framing += len(piece)
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            self._done = True  # what follows is another protocol; the answer is the last
+        except httptools.HttpParserUpgrade as found:
+            self._framing -= len(piece)
+            self._ignore_upgrade(piece[found.args[0] :])
+            return
         except httptools.HttpParserError as error:
             self._refuse(*(self._over or (400, f"the request is not HTTP/1.1 ({str(error)[:80]})")))
             return
         if self._in_message and self._framing > self.limits.header_bytes + self._body:
             self._refuse(*self._too_long())
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read on in HTTP/1.1. The parser takes what follows the headers for another protocol, so that another parser
+        is told of them again."""
+        if self._resumes:
+            self.parser = httptools.HttpRequestParser(self)
+            lengths = [line for line in self.headers if line[0] in (b"content-length", b"transfer-encoding")]
+            self._resumes, self._resumed = False, True
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + _lines(lengths) + b"\r\n")
+            self._resumed = False
+        if rest:
+            self._feed(rest)
 
     def _too_long(self) -> tuple[int, str]:
         if self._in_body:
@@ -175,24 +191,34 @@ class BoundedConnection(HttpToolsProtocol):
         return 431, f"first line and headers take more than {self.limits.header_bytes} bytes"
 
     def on_message_begin(self) -> None:
+        if self._resumed:
+            return
         super().on_message_begin()
         self._in_message, self._in_body = True, False
         self._framing = self._body = 0
         self._await_request()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._resumed:
+            super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_body:  # else a trailer, which nobody asked for
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._resumed:
+            return
         self._over = self._fault()
         if self._over is not None:
             raise ValueError(self._over[1])
         super().on_headers_complete()
         self._in_body = True
         self._framing = 0
-        if self._last or self.peers.draining or self.parser.should_upgrade():
+        if self._last or self.peers.draining:
             self.cycle.keep_alive = False
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+        self._resumes = has_body and self.parser.should_upgrade()
 
     def _fault(self) -> tuple[int, str] | None:
         """Why a request with these headers is refused."""
@@ -217,6 +243,8 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._resumes:
+            return
         self._in_message = self._in_body = False
         self._disarm()
         self.peers.works(self)
@@ -309,5 +337,8 @@ def _leave(cycle: RequestResponseCycle) -> None:
 def _response(status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
     body = json.dumps({"error": text}).encode()
     lines = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
-    head = b"".join(b"%s: %s\r\n" % line for line in lines)
-    return STATUS_LINE[status] + head + b"connection: close\r\n\r\n" + body
+    return STATUS_LINE[status] + _lines(lines) + b"connection: close\r\n\r\n" + body
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"%s: %s\r\n" % line for line in headers)
