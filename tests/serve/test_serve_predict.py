@@ -54,6 +54,14 @@ def test_an_image_as_it_is(server: Serving, expected: list[Answer], kind: str) -
     assert float(found.headers["pilotfish-confidences"]) == pytest.approx(expected[0].confidence, abs=1e-5)
 
 
+def test_an_image_has_its_id_in_the_address(server: Serving, expected: list[Answer]) -> None:
+    found = server.ask("POST", "/predict?id=photo%207&model=pair", FILES[0], {"Content-Type": "image/png"})
+    [answer] = check(found, expected[:1])
+    assert (answer["id"], answer["input"]) == ("photo 7", "photo 7")
+    for id in ("", "x" * 201):
+        assert server.ask("POST", f"/predict?id={id}", FILES[0], {"Content-Type": "image/png"}).status == 400
+
+
 def test_instances(server: Serving, expected: list[Answer]) -> None:
     instances: list[Any] = [{"b64": b64(FILES[0]), "id": "a"}, {"array": IMAGES[1].tolist(), "id": 7}]
     instances += [{"b64": b64(FILES[2])}, IMAGES[3].tolist(), {"image_bytes": {"b64": b64(FILES[4])}}]

@@ -25,6 +25,7 @@ STATUSES = {
     "503": "Not ready, too much under way, or the time is over; see Retry-After.",
 }
 PARAMETERS = {"model": "A cascade's name.", "version": "Its version, 1."}
+QUERY = {"model": "Which cascade, where several are served.", "id": "Of an image that is the body."}
 HEADERS = {
     "Pilotfish-Operating-Point": "The operating point that decided.",
     "Pilotfish-Stages": "Per input the stage that answered, 0 the saver; - for none.",
@@ -69,8 +70,8 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     for parameter in parameters:
         parameter["description"] = PARAMETERS.get(str(parameter["name"]), "")
     if route.path_format == "/predict":
-        what = "Which cascade, where several are served."
-        parameters.append({"name": "model", "in": "query", "required": False, "schema": TEXT, "description": what})
+        for name, what in QUERY.items():
+            parameters.append({"name": name, "in": "query", "required": False, "schema": TEXT, "description": what})
     body, answer = next(
         (told for (method_of, end), told in BODIES.items() if method == method_of and route.path_format.endswith(end)),
         (None, UNKNOWN),

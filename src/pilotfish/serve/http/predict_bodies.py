@@ -24,12 +24,13 @@ _QUIET = logging.getLogger("pilotfish.form")  # what is wrong with a form is tol
 _QUIET.disabled = True
 
 
-def read_predict(body: bytes, content_type: str | None, takes: Takes, most: int) -> list[Entry]:
+def read_predict(body: bytes, content_type: str | None, takes: Takes, most: int, id: str | None = None) -> list[Entry]:
     """The inputs of a request. What is wrong with one of several becomes its item.
 
     content_type  the header: ``image/*``, the body is one image file; ``application/json``, ``{"instances": […]}`` or
                   one of them alone; ``multipart/form-data``, an image in each file
     most          inputs in a request
+    id            of an image that is the body, as ``?id=`` says it
 
     Refusal: 415 for any other content type, 400 for a body that is not what it says.
     """
@@ -43,7 +44,7 @@ def read_predict(body: bytes, content_type: str | None, takes: Takes, most: int)
             raise _unsupported(content_type, f'the cascade takes {takes.says}; send JSON with an "array" each')
         if not body:
             raise bad("the body is empty; expected an image file")
-        return [Entry(body)]
+        return [Entry(body) if id is None else Entry(body, _id(id), one_line(id))]
     if kind == "text/plain":
         raise _unsupported(content_type, f"the cascade takes {takes.says}, not texts")
     hint = "say what the body is, as with curl -H 'Content-Type: image/jpeg' --data-binary @FILE"
@@ -59,9 +60,9 @@ async def predict(request: Request) -> Response:
     """Every input is answered; what is wrong with one of several stands in its answer."""
     hosted = hosted_of(request)
     takes, most = takes_of(hosted), most_of(request)
-    body, kind = await body_of(request), request.headers.get("content-type")
+    body, kind, id = await body_of(request), request.headers.get("content-type"), request.query_params.get("id")
     size = 0 if kind and kind.startswith("image/") else len(body)
-    entries = await read_aside(size, lambda: read_predict(body, kind, takes, most))
+    entries = await read_aside(size, lambda: read_predict(body, kind, takes, most, id))
     reply = await replied(request, hosted, entries)
     said = [served.to_json() for served in reply.answers]
     return answered(request, reply, answers=said, model=reply.model, operating_point=reply.point.id)
@@ -146,14 +147,19 @@ def _base64(content: bytes, takes: Takes) -> Any:
         return error
 
 
+def _id(text: str) -> str:
+    """*text*, where it can be an id."""
+    if not 0 < len(text) <= MOST_ID:
+        raise bad(f'an "id" is a text of 1 to {MOST_ID} characters')
+    return text
+
+
 def _text(content: bytes) -> str:
     try:
         text = content.decode()
     except UnicodeDecodeError:
         text = ""
-    if not 0 < len(text) <= MOST_ID:
-        raise bad(f'a field "id" is a text of 1 to {MOST_ID} characters')
-    return text
+    return _id(text)
 
 
 def _parts(body: bytes, boundary: str, most: int) -> list[_Part]:
