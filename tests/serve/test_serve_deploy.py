@@ -201,6 +201,12 @@ def named(expression: str) -> set[str]:
     return set(METRIC.findall(re.sub(r'"[^"]*"', '""', expression)))
 
 
+def anchors() -> set[str]:
+    """Of the headings of docs/serving.md, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", PAGE, re.M)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_every_panel_of_grafana_draws_metrics_that_are_there(metrics: set[str]) -> None:
     board = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
     found = list(expressions(board))
@@ -216,12 +222,11 @@ def test_every_panel_of_grafana_draws_metrics_that_are_there(metrics: set[str]) 
 def test_every_alert_is_of_metrics_that_are_there_and_has_a_page(metrics: set[str]) -> None:
     yaml = pytest.importorskip("yaml")
     (group,) = yaml.safe_load((DEPLOY / "prometheus-rules.yml").read_text())["groups"]
-    headings = re.findall(r"^#+ (.+)$", PAGE, re.M)
-    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    known = anchors()
     for rule in group["rules"]:
         assert named(rule["expr"]) <= metrics, rule["expr"]
         page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-        assert (page, anchor in anchors) == ("docs/serving.md", True)
+        assert (page, anchor in known) == ("docs/serving.md", True)
         assert f"`{rule['alert']}`" in PAGE, rule["alert"]
     (job,) = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
     assert job["metrics_path"] == "/metrics"
@@ -252,3 +257,4 @@ def test_the_page_lists_every_metric_and_no_other(metrics: set[str]) -> None:
 def test_the_page_s_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)", PAGE):
         assert target.startswith("http") or (ROOT / "docs" / target).exists(), target
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors()

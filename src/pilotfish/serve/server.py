@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,6 +158,9 @@ class Server:
         """Listen and answer until SIGTERM or Ctrl-C. *ready* is called when requests are answered."""
         import uvloop
 
+        logging.captureWarnings(True)
+        for library in ("pilotfish", "py.warnings"):
+            relay(library, self.log)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self.serve(ready))
 
