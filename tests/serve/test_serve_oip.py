@@ -1,5 +1,5 @@
 """The Open Inference Protocol v2: every route, binary and JSON tensors, and what a client is told that says something
-wrong. serving.md, section 4, items 1 to 10."""
+wrong."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -127,6 +129,31 @@ def test_triton_reads_errors(server: Serving, triton: ModuleType, change: dict[s
     ):
         client.infer(change.get("model", "pair"), [given], outputs=outputs)
     assert "exception occurred in the client" not in str(found.value)
+
+
+def commands(heading: str, language: str) -> str:
+    """The first block of code below a heading of docs/serving.md."""
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text().partition(f"### {heading}\n")[2]
+    return page.partition(f"```{language}\n")[2].partition("```")[0]
+
+
+def test_the_page_on_it_can_be_followed(
+    server: Serving, triton: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cat.jpg").write_bytes(FILES[0])
+    (tmp_path / "dog.jpg").write_bytes(FILES[1])
+    script = commands("Open Inference Protocol", "python").replace("127.0.0.1:8000", server.url.removeprefix("http://"))
+    exec(script.replace('"cascade"', '"pair"'), {})
+    assert capsys.readouterr().out.startswith("[")
+    if shutil.which("curl") is None or shutil.which("base64") is None:
+        pytest.skip("curl or base64 is not installed")
+    lines = commands("POST /predict", "").replace("http://127.0.0.1:8000", server.url)
+    assert lines.count("curl") == 3
+    said = subprocess.run(["sh", "-e", "-c", lines], capture_output=True, text=True, timeout=60)
+    assert said.stdout.count('"prediction":') == 4, said
+    assert said.stdout.count('"error":null') == 4
+    assert '"id":"7"' in said.stdout
 
 
 @pytest.mark.parametrize("as_binary", [True, False])

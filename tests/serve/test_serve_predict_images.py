@@ -1,5 +1,5 @@
 """Image files as people have them, and as attackers make them: by every protocol the answer is that of
-``Cascade.predict``, or the input's own error. faults.md, 3 to 7."""
+``Cascade.predict``, or the input's own error."""
 
 from __future__ import annotations
 
