@@ -84,6 +84,7 @@ def good_requests() -> list[bytes]:
     gets = [
         "/", "/console.json", "/metrics", "/openapi.json", "/predict", "/v1/models", "/v1/models/pair", "/v2",
         "/v2/health/live", "/v2/health/ready", "/v2/models/pair", "/v2/models/pair/audit", "/v2/models/pair/config",
+        "/v2/models/pair/drift",
         "/v2/models/pair/operating_point", "/v2/models/pair/ready", "/v2/models/pair/stats",
         "/v2/models/pair/versions/1/ready", "/v2/models/stats", "/v2/trace/setting",
     ]  # fmt: skip
@@ -103,6 +104,7 @@ def good_requests() -> list[bytes]:
     return [
         *(request("GET", path, b"", f"authorization: Bearer {TOKEN}") for path in gets),
         *(request(method, path, json.dumps(body).encode(), *as_json) for method, path, body in posts),
+        request("DELETE", "/v2/models/pair/drift", b"", f"authorization: Bearer {TOKEN}"),
         request("POST", "/predict", png, "content-type: image/png"),
         request("POST", "/predict?model=pair", jpeg, "content-type: image/jpeg"),
         request("POST", "/predict", form, "content-type: multipart/form-data; boundary=x"),
