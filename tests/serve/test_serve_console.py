@@ -173,6 +173,15 @@ def test_the_slider_moves_the_operating_point_with_the_token_alone(page, server)
     assert page.complaints == []
 
 
+def test_without_a_token_file_nothing_can_be_moved_and_the_page_says_so(page):
+    page.value("clearTimeout(live.timer); document.getElementById('slider').focus()")
+    page.press("Home")
+    assert page.value("document.getElementById('apply').disabled") is False
+    page.value("fetch('console.json').then((r) => r.json()).then((s) => show({ ...s, access: 'open' }))")
+    assert page.value("document.getElementById('apply').disabled") is True
+    assert "--token-file" in page.text("point-note")
+
+
 def test_ids_and_answers_are_shown_to_who_has_a_token(chromium, server):
     server.server.models["birds"].history.answered(
         Served("order-7", Answer("0", 1, "bee", 0.5, 1, None), ("unsure",)), False

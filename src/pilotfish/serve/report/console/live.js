@@ -48,7 +48,7 @@ function show(snapshot) {
   models(snapshot.models, model.name);
   put("state", clean(model.state), STATES[model.state] ?? "");
   document.title = `${clean(model.name)} · Pilotfish`;
-  tiles(model, now);
+  tiles(model);
   traffic(model);
   stages(model);
   operatingPoint(model, snapshot.access, now);

@@ -3,7 +3,7 @@
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const last = (values) => values[values.length - 1];
 
-function tiles(model, now) {
+function tiles(model) {
   const { traffic, band, audit, stages } = model;
   const ended = traffic.answered.slice(-3, -1), seconds = traffic.step * ended.length;
   $("t-rate").replaceChildren(rate(sum(ended) / seconds), element("small", {}, " /s"));

@@ -9,7 +9,7 @@ const place = (model) => mover.chosen ?? model.frontier.at;
 function operatingPoint(model, access, now) {
   if (mover.model?.name !== model.name || mover.model.frontier.drop.length !== model.frontier.drop.length) mover.chosen = null;
   mover.model = model;
-  const { point, frontier, unit } = model;
+  const { point, frontier } = model;
   put("point-read", `point ${clean(point.id)} in force for ${age(now - point.since)}`);
   put("p-metric", clean(frontier.metric));
   put("p-drop", points(point.drop));
