@@ -110,6 +110,8 @@ def test_predict_and_v1(arrays: Serving, expected: list[Answer]) -> None:
 
 
 def test_a_bad_sample(arrays: Serving, expected: list[Answer]) -> None:
+    odd = infer(arrays, {"inputs": [tensor("BOOL", X.shape)]}, bytes(47) + b"\2")
+    assert (odd.status, "other than 0 and 1" in odd.json["error"]) == (400, True)
     broken = X.copy()
     broken[3, 0] = np.nan
     found = infer(arrays, {"inputs": [tensor("FP32", X.shape)]}, broken.tobytes())

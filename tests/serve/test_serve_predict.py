@@ -115,6 +115,8 @@ BAD: dict[str, tuple[Any, str]] = {
     "four channels": ({"array": [[[1, 2, 3, 4]]]}, "[H, W, 3]"),
     "many dimensions": ({"array": [[[[[[1]]]]]]}, "no image"),
     "an odd id": ({"b64": b64(FILES[0]), "id": [1]}, '"id"'),
+    "a flag for an id": ({"b64": b64(FILES[0]), "id": True}, '"id"'),
+    "a huge id": ({"b64": b64(FILES[0]), "id": 10**300}, '"id"'),
 }
 
 

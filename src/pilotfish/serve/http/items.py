@@ -72,7 +72,8 @@ def check_count(n: int, most: int) -> None:
 
 def _entry(instance: Any, place: int, takes: Takes) -> Entry:
     called = instance.get("id") if isinstance(instance, dict) else None
-    fine = called is None or (isinstance(called, str) and 0 < len(called) <= MOST_ID) or type(called) is int
+    texts = isinstance(called, str) and 0 < len(called) <= MOST_ID
+    fine = called is None or texts or (type(called) is int and abs(called) < 2**63)
     id = str(called) if fine and called is not None else None
     item: Any
     try:

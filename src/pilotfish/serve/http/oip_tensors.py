@@ -130,8 +130,8 @@ def _numbers(content: memoryview, datatype: str, shape: tuple[int, ...]) -> NDAr
             f"{INPUT} of {datatype} and shape {list(shape)} has {math.prod(shape) * dtype.itemsize:,} bytes; found "
             f"{len(content):,}"
         )
-    if datatype == "BOOL" and len(content) and max(content) > 1:
-        raise bad(f"{INPUT} of BOOL holds the byte {max(content)}; expected 0 or 1")
+    if datatype == "BOOL" and (np.frombuffer(content, np.uint8) > 1).any():
+        raise bad(f"{INPUT} of BOOL holds bytes other than 0 and 1")
     return np.frombuffer(content, dtype).reshape(shape).copy()  # the body is let go, and models may write into it
 
 
