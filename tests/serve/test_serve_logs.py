@@ -298,3 +298,21 @@ def test_a_folder_that_is_loaded_again_is_told_and_counted(cascade_folder: Path)
     assert (well["event"], well["level"], well["operating_point"]) == ("reload", "info", "1")
     assert (badly["event"], badly["level"]) == ("reload", "error")
     assert "cut off" in badly["message"]
+
+
+def test_a_bug_is_told_and_counted_and_the_server_goes_on(
+    cascade_folder: Path, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    with serving({"pair": cascade_folder}, log_format="json") as at:
+        at.server.log._stream, hosted = stream, at.server.hosted()
+        with monkeypatch.context() as patched:
+            patched.setattr(hosted, "answer", lambda *_: 1 // 0)
+            failed = at.ask("POST", "/predict", photos[0], {"content-type": "image/png", "x-request-id": "mine"})
+        assert (failed.status, failed.headers["x-request-id"]) == (500, "mine")
+        assert list(failed.json) == ["error"]
+        assert at.server.causes.errors["internal"] == 1
+        assert at.ask("POST", "/predict", photos[0], {"content-type": "image/png"}).status == 200
+    found = json.loads(stream.getvalue().splitlines()[0])
+    assert (found["event"], found["request"]) == ("error", "mine")
+    assert found["error"].startswith("ZeroDivisionError")

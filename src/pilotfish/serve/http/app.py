@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -47,7 +48,7 @@ def make_app(server: Server) -> Starlette:
             ClientDisconnect: gone,
         },
         middleware=[
-            Middleware(RequestIds, log=server.log),
+            Middleware(RequestIds, log=server.log, failed=partial(server.causes.refused, "internal")),
             Middleware(BytesUnderWay, limits=server.options.limits, client=server.access.client),
         ],
         lifespan=server.lifespan,

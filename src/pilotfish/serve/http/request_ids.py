@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.serve.report.logs import Log
@@ -37,10 +37,12 @@ def ids_of(headers: Headers) -> tuple[str, str | None]:
 class RequestIds:
     """ASGI middleware. Handlers find the id at ``request.state.request_id``; responses carry ``x-request-id``, and
     ``traceparent`` where it came with one. What a handler raises and nobody catches is logged and answered with 500.
+
+    failed  called for each of those
     """
 
-    def __init__(self, app: ASGIApp, log: Log) -> None:
-        self.app, self.log = app, log
+    def __init__(self, app: ASGIApp, log: Log, failed: Callable[[], None] = lambda: None) -> None:
+        self.app, self.log, self.failed = app, log, failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,6 +69,7 @@ class RequestIds:
             await self.app(scope, receive, sending)
         except Exception as error:
             what = f"{scope['method']} {_path(scope)}"
+            self.failed()
             self.log.error(f"{what} failed: this is a bug", error, request=mine, trace=trace)
             if not status:
                 await _send_internal(sending)
