@@ -146,7 +146,11 @@ def test_answers_are_as_described(server: Serving) -> None:
     asked_for = found["paths"]["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]
     assert fits(asked_for["application/json"]["schema"], request, found)
     assert fits(schema("/v2/models/{model}/infer", "post"), infer(server, request).json, found)
-    path = "/v2/models/{model}/operating_point"
-    assert fits(schema(path, "get"), server.get(path.replace("{model}", "pair")).json, found)
-    for end in ("/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready"):
+    assert list(found["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
+    one = "/v2/models/{model}"
+    for end in (
+        "/v2/health/live",
+        "/v2/health/ready",
+        *(f"{one}/{e}" for e in ("ready", "operating_point", "audit", "stats")),
+    ):
         assert fits(schema(end, "get"), server.get(end.replace("{model}", "pair")).json, found)

@@ -24,6 +24,8 @@ STATUSES = {
     "415": "The body is of a type or coding that is not read.",
     "503": "Not ready, too much under way, or the time is over; see Retry-After.",
 }
+DENIED = {"401": "A token is needed.", "403": "The server has no tokens, and then nobody may change anything."}
+OPERATORS = ("/operating_point", "/audit", "/drift", "/labels")  # ends of paths: for who has a token
 PARAMETERS = {"model": "A cascade's name.", "version": "Its version, 1."}
 QUERY = {"model": "Which cascade, where several are served.", "id": "Of an image that is the body."}
 HEADERS = {
@@ -76,7 +78,8 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
         (told for (method_of, end), told in BODIES.items() if method == method_of and route.path_format.endswith(end)),
         (None, UNKNOWN),
     )
-    ok: dict[str, Any] = {"description": "The answer.", "content": {"application/json": {"schema": answer}}}
+    kind = "text/plain" if route.path_format == "/metrics" else "application/json"
+    ok: dict[str, Any] = {"description": "The answer.", "content": {kind: {"schema": answer}}}
     if answer in (_of("Predicted"), _of("V1Answer"), _of("InferAnswer")):
         ok["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
     if answer == _of("InferAnswer"):
@@ -93,8 +96,10 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     }
     if body is not None:
         operation["requestBody"] = {"required": True, "content": body}
-    if method in ("PUT", "DELETE") or route.path_format.endswith("/labels"):
-        operation["security"] = [{"token": []}]
+    if route.path_format.endswith(OPERATORS):
+        operation["security"] = [{"token": []}] if method != "GET" else [{}, {"token": []}]
+        for status, text in DENIED.items():
+            operation["responses"][status] = {"description": text, "content": error}
     return operation
 
 
@@ -175,6 +180,14 @@ SCHEMAS: dict[str, Any] = {
         cost=_or_null("number"),
         exit_ratio=_list(NUMBER),
     ),
+    "Audit": _object(
+        "n disagreement bound confidence",
+        n=WHOLE,
+        disagreement=_or_null("number"),
+        bound=_or_null("number"),
+        confidence=NUMBER,
+        notes=_list(TEXT),
+    ),
     "Limit": {
         **_object(max_drop=LIMIT, max_cost=LIMIT, min_metric=LIMIT),
         "minProperties": 1,
@@ -198,9 +211,11 @@ BODIES: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, Any]]] = {
     ("GET", "/operating_point"): (None, _of("OperatingPoint")),
     ("PUT", "/operating_point"): (_json(_of("Limit")), _of("OperatingPoint")),
     ("POST", "/labels"): (
-        _json(_object("labels", labels=_list(_object("id label", id=TEXT, label=UNKNOWN)))),
-        {"type": "object"},
+        _json(_object("labels", labels=_list(_object("id label", id=TEXT, label={"type": ["string", "integer"]})))),
+        _object("known unknown duplicate", known=WHOLE, unknown=WHOLE, duplicate=WHOLE),
     ),
+    ("GET", "/audit"): (None, _of("Audit")),
+    ("GET", "/stats"): (None, _object("model_stats", model_stats=_list({"type": "object"}))),
     ("GET", "/v2/health/live"): (None, _object("live", live=FLAG)),
     ("GET", "/v2/health/ready"): (None, _object("ready", ready=FLAG)),
     ("GET", "/ready"): (None, _object("name ready", name=TEXT, ready=FLAG)),
