@@ -111,6 +111,9 @@ def test_triton_with_asyncio(server: Serving, expected: list[Answer]) -> None:
                 check(result, expected[one])
             coded = await client.infer("pair", pixels_of(aio, slice(None)), response_compression_algorithm="gzip")
             check(coded, expected)
+            many = aio.InferInput("input", [96, *IMAGES.shape[1:]], "UINT8")  # a large answer, which comes compressed
+            many.set_data_from_numpy(np.tile(IMAGES, (12, 1, 1, 1)))
+            check(await client.infer("pair", [many]), expected * 12)
 
     asyncio.run(main())
 
