@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -179,3 +180,33 @@ def test_light_inputs_neither_wait_nor_share_a_batch_with_others() -> None:
         heavy.append(running.submit(STAYS[0], turn=10))
         assert [future.result(LONG).stage for future in heavy] == [1] * 4
     assert batches[-2:] == [(0, 4), (1, 4)]
+
+
+def test_while_light_inputs_are_under_way_others_take_no_core_from_them() -> None:
+    """As many calls and readings as there are cores, here one; then the others go on, also where a light one left."""
+    is_read, is_open, read_so_far = threading.Event(), threading.Event(), []
+
+    class Held(Lookup):
+        def step(self, inputs: Any, carry: Any = None) -> Any:
+            is_read.set()
+            is_open.wait(LONG)
+            return super().step(inputs, carry)
+
+    def read(i: int) -> np.ndarray:
+        read_so_far.append(i)
+        return np.array([i], np.float32)
+
+    stages = [EngineStage("s0", Held(LOGITS[0]), 4), EngineStage("s1", Lookup(LOGITS[1]), 4)]
+    with Engine(stages, by_max_prob([1.0]), supply=DecodingSupply(read, (), [TENSOR] * 2, 1)) as running:
+        light = running.submit(STAYS[0], light=True)
+        assert is_read.wait(LONG)
+        left = running.submit(STAYS[1], turn=1, light=True)
+        others = [running.submit(i, turn=2) for i in EXITS[:5]]
+        while STAYS[1] not in read_so_far:  # by the thread that would read the others next
+            time.sleep(0.001)
+        time.sleep(0.02)
+        assert not set(EXITS[:5]) & set(read_so_far)
+        left.cancel()
+        is_open.set()
+        assert light.result(LONG).stage == 1
+        assert [future.result(LONG).stage for future in others] == [0] * 5

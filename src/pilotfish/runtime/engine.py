@@ -126,6 +126,7 @@ class Engine:
                 raise QueueFull(f"{feed.most} inputs are under way, as many as the queue holds; try again later")
             found = Item(feed, feed.free.popleft(), item, in_force or self.in_force, next(self._births))
             found.future, found.passage, found.turn, found.light = future, passage, turn, light
+            feed.light += light
             if deadline is not None:
                 found.deadline = time.monotonic() + float(deadline)
             late = lanes.put(found)
@@ -259,6 +260,7 @@ def _forget(held: weakref.ref[Lanes], missed: weakref.ref[Item], future: Future[
             if not item.gone and lanes.futures is not None:
                 goes_on, _ = lanes.futures.done(item, None)
                 lanes.call_readers()
+                lanes.call_hand()
                 lanes.idle_now.notify_all()
         if goes_on is not None and goes_on is not future:
             goes_on.cancel()  # the answer that the input went on for

@@ -196,6 +196,7 @@ class Futures:
     def __init__(self, supply: Supply, most: int, stages: int) -> None:
         self.supply, self.memory, self.most = supply, Memory(most, stages), most
         self.free = deque(range(most))  # rows of the memory
+        self.light = 0  # of those under way
 
     @property
     def under_way(self) -> int:
@@ -228,6 +229,8 @@ class Futures:
             else:
                 settled.append((item.future, answer))
                 item.future, item.deadline = move, math.inf
+                self.light -= item.light  # nobody waits for it any more
+                item.light = False
         return settled
 
     def fail(self, items: Sequence[Item], reason: str) -> Settled:
@@ -250,6 +253,7 @@ class Futures:
             item.queue.remove(item)
             item.queue = None
         self.free.append(item.row)
+        self.light -= item.light
         assert future is not None
         return future, result
 

@@ -73,7 +73,7 @@ class Queues:
         """(stage, how many samples) of the next batch; None when none may begin."""
         if sum(self.running) >= self.lanes:
             return None
-        if (light := self._choose_light()) is not None:
+        if (light := self._choose_light()) is not None or self._makes_room:
             return light
         found: tuple[int, int] | None = None
         oldest = math.inf
@@ -127,8 +127,16 @@ class Queues:
         return before or not feed.ended or any(self.preparing[: k + 1]) or any(self.raw[: k + 1])
 
     @property
+    def _makes_room(self) -> bool:
+        """Whether other samples wait because light ones are under way, and as much is at work as there are cores."""
+        at_work = self.preparers + sum(self.running)
+        return self.futures is not None and self.futures.light > 0 and at_work >= max(self.lanes, self.workers)
+
+    @property
     def _can_prepare(self) -> bool:
-        return self.preparers < self.workers and any(self.raw)
+        if self.preparers >= self.workers or not any(self.raw):
+            return False
+        return not self._makes_room or any(queue[0].light for queue in self.raw if queue)
 
     def _take_batch(self, k: int, n: int) -> list[Item]:
         """The next *n* samples of stage *k*, whose batch begins."""
@@ -153,7 +161,7 @@ class Queues:
     def _take_raw(self) -> tuple[int, list[Item]]:
         """(stage, samples of one feed whose inputs are to be made next), of late stages first. A thread takes its share
         of a batch; where no more samples are to come, of what is there, so that all threads end together."""
-        k = max(k for k, queue in enumerate(self.raw) if queue)
+        k = max((queue[0].light, k) for k, queue in enumerate(self.raw) if queue)[1]
         queue, size = self.raw[k], self.sizes[k]
         feed = queue[0].feed
         n = size if isinstance(feed, Run) and feed.total is not None and not feed.ended else min(len(queue), size)
@@ -162,7 +170,8 @@ class Queues:
             items = [queue.popleft() for _ in range(n)]
         else:
             items = []
-            while queue and len(items) < n and queue[0].feed is feed:
+            light = queue[0].light
+            while queue and len(items) < n and queue[0].feed is feed and queue[0].light == light:
                 items.append(queue.popleft())
         for item in items:
             item.queue = None
