@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pilotfish.cascade import Artefact
-from pilotfish.errors import DeadlineError, EngineClosed, ModelError, PilotfishError, QueueFull, UsageError, reason
+from pilotfish.errors import EngineClosed, ModelError, PilotfishError, QueueFull, UsageError
 from pilotfish.runtime import Cascade, Engine
-from pilotfish.runtime.answers import answer_of
-from pilotfish.runtime.single import OneAnswer
 from pilotfish.runtime.warm_up import warm_up
 from pilotfish.serve.options import ServeOptions
+from pilotfish.serve.outcome import outcome
 from pilotfish.serve.passage import Passage
 from pilotfish.serve.point import Point, begin_point
 from pilotfish.serve.refusal import Refusal, busy
 from pilotfish.serve.report.history import History
 from pilotfish.serve.report.logs import Log
 from pilotfish.serve.report.metrics import Meter
-from pilotfish.serve.served import Caller, Cause, Entry, Reply, Served
+from pilotfish.serve.served import Caller, Entry, Reply
 from pilotfish.serve.watch.drift import Alarm
 from pilotfish.serve.watch.fair import Fair, Turns
 from pilotfish.serve.watch.governor import governor_of
@@ -265,8 +264,7 @@ class Hosted:
         finally:
             self.fair.left(caller.client, n)
         served = [
-            self._served(entry, future, passage)
-            for entry, future, passage in zip(entries, futures, passages, strict=True)
+            outcome(entry, future, passage) for entry, future, passage in zip(entries, futures, passages, strict=True)
         ]
         seconds = time.perf_counter() - began
         for each, passage in zip(served, passages, strict=True):
@@ -318,49 +316,6 @@ class Hosted:
         stages = self.cascade.engine_stages()
         lanes = max(stage.lanes for stage in stages)
         return sum(depth.waiting * pace for depth, pace in zip(self.engine.depths(), self.pace, strict=True)) / lanes
-
-    def _served(self, entry: Entry, future: Future[Any] | None, passage: Passage) -> Served:
-        if future is None:
-            return self._unanswered(entry, entry.item, "bad_input", passage)
-        if (error := future.exception()) is not None:
-            return self._unanswered(entry, error, _cause(error), passage)
-        found, flags = future.result(), passage.flags
-        so_far: OneAnswer | None = passage.so_far
-        if found.error is not None and so_far is not None:
-            self._failed(found.error, passage)
-        if found.error is not None and so_far is not None and self.options.when_base_fails == "flag":
-            found, flags = so_far, (*flags, "base_failed")
-        if found.error is not None:  # where a stage has answered, it is not the input's fault
-            return self._unanswered(entry, found.error, "bad_input" if so_far is None else "model", passage)
-        limit = self.options.unsure_below
-        if limit is not None and not passage.point.reliability(found.stage, found.confidence) >= limit:
-            flags = (*flags, "unsure")
-        passage.count(found, flags)
-        if self.options.shadow:
-            flags = (*flags, "shadow")
-        artefact = passage.point.artefact
-        said = answer_of(entry.name, found.prediction, found.confidence, found.stage, None, artefact)
-        return Served(entry.id, said, flags)
-
-    def _failed(self, text: str, passage: Passage) -> None:
-        said = f"a stage of {self.name} has no answer to an input: {text}"
-        self.log.seldom(self.name, "error", said, "error", model=self.name, request=passage.caller.request)
-
-    def _unanswered(self, entry: Entry, error: BaseException | str, cause: Cause, passage: Passage) -> Served:
-        text = error if isinstance(error, str) else reason(error, 1000)
-        if cause == "model" and not isinstance(error, str):
-            self._failed(text, passage)
-        said = answer_of(entry.name, None, 0.0, -1, text, passage.point.artefact)
-        again = float(error.headers.get("Retry-After", 1)) if isinstance(error, Refusal) else 1.0
-        return Served(entry.id, said, cause=cause, again=again)
-
-
-def _cause(error: BaseException) -> Cause:
-    if isinstance(error, DeadlineError):
-        return "deadline"
-    if isinstance(error, Refusal):
-        return "governed"
-    return "draining" if isinstance(error, EngineClosed) else "model"
 
 
 def _set(future: asyncio.Future[None]) -> None:
