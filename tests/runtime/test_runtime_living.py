@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from itertools import chain
@@ -141,6 +142,36 @@ def test_full_batches_while_there_is_a_backlog() -> None:
             answered(future, i)
     assert [len(batch) for batch in saver.batches] == [1, 4, 4]
     assert [len(batch) for batch in base.batches] == [4, 1]
+
+
+class Slow(Lookup):
+    """A stage that takes its time."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        time.sleep(0.005)
+        return super().run(batch)
+
+
+def test_exits_do_not_queue_behind_the_base() -> None:
+    order: list[int] = []
+    with engine_of(Lookup(LOGITS[0]), Slow(LOGITS[1]), size=1, queue=100) as engine:
+        answered(engine.submit(STAYS[0]), STAYS[0])  # now it is known how long both take
+        futures = [(i, engine.submit(i)) for i in [*STAYS[:10], *EXITS[:10]] * 2]
+        for i, future in futures:
+            future.add_done_callback(lambda _, i=i: order.append(i))  # type: ignore[misc]
+        for i, future in futures:
+            answered(future, i)
+    assert sum(i in EXITS for i in order[:22]) == 20
+
+
+def test_the_base_is_not_passed_over_for_ever() -> None:
+    with engine_of(Lookup(LOGITS[0]), Slow(LOGITS[1]), size=1, queue=100) as engine:
+        answered(engine.submit(STAYS[0]), STAYS[0])
+        last, exits = engine.submit(STAYS[1]), deque(engine.submit(i) for i in EXITS[:8])
+        while not last.done():  # the saver has always something to do
+            exits.popleft().result(LONG)
+            exits.append(engine.submit(EXITS[0]))
+        answered(last, STAYS[1])
 
 
 def test_time_runs_out_in_a_queue() -> None:

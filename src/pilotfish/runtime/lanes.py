@@ -226,7 +226,9 @@ class Lanes(Queues):
             called = call(stage, k, items, keep, first.in_force.task, plain)
         except BaseException as error:  # not the model's: call knows those
             fault = _plain(error)
+        seconds = time.monotonic() - began
         with self.lock:
+            self._took(k, len(items), seconds)
             if called.shrink is not None:
                 self.sizes[k] = min(self.sizes[k], called.shrink)
             is_free = self._leave_lane(k, stage)

@@ -23,6 +23,8 @@ from pilotfish.runtime.call import Item
 from pilotfish.runtime.feeds import Feed, Futures, Run, Settled
 from pilotfish.runtime.stage import EngineStage
 
+SMOOTH = 0.1  # weight of the newest batch in the pace of a stage
+TINY = 1e-9  # seconds
 PASSED_OVER = 16  # batches that may begin before one whose time has come goes although it is not full
 TOO_LATE = "there was no answer within the time that the input had; give it more, or send fewer at once"
 CLOSED = "the engine was closed before this input was answered; nothing more is submitted to it"
@@ -46,6 +48,7 @@ class Queues:
     sizes     samples of a full batch, by stage: less than at first where the device has too little memory
     open      batches that were begun and whose survivors were not sent on, by stage, as *begun* counted them
     running   how many batches are being computed, by stage
+    pace      seconds per sample of late, by stage
     """
 
     def __init__(self, stages: Sequence[EngineStage], max_wait: Sequence[float]) -> None:
@@ -56,6 +59,7 @@ class Queues:
         self.raw: list[deque[Item]] = [deque() for _ in stages]
         self.queues: list[deque[Item]] = [deque() for _ in stages]
         self.preparing, self.running = [0] * n, [0] * n
+        self.pace = [0.0] * n
         self.open: list[set[int]] = [set() for _ in stages]
         self.begun = self.preparers = self.workers = 0
         self.alone_since = math.inf  # born then, and from then on, inputs were alone
@@ -75,6 +79,8 @@ class Queues:
             return None
         if (light := self._choose_light()) is not None or self._makes_room:
             return light
+        if not self.runs:
+            return self._choose_submitted(now)
         found: tuple[int, int] | None = None
         oldest = math.inf
         for k in reversed(range(len(self.stages))):
@@ -97,6 +103,32 @@ class Queues:
             if queue and queue[0].light and self.running[k] < self.stages[k].lanes:
                 return k, sum(1 for _ in itertools.takewhile(_is_light, itertools.islice(queue, self.sizes[k])))
         return None
+
+    def _choose_submitted(self, now: float) -> tuple[int, int] | None:
+        """Of the stages that have a full batch, the most urgent; else of those that have one that is due."""
+        found: tuple[int, int] | None = None
+        most = (False, 0.0)
+        for k in reversed(range(len(self.stages))):
+            queue, size = self.queues[k], self.sizes[k]
+            if not queue or self.running[k] >= self.stages[k].lanes:
+                continue
+            is_full = len(queue) >= size
+            if not is_full and not self._is_due(k, queue[0], now):
+                continue
+            first = is_full or self.begun - queue[0].begun > PASSED_OVER
+            rank = (first, self._urgency(k, queue[0], now))
+            if found is None or rank > most:
+                found, most = (k, min(len(queue), size)), rank
+        return found
+
+    def _urgency(self, k: int, item: Item, now: float) -> float:
+        """How many times what stage *k* takes for it an input has waited there (highest response ratio next): those
+        that exit do not wait for the base, and the base is not passed over for ever."""
+        return (now - item.arrived) / (self.pace[k] + TINY)
+
+    def _took(self, k: int, n: int, seconds: float) -> None:
+        """Stage *k* computed a batch of *n*."""
+        self.pace[k] += SMOOTH * (seconds / n - self.pace[k]) if self.pace[k] else seconds / n
 
     def _full(self, k: int, feed: Feed) -> int:
         """How many samples make a batch of stage *k*. The last ones are shared evenly, so that lanes end together."""
@@ -159,9 +191,15 @@ class Queues:
             run.space.notify()
 
     def _take_raw(self) -> tuple[int, list[Item]]:
-        """(stage, samples of one feed whose inputs are to be made next), of late stages first. A thread takes its share
-        of a batch; where no more samples are to come, of what is there, so that all threads end together."""
-        k = max((queue[0].light, k) for k, queue in enumerate(self.raw) if queue)[1]
+"""(stage, samples of one feed whose inputs are to be made next), of late stages first, of submitted inputs the
+        most urgent. A thread takes its share of a batch; where no more samples are to come, of what is there, so that
+        all threads end together."""
+        now = 0.0 if self.runs else time.monotonic()
+        k = max(
+            (queue[0].light, 0.0 if self.runs else self._urgency(k, queue[0], now), k)
+            for k, queue in enumerate(self.raw)
+            if queue
+        )[-1]
         queue, size = self.raw[k], self.sizes[k]
         feed = queue[0].feed
         n = size if isinstance(feed, Run) and feed.total is not None and not feed.ended else min(len(queue), size)
