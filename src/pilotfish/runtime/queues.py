@@ -191,7 +191,7 @@ class Queues:
             run.space.notify()
 
     def _take_raw(self) -> tuple[int, list[Item]]:
-"""(stage, samples of one feed whose inputs are to be made next), of late stages first, of submitted inputs the
+        """(stage, samples of one feed whose inputs are to be made next), of late stages first, of submitted inputs the
         most urgent. A thread takes its share of a batch; where no more samples are to come, of what is there, so that
         all threads end together."""
         now = 0.0 if self.runs else time.monotonic()
