@@ -105,7 +105,7 @@ def populations(data: Path) -> list[Population]:
 
 def draws(population: Population, replays: int, audits: int) -> F64:
     """float64 (replays, audits) of 0 and 1."""
-    rng = np.random.default_rng(19)
+    rng = np.random.default_rng([19, len(population.differ)])
     return population.differ[rng.integers(0, len(population.differ), (replays, audits))].astype(np.float64)
 
 
