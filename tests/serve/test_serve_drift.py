@@ -278,3 +278,17 @@ def test_without_held_out_samples_a_note_says_so(artefact: Artefact) -> None:
 def test_a_band_is_two_shares(ends: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="band"):
         Band(*ends, 10)
+
+
+@pytest.mark.parametrize(
+    ("drift", "said"),
+    [
+        (Drift(Band(0.6, 0.7, 900), QUANTILES, 900), []),
+        (Drift(Band(0.2, 0.8, 12), QUANTILES, 900), ["12 samples say only"]),
+        (Drift(Band(0.6, 0.7, 900)), ["exit ratio alone"]),
+        (Drift(Band(0.6, 0.7, 900, note="no samples were held out"), QUANTILES, 900), ["held out"]),
+    ],
+)
+def test_what_is_odd_about_the_watch_is_said(drift: Drift, said: list[str]) -> None:
+    assert len(drift.notes) == len(said)
+    assert all(part in note for part, note in zip(said, drift.notes, strict=True))

@@ -131,6 +131,20 @@ def test_inputs_that_changed_raise_the_alarm(
     assert (alarm["operating_point"], alarm["kind"], alarm["model"]) == (point.id, "exit ratio", "pair")
 
 
+def test_alarm_and_tokens_survive_a_restart(cascade_folder: Path, hard: list[bytes], tmp_path: Path) -> None:
+    options = {"state": tmp_path / "state.db", "drift_average_run": 1000.0, "escalation_rate": 0.0}
+    with serving({"pair": cascade_folder}, **options, escalation_burst=25.0) as server:
+        answers(server, (hard * 2)[:30])
+        drift = server.server.models["pair"].point.drift
+        assert drift.alarm is not None
+    with serving({"pair": cascade_folder}, **options, escalation_burst=25.0) as server:
+        hosted = server.server.models["pair"]
+        assert hosted.point.drift.to_state() == drift.to_state()
+        assert [alarm["in_force"] for alarm in server.get("/console.json").json["model"]["alarms"]] == [True]
+        [said] = answers(server, hard[:1])
+        assert (said["stage"], said["flags"]) == (0, ["governed"])
+
+
 def test_usual_inputs_raise_none(cascade_folder: Path) -> None:
     with serving({"pair": cascade_folder}) as server:
         answers(server, [png(image) for image in pictures(150, seed=21)])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pilotfish.cascade import Artefact
-from pilotfish.errors import EngineClosed, ModelError, PilotfishError, QueueFull, UsageError
+from pilotfish.errors import EngineClosed, ModelError, PilotfishError, QueueFull
 from pilotfish.runtime import Cascade, Engine
 from pilotfish.runtime.warm_up import warm_up
 from pilotfish.serve.options import ServeOptions
@@ -29,7 +29,7 @@ from pilotfish.serve.watch.drift import Alarm
 from pilotfish.serve.watch.fair import Fair, Turns
 from pilotfish.serve.watch.governor import governor_of
 from pilotfish.serve.watch.labels import Labels
-from pilotfish.serve.watch.spending import Spending
+from pilotfish.serve.watch.spending import spending_of
 
 State = Literal["WARMING", "READY", "DRAINING"]
 SMOOTH = 0.1  # weight of the newest batch in the pace of a stage
@@ -72,11 +72,9 @@ class Hosted:
         self.fair, self.governor = Fair(options.queue), governor_of(options)
         self.running = self._begin(cascade)
         self.notes: tuple[str, ...] = self.running.cascade.notes
-        self.spending = None if options.max_cost_per_hour is None else Spending(options.max_cost_per_hour)
-        if self.spending is not None and not self.meter.costs:
-            raise UsageError(
-                f"{name} has no costs, so max_cost_per_hour cannot be held; leave it out, or tune with costs"
-            )
+        if (drift := self.point.drift) is not None:
+            self.notes += tuple(f"{name}: drift: {note}" for note in drift.notes)
+        self.spending = spending_of(options, cascade.artefact)
         if options.shadow and options.audit:
             self.notes += (f"{name}: in shadow mode every exit is compared with the base; --audit adds nothing",)
         if options.shadow and self.governor is not None:

@@ -99,6 +99,9 @@ class _Keeper:
         for name, part in _parts(hosted, hosted.point):
             if name in seen and name != "labels" and part.restore(seen[name]) is False:
                 notes.append(f"{hosted.name}: the watch for {name} begins anew, as what is usual was measured again")
+        drift = hosted.point.drift
+        if drift is not None and drift.alarm is not None:  # it is still in force
+            hosted.history.alarmed(hosted.point.id, drift.alarm)
         active = {name for name, _ in _parts(hosted, hosted.point)}
         self.idle, self.idle_at = {name: state for name, state in seen.items() if name not in active}, hosted.point.id
         audit = hosted.point.audit

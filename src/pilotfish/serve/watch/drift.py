@@ -33,6 +33,7 @@ F64 = NDArray[np.float64]
 SHIFTS = np.geomspace(0.15, 3.0, 10)
 """How far the mean may have moved, in log-odds from the band: from .50 to .54, and from .50 to .95."""
 AVERAGE_RUN = 1e6
+WIDE = 0.25  # of a band, which is said
 EDGE = 1e-6  # rates nearer to 0 or 1 are bet on as this one is
 Kind = Literal["exit ratio", "score"]
 Direction = Literal["up", "down"]
@@ -220,6 +221,22 @@ class Drift:
             f"expected to be as usual ({of}); that these bands are wrong has a chance of at most {error:.1%}"
         )
 
+    @property
+    def notes(self) -> list[str]:
+        """What an operator should know of the watch, a line each."""
+        band = self.band
+        found = [band.note] if band.note else []
+        if band.hi - band.lo > WIDE:
+            found.append(
+                f"{band.n:,} samples say only that the usual exit ratio is {band.lo:.2f} to {band.hi:.2f}: an alarm "
+                "needs a change beyond that; tune with more samples that are held out"
+            )
+        if self.score_band is None:
+            found.append(
+                "the cascade keeps no scores of its samples, so the exit ratio alone is watched; tune it again"
+            )
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """What is watched and how it stands, for operators."""
         recent, band, places = self.recent, self.band, self.score_band
@@ -239,7 +256,7 @@ class Drift:
             "average_run": self.average_run,
             **found,
             "promise": self.promise,
-            "notes": [band.note] if band.note else [],
+            "notes": self.notes,
         }
 
     def to_state(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pilotfish.cascade import Artefact
 from pilotfish.errors import UsageError
+from pilotfish.serve.options import ServeOptions
 
 HOUR = 3600.0
 LOOK = 5.0  # seconds between two looks at it
@@ -29,6 +30,18 @@ class Advice:
     allowed: float
     now: float
     left: float
+
+
+def spending_of(options: ServeOptions, artefact: Artefact) -> Spending | None:
+    """The budget that a server was given; None: it has none. UsageError where the cascade has no costs."""
+    if options.max_cost_per_hour is None:
+        return None
+    if stage_costs(artefact) is None:
+        stages = " → ".join(stage.name for stage in artefact.stages)
+        raise UsageError(
+            f"{stages} has no costs, so max_cost_per_hour cannot be held; leave it out, or tune with costs"
+        )
+    return Spending(options.max_cost_per_hour)
 
 
 class Spending:
