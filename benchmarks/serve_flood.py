@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def one_round(options: Any, port: int, quiet: Worker, flood: Worker, seed: int) -> tuple[float, ...]:
-    """p50 and p99 of the quiet client alone and beside the flood; answers a second of the flood; shares of the quiet
+    """p50 and p99 of the quiet client alone and beside the flood; requests a second of the flood; shares of the quiet
     client's and of the flood's answers that were governed."""
     own = {"port": port, "client": QUIET, "connections": options.connections, "think": options.think, "seed": seed}
     job = {**own, "seconds": options.seconds}
@@ -84,7 +84,7 @@ def one_round(options: Any, port: int, quiet: Worker, flood: Worker, seed: int) 
     time.sleep(0.5)
     beside, flooding = quiet.ask({**job, "seed": seed + 1000}), flood.receive()
     p = [percentile(found["seconds"], share) for found in (alone, beside) for share in (50, 99)]
-    rate = len(flooding["seconds"]) / (options.seconds + 1)
+    rate = flooding["requests"] / (options.seconds + 1)
     return (*p, rate, beside["governed"], flooding["governed"])
 
 
@@ -216,7 +216,7 @@ async def load(photos: Sequence[bytes], job: dict[str, Any]) -> dict[str, Any]:
 
     await asyncio.gather(*(one() for _ in range(job["connections"])))
     total = len(seconds) + refused
-    return {"seconds": seconds, "governed": (flagged + refused) / max(1, total)}
+    return {"seconds": seconds, "requests": total, "governed": (flagged + refused) / max(1, total)}
 
 
 if __name__ == "__main__":
