@@ -63,7 +63,7 @@ function traffic(model) {
   const seen = ratios.filter(known).concat(band ? [band.lo, band.hi] : []);
   const low = seen.length ? Math.max(0, Math.floor(20 * (Math.min(...seen) - 0.02)) / 20) : 0;
   const high = seen.length ? Math.min(1, Math.ceil(20 * (Math.max(...seen) + 0.02)) / 20) : 1;
-  put("band-says", band ? `expected: ${percent(band.lo)} to ${percent(band.hi)} (n = ${count(band.n)})` : "no band is known");
+  put("band-says", band ? `expected ${fixed(100 * band.lo, 1)}\u2013${percent(band.hi)} (n = ${count(band.n)})` : "no band is known");
   const mean = sum(ring.answered) ? sum(ring.exited) / sum(ring.answered) : null;
   chart($("exit"), {
     x, y: [low, high], xTicks, yText: (v) => `${Number((100 * v).toFixed(1))}%`, empty: none, rules, drawn: [ratios, band, moved],
