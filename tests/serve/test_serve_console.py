@@ -84,7 +84,7 @@ def test_unknown_models_and_lone_surrogates(server):
     assert refused.status == 404
     assert "cats" in refused.json["error"]
     history = server.server.models[HOSTILE].history
-    history.answered(Served("\ud800", Answer("0", 1, None, 0.5, 1, None), ("unsure",)), False)
+    history.answered(Served("\ud800", Answer("0", 1, None, 0.5, 1, None), ("unsure",)), False, "r1")
     assert server.get("/console.json?model=%3Cimg%20src%3Dx%20onerror%3D%22alert(1)%22%3E").status == 200
 
 
@@ -184,7 +184,7 @@ def test_without_a_token_file_nothing_can_be_moved_and_the_page_says_so(page):
 
 def test_ids_and_answers_are_shown_to_who_has_a_token(chromium, server):
     server.server.models["birds"].history.answered(
-        Served("order-7", Answer("0", 1, "bee", 0.5, 1, None), ("unsure",)), False
+        Served("order-7", Answer("0", 1, "bee", 0.5, 1, None), ("unsure",)), False, "r1"
     )
     page = opened(chromium, server)
     assert "token" in page.text("no-flagged")
@@ -203,8 +203,8 @@ def test_ids_and_answers_are_shown_to_who_has_a_token(chromium, server):
 
 def test_names_ids_and_errors_of_others_run_nothing_and_turn_nothing_round(chromium, server):
     history = server.server.models[HOSTILE].history
-    history.answered(Served(HOSTILE, Answer("0", 1, f"\u202e{HOSTILE}", 0.5, 1, None), (HOSTILE,)), False)
-    history.answered(Served("b", Answer("0", None, None, None, None, HOSTILE)), False)
+    history.answered(Served(HOSTILE, Answer("0", 1, f"\u202e{HOSTILE}", 0.5, 1, None), (HOSTILE,)), False, "r1")
+    history.answered(Served("b", Answer("0", None, None, None, None, HOSTILE)), False, "r1")
     drift = server.server.models[HOSTILE].point.drift
     drift.alarm = Alarm("score", "down", 0.5, 0.4, 0.6, 150, 99, 7.0)  # as a restart finds it
     history.alarmed("1", Alarm("exit ratio", "up", 0.5, 0.4, 0.6, 150, 99, 5.0))

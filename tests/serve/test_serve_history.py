@@ -34,7 +34,7 @@ def test_the_ring_counts_what_a_list_of_all_events_counts(seed):
         if kind == "refused":
             history.refused(2)
         else:
-            history.answered(served(error="bad" if kind == "failed" else None), kind == "exited")
+            history.answered(served(error="bad" if kind == "failed" else None), kind == "exited", "r1")
         events.append((int(clock.now // STEP), kind))
     found = history.traffic()
     last = int(clock.now // STEP)
@@ -52,19 +52,19 @@ def test_the_ring_counts_what_a_list_of_all_events_counts(seed):
 def test_a_clock_that_is_set_back_loses_nothing():
     clock = Clock()
     history = History(clock)
-    history.answered(served(), True)
+    history.answered(served(), True, "r1")
     clock.now -= 3600
-    history.answered(served(), True)
+    history.answered(served(), True, "r1")
     assert sum(history.traffic()["answered"]) == 2
 
 
 def test_only_what_is_worth_a_look_is_kept_and_only_the_last_of_it():
     history = History(Clock())
-    history.answered(served(), True)
-    history.answered(served(1, ["shadow"]), False)
+    history.answered(served(), True, "r1")
+    history.answered(served(1, ["shadow"]), False, "r1")
     assert history.flagged() == []
     for i in range(3 * KEPT):
-        history.answered(served(0, ["governed"], id_=f"{i:0300d}"), False)
+        history.answered(served(0, ["governed"], id_=f"{i:0300d}"), False, "r1")
     found = history.flagged()
     assert len(found) == KEPT
     assert all(len(entry["id"]) <= 200 for entry in found)
@@ -73,7 +73,7 @@ def test_only_what_is_worth_a_look_is_kept_and_only_the_last_of_it():
 @pytest.mark.parametrize("confidence", [float("nan"), float("inf"), None])
 def test_a_confidence_that_is_no_number_is_not_known(confidence):
     history = History(Clock())
-    history.answered(served(1, ["unsure"], confidence=confidence), False)
+    history.answered(served(1, ["unsure"], confidence=confidence), False, "r1")
     assert history.flagged()[0]["confidence"] is None
 
 

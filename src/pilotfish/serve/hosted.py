@@ -267,7 +267,7 @@ class Hosted:
         seconds = time.perf_counter() - began
         for each, passage in zip(served, passages, strict=True):
             self.meter.answered(each, seconds)
-            self.history.answered(each, passage.sure)
+            self.history.answered(each, passage.sure, caller.request)
         self.meter.replied(seconds, failed=all(each.answer.error is not None for each in served))
         self.hold_budget()
         return Reply(served, self.name, self.version, running.point)

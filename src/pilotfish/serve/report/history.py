@@ -46,8 +46,9 @@ class History:
 
     # What the server tells.
 
-    def answered(self, served: Served, exited: bool) -> None:
-        """One input was answered. exited: whether the rule let it exit at the first stage, whatever overruled it."""
+    def answered(self, served: Served, exited: bool, request: str) -> None:
+        """One input was answered. exited: whether the rule let it exit at the first stage, whatever overruled it;
+        request: the id of its request."""
         answer = served.answer
         failed = answer.error is not None
         with self._lock:
@@ -60,6 +61,7 @@ class History:
                     {
                         "at": self._clock(),
                         "id": _short(served.id),
+                        "request": _short(request),
                         "name": _short(answer.name if answer.name is not None else answer.prediction),
                         "stage": answer.stage,
                         "confidence": _finite(answer.confidence),

@@ -176,7 +176,7 @@ function flagged(model, access, now) {
   put("no-flagged", access === "locked" ? "Ids and answers are shown to who has a token: give it at the operating point." : found.length ? "" : "None. Answers stand here that the governor gave, that failed, or that are unsure.");
   rows($("flagged").tBodies[0], found, (each) => element("tr", {},
     cell("time", moment(each.at, now)),
-    cell("id", foreign(each.id ?? NOTHING), "text"),
+    cell("id or request", foreign(each.id ?? each.request), "text"),
     cell("answer", foreign(each.error ?? each.name ?? NOTHING), "text whole"),
     cell("stage", known(each.stage) ? count(each.stage) : NOTHING),
     cell("confidence", known(each.confidence) ? fixed(each.confidence, 3) : NOTHING),
