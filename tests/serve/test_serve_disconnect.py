@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from pilotfish.serve.http.body import read_body, unless_gone
+from pilotfish.serve.http.body import LEAVING, Leaving, read_body, unless_gone
 from pilotfish.serve.options import Limits
 from support.web import LONG, Web, gone, listening, read_response
 
@@ -157,3 +157,26 @@ def test_a_cancelled_request_cancels_its_work() -> None:
 
     asyncio.run(main())
     assert seen == ["ended"]
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "at the end"])
+def test_a_connection_tells_that_its_client_left(when: str) -> None:
+    async def works() -> str:
+        await asyncio.sleep(0.01)
+        return "done"
+
+    async def main() -> None:
+        leaving = Leaving(when == "before")
+        request = Request({"type": "http", "headers": [], LEAVING: leaving})
+        if when == "meanwhile":
+            asyncio.get_running_loop().call_later(0.001, leaving)
+        if when != "at the end":
+            with pytest.raises(ClientDisconnect):
+                await unless_gone(request, works())
+        else:
+            assert await unless_gone(request, works()) == "done"
+            leaving()
+            await asyncio.sleep(0)  # the request is answered, and its task goes on
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())

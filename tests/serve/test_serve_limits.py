@@ -411,3 +411,18 @@ def test_another_server_has_a_deadline_for_bodies_as_well(monkeypatch: pytest.Mo
     with pytest.raises(Refusal, match="not sent within") as found:
         asyncio.run(read_body(Request({"type": "http", "headers": []}, receive), Limits(request_seconds=0.1)))
     assert found.value.status == 408
+
+
+def test_an_answer_without_a_body_is_sent(web: Web) -> None:
+    head = GOOD.replace(b"GET", b"HEAD")
+    with web.connect() as peer:
+        for _ in range(2):  # nothing is held back until the next one
+            peer.sendall(head)
+            found = b""
+            while b"\r\n\r\n" not in found:
+                found += peer.recv(65536)
+            assert found.startswith(b"HTTP/1.1 200 ")
+            assert found.endswith(b"\r\n\r\n")
+        peer.sendall(GOOD)
+        assert read_response(peer)[::2] == (200, b"hello")
+    assert web.say(head.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")).startswith(b"HTTP/1.1 200 ")

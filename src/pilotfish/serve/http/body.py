@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import zlib
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HELD = "pilotfish.held"  # in the scope of a request
+HELD, LEAVING = "pilotfish.held", "pilotfish.leaving"  # in the scope of a request
 SHARE = 0.5  # of all bytes that one client may hold
 PIECE = 64 << 10  # bytes that are decompressed at a time
 STEP = 1 << 20  # into as many at a time
@@ -189,8 +189,47 @@ async def until_gone(request: Request) -> None:
         pass
 
 
-async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+class Leaving:
+    """Whether the client of a request has left, where the connection tells. then: called when it does."""
+
+    __slots__ = ("happened", "then")
+
+    def __init__(self, happened: bool) -> None:
+        self.happened = happened
+        self.then: Callable[[], object] | None = None
+
+    def waits(self, then: Callable[[], object]) -> bool:
+        """Whether the client still waits; *then* is called once it does not."""
+        self.then = then
+        return not self.happened
+
+    def __call__(self) -> None:
+        self.happened = True
+        if self.then is not None:
+            self.then()
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of *work*, which is cancelled when the client leaves. Then ClientDisconnect is raised."""
+    leaving: Leaving | None = request.scope.get(LEAVING)
+    task = asyncio.current_task()
+    if leaving is None or task is None:
+        return await _unless_told(request, work)
+    if not leaving.waits(task.cancel):
+        work.close()
+        raise ClientDisconnect
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if leaving.happened and not task.uncancel():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        leaving.then = None
+
+
+async def _unless_told(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The same behind another server, where only ``receive`` says so: a task more for each request."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(until_gone(request))
     try:

@@ -7,11 +7,12 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from pilotfish.serve.http.body import LEAVING, Leaving
 from pilotfish.serve.http.peers import Peers, peer_name
 from pilotfish.serve.options import Limits
 
@@ -265,17 +266,21 @@ class BoundedConnection(HttpToolsProtocol):
         send: ASGISendCallable,
     ) -> None:
         """The application's answer. Where it does not wait for the whole body, the rest is not read."""
-        early = False
+        early, joined, held = False, _Joined(self.transport), cast("dict[str, Any]", scope)
+        cycle.transport, held[LEAVING] = cast(asyncio.Transport, joined), Leaving(cycle.disconnected)
 
         async def sent(message: ASGISendEvent) -> None:
             nonlocal early
             if message["type"] == "http.response.start":
                 early = cycle.more_body and not cycle.disconnected
                 cycle.keep_alive = cycle.keep_alive and not early and not self.peers.draining
+                joined.hold()
             ends = message["type"] == "http.response.body" and not message.get("more_body", False)
             if ends and early:
                 cycle.keep_alive = True  # uvicorn would close at once, and the client might never see the answer
             await send(message)
+            if ends:
+                joined.flush()
             if ends and early:
                 self._end()
             elif ends and self.transport.is_closing():
@@ -322,6 +327,36 @@ class BoundedConnection(HttpToolsProtocol):
         self._await_reader(LINGER)
 
 
+class _Joined:
+    """The transport of an answer, whose head goes with the first of its body in one packet."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self._holds, self._head = transport, False, b""
+
+    def hold(self) -> None:
+        """What is written next goes with what follows it."""
+        self._holds = True
+
+    def write(self, data: bytes) -> None:
+        if self._holds:
+            self._holds, self._head = False, data
+        else:
+            head, self._head = self._head, b""
+            self._transport.write(head + data if head else data)
+
+    def flush(self) -> None:
+        """Of an answer without a body."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 def bounded(limits: Limits, peers: Peers) -> Callable[..., BoundedConnection]:
     """For ``uvicorn.Config(http=…)``."""
     return partial(BoundedConnection, limits=limits, peers=peers)
@@ -332,6 +367,9 @@ def _leave(cycle: RequestResponseCycle) -> None:
     if not cycle.response_complete:
         cycle.disconnected = True
     cycle.message_event.set()
+    leaving = cast("dict[str, Any]", cycle.scope).get(LEAVING)
+    if leaving is not None:
+        leaving()
 
 
 def _response(status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
