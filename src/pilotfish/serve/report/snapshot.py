@@ -63,7 +63,8 @@ def snapshot(server: Server, name: str | None = None, access: Access | None = No
     .alarms                 the last ones, oldest first: ``at``, the id of the operating ``point``, ``title``, ``says``,
                             ``advice``, ``page`` of the docs, and whether it is still ``in_force``
     .flagged                the last answers with flags or errors, oldest first: ``at``, ``id``, ``request`` (its id),
-                            ``name``, ``stage``, ``confidence``, ``flags``, ``error``; null where ``access`` is ``locked``
+                            ``name``, ``stage``, ``confidence``, ``flags``, ``error``; null where ``access`` is
+                            ``locked``
     ======================  ===========================================================================================
     """
     access = access or ("locked" if server.options.tokens else "open")
