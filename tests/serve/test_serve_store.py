@@ -77,7 +77,7 @@ def test_the_newest_cascades_of_a_name_are_kept(tmp_path: Path) -> None:
 KILLED = """
 import sys, time, os
 from pilotfish.serve.watch.store import Store
-store = Store(sys.argv[1])
+store = Store(sys.argv[1], every=0.1)
 n = [0]
 def source():
     n[0] += 1
@@ -96,7 +96,7 @@ def test_a_process_that_is_killed_loses_a_second_at_most(tmp_path: Path) -> None
         [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
-        for _ in range(6):
+        for _ in range(3):
             last = float(process.stdout.readline())
         with pytest.raises(StateError, match="in use by another server"):
             Store(path)
