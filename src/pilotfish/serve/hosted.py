@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,18 +38,19 @@ Observer = Callable[[int, int, list[float], float], None]
 
 @dataclass(frozen=True)
 class Running:
-    """What answers a request; replaced as a whole, so that a request keeps the one it began with."""
+    """What answers a request; replaced as a whole, so that a request keeps the one it began with. loaded: the cascade
+    as its folder has it."""
 
     cascade: Cascade
     engine: Engine
     point: Point
+    loaded: Artefact
 
 
 class Hosted:
     """A cascade behind a name.
 
     running  the cascade, its engine and its operating point now
-    loaded   the cascade as its folder had it
     notes    what its operator should know, a line each
     pace     seconds per input, by stage, of late
     meter    what is counted
@@ -135,9 +136,9 @@ class Hosted:
 
     def _begin(self, cascade: Cascade) -> Running:
         stages = len(cascade.artefact.stages)
-        self.pace, self.loaded = [0.0] * stages, cascade.artefact
+        self.pace = [0.0] * stages
         self.labels = Labels(stages, tell=self._labelled) if cascade.artefact.task.classes else None
-        return Running(cascade, self._engine(cascade), self._point(cascade.artefact))
+        return Running(cascade, self._engine(cascade), self._point(cascade.artefact), cascade.artefact)
 
     def _engine(self, cascade: Cascade) -> Engine:
         options = self.options
@@ -163,7 +164,7 @@ class Hosted:
             now = self.running
             if now.engine is ended and self.state == "READY":
                 self.log("error", f"the engine of {self.name} has ended; another one goes on", "error", model=self.name)
-                self.running = Running(now.cascade, self._engine(now.cascade), now.point)
+                self.running = replace(now, engine=self._engine(now.cascade))
 
     # The operating point.
 
@@ -180,7 +181,7 @@ class Hosted:
         with self._lock:
             now = self.running
             now.cascade.set_operating_point(max_drop=max_drop, max_cost=max_cost, min_metric=min_metric)
-            self.running = Running(now.cascade, now.engine, self._point(now.cascade.artefact, now.point))
+            self.running = replace(now, point=self._point(now.cascade.artefact, now.point))
             point = self.running.point
             self.meter.moved(point)
         said = point.to_json()
@@ -196,7 +197,7 @@ class Hosted:
         with self._lock:
             now = self.running
             now.cascade.artefact = point.artefact
-            self.running = Running(now.cascade, now.engine, point)
+            self.running = replace(now, point=point)
             self.meter.moved(point)
 
     def alarmed(self, point: Point, alarm: Alarm) -> None:

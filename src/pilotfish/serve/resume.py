@@ -13,7 +13,7 @@ from pilotfish.errors import ArtefactError, StateError, reason
 from pilotfish.files import sha256_json
 from pilotfish.serve.point import Point, begin_point
 from pilotfish.serve.watch.labels import Kept
-from pilotfish.serve.watch.store import Store
+from pilotfish.serve.watch.store import Key, Store
 
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
@@ -52,14 +52,20 @@ class _Keeper:
         self.hosted, self.store = hosted, store
         self.idle: dict[str, Any] = {}
         self.idle_at = ""
+        self.known = (hosted.running.loaded, identity(hosted.running.loaded))
+
+    def key(self, loaded: Artefact) -> Key:
+        if loaded is not self.known[0]:
+            self.known = (loaded, identity(loaded))
+        return self.hosted.name, self.known[1]
 
     def put(self) -> None:
-        hosted = self.hosted
-        point, key = hosted.point, (hosted.name, identity(hosted.loaded))
+        hosted, now = self.hosted, self.hosted.running
+        point, key = now.point, self.key(now.loaded)
         seen = {name: part.to_state() for name, part in _parts(hosted, point)}
         if point.id == self.idle_at:
             seen = {**self.idle, **seen}
-        self.store.put(key, PART, {"point": _said(hosted, point), "seen": seen})
+        self.store.put(key, PART, {"point": _said(point), "seen": seen})
         labels = hosted.labels
         if labels is not None and (changed := labels.take_changed()):
             rows = {name: (kept.at, as_document(kept)) for name, kept in changed.items()}
@@ -67,7 +73,7 @@ class _Keeper:
 
     def resume(self) -> list[str]:
         hosted, path = self.hosted, self.store.path
-        key = (hosted.name, identity(hosted.loaded))
+        key = self.key(hosted.running.loaded)
         document = self.store.get(key, PART)
         if document is None:
             if others := self.store.others(key):
@@ -80,7 +86,7 @@ class _Keeper:
         answers = self.store.answers(key)
         try:
             return self._taken(document, {name: _kept(row) for name, (_, row) in answers.items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ArtefactError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StateError(
                 f"{path}: the state of {hosted.name} is damaged ({reason(error)}); move the file away to begin anew"
             ) from error
@@ -88,13 +94,15 @@ class _Keeper:
     def _taken(self, document: Mapping[str, Any], answers: Mapping[str, Kept]) -> list[str]:
         hosted, said, seen = self.hosted, document["point"], dict(document["seen"])
         artefact = _at(hosted.artefact, said)
-        hosted.number = max(hosted.number, int(said["number"]))
-        point = begin_point(str(said["id"]), artefact, hosted.options)
+        hosted.number = int(said["id"])  # and the next one is the next number
+        point = begin_point(str(hosted.number), artefact, hosted.options)
         hosted.resume(dataclasses.replace(point, since=float(said["since"])))
         if hosted.labels is not None:
             hosted.labels.begin(point.id)
             if "labels" in seen:
                 hosted.labels.restore(seen["labels"], answers)
+            if hosted.labels.point != point.id:  # the process ended between two moves
+                hosted.labels.begin(point.id)
         notes = []
         for name, part in _parts(hosted, hosted.point):
             if name in seen and name != "labels" and part.restore(seen[name]) is False:
@@ -123,10 +131,10 @@ def _parts(hosted: Hosted, point: Point) -> Iterator[tuple[str, Any]]:
             yield name, part
 
 
-def _said(hosted: Hosted, point: Point) -> dict[str, Any]:
+def _said(point: Point) -> dict[str, Any]:
     policy = as_document(point.artefact.operating_point)
     policy.pop("decide_at", None)
-    return {"id": point.id, "number": hosted.number, "since": point.since, "policy": policy}
+    return {"id": point.id, "since": point.since, "policy": policy}
 
 
 def _at(artefact: Artefact, said: Mapping[str, Any]) -> Artefact:
