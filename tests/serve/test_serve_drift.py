@@ -106,6 +106,8 @@ def test_a_changed_exit_ratio_raises_the_alarm(true: float, kind: str, direction
     assert (alarm.baseline, alarm.lo, alarm.hi, alarm.n, alarm.at) == (0.67, 0.63, 0.71, 800, 123.0)
     assert alarm.seen > 2000
     assert alarm is drift.alarm
+    assert alarm.lately == pytest.approx(true, abs=0.12)  # those before the change are left out
+    assert alarm.lately_n <= alarm.seen - 2000 + 300
     said = str(alarm)
     assert "0.670" in said
     assert "0.630 to 0.710 from 800 samples" in said

@@ -30,7 +30,8 @@ def alarm_words(alarm: Alarm) -> dict[str, str]:
     of = (alarm.kind, alarm.direction)
     what = "share that exits at the first stage" if alarm.kind == "exit ratio" else "mean place of the first scores"
     lo, hi, usual = (_shown(alarm, value) for value in (alarm.lo, alarm.hi, alarm.baseline))
-    lately = "" if alarm.lately is None else f"Lately the {what} is {_shown(alarm, alarm.lately)}. "
+    last = f"of the last {format_count(alarm.lately_n)} inputs is"
+    lately = "" if alarm.lately is None else f"The {what} {last} {_shown(alarm, alarm.lately)}. "
     said = f"{lately}Expected is {lo} to {hi}, from {usual} on {format_count(alarm.n)} samples."
     says = f"{said} Noticed {format_count(alarm.seen)} inputs after the operating point came into force."
     return {"title": TITLES[of], "says": says, "advice": ADVICE[of], "page": PAGE}

@@ -33,6 +33,7 @@ F64 = NDArray[np.float64]
 SHIFTS = np.geomspace(0.15, 3.0, 10)
 """How far the mean may have moved, in log-odds from the band: from .50 to .54, and from .50 to .95."""
 AVERAGE_RUN = 1e6
+LATELY = (10, 20, 30, 50, 100, 200, 300, 500)  # inputs that an alarm is shown by
 WIDE = 0.25  # of a band, which is said
 EDGE = 1e-6  # rates nearer to 0 or 1 are bet on as this one is
 Kind = Literal["exit ratio", "score"]
@@ -85,7 +86,7 @@ class Alarm:
     baseline      what is usual; lo, hi: the band that it lies in; n: samples that the band comes from
     seen          inputs since the watch began, when the alarm was raised
     at            when, seconds since 1970
-    lately        the mean of the last inputs, at most 1,000
+    lately        the mean of the last inputs, as many as show the change best; lately_n: how many these are
     """
 
     kind: Kind
@@ -97,12 +98,13 @@ class Alarm:
     seen: int
     at: float
     lately: float | None = None
+    lately_n: int = 0
 
     def __str__(self) -> str:
         """One line for logs."""
         what = "exit ratio has" if self.kind == "exit ratio" else "scores have"
         usual = f"usual {self.baseline:.3f}, band {self.lo:.3f} to {self.hi:.3f} from {self.n:,} samples"
-        lately = "" if self.lately is None else f"; lately {self.lately:.3f}"
+        lately = "" if self.lately is None else f"; {self.lately:.3f} of the last {self.lately_n:,}"
         moved = "risen" if self.direction == "up" else "fallen"
         return f"drift: the first stage's {what} {moved} after {self.seen:,} inputs ({usual}{lately})"
 
@@ -192,8 +194,12 @@ class Drift:
         ]
         _, kind, direction = max(parts)
         band = self.band if kind == "exit ratio" or self.score_band is None else self.score_band
-        lately = self.recent.exit_ratio if kind == "exit ratio" else self.recent.place
-        return Alarm(kind, direction, band.middle, band.lo, band.hi, band.n, self.n, self._clock(), lately)
+        sign, end = (1, band.hi) if direction == "up" else (-1, band.lo)
+        means = {n: self.recent.last(n)[kind == "score"] for n in (*LATELY, self.recent.n) if n <= self.recent.n}
+        best = max(means, key=lambda n: sign * (means[n] - end) * n**0.5)
+        return Alarm(
+            kind, direction, band.middle, band.lo, band.hi, band.n, self.n, self._clock(), means[best], best
+        )  # fmt: skip
 
     def quiet(self) -> None:
         """Acknowledge the alarm: the watch begins anew."""

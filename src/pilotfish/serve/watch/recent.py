@@ -48,6 +48,11 @@ class Recent:
         self._counts[_bin(place)] += 1
         self._next = (i + 1) % WINDOW
 
+    def last(self, n: int) -> tuple[float, float]:
+        """(share that exited, mean of F(score)) of the last *n* of them, which are there."""
+        at = [(self._next - 1 - i) % WINDOW for i in range(n)]
+        return sum(self._exits[i] for i in at) / n, sum(self._places[i] for i in at) / n / SIDES
+
     @property
     def exit_ratio(self) -> float | None:
         """Share of them that exited; None before the first."""
