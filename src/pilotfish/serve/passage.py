@@ -105,14 +105,14 @@ class Passage:
             labels.base_said(key, point.id, self.base)
 
     def _base_answered(self, base: OneAnswer) -> None:
-        """What the cascade would have said is compared with the base wherever both are known."""
-        saver = self.exited or self.so_far
-        if saver is None:
-            return
-        x = self._differ(saver, base)
-        self.point.maps[saver.stage].update(saver.confidence, 1 - x)
-        if self.point.shadow is not None:
-            self.point.shadow.add(None if self.exited is None else self.exited.stage, x)
+        """What the cascade would have said is compared with the base wherever both are known; what is no class, such as
+        a mask, only where the cascade would have answered so: it takes a lane's time."""
+        saver, shadow, x = self.exited or self.so_far, self.point.shadow, 0.0
+        if saver is not None and (self.exited is not None or self.point.artefact.task.classes):
+            x = self._differ(saver, base)
+            self.point.maps[saver.stage].update(saver.confidence, 1 - x)
+        if shadow is not None and saver is not None:
+            shadow.add(None if self.exited is None else self.exited.stage, x)
 
     def _differ(self, saver: OneAnswer, base: OneAnswer) -> float:
         """How far two answers differ, in [0, 1]; what cannot be compared does."""
