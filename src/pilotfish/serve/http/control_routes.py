@@ -11,10 +11,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pilotfish.errors import BudgetError, UsageError, nearest
-from pilotfish.files import parse_json
 from pilotfish.serve.http.body import read_body
 from pilotfish.serve.http.exchange import caller_of
-from pilotfish.serve.http.json_body import json_of
+from pilotfish.serve.http.json_body import json_of, read_aside
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.report.audit_figures import NO_LABELS, audit_figures
 
@@ -98,14 +97,12 @@ async def labels(request: Request) -> Response:
     hosted = _hosted(request, changes=True)
     if hosted.labels is None:
         raise Refusal(400, NO_LABELS.format(hosted.artefact.task.name), "bad_request")
-    try:
-        asked = parse_json(await read_body(request, hosted.options.limits))
-    except ValueError as error:
-        raise Refusal(400, f"the body is no JSON ({error}); {LABELS}", "bad_request") from None
-    base = hosted.artefact.stages[-1]
-    given = given_labels(asked, base.class_names or (), base.n_classes)
-    counts = await asyncio.to_thread(_told, hosted.labels, given)
-    return JSONResponse(counts)
+    body, base, kept = await read_body(request, hosted.options.limits), hosted.artefact.stages[-1], hosted.labels
+    return JSONResponse(
+        await read_aside(
+            len(body), lambda: _told(kept, given_labels(json_of(body), base.class_names or (), base.n_classes))
+        )
+    )
 
 
 def _told(kept: Labels, given: Sequence[tuple[str, int]]) -> dict[str, int]:
