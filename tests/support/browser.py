@@ -154,7 +154,9 @@ def browser() -> Iterator[Browser]:
         moves += [(os.POSIX_SPAWN_DUP2, 103, 3), (os.POSIX_SPAWN_DUP2, 104, 4)]
         moves += [(os.POSIX_SPAWN_DUP2, silent, place) for place in (0, 1, 2)]
         moves += [(os.POSIX_SPAWN_CLOSE, place) for place in (103, 104)]
-        pid = os.posix_spawn(CHROMIUM, [CHROMIUM, *options], dict(os.environ), file_actions=moves, setpgroup=0)
+        pid = os.posix_spawn(
+            CHROMIUM, [CHROMIUM, *options], {**os.environ, "TMPDIR": profile}, file_actions=moves, setpgroup=0
+        )
         for place in (told, says, silent):
             os.close(place)
         found = Browser(pid, tell, hear)
