@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,6 +15,8 @@ from pilotfish.tasks.classes import CLASSES
 from pilotfish.tasks.indexed_png import encode
 from pilotfish.tasks.labels import LABELS
 from pilotfish.tasks.mask import MASK
+
+PLAIN = dataclasses.replace(LABELS, of_answers=None)  # whose answers are compared as they are
 
 
 def sequence(xs: np.ndarray) -> MeanSequence:
@@ -173,6 +176,9 @@ def _mask(*values: int) -> bytes:
     [
         (CLASSES, 3, 3, 0.0),
         (CLASSES, 3, 4, 1.0),
+        (PLAIN, "bee", "bee", 0.0),
+        (PLAIN, np.array([1.0, 2.0]), np.array([1.0, 2.0]), 0.0),
+        (PLAIN, np.array([1.0, 2.0]), np.array([1.0, 2.5]), 1.0),
         (LABELS, np.array([True, False, True]), np.array([True, False, True]), 0.0),
         (LABELS, np.array([True, False, True]), np.array([True, False, False]), 1 / 3),
         (LABELS, np.array([True, False]), np.array([False, True]), 1.0),

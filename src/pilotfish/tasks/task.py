@@ -273,7 +273,7 @@ class Task:
         """How far one value of ``answer`` is from the base's, in [0, 1]: 1 - its quality where the base's is the truth,
         or whether the two differ."""
         if self.of_answers is None:
-            return float(answer != base)
+            return float(not np.array_equal(answer, base))
         both = self.of_answers([answer, base])
         return 1 - float(self.quality(both[:1], self.reference(both[1:]))[0])
 
