@@ -2,7 +2,7 @@
 
     python benchmarks/serve_fuzz.py --cases 100000
 
-A small cascade is served by a process of its own, whose clients have a second to send a request. Cases are drawn from
+A small cascade is served by a process of its own, whose clients have three seconds for a request. Cases are drawn from
 --seed: requests of every route with bytes flipped, cut, doubled and spliced, headers and JSON values exchanged for odd
 ones, images and compressed bodies damaged, and noise. None may be answered with 500, and none may be left without an
 answer or an end. After each thousand a good request must be answered as at the beginning, and the memory of the server
@@ -33,8 +33,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-SENT = 1.0  # seconds that a client has for a request
-PATIENCE = 20.0  # seconds after which a server hangs
+SENT = 3.0  # seconds that a client has for a request
+PATIENCE = 30.0  # seconds after which a server hangs
 TOKEN = "a-token-of-the-fuzzer"
 PROGRAM = """
 import sys
