@@ -23,7 +23,6 @@ HELD, LEAVING = "pilotfish.held", "pilotfish.leaving"  # in the scope of a reque
 SHARE = 0.5  # of all bytes that one client may hold
 PIECE = 64 << 10  # bytes that are decompressed at a time
 STEP = 1 << 20  # into as many at a time
-SPARE = 1.0  # seconds beside the deadline of our own connections, which other servers do not have
 IN_THREAD = 4 << 10  # bytes of a compressed body that the event loop does not wait for
 
 
@@ -99,11 +98,14 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limits.body):
         raise _too_large(f"the body has {length[:20]} bytes", limits.body)
     held: Held | None = request.scope.get(HELD)
-    try:
-        async with asyncio.timeout(limits.request_seconds + SPARE):
-            body = await _all(request, limits, held)
-    except TimeoutError:
-        raise Refusal(408, f"the body was not sent within {limits.request_seconds:g} s", "deadline") from None
+    if LEAVING in request.scope:  # a connection of ours, which has a deadline itself
+        body = await _all(request, limits, held)
+    else:
+        try:
+            async with asyncio.timeout(limits.request_seconds):
+                body = await _all(request, limits, held)
+        except TimeoutError:
+            raise Refusal(408, f"the body was not sent within {limits.request_seconds:g} s", "deadline") from None
     if coding is None or not body:
         return body
     if len(body) < IN_THREAD:
