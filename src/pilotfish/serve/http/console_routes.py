@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ async def page(request: Request) -> Response:
 async def figures(request: Request) -> Response:
     """What the console shows, of ``?model=NAME`` or the first cascade."""
     server: Server = request.app.state.server
-    found = snapshot(server, request.query_params.get("model"), _access(server, request))
+    asked = request.query_params.get("model")
+    found = await asyncio.to_thread(snapshot, server, asked, _access(server, request))  # bounds take milliseconds
     document = json.dumps(found, allow_nan=False)  # in ASCII: an id may hold what no encoding has
     return Response(document, headers=PRIVATE, media_type="application/json")
 

@@ -58,6 +58,8 @@ def snapshot(server: Server, name: str | None = None, access: Access | None = No
     .saved                  share of the base's cost that was saved since the start
     .audit                  see :meth:`pilotfish.serve.watch.audit.Audit.to_json`, and ``marks``, lists of audits,
                             disagreement and bound at that time. null: off
+    .labels                 see :meth:`pilotfish.serve.watch.labels.Labels.to_json`. null: for classes alone
+    .reliability            of the first stage, see :meth:`pilotfish.serve.watch.online_map.OnlineMap.to_json`
     .governor               ``tokens`` now, ``burst``, ``rate`` a second, ``empty``: how many found none. null: off
     .shadow                 see :meth:`pilotfish.serve.watch.shadow.Shadow.to_json`. null: off
     .alarms                 the last ones, oldest first: ``at``, the id of the operating ``point``, ``title``, ``says``,
@@ -102,6 +104,8 @@ def _model(hosted: Hosted, draining: bool) -> dict[str, Any]:
         "in_flight": hosted.engine.under_way,
         "saved": hosted.meter.saved(),
         "audit": None if point.audit is None else point.audit.to_json() | {"marks": history.marks(point.id)},
+        "labels": None if hosted.labels is None else hosted.labels.to_json(),
+        "reliability": point.maps[0].to_json() if point.maps else None,
         "governor": None if hosted.governor is None else _tokens(hosted.governor),
         "shadow": None if point.shadow is None else point.shadow.to_json(),
         "alarms": _alarms(point, history.alarms()),

@@ -54,6 +54,8 @@ function show(snapshot) {
   operatingPoint(model, snapshot.access, now);
   audit(model, now);
   drift(model);
+  reliability(model);
+  labels(model);
   side(model);
   alarms(model, snapshot.access, now);
   flagged(model, snapshot.access, now);

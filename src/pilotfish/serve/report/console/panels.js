@@ -136,6 +136,44 @@ function drift(model) {
   put("promise-note", found ? `${clean(found.promise[0]?.toUpperCase())}${clean(found.promise.slice(1))}. ${found.notes.map(clean).join(". ")}` : "");
 }
 
+function reliability(model) {
+  const bins = model.reliability ?? [], n = Math.max(1, bins.length), some = bins.some((bin) => bin.n);
+  const xs = bins.map((_, i) => i), right = bins.map((bin) => bin.right ?? 0);
+  const end = (v, open) => (v === null ? open : String(Number(v.toPrecision(3))));
+  const ends = (bin) => `${end(bin.from, "below")} to ${end(bin.to, "above")}`;
+  chart($("map"), {
+    x: [0, n], y: [0, 1], yText: (v) => percent(v, 0), drawn: bins, empty: some ? "" : "No labels or audits yet",
+    xTicks: bins.map((bin, i) => [i, bin.from]).filter(([i]) => i && i % 4 === 1).map(([i, from]) => [i, end(from)]),
+    label: `How often answers of the first stage were right, by score: ${bins.filter((bin) => bin.n).map((bin) => `${ends(bin)}: ${percent(bin.right, 0)}`).join("; ") || "not known yet"}.`,
+    draw: (svg, X, Y) => {
+      if (some) bars(svg, xs, [["exits", right]], X, Y, 1);
+      line(svg, xs.flatMap((x) => [x, x + 1]), bins.flatMap((bin) => [bin.floor, bin.floor]), X, Y, "bound");
+    },
+  });
+  readable($("map"), "map-read", xs.map((x) => x + 0.5), (i) => (i === null ? "by score" : `${ends(bins[i])}: ${percent(bins[i].right)} of ${count(bins[i].n)}`));
+}
+
+function labels(model) {
+  const { labels: found } = model, gap = found?.exits_against_base;
+  const accuracy = (one) => `${percent(one.accuracy, 2)}, at least ${percent(one.bound, 2)}`;
+  put("labels-read", found?.n ? `${count(found.n)} labels` : "");
+  rows($("labels"), found?.n ? [
+    ["labelled answers right", accuracy(found)],
+    ...(found.by_traffic ? [["weighed by traffic", accuracy(found.by_traffic)]] : []),
+    ...(gap?.n ? [["exits against the base", `drop ${points(gap.drop)}, at most ${points(gap.drop_bound)}`]] : []),
+    ["ids not known", count(found.unknown)],
+  ] : [], pair);
+  put("labels-note", !found ? "Labels by id are for classes." : found.n ? found.notes.map(clean).join(". ")
+    : "None yet. POST the truth of answers by their ids to /v2/models/MODEL/labels, as it comes to be known.");
+}
+
+// A term and what it is.
+function pair([what, text]) {
+  const both = document.createDocumentFragment();
+  both.append(element("dt", {}, what), element("dd", {}, text));
+  return both;
+}
+
 function side(model) {
   const { governor, shadow } = model;
   const share = governor ? Math.max(0, Math.min(1, governor.tokens / governor.burst)) : 0;
@@ -150,11 +188,7 @@ function side(model) {
     ["drop", `at most ${points(shadow.drop_bound)}`],
     ["cost saved", shadow.saved_interval ? `${percent(shadow.saved)}, within ${shadow.saved_interval.map((each) => percent(each)).join(" to ")}` : NOTHING],
   ] : [];
-  rows($("shadow"), entries, ([what, text]) => {
-    const pair = document.createDocumentFragment();
-    pair.append(element("dt", {}, what), element("dd", {}, text));
-    return pair;
-  });
+  rows($("shadow"), entries, pair);
   put("shadow-note", shadow ? "The base answers everybody; the cascade is counted beside it." : "Off: the cascade answers.");
 }
 
