@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import io
 import signal
 import time
@@ -14,8 +16,9 @@ from PIL import Image
 
 from pilotfish.errors import ModelError
 from pilotfish.runtime import Cascade
+from pilotfish.serve import ServeOptions, Server
 from support.process import command
-from support.server import ALLOWED, TOKENS, Serving, pictures, serve_process, serving
+from support.server import ALLOWED, LONG, NAME, TOKENS, Serving, pictures, serve_process, serving
 from support.web import called, ended
 
 PNG = {"Content-Type": "image/png"}
@@ -154,3 +157,21 @@ def test_it_can_be_mounted_in_another_application(cascade_folder: Path) -> None:
             time.sleep(0.01)
         found = client.post("/cascade/predict", content=png(pictures(1)[0]), headers=PNG)
         assert found.json()["model"] == "pair"
+
+
+@pytest.mark.parametrize("stage", ["saver", "base"])
+def test_a_stage_that_cannot_be_run_ends_the_server_with_its_error(
+    cascade_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], stage: str
+) -> None:
+    module = importlib.import_module(NAME)
+
+    def broken(batch: np.ndarray) -> np.ndarray:
+        raise RuntimeError("no kernel for this device")
+
+    vars(broken).update(vars(getattr(module, stage)))
+    monkeypatch.setattr(module, stage, broken)
+    server = Server({"pair": cascade_folder}, ServeOptions(port=0, allow_python=ALLOWED))
+    with pytest.raises(ModelError, match="no kernel for this device"):
+        asyncio.run(asyncio.wait_for(server.serve(), LONG))
+    assert "pair cannot be served" in capfd.readouterr().err
+    assert not server.ready

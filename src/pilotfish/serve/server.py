@@ -73,6 +73,7 @@ class Server:
         self._begun: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._life: Life | None = None
+        self._fault: Exception | None = None  # why it cannot begin
         self._on_ready: Callable[[], None] = lambda: None
         self.address: tuple[str, int] = ("", 0)
         self.app: Starlette = make_app(self)
@@ -110,8 +111,14 @@ class Server:
         await asyncio.shield(self._begun)
 
     async def _warm_up(self) -> None:
-        for hosted in self.models.values():
-            await asyncio.to_thread(hosted.warm_up)
+        try:
+            for hosted in self.models.values():
+                await asyncio.to_thread(hosted.warm_up)
+        except Exception as error:  # somebody else's application goes on; here it is not ready
+            self._fault = error
+            self.log("error", f"{hosted.name} cannot be served, as it cannot be run: {reason(error)}", "error")
+            self.stop()
+            return
         if self.options.reload:
             self._watching = asyncio.create_task(watch(list(self.models.values()), self._reloaded))
         if self.address[1]:
@@ -166,7 +173,7 @@ class Server:
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Listen and answer until :meth:`stop`, in the event loop of now; *ready* is called when it does. In the main
-        thread SIGTERM and SIGINT stop it as well."""
+        thread SIGTERM and SIGINT stop it as well. ModelError, or what a stage raised, where one cannot be run."""
         from pilotfish.serve.lifecycle import Life
 
         self._on_ready = ready
@@ -174,6 +181,8 @@ class Server:
             relay(library, self.log)
         self._life = Life(self.app, self.options, self._told_to_end, self._refused)
         await self._life.serve(sockets=[self.bound()])
+        if self._fault is not None:
+            raise self._fault
 
     def connections(self) -> int | None:
         """How many are open; None where somebody else listens."""
