@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 import pilotfish
+from pilotfish.serve.hosted import Hosted
+from pilotfish.serve.options import ServeOptions
+from support.server import ALLOWED
 from support.web import LONG, called, ended, read_response, rest
 
 PROGRAM = """
@@ -117,6 +120,14 @@ def test_a_server_that_is_told_to_end_loses_nothing() -> None:
         assert process.stdout.read() == "ended\n"
         with pytest.raises(OSError):
             connect(port)
+
+
+def test_a_server_that_is_told_to_end_does_not_warm_up_any_longer(cascade_folder: Path) -> None:
+    hosted = Hosted("pair", cascade_folder, ServeOptions(allow_python=ALLOWED))
+    hosted.drain()
+    hosted.warm_up()
+    assert hosted.state == "DRAINING"
+    assert "told to end" in hosted.notes[-1]
 
 
 def test_the_drain_has_a_limit() -> None:

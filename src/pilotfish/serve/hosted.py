@@ -112,11 +112,15 @@ class Hosted:
         return cascade
 
     def warm_up(self) -> None:
-        """Run every stage at every batch size; then it is ready."""
-        self.notes += tuple(warm_up(self.cascade))
+        """Run every stage at every batch size; then it is ready. Stops where it is drained meanwhile."""
+        self.notes += tuple(warm_up(self.cascade, self._still_wanted))
         with self._lock:
             if self.state == "WARMING":
                 self.state = "READY"
+
+    def _still_wanted(self, stage: str, n: int) -> None:
+        if self.state == "DRAINING":
+            raise EngineClosed("the server was told to end")
 
     def reload(self) -> None:
         """Load the folder again and go on with that. What is under way ends as it began."""
