@@ -56,9 +56,9 @@ def point(**watched: Any) -> Point:
     return Point("1", artefact, maps=tuple(OnlineMap(believes=False) for _ in range(3)), **watched)
 
 
-def run(at: Point, base: Any = Lookup, **options: Any) -> list[Any]:
+def run(at: Point, base: Any = Lookup, logits: Any = LOGITS, **options: Any) -> list[Any]:
     """Answers to all inputs; the engine has ended, so every audit has come back."""
-    backends = [Lookup(LOGITS[0]), Lookup(LOGITS[1]), base(LOGITS[2])]
+    backends = [Lookup(logits[0]), Lookup(logits[1]), base(logits[2])]
     stages = [EngineStage(f"s{k}", backend, 4) for k, backend in enumerate(backends)]
     read = lambda i: np.array([i], np.float32)  # noqa: E731
     serving = hosted(**options)
@@ -115,3 +115,11 @@ def test_the_shadow_of_a_chain_remembers_the_first_exit() -> None:
     assert said["drop"] == pytest.approx(sum(PLAIN[i].prediction != BASE[i] for i in exits) / N)  # type: ignore[union-attr]
     spent = [(1.0, 3.0, 13.0)[p.stage] for p in PLAIN if p]
     assert said["saved"] == pytest.approx(1 - np.mean(spent) / 10)
+
+
+def test_the_shadow_counts_inputs_that_no_saver_says_anything_of() -> None:
+    unknown = [np.where(np.arange(N)[:, None] < 9, np.float32(np.nan), logits) for logits in LOGITS[:2]]
+    shadow = Shadow((1.0, 3.0, 13.0), 10.0)
+    run(point(shadow=shadow), logits=[*unknown, LOGITS[2]], shadow=True)
+    exits = sum(p.stage < 2 for p in PLAIN[9:] if p)
+    assert (shadow.n, shadow.to_json()["exit_ratio"]) == (N, pytest.approx(exits / N))

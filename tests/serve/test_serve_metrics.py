@@ -134,9 +134,17 @@ def test_answers_are_counted_by_stage_and_their_cost_beside_the_base(artefact: A
     assert meter.exit_ratio() == [0.75, 0.25]
     assert meter.spent == pytest.approx(3 * 1 + 11)
     assert meter.saved() == pytest.approx(1 - 14 / 40)
-    meter.audited(0.0)
+    meter.audited(0)
     assert meter.spent == pytest.approx(24)
     assert meter.audits == 1
+
+
+def test_an_audit_costs_what_comes_after_the_exit(artefact: Artefact) -> None:
+    meter = Meter(artefact)
+    meter.costs = (1.0, 3.0, 13.0)
+    meter.audited(0)
+    meter.audited(1)
+    assert (meter.audits, meter.spent) == (2, 12.0 + 10.0)
 
 
 @pytest.mark.parametrize(

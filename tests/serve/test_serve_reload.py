@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import shutil
 import sys
@@ -170,3 +171,34 @@ def test_what_cannot_be_loaded_leaves_the_old_one_at_work(
         document.write_text(json.dumps(json.loads(kept)))
         wait_for(lambda: running.server.hosted().point.id == "2")
         assert running.ask("POST", "/predict", photos[0], PNG).json["answers"][0]["prediction"] == before[0][0]
+
+
+def test_a_chain_that_becomes_shorter_answers_what_its_last_stage_computes(
+    cascade_folder: Path, other: Path, tmp_path: Path, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, released, module = threading.Event(), threading.Event(), importlib.import_module(OTHER)
+    plain = module.base
+
+    def held(batch: Any) -> Any:
+        if threading.current_thread().name == "pilotfish-engine":
+            asked.set()
+            released.wait(LONG)
+        return plain(batch)
+
+    vars(held).update(vars(plain))
+    monkeypatch.setattr(module, "base", held)
+    folder = Path(shutil.copytree(other, tmp_path / "chain"))
+    options = {"allow_python": BOTH, "reload": False, "shadow": True}
+    with serving({"pair": folder}, **options) as running, ThreadPoolExecutor(2) as pool:
+        hosted = running.server.hosted()
+        response = pool.submit(running.ask, "POST", "/predict?id=mine", photos[0], PNG)
+        assert asked.wait(LONG)
+        copy_over(cascade_folder, folder)
+        change = pool.submit(hosted.reload)
+        wait_for(lambda: hosted.point.id == "2")
+        released.set()
+        assert response.result(LONG).status == 200, response.result().body
+        change.result(LONG)
+        [answer] = response.result().json["answers"]
+        assert (answer["stage"], answer["error"]) == (2, None)
+        assert not hosted.labels.kept  # it is none of the cascade's that its label would be counted of

@@ -33,11 +33,12 @@ CLOSED = "the engine was closed before this input was answered; nothing more is 
 @dataclass(frozen=True)
 class Depth:
     """What a stage has to do. waiting: inputs; running: batches; oldest: seconds that the first of those has waited
-    whose input is not being made."""
+    whose input is not being made; pace: seconds that an input of late has taken there."""
 
     waiting: int
     running: int
     oldest: float
+    pace: float
 
 
 class Queues:
@@ -257,9 +258,9 @@ class Queues:
             for both in zip(self.raw, self.queues, strict=True)
         ]
         return [
-            Depth(len(raw) + preparing + len(ready), running, now - min(first) if first else 0.0)
-            for raw, preparing, ready, running, first in zip(
-                self.raw, self.preparing, self.queues, self.running, heads, strict=True
+            Depth(len(raw) + preparing + len(ready), running, now - min(first) if first else 0.0, pace)
+            for raw, preparing, ready, running, first, pace in zip(
+                self.raw, self.preparing, self.queues, self.running, heads, self.pace, strict=True
             )
         ]
 

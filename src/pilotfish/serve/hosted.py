@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,19 +32,18 @@ from pilotfish.serve.watch.labels import Labels
 from pilotfish.serve.watch.spending import spending_of
 
 State = Literal["WARMING", "READY", "DRAINING"]
-SMOOTH = 0.1  # weight of the newest batch in the pace of a stage
-Observer = Callable[[int, int, list[float], float], None]
 
 
 @dataclass(frozen=True)
 class Running:
     """What answers a request; replaced as a whole, so that a request keeps the one it began with. loaded: the cascade
-    as its folder has it."""
+    as its folder has it; labels: answers by id, and what their labels say, None where answers are no classes."""
 
     cascade: Cascade
     engine: Engine
     point: Point
     loaded: Artefact
+    labels: Labels | None
 
 
 class Hosted:
@@ -52,9 +51,7 @@ class Hosted:
 
     running  the cascade, its engine and its operating point now
     notes    what its operator should know, a line each
-    pace     seconds per input, by stage, of late
     meter    what is counted
-    labels   answers by id, and what their labels say; None where answers are no classes
     history  the last minutes, for the console
     fair     whose turn it is
     governor, spending  what limits escalations, and the cost per hour; None: nothing does
@@ -97,6 +94,11 @@ class Hosted:
         return self.running.point
 
     @property
+    def labels(self) -> Labels | None:
+        """Answers by id, and what their labels say."""
+        return self.running.labels
+
+    @property
     def artefact(self) -> Artefact:
         """The cascade at the operating point in force."""
         return self.running.point.artefact
@@ -127,8 +129,9 @@ class Hosted:
         cascade = self.load()
         notes = warm_up(cascade)
         with self._lock:
-            before, self.running = self.running, self._begin(cascade)
-            self.meter.moved(self.running.point)
+            now = self._begin(cascade)
+            self.meter.moved(now.point)  # before anything is counted there
+            before, self.running = self.running, now
         self.notes = (*cascade.notes, *notes)
         before.engine.close()
 
@@ -139,28 +142,23 @@ class Hosted:
         self.engine.close(timeout=timeout)
 
     def _begin(self, cascade: Cascade) -> Running:
-        stages = len(cascade.artefact.stages)
-        self.pace = [0.0] * stages
-        self.labels = Labels(stages, tell=self._labelled) if cascade.artefact.task.classes else None
-        return Running(cascade, self._engine(cascade), self._point(cascade.artefact), cascade.artefact)
+        loaded = cascade.artefact
+        labels = Labels(len(loaded.stages), tell=self._labelled) if loaded.task.classes else None
+        return Running(cascade, self._engine(cascade), self._point(loaded, labels), loaded, labels)
 
     def _engine(self, cascade: Cascade) -> Engine:
         options = self.options
-        return cascade.engine(max_wait_ms=options.max_wait_ms, queue=options.queue, observer=self._observe)
+        return cascade.engine(max_wait_ms=options.max_wait_ms, queue=options.queue, observer=self.meter.batch)
 
-    def _point(self, artefact: Artefact, before: Point | None = None) -> Point:
+    def _point(self, artefact: Artefact, labels: Labels | None, before: Point | None = None) -> Point:
         self.number += 1
-        if self.labels is not None:
-            self.labels.begin(str(self.number))
+        if labels is not None:
+            labels.begin(str(self.number))
         return begin_point(str(self.number), artefact, self.options, before)
 
     def _labelled(self, stage: int, score: float, right: float, agreed: float | None) -> None:
         maps = self.point.maps
         maps[stage].update(score, right, agreed if stage + 1 < len(maps) else None)
-
-    def _observe(self, stage: int, n: int, waited: list[float], seconds: float) -> None:
-        self.pace[stage] += SMOOTH * (seconds / n - self.pace[stage])
-        self.meter.batch(stage, n, waited, seconds)
 
     def _revive(self, ended: Engine) -> None:
         """Go on with another engine where *ended* is still the one in force: a fault of its threads has ended it."""
@@ -185,7 +183,7 @@ class Hosted:
         with self._lock:
             now = self.running
             now.cascade.set_operating_point(max_drop=max_drop, max_cost=max_cost, min_metric=min_metric)
-            self.running = replace(now, point=self._point(now.cascade.artefact, now.point))
+            self.running = replace(now, point=self._point(now.cascade.artefact, now.labels, now.point))
             point = self.running.point
             self.meter.moved(point)
         said = point.to_json()
@@ -291,7 +289,7 @@ class Hosted:
             try:
                 for entry in entries:
                     unread = isinstance(entry.item, Exception)
-                    passage = Passage(self, point, caller, 0 if unread else next(turn), entry.id)
+                    passage = Passage(self, point, caller, 0 if unread else next(turn), entry.id, running.labels)
                     passages.append(passage)
                     futures.append(
                         None
@@ -316,9 +314,9 @@ class Hosted:
     @property
     def wait(self) -> float:
         """Seconds until what is queued now is answered, about."""
-        stages = self.cascade.engine_stages()
-        lanes = max(stage.lanes for stage in stages)
-        return sum(depth.waiting * pace for depth, pace in zip(self.engine.depths(), self.pace, strict=True)) / lanes
+        engine = self.engine
+        lanes = max(stage.lanes for stage in engine.stages)
+        return sum(depth.waiting * depth.pace for depth in engine.depths()) / lanes
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
     from pilotfish.serve.point import Point
     from pilotfish.serve.served import Caller
+    from pilotfish.serve.watch.labels import Labels
 
 LONGEST = 256  # characters of an id that is kept for a label
 
@@ -38,15 +39,25 @@ class Passage:
     flags   what should be known of the answer
     turn    when it is its turn, of all clients' inputs
     key     the input's id; None where it has none
+    labels  where answers wait for their labels; None: nowhere
     """
 
     __slots__ = (
-        "audit", "base", "caller", "exited", "flags", "goes_on", "hosted", "key", "last", "point", "so_far", "sure",
-        "turn",
+        "audit", "base", "caller", "exited", "flags", "goes_on", "hosted", "key", "labels", "last", "point", "so_far",
+        "sure", "turn",
     )  # fmt: skip
 
-    def __init__(self, hosted: Hosted, point: Point, caller: Caller, turn: int, key: str | None = None) -> None:
+    def __init__(
+        self,
+        hosted: Hosted,
+        point: Point,
+        caller: Caller,
+        turn: int,
+        key: str | None = None,
+        labels: Labels | None = None,
+    ) -> None:
         self.hosted, self.point, self.caller, self.turn, self.key = hosted, point, caller, turn, key
+        self.labels = labels
         self.audit = point.audit is not None and point.audit.drawn()
         self.goes_on = False
         self.base: Any = None
@@ -93,7 +104,7 @@ class Passage:
 
     def count(self, found: OneAnswer, flags: Sequence[str]) -> None:
         """Count the answer that was given, and keep it for its label."""
-        by_base, point, labels, key = found.stage == self.last, self.point, self.hosted.labels, self.key
+        by_base, point, labels, key = found.stage == self.last, self.point, self.labels, self.key
         if point.audit is not None:
             point.audit.answered(by_base, forced=not by_base and bool({"governed", "base_failed"} & set(flags)))
         if key is None or labels is None or len(key) > LONGEST or not (key.isascii() or is_text(key)):
@@ -111,7 +122,7 @@ class Passage:
         if saver is not None and (self.exited is not None or self.point.artefact.task.classes):
             x = self._differ(saver, base)
             self.point.maps[saver.stage].update(saver.confidence, 1 - x)
-        if shadow is not None and saver is not None:
+        if shadow is not None:
             shadow.add(None if self.exited is None else self.exited.stage, x)
 
     def _differ(self, saver: OneAnswer, base: OneAnswer) -> float:
@@ -144,9 +155,9 @@ class Passage:
             return
         x = self._differ(saver, base)
         audit.add(x)
-        self.hosted.meter.audited(x)
+        self.hosted.meter.audited(saver.stage)
         self.hosted.history.audited(self.point.id, audit)
         self.point.maps[saver.stage].update(saver.confidence, 1 - x)
         self.base = base.prediction
-        if self.key is not None and self.hosted.labels is not None:
-            self.hosted.labels.base_said(self.key, self.point.id, base.prediction)
+        if self.key is not None and self.labels is not None:
+            self.labels.base_said(self.key, self.point.id, base.prediction)

@@ -16,7 +16,7 @@ from pilotfish.serve.watch.labels import Kept
 from pilotfish.serve.watch.store import Key, Store
 
 if TYPE_CHECKING:
-    from pilotfish.serve.hosted import Hosted
+    from pilotfish.serve.hosted import Hosted, Running
 
 PART = "served"
 
@@ -62,11 +62,11 @@ class _Keeper:
     def put(self) -> None:
         hosted, now = self.hosted, self.hosted.running
         point, key = now.point, self.key(now.loaded)
-        seen = {name: part.to_state() for name, part in _parts(hosted, point)}
+        seen = {name: part.to_state() for name, part in _parts(hosted, now)}
         if point.id == self.idle_at:
             seen = {**self.idle, **seen}
         self.store.put(key, PART, {"point": _said(point), "seen": seen})
-        labels = hosted.labels
+        labels = now.labels
         if labels is not None and (changed := labels.take_changed()):
             rows = {name: (kept.at, as_document(kept)) for name, kept in changed.items()}
             self.store.keep(key, rows, labels.oldest)
@@ -104,13 +104,13 @@ class _Keeper:
             if hosted.labels.point != point.id:  # the process ended between two moves
                 hosted.labels.begin(point.id)
         notes = []
-        for name, part in _parts(hosted, hosted.point):
+        for name, part in _parts(hosted, hosted.running):
             if name in seen and name != "labels" and part.restore(seen[name]) is False:
                 notes.append(f"{hosted.name}: the watch for {name} begins anew, as what is usual was measured again")
         drift = hosted.point.drift
         if drift is not None and drift.alarm is not None:  # it is still in force
             hosted.history.alarmed(hosted.point.id, drift.alarm)
-        active = {name for name, _ in _parts(hosted, hosted.point)}
+        active = {name for name, _ in _parts(hosted, hosted.running)}
         self.idle, self.idle_at = {name: state for name, state in seen.items() if name not in active}, hosted.point.id
         audit = hosted.point.audit
         audits = "" if audit is None else f", {audit.n} audits"
@@ -119,16 +119,19 @@ class _Keeper:
         return [where, *notes]
 
 
-def _parts(hosted: Hosted, point: Point) -> Iterator[tuple[str, Any]]:
+def _parts(hosted: Hosted, now: Running) -> Iterator[tuple[str, Any]]:
     """What has a state, by name."""
-    for name in ("audit", "shadow", "drift"):
-        if (part := getattr(point, name, None)) is not None:
-            yield name, part
-    for k, one in enumerate(point.maps):
-        yield f"map {k}", one
-    for name in ("labels", "governor", "spending"):
-        if (part := getattr(hosted, name, None)) is not None:
-            yield name, part
+    point = now.point
+    found = {
+        "audit": point.audit,
+        "shadow": point.shadow,
+        "drift": point.drift,
+        **{f"map {k}": one for k, one in enumerate(point.maps)},
+        "labels": now.labels,
+        "governor": hosted.governor,
+        "spending": hosted.spending,
+    }
+    return ((name, part) for name, part in found.items() if part is not None)
 
 
 def _said(point: Point) -> dict[str, Any]:

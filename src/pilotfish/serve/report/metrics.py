@@ -132,7 +132,7 @@ class Meter:
             stage.answered += 1
             stage.at_point += 1
             self.latencies.add(answer.stage, seconds)
-            if self.costs:
+            if answer.stage < len(self.costs):  # not of a chain that was longer before its folder was loaded again
                 # The base answers everybody in shadow: there the cascade spends what the base alone does, and more.
                 self.spent += self.costs[answer.stage]
                 self.base_alone += self.base_cost
@@ -174,12 +174,12 @@ class Meter:
 
     # What is rare
 
-    def audited(self, x: float) -> None:
-        """The base answered an exit as well; *x*: how much it disagrees, from 0 to 1."""
+    def audited(self, stage: int) -> None:
+        """The base answered an exit of *stage* as well."""
         with self.lock:
             self.audits += 1
-            if self.costs:
-                self.spent += self.costs[-1] - self.costs[0]  # what comes after the first exit
+            if stage < len(self.costs):
+                self.spent += self.costs[-1] - self.costs[stage]  # what comes after its exit
 
     def alarmed(self, alarm: Alarm) -> None:
         """An alarm was raised: its ``kind`` and ``direction`` are counted."""
