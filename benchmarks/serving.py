@@ -43,6 +43,11 @@ from pilotfish.models.preprocessing import RESAMPLING
 
 HERE = Path(__file__).parent
 PAIR = ("lite:efficientnet_lite0@224", "lite:efficientnet_lite2@260")
+LIT_OPTIONS = (  # as many threads in all as there are cores
+    "--workers 2 --threads 1 --batch 8",
+    "--workers 2 --threads 1 --batch 16",
+    "--workers 1 --threads 2 --batch 16",
+)
 OURS, LIT, RAY, ENGINE, BARE = "pilotfish serve", "LitServe", "Ray Serve", "engine", "bare call"
 SAME_BAND = 0.02  # of a probability: nearer to the threshold, decoders and batches may decide otherwise
 
@@ -58,7 +63,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of one load")
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--peers", help="a Python that has litserve and ray[serve]")
-    parser.add_argument("--lit", nargs="*", default=[], help="options of peers/litserve_masked.py")
+    parser.add_argument(
+        "--lit", help="options of peers/litserve_masked.py; by default the fastest of some at 16 clients"
+    )
     parser.add_argument("--only", nargs="*", help="some of the servers, by name")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -121,9 +128,13 @@ def start(
 ) -> dict[str, Job]:
     """Everything up, ready and once warm."""
     peers = HERE / "peers"
+
+    def lit(port: int, given: str) -> list[str]:
+        return [options.peers, str(peers / "litserve_masked.py"), str(stages), str(port), *given.split()]
+
     commands: dict[str, Callable[[int], list[str]]] = {
         OURS: lambda port: [sys.executable, "-m", "pilotfish.cli", "serve", f"photos={folder}", "--port", str(port)],
-        LIT: lambda port: [options.peers, str(peers / "litserve_masked.py"), str(stages), str(port), *options.lit],
+        LIT: lambda port: lit(port, options.lit),
         RAY: lambda port: [options.peers, str(peers / "ray_composed.py"), str(stages), str(port)],
     }
     targets: dict[str, Job] = {}
@@ -133,21 +144,40 @@ def start(
         if name != OURS and not _has(options.peers, {LIT: "litserve", RAY: "ray.serve"}[name]):
             print(f"{name} is left out: --peers has none", flush=True)
             continue
-        port = free_port()
-        log = stack.enter_context((options.work / f"{name.replace(' ', '-')}.log").open("w"))
-        process = stack.enter_context(running(command(port), stderr=log, stdout=log))
-        wait_for(port, process, Path(photos[0]).read_bytes(), name)
-        load = stack.enter_context(running([sys.executable, str(HERE / "serve_load.py")], pipes=True))
-        print(json.dumps(photos), file=load.stdin, flush=True)
-        stopped = None if name == RAY else process.pid  # Ray takes a process that stands still for dead
-        _signal(stopped, signal.SIGSTOP)
-        targets[name] = _asker(load, {"port": port, "path": "/predict"}, stopped)
+        if name == LIT and options.lit is None:
+            speeds = {}
+            for given in LIT_OPTIONS:
+                with contextlib.ExitStack() as alone:
+                    ask = served(options, name, lambda port, given=given: lit(port, given), photos, alone)
+                    speeds[given] = max(ask(16, 3.0, 1.0, seed)["throughput"] for seed in (0, 1))
+            options.lit = max(speeds, key=lambda given: speeds[given])
+            print("LitServe, images/s by its options:", {given: round(speed, 1) for given, speed in speeds.items()})
+        targets[name] = served(options, name, command, photos, stack)
     for name in (ENGINE, BARE):
         if not options.only or name in options.only:
             process = stack.enter_context(running([sys.executable, __file__, "--role", name, str(folder)], pipes=True))
             print(json.dumps(photos), file=process.stdin, flush=True)
             targets[name] = _asker(process, {})
     return targets
+
+
+def served(
+    options: argparse.Namespace,
+    name: str,
+    command: Callable[[int], list[str]],
+    photos: list[str],
+    stack: contextlib.ExitStack,
+) -> Job:
+    """A server that listens and stands still, and how to load it."""
+    port = free_port()
+    log = stack.enter_context((options.work / f"{name.replace(' ', '-')}.log").open("w"))
+    process = stack.enter_context(running(command(port), stderr=log, stdout=log))
+    wait_for(port, process, Path(photos[0]).read_bytes(), name)
+    load = stack.enter_context(running([sys.executable, str(HERE / "serve_load.py")], pipes=True))
+    print(json.dumps(photos), file=load.stdin, flush=True)
+    stopped = None if name == RAY else process.pid  # Ray takes a process that stands still for dead
+    _signal(stopped, signal.SIGSTOP)
+    return _asker(load, {"port": port, "path": "/predict"}, stopped)
 
 
 def _signal(group: int | None, number: int) -> None:
