@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pilotfish.serve.http.body import LEAVING, Leaving
 from pilotfish.serve.http.peers import Peers, peer_name
+from pilotfish.serve.http.written import Joined, header_lines, refusal
 from pilotfish.serve.options import Limits
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class BoundedConnection(HttpToolsProtocol):
         else:
             self._done = True
             self.peers.refused(503)
-            transport.write(_response(503, "too many connections are open", ((b"retry-after", b"1"),)))
+            transport.write(refusal(503, "too many connections are open", (b"retry-after", b"1")))
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -181,7 +181,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.parser = httptools.HttpRequestParser(self)
             lengths = [line for line in self.headers if line[0] in (b"content-length", b"transfer-encoding")]
             self._resumes, self._resumed = False, True
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + _lines(lengths) + b"\r\n")
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + header_lines(lengths) + b"\r\n")
             self._resumed = False
         if rest:
             self._feed(rest)
@@ -266,7 +266,7 @@ class BoundedConnection(HttpToolsProtocol):
         send: ASGISendCallable,
     ) -> None:
         """The application's answer. Where it does not wait for the whole body, the rest is not read."""
-        early, joined, held = False, _Joined(self.transport), cast("dict[str, Any]", scope)
+        early, joined, held = False, Joined(self.transport), cast("dict[str, Any]", scope)
         cycle.transport, held[LEAVING] = cast(asyncio.Transport, joined), Leaving(cycle.disconnected)
 
         async def sent(message: ASGISendEvent) -> None:
@@ -311,7 +311,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.transport.abort()
         else:
             self.peers.refused(status)
-            self.transport.write(_response(status, text))
+            self.transport.write(refusal(status, text))
             self._end()
 
     def _end(self) -> None:
@@ -327,36 +327,6 @@ class BoundedConnection(HttpToolsProtocol):
         self._await_reader(LINGER)
 
 
-class _Joined:
-    """The transport of an answer, whose head goes with the first of its body in one packet."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport, self._holds, self._head = transport, False, b""
-
-    def hold(self) -> None:
-        """What is written next goes with what follows it."""
-        self._holds = True
-
-    def write(self, data: bytes) -> None:
-        if self._holds:
-            self._holds, self._head = False, data
-        else:
-            head, self._head = self._head, b""
-            self._transport.write(head + data if head else data)
-
-    def flush(self) -> None:
-        """Of an answer without a body."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
 def bounded(limits: Limits, peers: Peers) -> Callable[..., BoundedConnection]:
     """For ``uvicorn.Config(http=…)``."""
     return partial(BoundedConnection, limits=limits, peers=peers)
@@ -370,13 +340,3 @@ def _leave(cycle: RequestResponseCycle) -> None:
     leaving = cast("dict[str, Any]", cycle.scope).get(LEAVING)
     if leaving is not None:
         leaving()
-
-
-def _response(status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
-    body = json.dumps({"error": text}).encode()
-    lines = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
-    return STATUS_LINE[status] + _lines(lines) + b"connection: close\r\n\r\n" + body
-
-
-def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"".join(b"%s: %s\r\n" % line for line in headers)
