@@ -175,3 +175,35 @@ def test_a_stage_that_cannot_be_run_ends_the_server_with_its_error(
         asyncio.run(asyncio.wait_for(server.serve(), LONG))
     assert "pair cannot be served" in capfd.readouterr().err
     assert not server.ready
+
+
+def test_an_input_of_infer_that_fails_is_counted_once(cascade_folder: Path) -> None:
+    images = [png(image) for image in pictures(12, seed=5)]
+    with serving({"pair": cascade_folder}) as running:
+        hosted = running.server.hosted()
+        stages = hosted.engine.stages
+        stages[1] = replace(stages[1], backend=Broken(), alone=None)
+        path, raw = "/v2/models/pair/infer", {"Inference-Header-Content-Length": "0"}
+        statuses = [running.ask("POST", path, image, raw).status for image in [*images, b"no image"]]
+        counted = {cause: n for cause, n in hosted.meter.causes.errors.items() if n}
+    assert set(statuses[:-1]) == {200, 500}
+    assert statuses[-1] == 400
+    assert counted == {"model": statuses.count(500), "bad_input": 1}
+
+
+def test_a_cascade_is_not_ready_while_the_server_drains(cascade_folder: Path) -> None:
+    with serving({"pair": cascade_folder}) as running:
+        paths = ("/v2/models/pair/ready", "/v2/models/pair/versions/1/ready", "/v1/models/pair")
+        assert [running.get(path).status for path in paths] == [200] * 3
+        running.server.draining = True  # it answers for --drain-delay seconds more
+        assert [running.get(path).status for path in paths] == [503] * 3
+        assert running.get(paths[0]).json == {"name": "pair", "ready": False}
+        assert running.ask("POST", "/predict", png(pictures(1)[0]), PNG).status == 200
+
+
+@pytest.mark.parametrize("end", ["operating_point", "audit", "drift"])
+def test_a_version_may_follow_the_name_in_the_routes_of_operators(server: Serving, end: str) -> None:
+    assert (
+        server.get(f"/v2/models/pair/versions/1/{end}").json.keys() == server.get(f"/v2/models/pair/{end}").json.keys()
+    )
+    assert server.get(f"/v2/models/pair/versions/2/{end}").status == 404

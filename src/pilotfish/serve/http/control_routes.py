@@ -12,14 +12,13 @@ from starlette.routing import Route
 
 from pilotfish.errors import BudgetError, UsageError, nearest
 from pilotfish.serve.http.body import read_body
-from pilotfish.serve.http.exchange import caller_of
+from pilotfish.serve.http.exchange import caller_of, hosted_of, server_of
 from pilotfish.serve.http.json_body import json_of, read_aside
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.report.audit_figures import NO_LABELS, audit_figures
 
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
-    from pilotfish.serve.server import Server
     from pilotfish.serve.watch.drift import Drift
     from pilotfish.serve.watch.labels import Labels
 
@@ -29,22 +28,22 @@ AIMS = ("max_drop", "max_cost", "min_metric")
 
 def control_routes() -> list[Route]:
     """The operating point, what audits found, drift and its alarm, and labels."""
-    model = "/v2/models/{model}/"
-    return [
-        Route(f"{model}operating_point", operating_point, methods=["GET"]),
-        Route(f"{model}operating_point", move, methods=["PUT"]),
-        Route(f"{model}audit", audit, methods=["GET"]),
-        Route(f"{model}drift", drift, methods=["GET"]),
-        Route(f"{model}drift", acknowledge, methods=["DELETE"]),
-        Route(f"{model}labels", labels, methods=["POST"]),
+    routes = [
+        ("operating_point", operating_point, "GET"),
+        ("operating_point", move, "PUT"),
+        ("audit", audit, "GET"),
+        ("drift", drift, "GET"),
+        ("drift", acknowledge, "DELETE"),
+        ("labels", labels, "POST"),
     ]
+    models = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    return [Route(f"{model}/{end}", answer, methods=[method]) for model in models for end, answer, method in routes]
 
 
 def _hosted(request: Request, changes: bool = False) -> Hosted:
     """The cascade that is asked for, by somebody who may."""
-    server: Server = request.app.state.server
-    server.access.check(request.scope, changes)
-    return server.hosted(request.path_params["model"])
+    server_of(request).access.check(request.scope, changes)
+    return hosted_of(request)
 
 
 async def operating_point(request: Request) -> Response:

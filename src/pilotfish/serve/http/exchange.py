@@ -42,6 +42,13 @@ def hosted_of(request: Request) -> Hosted:
     return hosted
 
 
+async def ready(request: Request) -> Response:
+    """Whether a cascade is ready, and the server does not drain."""
+    hosted = hosted_of(request)
+    is_ready = hosted.state == "READY" and not server_of(request).draining
+    return document(request, {"name": hosted.name, "ready": is_ready}, 200 if is_ready else 503)
+
+
 def takes_of(hosted: Hosted) -> Takes:
     """What its inputs are."""
     models = hosted.cascade.models
@@ -97,22 +104,21 @@ def told(reply: Reply) -> dict[str, str]:
     return headers
 
 
-def unanswered(served: Served, before: str = "") -> Refusal:
-    """Why an input has no answer, as HTTP says it: whose fault it is. before: what the text begins with."""
+def unanswered(request: Request, reply: Reply, served: Served, before: str = "", **content: Any) -> Response:
+    """The response where *served*, one of the answers to a request, has none: why, and whose fault it is. It was
+    counted with its input. before: what the text begins with."""
     text = f"{before}{served.answer.error}"
-    if served.cause == "bad_input":
-        return Refusal(400, text, "bad_request")
-    if served.cause == "model":
-        return Refusal(500, text, "internal")
-    return busy(text, str(served.cause), served.again)
+    status = {"bad_input": 400, "model": 500}.get(str(served.cause), 503)
+    headers = busy(text, str(served.cause), served.again).headers if status == 503 else {}
+    return document(request, {"error": text, **content}, status, {**headers, **told(reply)})
 
 
 def answered(request: Request, reply: Reply, **content: Any) -> Response:
     """*content* and, where no input has an answer, the error of the first, with its status."""
     if any(served.cause is None for served in reply.answers):
         return document(request, content, 200, told(reply))
-    first = unanswered(reply.answers[0], "" if len(reply.answers) == 1 else "no input has an answer; the first: ")
-    return document(request, {"error": str(first), **content}, first.status, {**first.headers, **told(reply)})
+    before = "" if len(reply.answers) == 1 else "no input has an answer; the first: "
+    return unanswered(request, reply, reply.answers[0], before, **content)
 
 
 def respond(request: Request, body: bytes, headers: Mapping[str, str], status: int = 200) -> Response:

@@ -14,6 +14,7 @@ from pilotfish.serve.http.exchange import (
     hosted_of,
     json_body,
     most_of,
+    ready,
     replied,
     server_of,
     takes_of,
@@ -36,13 +37,6 @@ def v1_routes() -> list[Route]:
 async def models(request: Request) -> Response:
     """Their names."""
     return document(request, {"models": list(server_of(request).models)})
-
-
-async def ready(request: Request) -> Response:
-    """Whether a cascade is ready."""
-    hosted = hosted_of(request)
-    is_ready = hosted.state == "READY"
-    return document(request, {"name": hosted.name, "ready": is_ready}, 200 if is_ready else 503)
 
 
 async def predict(request: Request) -> Response:

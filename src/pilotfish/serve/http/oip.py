@@ -16,6 +16,7 @@ from pilotfish.serve.http.exchange import (
     document,
     hosted_of,
     most_of,
+    ready,
     replied,
     respond,
     server_of,
@@ -138,13 +139,6 @@ async def metadata(request: Request) -> Response:
     return document(request, model_metadata(hosted.name, hosted.version, takes_of(hosted), classes_of(hosted)))
 
 
-async def ready(request: Request) -> Response:
-    """Whether a cascade is ready."""
-    hosted = hosted_of(request)
-    is_ready = hosted.state == "READY"
-    return document(request, {"name": hosted.name, "ready": is_ready}, 200 if is_ready else 503)
-
-
 async def config(request: Request) -> Response:
     """A cascade as Triton describes models."""
     hosted = hosted_of(request)
@@ -167,6 +161,6 @@ async def infer(request: Request) -> Response:
     reply = await replied(request, hosted, asked.entries(), asked.timeout)
     for place, served in enumerate(reply.answers):
         if served.cause is not None:
-            raise unanswered(served, f"{INPUT}[{place}]: ")
+            return unanswered(request, reply, served, f"{INPUT}[{place}]: ")
     content, headers = write_infer(asked, reply, reply.point.artefact.task.classes)
     return respond(request, content, {**headers, **told(reply)})

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilotfish.errors import nearest
-from pilotfish.runtime import Answer
 from pilotfish.serve.http.items import MOST_ID, Takes
 from pilotfish.serve.http.json_body import bad, json_of, shown, to_json
 from pilotfish.serve.http.oip_tensors import INPUT, raw_input, read_input, tensor
@@ -180,9 +179,3 @@ def _column(output: Output, answers: Sequence[Served], classes: bool) -> tuple[s
     if output.name == "name":
         return "BYTES", [one.name or "" for one in found]
     return OUTPUTS[output.name], [getattr(one, output.name) for one in found]
-
-
-def _best(answer: Answer) -> str:
-    """The answer as Triton writes one of the best classes; a cascade knows no second best."""
-    named = f":{answer.name}" if answer.name else ""
-    return f"{answer.confidence or 0.0:.6f}:{answer.prediction}{named}"

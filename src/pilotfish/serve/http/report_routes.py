@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pilotfish.serve.refusal import Refusal
+from pilotfish.serve.http.exchange import hosted_of, server_of
 from pilotfish.serve.report.triton_stats import model_statistics
-
-if TYPE_CHECKING:
-    from pilotfish.serve.server import Server
 
 
 def report_routes() -> list[Route]:
@@ -29,7 +25,7 @@ def report_routes() -> list[Route]:
 
 async def metrics(request: Request) -> Response:
     """For Prometheus; OpenMetrics where the header Accept asks for it."""
-    server: Server = request.app.state.server
+    server = server_of(request)
     accept = ",".join(request.headers.getlist("accept"))
     body, content_type = await asyncio.to_thread(server.exposition.render, accept)
     return Response(body, headers={"content-type": content_type})
@@ -37,10 +33,7 @@ async def metrics(request: Request) -> Response:
 
 async def statistics(request: Request) -> Response:
     """As Triton's statistics extension has them."""
-    server: Server = request.app.state.server
-    name, version = request.path_params.get("model"), request.path_params.get("version")
-    models = list(server.models.values()) if name is None else [server.hosted(name)]
-    if version is not None and any(hosted.version != version for hosted in models):
-        raise Refusal(404, f"{name} has no version {version[:60]!r}; it has version {models[0].version}", "not_found")
+    one = "model" in request.path_params
+    models = [hosted_of(request)] if one else list(server_of(request).models.values())
     found = [model_statistics(hosted.name, hosted.version, hosted.meter) for hosted in models]
     return JSONResponse({"model_stats": found})
