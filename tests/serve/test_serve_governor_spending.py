@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from pilotfish.cascade import Artefact
+from pilotfish.cascade import Artefact, OperatingPoint
 from pilotfish.errors import UsageError
 from pilotfish.plan import tune
 from pilotfish.serve.watch.spending import Spending, cost_of, stage_costs
@@ -28,6 +28,18 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
 def test_costs_of_stages_are_those_of_the_records(artefact: Artefact) -> None:
     assert stage_costs(artefact) == pytest.approx((1.0, 11.0))
     assert cost_of(artefact) == pytest.approx(artefact.calibration.cost)
+
+
+def test_of_points_with_the_same_lowest_bounds_the_exit_sets_tell_which_is_in_force(artefact: Artefact) -> None:
+    frontier = artefact.frontier.take([0, len(artefact.frontier) - 1])
+    sets = (((0.1,),), ((0.1, 0.2, 0.3),))
+    frontier = dataclasses.replace(frontier, thresholds=np.full((2, 1), 0.1), exit_sets=sets)
+    for i, one in enumerate(sets):
+        point = OperatingPoint((0.1,), exit_sets=one)
+        here = dataclasses.replace(artefact, frontier=frontier, operating_point=point)
+        assert here.frontier_row == i
+        assert cost_of(here) == frontier.cost[i]  # type: ignore[index]
+    assert frontier.cost[0] != frontier.cost[1]  # type: ignore[index]
 
 
 def test_one_point_gives_its_mean(artefact: Artefact) -> None:

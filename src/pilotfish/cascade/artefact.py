@@ -287,6 +287,14 @@ class Artefact:
         """Whether ``shown_thresholds`` says all about who exits."""
         return self.rule.scores and self.operating_point.exit_sets is None
 
+    @property
+    def frontier_row(self) -> int | None:
+        """Where the frontier has the operating point; None for a tuned one that lies between those that were kept."""
+        frontier, point = self.frontier, self.operating_point
+        same = np.flatnonzero((frontier.thresholds == np.asarray(point.thresholds)).all(axis=1)).tolist()
+        sets = frontier.exit_sets
+        return next((i for i in same if sets is None or point.exit_sets in (None, sets[i])), None)
+
     def at(
         self,
         *,

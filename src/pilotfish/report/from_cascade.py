@@ -142,11 +142,9 @@ def same_samples(n: int) -> str:
 
 
 def _on_frontier(artefact: Artefact) -> Performance | None:
-    frontier, known = artefact.frontier, artefact.calibration
-    rows = np.flatnonzero((frontier.thresholds == np.array(artefact.operating_point.thresholds)).all(axis=1))
-    if not len(rows):
+    frontier, known, row = artefact.frontier, artefact.calibration, artefact.frontier_row
+    if row is None:
         return None
-    row = int(rows[0])
     return Performance(
         n=known.n,
         value=float(frontier.value[row]),

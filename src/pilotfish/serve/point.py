@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from pilotfish.cascade import Artefact
 from pilotfish.documents import as_document
 from pilotfish.serve.options import ServeOptions
@@ -45,7 +43,7 @@ class Point:
 
     def to_json(self) -> dict[str, Any]:
         """``GET /v2/models/M/operating_point``: what was measured of it on the calibration samples."""
-        row = self.row
+        row = self.artefact.frontier_row
         found, calibration = self.artefact.frontier, self.artefact.calibration
         if row is None:
             drop, cost, exit_ratio = calibration.drop, calibration.cost, list(calibration.exit_ratio)
@@ -64,15 +62,6 @@ class Point:
             "guarantee": as_document(self.artefact.guarantee),
             "since": self.since,
         }
-
-    @property
-    def row(self) -> int | None:
-        """Where the frontier has it; the point that a cascade was saved at may lie between those that were kept."""
-        frontier, point = self.artefact.frontier, self.artefact.operating_point
-        same = np.flatnonzero((frontier.thresholds == np.asarray(point.thresholds)).all(axis=1))
-        sets = frontier.exit_sets
-        rows = [i for i in same.tolist() if sets is None or sets[i] == point.exit_sets]
-        return rows[0] if rows else None
 
 
 def begin_point(number: str, artefact: Artefact, options: ServeOptions, before: Point | None = None) -> Point:

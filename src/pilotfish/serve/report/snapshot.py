@@ -145,7 +145,7 @@ def _stages(hosted: Hosted) -> list[dict[str, Any]]:
 def _points(point: Point) -> dict[str, Any]:
     """``point`` and ``frontier``."""
     artefact, said, held = point.artefact, point.to_json(), point.artefact.guarantee
-    row, whole = point.row, artefact.frontier
+    row, whole = artefact.frontier_row, artefact.frontier
     found = whole.pareto(POINTS, row)
     here: list[int] = []
     if row is not None:

@@ -57,8 +57,8 @@ def band_of(artefact: Artefact, error: float = ERROR) -> Band:
     error  the chance that the band does not hold the exit ratio of all inputs of this kind, half of it on each side
     """
     judged, chosen = artefact.evaluation, artefact.calibration
-    row = _row(artefact)
-    moved = row is not None and not np.array_equal(artefact.frontier.exit_ratio[row], chosen.exit_ratio)
+    row = artefact.frontier_row
+    moved = row is not None and not np.allclose(artefact.frontier.exit_ratio[row], chosen.exit_ratio)
     if judged is not None and not moved:
         n, rate = judged.groups or judged.n, judged.exit_ratio[0]
         lo, hi = (float(end(rate * n, n, error / 2)) for end in (lower, upper))
@@ -71,15 +71,6 @@ def band_of(artefact: Artefact, error: float = ERROR) -> Band:
     if artefact.operating_point.exit_sets is not None or (artefact.scores and artefact.scores[0].parameters):
         note += "; its score was fitted to them, so the band is not exact"
     return Band(max(0.0, rate - half), min(1.0, rate + half), n, rate, error, note)
-
-
-def _row(artefact: Artefact) -> int | None:
-    """Where the frontier has the operating point; one that was tuned may lie between those that were kept."""
-    frontier, point = artefact.frontier, artefact.operating_point
-    for i in np.flatnonzero((frontier.thresholds == np.asarray(point.thresholds)).all(axis=1)).tolist():
-        if frontier.exit_sets is None or point.exit_sets in (None, frontier.exit_sets[i]):
-            return int(i)
-    return None
 
 
 def place_of(quantiles: Sequence[float], score: float) -> int:

@@ -146,11 +146,8 @@ class Spending:
 
 def cost_of(artefact: Artefact) -> float:
     """The mean cost of an input at the operating point, on the samples that it was chosen on."""
-    frontier, point = artefact.frontier, artefact.operating_point
-    rows = np.flatnonzero((frontier.thresholds == np.asarray(point.thresholds)).all(axis=1))
-    if len(rows) and frontier.cost is not None:
-        return float(frontier.cost[rows[0]])
-    return artefact.calibration.cost or 0.0
+    row, costs = artefact.frontier_row, artefact.frontier.cost
+    return artefact.calibration.cost or 0.0 if row is None or costs is None else float(costs[row])
 
 
 def stage_costs(artefact: Artefact) -> tuple[float, ...] | None:
