@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
+import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -232,6 +234,23 @@ def test_state_of_another_cascade_is_not_taken(tmp_path: Path) -> None:
     again.store.close()
 
 
+def test_a_cascade_whose_scores_were_measured_again_goes_on_and_says_so(cascade_folder: Path, tmp_path: Path) -> None:
+    folder, state = Path(shutil.copytree(cascade_folder, tmp_path / "cascade")), tmp_path / "state.db"
+    options = ServeOptions(allow_python=ALLOWED, state=state, audit=1.0)
+    server = Server({"pair": folder}, options)
+    assert server.store is not None
+    server.models["pair"].move(max_drop="50%")
+    server.store.close()
+    document = json.loads((folder / "cascade.json").read_text())
+    assert document.pop("profile")
+    (folder / "cascade.json").write_text(json.dumps(document))
+    again = Server({"pair": folder}, options)
+    assert again.models["pair"].point.id == "2"
+    assert any("map 0 begins anew" in note for note in again.notes)
+    assert again.store is not None
+    again.store.close()
+
+
 @pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_state_that_cannot_be_used_is_one_line(tmp_path: Path, cascade_folder: Path, content: bytes) -> None:
     state = tmp_path / "state.db"
@@ -248,3 +267,11 @@ def test_audits_in_shadow_mode_are_said_to_add_nothing(cascade_folder: Path) -> 
     server = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED, audit=0.1, shadow=True))
     assert any("--audit adds nothing" in note for note in server.notes)
     assert server.models["pair"].point.audit is None
+
+
+def test_in_shadow_mode_no_budget_moves_the_operating_point(cascade_folder: Path) -> None:
+    options = ServeOptions(allow_python=ALLOWED, max_cost_per_hour=1e-9, shadow=True)
+    server = Server({"first": cascade_folder, "second": cascade_folder}, options)
+    assert [one.spending for one in server.models.values()] == [None, None]
+    found = [note for note in server.notes if "--max-cost-per-hour is not held" in note]
+    assert [note.partition(" in shadow")[0] for note in found] == ["first:", "second:"]  # each named once

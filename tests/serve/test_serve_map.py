@@ -75,10 +75,13 @@ def test_scores_that_are_no_numbers_are_left_out(score: float) -> None:
 def test_it_goes_on_from_its_state() -> None:
     one = fed(fed(OnlineMap(floor=0.98, exits_from=0.9), 0.92, 30, 30), 0.3, 1, 3)
     again = OnlineMap(floor=0.98, exits_from=0.9)
-    again.restore(json.loads(json.dumps(one.to_state())))
+    assert again.restore(json.loads(json.dumps(one.to_state())))
     assert again.to_json() == one.to_json()
+    other = OnlineMap([0.5])
+    assert not other.restore(one.to_state())
+    assert sum(other.n) == 0
     with pytest.raises(ValueError, match="bins"):
-        OnlineMap([0.5]).restore(one.to_state())
+        again.restore({**one.to_state(), "n": [1]})
 
 
 @pytest.mark.parametrize("kind", ["drop", "agreement", "cost"])

@@ -77,6 +77,9 @@ class Hosted:
             self.notes += (f"{name}: in shadow mode every exit is compared with the base; --audit adds nothing",)
         if options.shadow and self.governor is not None:
             self.notes += (f"{name}: in shadow mode the base answers everybody, so escalations are not limited",)
+        if options.shadow and self.spending is not None:
+            self.spending = None
+            self.notes += (f"{name}: in shadow mode no move would save anything; --max-cost-per-hour is not held",)
 
     @property
     def cascade(self) -> Cascade:

@@ -87,7 +87,11 @@ class Server:
     def notes(self) -> list[str]:
         """What the operator should know, a line each."""
         several = len(self.models) > 1
-        found = [f"{name}: {note}" if several else note for name, one in self.models.items() for note in one.notes]
+        found = [
+            f"{name}: {note}" if several and not note.startswith(name) else note
+            for name, one in self.models.items()
+            for note in one.notes
+        ]
         return found + access_notes(self.options.host, self.options.tokens)
 
     def hosted(self, name: str | None = None) -> Hosted:

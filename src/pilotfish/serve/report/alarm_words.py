@@ -33,7 +33,7 @@ def alarm_words(alarm: Alarm) -> dict[str, str]:
     last = f"of the last {format_count(alarm.lately_n)} inputs is"
     lately = "" if alarm.lately is None else f"The {what} {last} {_shown(alarm, alarm.lately)}. "
     said = f"{lately}Expected is {lo} to {hi}, from {usual} on {format_count(alarm.n)} samples."
-    says = f"{said} Noticed {format_count(alarm.seen)} inputs after the operating point came into force."
+    says = f"{said} Noticed {format_count(alarm.seen)} inputs after the watch began."
     return {"title": TITLES[of], "says": says, "advice": ADVICE[of], "page": PAGE}
 
 

@@ -103,16 +103,19 @@ class OnlineMap:
         with self._lock:
             return {"edges": self.edges, "n": [*self.n], "right": [*self.right], "fallen": [*self.fallen]}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`to_state`. ValueError for that of other bins."""
+    def restore(self, state: Mapping[str, Any]) -> bool:
+        """Go on from :meth:`to_state`, and say so; that of other bins is not taken. ValueError for what is none."""
         n, right = [int(each) for each in state["n"]], [float(each) for each in state["right"]]
         fallen = [bool(each) for each in state["fallen"]]
-        if state["edges"] != self.edges or not len(n) == len(right) == len(fallen) == len(self.n):
-            raise ValueError("the bins of the map are others")
+        if state["edges"] != self.edges:
+            return False
+        if not len(n) == len(right) == len(fallen) == len(self.n):
+            raise ValueError("the bins of the map are not as many as its edges say")
         if not all(0 <= k <= count for k, count in zip(right, n, strict=True)):
             raise ValueError("more answers of a bin were right than there were")
         with self._lock:
             self.n, self.right, self.fallen = n, right, fallen
+        return True
 
 
 def maps_of(artefact: Artefact) -> list[OnlineMap]:
