@@ -5,8 +5,8 @@
 Two clients of one server, each on connections of its own and told apart by X-Forwarded-For: a quiet one, which sends a
 photo on each of --connections and waits --think seconds after its answer, and a flood of --flood connections that send
 the next photo at once. Paired rounds: the quiet client alone, then beside the flood. Servers with the governor and
-without it take turns. Printed are medians over the rounds of the quiet client's p50 and p99, and escalations beside
-b + rho T, T from before the first request to after the last answer.
+without it take turns. Printed are the quiet client's p50 and p99, medians over the rounds and of all its answers, and
+escalations beside b + rho T, T from before the first request to after the last answer.
 """
 
 from __future__ import annotations
@@ -59,22 +59,29 @@ def main() -> None:
         quiet, flood = (stack.enter_context(worker(names)) for names in (files, hard))
         begun = {name: (time.monotonic(), escalations(port)) for name, port in ports.items()}
         rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in ports}
+        times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in ports}
         held: dict[str, float] = {}
         for number in range(options.rounds):
             for name, port in ports.items():
-                rows[name].append(one_round(options, port, quiet, flood, number))
+                rows[name].append(one_round(options, port, quiet, flood, number, times[name]))
                 since, before = begun[name]
                 held[name] = (escalations(port) - before, time.monotonic() - since)
                 print(f"  round {number + 1} {name}: " + said(rows[name][-1]), flush=True)
         print("\nmedians over the rounds: the quiet client's p50 and p99 in ms, alone and beside the flood")
         for name, found in rows.items():
             middle = tuple(statistics.median(column) for column in zip(*found, strict=True))
+            alone, beside = times[name]
+            p = [percentile(part, share) for part in (alone, beside) for share in (50, 99)]
             count, seconds = held[name]
             bound = f", b + rho T = {options.burst + options.rate * seconds:.0f}" if name != "no governor" else ""
-            print(f"  {name:12} {said(middle)}\n  {'':12} escalations {count:.0f} in {seconds:.0f} s{bound}")
+            print(f"  {name:12} {said(middle)}")
+            print(f"  {'':12} all {len(alone)} and {len(beside)} answers: {said((*p, *middle[4:]))}")
+            print(f"  {'':12} escalations {count:.0f} in {seconds:.0f} s{bound}")
 
 
-def one_round(options: Any, port: int, quiet: Worker, flood: Worker, seed: int) -> tuple[float, ...]:
+def one_round(
+    options: Any, port: int, quiet: Worker, flood: Worker, seed: int, times: tuple[list[float], list[float]]
+) -> tuple[float, ...]:
     """p50 and p99 of the quiet client alone and beside the flood; requests a second of the flood; shares of the quiet
     client's and of the flood's answers that were governed."""
     own = {"port": port, "client": QUIET, "connections": options.connections, "think": options.think, "seed": seed}
@@ -84,6 +91,8 @@ def one_round(options: Any, port: int, quiet: Worker, flood: Worker, seed: int) 
     time.sleep(0.5)
     beside, flooding = quiet.ask({**job, "seed": seed + 1000}), flood.receive()
     p = [percentile(found["seconds"], share) for found in (alone, beside) for share in (50, 99)]
+    for kept, found in zip(times, (alone, beside), strict=True):
+        kept += found["seconds"]
     rate = flooding["requests"] / (options.seconds + 1)
     return (*p, rate, beside["governed"], flooding["governed"])
 

@@ -210,3 +210,29 @@ def test_while_light_inputs_are_under_way_others_take_no_core_from_them() -> Non
         is_open.set()
         assert light.result(LONG).stage == 1
         assert [future.result(LONG).stage for future in others] == [0] * 5
+
+
+def test_a_light_input_that_has_begun_goes_before_what_others_have_begun() -> None:
+    begun, is_open = threading.Event(), threading.Event()
+
+    class Held(Lookup):
+        def step(self, inputs: Any, carry: Any = None) -> Any:
+            begun.set()
+            is_open.wait(LONG)
+            return super().step(inputs, carry)
+
+    first, last = Lookup(LOGITS[0]), Held(LOGITS[1])
+    read = lambda i: np.array([i], np.float32)  # noqa: E731
+    with Engine(
+        [EngineStage("s0", first, 1, lanes=2), EngineStage("s1", last, 1)],
+        by_max_prob([1.0]),
+        supply=DecodingSupply(read, (), [TENSOR] * 2, 2),
+    ) as running:
+        futures = [running.submit(STAYS[0], turn=0)]
+        assert begun.wait(LONG)
+        futures += [running.submit(STAYS[i], turn=i, light=i == 3) for i in (1, 2, 3)]
+        while running.depths()[1].waiting < 3:
+            time.sleep(0.001)
+        is_open.set()
+        wait(futures, LONG)
+    assert last.batches == [[STAYS[i]] for i in (0, 3, 1, 2)]

@@ -104,7 +104,8 @@ class Engine:
         passage   asked at every stage that could answer the input, with what the rule says, and has the last word: see
                   :data:`Passage`. It is called in the engine's threads, one stage after the other
         turn      inputs of smaller turns go first, those of the same one in the order that they come in
-        light     it is in a batch with others of the kind alone, at once when it is the first of a queue
+        light     it is in a batch with others of the kind alone, at once when it is the first of a queue, as it is at
+                  every stage but the first
 
         A future that is cancelled is never set, and its input is in no further batch. What a model or a sample fails of
         is in the answer's ``error``; DeadlineError and EngineClosed are raised by ``future.result()``. Callbacks run in

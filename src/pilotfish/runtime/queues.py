@@ -289,6 +289,8 @@ class Queues:
             item.queue, item.since, item.begun = queue, now, begun
             if not is_ready:
                 item.arrived = now
+            if k and item.light:
+                item.turn = -1  # what has begun of a light client is not to wait for what was begun of others
             if queue and item.turn < queue[-1].turn:
                 place = bisect_right(queue, item.turn, key=_turn)
                 behind = queue[place]  # goes no later for it
