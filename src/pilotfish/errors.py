@@ -120,8 +120,8 @@ def reason(error: BaseException, most: int = 200) -> str:
 
 def nearest(name: str, valid: Iterable[str], most: int = 5) -> str:
     """A clause for error messages: the valid names nearest to *name*, or the first few."""
-    names = list(valid)
-    close = difflib.get_close_matches(name, names, n=most, cutoff=0.4)
+    names = list(valid)  # of a name of megabytes its beginning is compared: the time grows with its length
+    close = difflib.get_close_matches(name[:100], names, n=most, cutoff=0.4)
     if close:
         return "nearest names: " + ", ".join(close)
     return f"valid names: {examples(names, most)}" if names else "there are none"

@@ -216,8 +216,22 @@ def test_a_client_that_floods_leaves_places_and_turns_to_others(cascade_folder: 
         {"max_cost_per_hour": 0.0},
         {"drift_average_run": 1.0},
         {"drift_average_run": float("nan")},
+        {"drift_average_run": float("inf")},
+        {"escalation_rate": float("inf")},
+        {"escalation_rate": 1.0, "escalation_burst": float("inf")},
+        {"max_cost_per_hour": float("inf")},
+        {"max_wait_ms": float("inf")},
+        {"max_wait_ms": float("nan")},
+        {"timeout": float("inf")},
+        {"timeout": 1e300},
+        {"queue": 10**20},
+        {"drain_delay": float("inf")},
+        {"drain_limit": float("inf")},
+        {"audit": float("nan")},
+        {"unsure_below": float("nan")},
+        {"port": 65536},
     ],
 )
-def test_options_that_mean_nothing_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=r"_run|_rate|_hour|_burst"):
+def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="|".join(options)):
         ServeOptions(**options)

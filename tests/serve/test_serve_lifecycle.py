@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import pilotfish
 from pilotfish.serve.hosted import Hosted
+from pilotfish.serve.lifecycle import Life
 from pilotfish.serve.options import ServeOptions
 from support.server import ALLOWED
 from support.web import LONG, called, ended, read_response, rest
@@ -153,3 +155,19 @@ def test_a_second_signal_ends_everything_at_once() -> None:
             connect(port)
         status = Path(f"/proc/{child}/status")
         assert not status.exists() or "Z (zombie)" in status.read_text()
+
+
+def test_a_signal_waits_for_no_lock() -> None:
+    """It comes amid what the main thread does, such as a line of its log: who waits for that there waits for ever."""
+    lock = threading.Lock()
+
+    def told() -> None:
+        with lock:
+            pass
+
+    life = Life(lambda *_: None, ServeOptions(), told)  # type: ignore[arg-type, return-value]
+    with lock:
+        handler = threading.Thread(target=life.handle_exit, args=(signal.SIGTERM, None), daemon=True)
+        handler.start()
+        handler.join(LONG)
+        assert not handler.is_alive()

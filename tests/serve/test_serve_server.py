@@ -95,6 +95,9 @@ def test_the_stated_line_and_the_end(cascade_folder: Path) -> None:
         (["CASCADE", "--audit", "200%"], "audit is a share"),
         (["CASCADE", "--escalation-burst", "3"], "escalation_rate"),
         (["a=CASCADE", "a=CASCADE"], "two cascades"),
+        (["CASCADE", "--host", "a" * 300], "cannot listen on"),
+        (["CASCADE", "--host", "a..b"], "cannot listen on"),
+        (["CASCADE", "--host", "192.0.2.1"], "cannot listen on"),
     ],
 )
 def test_what_cannot_be_served_is_said_before_anything_listens(

@@ -66,6 +66,7 @@ class Life(uvicorn.Server):
             )
         )
         self._told: float | None = None
+        self._signalled = False
 
     def drain(self) -> None:
         """End in time; from any thread, once."""
@@ -75,9 +76,10 @@ class Life(uvicorn.Server):
             self._tell()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._told is not None:
+        """Amid whatever the main thread does, with the locks that it holds, such as a log's: the rest is the loop's."""
+        if self._signalled or self._told is not None:
             end_at_once(128 + sig)
-        self.drain()
+        self._signalled = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -93,6 +95,8 @@ class Life(uvicorn.Server):
                 signal.signal(sig, handler)
 
     async def on_tick(self, counter: int) -> bool:
+        if self._signalled:
+            self.drain()
         if self._told is not None and time.monotonic() >= self._told + self.options.drain_delay:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -108,7 +112,8 @@ def end_at_once(code: int) -> None:
     for child in _children():
         with contextlib.suppress(OSError):
             os.kill(child, signal.SIGKILL)
-    sys.stderr.flush()
+    with contextlib.suppress(Exception):  # of a line that is being written this very moment
+        sys.stderr.flush()
     os._exit(code)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 from pilotfish.errors import UsageError
 
 MIB = 1 << 20
+DAY = 86_400.0  # seconds: nothing waits longer
+LONGEST_QUEUE = 1_000_000  # a place takes some 200 bytes, and an input as many as it has
+LONGEST_RUN = 1e15  # inputs: more than any server sees
 
 
 @dataclass(frozen=True)
@@ -99,35 +103,35 @@ class ServeOptions:
     def __post_init__(self) -> None:
         checks: list[tuple[str, bool, str]] = [
             ("port", 0 <= self.port < 65536, "a number from 0 to 65535"),
-            ("max_wait_ms", self.max_wait_ms >= 0, "0 or more"),
-            ("queue", self.queue >= 1, "1 or more"),
-            ("timeout", self.timeout is None or self.timeout > 0, "seconds, more than 0"),
+            ("max_wait_ms", 0 <= self.max_wait_ms <= 1000 * DAY, "milliseconds from 0 to a day"),
+            ("queue", 1 <= self.queue <= LONGEST_QUEUE, f"a number from 1 to {LONGEST_QUEUE:,}"),
+            ("timeout", self.timeout is None or 0 < self.timeout <= DAY, "seconds, more than 0 and a day at most"),
             ("audit", 0 <= self.audit <= 1, "a share from 0 to 1"),
-            ("escalation_rate", self.escalation_rate is None or self.escalation_rate >= 0, "0 or more a second"),
-            ("escalation_burst", self.escalation_burst is None or self.escalation_burst >= 1, "1 or more"),
+            ("escalation_rate", self.escalation_rate is None or 0 <= self.escalation_rate < inf, "0 or more a second"),
+            ("escalation_burst", self.escalation_burst is None or 1 <= self.escalation_burst < inf, "1 or more"),
             (
                 "client_escalation_rate",
-                self.client_escalation_rate is None or self.client_escalation_rate >= 0,
+                self.client_escalation_rate is None or 0 <= self.client_escalation_rate < inf,
                 "0 or more a second",
             ),
             (
                 "client_escalation_burst",
-                self.client_escalation_burst is None or self.client_escalation_burst >= 1,
+                self.client_escalation_burst is None or 1 <= self.client_escalation_burst < inf,
                 "1 or more",
             ),
             (
                 "max_cost_per_hour",
-                self.max_cost_per_hour is None or self.max_cost_per_hour > 0,
+                self.max_cost_per_hour is None or 0 < self.max_cost_per_hour < inf,
                 "a cost, more than 0",
             ),
             (
                 "drift_average_run",
-                self.drift_average_run == 0 or self.drift_average_run > 1,
-                "a number of inputs above 1, or 0",
+                self.drift_average_run == 0 or 1 < self.drift_average_run <= LONGEST_RUN,
+                f"a number of inputs above 1, {LONGEST_RUN:g} at most, or 0",
             ),
             ("unsure_below", self.unsure_below is None or 0 < self.unsure_below <= 1, "a confidence from 0 to 1"),
-            ("drain_delay", self.drain_delay >= 0, "seconds, 0 or more"),
-            ("drain_limit", self.drain_limit >= 0, "seconds, 0 or more"),
+            ("drain_delay", 0 <= self.drain_delay <= DAY, "seconds from 0 to a day"),
+            ("drain_limit", 0 <= self.drain_limit <= DAY, "seconds from 0 to a day"),
         ]
         found: Any
         for name, fine, expected in checks:

@@ -210,12 +210,13 @@ class Server:
         """A socket that listens where the options say. UsageError where it cannot."""
         import socket
 
-        host, port = self.options.host, self.options.port
+        host, port = self.options.host.strip("[]"), self.options.port
         try:
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             found = socket.create_server(address[:2], family=family, backlog=2048)
-        except OSError as error:
-            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+            why = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
+            raise UsageError(f"cannot listen on {host}:{port}: {why}; write another --port or --host") from None
         found.setblocking(False)
         # inherited by connections: asyncio leaves it out here, and then a second request waits 40 ms for its answer
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
