@@ -159,10 +159,7 @@ def test_what_cannot_be_loaded_leaves_the_old_one_at_work(
             shutil.rmtree(folder)
         else:
             copy_over(other, folder)
-        if fault in ("no file", "no folder"):
-            time.sleep(0.2)
-        else:
-            wait_for(lambda: "cannot be loaded" in capfd.readouterr().err)
+        wait_for(lambda: "cannot be loaded" in capfd.readouterr().err)
         for photo, expected in zip(photos, before, strict=True):
             response = running.ask("POST", "/predict", photo, PNG)
             [answer] = response.json["answers"]

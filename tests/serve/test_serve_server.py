@@ -162,6 +162,24 @@ def test_it_can_be_mounted_in_another_application(cascade_folder: Path) -> None:
         assert found.json()["model"] == "pair"
 
 
+def test_in_an_event_loop_that_runs_it_is_awaited_and_once(cascade_folder: Path) -> None:
+    from pilotfish.errors import UsageError
+    from pilotfish.serve import ServeOptions, Server
+
+    server = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED, port=0))
+
+    async def notebook() -> None:
+        with pytest.raises(UsageError, match=r"await server\.serve"):
+            server.run()
+        await server.serve(server.stop)
+        with pytest.raises(UsageError, match="make another"):
+            await server.serve()
+
+    asyncio.run(notebook())
+    with pytest.raises(UsageError, match="make another"):
+        server.run()
+
+
 @pytest.mark.parametrize("stage", ["saver", "base"])
 def test_a_stage_that_cannot_be_run_ends_the_server_with_its_error(
     cascade_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], stage: str

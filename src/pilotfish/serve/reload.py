@@ -16,7 +16,8 @@ Told = Callable[[Hosted, Exception | None], None]
 async def watch(models: Sequence[Hosted], tell: Told) -> None:
     """Load a folder again when its files have changed, and are at rest since the look before.
 
-    tell  told of every cascade that was loaded again, or of what kept it from being: then the old one goes on
+    tell  told of every cascade that was loaded again, or of what kept it from being, such as that its folder is gone:
+          then the old one goes on
     """
     loaded = {hosted.name: _state(hosted.folder) for hosted in models}
     seen = dict(loaded)
@@ -25,7 +26,7 @@ async def watch(models: Sequence[Hosted], tell: Told) -> None:
         for hosted in models:
             now, before = _state(hosted.folder), seen[hosted.name]
             seen[hosted.name] = now
-            if now != before or now == loaded[hosted.name] or not now:
+            if now != before or now == loaded[hosted.name]:
                 continue
             loaded[hosted.name] = now
             try:

@@ -169,6 +169,8 @@ class Server:
         """Listen and answer until SIGTERM or Ctrl-C. *ready* is called when requests are answered."""
         import uvloop
 
+        if asyncio._get_running_loop() is not None:
+            raise UsageError("an event loop runs here already, as in a notebook; write await server.serve() instead")
         logging.captureWarnings(True)
         for library in ("pilotfish", "py.warnings"):
             relay(library, self.log)
@@ -180,6 +182,8 @@ class Server:
         thread SIGTERM and SIGINT stop it as well. ModelError, or what a stage raised, where one cannot be run."""
         from pilotfish.serve.lifecycle import Life
 
+        if self.draining:
+            raise UsageError("this server has ended and serves no more; make another")
         self._on_ready = ready
         for library in ("uvicorn.error", "asyncio"):
             relay(library, self.log)
