@@ -107,6 +107,34 @@ def test_an_input_that_is_refused_on_its_way_fails_alone(alone: bool) -> None:
     assert [i for i, future in enumerate(futures) if future.exception() is not None] == STAYS
 
 
+@pytest.mark.parametrize("n", [1, 4], ids=["alone", "together"])
+def test_an_input_that_was_given_up_while_it_was_computed_is_asked_nothing(n: int) -> None:
+    """Else a client that leaves would take a token, or cost an audit that never comes back."""
+    is_open, has_begun = threading.Event(), threading.Event()
+
+    class Held(Lookup):
+        def step(self, inputs: Any, carry: Any = None) -> Any:
+            has_begun.set()
+            is_open.wait(LONG)
+            return super().step(inputs, carry)
+
+    stages = [EngineStage("s0", Held(LOGITS[0]), 4), EngineStage("s1", Lookup(LOGITS[1]), 4)]
+    read = lambda i: np.array([i], np.float32)  # noqa: E731
+    left, stays = [Says() for _ in range(n)], Says()
+    with Engine(
+        stages, by_max_prob([1.0]), supply=DecodingSupply(read, (), [TENSOR] * 2, 1), max_wait_ms=0 if n == 1 else 500
+    ) as running:
+        futures = [running.submit(i, passage=passage) for i, passage in enumerate(left)]
+        assert has_begun.wait(LONG)
+        for future in futures:
+            future.cancel()
+        is_open.set()
+        assert running.submit(EXITS[0], passage=stays).result(LONG).stage == 0
+        assert running.under_way == 0
+    assert [passage.asked for passage in left] == [[]] * n
+    assert len(stays.asked) == 1
+
+
 def test_closing_gives_up_what_goes_on_after_its_answer() -> None:
     later: Future[Any] = Future()
     running = engine()

@@ -303,10 +303,11 @@ class Lanes(Queues):
     def _ask(
         self, k: int, called: Called, decided: Sequence[_Decided]
     ) -> list[tuple[Item, OneAnswer, Future[Any] | Exception]]:
-        """The moves of inputs that have a passage, which is asked for every one that stage *k* could answer."""
+        """The moves of inputs that have a passage, which is asked for every one that stage *k* could answer and that
+        somebody still waits for."""
         found: list[tuple[Item, OneAnswer, Future[Any] | Exception]] = []
         last = k + 1 == len(self.stages)
-        if called.alone is not None and (ask := called.items[0].passage) is not None:
+        if called.alone is not None and (ask := called.items[0].passage) is not None and not called.items[0].gone:
             answer, leaves, value = called.alone
             move = ask(k, answer, value, leaves)
             called.alone = answer, leaves if last and move is False else move is True, value
@@ -319,7 +320,7 @@ class Lanes(Queues):
             values = one.decision.values.tolist()
             for i, item in enumerate(one.items):
                 unknown = math.isnan(values[i])
-                if item.passage is None or (unknown and last):
+                if item.passage is None or item.gone or (unknown and last):
                     continue
                 answer = OneAnswer(said[i], shown[i], k)
                 move = item.passage(k, answer, values[i], bool(one.exits[i]))
