@@ -228,3 +228,25 @@ def test_a_version_may_follow_the_name_in_the_routes_of_operators(server: Servin
         server.get(f"/v2/models/pair/versions/1/{end}").json.keys() == server.get(f"/v2/models/pair/{end}").json.keys()
     )
     assert server.get(f"/v2/models/pair/versions/2/{end}").status == 404
+
+
+def test_a_server_that_is_told_to_end_while_it_warms_up_is_never_said_to_be_ready(
+    cascade_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = Server({"pair": cascade_folder}, ServeOptions(port=0, allow_python=ALLOWED))
+    said: list[str] = []
+
+    async def main() -> None:
+        loop, hosted = asyncio.get_running_loop(), server.models["pair"]
+        warm_up = hosted.warm_up
+
+        def told_to_end() -> None:
+            asyncio.run_coroutine_threadsafe(asyncio.to_thread(server.stop), loop).result(LONG)
+            warm_up()
+
+        monkeypatch.setattr(hosted, "warm_up", told_to_end)
+        await server.serve(lambda: said.append("ready"))
+
+    asyncio.run(asyncio.wait_for(main(), LONG))
+    assert said == []
+    assert "ready http" not in capfd.readouterr().err

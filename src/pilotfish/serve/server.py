@@ -122,6 +122,7 @@ class Server:
             self._fault = error
             self.log("error", f"{hosted.name} cannot be served, as it cannot be run: {reason(error)}", "error")
             self.stop()
+        if self._fault is not None or self.draining:
             return
         if self.options.reload:
             self._watching = asyncio.create_task(watch(list(self.models.values()), self._reloaded))
