@@ -63,11 +63,8 @@ def test_while_it_warms_up_it_is_live_and_not_ready(cascade_folder: Path, photos
 @pytest.mark.parametrize("text", ["", "\x00", "\u202e", "é" * 100, "x" * 201, "x" * 1_000_000, 1.5, [], None])
 def test_texts_of_every_kind(server: Serving, photos: list[bytes], text: object) -> None:
     """As ids: what may be one comes back as it was; what may not costs its input alone, in a short line."""
-    from support.requests import b64
-
-    found = server.ask(
-        "POST", "/predict", {"instances": [{"b64": b64(photos[0]), "id": text}, {"b64": b64(photos[0])}]}
-    )
+    image = b64(photos[0])
+    found = server.ask("POST", "/predict", {"instances": [{"b64": image, "id": text}, {"b64": image}]})
     first, second = found.json["answers"]
     assert (found.status, second["error"]) == (200, None)
     if text is None or (isinstance(text, str) and 1 <= len(text) <= 200):
