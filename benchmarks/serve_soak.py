@@ -48,6 +48,11 @@ EARLY, BAD, PHOTO, MANY = 0.05, 0.01, 0.02, 0.1  # shares of the requests
 FLAT_AFTER = 0.1  # of the requests
 
 
+def last(requests: int) -> int:
+    """How many are left when SIGTERM comes."""
+    return max(200, requests // 200)
+
+
 class Soak:
     """What is sent, what came back, and what was wrong with it."""
 
@@ -84,7 +89,7 @@ class Soak:
         """(kind, the inputs, id, bytes) of the next request."""
         draw, name = self.chance.random(), b"%012x" % self.sent
         self.sent += 1
-        if self.sent == self.requests - max(200, self.requests // 200):
+        if self.sent == self.requests - last(self.requests):
             self.stopping = True
             print(json.dumps({"done": self.done, "stop": True}), flush=True)
         if draw < BAD:
@@ -431,12 +436,13 @@ def soak(options: argparse.Namespace, work: Path) -> int:
                 stopped = True
             if stopped:
                 continue
-            while moved < options.moves * done / options.requests:
+            share = min(1.0, done / (options.requests - 2 * last(options.requests)))
+            while moved < options.moves * share:
                 budget = chance.choice([0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.5])
                 now = ask(port, "PUT", path, {"max_drop": f"{100 * budget}%"})
                 thresholds[int(now["id"])] = float(now["thresholds"][0])
                 moved += 1
-            if reloaded < options.reloads * done / options.requests - 0.5:
+            if reloaded < options.reloads * share - 0.5:
                 content = (folder / "cascade.json").read_bytes()
                 (folder / "again.json").write_bytes(content)
                 (folder / "again.json").replace(folder / "cascade.json")

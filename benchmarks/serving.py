@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--exit-ratio", type=float, default=0.61)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64, 256])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one load")
+    parser.add_argument("--seconds", type=float, default=3.5, help="of one load")
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--peers", help="a Python that has litserve and ray[serve]")
     parser.add_argument(

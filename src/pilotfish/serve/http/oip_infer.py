@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,7 @@ def _timeout(parameters: Mapping[str, Any]) -> float | None:
     return value / 1e6 if value else None
 
 
+@functools.cache
 def _all(binary: bool) -> tuple[Output, ...]:
     return tuple(Output(name, binary) for name in OUTPUTS)
 
