@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pilotfish.errors import ModelError
+from pilotfish.errors import ModelError, QueueFull
 from pilotfish.runtime import Cascade
 from pilotfish.serve import ServeOptions, Server
+from pilotfish.serve.refusal import Refusal
+from pilotfish.serve.served import Caller, Entry
 from support.process import command
 from support.server import ALLOWED, LONG, NAME, TOKENS, Serving, pictures, serve_process, serving
 from support.web import called, ended
@@ -250,3 +252,25 @@ def test_a_server_that_is_told_to_end_while_it_warms_up_is_never_said_to_be_read
     asyncio.run(asyncio.wait_for(main(), LONG))
     assert said == []
     assert "ready http" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("why", ["of one client", "as many as its queue holds", "draining"])
+def test_what_is_refused_is_shown_whatever_the_reason(
+    cascade_folder: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    def full(*_: object) -> None:
+        raise QueueFull("as many as there may be")
+
+    hosted = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED, queue=8)).models["pair"]
+    hosted.warm_up()
+    if why == "draining":
+        hosted.drain()
+    elif why == "of one client":
+        hosted.fair.enter("a", 7)
+    else:
+        monkeypatch.setattr(hosted.engine, "submit", full)
+    entries = [Entry(png(image)) for image in pictures(5)]
+    with pytest.raises(Refusal, match=why):
+        asyncio.run(hosted.answer(entries, Caller("a", "1")))
+    assert sum(hosted.history.traffic()["refused"]) == 5
+    hosted.engine.close()

@@ -233,7 +233,7 @@ class Hosted:
         in no further batch. Refusal where the cascade is not ready, or as many inputs are under way as may be.
         """
         if self.state != "READY":
-            raise busy(f"{self.name} is {self.state.lower()} and takes no requests now", self.state.lower(), 1.0)
+            raise self._busy(entries, f"is {self.state.lower()} and takes no requests now", self.state.lower(), 1.0)
         began, loop = time.perf_counter(), asyncio.get_running_loop()
         done = loop.create_future()
         left = itertools.count(1)
@@ -244,9 +244,8 @@ class Hosted:
                 loop.call_soon_threadsafe(_set, done)
 
         if (place := self.fair.enter(caller.client, n)) is None:
-            raise busy(
-                f"{self.name} has as many inputs of yours under way as it takes of one client", "full", self.wait
-            )
+            text = "has as many inputs of yours under way as it takes of one client"
+            raise self._busy(entries, text, "full", self.wait)
         futures: list[Future[Any] | None] = []
         try:
             running, passages = self._submit(entries, caller, place, futures)
@@ -262,8 +261,6 @@ class Hosted:
                     future.cancel()
             if isinstance(error, asyncio.CancelledError):
                 self.meter.refused("gone", len(entries))
-            if isinstance(error, Refusal):
-                self.history.refused(len(entries))
             raise
         finally:
             self.fair.left(caller.client, n)
@@ -301,18 +298,21 @@ class Hosted:
                     )
                 return running, passages
             except QueueFull:
-                raise busy(
-                    f"{self.name} has {self.options.queue} inputs under way, as many as its queue holds", "full",
-                    self.wait,
-                ) from None  # fmt: skip
+                text = f"has {self.options.queue} inputs under way, as many as its queue holds"
+                raise self._busy(entries, text, "full", self.wait) from None
             except EngineClosed:  # its folder was loaded again this very moment: all of the request begins anew
                 for future in futures:
                     if future is not None:
                         future.cancel()
                 futures.clear()
                 if self.state != "READY":
-                    raise busy(f"{self.name} is {self.state.lower()}", self.state.lower(), 1.0) from None
+                    raise self._busy(entries, f"is {self.state.lower()}", self.state.lower(), 1.0) from None
                 self._revive(engine)
+
+    def _busy(self, entries: Sequence[Entry], text: str, cause: str, seconds: float) -> Refusal:
+        """Why a request is refused; its inputs are counted for the console."""
+        self.history.refused(len(entries))
+        return busy(f"{self.name} {text}", cause, seconds)
 
     @property
     def wait(self) -> float:
