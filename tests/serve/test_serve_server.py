@@ -274,3 +274,16 @@ def test_what_is_refused_is_shown_whatever_the_reason(
         asyncio.run(hosted.answer(entries, Caller("a", "1")))
     assert sum(hosted.history.traffic()["refused"]) == 5
     hosted.engine.close()
+
+
+def test_what_is_odd_is_said_also_where_it_is_found_after_the_start(
+    cascade_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pilotfish.serve.hosted.warm_up", lambda *_: ["base was not run before the first request"])
+    with serving({"pair": cascade_folder}, reload=False) as running:
+        assert capfd.readouterr().err.count("pair: base was not run") == 1
+        monkeypatch.setattr("pilotfish.serve.watch.drift.Drift.notes", ["its band is wide"])
+        running.server.hosted().reload()
+        said = capfd.readouterr().err
+        assert said.count("pair: base was not run") == said.count("pair: drift: its band is wide") == 1
+        assert [note for note in running.server.notes if "was not run" in note] != []

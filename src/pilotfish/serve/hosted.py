@@ -69,9 +69,7 @@ class Hosted:
         self.meter = Meter(cascade.artefact)
         self.fair, self.governor = Fair(options.queue), governor_of(options)
         self.running = self._begin(cascade)
-        self.notes: tuple[str, ...] = self.running.cascade.notes
-        if (drift := self.point.drift) is not None:
-            self.notes += tuple(f"{name}: drift: {note}" for note in drift.notes)
+        self.notes: tuple[str, ...] = _notes_of(self.running)
         self.spending = spending_of(options, cascade.artefact)
         if options.shadow and options.audit:
             self.notes += (f"{name}: in shadow mode every exit is compared with the base; --audit adds nothing",)
@@ -118,7 +116,7 @@ class Hosted:
 
     def warm_up(self) -> None:
         """Run every stage at every batch size; then it is ready. Stops where it is drained meanwhile."""
-        self.notes += tuple(warm_up(self.cascade, self._still_wanted))
+        self._note(warm_up(self.cascade, self._still_wanted))
         with self._lock:
             if self.state == "WARMING":
                 self.state = "READY"
@@ -135,8 +133,15 @@ class Hosted:
             now = self._begin(cascade)
             self.meter.moved(now.point)  # before anything is counted there
             before, self.running = self.running, now
-        self.notes = (*cascade.notes, *notes)
+        self.notes = ()
+        self._note((*_notes_of(now), *notes))
         before.engine.close()
+
+    def _note(self, found: Sequence[str]) -> None:
+        """What its operator should know, and was not told at the start."""
+        self.notes += tuple(found)
+        for note in found:
+            self.log("note", f"{self.name}: {note}", "warning", model=self.name)
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no more requests, and answer those that were accepted."""
@@ -203,7 +208,6 @@ class Hosted:
             now = self.running
             now.cascade.artefact = point.artefact
             self.running = replace(now, point=point)
-            self.meter.moved(point)
 
     def alarmed(self, point: Point, alarm: Alarm) -> None:
         """The inputs are no longer those of *point*. Called in the engine's threads."""
@@ -320,6 +324,11 @@ class Hosted:
         engine = self.engine
         lanes = max(stage.lanes for stage in engine.stages)
         return sum(depth.waiting * depth.pace for depth in engine.depths()) / lanes
+
+
+def _notes_of(now: Running) -> tuple[str, ...]:
+    drift = now.point.drift
+    return (*now.cascade.notes, *(f"drift: {note}" for note in (() if drift is None else drift.notes)))
 
 
 def _set(future: asyncio.Future[None]) -> None:

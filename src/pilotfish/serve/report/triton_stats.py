@@ -10,7 +10,7 @@ from pilotfish.serve.report.metrics import Meter
 def model_statistics(name: str, version: str, meter: Meter) -> dict[str, Any]:
     """One entry of ``{"model_stats": […]}``.
 
-    ``success`` and ``fail`` count requests, from the first byte that was read to the reply. ``queue`` and
+    ``success`` and ``fail`` count requests, from when one was read to its answers. ``queue`` and
     ``compute_infer`` count inputs, and add up what each waited and how long its batches took, over all stages.
     ``execution_count`` and ``batch_stats`` are of the batches of all stages.
     """
