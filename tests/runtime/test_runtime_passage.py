@@ -135,6 +135,33 @@ def test_an_input_that_was_given_up_while_it_was_computed_is_asked_nothing(n: in
     assert len(stays.asked) == 1
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "together"])
+def test_a_passage_that_raises_costs_its_own_input_alone(alone: bool) -> None:
+    class Broken(Says):
+        def __call__(self, *asked: Any) -> Any:
+            raise ZeroDivisionError("a bug")
+
+    with engine() as running:
+        futures = []
+        for i in range(N):
+            futures.append(running.submit(i, passage=Broken() if i == EXITS[0] else Says()))
+            if alone:
+                wait(futures, LONG)
+        wait(futures, LONG)
+    assert [i for i, future in enumerate(futures) if future.exception() is not None] == [EXITS[0]]
+    assert isinstance(futures[EXITS[0]].exception(), ZeroDivisionError)
+
+
+def test_an_observer_that_raises_costs_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*told: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with engine(observer=broken) as running:
+        found = [future.result(LONG) for future in [running.submit(i) for i in range(N)]]
+    assert [(f.prediction, f.stage) for f in found] == [(p.prediction, p.stage) for p in PLAIN if p]
+    assert "observer" in caplog.text
+
+
 def test_closing_gives_up_what_goes_on_after_its_answer() -> None:
     later: Future[Any] = Future()
     running = engine()

@@ -28,8 +28,8 @@ Move = bool | Future[Any] | Exception
 Passage = Callable[[int, OneAnswer, float, bool], Move]
 """Asked of one input at every stage: (stage, its answer, the value that the rule compares, whether the rule lets it
 exit). True: it exits. False: it goes on, if there is a stage. A future: it exits and goes on as well, and what the last
-stage says goes to that future. An exception: it fails of it. Where the value is NaN the answer says nothing: the input
-goes on, and of the last stage nothing is asked."""
+stage says goes to that future. An exception, returned or raised: it fails of it. Where the value is NaN the answer says
+nothing: the input goes on, and of the last stage nothing is asked."""
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)

@@ -12,25 +12,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pilotfish.cascade import Decision, decide
 from pilotfish.errors import ModelError, UnreadableSample, reason
-from pilotfish.runtime.call import Called, Item, call
+from pilotfish.runtime.call import Called, Item, Rows, call
+from pilotfish.runtime.deciding import Decided, Moved, ask_passages, decide_batch
 from pilotfish.runtime.feeds import Futures, Run, Settled, settle
 from pilotfish.runtime.queues import Queues, give_up, ticket_of
-from pilotfish.runtime.single import OneAnswer
 from pilotfish.runtime.stage import EngineStage, places
 from pilotfish.runtime.supply import why
 
 LOGGER = logging.getLogger(__name__)
-Rows = NDArray[np.intp]
 Witness = Callable[[int, Rows, Any], None]
 Observer = Callable[[int, int, list[float], float], None]
 """Told of every batch of inputs that were submitted: (stage, how many, seconds that each had waited at the stage,
@@ -39,18 +34,6 @@ Job = tuple[list[Item], Callable[[], None]]
 """Samples, and what is to be done with them."""
 
 STALE = 64  # deadlines of inputs that were answered before them, kept at least until there are so many
-
-
-@dataclass(frozen=True)
-class _Decided:
-    """Samples of one feed and one rule: their places in the batch, what was said of them, and who of them exits."""
-
-    at: list[int]
-    items: list[Item]
-    rows: Rows
-    outputs: Any
-    decision: Decision
-    exits: NDArray[np.bool_]
 
 
 class Lanes(Queues):
@@ -213,7 +196,7 @@ class Lanes(Queues):
 
     def _compute(self, k: int, stage: EngineStage, items: list[Item], ticket: int | None, batch: int) -> None:
         called, decided, fault, first = Called(), [], None, items[0]
-        moves: list[tuple[Item, OneAnswer, Future[Any] | Exception]] = []
+        moves: list[Moved] = []
         began = time.monotonic()
         try:
             rules = (
@@ -234,11 +217,10 @@ class Lanes(Queues):
             is_free = self._leave_lane(k, stage)
         try:
             if self.observer is not None and called.items and not isinstance(first.feed, Run):
-                waited = [began - item.arrived for item in called.items]
-                self.observer(k, len(waited), waited, time.monotonic() - began)
-            decided = self._decide(k, called)
+                self._tell(self.observer, k, [began - item.arrived for item in called.items], began)
+            decided = decide_batch(k, len(self.stages), called)
             self._show(k, decided)
-            moves = self._ask(k, called, decided)
+            moves = ask_passages(k, len(self.stages), called, decided)
         except BaseException as error:  # a rule that cannot be applied to these outputs, or the witness's own
             decided, moves, fault = [], [], _plain(error)
         with self.lock:
@@ -258,6 +240,12 @@ class Lanes(Queues):
                 self._more_hands(time.monotonic())  # whoever waits for these answers may keep this thread
         self._settle(settled)
 
+    def _tell(self, observer: Observer, k: int, waited: list[float], began: float) -> None:
+        try:
+            observer(k, len(waited), waited, time.monotonic() - began)
+        except Exception:  # the answers are not to blame
+            LOGGER.exception("the observer of an engine failed")
+
     def _leave_lane(self, k: int, stage: EngineStage) -> bool:
         """Leave the lane of a device to a batch that is full, before it is known who continues: others may fill up with
         them. On the CPU the thread that took over would wait for this one, which holds the interpreter."""
@@ -271,66 +259,13 @@ class Lanes(Queues):
         self.running[k] += 1
         return False
 
-    def _decide(self, k: int, called: Called) -> list[_Decided]:
-        """Who exits, by the feeds and the rules that the samples came with."""
-        if called.outputs is None:
-            return []
-        groups: dict[tuple[int, int], list[int]] = {}
-        if isinstance(called.items[0].feed, Run) and len({id(item.feed) for item in called.items}) == 1:
-            return [self._decide_group(k, list(range(len(called.items))), called.items, called.outputs)]
-        for i, item in enumerate(called.items):
-            groups.setdefault((id(item.feed), id(item.in_force)), []).append(i)
-        return [self._decide_group(k, at, called.items, called.outputs) for at in groups.values()]
-
-    def _show(self, k: int, decided: Sequence[_Decided]) -> None:
+    def _show(self, k: int, decided: Sequence[Decided]) -> None:
         if self.witness is not None:
             with self.lock:
                 for one in decided:
                     self.witness(k, one.rows, one.outputs)
 
-    def _decide_group(self, k: int, at: list[int], items: list[Item], outputs: Any) -> _Decided:
-        if len(at) < len(items):
-            items, outputs = [items[i] for i in at], outputs.take(np.array(at, np.intp))
-        feed, in_force = items[0].feed, items[0].in_force
-        rows = np.array([item.row for item in items], np.intp)
-        past = [feed.memory.read(j, rows) for j in range(k)] if in_force.rule.remembers else []
-        decision = decide(in_force.rule, in_force.scores, k, [*past, outputs], len(self.stages), in_force.task)
-        exits = in_force.point.leaves(k, decision.values)  # NaN, from outputs that are not finite, never exits
-        if isinstance(feed, Run) and feed.forced is not None:
-            exits = feed.forced[rows] == k
-        return _Decided(at, items, rows, outputs, decision, exits)
-
-    def _ask(
-        self, k: int, called: Called, decided: Sequence[_Decided]
-    ) -> list[tuple[Item, OneAnswer, Future[Any] | Exception]]:
-        """The moves of inputs that have a passage, which is asked for every one that stage *k* could answer and that
-        somebody still waits for."""
-        found: list[tuple[Item, OneAnswer, Future[Any] | Exception]] = []
-        last = k + 1 == len(self.stages)
-        if called.alone is not None and (ask := called.items[0].passage) is not None and not called.items[0].gone:
-            answer, leaves, value = called.alone
-            move = ask(k, answer, value, leaves)
-            called.alone = answer, leaves if last and move is False else move is True, value
-            if not isinstance(move, bool):
-                found.append((called.items[0], answer, move))
-        for one in decided:
-            if all(item.passage is None for item in one.items):
-                continue
-            said, shown = one.items[0].in_force.task.answer(one.decision.outputs).tolist(), one.decision.shown.tolist()
-            values = one.decision.values.tolist()
-            for i, item in enumerate(one.items):
-                unknown = math.isnan(values[i])
-                if item.passage is None or item.gone or (unknown and last):
-                    continue
-                answer = OneAnswer(said[i], shown[i], k)
-                move = item.passage(k, answer, values[i], bool(one.exits[i]))
-                if not (last and move is False):
-                    one.exits[i] = move is True and not unknown
-                if not isinstance(move, bool):
-                    found.append((item, answer, move))
-        return found
-
-    def _commit(self, k: int, called: Called, decided: Sequence[_Decided], is_first: bool) -> Settled:
+    def _commit(self, k: int, called: Called, decided: Sequence[Decided], is_first: bool) -> Settled:
         """Note errors and answers, and keep what later stages will ask for. With the lock held.
 
         is_first  whether no batch that began before this one is still open; one that is may yet prove that the stage
@@ -352,7 +287,7 @@ class Lanes(Queues):
                 feed.memory.write(k, one.rows[kept], one.outputs.take(kept))
         return settled
 
-    def _survivors(self, k: int, called: Called, decided: Sequence[_Decided]) -> tuple[list[Item], Settled]:
+    def _survivors(self, k: int, called: Called, decided: Sequence[Decided]) -> tuple[list[Item], Settled]:
         """Who continues, each with its features; and, after the last stage, who cannot. With the lock held."""
         stays = np.full(len(called.items), called.alone is not None and not called.alone[1])
         for one in decided:
