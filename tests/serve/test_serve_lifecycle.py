@@ -132,11 +132,15 @@ def test_a_server_that_is_told_to_end_does_not_warm_up_any_longer(cascade_folder
     assert "told to end" in hosted.notes[-1]
 
 
-def test_the_drain_has_a_limit() -> None:
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGHUP, signal.SIGHUP]], ids=["SIGINT", "SIGHUP"])
+def test_the_drain_has_a_limit(signals: list[signal.Signals]) -> None:
+    """A terminal that closes sends SIGHUP twice."""
     with program(0, 0.3, 100) as (process, port, _), connect(port) as peer:
         peer.sendall(request())
         time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        for one in signals:
+            process.send_signal(one)
+            time.sleep(0.02)
         assert process.wait(LONG) == 0
 
 
@@ -171,3 +175,26 @@ def test_a_signal_waits_for_no_lock() -> None:
         handler.start()
         handler.join(LONG)
         assert not handler.is_alive()
+
+
+def test_a_process_that_began_without_streams_ends_as_any_other(cascade_folder: Path) -> None:
+    """Sockets and files would else be taken for them."""
+    allowed = [part for name in ALLOWED for part in ("--allow-python", name)]
+    paths = os.pathsep.join([str(Path(pilotfish.__file__).parent.parent), str(cascade_folder.parent)])
+    started = [sys.executable, "-m", "pilotfish.cli", "serve", str(cascade_folder), "--port", "0", *allowed]
+    process = subprocess.Popen(
+        ["bash", "-c", 'exec "$@" <&- >&-', "bash", *started],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("ready http://")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == 0
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()

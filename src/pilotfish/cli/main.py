@@ -101,6 +101,7 @@ def _main(
 
 def run() -> None:
     """Entry point. Exit code 2 for what the parser refuses, 1 with one line on stderr for every other error."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that are no Unicode are shown escaped, as JSON escapes them
             stream.reconfigure(errors="backslashreplace")
@@ -129,6 +130,13 @@ def run() -> None:
     if code == INTERRUPTED:
         _end("interrupted; a recording or a training resumes when the same command is run again", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """A service may begin without stdin, stdout or stderr: what is opened next would be taken for them."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None and os.open(os.devnull, os.O_RDWR) == fd:
+            setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def _empty(arguments: list[str]) -> str | None:

@@ -36,9 +36,10 @@ class Life(uvicorn.Server):
     draining  called once, when the server is told to end: from then on it is not ready
     refused   told the status of every request that is refused before *app* sees it
 
-    SIGTERM, SIGINT or :meth:`drain`: the server is not ready, and answers for ``drain_delay`` seconds as before; every
-    answer is the last of its connection. Then it takes no more connections, and waits up to ``drain_limit`` seconds for
-    what it accepted. The exit code is 0. A second signal ends the process at once, with its threads and children.
+    SIGTERM, SIGINT, SIGHUP or :meth:`drain`: the server is not ready, and answers for ``drain_delay`` seconds as before;
+    every answer is the last of its connection. Then it takes no more connections, and waits up to ``drain_limit``
+    seconds for what it accepted. The exit code is 0. A second signal, other than SIGHUP, which a terminal that closes
+    sends twice, ends the process at once, with its threads and children.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Life(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Amid whatever the main thread does, with the locks that it holds, such as a log's: the rest is the loop's."""
-        if self._signalled or self._told is not None:
+        if (self._signalled or self._told is not None) and sig != signal.SIGHUP:
             end_at_once(128 + sig)
         self._signalled = True
 
@@ -87,7 +88,10 @@ class Life(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
+        ending = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal is gone; nohup ignores it
+            ending.append(signal.SIGHUP)
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in ending}
         try:
             yield
         finally:

@@ -53,6 +53,8 @@ class Log:
             parts = [f"{key}={_shown(value)}" for key, value in known.items()]
             line = " ".join([now, level, event, *parts, one_line(_cut(message))])
         stream = self._stream or sys.stderr
+        if stream is None:  # of a process that began without one
+            return
         with self._lock:
             try:
                 stream.write(line + "\n")
