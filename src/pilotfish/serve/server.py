@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     from pilotfish.serve.lifecycle import Life
 
+ACCEPTS = 16
+"""Connections that are accepted in one turn of the event loop. libuv accepts one of each listening socket, and a turn
+takes a tenth of a second where hundreds of clients ask: new ones would wait for seconds."""
+
 Folders = str | Path | Mapping[str, str | Path]
 
 
@@ -189,7 +193,8 @@ class Server:
         for library in ("uvicorn.error", "asyncio"):
             relay(library, self.log)
         self._life = Life(self.app, self.options, self._told_to_end, self._refused)
-        await self._life.serve(sockets=[self.bound()])
+        bound = self.bound()
+        await self._life.serve(sockets=[bound, *(bound.dup() for _ in range(ACCEPTS - 1))])
         if self._fault is not None:
             raise self._fault
 
