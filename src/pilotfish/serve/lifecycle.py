@@ -36,10 +36,10 @@ class Life(uvicorn.Server):
     draining  called once, when the server is told to end: from then on it is not ready
     refused   told the status of every request that is refused before *app* sees it
 
-    SIGTERM, SIGINT, SIGHUP or :meth:`drain`: the server is not ready, and answers for ``drain_delay`` seconds as before;
-    every answer is the last of its connection. Then it takes no more connections, and waits up to ``drain_limit``
-    seconds for what it accepted. The exit code is 0. A second signal, other than SIGHUP, which a terminal that closes
-    sends twice, ends the process at once, with its threads and children.
+    SIGTERM, SIGINT, SIGHUP or :meth:`drain`: the server is not ready, and answers for ``drain_delay`` seconds as
+    before; every answer is the last of its connection. Then it takes no more connections, and waits up to
+    ``drain_limit`` seconds for what it accepted. The exit code is 0. A second signal, other than SIGHUP, which a
+    terminal that closes sends twice, ends the process at once, with its threads and children.
     """
 
     def __init__(
