@@ -22,6 +22,7 @@ from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
 from pilotfish.runtime import Cascade
+from pilotfish.serve import ServeOptions, Server
 from pilotfish.serve.served import Caller, Entry
 from support.server import ALLOWED, LONG, MODULE, Serving, serving
 
@@ -199,3 +200,21 @@ def test_a_chain_that_becomes_shorter_answers_what_its_last_stage_computes(
         [answer] = response.result().json["answers"]
         assert (answer["stage"], answer["error"]) == (2, None)
         assert not hosted.labels.kept  # it is none of the cascade's that its label would be counted of
+
+
+def test_a_change_during_the_end_delays_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process waits for its threads: a large cascade is not warmed up for nobody."""
+    hosted = Server({"pair": folder}, ServeOptions(allow_python=ALLOWED)).models["pair"]
+    hosted.warm_up()
+    load, ran = hosted.load, []
+    monkeypatch.setattr("pilotfish.runtime.warm_up.run_stage", lambda *_: ran.append(1))
+
+    def loaded() -> Cascade:
+        hosted.drain()  # the signal comes meanwhile
+        return load()
+
+    monkeypatch.setattr(hosted, "load", loaded)
+    before = hosted.running
+    hosted.reload()
+    assert hosted.running is before
+    assert not ran

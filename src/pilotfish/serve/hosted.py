@@ -126,10 +126,13 @@ class Hosted:
             raise EngineClosed("the server was told to end")
 
     def reload(self) -> None:
-        """Load the folder again and go on with that. What is under way ends as it began."""
+        """Load the folder again and go on with that. What is under way ends as it began. Stops where it is drained
+        meanwhile."""
         cascade = self.load()
-        notes = warm_up(cascade)
+        notes = warm_up(cascade, self._still_wanted)
         with self._lock:
+            if self.state == "DRAINING":
+                return
             now = self._begin(cascade)
             self.meter.moved(now.point)  # before anything is counted there
             before, self.running = self.running, now
