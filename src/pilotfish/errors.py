@@ -98,9 +98,11 @@ class UnwritableError(PilotfishError):
 class MissingExtraError(PilotfishError):
     """An optional dependency that is not installed."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str, purpose: str, or_else: str = "") -> None:
+        self.missing = package, extra, purpose
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed: pip install 'pilotfish[{extra}]'"
+            f"{or_else and ', or '}{or_else}"
         )
 
 

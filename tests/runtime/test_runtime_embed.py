@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pilotfish.cascade import load_artefact
-from pilotfish.errors import ArtefactError, PilotfishError
+from pilotfish.cascade import Stage, load_artefact
+from pilotfish.errors import ArtefactError, MissingExtraError, PilotfishError
 from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
 from pilotfish.runtime import Cascade, save_with_weights
+from pilotfish.runtime.load_stage import load_stage
 
 if TYPE_CHECKING:
     from conftest import Pair
@@ -139,3 +140,27 @@ def test_models_that_changed_since_they_were_recorded_are_not_embedded(embedded:
     with pytest.raises(ArtefactError, match="the thresholds were made for weights"):
         save_with_weights(artefact, by_name.with_name("again"))
     assert not (by_name.with_name("again") / "cascade.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "stage", "says"),
+    [
+        ("timm", "torch", Stage("saver", "timm:resnet18"), True),
+        ("timm", "torch", Stage("saver", "lite:efficientnet_lite0@224"), True),
+        ("torchvision", "torch", Stage("saver", "torchvision:resnet18"), True),
+        ("transformers", "hf", Stage("saver", "hf:network"), False),  # another extra
+        ("torch", "torch", Stage("saver", "timm:resnet18", weights_file="weights/0.safetensors"), False),  # embedded
+    ],
+)
+def test_a_library_that_is_not_there_says_how_to_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, extra: str, stage: Stage, says: bool
+) -> None:
+    def absent(spec: str, *_: object, **__: object) -> None:
+        raise MissingExtraError(package, extra, f"loading {spec}")
+
+    monkeypatch.setattr("pilotfish.runtime.load_stage.load_model", absent)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "0.safetensors").write_bytes(b"")
+    with pytest.raises(MissingExtraError, match=rf"{package}, which is not installed: pip install .*{extra}") as caught:
+        load_stage(stage, tmp_path, "cpu")
+    assert (f"or where {package} is, write the folder with `tune --embed`" in str(caught.value)) == says

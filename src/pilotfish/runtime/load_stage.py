@@ -62,14 +62,22 @@ def load_stage(
             f"stage {stage.name} was planned from imported predictions and names no model that could be run; "
             "record the model with `pilotfish record` and tune again"
         )
-    if stage.onnx_file is None or device != "cpu":
+    if device != "cpu":
         return _recorded_model(stage, folder, device, backend)
-    if stage.weights_file is not None and not (folder / stage.weights_file).exists():  # left out on purpose
+    if (
+        stage.onnx_file and stage.weights_file is not None and not (folder / stage.weights_file).exists()
+    ):  # left out on purpose
         return embedded_onnx(stage, folder)
     try:
         return _recorded_model(stage, folder, device, backend)
-    except MissingExtraError:
-        return embedded_onnx(stage, folder)
+    except MissingExtraError as error:
+        if stage.onnx_file is not None:
+            return embedded_onnx(stage, folder)
+        package, extra, purpose = error.missing
+        if extra != "torch" or stage.weights_file is not None or purpose != f"loading {stage.spec}":
+            raise
+        again = f"where {package} is, write the folder with `tune --embed`, so that it needs no torch"
+        raise MissingExtraError(package, extra, purpose, again) from error
 
 
 def _recorded_model(stage: Stage, folder: Path, device: str, backend: str | None) -> Model:
