@@ -256,6 +256,7 @@ def test_a_server_tells_of_requests_moves_and_its_end(cascade_folder: Path, phot
     asked, move, moving, unknown, drain = lines
     assert [line["event"] for line in lines] == ["request", "move", "request", "request", "drain"]
     assert (asked["request"], asked["status"], asked["operating_point"]) == ("first", 200, "1")
+    assert [line.get("model") for line in lines] == ["pair", "pair", "pair", None, None]
     assert asked["stages"] == str(first.json["answers"][0]["stage"])
     assert (move["client"], move["request"], move["operating_point"]) == ("ann", "second", "2")
     assert (moving["client"], moving["message"]) == ("ann", "PUT /v2/models/pair/operating_point 200")

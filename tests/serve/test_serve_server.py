@@ -148,7 +148,8 @@ def test_an_engine_that_has_ended_is_replaced(cascade_folder: Path) -> None:
         assert running.ask("POST", "/predict", image, PNG).json == first
 
 
-def test_it_can_be_mounted_in_another_application(cascade_folder: Path) -> None:
+@pytest.mark.parametrize("enters", [True, False])
+def test_it_can_be_mounted_in_another_application(cascade_folder: Path, enters: bool) -> None:
     from starlette.applications import Starlette
     from starlette.routing import Mount
     from starlette.testclient import TestClient
@@ -156,9 +157,11 @@ def test_it_can_be_mounted_in_another_application(cascade_folder: Path) -> None:
     from pilotfish.serve import ServeOptions, Server
 
     server = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED))
-    outer = Starlette(routes=[Mount("/cascade", app=server.app)], lifespan=server.lifespan)
+    outer = Starlette(routes=[Mount("/cascade", app=server.app)], lifespan=server.lifespan if enters else None)
     with TestClient(outer) as client:
-        while client.get("/cascade/v2/health/ready").status_code != 200:
+        end = time.monotonic() + LONG
+        while client.get("/cascade/v2/health/ready").status_code != 200:  # all that a balancer sends until it is ready
+            assert time.monotonic() < end
             time.sleep(0.01)
         found = client.post("/cascade/predict", content=png(pictures(1)[0]), headers=PNG)
         assert found.json()["model"] == "pair"

@@ -100,8 +100,7 @@ class Server:
 
     def hosted(self, name: str | None = None) -> Hosted:
         """The cascade called *name*; None: the only one. Refusal where there is none, or several."""
-        if self._begun is None:  # mounted by an application that does not enter its lifespan
-            self._begun = asyncio.ensure_future(self._warm_up())
+        self.wake()
         if name is None and len(self.models) == 1:
             return next(iter(self.models.values()))
         if name is None:
@@ -112,11 +111,16 @@ class Server:
 
     # Its life.
 
-    async def begin(self) -> None:
-        """Run every stage once, so that requests are answered, and watch the folders. Once is enough."""
+    def wake(self) -> asyncio.Task[None]:
+        """Begin to warm up, unless that has begun: requests and probes do, as an application in which the server is
+        mounted may not enter its lifespan."""
         if self._begun is None:
             self._begun = asyncio.create_task(self._warm_up())
-        await asyncio.shield(self._begun)
+        return self._begun
+
+    async def begin(self) -> None:
+        """Run every stage once, so that requests are answered, and watch the folders. Once is enough."""
+        await asyncio.shield(self.wake())
 
     async def _warm_up(self) -> None:
         try:

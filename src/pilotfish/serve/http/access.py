@@ -119,7 +119,8 @@ class Access:
         elif changes:
             raise Refusal(
                 403,
-                "nothing can be changed on a server without tokens; start it with --token-file FILE",
+                "nothing can be changed on a server without tokens; start it with --token-file FILE, or in Python with "
+                "ServeOptions(tokens={TOKEN: NAME})",
                 "unauthorized",
             )
 

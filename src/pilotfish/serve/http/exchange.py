@@ -35,6 +35,7 @@ def hosted_of(request: Request) -> Hosted:
     """The cascade that a path, or ``?model=``, names. Refusal, 404, for an unknown one or another version."""
     name = request.path_params.get("model", request.query_params.get("model"))
     hosted = server_of(request).hosted(name)
+    request.state.model = hosted.name  # for the access log, which leaves out what follows the question mark
     version = request.path_params.get("version", hosted.version)
     if version != hosted.version:
         found = shown(version)

@@ -112,7 +112,9 @@ async def live(request: Request) -> Response:
 
 async def all_ready(request: Request) -> Response:
     """Every stage of every cascade has been run, and the server does not drain."""
-    is_ready = server_of(request).ready
+    server = server_of(request)
+    server.wake()  # a balancer sends no request before this says so
+    is_ready = server.ready
     return document(request, {"ready": is_ready}, 200 if is_ready else 503)
 
 

@@ -80,9 +80,9 @@ class RequestIds:
 
     def _tell(self, scope: Scope, status: int, seconds: float, fields: dict[str, Any]) -> None:
         client = scope["state"].get("client") or (scope.get("client") or ("",))[0]
-        what = f"{scope['method']} {_path(scope)}"
+        what, model = f"{scope['method']} {_path(scope)}", scope["state"].get("model")
         said = f"{what} {status}" if status else f"{what} without a response"
-        self.log("request", said, **fields, client=client or None, status=status or None, seconds=seconds)
+        self.log("request", said, model=model, **fields, client=client or None, status=status or None, seconds=seconds)
 
 
 async def _send_internal(send: Send) -> None:
