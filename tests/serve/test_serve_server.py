@@ -9,6 +9,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -290,3 +291,25 @@ def test_what_is_odd_is_said_also_where_it_is_found_after_the_start(
         said = capfd.readouterr().err
         assert said.count("pair: base was not run") == said.count("pair: drift: its band is wide") == 1
         assert [note for note in running.server.notes if "was not run" in note] != []
+
+
+@pytest.mark.parametrize("path", ["/console.json", "/v2/models/pair/audit", "/v2/models/pair/ready"])
+def test_any_request_begins_a_server_whose_lifespan_nobody_enters(cascade_folder: Path, path: str) -> None:
+    server = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED, reload=False))
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"model=pair", "headers": []}
+    statuses: list[int] = []
+
+    async def main() -> None:
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status"))
+
+        await server.app(scope, receive, send)
+        await server.begin()
+        await server.end()
+
+    asyncio.run(main())
+    assert statuses[0] in (200, 503)
+    assert server.models["pair"].state == "DRAINING"

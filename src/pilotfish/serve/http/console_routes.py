@@ -35,6 +35,8 @@ async def figures(request: Request) -> Response:
     """What the console shows, of ``?model=NAME`` or the first cascade."""
     server: Server = request.app.state.server
     asked = request.query_params.get("model")
+    if asked is not None:
+        server.hosted(asked)  # here and not in a thread: its stages may begin to be run with this request
     found = await asyncio.to_thread(snapshot, server, asked, _access(server, request))  # bounds take milliseconds
     document = json.dumps(found, allow_nan=False)  # in ASCII: an id may hold what no encoding has
     return Response(document, headers=PRIVATE, media_type="application/json")
