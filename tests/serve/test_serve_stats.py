@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
+from support.requests import b64
 from support.server import serving
 
 KINDS = {"success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"}
@@ -73,3 +74,15 @@ def test_tritonclient_reads_them(asked: Any) -> None:
         check(client.get_inference_statistics("pair", "1")["model_stats"][0], answers)
     finally:
         client.close()
+
+
+def test_a_request_of_which_one_input_fails_is_answered_but_on_infer(cascade_folder: Path, photos: list[bytes]) -> None:
+    with serving({"pair": cascade_folder}) as at:
+        texts = [b64(photos[0]), b64(b"no image")]
+        both = at.ask("POST", "/predict", {"instances": [{"b64": text} for text in texts]})
+        said = {"name": "input", "datatype": "BYTES", "shape": [2], "data": texts}
+        infer = at.ask("POST", "/v2/models/pair/infer", {"inputs": [said]})
+        assert (both.status, infer.status) == (200, 400)
+        (found,) = at.get("/v2/models/pair/stats").json["model_stats"]
+    stats = found["inference_stats"]
+    assert (stats["success"]["count"], stats["fail"]["count"]) == (1, 1)

@@ -278,7 +278,8 @@ class Hosted:
         for each, passage in zip(served, passages, strict=True):
             self.meter.answered(each, seconds)
             self.history.answered(each, passage.sure, caller.request)
-        self.meter.replied(seconds, failed=all(each.answer.error is not None for each in served))
+        failed = [each.answer.error is not None for each in served]
+        self.meter.replied(seconds, failed=any(failed) if caller.whole else all(failed))
         self.hold_budget()
         return Reply(served, self.name, self.version, running.point)
 

@@ -17,11 +17,13 @@ Cause = Literal["bad_input", "deadline", "governed", "draining", "model"]
 @dataclass(frozen=True)
 class Caller:
     """Who asks. client: the name of a token, else a peer's address; request: the request's id; deadline: seconds that
-    an answer may take, None for as many as the server allows."""
+    an answer may take, None for as many as the server allows; whole: whether one input without an answer fails the
+    request."""
 
     client: str
     request: str
     deadline: float | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,9 @@ def classes_of(hosted: Hosted) -> bool:
     return hosted.artefact.task.classes
 
 
-def caller_of(request: Request, deadline: float | None = None) -> Caller:
-    """Who asks, and by which id."""
-    return Caller(request.state.client, request.state.request_id, deadline)
+def caller_of(request: Request, deadline: float | None = None, whole: bool = False) -> Caller:
+    """Who asks, by which id, and how."""
+    return Caller(request.state.client, request.state.request_id, deadline, whole)
 
 
 async def body_of(request: Request) -> bytes:
@@ -83,10 +83,10 @@ async def json_body(request: Request, read: Callable[[Any], T]) -> T:
     return await read_aside(len(body), lambda: read(json_of(body)))
 
 
-async def replied(request: Request, hosted: Hosted, entries: Sequence[Entry], deadline: float | None = None) -> Reply:
-    """The answers to a request, which is given up when its client leaves. deadline: seconds, where the client says
-    so."""
-    return await unless_gone(request, hosted.answer(entries, caller_of(request, deadline)))
+async def replied(request: Request, hosted: Hosted, entries: Sequence[Entry], caller: Caller | None = None) -> Reply:
+    """The answers to a request, which is given up when its client leaves. caller: None where it says no more than every
+    request does."""
+    return await unless_gone(request, hosted.answer(entries, caller or caller_of(request)))
 
 
 def told(reply: Reply) -> dict[str, str]:

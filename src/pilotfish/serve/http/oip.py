@@ -12,6 +12,7 @@ from pilotfish._version import __version__
 from pilotfish.errors import one_line
 from pilotfish.serve.http.exchange import (
     body_of,
+    caller_of,
     classes_of,
     document,
     hosted_of,
@@ -160,7 +161,8 @@ async def infer(request: Request) -> Response:
     body, header = await body_of(request), request.headers.get(HEADER_LENGTH)
     size = min(len(body), json_length(header, len(body)))
     asked = await read_aside(size, lambda: read_infer(body, header, takes, most, classes))
-    reply = await replied(request, hosted, asked.entries(), asked.timeout)
+    caller = caller_of(request, asked.timeout, whole=True)
+    reply = await replied(request, hosted, asked.entries(), caller)
     for place, served in enumerate(reply.answers):
         if served.cause is not None:
             return unanswered(request, reply, served, f"{INPUT}[{place}]: ")
