@@ -189,7 +189,7 @@ def test_a_chain_that_becomes_shorter_answers_what_its_last_stage_computes(
     options = {"allow_python": BOTH, "reload": False, "shadow": True}
     with serving({"pair": folder}, **options) as running, ThreadPoolExecutor(2) as pool:
         hosted = running.server.hosted()
-        response = pool.submit(running.ask, "POST", "/predict?id=mine", photos[0], PNG)
+        response, before = pool.submit(running.ask, "POST", "/predict?id=mine", photos[0], PNG), hosted.labels
         assert asked.wait(LONG)
         copy_over(cascade_folder, folder)
         change = pool.submit(hosted.reload)
@@ -200,6 +200,8 @@ def test_a_chain_that_becomes_shorter_answers_what_its_last_stage_computes(
         [answer] = response.result().json["answers"]
         assert (answer["stage"], answer["error"]) == (2, None)
         assert not hosted.labels.kept  # it is none of the cascade's that its label would be counted of
+        assert before.truth("mine", 0) == "known"
+        assert [sum(one.n) for one in hosted.point.maps] == [0, 0]
 
 
 def test_a_change_during_the_end_delays_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

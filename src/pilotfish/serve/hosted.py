@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,7 +155,9 @@ class Hosted:
 
     def _begin(self, cascade: Cascade) -> Running:
         loaded = cascade.artefact
-        labels = Labels(len(loaded.stages), tell=self._labelled) if loaded.task.classes else None
+        labels = Labels(len(loaded.stages)) if loaded.task.classes else None
+        if labels is not None:
+            labels.tell = partial(self._labelled, labels)
         return Running(cascade, self._engine(cascade), self._point(loaded, labels), loaded, labels)
 
     def _engine(self, cascade: Cascade) -> Engine:
@@ -167,9 +170,11 @@ class Hosted:
             labels.begin(str(self.number))
         return begin_point(str(self.number), artefact, self.options, before)
 
-    def _labelled(self, stage: int, score: float, right: float, agreed: float | None) -> None:
-        maps = self.point.maps
-        maps[stage].update(score, right, agreed if stage + 1 < len(maps) else None)
+    def _labelled(self, labels: Labels, stage: int, score: float, right: float, agreed: float | None) -> None:
+        now = self.running
+        if now.labels is labels:  # and not of a cascade that was replaced this very moment
+            maps = now.point.maps
+            maps[stage].update(score, right, agreed if stage + 1 < len(maps) else None)
 
     def _revive(self, ended: Engine) -> None:
         """Go on with another engine where *ended* is still the one in force: a fault of its threads has ended it."""
