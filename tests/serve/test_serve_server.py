@@ -98,6 +98,8 @@ def test_the_stated_line_and_the_end(cascade_folder: Path) -> None:
         (["CASCADE", "--audit", "200%"], "audit is a share"),
         (["CASCADE", "--escalation-burst", "3"], "escalation_rate"),
         (["a=CASCADE", "a=CASCADE"], "two cascades"),
+        (["stats=CASCADE"], "found 'stats'"),
+        (["a/b=CASCADE"], "found 'a/b'"),
         (["CASCADE", "--host", "a" * 300], "cannot listen on"),
         (["CASCADE", "--host", "a..b"], "cannot listen on"),
         (["CASCADE", "--host", "192.0.2.1"], "cannot listen on"),
@@ -166,6 +168,22 @@ def test_it_can_be_mounted_in_another_application(cascade_folder: Path, enters: 
             time.sleep(0.01)
         found = client.post("/cascade/predict", content=png(pictures(1)[0]), headers=PNG)
         assert found.json()["model"] == "pair"
+
+
+def test_an_event_loop_that_ends_while_it_warms_up_leaves_that_to_the_next(cascade_folder: Path) -> None:
+    """As a client for tests has one for each request."""
+    from pilotfish.serve import ServeOptions, Server
+
+    server = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED))
+
+    async def asked(until_ready: bool) -> None:
+        server.wake()
+        while until_ready and not server.ready:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asked(False))
+    asyncio.run(asyncio.wait_for(asked(True), LONG))
+    asyncio.run(server.end())
 
 
 def test_in_an_event_loop_that_runs_it_is_awaited_and_once(cascade_folder: Path) -> None:

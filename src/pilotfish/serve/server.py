@@ -57,8 +57,9 @@ class Server:
         if not named:
             raise UsageError("there is no cascade to serve; give a folder, or NAME=FOLDER")
         for name in named:
-            if not name or not name.isprintable() or set(name) & set("/?#%\\") or name in (".", ".."):
-                raise UsageError(f"a cascade is served by a name that can stand in an address; found {name!r}")
+            if not name or not name.isprintable() or set(name) & set("/?#%\\") or name in (".", "..", "stats"):
+                said = "a cascade is served by a name that can stand in an address, other than stats"
+                raise UsageError(f"{said}; found {name!r}; write NAME=FOLDER")
         self.access = Access(self.options.tokens, self.options.trusted_proxy)
         self.log = Log(self.options.log_format, access=self.options.access_log)
         self.store = None if self.options.state is None else Store(self.options.state)
@@ -114,7 +115,7 @@ class Server:
     def wake(self) -> asyncio.Task[None]:
         """Begin to warm up, unless that has begun: requests and probes do, as an application in which the server is
         mounted may not enter its lifespan."""
-        if self._begun is None:
+        if self._begun is None or self._begun.cancelled():  # with its event loop, and this is another one
             self._begun = asyncio.create_task(self._warm_up())
         return self._begun
 
