@@ -205,3 +205,23 @@ def test_a_write_that_fails_is_tried_again(tmp_path: Path) -> None:
     assert store.fault is None
     assert (store.get(KEY, "audit"), store.answers(KEY)) == (7, {"a": (1.0, 1)})
     store.close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_file_that_is_gone_is_said_and_written_when_it_is_back(tmp_path: Path, how: str) -> None:
+    path, aside = tmp_path / "state.db", tmp_path / "aside.db"
+    store = Store(path, every=60)
+    os.link(path, aside)
+    path.unlink()
+    if how == "replaced":
+        path.write_bytes(b"")
+    store.put(KEY, "audit", 7)
+    store.keep(KEY, {"a": (1.0, 1)}, 0.0)
+    store.flush()
+    assert store.fault is not None
+    assert "cannot be written" in store.fault
+    os.replace(aside, path)
+    store.flush()
+    assert store.fault is None
+    assert (store.get(KEY, "audit"), store.answers(KEY)) == (7, {"a": (1.0, 1)})
+    store.close()

@@ -58,6 +58,7 @@ class Store:
         self._lock, self._writing, self._ended = threading.Lock(), threading.Lock(), threading.Event()
         with self._plain_errors():
             self._connection = self._open()
+            self._is = _which(self.path)
         self._thread = threading.Thread(target=self._go_on, name="pilotfish-state", daemon=True)
         self._thread.start()
 
@@ -152,6 +153,8 @@ class Store:
             for name, (at, kept) in found.items()
         ]
         try:
+            if _which(self.path) != self._is:  # SQLite would go on writing to a file that nobody finds again
+                raise StateError("another file is there now; put it back, or start the server again")
             with self._writing, self._transaction() as connection:
                 connection.executemany(
                     "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)",
@@ -254,6 +257,12 @@ class Store:
 
     def _transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         return _transaction(self._connection)
+
+
+def _which(path: Path) -> tuple[int, int]:
+    """What tells a file from another one by the same name."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager
