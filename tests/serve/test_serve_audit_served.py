@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import io
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -261,6 +263,21 @@ def test_a_state_that_cannot_be_used_is_one_line(tmp_path: Path, cascade_folder:
     assert found.stderr.startswith(f"pilotfish: error: {state}: damaged")
     assert found.stderr.count("\n") == 1
     assert state.read_bytes() == content
+
+
+@pytest.mark.parametrize("since", [1e308, "x", None])
+def test_a_state_whose_figures_are_damaged_is_refused(tmp_path: Path, cascade_folder: Path, since: Any) -> None:
+    options = ServeOptions(allow_python=ALLOWED, state=tmp_path / "state.db")
+    server = Server({"pair": cascade_folder}, options)
+    assert server.store is not None
+    server.store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as database, database:
+        [(text,)] = database.execute("SELECT document FROM state WHERE part = 'served'").fetchall()
+        document = json.loads(text)
+        document["point"]["since"] = since
+        database.execute("UPDATE state SET document = ?", (json.dumps(document),))
+    with pytest.raises(StateError, match="damaged"):
+        Server({"pair": cascade_folder}, options)
 
 
 def test_audits_in_shadow_mode_are_said_to_add_nothing(cascade_folder: Path) -> None:

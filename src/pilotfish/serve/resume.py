@@ -86,7 +86,7 @@ class _Keeper:
         answers = self.store.answers(key)
         try:
             return self._taken(document, {name: _kept(row) for name, (_, row) in answers.items()})
-        except (ArtefactError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ArtefactError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise StateError(
                 f"{path}: the state of {hosted.name} is damaged ({reason(error)}); move the file away to begin anew"
             ) from error
