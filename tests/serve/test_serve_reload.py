@@ -24,7 +24,8 @@ from pilotfish.records import Run
 from pilotfish.runtime import Cascade
 from pilotfish.serve import ServeOptions, Server
 from pilotfish.serve.served import Caller, Entry
-from support.server import ALLOWED, LONG, MODULE, Serving, serving
+from support.pair_module import MODULE
+from support.server import ALLOWED, LONG, Serving, serving
 
 OTHER = "other_chain"
 BOTH = (*ALLOWED, *(f"{OTHER}:{stage}" for stage in ("saver", "middle", "base")))
