@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from pilotfish.data import load_data
+from pilotfish.errors import ModelError
 from pilotfish.plan import tune
 from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
@@ -123,6 +125,32 @@ def test_a_bad_sample(arrays: Serving, expected: list[Answer]) -> None:
     assert answers[0]["prediction"] == expected[0].prediction
     assert ["too large" in answers[1]["error"], "not encoded images" in answers[2]["error"]] == [True, True]
     assert "found bool, int" in answers[3]["error"]
+
+
+@pytest.mark.parametrize(
+    ("array", "status"),
+    [(X[0], 500), (X[0, :5], 400), (X[:2, :3], 400)],
+    ids=["sound", "short", "deep"],
+)
+def test_where_the_first_stage_raises_it_is_told_whose_fault_it_is(
+    folder: Path, array: np.ndarray, status: int
+) -> None:
+    """The cascade does not know its shapes: they are those that it has answered."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        with serving({"pair": folder / "cascade"}, allow_python=ALLOWED) as running:
+            assert running.ask("POST", "/predict", {"array": X[1].tolist()}).status == 200
+            stages = running.server.hosted().engine.stages
+            stages[0] = replace(stages[0], backend=Broken(), alone=None)
+            found = infer(running, {"inputs": [tensor("FP32", (1, *array.shape))]}, array.tobytes())
+    assert (found.status, found.json["error"]) == (status, "input[0]: it cannot be computed")
+
+
+class Broken:
+    name = "broken"
+
+    def step(self, inputs: np.ndarray | None, carry: object = None) -> tuple[np.ndarray, None]:
+        raise ModelError("it cannot be computed")
 
 
 @pytest.mark.parametrize(

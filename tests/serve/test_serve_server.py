@@ -21,6 +21,7 @@ from pilotfish.serve import ServeOptions, Server
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.served import Caller, Entry
 from support.process import command
+from support.requests import b64
 from support.server import ALLOWED, LONG, NAME, TOKENS, Serving, pictures, serve_process, serving
 from support.web import called, ended
 
@@ -116,6 +117,25 @@ def test_what_cannot_be_served_is_said_before_anything_listens(
     assert found.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "arguments", ["serve C --host 192.0.2.1", "predict C data.npz", "tune-runtime C --data D", "record --run new"]
+)
+@pytest.mark.parametrize("device", ["banana", "cuda:", "cuda:one", "cpu,cuda"])
+def test_a_device_that_is_none_is_refused(cascade_folder: Path, arguments: str, device: str) -> None:
+    """By callables too, which are run wherever they run."""
+    data = f"arrays:{cascade_folder.parent / 'data.npz'}"
+    given = [part.replace("C", str(cascade_folder)) if part == "C" else part for part in arguments.split()]
+    given = [data if part == "D" else part for part in given]
+    if given[0] == "record":
+        given += ["--data", data, "--model", f"python:{ALLOWED[0]}"]
+    else:
+        given += [part for name in ALLOWED for part in ("--allow-python", name)]
+    found = command(cascade_folder.parent, *given, "--device", device)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr.startswith(f"pilotfish: error: there is no device {device!r}; expected cpu or cuda")
+    assert found.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("when", ["fail", "flag"])
 def test_a_base_that_fails_costs_escalations_alone(cascade_folder: Path, when: str) -> None:
     images = [png(image) for image in pictures(12, seed=5)]
@@ -141,6 +161,27 @@ class Broken:
 
     def step(self, inputs: np.ndarray | None, carry: object = None) -> tuple[np.ndarray, None]:
         raise ModelError("the base is broken")
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/pair/infer", "/v1/models/pair:predict"])
+def test_a_first_stage_that_fails_is_not_the_fault_of_its_inputs(cascade_folder: Path, path: str) -> None:
+    images = [png(image) for image in pictures(4, seed=5)]
+    with serving({"pair": cascade_folder}) as running:
+        hosted = running.server.hosted()
+        stages = hosted.engine.stages
+        stages[0] = replace(stages[0], backend=Broken(), alone=None)
+        found = [asked(running, path, image) for image in [*images, b"no image"]]
+        counted = {cause: n for cause, n in hosted.meter.causes.errors.items() if n}
+    assert [one.status for one in found] == [500] * len(images) + [400]
+    assert ["broken" in one.json["error"] for one in found] == [True] * len(images) + [False]
+    assert counted == {"model": len(images), "bad_input": 1}
+
+
+def asked(running: Serving, path: str, image: bytes) -> Any:
+    """One image, by the protocol of *path*."""
+    if path.endswith("infer"):
+        return running.ask("POST", path, image, {"Inference-Header-Content-Length": "0"})
+    return running.ask("POST", path, {"instances": [{"b64": b64(image)}]})
 
 
 def test_an_engine_that_has_ended_is_replaced(cascade_folder: Path) -> None:

@@ -161,7 +161,7 @@ class Cascade:
             found = self._one(lambda: self._opened(item), artefact)
         except ModelError as error:
             return answer_of(name, None, 0.0, -1, str(error), artefact)
-        return answer_of(name, *found, artefact)
+        return answer_of(name, *found[:4], artefact)
 
     def stream(self, inputs: Iterable[Input], workers: int | None = None) -> Iterator[Answer]:
         """Answers to inputs as they come, in their order and in constant memory: any iterable, of any length.

@@ -275,7 +275,7 @@ class Lanes(Queues):
         for item, text in called.errors:
             if is_first and isinstance(item.feed, Run) and called.fault is not None and not self.proved[k]:
                 item.feed.stop(called.fault)  # the stage never worked: the model is at fault and not a sample
-            settled += item.feed.fail([item], text)
+            settled += item.feed.fail([item], text, raised=not isinstance(item.tensor, Exception))
         self.proved[k] = self.proved[k] or bool(called.items)
         if called.alone is not None and called.alone[1]:
             settled += called.items[0].feed.answer_one(called.items[0], called.alone[0])

@@ -22,12 +22,14 @@ from pilotfish.tasks.classes import check_logits
 
 
 class OneAnswer(NamedTuple):
-    """prediction, confidence and stage as in :class:`Answers`; error: why there is none, else None."""
+    """prediction, confidence and stage as in :class:`Answers`; error: why there is none, else None; raised: whether a
+    stage raised it, and else the sample could not be read or has no finite outputs."""
 
     prediction: Any
     confidence: float
     stage: int
     error: str | None = None
+    raised: bool = False
 
 
 def prepared(read: Callable[[], Any], chains: Sequence[Callable[[Any], F32]]) -> Callable[[int], F32]:

@@ -55,6 +55,7 @@ class Hosted:
     meter    what is counted
     history  the last minutes, for the console
     fair     whose turn it is
+    shape    of the last array that was answered; None: none was
     governor, spending  what limits escalations, and the cost per hour; None: nothing does
     """
 
@@ -66,6 +67,7 @@ class Hosted:
         self.state: State = "WARMING"
         self.history = History()
         self.number, self._lock = 0, threading.Lock()
+        self.shape: tuple[int, ...] | None = None
         cascade = self.load()
         self.meter = Meter(cascade.artefact)
         self.fair, self.governor = Fair(options.queue), governor_of(options)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
+
 from pilotfish.errors import DeadlineError, EngineClosed, reason
 from pilotfish.runtime.answers import answer_of
 from pilotfish.runtime.single import OneAnswer
@@ -21,12 +23,16 @@ def outcome(entry: Entry, future: Future[Any] | None, passage: Passage) -> Serve
         return _unanswered(entry, error, _cause(error), passage)
     options, found, flags = passage.hosted.options, future.result(), passage.flags
     so_far: OneAnswer | None = passage.so_far
-    if found.error is not None and so_far is not None:
+    cause: Cause = "bad_input"
+    if found.error is not None and (so_far is not None or (found.raised and _is_sound(entry.item, passage))):
+        cause = "model"
         _tell(found.error, passage)
     if found.error is not None and so_far is not None and options.when_base_fails == "flag":
         found, flags = so_far, (*flags, "base_failed")
-    if found.error is not None:  # where a stage has answered, it is not the input's fault
-        return _unanswered(entry, found.error, "bad_input" if so_far is None else "model", passage)
+    if found.error is not None:
+        return _unanswered(entry, found.error, cause, passage)
+    if isinstance(entry.item, np.ndarray):
+        passage.hosted.shape = entry.item.shape
     limit = options.unsure_below
     if limit is not None and not passage.point.reliability(found.stage, found.confidence) >= limit:
         flags = (*flags, "unsure")
@@ -36,6 +42,14 @@ def outcome(entry: Entry, future: Future[Any] | None, passage: Passage) -> Serve
     artefact = passage.point.artefact
     said = answer_of(entry.name, found.prediction, found.confidence, found.stage, None, artefact)
     return Served(entry.id, said, flags)
+
+
+def _is_sound(item: Any, passage: Passage) -> bool:
+    """Whether the first stage is at fault where it raises: but for an array of another shape than the last that was
+    answered, where the cascade takes arrays of whatever shape, as it knows none."""
+    hosted = passage.hosted
+    arrays = {model.preprocessing.kind for model in hosted.cascade.models} <= {"tensor", "arrays"}
+    return not (arrays and isinstance(item, np.ndarray)) or hosted.shape in (None, item.shape)
 
 
 def _unanswered(entry: Entry, error: BaseException | str, cause: Cause, passage: Passage) -> Served:
