@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -11,15 +12,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pilotfish
+from pilotfish.errors import ModelError
 from pilotfish.serve.hosted import Hosted
 from pilotfish.serve.lifecycle import Life
 from pilotfish.serve.options import ServeOptions
-from support.server import ALLOWED
+from support.server import ALLOWED, serving
 from support.web import LONG, called, ended, read_response, rest
 
 PROGRAM = """
@@ -141,6 +145,47 @@ def test_the_drain_has_a_limit(signals: list[signal.Signals]) -> None:
         for one in signals:
             process.send_signal(one)
             time.sleep(0.02)
+        assert process.wait(LONG) == 0
+
+
+def test_requests_and_engines_share_one_limit(cascade_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a request has waited for in vain, its engine is given no time for."""
+    begun, held, limits = threading.Event(), threading.Event(), list[float | None]()
+
+    class Held:
+        name = "held"
+
+        def step(self, inputs: object, carry: object = None) -> object:
+            begun.set()
+            held.wait(LONG)
+            raise ModelError("it is over")
+
+    with contextlib.ExitStack() as peers, serving({"pair": cascade_folder}, drain_limit=0.3) as running:
+        hosted = running.server.hosted()
+        hosted.engine.stages[0] = replace(hosted.engine.stages[0], backend=Held(), alone=None)
+        drain = hosted.drain
+
+        def drained(limit: float | None = None) -> None:
+            limits.append(limit)
+            held.set()
+            drain(limit)
+
+        monkeypatch.setattr(hosted, "drain", drained)
+        peer = peers.enter_context(connect(running.port))  # it is closed when the server has ended
+        body = json.dumps({"instances": [np.zeros((4, 4, 3), int).tolist()]})
+        head = "POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
+        peer.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+        assert begun.wait(LONG)
+    assert limits == [0.0]
+
+
+def test_signals_of_programs_that_rotate_logs_change_nothing() -> None:
+    with program(0, 20, 0) as (process, port, _):
+        assert ask(port, "/answer") == 200
+        for one in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+            process.send_signal(one)
+            assert ask(port, "/answer") == 200
+        process.send_signal(signal.SIGTERM)
         assert process.wait(LONG) == 0
 
 

@@ -39,7 +39,8 @@ class Life(uvicorn.Server):
     SIGTERM, SIGINT, SIGHUP or :meth:`drain`: the server is not ready, and answers for ``drain_delay`` seconds as
     before; every answer is the last of its connection. Then it takes no more connections, and waits up to
     ``drain_limit`` seconds for what it accepted. The exit code is 0. A second signal, other than SIGHUP, which a
-    terminal that closes sends twice, ends the process at once, with its threads and children.
+    terminal that closes sends twice, ends the process at once, with its threads and children. SIGUSR1 and SIGUSR2, by
+    which programs that rotate logs have files opened again, do nothing: it has none.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Life(uvicorn.Server):
             )
         )
         self._told: float | None = None
+        self._ends: float | None = None  # when nothing is waited for any more
         self._signalled = False
 
     def drain(self) -> None:
@@ -92,6 +94,9 @@ class Life(uvicorn.Server):
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal is gone; nohup ignores it
             ending.append(signal.SIGHUP)
         before = {sig: signal.signal(sig, self.handle_exit) for sig in ending}
+        for sig in (signal.SIGUSR1, signal.SIGUSR2):
+            if signal.getsignal(sig) is signal.SIG_DFL:
+                before[sig] = signal.signal(sig, _nothing)  # SIG_IGN would hold for child processes as well
         try:
             yield
         finally:
@@ -105,10 +110,21 @@ class Life(uvicorn.Server):
             self.should_exit = True
         return await super().on_tick(counter)
 
+    @property
+    def left(self) -> float:
+        """Seconds of ``drain_limit`` that are left: for requests, and then for what the engines still do."""
+        limit = self.options.drain_limit
+        return limit if self._ends is None else max(0.0, min(limit, self._ends - time.monotonic()))
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ends = time.monotonic() + self.options.drain_limit
         for _ in range(3):  # connections that the kernel has accepted
             await asyncio.sleep(0)
         await super().shutdown(sockets)
+
+
+def _nothing(sig: int, frame: FrameType | None) -> None:
+    """What a signal does that is not for a server."""
 
 
 def end_at_once(code: int) -> None:

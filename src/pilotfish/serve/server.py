@@ -153,7 +153,7 @@ class Server:
         self._told_to_end()
         if self._watching is not None:
             self._watching.cancel()
-        limit = self.options.drain_limit
+        limit = self.options.drain_limit if self._life is None else self._life.left
         await asyncio.gather(*(asyncio.to_thread(hosted.drain, limit) for hosted in self.models.values()))
         if self.store is not None:
             await asyncio.to_thread(self.store.close)
