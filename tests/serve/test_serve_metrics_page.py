@@ -65,7 +65,7 @@ def test_it_counts_what_was_asked(asked: Any) -> None:
     assert found["pilotfish_inputs_total"][("pair",)] == len(answers) + 1
     assert found["pilotfish_replies_total"] == {("pair", "answered"): len(answers), ("pair", "failed"): 1}
     errors = {values: n for values, n in found["pilotfish_errors_total"].items() if n}
-    assert errors == {("bad_input", "pair"): 1, ("bad_request", "pair"): 1, ("not_found", "pair"): 1}
+    assert errors == {("bad_input", "pair"): 1, ("bad_request", "pair"): 1, ("not_found", ""): 1}
     assert not any(found["pilotfish_shed_total"].values())
 
 
@@ -154,6 +154,28 @@ def test_what_no_route_sees_is_counted(cascade_folder: Path) -> None:
         errors = {values: n for values, n in found["pilotfish_errors_total"].items() if n}
         assert errors == {(cause, ""): 1 for cause in sent}
         assert found["pilotfish_connections"][()] >= 1
+
+
+@pytest.mark.parametrize("tokens", [TOKENS, {}], ids=["tokens", "open"])
+def test_what_operators_are_refused_is_no_error_of_the_cascade(cascade_folder: Path, tokens: dict[str, str]) -> None:
+    """Nor is a page that is not there. A request for answers that is refused is one."""
+    control = [
+        ("PUT", "operating_point"),
+        ("POST", "labels"),
+        ("DELETE", "drift"),
+        ("GET", "infer"),
+        ("GET", "nothing"),
+    ]
+    refused = [(method, f"/v2/models/pair/{end}") for method, end in control]
+    asked = ["/predict", "/v2/models/pair/infer", "/v2/models/pair/versions/2/infer", "/v1/models/pair:predict"]
+    with serving({"pair": cascade_folder}, tokens=tokens) as at:
+        statuses = [at.ask(method, path, b"{}").status for method, path in [*refused, ("GET", "/favicon.ico")]]
+        assert set(statuses) <= {401, 403, 404, 405}
+        statuses += [at.ask("POST", path, b"{}").status for path in asked]
+        assert min(statuses) >= 400
+        found = figures(at)["pilotfish_errors_total"]
+    by_model = {model: sum(n for (_, name), n in found.items() if name == model) for model in ("", "pair")}
+    assert by_model == {"": len(refused) + 1, "pair": len(asked)}
 
 
 CALLS = {"Refusal": 2, "busy": 1, "refused": 0}  # where the cause stands

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from pilotfish.serve.server import Server
 
 
+ASKED = ("/predict", ":predict", "/infer")
+"""How the paths end by which cascades are asked for answers."""
+
+
 def make_app(server: Server) -> Starlette:
     """An ASGI application; ``app.state.server`` is *server*."""
     app = Starlette(
@@ -86,8 +90,10 @@ async def gone(request: Request, error: Exception) -> Response:
 
 
 def _causes(request: Request) -> Causes:
-    """Where a refusal is counted: with the cascade that was asked, if that is known."""
+    """Where a refusal is counted: with the cascade that was asked for answers, if that is known."""
     server = server_of(request)
+    if request.method != "POST" or not request.url.path.endswith(ASKED):
+        return server.causes
     name = request.path_params.get("model") or request.query_params.get("model")
     if name is None and len(server.models) == 1:
         return next(iter(server.models.values())).meter.causes

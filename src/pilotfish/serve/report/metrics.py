@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pilotfish.serve.watch.drift import Alarm
 
 BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)  # inputs
-# Why requests and inputs have no answer. What stands in neither list is counted as "other": labels are bounded.
+# Why there is no answer. Requests are counted by full, warming, draining and the errors; inputs of accepted ones by
+# deadline, governed, gone, bad_input, model, and by draining where its limit ended them. What stands in neither list is
+# counted as "other": labels are bounded.
 SHED = ("full", "deadline", "warming", "draining", "governed", "gone")
 ERRORS = (
     "bad_request", "too_large", "unsupported", "unauthorized", "forbidden", "not_found", "slow", "bad_input", "model",

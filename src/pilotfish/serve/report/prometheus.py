@@ -130,10 +130,14 @@ def _counts(families: _Families, model: str, meter: Meter) -> None:
 
 def _refusals(families: _Families, model: str, causes: Causes) -> None:
     for cause, n in causes.shed.items():
-        text = "Requests and inputs turned away so that others are served in time."
+        text = (
+            "Turned away so that others are served in time: requests by full, warming and draining; inputs of accepted "
+            "ones by deadline, governed, gone, and by draining where its limit ended them."
+        )
         families.counter("shed", text, CAUSE, [model, cause], n)
     for cause, n in causes.errors.items():
-        families.counter("errors", "Requests and inputs that failed.", CAUSE, [model, cause], n)
+        text = "Failed: inputs by bad_input and model; requests by every other cause."
+        families.counter("errors", text, CAUSE, [model, cause], n)
 
 
 def _histograms(families: _Families, model: str, meter: Meter) -> None:

@@ -52,8 +52,9 @@ def snapshot(server: Server, name: str | None = None, access: Access | None = No
     .band                   where the first stage's exit ratio is expected: ``lo``, ``hi``, ``baseline``, from ``n``
     .drift                  see :meth:`pilotfish.serve.watch.drift.Drift.to_json`. null: off
     .traffic                see :meth:`pilotfish.serve.report.history.History.traffic`
-    .answered, .failed      inputs since the start: with an answer, and with an error
-    .refused                inputs and requests since the start that were turned away: the load was too high
+    .answered, .failed      inputs since the start: with an answer, and with an error, requests that were wrong included
+    .refused                requests, and inputs of accepted ones, since the start that were turned away: the load was
+                            too high
     .in_flight              inputs that are neither answered nor given up
     .saved                  share of the base's cost that was saved since the start
     .audit                  see :meth:`pilotfish.serve.watch.audit.Audit.to_json`, and ``marks``, lists of audits,
