@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pilotfish.errors import UsageError, nearest
+
 # By Linux' names, x86 first, then ARM. Products of 8 bits by AVX2 saturate at 16 bits, these do not.
 INT8_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 BF16_PRODUCTS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 FP16_PRODUCTS = frozenset({"avx512_fp16", "amx_fp16", "asimdhp"})
 MAC_FLAGS = {"FEAT_DotProd": "asimddp", "FEAT_I8MM": "i8mm", "FEAT_BF16": "bf16"}
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu", "mtia", "xla")  # as torch calls those that compute
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -81,6 +84,16 @@ def device_name(device: str) -> str:
     if torch is not None and device.startswith("cuda") and torch.cuda.is_available():
         return f"cuda, {torch.cuda.get_device_name(device)}"
     return device
+
+
+def check_device(device: str) -> None:
+    """UsageError where *device* is no name of one, whether there is one here or not."""
+    kind, colon, number = device.partition(":")
+    if kind not in DEVICES or (colon and not (number.isascii() and number.isdigit())):
+        raise UsageError(
+            f"there is no device {device[:60]!r}; expected {' or '.join(DEVICES[:2])}, cuda:1 where there are several "
+            f"({nearest(kind, DEVICES, len(DEVICES))})"
+        )
 
 
 @functools.cache

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pilotfish
-from pilotfish.cascade import given_drop, given_share
+from pilotfish.cascade import given_drop, given_share, make_budget
 from pilotfish.errors import UsageError
 from support.errors import assert_one_line
 from support.pairs import Pair
@@ -31,6 +32,19 @@ def test_a_bare_drop_that_was_meant_as_percent(value: Any) -> None:
     with pytest.raises(UsageError) as error:
         given_drop(value)
     assert_one_line(error.value, "max_drop=", "is read as a fraction", f"'{float(value):g}%'")
+
+
+@pytest.mark.parametrize("value", [0.1, 1, 2, -5, 9.99999, 10, 100, 100.5, 1e308, -1e308, "1e308", "7"])
+@pytest.mark.parametrize("name", ["max_drop", "--max-drop"])
+def test_what_is_advised_is_taken(value: Any, name: str) -> None:
+    with pytest.raises(UsageError) as error:
+        given_drop(value, name)
+    said = str(error.value)
+    advised = re.findall(r"[-+.e\d]+%|(?<=\(or )[-+.e\d]+|(?<=such as )[.\d]+", said)
+    assert advised
+    for one in advised:
+        assert make_budget(max_drop=given_drop(one)).value == pytest.approx(given_drop(one))
+    assert ("inf" in said, len(said) < 200) == (False, True)
 
 
 @pytest.mark.parametrize("value", ["", "%", "half", math.nan, math.inf, True, "nan%", [1]])

@@ -214,9 +214,13 @@ def given_drop(value: float | str | None, name: str = "max_drop") -> float | Non
     if not percent and abs(number) >= 0.1:
         q = "" if name.startswith("--") else "'"  # an option is typed without quotes
         shown = repr(value) if isinstance(value, str) else f"{number:g}"
+        if abs(number) > 100:  # in percent as well
+            raise UsageError(f"{name}={shown} is no drop, which is a fraction such as 0.005 or {q}0.5%{q}, 1 at most")
+        bare = f" (or {number / 100:.6g})" if abs(number) < 10 else ""
+        meant = f", or {q}{100 * number:g}%{q} where that is meant" if abs(number) <= 1 else ""
         raise UsageError(
-            f"{name}={shown} is read as a fraction, which is {100 * number:g} points; write {q}{number:g}%{q} "
-            f"(or {number / 100:.6g}), or {q}{100 * number:g}%{q} where that is meant"
+            f"{name}={shown} is read as a fraction, which is {100 * number:g} points; write {q}{number:g}%{q}{bare}"
+            f"{meant}"
         )
     return number / 100 if percent else number
 

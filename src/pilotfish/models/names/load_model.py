@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pilotfish.errors import MissingExtraError, ModelError, UsageError, nearest
-from pilotfish.machine import processor
+from pilotfish.machine import check_device, processor
 from pilotfish.models.backends.backends import is_installed, with_backend
 from pilotfish.models.dtypes import dtype_named
 from pilotfish.models.model import Model
@@ -45,8 +45,10 @@ def load_model(
     task     what it answers, by the task's name, as ``?task=`` of the name; None: classes, but for detectors and
              segmentation of torchvision and transformers, which know it
 
-    Raises ModelError for a wrong name (with the nearest right ones) or weights that do not fit.
+    Raises ModelError for a wrong name (with the nearest right ones) or weights that do not fit, UsageError for a device
+    that is none.
     """
+    check_device(device)
     plain, reading = take_reading(dataclasses.replace(take_task(parse_spec(name), task), typed=typed))
     task = plain.task
     plain, variant = take_variant(plain)
