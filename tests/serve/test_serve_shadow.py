@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pilotfish.serve.watch.betting import MeanSequence
 from pilotfish.serve.watch.shadow import Shadow
 
 
@@ -40,6 +42,32 @@ def test_without_costs_the_rest_is_there(costs: tuple[object, object]) -> None:
 def test_before_the_first_input_nothing_is_said() -> None:
     found = Shadow((1.0, 11.0), 10.0).to_json()
     assert (found["n"], found["drop"], found["drop_bound"], found["saved"]) == (0, None, 1.0, None)
+
+
+def test_bounds_are_computed_once_for_each_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed, shadow = [0], Shadow((1.0, 11.0), 10.0)
+    first_rejected = MeanSequence._first_rejected
+
+    def counted(*arguments: Any) -> float:
+        computed[0] += 1
+        return first_rejected(*arguments)
+
+    monkeypatch.setattr(MeanSequence, "_first_rejected", counted)
+    seen = []
+    for left_at in (0, 0, None):
+        shadow.add(left_at, 0.5)
+        before, found = computed[0], shadow.to_json()
+        once = computed[0]
+        assert once > before
+        assert shadow.to_json() == found
+        assert computed[0] == once
+        seen.append(found["drop_bound"])
+    assert len({*seen}) == 3
+    state, last = shadow.to_state(), shadow.to_json()
+    shadow.add(0, 1.0)
+    shadow.to_json()
+    shadow.restore(state)
+    assert shadow.to_json() == last
 
 
 def test_it_goes_on_from_its_state() -> None:

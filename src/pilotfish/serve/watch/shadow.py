@@ -33,6 +33,7 @@ class Shadow:
         self.costs, self.base_cost = costs if known else None, base_cost if known else None
         self._of = {name: MeanSequence() for name in ("exits", "disagreement", "drop", "spent")}
         self._lock = threading.Lock()
+        self._known: dict[str, Any] | None = None  # what was said, until the next input
 
     def add(self, left_at: int | None, x: float = 0.0) -> None:
         """An input that the base answered.
@@ -42,6 +43,7 @@ class Shadow:
         """
         exits = left_at is not None
         with self._lock:
+            self._known = None
             self._of["exits"].add(float(exits))
             self._of["drop"].add(x if exits else 0.0)
             if exits:
@@ -58,28 +60,33 @@ class Shadow:
 
     def to_json(self) -> dict[str, Any]:
         """``shadow`` of ``GET /v2/models/M/audit``. None stands for what is not known."""
-        alpha = 1 - self.confidence
         with self._lock:
-            exits, disagreement, drop, spent = self._of.values()
-            found = {
-                "n": drop.n,
-                "exit_ratio": exits.mean,
-                "exit_ratio_interval": list(exits.interval(alpha)),
-                "disagreement": disagreement.mean,
-                "bound": disagreement.upper(alpha),
-                "drop": drop.mean,
-                "drop_bound": drop.upper(alpha),
-                "saved": None,
-                "saved_interval": None,
-                "confidence": self.confidence,
-                "bounds": SAYS,
-            }
-            if self.costs is not None and self.base_cost is not None and spent.mean is not None:
-                ends = np.array([spent.mean, *reversed(spent.interval(alpha))])
-                costs = min(self.costs) + ends * (max(self.costs) - min(self.costs))
-                saved, *interval = (1 - costs / self.base_cost).tolist()
-                found |= {"saved": saved, "saved_interval": interval}
-            return found
+            if self._known is None:
+                self._known = self._figures()
+            return dict(self._known)
+
+    def _figures(self) -> dict[str, Any]:
+        alpha = 1 - self.confidence
+        exits, disagreement, drop, spent = self._of.values()
+        found = {
+            "n": drop.n,
+            "exit_ratio": exits.mean,
+            "exit_ratio_interval": list(exits.interval(alpha)),
+            "disagreement": disagreement.mean,
+            "bound": disagreement.upper(alpha),
+            "drop": drop.mean,
+            "drop_bound": drop.upper(alpha),
+            "saved": None,
+            "saved_interval": None,
+            "confidence": self.confidence,
+            "bounds": SAYS,
+        }
+        if self.costs is not None and self.base_cost is not None and spent.mean is not None:
+            ends = np.array([spent.mean, *reversed(spent.interval(alpha))])
+            costs = min(self.costs) + ends * (max(self.costs) - min(self.costs))
+            saved, *interval = (1 - costs / self.base_cost).tolist()
+            found |= {"saved": saved, "saved_interval": interval}
+        return found
 
     def to_state(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -90,4 +97,4 @@ class Shadow:
         """Go on from :meth:`to_state`. ValueError for anything else."""
         found = {name: MeanSequence.of_state(state[name]) for name in self._of}
         with self._lock:
-            self._of = found
+            self._of, self._known = found, None
