@@ -134,6 +134,7 @@ def test_budgets(options: dict[str, Any], expected: Budget) -> None:
         {"max_cost": math.inf},
         {"max_cost": -1},
         {"max_cost": "40%"},  # of an unknown cost
+        {"max_cost": "1e308%", "base_cost": 1e9},  # which no document could hold
     ],
 )
 def test_budgets_that_make_no_sense(options: dict[str, Any]) -> None:

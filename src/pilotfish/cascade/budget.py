@@ -188,15 +188,15 @@ def _absolute_cost(value: float | str, base_cost: float | None) -> float:
         number = float(str(value).strip().removesuffix("%"))
     except ValueError:
         number = np.nan
-    if not np.isfinite(number) or number < 0:
+    if share and base_cost is not None:
+        number = number / 100 * base_cost
+    if not np.isfinite(number) or number < 0:  # also of a share, or no document could hold it
         raise UsageError(
             f"max_cost is a number in the cost's unit or a share of the base's such as 40%, found {value!r}"
         )
-    if not share:
-        return number
-    if base_cost is None:
+    if share and base_cost is None:
         raise UsageError(f"max_cost {value} is a share of the base's cost, which the records do not hold; add costs")
-    return number / 100 * base_cost
+    return number
 
 
 @overload
@@ -215,7 +215,9 @@ def given_drop(value: float | str | None, name: str = "max_drop") -> float | Non
         q = "" if name.startswith("--") else "'"  # an option is typed without quotes
         shown = repr(value) if isinstance(value, str) else f"{number:g}"
         if abs(number) > 100:  # in percent as well
-            raise UsageError(f"{name}={shown} is no drop, which is a fraction such as 0.005 or {q}0.5%{q}, 1 at most")
+            raise UsageError(
+                f"{name}={shown} is no drop, which is a fraction such as 0.005 or {q}0.5%{q}, {q}100%{q} at most"
+            )
         bare = f" (or {number / 100:.6g})" if abs(number) < 10 else ""
         meant = f", or {q}{100 * number:g}%{q} where that is meant" if abs(number) <= 1 else ""
         raise UsageError(
