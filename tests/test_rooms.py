@@ -37,6 +37,7 @@ ROOMS = [
     "api",
     "cli",
     "__init__",
+    "__main__",
 ]
 TORCH_FREE = [*ROOMS[: ROOMS.index("plan") + 1], "report"]
 TORCH_FREE.remove("machine")

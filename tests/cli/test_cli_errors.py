@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -136,3 +137,22 @@ def test_a_reader_that_leaves_early_is_no_error(imported: Path) -> None:
 def test_an_empty_text_is_not_the_working_folder(arguments: list[str], said: str, tmp_path: Path) -> None:
     assert f"{said}; give it a value (the working folder is .)" in refusal(tmp_path, *arguments, code=2)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", ["pilotfish", "pilotfish.cli"])
+def test_the_package_is_the_command(module: str, tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise RuntimeError('nobody named this module')")
+    ended = subprocess.run(
+        [sys.executable, "-m", module, "--version"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == f"pilotfish {pilotfish.__version__}\n"
+
+
+def test_importing_the_command_runs_nothing() -> None:
+    assert importlib.import_module("pilotfish.__main__")

@@ -154,3 +154,47 @@ def test_images_with_their_channels_last_are_named_where_a_model_fails_on_them(
         model.run(np.zeros(shape, np.float32))
     assert ("?layout=nchw" in str(caught.value)) == advised
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("net.py:build", "write python:net:build; modules are looked for in the working folder ({here})"),
+        ("./net.py:build", "write python:net:build; modules"),
+        ("zoo/deep.py:f?takes=images", "write python:zoo.deep:f?takes=images; modules"),
+        ("{here}/zoo/deep.py:f", "write python:zoo.deep:f; modules"),
+        ("zoo/__init__.py:f", "write python:zoo:f; modules"),
+        ("net.py", "write python:net:FUNCTION; modules"),
+        ("../net.py:f", "write python:net:f, with PYTHONPATH={above}"),
+        ("a.b/net.py:f", "write python:net:f, with PYTHONPATH={here}/a.b"),
+        ("v1.2.py:f", "give v1.2.py another one, and write python:MODULE:f"),
+        ("gone/net.py:f", "write python:MODULE:f, as it is imported; modules are looked for in"),
+        ("gone\\net.py:f", "write python:MODULE:f, as it is imported"),
+    ],
+)
+def test_a_path_is_told_the_module(typed: str, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    for name in ("../net.py", "net.py", "zoo/deep.py", "zoo/__init__.py", "a.b/net.py", "v1.2.py"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("raise RuntimeError('nobody named this module')")
+    monkeypatch.chdir(here)
+    places = {"here": here, "above": tmp_path}
+    with pytest.raises(ModelError) as caught:
+        load_model(f"python:{typed.format(**places)}")
+    said = str(caught.value)
+    assert "python: takes a module, not a path; " in said
+    assert written.format(**places) in said
+
+
+@pytest.mark.parametrize("name", ["no_such_module_at_all", "no_such.module", "no_such.py"])
+def test_a_module_that_is_not_there_says_where_it_was_looked_for(name: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(f"python:{name}:f")
+    assert f"modules are looked for in the working folder ({Path.cwd()}) and on PYTHONPATH" in str(caught.value)
+
+
+def test_a_module_may_be_called_py(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "py_package").mkdir()
+    (tmp_path / "py_package" / "py.py").write_text("def f(batch): return batch")
+    write("")
+    assert np.array_equal(load_model("python:py_package.py:f").run(BATCH), BATCH)

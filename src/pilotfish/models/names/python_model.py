@@ -116,18 +116,48 @@ def _handed(spec: ModelSpec, takes: str | None, preprocessing: Preprocessing) ->
 
 def _resolve(spec: ModelSpec) -> Any:
     module_name, _, attribute = spec.name.partition(":")
+    if _is_path(module_name):
+        rest = "".join([attribute or "FUNCTION", *spec.text.partition("?")[1:]])
+        raise ModelError(f"{spec.text}: python: takes a module, not a path; {_as_module(module_name, rest)}")
     if not attribute:
         raise ModelError(f"{spec.text}: expected python:MODULE:FUNCTION, such as python:mymodels:build")
     try:
         with _import_path(spec.typed):
             found: Any = importlib.import_module(module_name)
     except Exception as error:
-        raise ModelError(f"{spec.text}: importing {module_name} failed: {type(error).__name__}: {error}") from error
+        failed = f"{spec.text}: importing {module_name} failed: {type(error).__name__}: {error}"
+        absent = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+        raise ModelError(f"{failed}; {_looked_in(spec.typed)}" if absent else failed) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise ModelError(f"{spec.text}: {module_name} has no {attribute!r}; {nearest(part, _public(found))}")
         found = getattr(found, part)
     return found
+
+
+def _is_path(module: str) -> bool:
+    """Whether a path stands where a module is expected: modules may be called ``py``, files are there."""
+    return "/" in module or "\\" in module or (module.endswith(".py") and Path(module).is_file())
+
+
+def _as_module(path: str, rest: str) -> str:
+    """What to write instead of *path*, *rest* behind it, and where it is looked for then."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        return f"write python:MODULE:{rest}, as it is imported; {_looked_in(typed=True)}"
+    file, here = file.resolve(), Path.cwd().resolve()
+    below = file.relative_to(here).with_suffix("").parts if file.is_relative_to(here) else ()
+    plain = bool(below) and not any("." in part for part in below)
+    module = ".".join(below) if plain else file.stem
+    if "." in module and not plain:
+        return f"no module has a dot in its name: give {file.name} another one, and write python:MODULE:{rest}"
+    written = f"write python:{module.removesuffix('.__init__')}:{rest}"
+    return f"{written}; {_looked_in(typed=True)}" if plain else f"{written}, with PYTHONPATH={file.parent}"
+
+
+def _looked_in(typed: bool) -> str:
+    """Where modules are looked for."""
+    return f"modules are looked for in {f'the working folder ({Path.cwd()}) and on ' if typed else ''}PYTHONPATH"
 
 
 def _public(found: object) -> list[str]:
