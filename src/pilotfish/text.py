@@ -19,6 +19,11 @@ def one_line(text: str) -> str:
     return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def quantity(n: int, one: str, many: str | None = None) -> str:
+    """A number and what it counts: ``1 box``, ``1,200 boxes``; *many* where that is not *one* and an s."""
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
 def listed(names: Sequence[str], most: int = 5) -> str:
     """The first of *names* and how many more there are: ``a, b and 3 more``."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

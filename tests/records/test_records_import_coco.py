@@ -73,30 +73,32 @@ def changed(rows: list[dict[str, Any]], at: int, **more: Any) -> list[dict[str, 
 ODD = {
     "NaN scores": (
         lambda rows: changed(rows, 3, score=float("nan")),
-        "1 boxes with a score or a place that is no number",
+        "as the score or a place is no number: 1 box, of image",
     ),
     "infinite box": (lambda rows: changed(rows, 0, bbox=[0, 0, float("inf"), 2]), "of image 100 first"),
     "outside": (
         lambda rows: changed(rows, 0, bbox=[-50, -50, 20, 20]),
-        "1 boxes reach beyond their image; they are kept",
+        "1 box reaches beyond its image; kept as they are",
     ),
-    "beyond": (lambda rows: changed(rows, 0, bbox=[630, 0, 20, 20]), "1 boxes reach beyond their image"),
+    "beyond": (lambda rows: changed(rows, 0, bbox=[630, 0, 20, 20]), "1 box reaches beyond its image"),
     "corners": (
         lambda rows: [{**r, "bbox": [600, 400, 640, 480]} for r in rows],
         "reach beyond their image: are they corners x1, y1, x2, y2?",
     ),
-    "negative size": (lambda rows: changed(rows, 1, bbox=[5, 5, -3, 2]), "1 boxes have a negative width or height"),
+    "negative size": (lambda rows: changed(rows, 1, bbox=[5, 5, -3, 2]), "1 box has a negative width or height"),
     "unknown category": (
         lambda rows: changed(rows, 2, category_id=12),
-        "1 boxes are of categories that the instances lack (12)",
+        "1 box is of a category that the instances lack (12)",
     ),
     "unknown image": (
         lambda rows: [*rows, {**rows[0], "image_id": 7}],
-        "1 boxes are of images that truth.json does not have (7)",
+        "1 box is of an image that truth.json does not have (7)",
     ),
+    "written twice": (lambda rows: rows * 2, "boxes repeat others of dets.json, score and all, of image 100 first"),
+    "a box twice": (lambda rows: [*rows, rows[0]], "1 box repeats another of dets.json, score and all, of image 100"),
     "other scale": (lambda rows: [{**r, "score": 90 * r["score"]} for r in rows], "scores run from"),
-    "few images": (lambda rows: rows[:3], "of 12 images have no box; are all results in dets.json?"),
-    "no boxes": (lambda rows: [], "no boxes at all in dets.json: its 12 images have none"),
+    "few images": (lambda rows: rows[:3], "of 12 images without a box; are all results in dets.json?"),
+    "no boxes": (lambda rows: [], "no boxes at all in dets.json, for 12 images"),
 }
 
 
@@ -135,6 +137,46 @@ def test_what_is_wrong_is_refused_with_the_row(made: tuple[Path, Path], what: st
     assert "\n" not in str(error.value)
 
 
+def with_annotation(truth: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {**truth, "annotations": changed(truth["annotations"], 0, **more)}
+
+
+ODD_TRUTHS = {
+    "crowd of five": (lambda t: with_annotation(t, iscrowd=5), "1 annotation has an iscrowd other than 0 and 1 (5)"),
+    "crowds of less": (
+        lambda t: {**t, "annotations": [{**a, "iscrowd": -1} for a in t["annotations"]]},
+        "annotations have an iscrowd other than 0 and 1 (-1): read as crowds",
+    ),
+    "half a crowd": (lambda t: with_annotation(t, iscrowd=0.5), "an iscrowd other than 0 and 1 (0.5)"),
+    "a box twice": (
+        lambda t: {**t, "annotations": [*t["annotations"], {**t["annotations"][0], "id": 9000}]},
+        "1 annotation repeats another, box and category alike, of image",
+    ),
+    "all twice": (
+        lambda t: {**t, "annotations": t["annotations"] * 2},
+        "annotations repeat others, box and category alike, of image",
+    ),
+    "an id twice": (
+        lambda t: with_annotation(t, id=2),
+        "1 annotation id stands more than once (2): all are read, pycocotools reads the last one",
+    ),
+    "a category twice": (
+        lambda t: {**t, "categories": [*t["categories"], t["categories"][0]]},
+        "1 category stands more than once, id 1: read once",
+    ),
+    "turned": (lambda t: with_annotation(t, bbox=[50, 50, -9, 9]), "1 annotation has a negative width or height"),
+    "negative area": (lambda t: with_annotation(t, area=-3), "1 annotation has no area of 0 or more"),
+}
+
+
+@pytest.mark.parametrize("what", ODD_TRUTHS)
+def test_what_is_odd_about_the_truth_is_said(made: tuple[Path, Path], what: str) -> None:
+    change, words = ODD_TRUTHS[what]
+    written(made[1], change(json.loads(made[1].read_text())))
+    notes = import_file(made[0], "a", labels=made[1]).meta.notes
+    assert any(note.startswith("truth.json: ") and words in note for note in notes), notes
+
+
 TRUTHS = {
     "no images": (lambda t: {**t, "images": []}, "without a list of images"),
     "images twice": (lambda t: {**t, "images": t["images"] * 2}, "stands more than once"),
@@ -143,6 +185,20 @@ TRUTHS = {
     "infinite": (
         lambda t: {**t, "annotations": [{"image_id": 100, "category_id": 1, "bbox": [0, 0, float("inf"), 1]}]},
         "is not finite",
+    ),
+    "one id of two categories": (
+        lambda t: {**t, "categories": [*t["categories"], {"id": 3, "name": "dog"}]},
+        "category id 3 is that of 'class 3' and 'dog'; give each category an id of its own",
+    ),
+    "a crowd of words": (
+        lambda t: with_annotation(t, iscrowd="0"),
+        'iscrowd of annotation 0 is "0"; expected a number',
+    ),
+    "an area of words": (lambda t: with_annotation(t, area="large"), 'area of annotation 0 is "large"'),
+    "an area of lists": (lambda t: with_annotation(t, area=[3]), "area of annotation 0 is [3]"),
+    "a width of words": (
+        lambda t: {**t, "images": changed(t["images"], 0, width="wide")},
+        "image 100 has width and height",
     ),
     "a list": (lambda t: [1], "without a list of images"),
 }
@@ -210,7 +266,7 @@ def test_a_pixel_is_an_image(tmp_path: Path) -> None:
     found = [{"image_id": 1, "category_id": 0, "bbox": [0, 0, 1, 1], "score": 1}]
     records = import_file(written(tmp_path / "d.json", found), "a", labels=written(tmp_path / "t.json", truth))
     assert records.value == pytest.approx(1)
-    assert records.meta.notes == ("1 annotations of t.json have no area: that of their box is used",)
+    assert records.meta.notes == ("t.json: 1 annotation has no area of 0 or more: that of the box is used",)
 
 
 def test_two_detectors_are_aligned_and_other_truth_is_refused(made: tuple[Path, Path], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import PilotfishError
 from pilotfish.files import without_duplicates
 from pilotfish.reading.limits import check_size
-from pilotfish.text import one_line
+from pilotfish.text import examples, one_line, quantity
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -112,31 +112,86 @@ def read_instances(path: Path, error: type[PilotfishError]) -> Instances:
         if what in document and not (document[what] == [] or _objects(document[what])):
             raise error(f"{path}: its {what} are no list of objects; {wanted}")
     images, files, sizes = _images(path, document["images"], error)
-    categories: dict[int, str] = {}
-    for row in document.get("categories", []):
-        if type(row.get("id")) is not int or not isinstance(row.get("name", ""), str):
-            raise error(f"{path}: a category without a whole number as its id: {one_line(str(row))[:80]}")
-        categories[row["id"]] = row.get("name") or str(row["id"])
+    categories, notes = _categories(path, document.get("categories", []), error)
     if "annotations" not in document:
-        note = f"{path.name} has images and no annotations: the truth is not known"
-        return Instances(images, files, sizes, categories, None, np.empty(0, bool), np.empty(0), (note,))
-    rows, notes = document["annotations"], []
-    there = set(images)
+        notes.append(f"{path.name} has images and no annotations: the truth is not known")
+        return Instances(images, files, sizes, categories, None, np.empty(0, bool), np.empty(0), tuple(notes))
+    rows, there = document["annotations"], set(images)
     kept = [row for row in rows if row.get("image_id") in there and row.get("category_id") in categories]
     if len(kept) < len(rows):
-        notes.append(
-            f"{len(rows) - len(kept):,} annotations of {path.name} are of no image or category in it: not read"
-        )
+        left = quantity(len(rows) - len(kept), "annotation")
+        notes.append(f"{path.name}: {left} of no image or category in it: not read")
     boxes = _boxes(path, kept, 0, None, error)
     if not np.isfinite(boxes.box).all():
         raise error(f"{path}: an annotation's bbox is not finite; {wanted}")
+    crowd, area = (_of_annotations(path, kept, what, error) for what in ("iscrowd", "area"))
     size = boxes.box[:, 2] * boxes.box[:, 3]
-    area = np.array([row.get("area", np.nan) for row in kept], np.float64)
-    if (without := np.isnan(area)).any():
-        notes.append(f"{int(without.sum()):,} annotations of {path.name} have no area: that of their box is used")
-    crowd = np.array([bool(row.get("iscrowd", 0)) for row in kept], bool)
+    if (without := ~((area >= 0) & np.isfinite(area))).any():
+        left = quantity(int(without.sum()), "annotation has", "annotations have")
+        notes.append(f"{path.name}: {left} no area of 0 or more: that of the box is used")
+    notes += _odd_annotations(path, kept, boxes, crowd)
     found = np.where(without, size, area)
-    return Instances(images, files, sizes, categories, boxes, crowd, found, tuple(notes))
+    return Instances(images, files, sizes, categories, boxes, np.nan_to_num(crowd) != 0, found, tuple(notes))
+
+
+def doubles(*columns: NDArray[Any]) -> NDArray[np.intp]:
+    """The rows that say what an earlier row says, in rising order, of *columns* (N,) or (N, K)."""
+    keys = np.column_stack(columns)
+    order = np.lexsort(keys.T[::-1])
+    return np.sort(order[1:][(np.diff(keys[order], axis=0) == 0).all(axis=1)])
+
+
+def _categories(path: Path, rows: Sequence[Any], error: type[PilotfishError]) -> tuple[dict[int, str], list[str]]:
+    """(names by id, what is odd about them)."""
+    found: dict[int, str] = {}
+    twice = []
+    for row in rows:
+        number, name = row.get("id"), row.get("name", "")
+        if type(number) is not int or not isinstance(name, str):
+            raise error(f"{path}: a category without a whole number as its id: {one_line(str(row))[:80]}")
+        name = name or str(number)
+        if found.get(number, name) != name:
+            both = f"{one_line(found[number])[:40]!r} and {one_line(name)[:40]!r}"
+            raise error(f"{path}: category id {number} is that of {both}; give each category an id of its own")
+        twice += [str(number)] if number in found else []
+        found[number] = name
+    said = quantity(len(twice), "category stands", "categories stand")
+    return found, [f"{path.name}: {said} more than once, id {examples(twice)}: read once"] if twice else []
+
+
+def _of_annotations(path: Path, rows: Sequence[Any], what: str, error: type[PilotfishError]) -> F64:
+    """A number of every annotation, float64 (M,), NaN where it has none."""
+    values = [row.get(what) for row in rows]
+    for at, value in enumerate(values):
+        if value is not None and not isinstance(value, int | float):
+            shown = one_line(json.dumps(value, default=str))[:40]
+            raise error(f"{path}: {what} of annotation {at} is {shown}; expected a number")
+    return np.array(values, np.float64)
+
+
+def _odd_annotations(path: Path, rows: Sequence[Any], boxes: Found, crowd: F64) -> list[str]:
+    """What is odd about true boxes that are read as they are."""
+    notes = []
+    if len(odd := np.unique(crowd[~np.isin(crowd, (0, 1)) & ~np.isnan(crowd)])):
+        left = quantity(int(np.isin(crowd, odd).sum()), "annotation has", "annotations have")
+        shown = examples([f"{value:g}" for value in odd.tolist()])
+        notes.append(f"{path.name}: {left} an iscrowd other than 0 and 1 ({shown}): read as crowds")
+    places = {i: at for at, i in enumerate(dict.fromkeys(boxes.image))}
+    image = np.array([places[i] for i in boxes.image], np.int64)
+    if len(again := doubles(image, boxes.category, boxes.box)):
+        left = quantity(len(again), "annotation repeats another", "annotations repeat others")
+        where = f"image {one_line(str(boxes.image[again[0]]))[:40]} first"
+        notes.append(f"{path.name}: {left}, box and category alike, of {where}: each counts as an object of its own")
+    ids = Counter(row["id"] for row in rows if isinstance(row.get("id"), int | str))
+    if twice := [one_line(str(i))[:40] for i, n in ids.items() if n > 1]:
+        left = quantity(len(twice), "annotation id stands", "annotation ids stand")
+        notes.append(
+            f"{path.name}: {left} more than once ({examples(twice)}): all are read, pycocotools reads the last one"
+        )
+    if (turned := (boxes.box[:, 2:] < 0).any(axis=1)).any():
+        left = quantity(int(turned.sum()), "annotation has", "annotations have")
+        notes.append(f"{path.name}: {left} a negative width or height, which no box fits: are they x1, y1, x2, y2?")
+    return notes
 
 
 def image_order(images: Sequence[Any]) -> list[int]:
@@ -224,5 +279,11 @@ def _images(
         raise error(f"{path}: image id {one_line(twice[0])[:40]} stands more than once; ids are unique")
     order = image_order(ids)
     files = tuple(str(rows[at].get("file_name", "")) for at in order)
-    sizes = np.array([[rows[at].get(side, 0) or 0 for side in ("width", "height")] for at in order], np.float64)
+    sides = [[rows[at].get(side, 0) or 0 for side in ("width", "height")] for at in order]
+    for at, pair in zip(order, sides, strict=True):
+        if not all(isinstance(side, int | float) for side in pair):
+            raise error(
+                f"{path}: image {one_line(str(ids[at]))[:40]} has width and height {str(pair)[:40]}; expected numbers"
+            )
+    sizes = np.array(sides, np.float64)
     return tuple(ids[at] for at in order), files, sizes

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError, UsageError
-from pilotfish.reading.coco_json import Found, Instances, image_order, read_instances, read_results
+from pilotfish.reading.coco_json import Found, Instances, doubles, image_order, read_instances, read_results
 from pilotfish.records.records import Records, RecordsMeta, check, string_ids
 from pilotfish.scores.ragged import Ragged
 from pilotfish.tasks.box_matching import Boxes, TrueBoxes
 from pilotfish.tasks.boxes import no_truth
-from pilotfish.text import examples
+from pilotfish.text import examples, quantity
 
 Mask = NDArray[np.bool_]
 FEW = 0.9  # share of the images that have a box, below which it is said
@@ -104,12 +104,13 @@ def _placed(
         )
     if spare := [i for i in found.image if i not in places]:
         shown = examples([str(i) for i in dict.fromkeys(spare)])
-        notes.append(f"{len(spare):,} boxes are of images that {where} does not have ({shown}): left out")
+        left = quantity(len(spare), "box is of an image", "boxes are of images")
+        notes.append(f"{left} that {where} does not have ({shown}): left out")
     bad = ~(np.isfinite(found.score) & np.isfinite(found.box).all(axis=1))
     if bad.any():
         first = found.image[int(np.argmax(bad))]
-        count = int(bad.sum())
-        notes.append(f"{count:,} boxes with a score or a place that is no number were left out, of image {first} first")
+        left = quantity(int(bad.sum()), "box", "boxes")
+        notes.append(f"left out, as the score or a place is no number: {left}, of image {first} first")
         kept = np.flatnonzero(~bad)
         image = tuple(found.image[at] for at in kept.tolist())
         found = Found(image, found.category[kept], found.box[kept], found.score[kept])
@@ -117,9 +118,16 @@ def _placed(
     boxes = Boxes(*(Ragged.by_counts(values[order], counts) for values in (found.box, found.score, found.category)))
     empty = int((counts == 0).sum())
     if not counts.any():
-        notes.append(f"no boxes at all in {path.name}: its {len(ids):,} images have none")
+        notes.append(f"no boxes at all in {path.name}, for {quantity(len(ids), 'image')}")
     elif empty > (1 - FEW) * len(ids):
-        notes.append(f"{empty:,} of {len(ids):,} images have no box; are all results in {path.name}?")
+        notes.append(f"{empty:,} of {quantity(len(ids), 'image')} without a box; are all results in {path.name}?")
+    if len(again := doubles(boxes.box.owner, boxes.label.values, boxes.box.values, boxes.score.values)):
+        repeated = quantity(len(again), "box repeats another", "boxes repeat others")
+        first = ids[int(boxes.box.owner[again[0]])]
+        notes.append(
+            f"{repeated} of {path.name}, score and all, of image {first} first: kept, and wrong wherever the first of "
+            "them is right; were results written twice?"
+        )
     return boxes, [*notes, *_odd(path, boxes, there)]
 
 
@@ -132,21 +140,22 @@ def _odd(path: Path, boxes: Boxes, there: Instances | None) -> list[str]:
         if not known.any():
             raise RecordsError(f"{path}: none of its category ids ({shown}) is in the instances; {asked}")
         if not known.all():
-            notes.append(f"{int((~known).sum()):,} boxes are of categories that the instances lack ({shown}); {asked}")
+            left = quantity(int((~known).sum()), "box is of a category", "boxes are of categories")
+            notes.append(f"{left} that the instances lack ({shown}); {asked}")
         elif (last := max(there.categories)) > len(there.categories) > label.max() and len(there.categories) > 10:
             notes.append(f"no box is of categories {label.max() + 1} to {last}: {asked}")
     if (turned := (box[:, 2:] < 0).any(axis=1)).any():
-        notes.append(
-            f"{int(turned.sum()):,} boxes have a negative width or height and fit nothing: are they x1, y1, x2, y2?"
-        )
+        left = quantity(int(turned.sum()), "box has", "boxes have")
+        notes.append(f"{left} a negative width or height, which fits nothing: are they x1, y1, x2, y2?")
     if there is not None and len(box):
         size = there.sizes[boxes.box.owner]
         outside = ((box[:, :2] < -PIXELS) | (box[:, :2] + box[:, 2:] > size + PIXELS)).any(axis=1) & (size > 0).all(
             axis=1
         )
         if outside.any():
-            question = ": are they corners x1, y1, x2, y2?" if outside.mean() > 0.2 else "; they are kept as they are"
-            notes.append(f"{int(outside.sum()):,} boxes reach beyond their image{question}")
+            question = ": are they corners x1, y1, x2, y2?" if outside.mean() > 0.2 else "; kept as they are"
+            left = quantity(int(outside.sum()), "box reaches beyond its image", "boxes reach beyond their image")
+            notes.append(f"{left}{question}")
     score = boxes.score.values
     if len(score) and (score.min() < 0 or score.max() > 1):
         notes.append(

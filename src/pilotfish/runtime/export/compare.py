@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pilotfish.cascade import InForce, OperatingPoint
 from pilotfish.errors import ModelError
-from pilotfish.models.model import F32
+from pilotfish.models.model import BAND, F32
 from pilotfish.records import from_logits
 from pilotfish.runtime.answers import Answers
 from pilotfish.runtime.engine import Engine
@@ -21,7 +21,6 @@ from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
 from pilotfish.scores import compute, to_shown
 
-BAND = 5e-4  # as far as answers of one model may drift between backends and batch sizes
 CALLS = 30
 BATCH = 32
 TURNS = 3
@@ -63,7 +62,7 @@ def compare(
     lead = np.sort(logits.astype(np.float64), axis=1)[:, -2:]
     close = lead[:, 1] - lead[:, 0] < 1e-3
     wrong = same & (answers.prediction != engine.prediction) & ~close
-    if wrong.any() or worst > 20 * BAND:
+    if wrong.any() or worst > 10 * BAND:
         raise ModelError(
             f"the exported graph differs from the engine: {int(wrong.sum())} of {len(same)} predictions, "
             f"confidences by up to {worst:.2g}; this is a bug, please report it"

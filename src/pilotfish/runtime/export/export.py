@@ -17,13 +17,12 @@ from pilotfish.files import atomic_path
 from pilotfish.machine import cpu_count
 from pilotfish.models import Model
 from pilotfish.models.backends.onnx_backend import open_session
-from pilotfish.models.model import F32
+from pilotfish.models.model import BAND, F32
 from pilotfish.models.onnx.onnx_metadata import write_metadata
 from pilotfish.runtime.cascade import Cascade
 from pilotfish.runtime.choice import read_choices
 from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.export.compare import (
-    BAND,
     batched_ms,
     compare,
     forced_point,
