@@ -108,6 +108,47 @@ def test_what_to_do_next_is_measured_alike(verb: str, metric: tuple[str, ...], t
     assert command(tmp_path, *following).returncode == 0
 
 
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run ``my run`` whose split ``test`` holds 200 groups of two, and costs of another key."""
+    folder = tmp_path_factory.mktemp("grouped")
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 400)
+    ids = [f"c{i // 2}_{i}" for i in range(400)]
+    for name, noise, usd in (("small one", 1.0, 1), ("middle", 0.7, 3), ("big", 0.5, 10)):
+        logits = 3 * np.eye(3)[label] + noise * rng.normal(size=(400, 3))
+        np.savez(folder / "a.npz", logits=logits, label=label, id=ids)
+        typed = ["--run", "my run", "--model", name, "--macs", 11 - usd, "--split", "test", "--cost", f"usd={usd}"]
+        assert command(folder, "import", "a.npz", *typed).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("verb", "typed", "also"),
+    [
+        ("savers", ["--score", "margin", "--seed", "3"], ["--max-drop", "0.5%"]),
+        ("savers", ["--max-drop", "2%", "--holdout", "0.4", "--method", "pcee"], []),
+        ("savers", ["--max-drop", "8%", "--guarantee", "90%"], ["--savers-tried", "2"]),
+        ("chains", ["--max-drop", "2%", "--score", "margin", "--seed", "3"], []),
+        ("chains", ["--max-cost", "60%", "--holdout", "0.3"], []),
+    ],
+)
+def test_what_to_do_next_has_the_options_that_were_given(
+    verb: str, typed: list[str], also: list[str], grouped: Path
+) -> None:
+    always = ["--cost", "usd", "--split", "test", "--group-by", "(c[0-9]+)_"]
+    ended = command(grouped, verb, "my run", "--base", "big", *typed, *always)
+    assert ended.returncode == 0, ended.stderr
+    following = shlex.split(ended.stdout.partition("Next: pilotfish ")[2].splitlines()[0])
+    expected = [*typed, *always, *also]
+    given = dict(zip(following[2::2], following[3::2], strict=True))
+    assert given.pop("--stages").endswith(",big")
+    assert given == dict(zip(expected[::2], expected[1::2], strict=True))
+    assert following[:2] == ["tune", "my run"]
+    tuned = command(grouped, *following)
+    assert tuned.returncode == 0, tuned.stderr
+
+
 def test_all_bases_and_certified_savers(tmp_path: Path) -> None:
     found = document(tmp_path, "savers", RUN, "--all-bases")
     assert found["best"][BASE] == document(tmp_path, "savers", RUN, "--base", BASE)["best"]

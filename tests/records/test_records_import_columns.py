@@ -158,7 +158,7 @@ def test_samples_without_a_label_have_none(tmp_path: Path) -> None:
     [
         ("filename,label\nx.jpg,1\n", r"names none of the 2 samples \(a\.jpg, …\); its ids are x\.jpg"),
         ("filename,label\nv/a.jpg,1\nw/a.jpg,2\n", "names none of the 2 samples"),  # base names would be ambiguous
-        ("filename,label\na.jpg,1\na.jpg,2\n", "1 ids in column 'filename' stand more than once"),
+        ("filename,label\na.jpg,1\na.jpg,2\n", "1 id stands more than once in column 'filename'"),
         ("filename,label\na.jpg,cat\n", "'label' holds class names"),
         ("filename,label\na.jpg,-3\n", "the label of row 0 is -3"),
         ("filename,answer\na.jpg,1\n", r"columns filename, answer; expected id \(or filename, file\) and label"),

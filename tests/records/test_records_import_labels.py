@@ -82,7 +82,7 @@ def test_no_labels_at_all(tmp_path: Path, labels: dict[str, Any]) -> None:
         ({"label": Y[:, :2]}, "labels of 2 classes for probabilities of 3"),
         ({"label": Y[:3]}, r"'label' has shape \(3, 3\)"),
         ({"classes": NAMES[:2]}, "2 class names for 3 classes"),
-        ({"id": np.array(["a", "b", "a", "c"])}, "1 ids stand more than once"),
+        ({"id": np.array(["a", "b", "a", "c"])}, "1 id stands more than once"),
     ],
 )
 def test_arrays_that_cannot_be_are_named(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:

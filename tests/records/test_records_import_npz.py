@@ -111,7 +111,7 @@ def test_import_goes_into_the_run_and_comes_back(tmp_path: Path) -> None:
             "labels of 2 classes for probabilities of 3; expected one for each",
         ),
         ({"probs": P, "label": np.array([0, 1, 0.5])}, "'label' holds float64; expected whole numbers"),
-        ({"probs": P, "id": np.array(["a", "b", "a"])}, "1 ids stand more than once, a for one"),
+        ({"probs": P, "id": np.array(["a", "b", "a"])}, "1 id stands more than once, a for one"),
         ({"probs": P, "id": np.array(["a", "b"])}, "2 ids, 3 labels"),
         ({"probs": P, "id": np.array([["a"]] * 3)}, "ids cannot be read as text"),
         ({"probs": P, "id": np.array([b"a", b"b", b"\xff"])}, "ids cannot be read as text"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from pilotfish.errors import RecordsError, UsageError
 from pilotfish.files import decode_name, encode_name
-from pilotfish.records import Failure, Records, RecordsMeta, Run, from_logits, open_run
+from pilotfish.records import Failure, Records, RecordsMeta, Run, from_logits, import_file, open_run
 from pilotfish.records.parquet import META_KEY, decode_meta, encode_meta, read_records
 from support.runs import records
 
@@ -123,6 +125,36 @@ def test_any_records_come_back(data: st.DataObject) -> None:
         assert run.models(written.meta.split + "x") == []
 
 
+@pytest.mark.parametrize("ids", [["", "\0"], ["a", "a\0"], ["\0", "\0\0"], ["", " ", "\n"], ["x\0y", "x"]])
+def test_ids_that_hardly_differ_come_back(ids: list[str], tmp_path: Path) -> None:
+    run, written = Run(tmp_path), records(prediction=range(len(ids)), ids=ids)
+    run.write(written)
+    assert written.ids.to_pylist() == ids
+    assert run.read("m").ids.to_pylist() == ids
+
+
+@pytest.mark.parametrize("ids", [["a", "a\0"], ["\0", "b"], ["x\0y", "x"]])
+@pytest.mark.parametrize("form", ["csv", "tsv", "json", "jsonl", "parquet"])
+def test_an_import_keeps_nul_in_ids(ids: list[str], form: str, tmp_path: Path) -> None:
+    rows = [{"id": name, "prediction": k} for k, name in enumerate(ids)]
+    path = tmp_path / f"a.{form}"
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif form in ("csv", "tsv"):
+        between = "," if form == "csv" else "\t"
+        lines = [between.join(map(str, cells)) for cells in (["id", "prediction"], *(row.values() for row in rows))]
+        path.write_text("".join(f"{line}\n" for line in lines))
+    else:
+        path.write_text(json.dumps(rows) if form == "json" else "".join(f"{json.dumps(row)}\n" for row in rows))
+    assert import_file(path, "m").ids.to_pylist() == ids
+
+
+def test_an_npz_cannot_tell_nul_at_the_end_of_an_id_and_equal_ids_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", id=np.array(["a", "a\0"]), prediction=[0, 1])
+    with pytest.raises(RecordsError, match="1 id stands more than once, a for one"):
+        import_file(tmp_path / "a.npz", "m")
+
+
 @given(NAME)
 @example("x" * 200)
 @example("/" * 66)
@@ -180,7 +212,7 @@ def test_the_file_is_plain_parquet_with_documented_columns(tmp_path: Path) -> No
     ("made", "message"),
     [
         (lambda: records(prediction=[], ids=[]), "no rows"),
-        (lambda: records(ids=["a", "b", "a"]), "1 ids stand more than once, a for one; ids are unique"),
+        (lambda: records(ids=["a", "b", "a"]), "1 id stands more than once, a for one; ids are unique"),
         (lambda: records(prediction=[0, -1, 2]), "the prediction of row 1 is -1"),
         (lambda: records(label=[0, 1, -2]), "the label of row 2 is -2"),
         (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +20,9 @@ from pilotfish.cli.options import (
     Seed,
     Split,
 )
+
+if TYPE_CHECKING:
+    from pilotfish.plan.chains import FoundChain
 
 
 def chains(
@@ -43,8 +45,9 @@ def chains(
 
     Example: pilotfish chains run --base timm:resnet152 --max-drop 0.5%
     """
-    from pilotfish.cli.output import console, notes, print_json, say, table, verdict
+    from pilotfish.cli.output import console, next_command, notes, print_json, say, table, verdict
     from pilotfish.cli.parse import one_budget
+    from pilotfish.cli.tune_command import tune
     from pilotfish.plan import find_chains
     from pilotfish.records import open_run
     from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
@@ -90,27 +93,33 @@ def chains(
     target = console(as_json)
     left = verdict(target, found.notes)
     table(target, columns, rows, title=f"Chains to {base} ({found.budget}, n = {search.n:,})", strong=0)
-    say(target, *_summary(found.best, run, base, max_drop, max_cost, metric))
+    stages = ",".join(found.best.stages)
+    following = next_command(
+        tune,
+        str(run),
+        stages=stages,
+        max_drop=max_drop,
+        max_cost=max_cost,
+        cost=cost,
+        score=score,
+        split=split,
+        holdout=holdout,
+        seed=seed,
+        group_by=group_by,
+        metric=metric,
+    )
+    say(target, *_summary(found.best, following))
     notes(left)
     if as_json:
         print_json(found.to_json())
 
 
-def _summary(
-    best: object, run: Path, base: str, max_drop: str | None, max_cost: str | None, metric: str | None
-) -> list[str]:
-    import shlex
-
-    from pilotfish.plan.chains import FoundChain
+def _summary(best: FoundChain, following: str) -> list[str]:
     from pilotfish.report.format import percent
 
-    assert isinstance(best, FoundChain)
     if len(best.stages) == 1:
         return ["No chain saves anything: run the base alone."]
-    budget = ["--max-drop", max_drop] if max_drop is not None else ["--max-cost", str(max_cost)]
-    measured = [] if metric is None else ["--metric", metric]
-    command = ["pilotfish", "tune", str(run), "--stages", ",".join(best.stages), *budget, *measured]
-    lines = [f"Best: {' → '.join(best.stages)}. Next: {shlex.join(command)}"]
+    lines = [f"Best: {' → '.join(best.stages)}. Next: {following}"]
     if len(best.stages) > 2 and best.over_pair is not None:
         pair = best.over_pair
         lines.append(

@@ -5,11 +5,13 @@ Names, ids and specs come from files of others: whatever is printed here goes th
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +145,15 @@ def limits_table(
         bounded = "" if bound_ms is None else f"; bound {milliseconds(bound_ms)}"
         limit = milliseconds(limits.latency_p95)
         say(target, f"p95 of single requests: {milliseconds(judged.latency_p95)} (limit {limit}{bounded})")
+
+
+def next_command(command: Callable[..., object], *words: str, **options: object) -> str:
+    """What to type next: ``pilotfish tune run --seed 3``. Options that are None, or what *command* takes by default,
+    are left out."""
+    taken = inspect.signature(command).parameters
+    told = {name: value for name, value in options.items() if value not in (None, taken[name].default)}
+    named = [word for name, value in told.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return shlex.join(["pilotfish", command.__name__.replace("_", "-"), *words, *named])
 
 
 def say(target: Console, *lines: str) -> None:

@@ -28,8 +28,9 @@ def quantise(
 
     Example: pilotfish quantise lite:efficientnet_lite0@224 --data folder:train --min-agreement 98% --out q.onnx
     """
-    from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
+    from pilotfish.cli.output import console, next_command, notes, print_json, progress_bars, say, table
     from pilotfish.cli.parse import share
+    from pilotfish.cli.record_command import record
     from pilotfish.data import load_data
     from pilotfish.flow.quantise import quantise as run_quantise
     from pilotfish.report.format import milliseconds, percent
@@ -55,7 +56,7 @@ def quantise(
         target,
         f"Calibrated on {found.samples} samples; agreement with the float model on {found.compared} others, whose "
         f"probabilities differ by {found.max_difference:.3f} at most",
-        f"Next: pilotfish record --data SPEC --model {found.to_json()['model']} --run RUN",
+        f"Next: {next_command(record, data='SPEC', model=found.to_json()['model'], run='RUN')}",
     )
     notes([f"{model}: {note}" for note in found.notes])
     if as_json:

@@ -48,8 +48,9 @@ def savers(
 
     Example: pilotfish savers run --base timm:resnet152
     """
-    from pilotfish.cli.output import console, notes, print_json, say, table, verdict
+    from pilotfish.cli.output import console, next_command, notes, print_json, say, table, verdict
     from pilotfish.cli.parse import confidence, fraction
+    from pilotfish.cli.tune_command import tune
     from pilotfish.plan import rank_savers
     from pilotfish.records import is_bad_base, open_run, read_table
     from pilotfish.report.format import format_count, format_threshold, percent, plain_points, signed_percent
@@ -116,17 +117,26 @@ def savers(
         )
         say(target, "No saver saves anything: run the base alone." if costs_known else unknown)
     else:
-        say(target, f"Best: {found.best}. Next: {_next_command(run, found.best, base, metric)}")
+        following = next_command(
+            tune,
+            str(run),
+            stages=f"{found.best},{base}",
+            max_drop=max_drop if found.max_drop else "0.5%",
+            cost=cost,
+            score=score,
+            method=method,
+            split=split,
+            holdout=holdout or None,
+            seed=seed,
+            guarantee=guarantee,
+            savers_tried=None if found.guarantee is None else found.guarantee["savers"],
+            group_by=group_by,
+            metric=metric,
+        )
+        say(target, f"Best: {found.best}. Next: {following}")
     notes(left)
     if as_json:
         print_json(found.to_json())
-
-
-def _next_command(run: Path, saver: str, base: str, metric: str | None) -> str:
-    import shlex
-
-    measured = [] if metric is None else ["--metric", metric]
-    return shlex.join(["pilotfish", "tune", str(run), "--stages", f"{saver},{base}", "--max-drop", "0.5%", *measured])
 
 
 def _pool(

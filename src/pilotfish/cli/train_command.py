@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -208,9 +207,12 @@ def router(
 
 def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
     """Exits with accuracy and cost, the curves' file, and what to do next."""
-    from pilotfish.cli.output import console, print_json, say, table
+    from pilotfish.cli.output import console, next_command, print_json, say, table
+    from pilotfish.cli.savers_command import savers
+    from pilotfish.cli.tune_command import tune
     from pilotfish.plots.training_plot import write_training_plot
     from pilotfish.report.format import format_cost, percent
+    from pilotfish.text import quantity
     from pilotfish.train.training import PLOT
 
     plot = write_training_plot(found.to_json(), found.file.with_name(PLOT))  # what may fail comes first
@@ -225,13 +227,16 @@ def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
     table(target, [("records", "left"), (accuracy, "right"), ("cost", "right")], rows)
     names = ",".join(r.model for r in found.records)
     went_on = f" (went on from epoch {found.resumed})" if found.resumed else ""
-    tuned = ["tune", str(run), "--stages", names, "--max-drop", "0.5%", "--out", "cascade"]
-    following = tuned if len(found.records) > 1 else ["savers", str(run), "--base", names]
-    epochs = f"{len(found.history)} epoch{'s' if len(found.history) > 1 else ''}"
+    following = (
+        next_command(tune, str(run), stages=names, max_drop="0.5%", out="cascade")
+        if len(found.records) > 1
+        else next_command(savers, str(run), base=names)
+    )
+    epochs = quantity(len(found.history), "epoch")
     say(
         target,
         f"{epochs}{went_on}; network {found.file}, curves {plot}",
-        f"Next: {shlex.join(['pilotfish', *following])}",
+        f"Next: {following}",
     )
     if as_json:
         print_json(found.to_json())

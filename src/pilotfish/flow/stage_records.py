@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,10 @@ class StageRecords:
                 )
         for stage in missing:
             if stage.spec is None:
+                command = ["pilotfish", "import", "FILE", "--run", str(self.run.path), "--model", stage.name]
                 raise RecordsError(
                     f"stage {stage.name} was planned from imported predictions: import those of these samples "
-                    f"(pilotfish import FILE --run {self.run.path} --model '{stage.name}' --split "
-                    f"{self.options.split}), and run this again"
+                    f"({shlex.join([*command, '--split', self.options.split])}), and run this again"
                 )
         check_code(missing, self.allow_python)
 

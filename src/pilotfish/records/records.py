@@ -18,6 +18,7 @@ from pilotfish.records.sample_times import SampleTimes
 from pilotfish.scores.ragged import Ragged
 from pilotfish.tasks.classes import CLASSES
 from pilotfish.tasks.task import Task, task_in
+from pilotfish.text import quantity
 
 SCHEMA_VERSION = 1
 MAX_COST = 1e300  # per sample, in any unit: sums over all samples stay numbers
@@ -149,7 +150,10 @@ def string_ids(values: Any) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     try:
-        array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _arrow(np.asarray(values))
+        if isinstance(values, list | tuple) and all(isinstance(one, str) for one in values):
+            array = pa.array(values, pa.string())  # by numpy a text would lose the NULs at its end
+        else:
+            array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _arrow(np.asarray(values))
         if pa.types.is_dictionary(array.type):
             check_decoded("the ids", array, MOST_TEXT, RecordsError)
         text = array if pa.types.is_string(array.type) else array.cast(pa.string())
@@ -188,7 +192,8 @@ def check(records: Records) -> Records:
     most = np.asarray(counts.field("counts"))
     if len(counts) != n:
         twice = counts.field("values")[int(most.argmax())]
-        raise RecordsError(f"{name}: {n - len(counts)} ids stand more than once, {twice!s} for one; ids are unique")
+        again = quantity(n - len(counts), "id stands", "ids stand")
+        raise RecordsError(f"{name}: {again} more than once, {twice!s} for one; ids are unique")
     if records.task.check is not None:
         records.task.check(name, records.label, records.outputs, records.meta.n_classes)
     return records

@@ -15,6 +15,7 @@ from pilotfish.reading.columns import find, shown, unread_note
 from pilotfish.records.cells import values_of
 from pilotfish.records.records import string_ids
 from pilotfish.records.tabular import TABULAR, read_tabular
+from pilotfish.text import quantity
 
 
 def truth_for(ids: pa.Array, path: Path) -> tuple[tuple[str, NDArray[Any]], tuple[str, ...]]:
@@ -62,7 +63,8 @@ def joined_rows(ids: pa.Array, path: Path, key: str, table: pa.Table) -> tuple[N
     """
     keys = string_ids(table.column(key))
     if keys.null_count == 0 and (twice := len(keys) - len(keys.unique())) > 0:
-        raise RecordsError(f"{path}: {twice} ids in column {key!r} stand more than once; each sample has one label")
+        again = quantity(twice, "id stands", "ids stand")
+        raise RecordsError(f"{path}: {again} more than once in column {key!r}; each sample has one label")
     rows, how = _joined(ids, keys)
     if how is None:
         raise RecordsError(
