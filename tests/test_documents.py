@@ -102,7 +102,7 @@ def test_arrays_come_back_and_nan_is_null() -> None:
         ({"cuts": [1, "x"]}, r"cuts\[1\] is 'x', expected a number, inf or -inf"),
         ({"cuts": "inf"}, "cuts is 'inf', expected a list"),
         ({"cuts": {"0": 1}}, "cuts is an object, expected a list"),
-        ({"pair": [1]}, "pair has 1 values, expected 2"),
+        ({"pair": [1]}, "pair has 1 value, expected 2"),
         ({"pair": [1, "inf"]}, r"pair\[1\] is 'inf', expected a number"),
         ({"inner": None}, "inner is null, expected an object"),
         ({"inner": {}}, r"inner.name is missing, expected a text"),

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import numpy as np
 
 from pilotfish.errors import PilotfishError
+from pilotfish.text import quantity
 
 T = TypeVar("T")
 
@@ -206,7 +207,7 @@ def _list(args: tuple[Any, ...], value: Sequence[Any], path: str, ignore: bool, 
             return tuple(value)
         args = (args[0],) * len(value)
     if len(args) != len(value):
-        raise _MisfitError(f"{path} has {len(value)} values, expected {len(args)}")
+        raise _MisfitError(f"{path} has {quantity(len(value), 'value')}, expected {len(args)}")
     pairs = zip(args, value, strict=True)
     return tuple(_read(arg, each, f"{path}[{i}]", ignore, limits) for i, (arg, each) in enumerate(pairs))
 

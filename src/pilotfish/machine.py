@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pilotfish.errors import UsageError, nearest
+from pilotfish.text import quantity
 
 # By Linux' names, x86 first, then ARM. Products of 8 bits by AVX2 saturate at 16 bits, these do not.
 INT8_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
@@ -79,7 +80,7 @@ def describe_machine() -> dict[str, Any]:
 def device_name(device: str) -> str:
     """What figures on *device* belong to: "cpu, AMD EPYC, 2 cores" or "cuda, NVIDIA H100 80GB HBM3"."""
     if device == "cpu":
-        return f"cpu, {processor().name}, {cpu_count()} cores"
+        return f"cpu, {processor().name}, {quantity(cpu_count(), 'core')}"
     torch = sys.modules.get("torch")
     if torch is not None and device.startswith("cuda") and torch.cuda.is_available():
         return f"cuda, {torch.cuda.get_device_name(device)}"

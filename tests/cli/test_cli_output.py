@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from pilotfish.cli import output
+from pilotfish.text import quantity
 
 
 def test_a_line_when_a_thing_is_done_and_none_twice(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,3 +76,16 @@ def test_names_that_fit_stay_in_the_table() -> None:
     output.table(target, [("model", "left"), ("n", "right")], [[name, "1"] for name in CHAINS])
     lines = shown.getvalue().splitlines()
     assert all(any(name in line and line.rstrip().endswith("1") for line in lines) for name in CHAINS)
+
+
+@pytest.mark.parametrize(
+    ("n", "words", "said"),
+    [
+        (1, ("sample",), "1 sample"),
+        (0, ("sample",), "0 samples"),
+        (1200, ("class", "classes"), "1,200 classes"),
+        (1, ("box is", "boxes are"), "1 box is"),
+    ],
+)
+def test_one_is_no_plural(n: int, words: tuple[str, ...], said: str) -> None:
+    assert quantity(n, *words) == said

@@ -271,7 +271,7 @@ def test_what_is_left_out_or_done_otherwise_is_said(vit: Path) -> None:
     notes = "\n".join(load(vit).notes)
     assert "its weights are float16, and it is computed in float32 but for ?dtype=float16" in notes
     assert "trained for many labels per image" in notes
-    assert "1 tensors beside the model's are left out (pooler.extra)" in notes
+    assert "1 tensor beside the model's is left out (pooler.extra)" in notes
 
 
 def test_without_the_extra(vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def test_weights_that_do_not_fit_name_a_tensor(random_model: Model, tmp_path: Pa
     save_file({k: v for k, v in state.items() if k != "head.bias"}, tmp_path / "less.safetensors")
     save_file({**state, "extra.bias": torch.zeros(1)}, tmp_path / "more.safetensors")
     assert "lacks 1 of the model's" in refusal(f"{NAME}?weights={tmp_path}/less.safetensors")
-    assert "has 1 tensors that the model does not know, extra.bias" in refusal(
+    assert "has 1 tensor that the model does not know, extra.bias" in refusal(
         f"{NAME}?weights={tmp_path}/more.safetensors"
     )
 

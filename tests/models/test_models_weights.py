@@ -167,7 +167,7 @@ def test_tensors_beside_the_model_are_named(beside: str, tmp_path: Path) -> None
     content = {"state_dict": {**behind("model.", RAW), beside: torch.zeros(3)}}
     net, notes = loaded(tmp_path / "w.ckpt", content)
     assert holds(net, RAW)
-    assert f"1 tensors beside the model's (behind 'model.') are left out ({beside})" in notes[0]
+    assert f"1 tensor beside the model's (behind 'model.') left out ({beside})" in notes[0]
 
 
 @pytest.mark.parametrize("name", ["norm.num_batches_tracked", "total_ops", "stem.total_params", "n_averaged", "mask"])
@@ -212,8 +212,8 @@ def test_the_head_says_how_many_classes_there_are(tmp_path: Path) -> None:
         ({k: v for k, v in RAW.items() if not k.startswith("fc.")}, "it is headless: its classifier (fc.weight, fc."),
         ({k: v for k, v in RAW.items() if k != "fc.bias"}, "lacks 1 of the model's 9 tensors (fc.bias)"),
         (behind("net.", {k: v for k, v in RAW.items() if k != "stem.bias"}), "(behind 'net.') (stem.bias)"),
-        ({**RAW, "se.weight": torch.zeros(1)}, "has 1 tensors that the model does not know, se.weight"),
-        ({"conv1.kernel": torch.zeros(1)}, "none of its 1 tensors (conv1.kernel) is one of the model's"),
+        ({**RAW, "se.weight": torch.zeros(1)}, "has 1 tensor that the model does not know, se.weight"),
+        ({"conv1.kernel": torch.zeros(1)}, "none of its 1 tensor (conv1.kernel) is one of the model's"),
         ({**RAW, "stem.weight": torch.zeros(9, 9)}, "stem.weight has shape (9, 9), the model's has (5, 4)"),
         ({"epoch": 3, "best": "x"}, "expected a state dict of tensors, found epoch, best"),
         ([torch.zeros(2)], "expected a state dict of tensors, found list"),

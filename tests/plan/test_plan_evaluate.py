@@ -112,5 +112,5 @@ def test_a_set_too_small_to_split_says_what_to_do(n: int) -> None:
     if n == 2:
         assert len(split_rows(2, 0.5, 0).fit) == 1
         return
-    with pytest.raises(UsageError, match=r"1 samples cannot be split with holdout 0.5; use --holdout 0"):
+    with pytest.raises(UsageError, match=r"1 sample cannot be split with holdout 0.5; use --holdout 0"):
         split_rows(n, 0.5, 0)

@@ -74,7 +74,7 @@ def test_half_labelled_samples_are_left_out_and_counted() -> None:
     table = align([records("s", label=[0, -1, -1])], records("b", [0, 1, 2], label=[-1, 1, -1]))
     assert table.reference.tolist() == [0, 1]
     assert table.reference_kind == "label"
-    assert table.notes == ("1 samples without a label were left out",)
+    assert table.notes == ("1 sample without a label was left out",)
 
 
 def test_the_base_alone_is_a_table() -> None:

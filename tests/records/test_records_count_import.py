@@ -78,7 +78,7 @@ def test_images_of_which_nothing_counts_are_left_out(tmp_path: Path) -> None:
     made["intersection"][3] = made["union"][3] = 0
     table = align([], import_file(saved(tmp_path / "a.npz", **made), "a"))
     assert len(table) == N - 1
-    assert "1 samples without a label were left out" in table.notes
+    assert "1 sample without a label was left out" in table.notes
 
 
 def test_from_counts_to_a_cascade(tmp_path: Path) -> None:

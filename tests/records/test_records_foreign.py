@@ -152,7 +152,7 @@ def test_a_saver_and_a_base_of_other_programs_are_ranked(tmp_path: Path) -> None
         ({"id": ["a"], "prediction": [1], "confidence": ["high"]}, "'confidence': expected numbers"),
         ({"id": ["a"], "prediction": [1], "log_odds": [[1.0]]}, "log_odds has shape"),
         ({"id": ["a", "b"], "prediction": [1, 2], "top_class": [[1], [2, 1]]}, "lists of different lengths"),
-        ({"id": ["a"], "prediction": [1], "top_class": [[1, None]]}, "1 values inside its lists are missing"),
+        ({"id": ["a"], "prediction": [1], "top_class": [[1, None]]}, "1 value inside its lists is missing"),
         ({"id": ["a"], "prediction": [1], "top_class": [["x"]]}, "'top_class': expected whole numbers"),
         (
             {"id": ["a"], "prediction": [1], "top_logit": [[[1.0]]], "log_sum_exp": [2.0]},

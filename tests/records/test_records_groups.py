@@ -240,7 +240,7 @@ def test_content_of_any_model_counts_and_a_changed_file_is_said() -> None:
     assert len(align([saver], base)) == 3
     assert len(align([saver], grouped(base, content=list("aabc")))) == 3
     changed = align([saver], grouped(base, content=list("aabX")))
-    assert any("1 samples of s are not what b saw, such as 3" in note for note in changed.notes)
+    assert any("1 sample of s is not what b saw, such as 3" in note for note in changed.notes)
 
 
 # --- ids that look like groups

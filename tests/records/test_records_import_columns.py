@@ -59,7 +59,7 @@ def test_the_least_a_table_may_hold(tmp_path: Path, text: str) -> None:
         ("id,prediction\na,1\na,2\n", "ids are unique"),
         ("id,prediction\na,-1\n", "the prediction of row 0 is -1"),
         ("id,prediction\na,1.5\n", "expected whole numbers"),
-        ("id,prediction\na,cat\n,1\n", "1 ids are empty, row 1 the first"),
+        ("id,prediction\na,cat\n,1\n", "1 id is empty, row 1 the first"),
         ("id,prediction\na,99999999999999999999\n", "expected whole numbers"),
         ("id,prediction\na,1e400\n", "expected whole numbers"),
         ("id,prediction\na,\nb,1\n", "'prediction' has 1 missing values"),

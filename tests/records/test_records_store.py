@@ -220,7 +220,7 @@ def test_the_file_is_plain_parquet_with_documented_columns(tmp_path: Path) -> No
             "the prediction of row 2 is 3, but the model has 3 classes",
         ),
         (lambda: records(label=[0, 7, 1], n_classes=3), "are the labels in the model's class order"),
-        (lambda: records(ids=["a"]), "1 ids, 3 labels and 3 predictions"),
+        (lambda: records(ids=["a"]), "1 id, 3 labels and 3 predictions"),
         (lambda: records(outputs={"confidence": [1.0, 2.0]}), r"confidence has shape \(2,\); expected \(3,\)"),
         (lambda: records(outputs={"log_odds": [[1.0]] * 3}), r"log_odds has shape \(3, 1\)"),
         (lambda: records(outputs={"top_logits": np.zeros((3, 0))}), r"top_logits has shape \(3, 0\)"),

@@ -177,7 +177,7 @@ def test_the_truth_is_put_into_the_models_numbers() -> None:
     found, notes = BOXES.place(truth, data, model)
     moved = {1: 2, 3: 0, 7: 1, 90: 3 + 90}
     assert found.label.values.tolist() == [moved[i] for i in truth.label.values.tolist()]
-    assert notes == ("1 classes of coco:x are none of net: ox",)
+    assert notes == ("1 class of coco:x is none of net: ox",)
     for other in (SimpleNamespace(names=None, spec="net"), SimpleNamespace(names=("x", "y"), spec="net")):
         same, notes = BOXES.place(truth, data, other)
         assert same is truth

@@ -24,6 +24,7 @@ from pilotfish.errors import ArtefactError
 from pilotfish.records import Cost, RecordsMeta
 from pilotfish.scores import ExitScore, Scale, to_shown
 from pilotfish.tasks import CLASSES, Task
+from pilotfish.text import quantity
 
 NEAR = 1e-5  # how far below its threshold decide_at may be
 
@@ -193,7 +194,10 @@ class Artefact:
         expected = len(self.stages) - 1
         found = {len(self.operating_point.thresholds), self.frontier.thresholds.shape[1]}
         if found != {expected}:
-            raise ArtefactError(f"{len(self.stages)} stages need {expected} thresholds, found {sorted(found)}")
+            raise ArtefactError(
+                f"{quantity(len(self.stages), 'stage needs', 'stages need')} {quantity(expected, 'threshold')}, "
+                f"found {sorted(found)}"
+            )
         if len(self.scores) != (expected if self.rule.scores else 0):
             raise ArtefactError(
                 f"{len(self.stages)} stages with rule {self.rule.kind} need "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Data, Device, Plot, Workers
+from pilotfish.text import quantity
 
 if TYPE_CHECKING:
     from pilotfish.runtime import BenchResult
@@ -74,7 +75,7 @@ def bench(
         )
     target = console(as_json)
     how = " (forced)" if forced is not None else ""
-    title = f"{result.n} samples, exit ratio {_ratios(result.exit_ratio)}{how}, {runs} runs"
+    title = f"{quantity(result.n, 'sample')}, exit ratio {_ratios(result.exit_ratio)}{how}, {runs} runs"
     table(target, COLUMNS, _rows(result), title=title, strong=len(result.stages) + 1 + result.parts[-1])
     asked = result.single.requests
     table(
@@ -88,7 +89,7 @@ def bench(
                 strict=True,
             )
         ],
-        title=f"{asked.n} requests, file to answer, exit ratio {_ratios(asked.exit_ratio)}{how}",
+        title=f"{quantity(asked.n, 'request')}, file to answer, exit ratio {_ratios(asked.exit_ratio)}{how}",
         strong=2,
     )
     speed, single, choice = result.speedup, result.single, result.choices[0]

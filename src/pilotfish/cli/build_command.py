@@ -28,6 +28,7 @@ from pilotfish.cli.options import (
     TrainedOn,
     WorstClassDrop,
 )
+from pilotfish.text import quantity
 
 if TYPE_CHECKING:
     from pilotfish.flow import BuildResult
@@ -198,7 +199,8 @@ def show_build(result: BuildResult, to_stderr: bool) -> None:
         f"Cascade row: {judged.n} {where}; drop {plain_points(judged.drop)} points "
         f"(95 %: {plain_points(low)} to {plain_points(high)}), threshold {thresholds}. "
         f"Other rows: all {sum(tuning.split.values())} samples.",
-        f"Speed, {timed.n} samples, median of {timed.runs} runs: {timed.speedup.median:.2f}x the base alone, "
+        f"Speed, {quantity(timed.n, 'sample')}, median of {quantity(timed.runs, 'run')}: "
+        f"{timed.speedup.median:.2f}x the base alone, "
         f"{base_ms / ideal:.2f}x would be ideal (efficiency {timed.end_to_end.efficiency.median:.2f} end to end, "
         f"{timed.model_only.efficiency.median:.2f} models only).",
         *([] if tuning.guarantee is None else [describe_guarantee(tuning.guarantee, key)]),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder
+from pilotfish.text import quantity
 
 
 def export(
@@ -63,7 +64,10 @@ def export(
             for one in written.stages
         ]
         table(target, columns, rows)
-        say(target, f"{written.path}: answers as the cascade on {written.samples} samples; policy in stages.json")
+        say(
+            target,
+            f"{written.path}: answers as the cascade on {quantity(written.samples, 'sample')}; policy in stages.json",
+        )
         if as_json:
             print_json(written.to_json())
         return
@@ -92,7 +96,8 @@ def export(
     say(
         target,
         f"{found.path}: {found.bytes / 1e6:.1f} MB; inputs: {given}",
-        f"Checked on {found.samples} samples: {found.flips} exits differ, confidences by {found.max_difference:.1g} at "
+        f"Checked on {quantity(found.samples, 'sample')}: {quantity(found.flips, 'exit differs', 'exits differ')}, "
+        f"confidences by {found.max_difference:.1g} at "
         "most",
     )
     if len(found.inputs) > 1:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pilotfish.cli.options import AsJson, GroupBy, GuessedTask
+from pilotfish.text import quantity
 
 
 def import_predictions(
@@ -59,7 +60,6 @@ def import_predictions(
     from pilotfish.cli.parse import key_values
     from pilotfish.errors import UsageError
     from pilotfish.records import Run, import_file, judge_records
-    from pilotfish.report.format import format_count
 
     models = [model] if len(files) == 1 else [name.strip() for name in model.split(",")]
     if len(models) != len(files):
@@ -74,7 +74,7 @@ def import_predictions(
         records = import_file(file, name, split, costs, format, labels, group_by, task, classes, images)
         path = target.write(records)
         labelled = "labelled" if records.has_labels else "without labels"
-        say(console(as_json), f"{name}: {format_count(len(records))} rows on split {split}, {labelled}, in {path}")
+        say(console(as_json), f"{name}: {quantity(len(records), 'row')} on split {split}, {labelled}, in {path}")
         on_chance = judge_records(records).note
         said = [*records.meta.notes, *([] if on_chance is None else [on_chance])]
         notes(said)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pilotfish.cli.options import AsJson
+from pilotfish.text import quantity
 
 
 def models(
@@ -33,7 +34,9 @@ def models(
     target = console(as_json)
     if not pattern:
         table(target, [("form", "left"), ("what it is", "left")], [*FORMS, *VARIANTS])
-        counted = f"{len(names):,} models by name; `pilotfish models resnet` lists those with resnet in the name."
+        counted = (
+            f"{quantity(len(names), 'model')} by name; `pilotfish models resnet` lists those with resnet in the name."
+        )
         say(target, *([] if missing else [counted]))
     else:
         say(target, *names)

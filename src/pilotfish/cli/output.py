@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pilotfish.text import json_line, one_line
+from pilotfish.text import json_line, one_line, quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,7 +108,7 @@ def performance_row(what: str, p: Performance, key: str | None) -> list[str]:
     of_base = "" if p.cost is None or not p.base_cost else f" ({percent(p.cost / p.base_cost, 1)} of base)"
     low, high = p.drop_interval
     drop = f"{plain_points(p.drop)} [{plain_points(low)}, {plain_points(high)}]"
-    counted = format_count(p.n) + (f" in {format_count(p.groups)} groups" if p.groups else "")
+    counted = format_count(p.n) + (f" in {quantity(p.groups, 'group')}" if p.groups else "")
     exits = " / ".join(percent(r, 1) for r in p.exit_ratio)
     return [
         what,
@@ -137,7 +137,7 @@ def limits_table(
         bound = [plain_points(bounds[c.name]["bound"])] if c.name in bounds else [""] if bounds else []
         rows.append([c.name, format_count(c.n), drop, plain_points(c.limit or 0.0), *bound])
     shown, left = rows[:MOST_CLASSES], len(rows) - MOST_CLASSES
-    rest = [[f"{left} others", *[""] * (len(shown[0]) - 1)]] if left > 0 else []
+    rest = [[quantity(left, "other"), *[""] * (len(shown[0]) - 1)]] if left > 0 else []
     if rows:
         table(target, [*columns, *([("bound", "right")] if bounds else [])], [*shown, *rest])
     if judged.latency_p95 is not None and limits is not None:

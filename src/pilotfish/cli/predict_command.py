@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pilotfish.cli.options import AllowPython, AsJson, CascadeFolder, Device, MinMetric
+from pilotfish.text import quantity
 
 if TYPE_CHECKING:
     from pilotfish.runtime.answers import Summary
@@ -111,7 +112,9 @@ def predict(
     ]
     failed = [a for a in answers if a.error is not None]
     if len(failed) == len(answers):
-        raise DataError(f"none of the {len(answers)} inputs could be answered; {failed[0].input}: {failed[0].error}")
+        raise DataError(
+            f"none of the {quantity(len(answers), 'input')} could be answered; {failed[0].input}: {failed[0].error}"
+        )
     table(console(as_json), columns if failed else columns[:-1], rows if failed else [row[:-1] for row in rows])
     counted = summarise(answers, artefact) if summary else None
     if counted is not None:
@@ -124,7 +127,7 @@ def predict(
 
 def _summary_title(found: Summary) -> str:
     failed = f", {found.errors:,} without an answer" if found.errors else ""
-    return f"{found.n:,} inputs{failed}"
+    return f"{quantity(found.n, 'input')}{failed}"
 
 
 def _summary_rows(found: Summary) -> list[list[str]]:

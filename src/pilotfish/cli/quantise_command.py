@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pilotfish.cli.options import AsJson
+from pilotfish.text import quantity
 
 
 def quantise(
@@ -54,7 +55,8 @@ def quantise(
     table(target, columns, rows)
     say(
         target,
-        f"Calibrated on {found.samples} samples; agreement with the float model on {found.compared} others, whose "
+        f"Calibrated on {quantity(found.samples, 'sample')}; agreement with the float model "
+        f"on {quantity(found.compared, 'other')}, whose "
         f"probabilities differ by {found.max_difference:.3f} at most",
         f"Next: {next_command(record, data='SPEC', model=found.to_json()['model'], run='RUN')}",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pilotfish.cli.options import AsJson, MaxDropOfAll
+from pilotfish.text import quantity
 
 if TYPE_CHECKING:
     from pilotfish.plan.shortlist import Shortlist
@@ -85,7 +86,9 @@ def _told(found: Shortlist, cost: str) -> list[str]:
     """What the table is, in plain words."""
     if not found.savers:
         return [f"No published model costs less than {found.base} ({cost}) at this size."]
-    counted = f"{len(found.savers)} of {found.considered:,} models that cost less ({cost})"
+    counted = (
+        f"{len(found.savers)} of {quantity(found.considered, 'model that costs', 'models that cost')} less ({cost})"
+    )
     told = [
         f"{counted}, for a drop of at most {100 * found.max_drop:g} points.",
         "A prior from published results, not a measurement: the exit ratio is guessed from the two accuracies alone.",

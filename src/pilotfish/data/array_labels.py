@@ -13,6 +13,7 @@ from pilotfish.data.dataset import UNLABELLED, Labels, labels_or_none
 from pilotfish.errors import DataError, nearest, one_line
 from pilotfish.reading.columns import MISSING, sorted_names_note
 from pilotfish.reading.npz import Npz, load_member
+from pilotfish.text import quantity
 
 Found = tuple[Labels | None, tuple[str, ...] | None, tuple[str, ...]]
 
@@ -40,7 +41,7 @@ def read_labels(npz: Npz, key: str, n: int, class_names: Sequence[str] | None) -
     values = column.astype(np.float64)  # exact up to 2^53, and no class index comes near
     empty = np.isnan(values)
     if empty.any() and not empty.all():
-        notes += (f"{key!r} is empty or NaN for {int(empty.sum()):,} of {n:,} samples: no label",)
+        notes += (f"{key!r} is empty or NaN for {int(empty.sum()):,} of {quantity(n, 'sample')}: no label",)
     if empty.all():
         notes += (f"{key!r} is empty or NaN throughout: no sample has a label",)
     values[empty] = UNLABELLED

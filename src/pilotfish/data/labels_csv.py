@@ -14,6 +14,7 @@ import numpy as np
 from pilotfish.data.dataset import UNLABELLED, Labels, labels_or_none
 from pilotfish.errors import DataError, one_line
 from pilotfish.reading.columns import MISSING, delimiter_of, find, shown, unread_note
+from pilotfish.text import quantity
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?\d{1,15}(\.0*)?")  # "3.0" is what pandas writes for 3 beside an empty cell
@@ -216,7 +217,7 @@ def _labels(
     if not given:
         return None, None, (f"{path.name} has a column for labels, and no sample has one",)
     if len(given) < len(cells):
-        notes = (f"{path.name} has no label for {len(cells) - len(given):,} of {len(cells):,} samples",)
+        notes = (f"{path.name} has no label for {len(cells) - len(given):,} of {quantity(len(cells), 'sample')}",)
     if words and len(words) < len(given):
         number, text = words[0]
         raise DataError(

@@ -20,6 +20,7 @@ from pilotfish.data.listing import File, Listing
 from pilotfish.errors import DataError, UnreadableSample, one_line
 from pilotfish.files import parse_json
 from pilotfish.tasks.indexed_png import size
+from pilotfish.text import quantity
 
 CLASS_FILES = ("classes.txt", "classes.json")
 MOST_BYTES = 2**20
@@ -198,4 +199,4 @@ def _class_names(masks: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
         raise DataError(
             f"{path}: class names that are empty or stand twice; expected one a line, in the order of their numbers"
         )
-    return names, (f"{len(names)} classes by {path}, from 0: {names[0]!r} on",)
+    return names, (f"{quantity(len(names), 'class', 'classes')} by {path}, from 0: {names[0]!r} on",)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pilotfish.data.dataset import Dataset, Labels
 from pilotfish.errors import DataError
+from pilotfish.text import quantity
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Subset, Subset]:
     held = round(share * len(data))
     if not 0 < held < len(data):
         raise DataError(
-            f"a share of {share:g} of the {len(data)} samples of {data.spec} is {held}: nothing to "
+            f"a share of {share:g} of the {quantity(len(data), 'sample')} of {data.spec} is {held}: nothing to "
             f"{'train' if held else 'judge'} on; give --val, or another holdout in the recipe"
         )
     return Subset(data, np.sort(order[held:])), Subset(data, np.sort(order[:held]))

@@ -14,6 +14,7 @@ from pilotfish.data.dataset import Dataset
 from pilotfish.data.encoded import Encoded, content_hash, sample_reader
 from pilotfish.data.open_data import open_data
 from pilotfish.errors import DataError, UnreadableSample
+from pilotfish.text import quantity
 
 if TYPE_CHECKING:
     from pilotfish.records import Records
@@ -92,7 +93,10 @@ def refuse_trained_on(training: str | Dataset, calibration: Dataset | Records, u
 
 
 def _found(count: int, n: int, spec: str, example: str, use: Use) -> str:
-    return f"{count:,} of {n:,} samples are in the {use.data} {spec}, such as {example}: {use.harm}"
+    return (
+        f"{count:,} of {quantity(n, 'sample')} {'is' if count == 1 else 'are'} in the "
+        f"{use.data} {spec}, such as {example}: {use.harm}"
+    )
 
 
 def contents(data: Dataset, sizes: frozenset[int] | None = None) -> Iterator[tuple[str, str | None]]:

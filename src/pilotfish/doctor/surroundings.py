@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.machine import Processor, cpu_quota, total_memory
-from pilotfish.text import one_line
+from pilotfish.text import one_line, quantity
 
 GIB = 2**30
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -43,7 +43,8 @@ def noise(processor: Processor, load: float | None, before: tuple[int, int] | No
     """Whether timings can be relied on. load: of the machine before it was asked; before: ``times_of_cpu`` then."""
     if load is not None and load > BUSY * processor.cores:
         yield (
-            f"other programs keep the machine busy (load {load:.1f} on {processor.cores} cores): times that Pilotfish "
+            f"other programs keep the machine busy (load {load:.1f} on {quantity(processor.cores, 'core')}): "
+            "times that Pilotfish "
             "measures meanwhile are noise"
         )
     now = times_of_cpu()
@@ -72,7 +73,8 @@ def cores(processor: Processor, environment: Mapping[str, str]) -> Iterator[str]
             yield f"{name}={threads} is more threads than this process has cores ({processor.cores}): unset {name}"
         elif threads < processor.cores:
             yield (
-                f"{name}={threads} holds torch to {threads} of {processor.cores} cores (ONNX Runtime does not ask for "
+                f"{name}={threads} holds torch to {threads} of {quantity(processor.cores, 'core')} "
+                "(ONNX Runtime does not ask for "
                 f"it): unset {name}, unless as many programs run side by side"
             )
     if not processor.flags:

@@ -12,6 +12,7 @@ from pilotfish.errors import BudgetError
 from pilotfish.plan import Tuning, find_chains, rank_savers, tune
 from pilotfish.plan.adjust import adjusted
 from pilotfish.records import Run, compare, fair_table
+from pilotfish.text import quantity
 
 TRIED = 5  # chains that are tuned, the best first
 
@@ -122,7 +123,7 @@ def _best(run: Run, base: str, chains: Sequence[Sequence[str]], asked: Asked, ca
     useful = [t for t in tunings if t.saves is not False]
     if not useful:
         why = refusals[0] if refusals and not tunings else f"none costs less than {base} alone"
-        tried = f"{candidates} candidate{'' if candidates == 1 else 's'}"
+        tried = quantity(candidates, "candidate")
         raise BudgetError(f"no saver: of {tried} for {base}, {why}; run the base alone")
     return min(useful, key=lambda tuning: merit(tuning, asked.budget.get("max_cost") is not None))
 

@@ -33,7 +33,7 @@ from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.single_times import time_answers
 from pilotfish.runtime.supply import DecodingSupply
 from pilotfish.scores.outputs import join_outputs
-from pilotfish.text import listed
+from pilotfish.text import listed, quantity
 
 Rows = NDArray[np.intp]
 SPLIT = "new"
@@ -173,7 +173,7 @@ class _Job:
         judged = drawn[~failed]
         if not len(judged):
             row, why = next(iter(errors.items()))
-            raise DataError(f"none of the {len(drawn):,} samples could be answered; {data.ids[row]}: {why}")
+            raise DataError(f"none of the {quantity(len(drawn), 'sample')} could be answered; {data.ids[row]}: {why}")
 
         def records(stage: int, rows: Rows, labels: NDArray[Any]) -> Records:
             ids = string_ids([data.ids[row] for row in rows.tolist()])
@@ -197,7 +197,8 @@ class _Job:
         )
         notes = self._notes(errors, answers, drawn, audit)
         if labelled and not known.all():
-            notes.append(f"{int((~known).sum()):,} samples without a label count for exit ratio, cost and shifts only")
+            without = quantity(int((~known).sum()), "sample without a label counts", "samples without a label count")
+            notes.append(f"{without} for exit ratio, cost and shifts only")
         if audit is not None and found.needed is not None and found.needed <= len(data):
             notes.append(f"a larger share would tell: --audit {math.ceil(100 * found.needed / len(data))}%")
         notes += [*getattr(data, "notes", ()), *matched.notes]
@@ -236,8 +237,10 @@ class _Job:
             exits = int(np.count_nonzero((answers.stage >= 0) & (answers.stage < last)))
             asked = int(np.count_nonzero((answers.stage[drawn] >= 0) & (answers.stage[drawn] < last)))
             notes.append(
-                f"the base also answered {asked:,} of the {exits:,} samples that exit before it (--audit "
-                f"{100 * audit:g}%): the verdict is of {len(drawn):,} of {len(self.data):,} samples, exit ratio and "
+                f"the base also answered {asked:,} of the {quantity(exits, 'sample that exits', 'samples that exit')} "
+                "before it (--audit "
+                f"{100 * audit:g}%): the verdict is of {len(drawn):,} of {quantity(len(self.data), 'sample')}, "
+                "exit ratio and "
                 "cost are of all"
             )
         return notes

@@ -19,7 +19,7 @@ from pilotfish.plan.holdout import Holdout, split_rows
 from pilotfish.plan.promise_notes import base_moved
 from pilotfish.plan.trace import make_trace
 from pilotfish.records import Run, Table, read_table
-from pilotfish.text import listed
+from pilotfish.text import listed, quantity
 
 Names = tuple[str, ...]
 
@@ -71,7 +71,9 @@ def as_it_was(
             records.record(artefact.stages[place])
         except (ArtefactError, ModelError, RecordsError) as error:
             why = f"{before[place]} has no records of these ({error})"
-            return kept, [f"the old cascade is shown as it was judged when made, on {kept.n:,} samples: {why}"]
+            return kept, [
+                f"the old cascade is shown as it was judged when made, on {quantity(kept.n, 'sample')}: {why}"
+            ]
     others = [one for one in dict.fromkeys((*before, *new)) if one != new[-1]]
     table = read_table(records.run, others, new[-1], records.options.split)
     parts = _parts(table, tuning.artefact)
@@ -82,7 +84,9 @@ def as_it_was(
     trace = make_trace(table, before, artefact.rule, artefact.scores, None, cost, rows)
     tuned_on = sum(tuning.split.values())
     notes = (
-        [] if tuned_on == len(table) else [f"the new cascade has {tuned_on:,} samples, and both have {len(table):,}"]
+        []
+        if tuned_on == len(table)
+        else [f"the new cascade has {quantity(tuned_on, 'sample')}, and both have {len(table):,}"]
     )
     found, reference = evaluate(trace, artefact.operating_point.bounds), artefact.origin.get("reference")
     labelled = reference == "label" == table.reference_kind

@@ -36,6 +36,7 @@ from pilotfish.models.outputs.reading import Reading
 from pilotfish.models.outputs.settle import settle
 from pilotfish.models.outputs.settle_task import settle_task
 from pilotfish.models.preprocessing import sample_inputs, stacked
+from pilotfish.text import quantity
 
 LEAST = 8  # samples to calibrate on
 COMPARED = 3  # samples calibrated on for each one that is compared
@@ -146,10 +147,11 @@ def quantise(
     gap, agreement = np.nan_to_num(np.abs(p - q), nan=1.0), _agreement(p, q)
     notes = [*loaded.notes, *_oddities(inputs[~held], p, q, agreement)]
     if loaded.task in COUNTED:
-        notes.append(f"the agreement is that of {COUNTED[loaded.task]} of {int(held.sum())} samples")
+        notes.append(f"the agreement is that of {COUNTED[loaded.task]} of {quantity(int(held.sum()), 'sample')}")
     if kept:
         notes.append(
-            f"{len(kept)} nodes stay in float32, for an agreement of {agreement:.1%} where all in int8 have "
+            f"{quantity(len(kept), 'node stays', 'nodes stay')} in float32, for an agreement of "
+            f"{agreement:.1%} where all in int8 have "
             f"{plain[0][0]:.1%}: {after_ms:.2f} ms per sample, not {plain[0][1]:.2f}"
         )
     if min_agreement is not None and min_agreement < 1 and len(p) * (1 - min_agreement) < 1 - 1e-9:
@@ -221,7 +223,8 @@ def _inputs(
     held = min(compared, max(len(inputs) - samples, len(inputs) // (COMPARED + 1)))
     if len(inputs) - held < LEAST or held < LEAST // COMPARED:
         raise DataError(
-            f"{len(inputs)} samples of {data.spec} can be read; at least {LEAST + LEAST // COMPARED} are needed to "
+            f"{quantity(len(inputs), 'sample')} of {data.spec} can be read; at least "
+            f"{LEAST + LEAST // COMPARED} are needed to "
             "calibrate"
         )
     before = np.arange(len(inputs) + 1) * held // len(inputs)

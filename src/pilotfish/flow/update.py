@@ -22,6 +22,7 @@ from pilotfish.recording import RecordOptions, RecordResult
 from pilotfish.recording.options import Progress
 from pilotfish.records import Run, read_table
 from pilotfish.runtime import save_with_weights
+from pilotfish.text import quantity
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,9 @@ def _one_exit(model: str) -> None:
         from pilotfish.models.exits.exit_model import exit_names
 
         if len(exits := exit_names(model)) > 1:
-            raise UsageError(f"{model} has {len(exits)} exits, and an update takes one model: name one, {exits[0]}")
+            raise UsageError(
+                f"{model} has {quantity(len(exits), 'exit')}, and an update takes one model: name one, {exits[0]}"
+            )
 
 
 def _run_beside(folder: Path, target: Path, artefact: Artefact, samples: Dataset, options: RecordOptions) -> Run:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import UsageError
+from pilotfish.text import quantity
 
 Rows = NDArray[np.intp]
 Groups = NDArray[np.int64]
@@ -48,7 +49,9 @@ def split_rows(n: int, holdout: float, seed: int, groups: Groups | None = None, 
         return Holdout(rows, rows[:0])
     held = round(n * holdout)
     if held == 0 or held == n:
-        raise UsageError(f"{n} samples cannot be split with holdout {holdout}; use --holdout 0 or record more samples")
+        raise UsageError(
+            f"{quantity(n, 'sample')} cannot be split with holdout {holdout}; use --holdout 0 or record more samples"
+        )
     if judge_on == "last":
         return _last(rows, held, groups)
     evaluation, rest = _cut(rows, held, np.random.default_rng(seed), groups)
@@ -64,7 +67,9 @@ def split_for_certificate(
     if not fitted:
         return Holdout(parts.fit[:0], parts.evaluation, parts.fit)
     if len(parts.fit) < 2:
-        raise UsageError(f"{n} samples cannot be split into fit, certify and evaluation; record more samples")
+        raise UsageError(
+            f"{quantity(n, 'sample')} cannot be split into fit, certify and evaluation; record more samples"
+        )
     fit, certify = _cut(parts.fit, len(parts.fit) // 2, np.random.default_rng([seed, 1]), groups)
     return Holdout(fit, parts.evaluation, certify)
 
@@ -91,7 +96,8 @@ def _cut(rows: Rows, wanted: int, rng: np.random.Generator, groups: Groups | Non
     found, member, sizes = np.unique(groups[rows], return_inverse=True, return_counts=True)
     if len(found) < 2:
         raise UsageError(
-            f"{len(rows)} samples of one group cannot be split; use --holdout 0, smaller groups or more of them"
+            f"{quantity(len(rows), 'sample')} of one group cannot be split; use --holdout 0, "
+            "smaller groups or more of them"
         )
     order = rng.permutation(len(found))
     ends = np.cumsum(sizes[order])[:-1]  # a group at least on the other side

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pilotfish.cascade import Limits, Performance
 from pilotfish.cascade.budget import SLACK
+from pilotfish.text import quantity
 
 MISSED = "BUDGET MISSED"
 
@@ -35,7 +36,7 @@ def _classes_missed(judged: Performance, where: str) -> list[str]:
     more = f"; {len(over) - 1} more {'class does' if len(over) == 2 else 'classes do'} too" if len(over) > 1 else ""
     line = (
         f"{MISSED} on {where}: class {worst.name} loses {100 * worst.drop:.1f} points against {100 * limit:.4g}; the "
-        f"limit lies {why} the 95 % interval {100 * low:.1f} to {100 * high:.1f} ({worst.n:,} samples){more}"
+        f"limit lies {why} the 95 % interval {100 * low:.1f} to {100 * high:.1f} ({quantity(worst.n, 'sample')}){more}"
     )
     return [line]
 

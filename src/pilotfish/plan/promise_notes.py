@@ -9,6 +9,7 @@ from pilotfish.plan.class_standings import limits_classes
 from pilotfish.plan.trace import Trace
 from pilotfish.records import Table, notes_on_chance
 from pilotfish.tasks import says_of
+from pilotfish.text import quantity
 
 BASE_MOVED = 0.02  # of the base's metric: beyond it, where chance does not explain it, it is said
 SURE = 3.3  # standard errors
@@ -25,13 +26,15 @@ def promise_notes(artefact: Artefact, table: Table, trace: Trace, found: Perform
         notes.append(f"no labels: the base's own answers are the reference, so {says} means agreement with the base")
     if (groups := origin.get("groups")) is not None and table.groups is None:
         notes.append(
-            f"the cascade was tuned on samples in {groups:,} groups, and these are taken as independent: give "
+            f"the cascade was tuned on samples in {quantity(groups, 'group')}, and these are "
+            "taken as independent: give "
             "--group-by if they belong together"
         )
     largest = (artefact.guarantee or {}).get("largest_group")
     if isinstance(largest, int) and table.largest_group > largest:
         notes.append(
-            f"a group has {table.largest_group:,} samples, and the guarantee is for groups of at most {largest:,}"
+            f"a group has {quantity(table.largest_group, 'sample')}, and the guarantee is for "
+            f"groups of at most {largest:,}"
         )
     same = origin.get("reference") == "label" == table.reference_kind
     if same and (moved := base_moved(promised, found)) is not None:

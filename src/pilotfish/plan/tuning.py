@@ -19,6 +19,7 @@ from pilotfish.plan.holdout import Holdout
 from pilotfish.plan.limit_notes import MISSED, limits_missed, notes_on_limits
 from pilotfish.records import Table, notes_on_chance
 from pilotfish.tasks import says_of
+from pilotfish.text import quantity
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def notes_on(
         notes.append(f"all samples have one {one}: these thresholds say little about other {others}")
     if table.task.needs_fit(artefact.score) and len(parts.fit) < 500:
         notes.append(
-            f"the score {artefact.score} was fitted on {len(parts.fit)} samples only; {table.task.score().name} needs "
+            f"the score {artefact.score} was fitted on {quantity(len(parts.fit), 'sample')} "
+            f"only; {table.task.score().name} needs "
             "no fitting"
         )
     if judged.asymptotic:
@@ -177,7 +179,8 @@ def notes_on(
         elif calibration.groups is not None:
             notes.append(
                 f"certified on {_counted(calibration)} by betting on the sums of groups (--test wsr; exact and "
-                f"paired_cp count samples): it holds where no group has more than {table.largest_group:,} samples"
+                "paired_cp count samples): it holds where no group has more than "
+                f"{quantity(table.largest_group, 'sample')}"
             )
     return tuple(notes)
 
@@ -207,7 +210,7 @@ def resolution(
 
 
 def _counted(judged: Performance) -> str:
-    return f"{judged.n:,} samples" + ("" if judged.groups is None else f" in {judged.groups:,} groups")
+    return quantity(judged.n, "sample") + ("" if judged.groups is None else f" in {quantity(judged.groups, 'group')}")
 
 
 def _choice_notes(choices: Sequence[ScoreChoice], stages: Sequence[str]) -> list[str]:
@@ -266,13 +269,15 @@ def budget_missed(
         if judged.value >= budget.value - SLACK:
             return None
         found, limit = _apart(judged.value, budget.value)
-        return f"{MISSED} on {where}: {says_of(judged.metric)} {found}% against {limit}% ({judged.n:,} samples)"
+        return (
+            f"{MISSED} on {where}: {says_of(judged.metric)} {found}% against {limit}% ({quantity(judged.n, 'sample')})"
+        )
     if judged.drop <= budget.value + SLACK:
         return None
     found, limit = _apart(judged.drop, budget.value)
     low, high = judged.drop_interval
     more = "" if promised or chosen is None else guarantee_needs(chosen, budget)
-    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, {judged.n:,} samples"
+    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, {quantity(judged.n, 'sample')}"
     if low > budget.value:
         why = f"the budget lies outside the {interval}"
         advice = "" if promised else f"; ask for a smaller drop, or for --guarantee 90%{more}"

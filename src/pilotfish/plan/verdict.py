@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pilotfish.cascade import Performance
 from pilotfish.documents import as_document
 from pilotfish.tasks import says_of
+from pilotfish.text import quantity
 
 Interval = tuple[float, float]
 Word = Literal["holds", "cannot tell", "broken"]
@@ -72,7 +73,7 @@ class Evaluation:
         limit = f"against the limit {self._shown(self.limit)}"
         least = "at most" if self.kind in ("drop", "agreement", "cost") else "at least"
         bound = "" if self.bound is None else f"; {least} {self._shown(self.bound)} with 95% confidence"
-        more = "" if self.needed is None else f"; about {self.needed:,} samples like these would tell"
+        more = "" if self.needed is None else f"; about {quantity(self.needed, 'sample')} like these would tell"
         left = f", and {self.unanswered:,} more could not be answered" if self.unanswered else ""
         classes = "; limits of single classes decide, see the notes" if self._decided_by_classes() else ""
         line = f"{self.verdict.upper()}: {self._found()} {limit} (n = {self.n:,}{left}{p}){bound}{more}{classes}"

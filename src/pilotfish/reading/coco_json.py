@@ -233,7 +233,7 @@ def _rows(path: Path, text: str, at: int, error: type[PilotfishError]) -> Iterat
             break
         at = skip(at + 1)
     if text[at : at + 1] != "]":
-        raise error(f"{path}: the list breaks off after {n:,} rows; was the file cut short?")
+        raise error(f"{path}: the list breaks off after {quantity(n, 'row')}; was the file cut short?")
 
 
 def _objects(rows: Any) -> bool:

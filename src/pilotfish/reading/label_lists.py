@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import PilotfishError, nearest, one_line
 from pilotfish.reading.columns import MISSING, find, plain, shown, sorted_names_note, unread_note
+from pilotfish.text import quantity
 
 SEPARATORS = (";", "|", ",")  # of lists; the first that stands in any cell
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
@@ -71,7 +72,7 @@ def label_table(where: str, columns: Mapping[str, Cells], error: type[PilotfishE
         )
     notes = [f"{where}: columns of 0 and 1 are read as classes, {len(binary)} in all: {shown(binary, 4)}"]
     if (count := int((~known[:, 0]).sum())) > 0:
-        notes.append(f"{where} has no labels for {count:,} of {len(truth):,} samples")
+        notes.append(f"{where} has no labels for {count:,} of {quantity(len(truth), 'sample')}")
     names = tuple(key.strip() for key in binary)
     return LabelTable(truth, names, (*notes, *unread_note(where, [key for key in columns if key not in binary])))
 
@@ -96,7 +97,9 @@ def _of_lists(where: str, name: str, cells: Cells, error: type[PilotfishError]) 
     owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     truth[owner, [at[text] for row in rows for text in row]] = 1
     if (empty := sum(not row for row in rows)) > 0:
-        notes.append(f"{where}: {name!r} is empty for {empty:,} of {len(rows):,} samples: no label is true of them")
+        notes.append(
+            f"{where}: {name!r} is empty for {empty:,} of {quantity(len(rows), 'sample')}: no label is true of them"
+        )
     if separator != SEPARATORS[0]:
         notes.append(f"{where}: the lists in {name!r} are separated by {separator!r}")
     return LabelTable(truth, names, tuple(notes), names is not None)

@@ -15,7 +15,7 @@ from pilotfish.errors import DataError, nearest
 from pilotfish.models import Model
 from pilotfish.recording.class_names import find_classes, numbers_in
 from pilotfish.tasks import NO_LABEL
-from pilotfish.text import examples, one_line
+from pilotfish.text import examples, one_line, quantity
 
 I64 = NDArray[np.int64]
 
@@ -230,7 +230,7 @@ def _for_number(data: Dataset, have: int, wanted: int) -> str:
 def _samples_of(data: Dataset, label: int) -> str:
     """How many samples have a label, and which is the first."""
     rows = np.flatnonzero(np.asarray(data.labels) == label)
-    return f"{len(rows):,} sample{'s' * (len(rows) > 1)}, {one_line(data.ids[int(rows[0])])[:80]} the first"
+    return f"{quantity(len(rows), 'sample')}, {one_line(data.ids[int(rows[0])])[:80]} the first"
 
 
 def _renumbered(labels: I64, used: list[int], places: list[int]) -> I64:

@@ -12,6 +12,7 @@ from pilotfish.errors import UsageError
 from pilotfish.records import Failure, GroupBy
 from pilotfish.records.importers import checked_costs
 from pilotfish.tasks import find_task
+from pilotfish.text import quantity
 
 Progress = Callable[[str, int, int], None]
 SHOWN_FAILURES = 20
@@ -45,7 +46,7 @@ class RecordResult:
         """The notes, and which samples have no row (twenty of them by name)."""
         unread = [f"no row for {f.id}: {f.reason}" for f in self.failures[:SHOWN_FAILURES]]
         if len(self.failures) > SHOWN_FAILURES:
-            unread.append(f"{len(self.failures)} samples have no row")
+            unread.append(f"{quantity(len(self.failures), 'sample has', 'samples have')} no row")
         return (*self.notes, *unread)
 
     def to_json(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from pilotfish.recording.time_samples import SECONDS, SHARE, time_samples
 from pilotfish.records import RecordsMeta, Run
 from pilotfish.records.parquet import read_meta
 from pilotfish.records.run import PARTS_SUFFIX
+from pilotfish.text import quantity
 
 
 def record(
@@ -106,7 +107,8 @@ def record_model(
         started, begun = parts.done(), time.perf_counter()
         if started > len(data):
             raise RecordsError(
-                f"{parts.folder} holds parts of {started:,} samples, the data have {len(data):,}; delete the folder "
+                f"{parts.folder} holds parts of {quantity(started, 'sample')}, the data have "
+                f"{len(data):,}; delete the folder "
                 "and record again"
             )
         parts.remove_rows(beyond=started)  # behind a gap: they will be made again, perhaps cut otherwise
@@ -195,4 +197,4 @@ def library_versions() -> dict[str, str]:
 def _nothing_read(parts: Parts, data: Dataset) -> str:
     reasons = parts.failures()
     first = f": {reasons[0].id}: {reasons[0].reason}" if reasons else ""
-    return f"none of the {len(data)} samples of {data.spec} could be read{first}"
+    return f"none of the {quantity(len(data), 'sample')} of {data.spec} could be read{first}"

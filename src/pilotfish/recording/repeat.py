@@ -18,6 +18,7 @@ from pilotfish.models.model import F32, model_errors
 from pilotfish.models.preprocessing import draw_rows, sample_inputs, stacked
 from pilotfish.scores.outputs import join_outputs
 from pilotfish.tasks import CLASSES, Task
+from pilotfish.text import quantity
 
 SAMPLES = 16
 SAMPLES_OF_CALLABLES = 8  # a call may cost money
@@ -65,7 +66,7 @@ def repeat_notes(data: Dataset, model: Model, task: Task = CLASSES) -> tuple[str
     except ModelError:  # of a sample, or a batch too large: the recording finds out which, and says so
         return ()
     if again:
-        return (f"it does not repeat itself: run twice on the same {again.n} samples, {again}; {EVALUATE}",)
+        return (f"it does not repeat itself: run twice on the same {quantity(again.n, 'sample')}, {again}; {EVALUATE}",)
     if shuffled and _dynamic_int8(model):
         return (f"dynamic int8 takes its scales from the whole batch, so that answers depend on it: {shuffled}",)
     if shuffled:

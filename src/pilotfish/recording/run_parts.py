@@ -26,6 +26,7 @@ from pilotfish.records import Failure, Records, RecordsMeta
 from pilotfish.records.records import string_ids
 from pilotfish.scores.outputs import join_outputs
 from pilotfish.tasks import Task
+from pilotfish.text import quantity
 
 PART_ROWS = 4096
 PART_BYTES = 2**26
@@ -184,7 +185,9 @@ class Judge:
                 raise first
         if first is not None and len(failures) == before:
             self.limit = max(len(rows) for rows, _ in parts[begun:])
-            self.notes.append(f"calls with {len(places)} samples fail ({first}); recorded {self.limit} at a time")
+            self.notes.append(
+                f"calls with {quantity(len(places), 'sample')} fail ({first}); recorded {self.limit} at a time"
+            )
 
     def _try(self, batch: Batch, places: Rows, parts: Computed) -> ModelError | None:
         """Add the outputs of some samples to *parts*; the error of a call that failed. Outputs of a wrong shape are no

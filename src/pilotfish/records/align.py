@@ -19,6 +19,7 @@ from pilotfish.records.run import Run
 from pilotfish.scores.outputs import I64, rows_differ
 from pilotfish.tasks import CLASSES, Task, Verdict
 from pilotfish.tasks.task import Quality
+from pilotfish.text import quantity
 
 Rows = np.ndarray[tuple[int], np.dtype[np.intp]]
 CHANCE_LINES = 4
@@ -112,7 +113,9 @@ def align(
     notes = [] if (left_out := rows_note(others, base, keep)) is None else [left_out]
     label, keep = _labels(everyone, base, keep)
     if label is not None and not (labelled := task.known(label)).all():
-        notes.append(f"{int((~labelled).sum()):,} samples without a label were left out")
+        notes.append(
+            f"{quantity(int((~labelled).sum()), 'sample without a label was', 'samples without a label were')} left out"
+        )
         keep, label = keep[labelled], label[labelled]
     ids, groups, grouping = base.ids.take(pa.array(keep)), None, []
     if group_by is None or not isinstance(group_by, str) or group_by != NONE:
@@ -209,7 +212,7 @@ def rows_note(others: Sequence[Records], base: Records, rows: np.ndarray[Any, An
     if kept == max(len(r) for r in (*others, base)):
         return None
     lacking = [
-        f"{r.meta.model} has {shared:,} of the {len(base):,} samples of {base.meta.model}{_unread(r)}"
+        f"{r.meta.model} has {shared:,} of the {quantity(len(base), 'sample')} of {base.meta.model}{_unread(r)}"
         for r in others
         if (
             shared := len(base)
@@ -219,7 +222,9 @@ def rows_note(others: Sequence[Records], base: Records, rows: np.ndarray[Any, An
         < len(base)
     ]
     if (more := max((len(r) for r in others), default=0)) > len(base):
-        lacking.append(f"{base.meta.model} has {len(base):,} samples, and others up to {more:,}{_unread(base)}")
+        lacking.append(
+            f"{base.meta.model} has {quantity(len(base), 'sample')}, and others up to {more:,}{_unread(base)}"
+        )
     shown = "; ".join(lacking[:5]) + (f"; {len(lacking) - 5} more have fewer" if len(lacking) > 5 else "")
     return f"{shown}: these figures are of the {kept:,} that all have, the others were left out"
 
@@ -255,7 +260,8 @@ def _content(everyone: Sequence[Records], ids: pa.Array) -> tuple[pa.Array | Non
     for model, column in known.items():
         if (differ := _differing(one, column)) is not None:
             notes.append(
-                f"{differ[1]:,} samples of {model} are not what {first} saw, such as {ids[differ[0]]!s}: the files "
+                f"{quantity(differ[1], 'sample')} of {model} {'is' if differ[1] == 1 else 'are'} "
+                f"not what {first} saw, such as {ids[differ[0]]!s}: the files "
                 "were changed between the recordings; record both again"
             )
     return one, notes

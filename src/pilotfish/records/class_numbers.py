@@ -14,7 +14,7 @@ from pilotfish.errors import RecordsError, nearest, one_line
 from pilotfish.reading.columns import sorted_names_note
 from pilotfish.records.cells import no_missing, nothing_there, whole_numbers
 from pilotfish.tasks import NO_LABEL
-from pilotfish.text import examples
+from pilotfish.text import examples, quantity
 
 I64 = NDArray[np.int64]
 Values = NDArray[Any]  # numbers, or an object array of texts and None
@@ -120,7 +120,9 @@ def _labels(
     if len(missing) and missing.all():
         notes.append(f"{name!r} is empty or NaN throughout: no sample has a label")
     elif missing.any():
-        notes.append(f"{name!r} is empty or NaN for {int(missing.sum()):,} of {len(label):,} samples: no label")
+        notes.append(
+            f"{name!r} is empty or NaN for {int(missing.sum()):,} of {quantity(len(label), 'sample')}: no label"
+        )
     if names is not None and len(label) and int(label.max()) >= len(names):
         row = int(np.argmax(label >= len(names)))
         raise RecordsError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import UsageError
 from pilotfish.scores.outputs import I64, Outputs
+from pilotfish.text import quantity
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def clusters(ids: pa.Array, label: I64 | None, group: pa.Array | None, content: 
             "--group-by, or count samples with --group-by none"
         )
     notes.append(
-        f"{len(rows):,} samples in {len(sizes):,} groups (at most {sizes.max():,} each): "
+        f"{quantity(len(rows), 'sample')} in {quantity(len(sizes), 'group')} (at most {sizes.max():,} each): "
         "intervals and certificates count groups"
     )
     return Clusters(rows, groups, tuple(notes))
@@ -156,7 +157,8 @@ def suspected(ids: pa.Array, label: I64 | None = None) -> str | None:
         if not several or _are_classes(code, label):
             continue
         return (
-            f"ids look like groups, such as {ids[0]!s} ({len(ids):,} samples of {len(sizes):,} things), and count as "
+            f"ids look like groups, such as {ids[0]!s} ({quantity(len(ids), 'sample')} of "
+            f"{quantity(len(sizes), 'thing')}), and count as "
             f"independent: --group-by '(?i){text}' keeps them together, --group-by none says that they are"
         )
     return None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import RecordsError
 from pilotfish.scores.outputs import Outputs, bad_rows, from_logits, from_probabilities
+from pilotfish.text import quantity
 
 IMPORT_TOP_K = 10
 ENOUGH_ROWS = 32
@@ -59,7 +60,9 @@ def read_outputs(path: Path, name: str, values: NDArray[Any], kind: str) -> tupl
     else:
         if values.ndim == 2 and len(bad := bad_rows(values)):
             raise RecordsError(
-                f"{path}: {len(bad)} rows of logits are not finite, row {bad[0]} the first; leave those samples out"
+                f"{path}: {quantity(len(bad), 'row of logits is', 'rows of logits are')} not finite, "
+                f"row {bad[0]} the first; "
+                "leave those samples out"
             )
         outputs = from_logits(values, top_k=IMPORT_TOP_K)
     return outputs, int(values.shape[1]), tuple(notes)

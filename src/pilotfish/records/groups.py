@@ -17,6 +17,7 @@ from pilotfish.reading.columns import find, shown, unread_note
 from pilotfish.reading.npz import load_member, open_npz
 from pilotfish.records.records import Records, string_ids
 from pilotfish.records.tabular import TABULAR, read_tabular
+from pilotfish.text import quantity
 
 NONE = "none"  # no groups, and copies count as often as they stand there
 GroupBy = str | Path | Sequence[str]
@@ -37,7 +38,9 @@ def groups_by(
     """
     if not isinstance(group_by, str | Path):
         if len(group_by) != len(ids):
-            raise UsageError(f"{len(group_by):,} groups for {len(ids):,} samples; expected one for each")
+            raise UsageError(
+                f"{quantity(len(group_by), 'group')} for {quantity(len(ids), 'sample')}; expected one for each"
+            )
         return string_ids(group_by)
     text = str(group_by)
     if text == NONE:
@@ -150,8 +153,10 @@ def _by_id(path: Path, keys: list[str], values: list[str], ids: pa.Array) -> pa.
     missing = [row for row, one in enumerate(found) if not one]
     if missing:
         raise RecordsError(
-            f"{path}: no group for {len(missing):,} of {len(ids):,} samples, such as {wanted[missing[0]]!r} (the file "
-            f"has {len(known):,} ids, such as {keys[0] if keys else 'none'!r}); give every sample a group, if only one "
+            f"{path}: no group for {len(missing):,} of {quantity(len(ids), 'sample')}, such as "
+            f"{wanted[missing[0]]!r} (the file "
+            f"has {quantity(len(known), 'id')}, such as {keys[0] if keys else 'none'!r}); give "
+            "every sample a group, if only one "
             "of its own"
         )
     return pa.array(found, pa.string())

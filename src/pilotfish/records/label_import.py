@@ -21,6 +21,7 @@ from pilotfish.records.roles import NamedArrays, ids_of, npz_arrays
 from pilotfish.records.tabular import read_tabular
 from pilotfish.records.truth import joined_rows, truth_table
 from pilotfish.tasks.labels import UNKNOWN, Labels, labels_of, reduce_logits
+from pilotfish.text import quantity
 
 ENOUGH = 1e-3  # by how much probabilities of one class may miss a sum of 1
 PROBS = re.compile(r"(?:probs?|proba|probability|score|p)[_.\- ]+(\S.*)", re.IGNORECASE)
@@ -68,7 +69,7 @@ def import_labels(
     classes = probs.probs.shape[1]
     label = np.full((len(ids), classes), UNKNOWN, np.int8)
     if names is not None and len(names) != classes:
-        raise RecordsError(f"{path}: {len(names)} class names for {classes} classes; expected one for each")
+        raise RecordsError(f"{path}: {quantity(len(names), 'class name')} for {classes} classes; expected one for each")
     if names is None and known is not None and len(known) == classes:
         names = tuple(known)
     if truth is not None:

@@ -23,6 +23,7 @@ from pilotfish.records.records import SCHEMA_VERSION, Records, RecordsMeta, chec
 from pilotfish.scores.ragged import Ragged
 from pilotfish.tasks.classes import CLASSES
 from pilotfish.tasks.task import Column, Task, task_in
+from pilotfish.text import quantity
 
 META_KEY = b"pilotfish"
 COMMON_COLUMNS = ("id", "label", "content", "group")
@@ -253,7 +254,9 @@ def _numbers(values: pa.ChunkedArray, dtype: Any, where: str) -> Any:
     elif pa.types.is_fixed_size_list(kind):
         flat = array.flatten()
     if flat.null_count:
-        raise RecordsError(f"{where}: {flat.null_count} values inside its lists are missing")
+        raise RecordsError(
+            f"{where}: {quantity(flat.null_count, 'value inside its lists is', 'values inside its lists are')} missing"
+        )
     found = flat.to_numpy(zero_copy_only=False)
     if dtype is np.bool_:
         if found.dtype != np.bool_:

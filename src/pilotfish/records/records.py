@@ -181,10 +181,14 @@ def check(records: Records) -> Records:
         raise RecordsError(f"{name}: no rows")
     for what, column in (("content", records.content), ("group", records.group)):
         if column is not None and len(column) != n:
-            raise RecordsError(f"{name}: {n} ids and {len(column)} entries in {what!r}; these must be equally many")
+            raise RecordsError(
+                f"{name}: {quantity(n, 'id')} and {quantity(len(column), 'entry', 'entries')} in "
+                f"{what!r}; these must be equally many"
+            )
     if not len(records.label) == len(records.outputs) == n:
         raise RecordsError(
-            f"{name}: {n} ids, {len(records.label)} labels and {len(records.outputs)} predictions; "
+            f"{name}: {quantity(n, 'id')}, {quantity(len(records.label), 'label')} and "
+            f"{quantity(len(records.outputs), 'prediction')}; "
             "these must be equally many"
         )
     _check_shapes(records)

@@ -20,6 +20,7 @@ from pilotfish.records.class_numbers import Column
 from pilotfish.records.foreign_outputs import read_outputs
 from pilotfish.records.records import string_ids
 from pilotfish.scores.outputs import Outputs
+from pilotfish.text import quantity
 
 NPZ_ARRAYS = ("probs", "logits", "prediction", "ranked")
 
@@ -109,7 +110,9 @@ def assigned(
         notes += said
     n = len(file.values(main))
     if class_names is not None and n_classes is not None and len(class_names) != n_classes:
-        raise RecordsError(f"{path}: {len(class_names)} class names for {n_classes} classes; expected one for each")
+        raise RecordsError(
+            f"{path}: {quantity(len(class_names), 'class name')} for {n_classes} classes; expected one for each"
+        )
     truth = file.find("label", [*file.vectors, *file.matrices], same=True)
     if truth is not None:
         file.used.append(truth)
@@ -181,7 +184,9 @@ def ids_of(file: NamedArrays, n: int, table: bool) -> tuple[pa.Array, tuple[str,
     file.used.append(name)
     ids = string_ids(file.raw(name))
     if len(ids) and (empty := np.asarray(pc.equal(ids, ""))).any():
-        raise RecordsError(f"{file.path}: {int(empty.sum()):,} ids are empty, row {int(empty.argmax())} the first")
+        raise RecordsError(
+            f"{file.path}: {quantity(int(empty.sum()), 'id is', 'ids are')} empty, row {int(empty.argmax())} the first"
+        )
     if plain(name) in ("", "unnamed0", "indexlevel0", "index", "idx", "name"):
         return ids, (f"{shown([name])} is read as the column id",)
     return ids, ()
@@ -193,4 +198,8 @@ def _disagreement(file: NamedArrays, name: str, main: str, outputs: Outputs) -> 
     if values.dtype.kind not in "iuf" or values.shape != outputs.prediction.shape:
         return ()
     differ = int((values != outputs.prediction).sum())
-    return (f"{name!r} differs from the largest of {main!r} in {differ:,} of {len(values):,} rows",) if differ else ()
+    return (
+        (f"{name!r} differs from the largest of {main!r} in {differ:,} of {quantity(len(values), 'row')}",)
+        if differ
+        else ()
+    )

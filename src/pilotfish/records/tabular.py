@@ -21,6 +21,7 @@ from pilotfish.files import MAX_JSON_BYTES, without_duplicates
 from pilotfish.reading.columns import DELIMITERS, delimiter_of, is_known
 from pilotfish.reading.limits import check_size
 from pilotfish.records.parquet_size import check_parquet, texts_as_dictionaries
+from pilotfish.text import quantity
 
 TABULAR = (".csv", ".tsv", ".parquet", ".json", ".jsonl")
 
@@ -109,7 +110,8 @@ def _with_python(path: Path, delimiter: str, skipped: int = 0) -> pa.Table:
         raise RecordsError(f"{path}: cannot be read ({one_line(str(error))})") from error
     if uneven := [(i, len(row)) for i, row in enumerate(rows) if len(row) != len(names)]:
         raise RecordsError(
-            f"{path}: cannot be read (row {uneven[0][0]} has {uneven[0][1]} cells for {len(names)} columns)"
+            f"{path}: cannot be read (row {uneven[0][0]} has {quantity(uneven[0][1], 'cell')} "
+            f"for {quantity(len(names), 'column')})"
         )
     columns = zip(*rows, strict=True) if rows else [() for _ in names]
     return pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], names=names)

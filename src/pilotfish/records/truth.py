@@ -68,16 +68,23 @@ def joined_rows(ids: pa.Array, path: Path, key: str, table: pa.Table) -> tuple[N
     rows, how = _joined(ids, keys)
     if how is None:
         raise RecordsError(
-            f"{path}: names none of the {len(ids)} samples ({one_line(str(ids[0]))}, …); its ids are "
+            f"{path}: names none of the {quantity(len(ids), 'sample')} ({one_line(str(ids[0]))}, …); its ids are "
             f"{one_line(str(keys[0])) if len(keys) else '(none)'}, …"
         )
     notes: tuple[str, ...] = (how,) if how else ()
     missing = rows < 0
     if missing.any():
         first = one_line(str(ids[int(np.argmax(missing))]))[:80]
-        notes += (f"{path.name} has no label for {int(missing.sum()):,} of {len(ids):,} samples, {first} the first",)
+        notes += (
+            f"{path.name} has no label for {int(missing.sum()):,} of {quantity(len(ids), 'sample')}, {first} the first",
+        )
     if (spare := len(keys) - len(np.unique(rows[~missing]))) > 0:
-        notes += (f"{spare:,} of the {len(keys):,} rows of {path.name} name no sample",)
+        notes += (
+            (
+                f"{spare:,} of the {quantity(len(keys), 'row')} of {path.name} {'names' if spare == 1 else 'name'} "
+                "no sample"
+            ),
+        )
     return rows, notes
 
 

@@ -8,6 +8,7 @@ from pilotfish.cascade import ClassDrop
 from pilotfish.report.format import NOTHING, format_count, plain_points
 from pilotfish.report.html import Markup, row, table, tag
 from pilotfish.report.subject import Subject
+from pilotfish.text import quantity
 
 MOST = 20
 
@@ -37,7 +38,7 @@ def _row(one: ClassDrop, limited: bool) -> Markup:
 
 
 def _others(rest: Sequence[ClassDrop], limited: bool) -> Markup:
-    name = f"{format_count(len(rest))} other{'' if len(rest) == 1 else 's'}"
+    name = quantity(len(rest), "other")
     cells = [name, format_count(sum(c.n for c in rest)), f"at most {plain_points(rest[0].drop)}", NOTHING]
     return row([*cells, *([NOTHING] if limited else [])], first="th")
 

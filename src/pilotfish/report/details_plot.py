@@ -13,6 +13,7 @@ from pilotfish.report.format import NOTHING, format_count, percent, plain_points
 from pilotfish.report.html import Markup, join, row, table, tag
 from pilotfish.report.subject import Subject
 from pilotfish.report.svg import BASE, CASCADE, SAVER, Size, legend, plot
+from pilotfish.text import quantity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ def _by_class(subject: Subject, found: Sequence[Detail]) -> Markup:
         tag(
             "figcaption",
             f"Of {format_count(len(order))} classes, the one that loses most first."
-            + (f" {format_count(more)} others are not listed." if more else "")
+            + (f" {quantity(more, 'other is', 'others are')} not listed." if more else "")
             + (f" {classes - len(there)} are neither in the truth nor in the answers." if classes > len(there) else ""),
         ),
     )

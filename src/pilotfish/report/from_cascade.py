@@ -14,6 +14,7 @@ from pilotfish.report.format import format_count
 from pilotfish.report.policy import describe_guarantee
 from pilotfish.report.subject import ModelFacts, ModelPoint, Policy, Subject
 from pilotfish.tasks import says_of
+from pilotfish.text import quantity
 
 
 def about_cascade(artefact: Artefact) -> Subject:
@@ -62,7 +63,7 @@ def cascade_policy(artefact: Artefact) -> Policy:
             judged=found,
             interval=None,
             protocol=f"The operating point was moved along the frontier after tuning. Its figures are those of the "
-            f"{format_count(found.n)} samples that the frontier was measured on, and so optimistic.",
+            f"{quantity(found.n, 'sample')} that the frontier was measured on, and so optimistic.",
         )
     judged = artefact.evaluation or artefact.calibration
     where = "the samples it was chosen on" if artefact.evaluation is None else "held-out samples"

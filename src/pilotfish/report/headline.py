@@ -9,7 +9,6 @@ from pilotfish.report.bench_table import number
 from pilotfish.report.format import (
     capital,
     format_cost,
-    format_count,
     format_threshold,
     milliseconds,
     percent,
@@ -20,6 +19,7 @@ from pilotfish.report.format import (
 from pilotfish.report.html import Markup, join, tag
 from pilotfish.report.subject import Policy, Subject
 from pilotfish.tasks import ACCURACY, says_of
+from pilotfish.text import quantity
 
 FISH = Markup(
     '<svg viewBox="0 0 60 32" aria-hidden="true"><path d="M2 6 14 16 2 26C1 18 1 14 2 6Z" fill="#27477a"/>'
@@ -61,7 +61,7 @@ def _nearest(subject: Subject) -> bool:
 
 
 def _what_counts(subject: Subject) -> str:
-    where = f"{format_count(subject.n)} samples of split {subject.split}"
+    where = f"{quantity(subject.n, 'sample')} of split {subject.split}"
     if subject.reference == "label":
         if subject.metric == ACCURACY.name:
             return f"On {where}. Accuracy is the share of samples whose answer is the label."

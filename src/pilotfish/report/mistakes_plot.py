@@ -16,6 +16,7 @@ from pilotfish.report.mistakes import Mistakes, mistakes
 from pilotfish.report.subject import Subject
 from pilotfish.report.svg import BASE, CASCADE, OTHER, SAVER, Size, legend, plot
 from pilotfish.scores import Scale, from_shown, to_shown
+from pilotfish.text import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,5 +164,7 @@ def _sentence(subject: Subject, pair: Trace, found: Mistakes) -> str:
                 f"{shorten(base)} gets them wrong."
             )
     if counts.unscored:
-        parts.append(f"{format_count(counts.unscored)} inputs have no finite confidence and always go to the base.")
+        many = "inputs have no finite confidence and always go"
+        one = "input has no finite confidence and always goes"
+        parts.append(f"{quantity(counts.unscored, one, many)} to the base.")
     return " ".join(parts)

@@ -8,7 +8,6 @@ from typing import Any
 from pilotfish.cascade import Artefact
 from pilotfish.report.format import (
     format_cost,
-    format_count,
     format_threshold,
     milliseconds,
     percent,
@@ -16,6 +15,7 @@ from pilotfish.report.format import (
     points,
 )
 from pilotfish.tasks import says_of
+from pilotfish.text import quantity
 
 
 def describe_policy(artefact: Artefact) -> str:
@@ -47,9 +47,9 @@ def describe_guarantee(guarantee: Mapping[str, Any], cost_key: str | None) -> st
         "cost": f"mean cost at most {format_cost(cost_key, target)} (bound {format_cost(cost_key, bound)})",
     }.get(kind, f"{says_of(kind)} at least {percent(target)} (bound {percent(bound)})")
     sure = percent(float(guarantee["confidence"]), 1).replace(".0%", "%")
-    samples = f"{format_count(int(guarantee['n']))} samples"
+    samples = quantity(int(guarantee["n"]), "sample")
     if guarantee.get("groups"):
-        samples += f" in {format_count(int(guarantee['groups']))} groups"
+        samples += f" in {quantity(int(guarantee['groups']), 'group')}"
     said = f"{what}{_beside(guarantee)}, with {sure} confidence"
     if guarantee.get("asymptotic") is True:
         return f"Guarantee (asymptotic): {said}, by a jackknife over {samples}; it holds for many samples only."
@@ -64,7 +64,7 @@ def _beside(guarantee: Mapping[str, Any]) -> str:
         said = f", of class {name} at most {points(worst['target'])} (bound {points(worst['bound'])})"
     if len(classes) > 1:
         said = (
-            f", within the limits of {format_count(len(classes))} classes (largest bound: {name}, "
+            f", within the limits of {quantity(len(classes), 'class', 'classes')} (largest bound: {name}, "
             f"{plain_points(worst['bound'])} of {points(worst['target'])})"
         )
     if latency:

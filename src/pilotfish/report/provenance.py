@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pilotfish._version import __version__
 from pilotfish.report.bench_table import brief
-from pilotfish.report.format import format_cost, format_count, short_hash
+from pilotfish.report.format import format_cost, short_hash
 from pilotfish.report.html import Markup, tag
 from pilotfish.report.subject import ModelFacts, Subject
+from pilotfish.text import quantity
 
 
 def provenance_section(subject: Subject) -> Markup:
@@ -30,7 +31,7 @@ def _data(subject: Subject) -> list[tuple[str, object]]:
     return [
         ("data", subject.data.get("data") or "not recorded"),
         ("fingerprint", _code(fingerprint, "not recorded: imported predictions carry none")),
-        ("split", f"{subject.split}, {format_count(subject.n)} samples"),
+        ("split", f"{subject.split}, {quantity(subject.n, 'sample')}"),
         ("run", subject.data.get("run") or "not at hand"),
         ("score", subject.score),
         ("protocol", subject.policy.protocol if subject.policy else "nothing was chosen"),
@@ -52,7 +53,7 @@ def _model(model: ModelFacts) -> list[tuple[str, object]]:
     if model.source is not None:
         facts.append(("source", model.source + (f", {model.created}" if model.created else "")))
     if model.failures is not None:
-        facts.append(("failures", f"{format_count(model.failures)} samples could not be read or answered"))
+        facts.append(("failures", f"{quantity(model.failures, 'sample')} could not be read or answered"))
     return facts
 
 

@@ -32,6 +32,7 @@ from pilotfish.runtime.single_times import REQUESTS, milliseconds, time_one_inpu
 from pilotfish.runtime.spread import Spread
 from pilotfish.runtime.times import BenchResult, Energy, Times
 from pilotfish.runtime.turns import Found, Subject, Tell, time_in_turn
+from pilotfish.text import quantity
 
 DEFAULT_SAMPLES = 500
 PEER_SAMPLES = 100  # one image at a time in torch takes a while
@@ -180,7 +181,7 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
         rows.append(row)
         tell("reading samples", len(rows), limit)
     if not rows:
-        raise DataError(f"none of the {len(data)} samples of {data.spec} could be read")
+        raise DataError(f"none of the {quantity(len(data), 'sample')} of {data.spec} could be read")
     return rows, [array[: len(rows)] for array in tensors], others
 
 

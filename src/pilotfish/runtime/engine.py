@@ -26,6 +26,7 @@ from pilotfish.runtime.lanes import Lanes, Observer, Witness
 from pilotfish.runtime.queues import CLOSED, Depth
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import Supply
+from pilotfish.text import quantity
 
 WINDOW = 8192
 PATIENCE = 5.0  # seconds for a batch that is being computed at the end of the program
@@ -124,7 +125,10 @@ class Engine:
         with lanes.lock:
             _check_open(lanes)
             if not feed.free:
-                raise QueueFull(f"{feed.most} inputs are under way, as many as the queue holds; try again later")
+                raise QueueFull(
+                    f"{quantity(feed.most, 'input is', 'inputs are')} under way, as many as the queue "
+                    "holds; try again later"
+                )
             found = Item(feed, feed.free.popleft(), item, in_force or self.in_force, next(self._births))
             found.future, found.passage, found.turn, found.light = future, passage, turn, light
             feed.light += light

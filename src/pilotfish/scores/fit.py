@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pilotfish.errors import RecordsError
 from pilotfish.scores.outputs import I64, Mask, Outputs
 from pilotfish.scores.score_kind import ExitScore, Scored, ScoreKind, compute, plain_score
+from pilotfish.text import quantity
 
 F64 = NDArray[np.float64]
 FOLDS = 5
@@ -86,7 +87,8 @@ def fit_score(kind: ScoreKind, evidence: Evidence) -> ExitScore:
         return plain_score(kind, evidence.outputs)
     if len(evidence) < FEWEST:
         raise RecordsError(
-            f"{len(evidence)} samples are too few to fit the score {kind.name}: at least {FEWEST}; use max_prob"
+            f"{quantity(len(evidence), 'sample is', 'samples are')} too few to fit the score "
+            f"{kind.name}: at least {FEWEST}; use max_prob"
         )
     return ExitScore(kind, kind.scale_of(evidence.outputs), kind.fit(evidence), kind.top_k(evidence.outputs))
 

@@ -38,7 +38,7 @@ from pilotfish.tasks.mean_precision import (
     precision_curves,
 )
 from pilotfish.tasks.task import Adjustment, Column, Metric, Task, register
-from pilotfish.text import examples
+from pilotfish.text import examples, quantity
 
 F64 = NDArray[np.float64]
 
@@ -183,7 +183,8 @@ def place(truth: TrueBoxes, data: Any, classes: Any) -> tuple[TrueBoxes, tuple[s
         return truth, (f"no class of {classes.spec} is called as one of {data.spec}: numbers are taken as they are",)
     notes: tuple[str, ...] = ()
     if lacking:
-        notes = (f"{len(lacking)} classes of {data.spec} are none of {classes.spec}: {examples(lacking)}",)
+        lacked = quantity(len(lacking), f"class of {data.spec} is", f"classes of {data.spec} are")
+        notes = (f"{lacked} none of {classes.spec}: {examples(lacking)}",)
     label = Ragged(number[truth.label.values], truth.label.offsets)
     return TrueBoxes(truth.box, label, truth.crowd, truth.area, truth.known), notes
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from pilotfish.scores.outputs import F64, I64, Mask
-from pilotfish.text import examples
+from pilotfish.text import examples, quantity
 
 NO_LABEL = -1
 FEWEST = 50  # samples for a verdict; fewer give a note
@@ -66,14 +66,17 @@ def judge(label: I64, prediction: I64, n_classes: int | None = None) -> Verdict:
     shown = f"accuracy {_percent(accuracy)}"
     explanation = f"; {words}" if words else ""
     if better and words:
-        note: str | None = f"{shown} ({n:,} samples){explanation}"
+        note: str | None = f"{shown} ({quantity(n, 'sample')}){explanation}"
     elif better or (n < FEWEST and k == n):
         note = None
     elif n < FEWEST:
-        note = f"{shown} on {n} samples only is not clearly better than chance ({_percent(level)}){explanation}"
+        note = (
+            f"{shown} on {quantity(n, 'sample')} only is not clearly better than chance "
+            f"({_percent(level)}){explanation}"
+        )
     else:
         same = f": it predicts class {said[0]} for all of them" if (said == said[0]).all() else ""
-        note = f"{shown} is no better than chance ({_percent(level)}, {n:,} samples){same}{explanation}"
+        note = f"{shown} is no better than chance ({_percent(level)}, {quantity(n, 'sample')}){same}{explanation}"
     bad = n >= FEWEST and (not better or 1 - reached <= (1 - accuracy) / 2)
     return Verdict(n, accuracy, level, bad and note is not None, note)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pilotfish.scores.outputs import F64, I64, Mask
 from pilotfish.tasks.chance import FEWEST, LARGEST, MARGIN, SHOWN, Verdict
 from pilotfish.tasks.label_metrics import best_threshold, f1_counts, micro_f1
-from pilotfish.text import examples
+from pilotfish.text import examples, quantity
 
 CLEARLY = 1.645  # standard errors: 5 % in the one-sided test
 ROWS = 10_000  # samples that an order of the classes is looked for on
@@ -40,11 +40,11 @@ def judge_labels(truth: Mask, probs: NDArray[np.floating]) -> Verdict:
     explanation = f"; {words}" if words else ""
     same = f"answering the most frequent labels to everything ({100 * level:.1f}%"
     if better:
-        note = f"{shown} ({n:,} samples){explanation}" if words else None
+        note = f"{shown} ({quantity(n, 'sample')}){explanation}" if words else None
     elif n < FEWEST:
-        note = f"{shown} on {n} samples only is not clearly better than {same}){explanation}"
+        note = f"{shown} on {quantity(n, 'sample')} only is not clearly better than {same}){explanation}"
     else:
-        note = f"{shown} is no better than {same}, {n:,} samples){explanation}"
+        note = f"{shown} is no better than {same}, {quantity(n, 'sample')}){explanation}"
     bad = n >= FEWEST and (not better or 1 - reached <= (1 - value) / 2)
     return Verdict(n, value, level, bad and note is not None, note)
 

@@ -24,6 +24,7 @@ from pilotfish.models.names.fit_weights import load_weights
 from pilotfish.models.names.spec import ModelSpec, allow_options, parse_spec, plain_size
 from pilotfish.models.names.weights_file import WeightsFile, read_weights
 from pilotfish.models.preprocessing import Sample
+from pilotfish.text import quantity
 from pilotfish.train.samples import made
 
 KINDS = ("timm", "torchvision", "checkpoint", "exits", "small")
@@ -170,7 +171,7 @@ def _first(data: Dataset) -> Sample:
             return data.read(i)
         except UnreadableSample:
             continue
-    raise DataError(f"none of the {len(data)} samples of {data.spec} could be read")
+    raise DataError(f"none of the {quantity(len(data), 'sample')} of {data.spec} could be read")
 
 
 def _fresh(name: str, data: Dataset, arguments: dict[str, Any], seed: int) -> Backbone:

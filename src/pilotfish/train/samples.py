@@ -15,6 +15,7 @@ from pilotfish.data import Dataset
 from pilotfish.errors import DataError, UnreadableSample
 from pilotfish.machine import cpu_count
 from pilotfish.models import Preprocessing
+from pilotfish.text import quantity
 
 LARGEST = 4 * 2**30  # bytes of inputs that are held in memory
 CHUNK = 256
@@ -85,7 +86,7 @@ class Streamed:
             found = made(self.data, self.preprocessing, int(self.rows[k]))
             if found is not None and found.shape == self.shape:
                 return found, k
-        raise DataError(f"none of the {len(self.rows)} samples of {self.data.spec} could be read")
+        raise DataError(f"none of the {quantity(len(self.rows), 'sample')} of {self.data.spec} could be read")
 
     def _joined(self, futures: list[Future[tuple[Any, int]]]) -> Batch:
         found = [future.result() for future in futures]
@@ -104,7 +105,7 @@ def read_samples(data: Dataset, preprocessing: Preprocessing, classes: int, larg
         raise DataError(f"{data.spec} has no labels to train on")
     first = next((one for row in rows if (one := made(data, preprocessing, int(row))) is not None), None)
     if first is None:
-        raise DataError(f"none of the {len(rows)} samples of {data.spec} could be read")
+        raise DataError(f"none of the {quantity(len(rows), 'sample')} of {data.spec} could be read")
     known = torch.from_numpy(labels[rows].astype(np.int64))
     if first.nbytes * len(rows) > largest:
         return Streamed(data, preprocessing, rows, known, first.shape)

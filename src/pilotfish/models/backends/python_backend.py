@@ -14,6 +14,7 @@ from pilotfish.models.outputs.activation import BEST, logits_of
 from pilotfish.models.outputs.raw_answers import RawAnswers
 from pilotfish.models.outputs.said import Places, as_best, as_matrix, said_by
 from pilotfish.models.outputs.which_output import Output, as_array, named, output_of, pick
+from pilotfish.text import quantity
 
 BATCH = "batch"
 MANY, ONE = ("images", "arrays", "paths"), ("image", "array", "path")
@@ -121,7 +122,7 @@ def outputs_in(found: Any, rows: int, spec: str, batch: Any) -> list[Output]:
 
 def _other(found: Any, rows: int) -> str:
     """What was returned instead of answers in words."""
-    shape = f"{len(found)} answers" if isinstance(found, list | tuple) else type(found).__name__
+    shape = quantity(len(found), "answer") if isinstance(found, list | tuple) else type(found).__name__
     return (
         f"expected for each of {rows} samples the predicted class with a confidence, as when it was recorded; found "
         f"{shape}"

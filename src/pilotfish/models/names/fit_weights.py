@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pilotfish.errors import ModelError
 from pilotfish.models.names.spec import ModelSpec
 from pilotfish.models.names.weights_file import WeightsFile, read_weights
-from pilotfish.text import examples
+from pilotfish.text import examples, quantity
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +176,7 @@ def _chosen(module: torch.nn.Module, file: WeightsFile) -> tuple[dict[str, torch
         )
     if best.beside:
         notes.append(
-            f"{file.path}: {len(best.beside)} tensors beside the model's{_behind_text(best)} are left out "
+            f"{file.path}: {quantity(len(best.beside), 'tensor')} beside the model's{_behind_text(best)} left out "
             f"({examples(best.beside)})"
         )
     return {name: best.state[name] for name in own if name in best.state}, tuple(notes)
@@ -226,7 +226,8 @@ def _misfit(own: Mapping[str, Any], file: WeightsFile, fits: list[_Fit]) -> str:
     if fit is None or len(fit.missing) == len(needed):
         names = max(file.sets.values(), key=len)
         return (
-            f"none of its {len(names)} tensors ({examples(list(names))}) is one of the model's {len(needed)} "
+            f"none of its {quantity(len(names), 'tensor')} ({examples(list(names))}) is one of "
+            f"the model's {len(needed)} "
             f"({examples(needed)}); name the architecture that it was saved from"
         )
     head = {name for name in needed if HEAD.search(name) or _owner(name) == _owner(needed[-1])}
@@ -236,8 +237,11 @@ def _misfit(own: Mapping[str, Any], file: WeightsFile, fits: list[_Fit]) -> str:
             "return features; use weights that were saved with a classifier"
             + (f" (beside the network: {examples(fit.beside)})" if fit.beside else "")
         )
-    lacks = f"lacks {len(fit.missing)} of the model's {len(own)} tensors{_behind_text(fit)} ({examples(fit.missing)})"
-    has = f"has {len(fit.extra)} tensors that the model does not know, {examples(fit.extra)}"
+    lacks = (
+        f"lacks {len(fit.missing)} of the model's {quantity(len(own), 'tensor')}{_behind_text(fit)} "
+        f"({examples(fit.missing)})"
+    )
+    has = f"has {quantity(len(fit.extra), 'tensor')} that the model does not know, {examples(fit.extra)}"
     found = [text for text, names in ((lacks, fit.missing), (has, fit.extra)) if names]
     return f"{' and '.join(found)}; name the architecture that it was saved from"
 

@@ -20,7 +20,7 @@ from pilotfish.errors import ModelError, PilotfishError, reason
 from pilotfish.models.names.fit_weights import COUNTERS, held_to, load_weights
 from pilotfish.models.names.hf_folder import HfFolder, offline
 from pilotfish.models.names.spec import MOST_CLASSES
-from pilotfish.text import examples
+from pilotfish.text import examples, quantity
 
 KNOWN: Mapping[str, Mapping[str, Any]] = {
     "classes": modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
@@ -174,7 +174,7 @@ def _held_against(loaded: Mapping[str, Any], found: HfFolder) -> tuple[str, ...]
             if head
             else "its config.json is of another network"
         )
-        raise ModelError(f"{found.weights.path}: lacks {len(lacking)} tensors ({examples(lacking)}): {why}")
+        raise ModelError(f"{found.weights.path}: lacks {quantity(len(lacking), 'tensor')} ({examples(lacking)}): {why}")
     if shapes:
         raise ModelError(
             f"{found.weights.path}: {examples(shapes)} have other shapes than config.json says; the two are not of one "
@@ -182,7 +182,8 @@ def _held_against(loaded: Mapping[str, Any], found: HfFolder) -> tuple[str, ...]
         )
     if loaded.get("error_msgs"):
         raise ModelError(f"{found.weights.path}: {reason(ValueError(loaded['error_msgs']), 160)}")
-    left = f"{found.weights.path}: {len(extra)} tensors beside the model's are left out ({examples(extra)})"
+    beside = quantity(len(extra), "tensor beside the model's is", "tensors beside the model's are")
+    left = f"{found.weights.path}: {beside} left out ({examples(extra)})"
     return (left,) if extra else ()
 
 

@@ -12,6 +12,7 @@ from pilotfish.errors import ModelError
 from pilotfish.models.model import Model
 from pilotfish.models.names.spec import ModelSpec, parse_numbers
 from pilotfish.models.preprocessing import AS_IT_IS, CENTRE, IMAGENET_MEAN, IMAGENET_STD, RESAMPLING, Preprocessing
+from pilotfish.text import quantity
 
 STATED = ("mean", "std", "crop", "scale", "channels", "layout", "interpolation")
 ASSUMED = ("mean", "std", "crop", "channels")
@@ -184,9 +185,7 @@ def _ordered(chain: Preprocessing, model: Model, spec: ModelSpec) -> Preprocessi
     if chain.channels == 1 or order == "grey":
         if model.input_shape is None and order == "grey":
             return dataclasses.replace(chain, mean=(0.0,), std=(1.0,), order="rgb")
-        raise ModelError(
-            f"{spec.text}: takes {chain.channels} channel{'s' * (chain.channels > 1)}; leave channels={order} out"
-        )
+        raise ModelError(f"{spec.text}: takes {quantity(chain.channels, 'channel')}; leave channels={order} out")
     return dataclasses.replace(chain, order=order, mean=chain.mean[::-1], std=chain.std[::-1])
 
 

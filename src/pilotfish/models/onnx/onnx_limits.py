@@ -24,6 +24,7 @@ from pilotfish.errors import ModelError, ModelMemoryError, PilotfishError, Usage
 from pilotfish.machine import cpu_count
 from pilotfish.models.onnx.onnx_graph import every_node, stored_nodes
 from pilotfish.models.onnx.onnx_shapes import Shape, fixed_graph, infer_shapes
+from pilotfish.text import quantity
 
 SECONDS, GIGABYTES = "PILOTFISH_CALL_SECONDS", "PILOTFISH_CALL_GB"
 TRIALS = 3  # single samples that may take too much memory, before the file is given up
@@ -236,4 +237,4 @@ def _arena() -> bool:
 
 
 def _samples(rows: int) -> str:
-    return f"{rows} samples" if rows != 1 else "1 sample"
+    return quantity(rows, "sample")

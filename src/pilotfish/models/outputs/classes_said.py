@@ -14,7 +14,7 @@ from pilotfish.models.names.spec import MOST_CLASSES
 from pilotfish.models.outputs.activation import OUTSIDE, contradicting
 from pilotfish.models.outputs.said import Class, Places, Said, number_of
 from pilotfish.reading.columns import plain
-from pilotfish.text import examples, one_line
+from pilotfish.text import examples, one_line, quantity
 
 DECLARE = 'declare all of its classes, as in predict.classes = ["cat", "dog"]'
 
@@ -27,7 +27,9 @@ def places_of(said: Said, model: Model, data: Dataset) -> tuple[Places, tuple[st
     """
     spec, names = model.spec, said.named
     if not names:
-        raise ModelError(f"{spec} names no class of any of {len(said.classes)} samples; expected one at least for each")
+        raise ModelError(
+            f"{spec} names no class of any of {quantity(len(said.classes), 'sample')}; expected one at least for each"
+        )
     if model.class_names:
         places = Places(model.class_names, None, spec)
         for name in names:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pilotfish.errors import ModelError
 from pilotfish.models.outputs.which_output import as_array, named, pick, place_of
+from pilotfish.text import quantity
 
 EXPECTED: Mapping[str, str] = {
     "boxes": "for each image a dictionary of boxes (m, 4), x1, y1, x2, y2 in its pixels, scores (m,) and labels (m,)",
@@ -88,7 +89,7 @@ def other(found: Any, task: str, spec: str, rows: int) -> ModelError:
         what = f"a {type(found).__name__} of {len(found)}{inner}"
     else:
         what = type(found).__name__
-    return ModelError(f"{spec}: expected {EXPECTED[task]}; found {what} for {rows} image{'s' * (rows != 1)}")
+    return ModelError(f"{spec}: expected {EXPECTED[task]}; found {what} for {quantity(rows, 'image')}")
 
 
 def _images(found: Any, rows: int, spec: str) -> Iterator[Mapping[str, Any]]:

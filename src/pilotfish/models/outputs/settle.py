@@ -18,7 +18,7 @@ from pilotfish.models.outputs.reading import Reading
 from pilotfish.models.outputs.settle_function import Settled, settle_function
 from pilotfish.models.outputs.which_output import WHOLE, Output, choose, named, output_of, place
 from pilotfish.models.preprocessing import draw_rows, sample_inputs
-from pilotfish.text import examples
+from pilotfish.text import examples, quantity
 
 SCREENED = 4  # samples that show that logits are logits
 ENOUGH = 32  # samples that show that they are not
@@ -169,11 +169,12 @@ def _kind(looked: _Looked, at: int, text: str) -> tuple[str, str]:
         few = "" if n >= ENOUGH else f", which are few: state ?activation={kind} if that is right"
     if one.matrix.shape[1] == 1 and not (one.matrix % 1).any():
         raise ModelError(
-            f"{text}: the output{of} is one column of whole numbers on {n} samples: class numbers, no scores; expected "
+            f"{text}: the output{of} is one column of whole numbers on {quantity(n, 'sample')}: "
+            "class numbers, no scores; expected "
             "logits or probabilities (N, C): use `pilotfish import` for its predictions, or state ?activation=none"
         )
     if kind != "none":
-        seen = f"the output{of} looks like that of a {_WORDS[kind]} on {n} samples{few}"
+        seen = f"the output{of} looks like that of a {_WORDS[kind]} on {quantity(n, 'sample')}{few}"
         ones = 0 if kind == "log_softmax" else int((one.matrix.max(axis=1) == 1).sum())
         lost = f"; {ones} say exactly 1, where order is lost: return logits if you can" if ones else ""
         return kind, f"{seen}: {_SEEN[kind]}{lost}; {settles}"
@@ -228,7 +229,8 @@ def _refuse_other_count(model: Model, one: Output, text: str) -> None:
     columns, names = one.matrix.shape[1], model.class_names
     if isinstance(model.backend, PythonBackend) and names and columns not in (len(names), 1):
         raise ModelError(
-            f"{text}: returns {columns} columns and declares {len(names)} classes ({examples(names)}); declare as many"
+            f"{text}: returns {quantity(columns, 'column')} and declares {quantity(len(names), 'class', 'classes')} "
+            f"({examples(names)}); declare as many"
         )
 
 
@@ -253,7 +255,9 @@ def _other_orders(outputs: Sequence[Output], one: Output) -> Iterator[str]:
         if other.values.dtype.kind in "iu" and other.values.shape == largest.shape:
             differ = int((other.values != largest).sum())
             said = f"its class numbers {other.name!r} are not the largest columns of {one.name!r} in {differ} of "
-            order = f"{len(largest)} samples: the columns may stand for other classes than 0 to {columns - 1}"
+            order = (
+                f"{quantity(len(largest), 'sample')}: the columns may stand for other classes than 0 to {columns - 1}"
+            )
             yield from (said + order,) if differ else ()
 
 

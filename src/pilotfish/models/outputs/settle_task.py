@@ -15,6 +15,7 @@ from pilotfish.models.outputs.activation import COARSE
 from pilotfish.models.outputs.function_form import MOST, chain_of, find_form
 from pilotfish.models.outputs.reading import Reading, with_reading
 from pilotfish.models.preprocessing import draw_rows, sample_inputs
+from pilotfish.text import quantity
 
 ENOUGH = 32  # samples that show that numbers are probabilities
 
@@ -60,7 +61,7 @@ def _answers(model: Model, data: Dataset, n: int) -> list[Any]:
 
 
 def _of_labels(values: Any) -> tuple[str, ...]:
-    seen = f"its numbers lie from 0 to 1 on {len(values)} samples"
+    seen = f"its numbers lie from 0 to 1 on {quantity(len(values), 'sample')}"
     notes: tuple[str, ...] = (f"{seen}: they are taken as probabilities; ?activation=none takes them as logits",)
     if values.shape[1] > 1 and (np.abs(values.sum(axis=1) - 1) <= COARSE).all():
         notes += ("they sum to 1 for each sample, as classes that exclude each other do: is its task not classes?",)

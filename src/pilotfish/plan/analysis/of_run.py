@@ -24,6 +24,7 @@ from pilotfish.plan.holdout import split_rows
 from pilotfish.plan.trace import Trace, by_quality, make_trace
 from pilotfish.records import Compared, GroupBy, Run, Table, compare
 from pilotfish.scores import to_shown
+from pilotfish.text import quantity
 
 TRAIN = "train"
 ENOUGH = 10_000  # below, r_match is the extreme of a noisy walk (see noise.py)
@@ -254,7 +255,9 @@ def _remarks(tables: Mapping[str, Compared], split: str, on: str | None, cost: s
     if on is None:
         remarks.append(f"one split to choose savers on: split {split} is halved by --seed into train and validation")
     if len(here) < ENOUGH:
-        remarks.append(f"{len(here):,} samples: exit ratios at a drop are noisy below {ENOUGH:,}, see the noise table")
+        remarks.append(
+            f"{quantity(len(here), 'sample')}: exit ratios at a drop are noisy below {ENOUGH:,}, see the noise table"
+        )
     kinds = {s: t.common.reference_kind for s, t in tables.items()}
     if len(set(kinds.values())) > 1:
         unlabelled = ", ".join(s for s, kind in kinds.items() if kind == "base")

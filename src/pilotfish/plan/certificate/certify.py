@@ -31,6 +31,7 @@ from pilotfish.plan.certificate.promise_tests import (
 from pilotfish.plan.evaluate import count, measure
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
+from pilotfish.text import quantity
 
 I64 = NDArray[np.int64]
 FINEST = 0.002  # below it the exact test, whose level is searched in steps, gives way to Clopper-Pearson in bounds
@@ -171,7 +172,8 @@ def _kept_from_to(clause: Clause, path: PolicyPath, confidence: float) -> tuple[
         bound = bound_of(trace, at, promise)
         if clause.name and clause.key is None:
             raise BudgetError(
-                f"no operating point has {clause.name} with {100 * confidence:g}% confidence ({len(trace):,} samples): "
+                f"no operating point has {clause.name} with {100 * confidence:g}% confidence "
+                f"({quantity(len(trace), 'sample')}): "
                 f"{100 * bound:.1f}% may take longer at the cheapest, and {100 * promise.target:g}% are allowed"
             )
         start = f"{clause.name}: " if clause.name else ""

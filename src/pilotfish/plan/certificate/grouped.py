@@ -24,6 +24,7 @@ from pilotfish.plan.certificate import wsr
 from pilotfish.plan.evaluate import Counts, outcomes
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace, numbers
+from pilotfish.text import quantity
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -62,7 +63,8 @@ def groups_of(trace: Trace) -> Groups:
     sizes = np.bincount(member).astype(np.float64)
     if sizes.max() > trace.cap:
         raise UsageError(
-            f"a group has {int(sizes.max()):,} samples, more than the {trace.cap:,} that were fixed beforehand; "
+            f"a group has {quantity(int(sizes.max()), 'sample')}, more than the {trace.cap:,} "
+            "that were fixed beforehand; "
             "a certificate needs a cap on sizes that holds"
         )
     return Groups(member, sizes, trace.cap)

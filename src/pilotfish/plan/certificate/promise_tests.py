@@ -13,6 +13,7 @@ from pilotfish.plan.certificate.promise import TESTS, Promise
 from pilotfish.plan.evaluate import Counts, count, outcomes
 from pilotfish.plan.path import PolicyPath
 from pilotfish.plan.trace import Trace
+from pilotfish.text import quantity
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -135,7 +136,7 @@ def check_promise(promise: Promise, n: int, trace: Trace | None = None) -> None:
     needed = fewest_samples(promise.target, promise.delta, test)
     if n < needed:
         could = 1 - (promise.delta / (2 if test == "paired_cp" else 1)) ** (1 / max(n, 1))
-        raise BudgetError(_too_few(promise, f"{n:,} samples", needed, f"at least {needed:,}", n, could))
+        raise BudgetError(_too_few(promise, quantity(n, "sample"), needed, f"at least {needed:,}", n, could))
 
 
 def _check_bets(promise: Promise, trace: Trace) -> None:
@@ -168,8 +169,11 @@ def unresolved(promise: Promise, trace: Trace, path: PolicyPath) -> str | None:
 
 def _found(trace: Trace) -> str:
     if trace.groups is None:
-        return f"{len(trace):,} samples"
-    return f"{len(np.unique(trace.groups)):,} groups ({len(trace):,} samples, at most {trace.cap:,} in one)"
+        return quantity(len(trace), "sample")
+    return (
+        f"{quantity(len(np.unique(trace.groups)), 'group')} ({quantity(len(trace), 'sample')}, "
+        f"at most {trace.cap:,} in one)"
+    )
 
 
 def _too_few(promise: Promise, found: str, needed: int, enough: str, count: int, could: float, of: str = "") -> str:
@@ -183,8 +187,8 @@ def _too_few(promise: Promise, found: str, needed: int, enough: str, count: int,
 
 def refusal(promise: Promise, trace: Trace, best: float, confidence: float) -> str:
     """Why nothing can be promised: even the first policy fails, whose bound is *best*."""
-    within = "" if trace.groups is None else f" in {len(np.unique(trace.groups)):,} groups"
-    sure = f"with {100 * confidence:g}% confidence on {len(trace):,} samples{within}"
+    within = "" if trace.groups is None else f" in {quantity(len(np.unique(trace.groups)), 'group')}"
+    sure = f"with {100 * confidence:g}% confidence on {quantity(len(trace), 'sample')}{within}"
     if promise.kind == "cost":
         limit, reached = plain_cost(promise.target), plain_cost(best)
         return f"no operating point costs at most {limit} {sure}; the cheapest is bounded by {reached}"

@@ -36,6 +36,7 @@ from pilotfish.runtime.export.parts import Part, read_parts, refuse_code
 from pilotfish.runtime.load_stage import check_code, load_stage
 from pilotfish.runtime.stage import EngineStage
 from pilotfish.runtime.supply import TensorSupply
+from pilotfish.text import quantity
 
 Tell = Callable[[str, int, int], None]
 
@@ -258,7 +259,7 @@ def example_tensors(
             held.append(tensor)
         tell("reading samples", len(made[0]), min(samples, len(data)))
     if not made[0]:
-        raise DataError(f"none of the {len(data)} samples of {data.spec} could be read")
+        raise DataError(f"none of the {quantity(len(data), 'sample')} of {data.spec} could be read")
     return [np.stack(held) for held in made], 1000 * spent / len(made[0])
 
 
