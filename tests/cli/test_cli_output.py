@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import shlex
 
 import pytest
 from rich.console import Console
 
 from pilotfish.cli import output
+from pilotfish.cli.tune_command import tune
 from pilotfish.text import quantity
 
 
@@ -47,13 +49,59 @@ COLUMNS = [("chain", "left"), *[(f"column {k}", "right") for k in range(6)]]
 CHAINS = [" → ".join(f"lite:efficientnet_lite{k}@{size}" for k in (0, 2)) for size in (208, 224)]
 
 
-def test_without_a_terminal_no_line_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    output.table(output.console(), COLUMNS, [[name, *["12.34% of the base"] * 6] for name in CHAINS])
+def test_without_a_terminal_no_sentence_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(output.console(), COLUMNS[:4], [[name, *["12.34%"] * 3] for name in CHAINS])
+    output.say(output.console(), "a sentence " * 100)
     output.notes(["a note " * 100])
     said = capsys.readouterr()
     assert "…" not in said.out
-    assert all(any(name in line and line.count("12.34%") == 6 for line in said.out.splitlines()) for name in CHAINS)
+    assert all(any(name in line and line.count("12.34%") == 3 for line in said.out.splitlines()) for name in CHAINS)
+    assert max(map(len, said.out.splitlines())) > 1000
     assert len(said.err.splitlines()) == 1
+
+
+LADDER = [f"lite:efficientnet_lite{k}@{size}?dtype=bf16" for k, size in ((0, 224), (1, 240), (2, 260))]
+HEADINGS = ("precision", "agrees with float32", "accuracy", "drop (points)", "cost per sample", "exit ratio")
+
+
+@pytest.mark.parametrize("chain", [LADDER, ["small", "middle", "big"], [name * 3 for name in LADDER]])
+def test_a_wide_table_is_folded_where_no_terminal_is(chain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    columns = [("model", "left"), *[(heading, "right") for heading in HEADINGS]]
+    cells = ["bf16", "98.5%", "77.12%", "0.02", "12.34 GMACs", "41.2% / 30.1% / 28.7%"]
+    rows = [[name, *cells] for name in (*chain, f"cascade {' → '.join(chain)}")]
+    output.table(output.console(), columns, rows, strong=3)
+    shown = capsys.readouterr().out
+    _, line, table = shown.partition("────")
+    assert line
+    assert all(len(name) > 100 or any(name in row for row in shown.splitlines()) for name in chain)
+    assert max(map(len, table.splitlines())) <= output.WIDEST
+    assert "…" not in shown
+    assert all(name in shown.replace("\n", "") for name in chain)
+    assert all(word in shown for heading in HEADINGS for word in heading.split())
+    assert table.count("12.34 GMACs") == 4
+
+
+def test_empty_columns_and_long_texts_make_room(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = [("model", "left"), ("unread", "right"), ("MACs", "right"), ("loaded as", "left")]
+    rows = [[name, "", "12.34 GMACs", f"checkpoint:/models/{'folder/' * 20}{name}"] for name in LADDER]
+    output.table(output.console(), columns, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= output.WIDEST
+    assert all(any(line.split()[:3] == [name, "12.34", "GMACs"] for line in lines) for name in LADDER)
+    assert "unread" not in " ".join(lines)
+    output.table(output.console(), columns, rows, whole=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(any(row[0] in line and row[-1] in line for line in lines) for row in rows)
+
+
+@pytest.mark.parametrize("width", [40, 80, 100_000])
+def test_a_command_to_copy_is_never_broken(width: int) -> None:
+    shown = io.StringIO()
+    target = Console(file=shown, force_terminal=True, width=width, color_system=None)
+    typed = output.next_command(tune, "my run", stages=",".join(LADDER), max_drop="0.5%", holdout=0.5, score=None)
+    output.say(target, f"Best: a. Next: {typed}", whole=True)
+    assert shown.getvalue() == f"Best: a. Next: {typed}\n"
+    assert shlex.split(typed) == ["pilotfish", "tune", "my run", "--stages", ",".join(LADDER), "--max-drop", "0.5%"]
 
 
 @pytest.mark.parametrize("width", [80, 120, 150])

@@ -21,6 +21,7 @@ from pilotfish.data.subset import Subset  # noqa: E402
 from pilotfish.errors import ModelError, UsageError  # noqa: E402
 from pilotfish.flow.quantise import quantise  # noqa: E402
 from pilotfish.models.costs.timing import Timing  # noqa: E402
+from pilotfish.text import quantity  # noqa: E402
 from support.graphs import OPSET, node, value  # noqa: E402
 from support.process import command  # noqa: E402
 
@@ -75,7 +76,8 @@ def test_nodes_stay_in_float32_until_as_many_agree(least: float, compared: int, 
     assert "layer2" in found.kept_float32
     assert len(found.kept_float32) <= 2
     assert (found.samples, found.compared) == (64, compared)
-    assert any(note.startswith(f"{len(found.kept_float32)} nodes stay in float32, for an") for note in found.notes)
+    stays = f"{quantity(len(found.kept_float32), 'node stays', 'nodes stay')} in float32"
+    assert any(note.startswith(f"{stays}, for an") for note in found.notes)
 
 
 def test_no_sample_is_calibrated_on_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,8 +165,9 @@ def test_the_command_names_what_stayed(tmp_path: Path) -> None:
     assert document["min_agreement"] == 0.95
     assert document["agreement"] >= 0.95
     assert "layer2" in document["kept_float32"]
-    assert any("stay in float32" in note for note in document["notes"])
-    assert "nodes stay in float32" in done.stderr
+    stays = f"{quantity(len(document['kept_float32']), 'node stays', 'nodes stay')} in float32"
+    assert any(stays in note for note in document["notes"])
+    assert stays in done.stderr
 
 
 @pytest.mark.parametrize("least", [0.0, -0.1, 1.5])

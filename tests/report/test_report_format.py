@@ -20,6 +20,7 @@ from pilotfish.report.format import (
     points,
     short_hash,
     shorten,
+    shorten_all,
     signed_percent,
 )
 
@@ -95,6 +96,26 @@ def test_names() -> None:
     assert long.startswith("aaa")
     assert long.endswith("bbb")
     assert "…" in long
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a", "b"],
+        [f"lite:efficientnet_lite{k}@224?dtype={to}" for k in range(3) for to in ("bf16", "fp16", "fp32")],
+        [f"onnx:models/{folder}/quantised-int8.onnx" for folder in ("resnet50", "resnet18", "convnext")],
+        ["a" * 20 + c + "a" * 40 for c in "bcd"],
+        ["x" * 28, "x" * 29, "x" * 60, "x" * 61],
+    ],
+)
+def test_short_names_are_as_distinct_as_long_ones(names: list[str]) -> None:
+    short = shorten_all(names, 28)
+    assert list(short) == names
+    assert len(set(short.values())) == len(names)
+    assert all(len(one) <= len(name) for name, one in short.items())
+    assert all(
+        one == name or ("…" in one and one[:3] == name[:3] and one[-3:] == name[-3:]) for name, one in short.items()
+    )
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def chains(
         group_by=group_by,
         metric=metric,
     )
-    say(target, *_summary(found.best, following))
+    say(target, *_summary(found.best, following), whole=True)
     notes(left)
     if as_json:
         print_json(found.to_json())

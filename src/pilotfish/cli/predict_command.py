@@ -62,7 +62,7 @@ def predict(
     from pilotfish.cli.parse import cost_limit, fraction, least
     from pilotfish.data import load_data
     from pilotfish.errors import DataError
-    from pilotfish.report.format import shorten
+    from pilotfish.report.format import shorten_all
     from pilotfish.runtime import Cascade, predict_sequentially, summarise
 
     if state is not None and not low_memory:
@@ -96,7 +96,8 @@ def predict(
         if moved:
             loaded.set_operating_point(max_drop=max_drop, max_cost=limit, min_metric=metric)
         answers, said, artefact = loaded.predict(given, save=save), loaded.notes, loaded.artefact
-    stages = [shorten(stage.name) for stage in artefact.stages]
+    short = shorten_all([stage.name for stage in artefact.stages])
+    stages = [short[stage.name] for stage in artefact.stages]
     rows = [
         [a.input, "", "", "", a.error.removeprefix(f"{a.input} ")]  # the first column says it
         if a.error is not None
@@ -115,7 +116,12 @@ def predict(
         raise DataError(
             f"none of the {quantity(len(answers), 'input')} could be answered; {failed[0].input}: {failed[0].error}"
         )
-    table(console(as_json), columns if failed else columns[:-1], rows if failed else [row[:-1] for row in rows])
+    table(
+        console(as_json),
+        columns if failed else columns[:-1],
+        rows if failed else [row[:-1] for row in rows],
+        whole=True,
+    )
     counted = summarise(answers, artefact) if summary else None
     if counted is not None:
         table(console(to_stderr=True), SUMMARY, _summary_rows(counted), title=_summary_title(counted))

@@ -58,8 +58,9 @@ def quantise(
         f"Calibrated on {quantity(found.samples, 'sample')}; agreement with the float model "
         f"on {quantity(found.compared, 'other')}, whose "
         f"probabilities differ by {found.max_difference:.3f} at most",
-        f"Next: {next_command(record, data='SPEC', model=found.to_json()['model'], run='RUN')}",
     )
+    following = next_command(record, data="SPEC", model=found.to_json()["model"], run="RUN")
+    say(target, f"Next: {following}", whole=True)
     notes([f"{model}: {note}" for note in found.notes])
     if as_json:
         print_json(found.to_json())

@@ -133,7 +133,7 @@ def savers(
             group_by=group_by,
             metric=metric,
         )
-        say(target, f"Best: {found.best}. Next: {following}")
+        say(target, f"Best: {found.best}. Next: {following}", whole=True)
     notes(left)
     if as_json:
         print_json(found.to_json())

@@ -43,12 +43,12 @@ def shortlist(
 
     Example: pilotfish shortlist --base timm:convnextv2_large.fcmae_ft_in1k --size 224 --cost ms@rtx4090
     """
-    from pilotfish.cli.output import console, notes, print_json, say
+    from pilotfish.cli.output import console, next_command, notes, print_json, say
     from pilotfish.cli.output import table as print_table
     from pilotfish.cli.parse import fraction
+    from pilotfish.cli.record_command import record
     from pilotfish.plan.shortlist import shortlist as make_shortlist
     from pilotfish.report.format import cost_name, cost_number, cost_unit, format_cost, percent, signed_percent
-    from pilotfish.text import one_line
 
     found = make_shortlist(
         base,
@@ -75,8 +75,9 @@ def shortlist(
     target = console(as_json)
     print_table(target, columns, rows, title=f"Worth recording for {found.base} ({where})") if rows else None
     say(target, *_told(found, cost_name(found.cost)))
-    if found.worthwhile:  # on one line, however long, so that it can be copied
-        target.print(one_line(f"Next, measure: {_next_command(found)}"), markup=False, soft_wrap=True)
+    if found.worthwhile:
+        names = ",".join([*(s.saver for s in found.worthwhile[:RECORDED]), found.base])
+        say(target, f"Next, measure: {next_command(record, data='folder:PHOTOS', model=names, run='run')}", whole=True)
     notes(found.notes)
     if as_json:
         print_json(found.to_json())
@@ -95,10 +96,3 @@ def _told(found: Shortlist, cost: str) -> list[str]:
         "On the papers' ImageNet pairs the guess is off by 7 points at no drop, by 3 at 0.1 to 1 point.",
     ]
     return told if found.worthwhile else [*told, f"None is expected to save anything: run {found.base} alone."]
-
-
-def _next_command(found: Shortlist) -> str:
-    import shlex
-
-    names = [*(s.saver for s in found.worthwhile[:RECORDED]), found.base]
-    return shlex.join(["pilotfish", "record", "--data", "folder:PHOTOS", "--model", ",".join(names), "--run", "run"])

@@ -233,11 +233,8 @@ def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
         else next_command(savers, str(run), base=names)
     )
     epochs = quantity(len(found.history), "epoch")
-    say(
-        target,
-        f"{epochs}{went_on}; network {found.file}, curves {plot}",
-        f"Next: {following}",
-    )
+    say(target, f"{epochs}{went_on}; network {found.file}, curves {plot}")
+    say(target, f"Next: {following}", whole=True)
     if as_json:
         print_json(found.to_json())
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pilotfish.plan.analysis import Analysis, GainCurve, Line, PairAnalysis
 from pilotfish.plots import TEXT, drawn
-from pilotfish.report.format import MINUS, cost_name, cost_unit, format_count, percent, shorten, signed_percent
+from pilotfish.report.format import MINUS, cost_name, cost_unit, format_count, percent, shorten_all, signed_percent
 from pilotfish.report.html import clean
 from pilotfish.report.labels import Label, place_labels
 from pilotfish.report.svg import BASE, CASCADE, MUTED, OTHER, SAVER
@@ -24,7 +24,9 @@ def write_plot(analysis: Analysis, path: Path) -> None:
     with drawn(path, (14, 6.6), layout=None, dpi=100) as figure:
         figure.subplots_adjust(left=0.055, right=0.985, top=0.87, bottom=0.18, wspace=0.16)
         left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
-        names = " → ".join(shorten(name, 40) for name in (analysis.pairs[0].saver, analysis.base))
+        pair = (analysis.pairs[0].saver, analysis.base)
+        short = shorten_all(pair, 40)
+        names = " → ".join(short[name] for name in pair)
         count = f"split {analysis.split}, {format_count(analysis.n)} inputs"
         figure.suptitle(clean(f"{names}   ({count})"), x=0.012, ha="left", fontsize=TEXT + 3, fontweight="bold")
         _routing(left, analysis)
@@ -91,8 +93,9 @@ def _models(axes: Axes, analysis: Analysis, chief: PairAnalysis) -> list[Label]:
         axes.plot(
             [x], [y], "o", ms=9 if number < 2 else 6, mfc=colour, mec="white", mew=1, zorder=7 if number < 2 else 4
         )
+    short = shorten_all([name for name, *_ in places])
     return [
-        Label(clean(shorten(name, 28)), x, y, colour if k < 2 else MUTED, bold=k < 2, must=k < 2)
+        Label(clean(short[name]), x, y, colour if k < 2 else MUTED, bold=k < 2, must=k < 2)
         for k, (name, x, y, colour) in enumerate(places)
     ]
 

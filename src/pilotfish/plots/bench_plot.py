@@ -9,7 +9,7 @@ from typing import Any
 
 from pilotfish.plots import drawn
 from pilotfish.report.bench_table import brief_machine
-from pilotfish.report.format import milliseconds, percent, shorten
+from pilotfish.report.format import milliseconds, percent, shorten_all
 from pilotfish.report.html import clean
 from pilotfish.report.svg import BASE, CASCADE, INK, MUTED, OTHER, SAVER
 
@@ -37,7 +37,8 @@ def write_bench_plot(document: Mapping[str, Any], path: Path) -> None:
             _draw(ax, title, found)
         ratio = percent(document["exit_ratio"][0], 1)
         forced = " (forced)" if document.get("forced_exit_ratio") is not None else ""
-        stages = " → ".join(shorten(name) for name in document["stages"])
+        short = shorten_all(document["stages"])
+        stages = " → ".join(short[name] for name in document["stages"])
         figure.suptitle(clean(f"{stages}, exit ratio {ratio}{forced}"), x=0.01, ha="left", weight="bold")
         note = (
             f"milliseconds per input, median and range of {document['runs']} runs; {brief_machine(document['machine'])}"

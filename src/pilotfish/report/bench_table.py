@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pilotfish.report.format import NOTHING, milliseconds, percent, shorten
+from pilotfish.report.format import NOTHING, milliseconds, percent, shorten_all
 from pilotfish.report.html import Markup, row, table, tag
 
 
@@ -18,7 +18,8 @@ def bench_section(bench: Mapping[str, Any], stages: Sequence[str], precisions: S
     listed = bench.get("parts")
     parts = [part is True for part in listed] if isinstance(listed, list | tuple) else []
     how = ["after the one before" if part else "alone" for part in (parts + [False] * len(stages))[: len(stages)]]
-    named = [f"{shorten(name)} {said}" for name, said in zip(stages, how, strict=True)]
+    short = shorten_all(stages)
+    named = [f"{short[name]} {said}" for name, said in zip(stages, how, strict=True)]
     head = ["", *named, "ideal", "realised", "efficiency"]
     rows = [
         row(_cells(label, bench[key], len(stages)), first="th")
@@ -88,7 +89,8 @@ def _cells(label: str, times: Mapping[str, Any], stages: int) -> list[str]:
 
 def _requests(single: object, stages: Sequence[str]) -> list[Markup]:
     """Percentiles of requests one at a time; nothing where the document has none."""
-    named = (("saver", f"{shorten(stages[0])} alone"), ("base", f"{shorten(stages[-1])} alone"), ("cascade", "cascade"))
+    short = shorten_all(stages)
+    named = (("saver", f"{short[stages[0]]} alone"), ("base", f"{short[stages[-1]]} alone"), ("cascade", "cascade"))
     if not isinstance(single, Mapping) or not all(isinstance(single.get(key), Mapping) for key, _ in named):
         return []
     rows = [

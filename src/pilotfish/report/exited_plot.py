@@ -10,7 +10,7 @@ import numpy as np
 from pilotfish.plan.analysis import GainCurve, gain_curve
 from pilotfish.plan.sweep import F64
 from pilotfish.plan.trace import Trace
-from pilotfish.report.format import capital, percent, shorten
+from pilotfish.report.format import capital, percent, shorten_all
 from pilotfish.report.html import Markup, tag
 from pilotfish.report.labels import Label, place_labels
 from pilotfish.report.subject import Subject
@@ -34,9 +34,10 @@ def exited_figure(subject: Subject, pair: Trace) -> Markup:
     def draw(figure: Figure, size: Size) -> Mapping[str, str]:
         return _draw(figure, size, what, curve, here)
 
+    short = shorten_all(pair.names)
     keys: list[tuple[str, str, object]] = [
-        (SAVER, "line", f"saver {shorten(saver)}"),
-        (BASE, "line", f"base {shorten(base)}"),
+        (SAVER, "line", f"saver {short[saver]}"),
+        (BASE, "line", f"base {short[base]}"),
     ]
     if curve.r_match > 0:
         keys.append((CROSSING, "ring", f"r_match = {percent(curve.r_match)}"))

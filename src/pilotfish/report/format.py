@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MINUS = "−"
@@ -106,12 +107,24 @@ def short_hash(digest: str | None) -> str:
     return NOTHING if not digest else digest.removeprefix("sha256:")[:12]
 
 
-def shorten(name: str, most: int = 28) -> str:
-    """A long name without its middle."""
+def shorten(name: str, most: int = 28, before: float = 0.6) -> str:
+    """A long name without its middle. before: the share of what is kept that stands before it."""
     if len(name) <= most:
         return name
-    head = (most - 1) * 3 // 5
+    head = int((most - 1) * before)
     return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+
+
+def shorten_all(names: Sequence[str], most: int = 28) -> dict[str, str]:
+    """Names without their middles by name, which stay as distinct as they are: where they differ in the middle, another
+    part is left out, or less than *most* asks for."""
+    longest = max(map(len, names), default=0)
+    for length in range(most, longest, 4):
+        for before in (0.6, 0.2, 0.85):
+            found = {name: shorten(name, length, before) for name in names}
+            if len(set(found.values())) == len(found):
+                return found
+    return {name: name for name in names}
 
 
 def capital(text: str) -> str:

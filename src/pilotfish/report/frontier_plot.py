@@ -10,7 +10,7 @@ import numpy as np
 
 from pilotfish.plan.analysis.curves import thin
 from pilotfish.plan.sweep import F64
-from pilotfish.report.format import Unit, capital, cost_name, cost_unit, format_cost, format_count, percent, shorten
+from pilotfish.report.format import Unit, capital, cost_name, cost_unit, format_cost, format_count, percent, shorten_all
 from pilotfish.report.html import Markup, clean, join, tag
 from pilotfish.report.labels import Label, place_labels
 from pilotfish.report.subject import ModelPoint, Subject
@@ -146,13 +146,14 @@ def frontier_figure(subject: Subject) -> Markup:
 def _legend(subject: Subject, data: FrontierData) -> Markup:
     names = {point.name for point, _ in data.points}
     keys: list[tuple[str, str, object]] = []
+    short = shorten_all([*names, *subject.stages, subject.base])
     if subject.saver in names:
-        keys.append((SAVER, "dot", f"saver {shorten(str(subject.saver))}"))
-    keys.append((BASE, "dot", f"base {shorten(subject.base)}"))
+        keys.append((SAVER, "dot", f"saver {short[str(subject.saver)]}"))
+    keys.append((BASE, "dot", f"base {short[subject.base]}"))
     if names - {subject.saver, subject.base}:
         keys.append((OTHER, "dot", "other models alone"))
     if data.curve is not None:
-        keys.append((CASCADE, "line", "frontier of " + " → ".join(shorten(name) for name in subject.stages)))
+        keys.append((CASCADE, "line", "frontier of " + " → ".join(short[name] for name in subject.stages)))
     if data.routed is not None:
         keys.append((MUTED, "dash", "random routing"))
     if data.here is not None:
@@ -183,6 +184,7 @@ def _draw(axes: Axes, size: Size, subject: Subject, data: FrontierData) -> Mappi
 def _models(axes: Axes, size: Size, subject: Subject, data: FrontierData) -> tuple[dict[str, str], list[Label]]:
     """Draws the models alone; hover texts and names to place."""
     hover, names = {}, []
+    short = shorten_all([point.name for point, _ in data.points], 20 if size.narrow else 28)
     many_low = sum(point.accuracy < data.floor for point, _ in data.points) > MOST_EDGE_NAMES
     for number, (point, x) in enumerate(data.points):
         chief = point.name in (subject.base, subject.saver)
@@ -193,7 +195,7 @@ def _models(axes: Axes, size: Size, subject: Subject, data: FrontierData) -> tup
         axes.plot([x], [y], "v" if low else "o", clip_on=False, zorder=6 if chief else 4, gid=f"model-{number}", **look)
         hover[f"model-{number}"] = _hover(point, subject)
         if not (low and many_low):
-            text = clean(shorten(point.name, 20 if size.narrow else 28))
+            text = clean(short[point.name])
             text += f" ({percent(point.accuracy, 1)})" if low else ""
             names.append(Label(text, x, y, colour if chief else MUTED, bold=chief, must=chief))
     return hover, names

@@ -10,7 +10,7 @@ import numpy as np
 
 from pilotfish.plan.sweep import F64
 from pilotfish.plan.trace import Trace
-from pilotfish.report.format import format_count, format_threshold, shorten
+from pilotfish.report.format import format_count, format_threshold, shorten_all
 from pilotfish.report.html import Markup, tag
 from pilotfish.report.mistakes import Mistakes, mistakes
 from pilotfish.report.subject import Subject
@@ -141,7 +141,8 @@ def _caption(labelled: bool, binary: bool) -> str:
 
 
 def _sentence(subject: Subject, pair: Trace, found: Mistakes) -> str:
-    counts, (saver, base) = found.counts, pair.names
+    counts, short = found.counts, shorten_all(pair.names)
+    saver, base = (short[name] for name in pair.names)
     labelled, binary = subject.reference == "label", pair.quality.dtype == np.bool_
     parts = []
     if counts.median is not None and counts.q90 is not None:
@@ -152,16 +153,16 @@ def _sentence(subject: Subject, pair: Trace, found: Mistakes) -> str:
             f"{format_threshold(counts.median)} and 90% below {format_threshold(counts.q90)}."
         )
     if subject.threshold == math.inf:
-        parts.append(f"Nobody exits: the answers of {shorten(saver)} are never used.")
+        parts.append(f"Nobody exits: the answers of {saver} are never used.")
     else:
         where = "Everybody exits" if subject.threshold == -math.inf else f"At the threshold {_threshold(subject, pair)}"
         parts.append(f"{where}: {format_count(counts.corrected_kept)} of these exit all the same and are lost.")
         if labelled and not binary:
-            parts.append(f"In return, {format_count(counts.spoiled_kept)} exit that {shorten(base)} would do worse.")
+            parts.append(f"In return, {format_count(counts.spoiled_kept)} exit that {base} would do worse.")
         elif labelled:
             parts.append(
-                f"In return, {format_count(counts.spoiled_kept)} right answers of {shorten(saver)} exit before "
-                f"{shorten(base)} gets them wrong."
+                f"In return, {format_count(counts.spoiled_kept)} right answers of {saver} exit before "
+                f"{base} gets them wrong."
             )
     if counts.unscored:
         many = "inputs have no finite confidence and always go"
