@@ -113,7 +113,7 @@ def test_thresholds_are_shown_as_people_read_them(artefact: Artefact) -> None:
 
 
 def test_thresholds_that_do_not_fit_the_stages_are_refused(artefact: Artefact) -> None:
-    with pytest.raises(ArtefactError, match="2 stages need 1 thresholds, found"):
+    with pytest.raises(ArtefactError, match="2 stages need 1 threshold, found"):
         dataclasses.replace(artefact, operating_point=OperatingPoint((0.1, 0.2)))
 
 
