@@ -14,6 +14,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from pilotfish.text import json_line, one_line, quantity
@@ -81,11 +82,15 @@ def table(
         kept = [k for k in range(len(headings)) if not k or not shown or any(row[k] for row in shown)]
         left, shown = [left[k] for k in kept], [[row[k] for k in kept] for row in shown]
         headings = [headings[k] for k in kept]
-        headings = [headings[0], *(_broken(head, [row[k] for row in shown]) for k, head in enumerate(headings[1:], 1))]
-        longest = max((len(word) for row in shown for word in row[0].split(" ")), default=0)
-        names = [["".ljust(longest), *row[1:]] for row in shown]
-        folded = _folded(left, _widths(headings, names), room)
-        if _needs(headings, names) > room and not folded:
+        broken = [headings[0], *(_broken(head, [row[k] for row in shown]) for k, head in enumerate(headings[1:], 1))]
+        words = [[max(row[0].split(" "), key=len), *row[1:]] for row in shown]
+        for heads, cells in product((headings, broken), (shown, words)):
+            folded = _folded(left, _widths(heads, cells), room)
+            if folded or _needs(heads, cells) <= room:
+                headings = heads
+                break
+        else:
+            headings = broken
             listed = [f"{k:>3}  {row[0]}" for k, row in enumerate(shown, 1)]
             shown = [[str(k), *row[1:]] for k, row in enumerate(shown, 1)]
     made = Table(
