@@ -24,7 +24,7 @@ from pilotfish.serve.watch.store import Store
 if TYPE_CHECKING:
     import socket
 
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
     from pilotfish.serve.lifecycle import Life
 
@@ -81,7 +81,7 @@ class Server:
         self._fault: Exception | None = None  # why it cannot begin
         self._on_ready: Callable[[], None] = lambda: None
         self.address: tuple[str, int] = ("", 0)
-        self.app: Starlette = make_app(self)
+        self.app: ASGIApp = make_app(self)
 
     @property
     def ready(self) -> bool:

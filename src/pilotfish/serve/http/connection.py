@@ -12,17 +12,18 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pilotfish.serve.http.body import LEAVING, Leaving
+from pilotfish.serve.http.deadline import Deadline
 from pilotfish.serve.http.peers import Peers, peer_name
-from pilotfish.serve.http.written import Joined, header_lines, refusal
+from pilotfish.serve.http.written import header_lines, refusal, whole
 from pilotfish.serve.options import Limits
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 
 PIECE = 16 << 10  # bytes that are parsed at a time, so that what is over a limit is seen early
+HELD = 256 << 10  # bytes of a body that wait for the application; the event loop reads as many at once
 PIPELINED = 16  # requests that may wait on a connection for the one before
 HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.%]+\])(:\d{0,5})?")
-LATE = 0.02  # seconds after a deadline in which what has arrived is still read
 LINGER = 1.0  # seconds that a client has to read why it was refused, while it still sends
 
 
@@ -43,7 +44,8 @@ class BoundedConnection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self.limits, self.peers, self.peer = limits, peers, ""
         self.counted = False
-        self._timer: asyncio.TimerHandle | None = None  # for the client to send
+        self._due = Deadline(self.loop, self._late)  # for the client to send, or to leave an idle connection
+        self._idle = False  # the next byte begins a request
         self._flush: asyncio.TimerHandle | None = None  # for the client to read
         self._running: RequestResponseCycle | None = None  # the request that is being answered
         self._over: tuple[int, str] | None = None  # why a callback of the parser refuses
@@ -52,6 +54,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._resumes = self._resumed = False  # the body of a request with the header Upgrade comes still, or now
         self._in_message = self._in_body = False
         self._framing = self._body = 0  # bytes of the request under way
+        self._length = 0  # of its body, where its headers say it
 
     # The connection.
 
@@ -70,7 +73,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.counted:
             self.peers.leave(self)
-        self._disarm()
+        self._due.close()
         if self._flush is not None:
             self._flush.cancel()
         waiting = [cycle for cycle, _ in self.pipeline]
@@ -108,19 +111,12 @@ class BoundedConnection(HttpToolsProtocol):
     # Time.
 
     def _await_request(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.limits.request_seconds, self._late)
+        if self._idle or not self._due.is_set:
+            self._idle = False
+            self._due.set(self.limits.request_seconds)
 
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _late(self, again: bool = False) -> None:
-        self._timer = None
-        if not again:  # what has arrived meanwhile is read first: the event loop may have been late itself
-            self._timer = self.loop.call_later(LATE, self._late, True)
-        elif self.flow.read_paused and not self._done:  # it is the server that has not read
+    def _late(self) -> None:
+        if self.flow.read_paused and not self._done:  # it is the server that has not read
             self._await_request()
         elif self._in_message:
             self._refuse(408, f"the request was not sent within {self.limits.request_seconds:g} s")
@@ -142,25 +138,23 @@ class BoundedConnection(HttpToolsProtocol):
             self._flush.cancel()
             self._flush = None
 
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self._await_reader()
-
     # What is read.
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         if not self._in_message:
             self._await_request()
-        for start in range(0, len(data), PIECE):
+        start, end = 0, len(data)
+        while start < end:
             if self._done or self.transport.is_closing():
                 self.flow.pause_reading()
                 return
-            self._feed(data if len(data) <= PIECE else data[start : start + PIECE])
+            size = max(PIECE, self._length - self._body if self._in_body else 0)
+            self._feed(data if not start and end <= size else memoryview(data)[start : start + size])
+            start += size
         if not self._in_message and self._is_working():
-            self._disarm()
+            self._due.clear()
 
-    def _feed(self, piece: bytes) -> None:
+    def _feed(self, piece: bytes | memoryview) -> None:
         self._framing += len(piece)
         try:
             self.parser.feed_data(piece)
@@ -174,7 +168,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._in_message and self._framing > self.limits.header_bytes + self._body:
             self._refuse(*self._too_long())
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
         """Read on in HTTP/1.1. The parser takes what follows the headers for another protocol, so that another parser
         is told of them again."""
         if self._resumes:
@@ -196,7 +190,7 @@ class BoundedConnection(HttpToolsProtocol):
             return
         super().on_message_begin()
         self._in_message, self._in_body = True, False
-        self._framing = self._body = 0
+        self._framing = self._body = self._length = 0
         self._await_request()
 
     def on_url(self, url: bytes) -> None:
@@ -218,36 +212,47 @@ class BoundedConnection(HttpToolsProtocol):
         self._framing = 0
         if self._last or self.peers.draining:
             self.cycle.keep_alive = False
-        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
-        self._resumes = has_body and self.parser.should_upgrade()
+        self._resumes = self._has_body and self.parser.should_upgrade()
 
     def _fault(self) -> tuple[int, str] | None:
         """Why a request with these headers is refused."""
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size, codings, hosts, lengths = len(self.url), [], [], []
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            if name == b"transfer-encoding":
+                codings.append(value.strip().lower())
+            elif name == b"host":
+                hosts.append(value)
+            elif name == b"content-length":
+                lengths.append(value)
         if size > self.limits.header_bytes:
             return self._too_long()
         if len(self.pipeline) >= PIPELINED:
             return 503, f"more than {PIPELINED} requests wait on one connection"
-        coding = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if coding and (len(coding) > 1 or coding[0].strip().lower() != b"chunked"):
+        if codings and codings != [b"chunked"]:
             return 400, "Transfer-Encoding is chunked or is left out"
-        if coding and any(name == b"content-length" for name, _ in self.headers):
+        if codings and lengths:
             return 400, "a request has a Content-Length or a Transfer-Encoding, not both"
-        hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])):
             return 400, "the header Host is not a host, or stands twice"
+        self._has_body, self._length = bool(codings or lengths), int(lengths[0]) if lengths else 0
         return None
 
     def on_body(self, body: bytes) -> None:
-        self._framing -= len(body)
-        self._body += len(body)
-        super().on_body(body)
+        cycle, size = self.cycle, len(body)
+        self._framing -= size
+        self._body += size
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HELD:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._resumes:
             return
         self._in_message = self._in_body = False
-        self._disarm()
+        self._due.clear()
         self.peers.works(self)
         super().on_message_complete()
 
@@ -265,22 +270,26 @@ class BoundedConnection(HttpToolsProtocol):
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
-        """The application's answer. Where it does not wait for the whole body, the rest is not read."""
-        early, joined, held = False, Joined(self.transport), cast("dict[str, Any]", scope)
-        cycle.transport, held[LEAVING] = cast(asyncio.Transport, joined), Leaving(cycle.disconnected)
+        """The application's answer, in one packet. Where it does not wait for the whole body, the rest is not read."""
+        early, held = False, cast("dict[str, Any]", scope)
+        held[LEAVING] = Leaving(cycle.disconnected)
+        begun: dict[str, Any] | None = None  # what waits for the first of the body
 
         async def sent(message: ASGISendEvent) -> None:
-            nonlocal early
+            nonlocal early, begun
             if message["type"] == "http.response.start":
                 early = cycle.more_body and not cycle.disconnected
                 cycle.keep_alive = cycle.keep_alive and not early and not self.peers.draining
-                joined.hold()
+                begun = cast("dict[str, Any]", message)
+                return
             ends = message["type"] == "http.response.body" and not message.get("more_body", False)
-            if ends and early:
-                cycle.keep_alive = True  # uvicorn would close at once, and the client might never see the answer
-            await send(message)
-            if ends:
-                joined.flush()
+            head, begun = begun, None
+            if head is None or not ends or not self._write(cycle, head, message.get("body", b""), early):
+                if head is not None:
+                    await send(cast("ASGISendEvent", head))
+                if ends and early:
+                    cycle.keep_alive = True  # uvicorn would close at once, and the client might never see the answer
+                await send(message)
             if ends and early:
                 self._end()
             elif ends and self.transport.is_closing():
@@ -288,15 +297,37 @@ class BoundedConnection(HttpToolsProtocol):
 
         await app(scope, receive, sent)
 
+    def _write(self, cycle: RequestResponseCycle, head: dict[str, Any], body: bytes, early: bool) -> bool:
+        """Write an answer at once; False where that is not possible."""
+        if self.flow.write_paused or cycle.disconnected or cycle.response_started or cycle.scope["method"] == "HEAD":
+            return False
+        headers = (*cycle.default_headers, *head.get("headers", ()))
+        if (data := whole(head["status"], headers, body, cycle.keep_alive)) is None:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        self.transport.write(data)
+        if not cycle.keep_alive and not early:
+            self.transport.close()
+        cycle.on_response()
+        return True
+
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            elif not self._in_message:
+                self._idle = True
+                self._due.set(self.timeout_keep_alive)
         if self.counted and not self._is_working():
             self.peers.waits(self)
 
     def _refuse(self, status: int, text: str) -> None:
         """Say what is wrong with the request that is being read, where nothing else is being said, and read no more."""
         self._done, broken = True, self.cycle if self._in_body else None
-        self._disarm()
+        self._due.clear()
         if self.pipeline and self.pipeline[0][0] is broken:
             self.pipeline.popleft()
         before = self.pipeline[0][0] if self.pipeline else self._running
@@ -317,7 +348,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _end(self) -> None:
         """The last was said. A client that still sends has a moment to read it."""
         self._done = True
-        self._disarm()
+        self._due.clear()
         self.flow.pause_reading()
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pilotfish.serve.http.endpoint import route
+from pilotfish.serve.http.exchange import server_of
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.report.console_page import console_page
 from pilotfish.serve.report.snapshot import Access, snapshot
@@ -22,7 +24,7 @@ PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 def console_routes() -> list[Route]:
     """GET of both."""
-    return [Route("/", page, include_in_schema=False), Route("/console.json", figures)]
+    return [route("/", page, include_in_schema=False), route("/console.json", figures)]
 
 
 async def page(request: Request) -> Response:
@@ -33,7 +35,7 @@ async def page(request: Request) -> Response:
 
 async def figures(request: Request) -> Response:
     """What the console shows, of ``?model=NAME`` or the first cascade."""
-    server: Server = request.app.state.server
+    server = server_of(request)
     asked = request.query_params.get("model")
     if asked is not None:
         server.hosted(asked)  # here and not in a thread: its stages may begin to be run with this request

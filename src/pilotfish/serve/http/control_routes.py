@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from pilotfish.errors import BudgetError, UsageError, nearest
 from pilotfish.serve.http.body import read_body
+from pilotfish.serve.http.endpoint import route
 from pilotfish.serve.http.exchange import caller_of, hosted_of, server_of
 from pilotfish.serve.http.json_body import json_of, read_aside
 from pilotfish.serve.refusal import Refusal
@@ -37,7 +38,7 @@ def control_routes() -> list[Route]:
         ("labels", labels, "POST"),
     ]
     models = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
-    return [Route(f"{model}/{end}", answer, methods=[method]) for model in models for end, answer, method in routes]
+    return [route(f"{model}/{end}", answer, methods=[method]) for model in models for end, answer, method in routes]
 
 
 def _hosted(request: Request, changes: bool = False) -> Hosted:

@@ -27,15 +27,20 @@ WORTH = 1400
 
 def server_of(request: Request) -> Server:
     """The server that a request came to."""
-    found: Server = request.app.state.server
+    found: Server = request.app.server
     return found
+
+
+def query_of(request: Request, name: str) -> str | None:
+    """What follows the question mark says of *name*."""
+    return request.query_params.get(name) if request.scope["query_string"] else None
 
 
 def hosted_of(request: Request) -> Hosted:
     """The cascade that a path, or ``?model=``, names. Refusal, 404, for an unknown one or another version."""
-    name = request.path_params.get("model", request.query_params.get("model"))
+    name = request.path_params.get("model") or query_of(request, "model")
     hosted = server_of(request).hosted(name)
-    request.state.model = hosted.name  # for the access log, which leaves out what follows the question mark
+    request.scope["state"]["model"] = hosted.name  # for the access log, which leaves out what follows the question mark
     version = request.path_params.get("version", hosted.version)
     if version != hosted.version:
         found = shown(version)
@@ -69,7 +74,8 @@ def classes_of(hosted: Hosted) -> bool:
 
 def caller_of(request: Request, deadline: float | None = None, whole: bool = False) -> Caller:
     """Who asks, by which id, and how."""
-    return Caller(request.state.client, request.state.request_id, deadline, whole)
+    state = request.scope["state"]
+    return Caller(state["client"], state["request_id"], deadline, whole)
 
 
 async def body_of(request: Request) -> bytes:

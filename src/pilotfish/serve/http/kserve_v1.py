@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pilotfish.serve.http.endpoint import route
 from pilotfish.serve.http.exchange import (
     answered,
     document,
@@ -28,9 +29,9 @@ def v1_routes() -> list[Route]:
     """The models, and their predictions."""
     paths = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
     return [
-        Route("/v1/models", models),
-        *(Route(f"{path}:predict", predict, methods=["POST"]) for path in paths),
-        *(Route(path, ready, methods=["GET"]) for path in paths),
+        route("/v1/models", models),
+        *(route(f"{path}:predict", predict, methods=["POST"]) for path in paths),
+        *(route(path, ready, methods=["GET"]) for path in paths),
     ]
 
 

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from pilotfish._version import __version__
 from pilotfish.errors import one_line
+from pilotfish.serve.http.endpoint import route
 from pilotfish.serve.http.exchange import (
     body_of,
     caller_of,
@@ -96,13 +97,13 @@ def oip_routes() -> list[Route]:
     models = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
     gets = {"": metadata, "/ready": ready, "/config": config}
     return [
-        *(Route(f"{path}/infer", infer, methods=["POST"]) for path in models),
-        Route("/v2/health/live", live),
-        Route("/v2/health/ready", all_ready),
-        *(Route(f"{path}{end}", answer, methods=["GET"]) for path in models for end, answer in gets.items()),
-        Route("/v2", server),
-        Route("/v2/repository/index", index, methods=["POST"]),
-        *(Route(path, not_here, methods=["GET", "POST"], include_in_schema=False) for path in NOT_HERE),
+        *(route(f"{path}/infer", infer, methods=["POST"]) for path in models),
+        route("/v2/health/live", live),
+        route("/v2/health/ready", all_ready),
+        *(route(f"{path}{end}", answer, methods=["GET"]) for path in models for end, answer in gets.items()),
+        route("/v2", server),
+        route("/v2/repository/index", index, methods=["POST"]),
+        *(route(path, not_here, methods=["GET", "POST"], include_in_schema=False) for path in NOT_HERE),
     ]
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from pilotfish._version import __version__
+from pilotfish.serve.http.endpoint import route
 from pilotfish.serve.http.exchange import document
 from pilotfish.serve.http.oip_tensors import DATATYPES
 
@@ -38,7 +39,7 @@ HEADERS = {
 
 def openapi_routes() -> list[Route]:
     """``GET /openapi.json``."""
-    return [Route("/openapi.json", openapi, methods=["GET"])]
+    return [route("/openapi.json", openapi, methods=["GET"])]
 
 
 async def openapi(request: Request) -> Response:
@@ -49,10 +50,10 @@ async def openapi(request: Request) -> Response:
 def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     """The OpenAPI document of *routes*: a path for each, its summary the first line of what answers it."""
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        if isinstance(route, Route) and route.include_in_schema:
-            for method in sorted((route.methods or set()) - {"HEAD"}):
-                paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, method)
+    for one in routes:
+        if isinstance(one, Route) and one.include_in_schema:
+            for method in sorted((one.methods or set()) - {"HEAD"}):
+                paths.setdefault(one.path_format, {})[method.lower()] = _operation(one, method)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Pilotfish", "version": __version__, "description": "Cascades of models behind HTTP."},

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilotfish.errors import UnreadableSample, one_line, reason
-from pilotfish.serve.http.exchange import answered, body_of, hosted_of, most_of, replied, takes_of
+from pilotfish.serve.http.endpoint import route
+from pilotfish.serve.http.exchange import answered, body_of, hosted_of, most_of, query_of, replied, takes_of
 from pilotfish.serve.http.items import KINDS, MOST_ID, Takes, check_count, entries_of, image_of
 from pilotfish.serve.http.json_body import bad, json_of, read_aside, shown
 from pilotfish.serve.refusal import Refusal
@@ -53,14 +54,14 @@ def read_predict(body: bytes, content_type: str | None, takes: Takes, most: int,
 
 def predict_routes() -> list[Route]:
     """``POST /predict``."""
-    return [Route("/predict", predict, methods=["POST"])]
+    return [route("/predict", predict, methods=["POST"])]
 
 
 async def predict(request: Request) -> Response:
     """Every input is answered; what is wrong with one of several stands in its answer."""
     hosted = hosted_of(request)
     takes, most = takes_of(hosted), most_of(request)
-    body, kind, id = await body_of(request), request.headers.get("content-type"), request.query_params.get("id")
+    body, kind, id = await body_of(request), request.headers.get("content-type"), query_of(request, "id")
     size = 0 if kind and kind.startswith("image/") else len(body)
     entries = await read_aside(size, lambda: read_predict(body, kind, takes, most, id))
     reply = await replied(request, hosted, entries)

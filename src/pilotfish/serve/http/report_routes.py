@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pilotfish.serve.http.endpoint import route
 from pilotfish.serve.http.exchange import hosted_of, server_of
 from pilotfish.serve.report.triton_stats import model_statistics
 
@@ -16,10 +17,10 @@ def report_routes() -> list[Route]:
     """/metrics, and statistics of one cascade or all."""
     one = "/v2/models/{model}"
     return [
-        Route("/metrics", metrics),
-        Route("/v2/models/stats", statistics),
-        Route(f"{one}/stats", statistics),
-        Route(f"{one}/versions/{{version}}/stats", statistics),
+        route("/metrics", metrics),
+        route("/v2/models/stats", statistics),
+        route(f"{one}/stats", statistics),
+        route(f"{one}/versions/{{version}}/stats", statistics),
     ]
 
 

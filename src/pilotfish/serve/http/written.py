@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import re
 from collections.abc import Iterable
-from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 Header = tuple[bytes, bytes]
+UNCLEAN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")  # in a head
 
 
-class Joined:
-    """The transport of an answer, whose head goes with the first of its body in one packet."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport, self._holds, self._head = transport, False, b""
-
-    def hold(self) -> None:
-        """What is written next goes with what follows it."""
-        self._holds = True
-
-    def write(self, data: bytes) -> None:
-        if self._holds:
-            self._holds, self._head = False, data
-        else:
-            head, self._head = self._head, b""
-            self._transport.write(head + data if head else data)
-
-    def flush(self) -> None:
-        """Of an answer without a body."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+def whole(status: int, headers: Iterable[Header], body: bytes, keep_alive: bool) -> bytes | None:
+    """A response with all of its *body*. None where it is uvicorn's to write: without the length of its body, which it
+    may not have, or with a header that says what becomes of the connection, or is none."""
+    lines, length, n = [STATUS_LINE[status]], b"", 2
+    for name, value in headers:
+        name = name.lower()
+        if name == b"content-length":
+            length = value
+        elif name in (b"connection", b"transfer-encoding"):
+            return None
+        lines += (name, b": ", value, b"\r\n")
+        n += 1
+    if not length.isdigit() or int(length) != len(body) or status < 200 or status in (204, 304):
+        return None
+    lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+    head = b"".join(lines)
+    if UNCLEAN.search(head) or head.count(b"\n") != n + (not keep_alive):
+        return None
+    return head + body
 
 
 def refusal(status: int, text: str, *headers: Header) -> bytes:
