@@ -78,6 +78,7 @@ class Server:
         self._begun: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._life: Life | None = None
+        self._at_rest: Callable[[], None] = lambda: None  # once cascades were loaded
         self._fault: Exception | None = None  # why it cannot begin
         self._on_ready: Callable[[], None] = lambda: None
         self.address: tuple[str, int] = ("", 0)
@@ -135,6 +136,7 @@ class Server:
             return
         if self.options.reload:
             self._watching = asyncio.create_task(watch(list(self.models.values()), self._reloaded))
+        self._at_rest()
         if self.address[1]:
             self.log("ready", self.ready_line)
         self._on_ready()
@@ -143,6 +145,7 @@ class Server:
         point = hosted.point.id
         hosted.meter.reloaded(error is None)
         if error is None:
+            self._at_rest()
             self.log("reload", f"{hosted.name} was loaded again", model=hosted.name, operating_point=point)
         else:
             said = f"{hosted.name} has changed and cannot be loaded; the one before goes on: {reason(error)}"
@@ -179,8 +182,11 @@ class Server:
         """Listen and answer until SIGTERM or Ctrl-C. *ready* is called when requests are answered."""
         import uvloop
 
+        from pilotfish.serve.lifecycle import spare_what_stays
+
         if asyncio._get_running_loop() is not None:
             raise UsageError("an event loop runs here already, as in a notebook; write await server.serve() instead")
+        self._at_rest = spare_what_stays  # the process is the server's own
         logging.captureWarnings(True)
         for library in ("pilotfish", "py.warnings"):
             relay(library, self.log)

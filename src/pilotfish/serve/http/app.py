@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from pilotfish.serve.server import Server
 
-
 ASKED = ("/predict", ":predict", "/infer")
 """How the paths end by which cascades are asked for answers."""
 
@@ -43,8 +42,8 @@ def make_app(server: Server) -> ASGIApp:
 class Routes:
     """ASGI application of all routes; handlers find it at ``request.app``. What they raise is said to the client.
 
-    It is starlette's router without starlette's application around it: three more layers of a request, and of every
-    message of its answer, are a tenth of what a request costs.
+    It is starlette's router without starlette's application around it, which has three more layers for every request
+    and every message of its answer.
     """
 
     def __init__(self, server: Server) -> None:

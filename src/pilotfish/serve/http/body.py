@@ -94,7 +94,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     ``limits.request_seconds``; 503 where too many bytes are under way. ClientDisconnect where the client leaves.
     """
     coding = _coding(request)
-    length = request.headers.get("content-length", "")
+    length = header_of(request, b"content-length")
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limits.body):
         raise _too_large(f"the body has {length[:20]} bytes", limits.body)
     held: Held | None = request.scope.get(HELD)
@@ -111,6 +111,12 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     if len(body) < IN_THREAD:
         return decompress(body, coding, limits.decompressed, held)
     return await asyncio.to_thread(decompress, body, coding, limits.decompressed, held)
+
+
+def header_of(request: Request, name: bytes) -> str:
+    """The values of a header, which is *name* in lower case; empty where there is none."""
+    found = [value for key, value in request.scope["headers"] if key == name]
+    return b", ".join(found).decode("latin-1") if found else ""
 
 
 async def _all(request: Request, limits: Limits, held: Held | None) -> bytes:
@@ -133,7 +139,7 @@ async def _all(request: Request, limits: Limits, held: Held | None) -> bytes:
 
 def _coding(request: Request) -> str | None:
     """gzip or deflate; None where the body comes as it is."""
-    found = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
+    found = header_of(request, b"content-encoding").strip().lower()
     if found in ("", "identity"):
         return None
     if found in ("gzip", "x-gzip", "deflate"):

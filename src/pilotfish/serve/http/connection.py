@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -13,17 +12,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from pilotfish.serve.http.body import LEAVING, Leaving
 from pilotfish.serve.http.deadline import Deadline
+from pilotfish.serve.http.heads import head_of, too_long
 from pilotfish.serve.http.peers import Peers, peer_name
-from pilotfish.serve.http.written import header_lines, refusal, whole
+from pilotfish.serve.http.sending import Sending
+from pilotfish.serve.http.written import header_lines, refusal
 from pilotfish.serve.options import Limits
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 
 PIECE = 16 << 10  # bytes that are parsed at a time, so that what is over a limit is seen early
 HELD = 256 << 10  # bytes of a body that wait for the application; the event loop reads as many at once
 PIPELINED = 16  # requests that may wait on a connection for the one before
-HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.%]+\])(:\d{0,5})?")
 LINGER = 1.0  # seconds that a client has to read why it was refused, while it still sends
 
 
@@ -91,7 +91,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._refuse(408, "too many connections are open, and this one sends slowly")
         self._done = True
         self.transport.close()
-        self._await_reader(LINGER)
+        self.await_reader(LINGER)
 
     def shutdown(self) -> None:
         """No more requests but the one that is under way. A client that is idle may just be sending one."""
@@ -122,15 +122,15 @@ class BoundedConnection(HttpToolsProtocol):
             self._refuse(408, f"the request was not sent within {self.limits.request_seconds:g} s")
         else:
             self.transport.close()
-            self._await_reader()
+            self.await_reader()
 
-    def _await_reader(self, seconds: float | None = None) -> None:
+    def await_reader(self, seconds: float | None = None) -> None:
         if self._flush is None:
             self._flush = self.loop.call_later(seconds or self.limits.request_seconds, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._await_reader()
+        self.await_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -183,7 +183,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _too_long(self) -> tuple[int, str]:
         if self._in_body:
             return 400, "the body comes in too many small chunks; send larger ones, or a Content-Length"
-        return 431, f"first line and headers take more than {self.limits.header_bytes} bytes"
+        return too_long(self.limits.header_bytes)
 
     def on_message_begin(self) -> None:
         if self._resumed:
@@ -204,7 +204,10 @@ class BoundedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._resumed:
             return
-        self._over = self._fault()
+        head = head_of(self.url, self.headers, self.limits.header_bytes)
+        self._over, self._length = head.fault, head.length or 0
+        if self._over is None and len(self.pipeline) >= PIPELINED:
+            self._over = 503, f"more than {PIPELINED} requests wait on one connection"
         if self._over is not None:
             raise ValueError(self._over[1])
         super().on_headers_complete()
@@ -212,31 +215,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._framing = 0
         if self._last or self.peers.draining:
             self.cycle.keep_alive = False
-        self._resumes = self._has_body and self.parser.should_upgrade()
-
-    def _fault(self) -> tuple[int, str] | None:
-        """Why a request with these headers is refused."""
-        size, codings, hosts, lengths = len(self.url), [], [], []
-        for name, value in self.headers:
-            size += len(name) + len(value) + 4
-            if name == b"transfer-encoding":
-                codings.append(value.strip().lower())
-            elif name == b"host":
-                hosts.append(value)
-            elif name == b"content-length":
-                lengths.append(value)
-        if size > self.limits.header_bytes:
-            return self._too_long()
-        if len(self.pipeline) >= PIPELINED:
-            return 503, f"more than {PIPELINED} requests wait on one connection"
-        if codings and codings != [b"chunked"]:
-            return 400, "Transfer-Encoding is chunked or is left out"
-        if codings and lengths:
-            return 400, "a request has a Content-Length or a Transfer-Encoding, not both"
-        if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])):
-            return 400, "the header Host is not a host, or stands twice"
-        self._has_body, self._length = bool(codings or lengths), int(lengths[0]) if lengths else 0
-        return None
+        self._resumes = head.has_body and self.parser.should_upgrade()
 
     def on_body(self, body: bytes) -> None:
         cycle, size = self.cycle, len(body)
@@ -270,47 +249,8 @@ class BoundedConnection(HttpToolsProtocol):
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
-        """The application's answer, in one packet. Where it does not wait for the whole body, the rest is not read."""
-        early, held = False, cast("dict[str, Any]", scope)
-        held[LEAVING] = Leaving(cycle.disconnected)
-        begun: dict[str, Any] | None = None  # what waits for the first of the body
-
-        async def sent(message: ASGISendEvent) -> None:
-            nonlocal early, begun
-            if message["type"] == "http.response.start":
-                early = cycle.more_body and not cycle.disconnected
-                cycle.keep_alive = cycle.keep_alive and not early and not self.peers.draining
-                begun = cast("dict[str, Any]", message)
-                return
-            ends = message["type"] == "http.response.body" and not message.get("more_body", False)
-            head, begun = begun, None
-            if head is None or not ends or not self._write(cycle, head, message.get("body", b""), early):
-                if head is not None:
-                    await send(cast("ASGISendEvent", head))
-                if ends and early:
-                    cycle.keep_alive = True  # uvicorn would close at once, and the client might never see the answer
-                await send(message)
-            if ends and early:
-                self._end()
-            elif ends and self.transport.is_closing():
-                self._await_reader()
-
-        await app(scope, receive, sent)
-
-    def _write(self, cycle: RequestResponseCycle, head: dict[str, Any], body: bytes, early: bool) -> bool:
-        """Write an answer at once; False where that is not possible."""
-        if self.flow.write_paused or cycle.disconnected or cycle.response_started or cycle.scope["method"] == "HEAD":
-            return False
-        headers = (*cycle.default_headers, *head.get("headers", ()))
-        if (data := whole(head["status"], headers, body, cycle.keep_alive)) is None:
-            return False
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        self.transport.write(data)
-        if not cycle.keep_alive and not early:
-            self.transport.close()
-        cycle.on_response()
-        return True
+        cast("dict[str, Any]", scope)[LEAVING] = Leaving(cycle.disconnected)
+        await app(scope, receive, Sending(self, cycle, send))
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -343,9 +283,9 @@ class BoundedConnection(HttpToolsProtocol):
         else:
             self.peers.refused(status)
             self.transport.write(refusal(status, text))
-            self._end()
+            self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """The last was said. A client that still sends has a moment to read it."""
         self._done = True
         self._due.clear()
@@ -355,7 +295,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
-        self._await_reader(LINGER)
+        self.await_reader(LINGER)
 
 
 def bounded(limits: Limits, peers: Peers) -> Callable[..., BoundedConnection]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pilotfish.serve.http.body import read_body, unless_gone
+from pilotfish.serve.http.body import header_of, read_body, unless_gone
 from pilotfish.serve.http.items import Takes
 from pilotfish.serve.http.json_body import json_of, read_aside, shown, to_json
 from pilotfish.serve.refusal import Refusal, busy
@@ -130,7 +130,7 @@ def answered(request: Request, reply: Reply, **content: Any) -> Response:
 
 def respond(request: Request, body: bytes, headers: Mapping[str, str], status: int = 200) -> Response:
     """*body* as the client takes it: compressed where that is asked for and worth it."""
-    coding = _coding(request.headers.getlist("accept-encoding"), len(body))
+    coding = _coding(header_of(request, b"accept-encoding"), len(body))
     if coding is not None:
         body = gzip.compress(body, 1, mtime=0) if coding == "gzip" else zlib.compress(body, 1)
         headers = {**headers, "Content-Encoding": coding}
@@ -142,11 +142,13 @@ def document(request: Request, content: Any, status: int = 200, headers: Mapping
     return respond(request, to_json(content), {**(headers or {}), "Content-Type": "application/json"}, status)
 
 
-def _coding(headers: Sequence[str], size: int) -> str | None:
+def _coding(header: str, size: int) -> str | None:
     """The coding of an answer of *size* bytes. Who names one alone, as Triton's client does, gets it; most libraries
     name all they know, and mean large bodies."""
+    if not header:
+        return None
     named: list[str] = []
-    for one in ",".join(headers)[:200].lower().split(","):
+    for one in header[:200].lower().split(","):
         coding, _, weight = one.partition(";")
         if weight.replace(" ", "").rstrip("0.") != "q=":
             named.append(coding.strip())
