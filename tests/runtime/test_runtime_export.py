@@ -23,6 +23,7 @@ from pilotfish.cascade import inside as inside_of  # noqa: E402
 from pilotfish.cascade import load_artefact, save_artefact  # noqa: E402
 from pilotfish.errors import ModelError, PilotfishError, UsageError  # noqa: E402
 from pilotfish.models import Preprocessing  # noqa: E402
+from pilotfish.models.model import BAND  # noqa: E402
 from pilotfish.records import Outputs, from_logits  # noqa: E402
 from pilotfish.runtime.export.nodes import (  # noqa: E402
     NODES,
@@ -128,6 +129,7 @@ def test_exit_sets_and_other_methods(method: str, pool: Pool, tmp_path: Path) ->
     folder = pool.cascade(0, 1, 2, method=method)
     found = pilotfish.export(folder, tmp_path / "graph.onnx", batched=True, data=pool.data, samples=N)
     assert (found.samples, found.flips) == (N, 0)
+    assert found.band == BAND  # one band for all that runs one model twice
 
 
 def test_what_it_costs_is_told_by_the_stage_that_answers(pool: Pool, tmp_path: Path) -> None:
