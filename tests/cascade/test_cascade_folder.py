@@ -268,3 +268,9 @@ def test_a_cascade_with_an_adjustment_of_another_task_or_of_one_stage_only_is_re
             continue
         with pytest.raises(ValueError, match=r"are adjusted and those of .* are not"):
             made.validate()
+        own = dataclasses.replace(made, origin={**made.origin, "reference": "base"})  # its base is what is right
+        if adjusted == [0]:
+            own.validate()
+            continue
+        with pytest.raises(ValueError, match=r"are adjusted and those of .* are not"):
+            own.validate()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pilotfish import Cascade, savers, tune
+from pilotfish.cascade import load_artefact
 from pilotfish.errors import AlignmentError, ModelError, RecordsError
 from pilotfish.plan.holdout import split_rows
 from pilotfish.records import Records, RecordsMeta, Run, align, is_bad_base, judge_records
@@ -133,6 +134,8 @@ def test_without_labels_the_base_is_what_is_right(tmp_path: Path) -> None:
     found = tune(run_of(tmp_path, labelled=False), ["small", "large"], max_drop=0.05)
     assert found.calibration.base_value == 1
     assert found.artefact.stages[1].adjustment == {}
+    kept = load_artefact(found.save(tmp_path / "cascade"))
+    assert [stage.adjustment for stage in kept.stages] == [stage.adjustment for stage in found.artefact.stages]
     _, probs = made(skill=6.0, seed=10)
     _, own = made(skill=5.0, seed=1)
     ranked = savers(str(tmp_path / "run"), "large", holdout=0)

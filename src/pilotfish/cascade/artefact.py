@@ -221,8 +221,11 @@ class Artefact:
             except ValueError as error:
                 raise ValueError(f"stage {stage.name}: {error}") from error
         adjusted = [stage.name for stage in self.stages if stage.adjustment]
-        if 0 < len(adjusted) < stages:
-            lacks = next(stage.name for stage in self.stages if not stage.adjustment)
+        fitted = self.stages
+        if self.origin.get("reference") == "base":  # whose answers are what is right, and stay as they are
+            fitted = fitted[:-1]
+        lacks = next((stage.name for stage in fitted if not stage.adjustment), None)
+        if adjusted and lacks is not None:
             raise ValueError(f"the answers of {adjusted[0]} are adjusted and those of {lacks} are not")
         kinds = ("drop", "agreement", "cost", self.calibration.metric)
         if self.guarantee is not None and (kind := self.guarantee.get("kind")) not in kinds:
