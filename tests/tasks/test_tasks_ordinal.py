@@ -219,6 +219,28 @@ def test_a_cascade_answers_with_levels(folder: Path) -> None:
     assert {a.stage for a in cascade.predict(X[:200])} != {0}
 
 
+@pytest.mark.parametrize("path", ["/predict", "/v1/models/levels:predict", "/v2/models/levels/infer"])
+def test_a_server_answers_with_levels(folder: Path, path: str) -> None:
+    pytest.importorskip("uvloop", reason="pilotfish[serve] is not installed")
+    from support.server import serving
+
+    expected = pilotfish.Cascade.load(folder / "cascade", allow_python=CODE).predict(X[:20])
+    asked: dict[str, Any] = {"instances": X[:20].tolist()}
+    if path.endswith("infer"):
+        asked = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [20, 3], "data": X[:20].tolist()}]}
+    with serving({"levels": folder / "cascade"}, allow_python=CODE, audit=1.0) as server:
+        answered = server.ask("POST", path, asked)
+        assert answered.status == 200, answered.body
+        [levels] = [found for key, found in answered.json.items() if key in ("answers", "predictions", "outputs")]
+        if path.endswith("infer"):
+            said = [json.loads(level) for level in levels[0]["data"]]
+        else:
+            said = [answer["prediction"] for answer in levels]
+        assert said == [answer.prediction for answer in expected]
+        for figures in ("/metrics", "/console.json", "/v2/models/levels/audit"):
+            assert server.get(figures).status == 200
+
+
 def test_a_sample_whose_outputs_are_not_finite_fails_alone(folder: Path, tmp_path: Path) -> None:
     broken = X[:40].copy()
     broken[7, 1] = 99  # the saver has no reading

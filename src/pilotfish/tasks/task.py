@@ -96,7 +96,8 @@ class Adjustment:
 
 
 def _not_named(value: Any, names: Sequence[str] | None) -> tuple[Any, str | None]:
-    return value.item(), None
+    plain = value.tolist() if isinstance(value, np.generic | np.ndarray) else value  # the living engine's are
+    return plain, None
 
 
 @dataclass(frozen=True, eq=False)  # a task is itself: it can be a key, whatever it holds
