@@ -73,7 +73,7 @@ class Server:
                 self.store.close()
             raise
         self.causes = Causes()  # of refusals that concern none of the cascades
-        self.exposition = Exposition(self.models.values, self.causes, self.connections)
+        self.exposition = Exposition(self.models.values, self.causes, self.connections, self.unwritten)
         self.draining = False
         self._begun: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -190,8 +190,11 @@ class Server:
         logging.captureWarnings(True)
         for library in ("pilotfish", "py.warnings"):
             relay(library, self.log)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self.serve(ready))
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self.serve(ready))
+        finally:
+            self.log.settle(1.0)
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Listen and answer until :meth:`stop`, in the event loop of now; *ready* is called when it does. In the main
@@ -212,6 +215,10 @@ class Server:
     def connections(self) -> int | None:
         """How many are open; None where somebody else listens."""
         return None if self._life is None else len(self._life.peers)
+
+    def unwritten(self) -> bool | None:
+        """Whether the state file cannot be written now; None where there is none."""
+        return None if self.store is None else self.store.fault is not None
 
     def _refused(self, status: int) -> None:
         """A request was refused before any route saw it."""

@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from pilotfish.serve.report.outlet import Outlet
 from pilotfish.text import json_line, one_line
 
 LONGEST = 2000  # characters of one value
@@ -33,6 +35,7 @@ class Log:
     def __init__(self, form: str = "text", stream: TextIO | None = None, access: bool = False) -> None:
         self.form, self.access = form, access
         self._stream, self._lock = stream, threading.Lock()
+        self._outlet: Outlet | None = None
         self._told: dict[str, tuple[float, int]] = {}  # by kind: when last, and how many were left out since
 
     def __call__(self, event: str, message: str, level: Level = "info", **fields: Any) -> None:
@@ -42,25 +45,32 @@ class Log:
         message  the same for a person
         fields   what belongs to it; what is None is left out
         """
+        stream = self._stream or sys.stderr
+        if stream is None:  # of a process that began without one
+            return
+        outlet = self._outlet
+        if outlet is None or outlet.stream is not stream:
+            outlet = self._outlet = Outlet(stream, self._left_out)
+        outlet.write(self._line(event, message, level, fields))
+
+    def settle(self, seconds: float) -> None:
+        """Give a reader that is behind so many seconds to take what waits."""
+        if self._outlet is not None:
+            self._outlet.settle(seconds)
+
+    def _left_out(self, n: int) -> str:
+        return self._line("error", f"{n} lines were left out: whoever reads this log was behind", "error", {})
+
+    def _line(self, event: str, message: str, level: Level, fields: Mapping[str, Any]) -> str:
         known = {key: value for key, value in fields.items() if value is not None}
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self.form == "json":
             document = {"time": now, "level": level, "event": event, "message": message, **known}
-            line = json_line(json.dumps({key: _cut(value) for key, value in document.items()}, ensure_ascii=False))
-        elif event == "ready":
-            line = one_line(message)  # scripts wait for it
-        else:
-            parts = [f"{key}={_shown(value)}" for key, value in known.items()]
-            line = " ".join([now, level, event, *parts, one_line(_cut(message))])
-        stream = self._stream or sys.stderr
-        if stream is None:  # of a process that began without one
-            return
-        with self._lock:
-            try:
-                stream.write(line + "\n")
-                stream.flush()
-            except (OSError, ValueError):  # nobody reads stderr any more: that ends no request
-                pass
+            return json_line(json.dumps({key: _cut(value) for key, value in document.items()}, ensure_ascii=False))
+        if event == "ready":
+            return one_line(message)  # scripts wait for it
+        parts = [f"{key}={_shown(value)}" for key, value in known.items()]
+        return " ".join([now, level, event, *parts, one_line(_cut(message))])
 
     def seldom(self, kind: str, event: str, message: str, level: Level = "info", **fields: Any) -> None:
         """As a call, but one line a second of each *kind*, of which there are few; ``left_out`` says how many were not
