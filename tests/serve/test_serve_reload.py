@@ -172,6 +172,30 @@ def test_what_cannot_be_loaded_leaves_the_old_one_at_work(
         assert running.ask("POST", "/predict", photos[0], PNG).json["answers"][0]["prediction"] == before[0][0]
 
 
+@pytest.mark.parametrize("its", ["no costs", "cost in seconds"])
+def test_a_budget_of_cost_is_not_held_by_what_has_another_cost(
+    folder: Path, other: Path, cascade_folder: Path, its: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changed = other
+    if its == "cost in seconds":
+        changed = Path(shutil.copytree(cascade_folder, tmp_path / "changed"))
+        document = json.loads((changed / "cascade.json").read_text())
+        assert document["cost_key"] == "macs"
+        (changed / "cascade.json").write_text(json.dumps({**document, "cost_key": "latency_ms"}))
+    with serving({"pair": folder}, allow_python=BOTH, max_cost_per_hour=1e12) as running:
+        copy_over(changed, folder)
+        said = ""
+
+        def told() -> bool:
+            nonlocal said
+            said += capfd.readouterr().err
+            return "cannot be loaded" in said
+
+        wait_for(told)
+        assert running.server.hosted().point.id == "1"
+        assert ("has no costs" if its == "no costs" else "its cost is latency_ms, and") in said
+
+
 def test_a_chain_that_becomes_shorter_answers_what_its_last_stage_computes(
     cascade_folder: Path, other: Path, tmp_path: Path, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pilotfish.cascade import Artefact
-from pilotfish.errors import EngineClosed, ModelError, PilotfishError, QueueFull
+from pilotfish.errors import EngineClosed, ModelError, PilotfishError, QueueFull, UsageError
 from pilotfish.runtime import Cascade, Engine
 from pilotfish.runtime.warm_up import warm_up
 from pilotfish.serve.options import ServeOptions
@@ -132,6 +132,10 @@ class Hosted:
         """Load the folder again and go on with that. What is under way ends as it began. Stops where it is drained
         meanwhile."""
         cascade = self.load()
+        if self.spending is not None:
+            spending_of(self.options, cascade.artefact)  # refuses one without costs
+            if (its := cascade.artefact.cost_key) != (counted := self.artefact.cost_key):
+                raise UsageError(f"its cost is {its}, and --max-cost-per-hour counts {counted}; start the server again")
         notes = warm_up(cascade, self._still_wanted)
         with self._lock:
             if self.state == "DRAINING":
