@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from pilotfish.documents import as_document
 from pilotfish.serve.watch.labels import Labels
+from pilotfish.serve.watch.store import Store
 
 
 class Clock:
@@ -46,6 +49,22 @@ def test_old_and_many_answers_are_let_go() -> None:
     clock.now += 61
     assert labels.truth("4", 0) == "unknown"
     assert not labels.kept
+
+
+@pytest.mark.parametrize("by", [-1.0, -3600.0, -1e9])
+def test_a_clock_that_is_set_back_loses_no_answer(by: float, tmp_path: Path) -> None:
+    clock, store, key = Clock(), Store(tmp_path / "state.db", every=60), ("pair", "abc")
+    clock.now = 2e9
+    labels = begun(clock=clock)
+    for name in "abc":
+        labels.answered(name, "1", 0, 3, 0.9)
+        rows = {one: (kept.at, as_document(kept)) for one, kept in labels.take_changed().items()}
+        store.keep(key, rows, labels.oldest)
+        store.flush()
+        clock.now += by
+    assert list(store.answers(key)) == list(labels.kept) == ["a", "b", "c"]
+    assert labels.truth("a", 3) == labels.truth("c", 3) == "known"
+    store.close()
 
 
 def test_accuracy_has_a_lower_bound() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -153,6 +155,25 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
+def without_a_table(path: Path) -> None:
+    changed(path, "DROP TABLE state")
+
+
+def without_a_column(path: Path) -> None:
+    changed(path, "ALTER TABLE state DROP COLUMN document")
+
+
+def with_another_column(path: Path) -> None:
+    changed(path, "ALTER TABLE state RENAME COLUMN part TO piece")
+
+
+def changed(path: Path, statement: str) -> None:
+    kept(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -162,6 +183,9 @@ def folder(path: Path) -> None:
         (foreign, "another program"),
         (newer, "later version"),
         (folder, "no regular file"),
+        (without_a_table, "damaged .no such table"),
+        (without_a_column, "damaged .no such column"),
+        (with_another_column, "damaged .no such column"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_and_left_alone(tmp_path: Path, spoil: object, says: str) -> None:
@@ -224,4 +248,59 @@ def test_a_file_that_is_gone_is_said_and_written_when_it_is_back(tmp_path: Path,
     store.flush()
     assert store.fault is None
     assert (store.get(KEY, "audit"), store.answers(KEY)) == (7, {"a": (1.0, 1)})
+    store.close()
+
+
+@pytest.fixture
+def small_disk() -> object:
+    """Calls for a disk that has no room beyond so many bytes of a file, None for as many as there were."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (soft if size is None else size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_is_full_loses_nothing_once_it_is_not(tmp_path: Path, small_disk: object) -> None:
+    path = tmp_path / "state.db"
+    store = Store(path, every=60)
+    store.put(KEY, "audit", 1)
+    store.flush()
+    small_disk(60_000)  # type: ignore[operator]
+    for round in range(3):
+        store.put(KEY, "audit", 2 + round)
+        store.keep(KEY, {f"{round} {i}": (float(round), "x" * 1000) for i in range(100)}, 0.0)
+        store.flush()
+        assert store.fault is not None
+        assert "\n" not in store.fault
+    small_disk(None)  # type: ignore[operator]
+    store.flush()
+    assert store.fault is None
+    store.close()
+    again = Store(path)
+    assert (again.get(KEY, "audit"), len(again.answers(KEY))) == (4, 300)
+    again.close()
+
+
+def test_what_is_lost_at_the_end_is_said(tmp_path: Path, small_disk: object, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "state.db"
+    store = Store(path, every=60)
+    small_disk(10_000)  # type: ignore[operator]
+    store.put(KEY, "audit", "x" * 100_000)
+    with caplog.at_level(logging.ERROR):
+        store.close()
+    small_disk(None)  # type: ignore[operator]
+    assert [record.getMessage().count("closed without") for record in caplog.records] == [0, 1]
+    assert all(str(path) in record.getMessage() for record in caplog.records)
+
+
+def test_answers_that_cannot_be_written_are_as_few_as_those_that_are_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db", every=60)
+    store._connection.execute("PRAGMA query_only = 1")
+    for start in range(0, 500, 50):
+        store.keep(KEY, {str(i): (float(i), i) for i in range(start, start + 50)}, float(start - 50))
+        store.flush()
+        assert store.fault is not None
+    store._connection.execute("PRAGMA query_only = 0")
+    assert sorted(store._answers[KEY][0]) == [str(i) for i in range(400, 500)]
+    store.flush()
+    assert len(store.answers(KEY)) == 100
     store.close()

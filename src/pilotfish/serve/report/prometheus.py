@@ -27,6 +27,7 @@ class Exposition:
     models       says which cascades are served; asked at every scrape
     causes       of refusals that concern none of them
     connections  how many are open, where that is known; asked at every scrape
+    unwritten    whether the state file cannot be written, where there is one
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class Exposition:
         models: Callable[[], Iterable[Hosted]],
         causes: Causes,
         connections: Callable[[], int | None] = lambda: None,
+        unwritten: Callable[[], bool | None] = lambda: None,
     ) -> None:
         from prometheus_client import CollectorRegistry, ProcessCollector
 
-        self._models, self._causes, self._connections = models, causes, connections
+        self._models, self._causes, self._connections, self._unwritten = models, causes, connections, unwritten
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -55,6 +57,8 @@ class Exposition:
         families.info("build", "The version that is running.", (), {"version": __version__})
         if (n := self._connections()) is not None:
             families.gauge("connections", "Open connections, idle ones included.", (), [], n)
+        if (unwritten := self._unwritten()) is not None:
+            families.gauge("state_unwritten", "1 where the state file cannot be written.", (), [], unwritten)
         _refusals(families, "", self._causes)
         for hosted in self._models():
             _counts(families, hosted.name, hosted.meter)

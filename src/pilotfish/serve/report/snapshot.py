@@ -39,6 +39,8 @@ def snapshot(server: Server, name: str | None = None, access: Access | None = No
     version, now, started   of Pilotfish; the server's clock; when it began
     models                  the names of all cascades
     access                  see above
+    unwritten               whether the state file cannot be written now: what is newer would be lost with the process.
+                            null: there is none
     model                   the cascade that is shown:
     .name, .state           as it is called; ``warming``, ``ready`` or ``draining``
     .stages                 by stage: ``name``; ``answered`` in the last minutes, with the quantiles
@@ -79,6 +81,7 @@ def snapshot(server: Server, name: str | None = None, access: Access | None = No
         "started": hosted.meter.began,
         "models": list(server.models),
         "access": access,
+        "unwritten": server.unwritten(),
         "model": _model(hosted, server.draining) | {"flagged": flagged},
     }
 

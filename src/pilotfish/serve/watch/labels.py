@@ -84,8 +84,8 @@ class Labels:
         self, key: str, point: str, stage: int, prediction: int, score: float, base: int | None = None
     ) -> None:
         """Keep an answer until its label comes; see :class:`Kept`."""
-        kept = Kept(point, stage, prediction, score, base, self.clock())
         with self._lock:
+            kept = Kept(point, stage, prediction, score, base, self._now())
             if self.kept.pop(key, None) is not None:
                 self.counts["reused"] += 1
             self._set(key, kept)
@@ -129,6 +129,11 @@ class Labels:
             base_right = kept.base == label
             self._base_right += base_right
             self._gap.add((1 + base_right - right) / 2)
+
+    def _now(self) -> float:
+        """When the next answer is kept: not before the newest that is, whatever was done to the clock."""
+        newest = next(reversed(self.kept.values()), None)
+        return self.clock() if newest is None else max(self.clock(), newest.at)
 
     def _set(self, key: str, kept: Kept) -> None:
         self.kept[key] = kept

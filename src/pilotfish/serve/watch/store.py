@@ -27,6 +27,7 @@ VERSION = 1
 EVERY = 0.5
 OTHERS = 4  # cascades behind one name whose state is kept: of earlier weights or thresholds
 MAGIC = b"SQLite format 3\0"
+AGAIN = "move it away to begin anew, or restore a copy"
 TABLES = """
 CREATE TABLE state (model TEXT, cascade TEXT, part TEXT, at REAL, document TEXT, PRIMARY KEY (model, cascade, part));
 CREATE TABLE answers (model TEXT, cascade TEXT, id TEXT, at REAL, document TEXT, PRIMARY KEY (model, cascade, id));
@@ -102,8 +103,10 @@ class Store:
     def keep(self, key: Key, rows: Rows, oldest: float) -> None:
         """Keep answers, and let go of those before *oldest*, seconds since 1970."""
         with self._lock:
-            before = self._answers.get(key, ({}, 0.0))[0]
-            self._answers[key] = ({**before, **rows}, oldest)
+            found = {**self._answers.get(key, ({}, 0.0))[0], **rows}
+            if len(found) > len(rows):  # those of before could not be written yet
+                found = {name: row for name, row in found.items() if row[0] >= oldest}
+            self._answers[key] = (found, oldest)
 
     def ask(self, source: Callable[[], None]) -> None:
         """Call *source*, which puts and keeps, before every write."""
@@ -133,6 +136,8 @@ class Store:
         self._ended.set()
         self._thread.join()
         self.flush()
+        if self.fault is not None:
+            LOGGER.error("%s: closed without the last audits, labels and moves, which could not be written", self.path)
         with self._writing:
             self._connection.close()
 
@@ -243,6 +248,8 @@ class Store:
                 raise StateError(
                     f"{self.path}: in use by another server; each needs a file of its own (--state)"
                 ) from error
+            if "no such" in str(error):  # a table or a column
+                raise StateError(f"{self.path}: damaged ({reason(error)}); {AGAIN}") from error
             raise UnwritableError(
                 f"cannot write {self.path}: {reason(error)}; the server must be able to write the file and its folder"
             ) from error
@@ -251,9 +258,7 @@ class Store:
                 f"cannot use {self.path}: {error.strerror or error}; name a file that the server may write"
             ) from error
         except (sqlite3.DatabaseError, ValueError) as error:
-            raise StateError(
-                f"{self.path}: damaged ({reason(error)}); move it away to begin anew, or restore a copy"
-            ) from error
+            raise StateError(f"{self.path}: damaged ({reason(error)}); {AGAIN}") from error
 
     def _transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         return _transaction(self._connection)

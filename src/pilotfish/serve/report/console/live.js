@@ -48,6 +48,7 @@ function show(snapshot) {
   models(snapshot.models, model.name);
   put("state", clean(model.state), STATES[model.state] ?? "");
   document.title = `${clean(model.name)} · Pilotfish`;
+  $("fault").hidden = !snapshot.unwritten;
   tiles(model);
   traffic(model);
   stages(model);
