@@ -47,9 +47,12 @@ def at(cascade_folder: Path, photos: list[bytes]) -> Iterator[Serving]:
 
 
 @pytest.fixture(scope="module")
-def metrics(at: Serving, cascade_folder: Path, photos: list[bytes]) -> set[str]:
+def metrics(
+    at: Serving, cascade_folder: Path, photos: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> set[str]:
     """Names on the page at /metrics, of that server and of one in shadow mode."""
-    with serving({"pair": cascade_folder}, shadow=True) as other:
+    state = tmp_path_factory.mktemp("state") / "served.db"
+    with serving({"pair": cascade_folder}, shadow=True, state=state) as other:
         assert other.ask("POST", "/predict", photos[0], {"content-type": "image/png"}).status == 200
         pages = [one.get("/metrics").body.decode() for one in (at, other)]
     lines = "".join(pages).splitlines()

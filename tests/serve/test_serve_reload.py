@@ -23,6 +23,7 @@ from pilotfish.recording import RecordOptions, record
 from pilotfish.records import Run
 from pilotfish.runtime import Cascade
 from pilotfish.serve import ServeOptions, Server
+from pilotfish.serve.hosted import Hosted
 from pilotfish.serve.served import Caller, Entry
 from support.pair_module import MODULE
 from support.server import ALLOWED, LONG, Serving, serving
@@ -229,6 +230,21 @@ def test_a_chain_that_becomes_shorter_answers_what_its_last_stage_computes(
             before.answered("again", "1", stage, 0, 0.5)
             assert before.truth("again", 0) == "known"
         assert [sum(one.n) for one in hosted.point.maps] == [0, 0]
+
+
+def test_a_folder_that_changes_while_its_stages_are_run_first_is_loaded_again(
+    folder: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm_up = Hosted.warm_up
+
+    def slow(hosted: Hosted) -> None:
+        copy_over(other, folder)
+        warm_up(hosted)
+
+    monkeypatch.setattr(Hosted, "warm_up", slow)
+    with serving({"pair": folder}, allow_python=BOTH) as running:
+        wait_for(lambda: running.server.hosted().point.id == "2")
+        assert len(running.server.hosted().artefact.stages) == 3
 
 
 def test_a_change_during_the_end_delays_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

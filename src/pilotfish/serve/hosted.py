@@ -22,6 +22,7 @@ from pilotfish.serve.outcome import outcome
 from pilotfish.serve.passage import Passage
 from pilotfish.serve.point import Point, begin_point
 from pilotfish.serve.refusal import Refusal, busy
+from pilotfish.serve.reload import files_of
 from pilotfish.serve.report.history import History
 from pilotfish.serve.report.logs import Log
 from pilotfish.serve.report.metrics import Meter
@@ -53,7 +54,7 @@ class Hosted:
     running  the cascade, its engine and its operating point now
     notes    what its operator should know, a line each
     meter    what is counted
-    history  the last minutes, for the console
+    files    of the folder, as it was before it was loaded first; history: the last minutes, for the console
     fair     whose turn it is
     shape    of the last array that was answered; None: none was
     governor, spending  what limits escalations, and the cost per hour; None: nothing does
@@ -66,7 +67,7 @@ class Hosted:
         self.log = log or Log(options.log_format)
         self.state: State = "WARMING"
         self.history = History()
-        self.number, self._lock = 0, threading.Lock()
+        self.number, self._lock, self.files = 0, threading.Lock(), files_of(folder)
         self.shape: tuple[int, ...] | None = None
         cascade = self.load()
         self.meter = Meter(cascade.artefact)

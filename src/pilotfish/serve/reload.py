@@ -6,11 +6,14 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pilotfish.serve.hosted import Hosted
+if TYPE_CHECKING:
+    from pilotfish.serve.hosted import Hosted
 
 EVERY = 1.0  # seconds between two looks
-Told = Callable[[Hosted, Exception | None], None]
+Told = Callable[["Hosted", Exception | None], None]
+Files = tuple[tuple[str, int, int, int], ...]
 
 
 async def watch(models: Sequence[Hosted], tell: Told) -> None:
@@ -19,12 +22,12 @@ async def watch(models: Sequence[Hosted], tell: Told) -> None:
     tell  told of every cascade that was loaded again, or of what kept it from being, such as that its folder is gone:
           then the old one goes on
     """
-    loaded = {hosted.name: _state(hosted.folder) for hosted in models}
+    loaded = {hosted.name: hosted.files for hosted in models}  # it may have changed while stages were run
     seen = dict(loaded)
     while True:
         await asyncio.sleep(EVERY)
         for hosted in models:
-            now, before = _state(hosted.folder), seen[hosted.name]
+            now, before = files_of(hosted.folder), seen[hosted.name]
             seen[hosted.name] = now
             if now != before or now == loaded[hosted.name]:
                 continue
@@ -36,7 +39,7 @@ async def watch(models: Sequence[Hosted], tell: Told) -> None:
                 tell(hosted, error)
 
 
-def _state(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+def files_of(folder: Path) -> Files:
     """Name, inode, size and time of the files in a folder; none where it is not there."""
     try:
         with os.scandir(folder) as entries:
