@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pilotfish.cascade import Artefact
-from pilotfish.errors import EngineClosed, ModelError, PilotfishError, QueueFull, UsageError
+from pilotfish.errors import EngineClosed, ModelError, PilotfishError, QueueFull
 from pilotfish.runtime import Cascade, Engine
 from pilotfish.runtime.warm_up import warm_up
 from pilotfish.serve.options import ServeOptions
@@ -31,7 +31,7 @@ from pilotfish.serve.watch.drift import Alarm
 from pilotfish.serve.watch.fair import Fair, Turns
 from pilotfish.serve.watch.governor import governor_of
 from pilotfish.serve.watch.labels import Labels
-from pilotfish.serve.watch.spending import spending_of
+from pilotfish.serve.watch.spending import check_budget, spending_of
 
 State = Literal["WARMING", "READY", "DRAINING"]
 
@@ -134,9 +134,7 @@ class Hosted:
         meanwhile."""
         cascade = self.load()
         if self.spending is not None:
-            spending_of(self.options, cascade.artefact)  # refuses one without costs
-            if (its := cascade.artefact.cost_key) != (counted := self.artefact.cost_key):
-                raise UsageError(f"its cost is {its}, and --max-cost-per-hour counts {counted}; start the server again")
+            check_budget(self.options, self.artefact, cascade.artefact)
         notes = warm_up(cascade, self._still_wanted)
         with self._lock:
             if self.state == "DRAINING":

@@ -44,6 +44,15 @@ def spending_of(options: ServeOptions, artefact: Artefact) -> Spending | None:
     return Spending(options.max_cost_per_hour)
 
 
+def check_budget(options: ServeOptions, before: Artefact, now: Artefact) -> None:
+    """UsageError where *now* cannot be held to the budget that was given for *before*: it has no costs, or others."""
+    spending_of(options, now)
+    if now.cost_key != before.cost_key:
+        raise UsageError(
+            f"its cost is {now.cost_key}, and --max-cost-per-hour counts {before.cost_key}; start the server again"
+        )
+
+
 class Spending:
     """Counts what answers cost against a budget that flows in evenly, an hour of it at most.
 
