@@ -54,7 +54,7 @@ class Outlet:
         self._done.wait(seconds)
 
     def _wait(self, descriptor: int, data: bytes) -> None:
-        if self._size + len(data) > self.most:
+        if self._left_out or self._size + len(data) > self.most:  # what is left out is one gap, and is said in it
             self._left_out += 1
             return
         self._waiting.append(data)
