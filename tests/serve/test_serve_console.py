@@ -234,13 +234,16 @@ def test_an_alarm_is_acknowledged_with_the_token(chromium, server):
     assert "chance" in page.text("promise-note")
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [390, 1265, 1440])
 def test_it_fits_a_phone_and_a_screen(chromium, server, width):
     page = opened(chromium, server, width=width, height=800, dark=width == 390)
     page.value("document.getElementById('slider').focus()")
     page.press("Home")
     assert "points" in page.text("c-drop")
     assert page.value("document.documentElement.scrollWidth") == width
+    page.value("document.getElementById('t-latency-more').textContent = 'p99 12.3 ms, base 1,234 ms'")
+    cut = "[...document.querySelectorAll('.tiles .more')].filter((e) => e.scrollWidth > e.clientWidth).length"
+    assert page.value(cut) == 0
     back = page.value("getComputedStyle(document.body).backgroundColor")
     assert sum(map(int, re.findall(r"\d+", back))) < 150 or width != 390, "dark where that is preferred"
 

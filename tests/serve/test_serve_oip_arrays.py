@@ -170,6 +170,10 @@ def test_what_does_not_fit(arrays: Serving, request_: dict[str, Any], words: str
     assert words in found.json["error"]
 
 
+def test_the_console_names_the_metric_as_people_do(arrays: Serving) -> None:
+    assert arrays.get("/console.json").json["model"]["frontier"]["metric"] == "micro F1"
+
+
 def test_an_image_is_415(arrays: Serving) -> None:
     found = arrays.ask("POST", "/predict", b"\xff\xd8\xff", {"Content-Type": "image/jpeg"})
     assert found.status == 415

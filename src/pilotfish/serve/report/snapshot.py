@@ -13,6 +13,7 @@ from pilotfish.report.policy import describe_guarantee
 from pilotfish.serve.report.alarm_words import alarm_words
 from pilotfish.serve.report.latencies import quantiles_of
 from pilotfish.serve.watch.bands import band_of
+from pilotfish.tasks import says_of
 
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
@@ -155,7 +156,7 @@ def _points(point: Point) -> dict[str, Any]:
     if row is not None:
         here = np.flatnonzero((found.drop == whole.drop[row]) & (found.effort == whole.effort[row])).tolist()
     shown = {
-        "metric": found.metric,
+        "metric": says_of(found.metric),
         "n": artefact.calibration.n,
         "drop": found.drop.tolist(),
         "cost": None if found.cost is None else found.cost.tolist(),
