@@ -24,7 +24,7 @@ from pilotfish.serve.hosted import Hosted
 from pilotfish.serve.lifecycle import Life
 from pilotfish.serve.options import ServeOptions
 from support.server import ALLOWED, serving
-from support.web import LONG, called, ended, read_response, rest
+from support.web import LONG, called, ended, error_of, read_response, rest, statuses
 
 PROGRAM = """
 import asyncio, os, socket, subprocess, sys, threading, time
@@ -149,7 +149,7 @@ def test_the_drain_has_a_limit(signals: list[signal.Signals]) -> None:
 
 
 def test_requests_and_engines_share_one_limit(cascade_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a request has waited for in vain, its engine is given no time for."""
+    """What a request has waited for in vain, its engine is given no time for; it is told so."""
     begun, held, limits = threading.Event(), threading.Event(), list[float | None]()
 
     class Held:
@@ -160,23 +160,27 @@ def test_requests_and_engines_share_one_limit(cascade_folder: Path, monkeypatch:
             held.wait(LONG)
             raise ModelError("it is over")
 
-    with contextlib.ExitStack() as peers, serving({"pair": cascade_folder}, drain_limit=0.3) as running:
-        hosted = running.server.hosted()
-        hosted.engine.stages[0] = replace(hosted.engine.stages[0], backend=Held(), alone=None)
-        drain = hosted.drain
+    with contextlib.ExitStack() as peers:
+        with serving({"pair": cascade_folder}, drain_limit=0.3) as running:
+            hosted = running.server.hosted()
+            hosted.engine.stages[0] = replace(hosted.engine.stages[0], backend=Held(), alone=None)
+            drain = hosted.drain
 
-        def drained(limit: float | None = None) -> None:
-            limits.append(limit)
-            held.set()
-            drain(limit)
+            def drained(limit: float | None = None) -> None:
+                limits.append(limit)
+                held.set()
+                drain(limit)
 
-        monkeypatch.setattr(hosted, "drain", drained)
-        peer = peers.enter_context(connect(running.port))  # it is closed when the server has ended
-        body = json.dumps({"instances": [np.zeros((4, 4, 3), int).tolist()]})
-        head = "POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
-        peer.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
-        assert begun.wait(LONG)
+            monkeypatch.setattr(hosted, "drain", drained)
+            peer = peers.enter_context(connect(running.port))
+            body = json.dumps({"instances": [np.zeros((4, 4, 3), int).tolist()]})
+            head = "POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
+            peer.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+            assert begun.wait(LONG)
+        answer = rest(peer)
     assert limits == [0.0]
+    assert statuses(answer) == [503]
+    assert "the time for answers is over" in error_of(answer)
 
 
 def test_signals_of_programs_that_rotate_logs_change_nothing() -> None:

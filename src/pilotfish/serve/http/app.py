@@ -58,10 +58,15 @@ class Routes:
             *openapi_routes(),
         ]
         self._router = Router(self.routes, lifespan=server.lifespan)
+        self._asked = {route.path: route.app for route in predict_routes()}  # most requests, without a search
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
         try:
+            if (found := self._asked.get(scope.get("path", ""))) and scope["method"] == "POST":
+                scope["path_params"] = {}
+                await found(scope, receive, send)
+                return
             await self._router(scope, receive, send)
         except (Refusal, HTTPException, PilotfishError, ClientDisconnect) as error:
             if scope["type"] != "http":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -92,7 +93,14 @@ async def json_body(request: Request, read: Callable[[Any], T]) -> T:
 async def replied(request: Request, hosted: Hosted, entries: Sequence[Entry], caller: Caller | None = None) -> Reply:
     """The answers to a request, which is given up when its client leaves. caller: None where it says no more than every
     request does."""
-    return await unless_gone(request, hosted.answer(entries, caller or caller_of(request)))
+    try:
+        return await unless_gone(request, hosted.answer(entries, caller or caller_of(request)))
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or not server_of(request).draining:
+            raise
+        task.uncancel()  # the server ends, and waits for answers no longer
+        raise busy(f"{hosted.name} ends, and the time for answers is over", "draining", 1.0) from None
 
 
 def told(reply: Reply) -> dict[str, str]:
