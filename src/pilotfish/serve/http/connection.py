@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 
 PIECE = 16 << 10  # bytes that are parsed at a time, so that what is over a limit is seen early
-HELD = 256 << 10  # bytes of a body that wait for the application; the event loop reads as many at once
+HELD = 64 << 10  # bytes of a body that wait for the application. Larger pieces stay in the allocator's hands for long
 PIPELINED = 16  # requests that may wait on a connection for the one before
 LINGER = 1.0  # seconds that a client has to read why it was refused, while it still sends
 
@@ -148,7 +148,7 @@ class BoundedConnection(HttpToolsProtocol):
             if self._done or self.transport.is_closing():
                 self.flow.pause_reading()
                 return
-            size = max(PIECE, self._length - self._body if self._in_body else 0)
+            size = max(PIECE, min(HELD, self._length - self._body) if self._in_body else 0)
             self._feed(data if not start and end <= size else memoryview(data)[start : start + size])
             start += size
         if not self._in_message and self._is_working():
