@@ -22,6 +22,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 PATIENCE = 60.0
 HEAD_END = b"\r\n\r\n"
 
@@ -190,7 +192,7 @@ def said(body: bytes) -> tuple[int, int]:
 def main() -> None:
     photos = [Path(name).read_bytes() for name in json.loads(sys.stdin.readline())]
     for line in sys.stdin:
-        print(json.dumps(asyncio.run(Load(photos, json.loads(line)).run())), flush=True)
+        print(json.dumps(uvloop.run(Load(photos, json.loads(line)).run())), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from pilotfish.errors import one_line
-from pilotfish.serve.http.items import Takes
 from pilotfish.serve.http.json_body import LARGE, json_of
 from pilotfish.serve.http.kserve_v1 import read_instances
 from pilotfish.serve.http.oip_infer import Asked, read_infer
 from pilotfish.serve.http.predict_bodies import read_predict
 from pilotfish.serve.refusal import Refusal
+from pilotfish.serve.takes import Takes
 from support.requests import b64, binary, form, in_bytes, tensor
 
 TAKES = [Takes(True, False), Takes(False, True), Takes(False, True, (2, 3)), Takes(True, True)]

@@ -243,9 +243,9 @@ class Artefact:
         """Cost of the last stage alone, in the unit of ``cost_key``."""
         return self.calibration.base_cost
 
-    @property
+    @cached_property
     def in_force(self) -> InForce:
-        """What the engine needs to know."""
+        """What the engine needs to know. Inputs of one artefact share it, and so are decided together."""
         return InForce(self.rule, self.scores, self.operating_point, self.task)
 
     def adjusters(self) -> list[Callable[[Any], Any] | None]:

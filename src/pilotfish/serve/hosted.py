@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pilotfish.cascade import Artefact
-from pilotfish.errors import EngineClosed, ModelError, PilotfishError, QueueFull
+from pilotfish.errors import EngineClosed, ModelError, PilotfishError
 from pilotfish.runtime import Cascade, Engine
 from pilotfish.runtime.warm_up import warm_up
+from pilotfish.serve.asking import ask
 from pilotfish.serve.options import ServeOptions
-from pilotfish.serve.outcome import outcome
-from pilotfish.serve.passage import Passage
 from pilotfish.serve.point import Point, begin_point
-from pilotfish.serve.refusal import Refusal, busy
 from pilotfish.serve.reload import files_of
 from pilotfish.serve.report.history import History
 from pilotfish.serve.report.logs import Log
 from pilotfish.serve.report.metrics import Meter
 from pilotfish.serve.served import Caller, Entry, Reply
+from pilotfish.serve.takes import Takes
 from pilotfish.serve.watch.drift import Alarm
-from pilotfish.serve.watch.fair import Fair, Turns
+from pilotfish.serve.watch.fair import Fair
 from pilotfish.serve.watch.governor import governor_of
 from pilotfish.serve.watch.labels import Labels
 from pilotfish.serve.watch.spending import check_budget, spending_of
@@ -39,13 +34,15 @@ State = Literal["WARMING", "READY", "DRAINING"]
 @dataclass(frozen=True)
 class Running:
     """What answers a request; replaced as a whole, so that a request keeps the one it began with. loaded: the cascade
-    as its folder has it; labels: answers by id, and what their labels say, None where answers are no classes."""
+    as its folder has it; takes: what its inputs are; labels: answers by id, and what their labels say, None where
+    answers are no classes."""
 
     cascade: Cascade
     engine: Engine
     point: Point
     loaded: Artefact
     labels: Labels | None
+    takes: Takes
 
 
 class Hosted:
@@ -97,6 +94,11 @@ class Hosted:
     def point(self) -> Point:
         """The operating point in force."""
         return self.running.point
+
+    @property
+    def takes(self) -> Takes:
+        """What its inputs are."""
+        return self.running.takes
 
     @property
     def labels(self) -> Labels | None:
@@ -163,7 +165,8 @@ class Hosted:
         labels = Labels(len(loaded.stages)) if loaded.task.classes else None
         if labels is not None:
             labels.tell = partial(self._labelled, labels)
-        return Running(cascade, self._engine(cascade), self._point(loaded, labels), loaded, labels)
+        takes = Takes.by((model.preprocessing for model in cascade.models), cascade.models[0].input_shape)
+        return Running(cascade, self._engine(cascade), self._point(loaded, labels), loaded, labels, takes)
 
     def _engine(self, cascade: Cascade) -> Engine:
         options = self.options
@@ -181,8 +184,8 @@ class Hosted:
             maps = now.point.maps
             maps[stage].update(score, right, agreed if stage + 1 < len(maps) else None)
 
-    def _revive(self, ended: Engine) -> None:
-        """Go on with another engine where *ended* is still the one in force: a fault of its threads has ended it."""
+    def revive(self, ended: Engine) -> None:
+        """Go on with another engine, where *ended* is still the one in force: a fault of its threads has ended it."""
         with self._lock:
             now = self.running
             if now.engine is ended and self.state == "READY":
@@ -243,108 +246,11 @@ class Hosted:
 
     # Requests.
 
-    async def answer(self, entries: Sequence[Entry], caller: Caller) -> Reply:
-        """Answers to the inputs of one request, all at the operating point of now.
-
-        What is wrong with one input is in its own answer. A request whose task is cancelled is given up: its inputs are
-        in no further batch. Refusal where the cascade is not ready, or as many inputs are under way as may be.
-        """
-        if self.state != "READY":
-            raise self._busy(entries, f"is {self.state.lower()} and takes no requests now", self.state.lower(), 1.0)
-        began, loop = time.perf_counter(), asyncio.get_running_loop()
-        done = loop.create_future()
-        left = itertools.count(1)
-        n = sum(not isinstance(entry.item, Exception) for entry in entries)
-
-        def one(_: Future[Any]) -> None:
-            if next(left) == n:  # of count() one thread gets each number
-                loop.call_soon_threadsafe(_set, done)
-
-        if (place := self.fair.enter(caller.client, n)) is None:
-            text = "has as many inputs of yours under way as it takes of one client"
-            raise self._busy(entries, text, "full", self.wait)
-        futures: list[Future[Any] | None] = []
-        try:
-            running, passages = self._submit(entries, caller, place, futures)
-            for future in futures:
-                if future is not None:
-                    future.add_done_callback(one)
-            self.meter.received(len(entries))
-            if n:
-                await done
-        except BaseException as error:
-            for future in futures:
-                if future is not None:
-                    future.cancel()
-            if isinstance(error, asyncio.CancelledError):
-                self.meter.refused("gone", len(entries))
-            raise
-        finally:
-            self.fair.left(caller.client, n)
-        served = [
-            outcome(entry, future, passage) for entry, future, passage in zip(entries, futures, passages, strict=True)
-        ]
-        seconds = time.perf_counter() - began
-        for each, passage in zip(served, passages, strict=True):
-            self.meter.answered(each, seconds)
-            self.history.answered(each, passage.sure, caller.request)
-        failed = [each.answer.error is not None for each in served]
-        self.meter.replied(seconds, failed=any(failed) if caller.whole else all(failed))
-        self.hold_budget()
-        return Reply(served, self.name, self.version, running.point)
-
-    def _submit(
-        self, entries: Sequence[Entry], caller: Caller, place: Turns, futures: list[Future[Any] | None]
-    ) -> tuple[Running, list[Passage]]:
-        """All inputs of a request to one engine, and so by one cascade and at one point; *futures* gets one each, and
-        None for what could not be read. Refusal where the queue is full."""
-        limits = [seconds for seconds in (self.options.timeout, caller.deadline) if seconds is not None]
-        deadline = min(limits, default=None)
-        while True:
-            running, passages, turn = self.running, [], iter(place.turns)
-            engine, point = running.engine, running.point
-            in_force = point.artefact.in_force
-            try:
-                for entry in entries:
-                    unread = isinstance(entry.item, Exception)
-                    passage = Passage(self, point, caller, 0 if unread else next(turn), entry.id, running.labels)
-                    passages.append(passage)
-                    futures.append(
-                        None
-                        if unread
-                        else engine.submit(entry.item, deadline, in_force, passage, passage.turn, place.light)
-                    )
-                return running, passages
-            except QueueFull:
-                text = f"has {self.options.queue} inputs under way, as many as its queue holds"
-                raise self._busy(entries, text, "full", self.wait) from None
-            except EngineClosed:  # its folder was loaded again this very moment: all of the request begins anew
-                for future in futures:
-                    if future is not None:
-                        future.cancel()
-                futures.clear()
-                if self.state != "READY":
-                    raise self._busy(entries, f"is {self.state.lower()}", self.state.lower(), 1.0) from None
-                self._revive(engine)
-
-    def _busy(self, entries: Sequence[Entry], text: str, cause: str, seconds: float) -> Refusal:
-        """Why a request is refused; its inputs are counted for the console."""
-        self.history.refused(len(entries))
-        return busy(f"{self.name} {text}", cause, seconds)
-
-    @property
-    def wait(self) -> float:
-        """Seconds until what is queued now is answered, about."""
-        engine = self.engine
-        lanes = max(stage.lanes for stage in engine.stages)
-        return sum(depth.waiting * depth.pace for depth in engine.depths()) / lanes
+    def answer(self, entries: Sequence[Entry], caller: Caller) -> Coroutine[Any, Any, Reply]:
+        """The answers to one request; see :func:`pilotfish.serve.asking.ask`."""
+        return ask(self, entries, caller)
 
 
 def _notes_of(now: Running) -> tuple[str, ...]:
     drift = now.point.drift
     return (*now.cascade.notes, *(f"drift: {note}" for note in (() if drift is None else drift.notes)))
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -19,9 +19,11 @@ def outcome(entry: Entry, future: Future[Any] | None, passage: Passage) -> Serve
     """The answer to *entry*, once its *future* is done; it has none where the input could not be read."""
     if future is None:
         return _unanswered(entry, entry.item, "bad_input", passage)
-    if (error := future.exception()) is not None:
+    try:
+        found = future.result()
+    except Exception as error:
         return _unanswered(entry, error, _cause(error), passage)
-    options, found, flags = passage.hosted.options, future.result(), passage.flags
+    options, flags = passage.hosted.options, passage.flags
     so_far: OneAnswer | None = passage.so_far
     cause: Cause = "bad_input"
     if found.error is not None and (so_far is not None or (found.raised and _is_sound(entry.item, passage))):

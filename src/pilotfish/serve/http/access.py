@@ -93,7 +93,7 @@ class Access:
 
     def client(self, scope: Scope) -> str:
         """The name of the request's token, else the address of its peer; of IPv6 its network of 64 bits."""
-        return self._holder(scope) or self.address(scope)
+        return (self._holder(scope) if self.tokens else "") or self.address(scope)
 
     def address(self, scope: Scope) -> str:
         """Where a request comes from."""
@@ -127,8 +127,6 @@ class Access:
     def _holder(self, scope: Scope) -> str:
         """The name of the token that a request bears; empty where it bears none that is known. All are compared, so
         that the time says nothing."""
-        if not self.tokens:
-            return ""
         said = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(said) != 1 or said[0][:7].lower() != b"bearer ":
             return ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HELD, LEAVING = "pilotfish.held", "pilotfish.leaving"  # in the scope of a request
+HELD, LEAVING, HEADERS = "pilotfish.held", "pilotfish.leaving", "pilotfish.headers"  # in the scope of a request
 SHARE = 0.5  # of all bytes that one client may hold
 PIECE = 64 << 10  # bytes that are decompressed at a time
 STEP = 1 << 20  # into as many at a time
@@ -93,7 +93,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     coding; 400 for data that is not what its coding says; 408 for one that takes longer than
     ``limits.request_seconds``; 503 where too many bytes are under way. ClientDisconnect where the client leaves.
     """
-    coding = _coding(request)
+    coding = _coding(header_of(request, b"content-encoding"))
     length = header_of(request, b"content-length")
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limits.body):
         raise _too_large(f"the body has {length[:20]} bytes", limits.body)
@@ -115,8 +115,13 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 def header_of(request: Request, name: bytes) -> str:
     """The values of a header, which is *name* in lower case; empty where there is none."""
-    found = [value for key, value in request.scope["headers"] if key == name]
-    return b", ".join(found).decode("latin-1") if found else ""
+    scope = request.scope
+    found: dict[bytes, bytes] | None = scope.get(HEADERS)
+    if found is None:
+        found = scope[HEADERS] = {}
+        for key, value in scope["headers"]:
+            found[key] = found[key] + b", " + value if key in found else value
+    return found[name].decode("latin-1") if name in found else ""
 
 
 async def _all(request: Request, limits: Limits, held: Held | None) -> bytes:
@@ -131,15 +136,15 @@ async def _all(request: Request, limits: Limits, held: Held | None) -> bytes:
             raise _too_large("the body goes on", limits.body)
         if chunk:
             if held is not None:
-                held.take(len(chunk))
+                held.of.take(held, len(chunk))
             chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _coding(request: Request) -> str | None:
+def _coding(header: str) -> str | None:
     """gzip or deflate; None where the body comes as it is."""
-    found = header_of(request, b"content-encoding").strip().lower()
+    found = header.strip().lower()
     if found in ("", "identity"):
         return None
     if found in ("gzip", "x-gzip", "deflate"):

@@ -19,10 +19,11 @@ from pilotfish.serve.http.written import header_lines, refusal
 from pilotfish.serve.options import Limits
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+    from uvicorn._types import ASGI3Application
 
 PIECE = 16 << 10  # bytes that are parsed at a time, so that what is over a limit is seen early
-HELD = 64 << 10  # bytes of a body that wait for the application. Larger pieces stay in the allocator's hands for long
+BODY = 112 << 10  # of a body whose length is known. Larger pieces stay in the allocator's hands for long
+HELD = 64 << 10  # bytes of a body that wait for the application
 PIPELINED = 16  # requests that may wait on a connection for the one before
 LINGER = 1.0  # seconds that a client has to read why it was refused, while it still sends
 
@@ -141,18 +142,18 @@ class BoundedConnection(HttpToolsProtocol):
     # What is read.
 
     def data_received(self, data: bytes) -> None:
-        if not self._in_message:
-            self._await_request()
         start, end = 0, len(data)
         while start < end:
             if self._done or self.transport.is_closing():
                 self.flow.pause_reading()
                 return
-            size = max(PIECE, min(HELD, self._length - self._body) if self._in_body else 0)
+            size = max(PIECE, min(BODY, self._length - self._body) if self._in_body else 0)
             self._feed(data if not start and end <= size else memoryview(data)[start : start + size])
             start += size
-        if not self._in_message and self._is_working():
-            self._due.clear()
+        if self._idle:  # blank lines alone
+            self._await_request()
+        if self._in_body and len(self.cycle.body) > HELD:
+            self.flow.pause_reading()
 
     def _feed(self, piece: bytes | memoryview) -> None:
         self._framing += len(piece)
@@ -195,11 +196,15 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         if not self._resumed:
-            super().on_url(url)
+            self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # else a trailer, which nobody asked for
-            super().on_header(name, value)
+        if self._in_body:  # a trailer, which nobody asked for
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._resumed:
@@ -223,8 +228,6 @@ class BoundedConnection(HttpToolsProtocol):
         self._body += size
         if not cycle.response_complete:
             cycle.body += body
-            if len(cycle.body) > HELD:
-                self.flow.pause_reading()
             cycle.message_event.set()
 
     def on_message_complete(self) -> None:
@@ -239,21 +242,15 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, partial(self._answer, cycle, app))
-
-    async def _answer(
-        self,
-        cycle: RequestResponseCycle,
-        app: ASGI3Application,
-        scope: Scope,
-        receive: ASGIReceiveCallable,
-        send: ASGISendCallable,
-    ) -> None:
-        cast("dict[str, Any]", scope)[LEAVING] = Leaving(cycle.disconnected)
-        await app(scope, receive, Sending(self, cycle, send))
+        scope: Any = cycle.scope
+        scope[LEAVING] = Leaving(cycle.disconnected)
+        cycle.send = Sending(self, cycle, cycle.send)  # type: ignore[method-assign]
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        if self._running is not None:
+            vars(self._running).pop("send", None)  # which holds it
         if not self.transport.is_closing():
             self.flow.resume_reading()
             if self.pipeline:

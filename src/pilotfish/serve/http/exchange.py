@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pilotfish.serve.http.body import header_of, read_body, unless_gone
-from pilotfish.serve.http.items import Takes
 from pilotfish.serve.http.json_body import json_of, read_aside, shown, to_json
 from pilotfish.serve.refusal import Refusal, busy
 from pilotfish.serve.served import Caller, Entry, Reply, Served
@@ -26,9 +25,18 @@ WORTH = 1400
 """Bytes of a body that is compressed for whoever takes it; a smaller one fits a packet."""
 
 
+class Whole(Response):
+    """A response that is there as a whole: starlette's, made in one step."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        self.status_code, self.body, self.background = status, body, None
+        self.raw_headers = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()]
+        self.raw_headers.append((b"content-length", b"%d" % len(body)))
+
+
 def server_of(request: Request) -> Server:
     """The server that a request came to."""
-    found: Server = request.app.server
+    found: Server = request.scope["app"].server
     return found
 
 
@@ -39,10 +47,11 @@ def query_of(request: Request, name: str) -> str | None:
 
 def hosted_of(request: Request) -> Hosted:
     """The cascade that a path, or ``?model=``, names. Refusal, 404, for an unknown one or another version."""
-    name = request.path_params.get("model") or query_of(request, "model")
+    params = request.path_params
+    name = params.get("model") or query_of(request, "model")
     hosted = server_of(request).hosted(name)
     request.scope["state"]["model"] = hosted.name  # for the access log, which leaves out what follows the question mark
-    version = request.path_params.get("version", hosted.version)
+    version = params.get("version", hosted.version)
     if version != hosted.version:
         found = shown(version)
         raise Refusal(404, f"{hosted.name} has the version {hosted.version}, and not {found}", "not_found")
@@ -54,12 +63,6 @@ async def ready(request: Request) -> Response:
     hosted = hosted_of(request)
     is_ready = hosted.state == "READY" and not server_of(request).draining
     return document(request, {"name": hosted.name, "ready": is_ready}, 200 if is_ready else 503)
-
-
-def takes_of(hosted: Hosted) -> Takes:
-    """What its inputs are."""
-    models = hosted.cascade.models
-    return Takes.by((model.preprocessing for model in models), models[0].input_shape)
 
 
 def most_of(request: Request) -> int:
@@ -106,16 +109,20 @@ async def replied(request: Request, hosted: Hosted, entries: Sequence[Entry], ca
 def told(reply: Reply) -> dict[str, str]:
     """What the headers of an answer say: the operating point, and of each input the stage that answered (``-``: none),
     how sure it was, and its flags."""
-    answers = [served.answer for served in reply.answers]
+    stages, confidences, flags, flagged = [], [], [], False
+    for served in reply.answers:
+        answer = served.answer
+        stages.append("-" if answer.stage is None else str(answer.stage))
+        confidences.append("-" if answer.confidence is None else f"{answer.confidence:.6g}")
+        flags.append("+".join(served.flags) or "-")
+        flagged = flagged or bool(served.flags)
     headers = {
         "Pilotfish-Operating-Point": reply.point.id,
-        "Pilotfish-Stages": ",".join("-" if one.stage is None else str(one.stage) for one in answers),
-        "Pilotfish-Confidences": ",".join(
-            "-" if one.confidence is None else f"{one.confidence:.6g}" for one in answers
-        ),
+        "Pilotfish-Stages": ",".join(stages),
+        "Pilotfish-Confidences": ",".join(confidences),
     }
-    if any(served.flags for served in reply.answers):
-        headers["Pilotfish-Flags"] = ",".join("+".join(served.flags) or "-" for served in reply.answers)
+    if flagged:
+        headers["Pilotfish-Flags"] = ",".join(flags)
     return headers
 
 
@@ -130,7 +137,7 @@ def unanswered(request: Request, reply: Reply, served: Served, before: str = "",
 
 def answered(request: Request, reply: Reply, **content: Any) -> Response:
     """*content* and, where no input has an answer, the error of the first, with its status."""
-    if any(served.cause is None for served in reply.answers):
+    if None in [served.cause for served in reply.answers]:
         return document(request, content, 200, told(reply))
     before = "" if len(reply.answers) == 1 else "no input has an answer; the first: "
     return unanswered(request, reply, reply.answers[0], before, **content)
@@ -138,11 +145,11 @@ def answered(request: Request, reply: Reply, **content: Any) -> Response:
 
 def respond(request: Request, body: bytes, headers: Mapping[str, str], status: int = 200) -> Response:
     """*body* as the client takes it: compressed where that is asked for and worth it."""
-    coding = _coding(header_of(request, b"accept-encoding"), len(body))
-    if coding is not None:
+    accepts = header_of(request, b"accept-encoding")
+    if accepts and (coding := _coding(accepts, len(body))) is not None:
         body = gzip.compress(body, 1, mtime=0) if coding == "gzip" else zlib.compress(body, 1)
         headers = {**headers, "Content-Encoding": coding}
-    return Response(body, status, {**headers, "Vary": "Accept-Encoding"})
+    return Whole(body, status, {**headers, "Vary": "Accept-Encoding"})
 
 
 def document(request: Request, content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -153,8 +160,6 @@ def document(request: Request, content: Any, status: int = 200, headers: Mapping
 def _coding(header: str, size: int) -> str | None:
     """The coding of an answer of *size* bytes. Who names one alone, as Triton's client does, gets it; most libraries
     name all they know, and mean large bodies."""
-    if not header:
-        return None
     named: list[str] = []
     for one in header[:200].lower().split(","):
         coding, _, weight = one.partition(";")

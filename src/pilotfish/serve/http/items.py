@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -13,41 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import UnreadableSample, one_line, reason
-from pilotfish.models import Preprocessing
 from pilotfish.serve.http.json_body import bad, shown
 from pilotfish.serve.served import Entry
+from pilotfish.serve.takes import Takes
 
 KINDS = ("b64", "text", "array")
 BEFORE = ";base64,"
 MOST_ID = 200
 """Characters of an id."""
-
-
-@dataclass(frozen=True)
-class Takes:
-    """What a cascade takes for an input.
-
-    images  encoded images, and uint8 (H, W, 3) or (H, W)
-    arrays  arrays of any numbers, as they are
-    shape   of one array, where it is known
-    """
-
-    images: bool
-    arrays: bool
-    shape: tuple[int, ...] | None = None
-
-    @classmethod
-    def by(cls, chains: Iterable[Preprocessing], shape: tuple[int, ...] | None) -> Takes:
-        """What stages with this preprocessing take. shape: of an input of the first, where it is known."""
-        kinds = {chain.kind for chain in chains}
-        tensors = kinds == {"tensor"}
-        return cls(not tensors, kinds <= {"tensor", "arrays"}, tuple(shape) if tensors and shape else None)
-
-    @property
-    def says(self) -> str:
-        """In words."""
-        arrays = "arrays" if self.shape is None else f"arrays of shape {list(self.shape)}"
-        return " or ".join(["encoded images"] * self.images + [arrays] * self.arrays)
 
 
 def entries_of(instances: Any, takes: Takes, most: int) -> list[Entry]:

@@ -18,11 +18,11 @@ from pilotfish.serve.http.exchange import (
     ready,
     replied,
     server_of,
-    takes_of,
 )
-from pilotfish.serve.http.items import Takes, entries_of
+from pilotfish.serve.http.items import entries_of
 from pilotfish.serve.http.json_body import bad
 from pilotfish.serve.served import Entry
+from pilotfish.serve.takes import Takes
 
 
 def v1_routes() -> list[Route]:
@@ -43,7 +43,7 @@ async def models(request: Request) -> Response:
 async def predict(request: Request) -> Response:
     """Every input is answered, as by ``POST /predict``; what is wrong with one of several stands in its prediction."""
     hosted = hosted_of(request)
-    takes, most = takes_of(hosted), most_of(request)
+    takes, most = hosted.takes, most_of(request)
     entries = await json_body(request, lambda said: read_instances(said, takes, most))
     reply = await replied(request, hosted, entries)
     return answered(request, reply, predictions=[served.to_json() for served in reply.answers])

@@ -22,15 +22,14 @@ from pilotfish.serve.http.exchange import (
     replied,
     respond,
     server_of,
-    takes_of,
     told,
     unanswered,
 )
-from pilotfish.serve.http.items import Takes
 from pilotfish.serve.http.json_body import read_aside
 from pilotfish.serve.http.oip_infer import OUTPUTS, json_length, read_infer, write_infer
 from pilotfish.serve.http.oip_tensors import INPUT
 from pilotfish.serve.refusal import Refusal
+from pilotfish.serve.takes import Takes
 
 HEADER_LENGTH = "inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
@@ -140,13 +139,13 @@ async def index(request: Request) -> Response:
 async def metadata(request: Request) -> Response:
     """The tensors of a cascade."""
     hosted = hosted_of(request)
-    return document(request, model_metadata(hosted.name, hosted.version, takes_of(hosted), classes_of(hosted)))
+    return document(request, model_metadata(hosted.name, hosted.version, hosted.takes, classes_of(hosted)))
 
 
 async def config(request: Request) -> Response:
     """A cascade as Triton describes models."""
     hosted = hosted_of(request)
-    return document(request, model_config(hosted.name, takes_of(hosted), classes_of(hosted)))
+    return document(request, model_config(hosted.name, hosted.takes, classes_of(hosted)))
 
 
 async def not_here(request: Request) -> Response:
@@ -158,7 +157,7 @@ async def not_here(request: Request) -> Response:
 async def infer(request: Request) -> Response:
     """Inference: all inputs are answered, or the first that is not is named."""
     hosted = hosted_of(request)
-    takes, classes, most = takes_of(hosted), classes_of(hosted), most_of(request)
+    takes, classes, most = hosted.takes, classes_of(hosted), most_of(request)
     body, header = await body_of(request), request.headers.get(HEADER_LENGTH)
     size = min(len(body), json_length(header, len(body)))
     asked = await read_aside(size, lambda: read_infer(body, header, takes, most, classes))

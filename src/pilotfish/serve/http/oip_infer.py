@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilotfish.errors import nearest
-from pilotfish.serve.http.items import MOST_ID, Takes
+from pilotfish.serve.http.items import MOST_ID
 from pilotfish.serve.http.json_body import bad, json_of, shown, to_json
 from pilotfish.serve.http.oip_tensors import INPUT, raw_input, read_input, tensor
 from pilotfish.serve.served import Entry, Reply, Served
+from pilotfish.serve.takes import Takes
 
 OUTPUTS = {"prediction": "INT64", "confidence": "FP32", "stage": "INT64", "name": "BYTES", "flags": "BYTES"}
 """Their datatypes; a prediction that is no class is BYTES, a JSON document each."""

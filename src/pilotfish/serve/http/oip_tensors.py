@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import UnreadableSample
-from pilotfish.serve.http.items import Takes, as_dtype, check_count, flattened, numbers, plain, sample_of
+from pilotfish.serve.http.items import as_dtype, check_count, flattened, numbers, plain, sample_of
 from pilotfish.serve.http.json_body import bad, shown
+from pilotfish.serve.takes import Takes
 
 DATATYPES: Mapping[str, np.dtype[Any]] = {
     "BOOL": np.dtype(bool),

@@ -11,12 +11,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilotfish.errors import UnreadableSample, one_line, reason
+from pilotfish.serve.http.body import header_of
 from pilotfish.serve.http.endpoint import route
-from pilotfish.serve.http.exchange import answered, body_of, hosted_of, most_of, query_of, replied, takes_of
-from pilotfish.serve.http.items import KINDS, MOST_ID, Takes, check_count, entries_of, image_of
+from pilotfish.serve.http.exchange import answered, body_of, hosted_of, most_of, query_of, replied
+from pilotfish.serve.http.items import KINDS, MOST_ID, check_count, entries_of, image_of
 from pilotfish.serve.http.json_body import bad, json_of, read_aside, shown
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.served import Entry
+from pilotfish.serve.takes import Takes
 
 FORMS = "image/*, application/json, or multipart/form-data"
 MOST_HEADER = 1000
@@ -60,10 +62,12 @@ def predict_routes() -> list[Route]:
 async def predict(request: Request) -> Response:
     """Every input is answered; what is wrong with one of several stands in its answer."""
     hosted = hosted_of(request)
-    takes, most = takes_of(hosted), most_of(request)
-    body, kind, id = await body_of(request), request.headers.get("content-type"), query_of(request, "id")
-    size = 0 if kind and kind.startswith("image/") else len(body)
-    entries = await read_aside(size, lambda: read_predict(body, kind, takes, most, id))
+    takes, most = hosted.takes, most_of(request)
+    body, kind, id = await body_of(request), header_of(request, b"content-type") or None, query_of(request, "id")
+    if kind and kind.startswith("image/"):
+        entries = read_predict(body, kind, takes, most, id)
+    else:
+        entries = await read_aside(len(body), lambda: read_predict(body, kind, takes, most, id))
     reply = await replied(request, hosted, entries)
     said = [served.to_json() for served in reply.answers]
     return answered(request, reply, answers=said, model=reply.model, operating_point=reply.point.id)

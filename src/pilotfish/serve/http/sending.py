@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pilotfish.serve.http.written import whole
 
@@ -25,10 +25,11 @@ class Sending:
     def __init__(self, connection: BoundedConnection, cycle: RequestResponseCycle, send: ASGISendCallable) -> None:
         self._connection, self._cycle, self._send = connection, cycle, send
         self._early = False
-        self._head: Mapping[str, Any] | None = None  # what waits for the first of the body
+        self._head: Any = None  # what waits for the first of the body
 
     async def __call__(self, message: ASGISendEvent) -> None:
-        cycle, connection, said = self._cycle, self._connection, cast("Mapping[str, Any]", message)
+        cycle, connection = self._cycle, self._connection
+        said: Any = message
         if said["type"] == "http.response.start":
             self._early = cycle.more_body and not cycle.disconnected
             cycle.keep_alive = cycle.keep_alive and not self._early and not connection.peers.draining
@@ -38,7 +39,7 @@ class Sending:
         head, self._head = self._head, None
         if head is None or not ends or not self._write(head, said.get("body", b"")):
             if head is not None:
-                await self._send(cast("ASGISendEvent", head))
+                await self._send(head)
             if ends and self._early:
                 cycle.keep_alive = True  # uvicorn would close at once, and the client might never see the answer
             await self._send(message)
