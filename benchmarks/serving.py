@@ -323,7 +323,8 @@ def play(options: argparse.Namespace, targets: dict[str, Job], numbers: Sequence
             one = targets[name](n, seconds, lead, 100 * number + n)
             if number >= 0:
                 found[name, n].append(one)
-        print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+        if number >= 0:
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
 
 
 def report(options: argparse.Namespace, found: Found, known: dict[int, Any], threshold: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from pilotfish.serve.http.deadline import LATE, Deadline
 from pilotfish.serve.http.written import whole
+from pilotfish.serve.lifecycle import Life
+from pilotfish.serve.options import ServeOptions
 
 
 class Sink:
@@ -175,3 +178,54 @@ def test_a_busy_connection_makes_few_timers() -> None:
         due.clear()
         due.set(75.0)
     assert clock.made <= 4
+
+
+class Connected(Sink):
+    """A transport of a client that is there."""
+
+    def get_extra_info(self, name: str) -> Any:
+        return {"peername": ("127.0.0.1", 4444), "sockname": ("127.0.0.1", 80)}.get(name)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+
+
+def test_a_request_leaves_no_garbage_in_circles() -> None:
+    """Its body would stay until the next search for it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    async def ask(connection: Any, sink: Connected, n: int) -> None:
+        for _ in range(n):
+            sink.written = b""
+            connection.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+            while not sink.written.endswith(b"hello"):
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def run() -> int:
+        life = Life(app, ServeOptions(), lambda: None)
+        life.config.load()
+        make: Any = life.config.http_protocol_class
+        connection = make(config=life.config, server_state=life.server_state, app_state={})
+        sink: Any = Connected()
+        connection.connection_made(sink)
+        await ask(connection, sink, 3)
+        gc.collect()
+        gc.disable()
+        try:
+            await ask(connection, sink, 20)
+            return gc.collect()
+        finally:
+            gc.enable()
+            connection.connection_lost(None)
+
+    assert asyncio.run(run()) == 0
