@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,11 +19,10 @@ from pilotfish.serve.http.written import header_lines, refusal
 from pilotfish.serve.options import Limits
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable
 
 PIECE = 16 << 10  # bytes that are parsed at a time, so that what is over a limit is seen early
-BODY = 112 << 10  # of a body whose length is known. Larger pieces stay in the allocator's hands for long
-HELD = 64 << 10  # bytes of a body that wait for the application
+HELD = 64 << 10  # bytes of a body that wait for the application. Larger pieces stay in the allocator's hands for long
 PIPELINED = 16  # requests that may wait on a connection for the one before
 LINGER = 1.0  # seconds that a client has to read why it was refused, while it still sends
 
@@ -147,7 +146,7 @@ class BoundedConnection(HttpToolsProtocol):
             if self._done or self.transport.is_closing():
                 self.flow.pause_reading()
                 return
-            size = max(PIECE, min(BODY, self._length - self._body) if self._in_body else 0)
+            size = max(PIECE, min(HELD, self._length - self._body) if self._in_body else 0)
             self._feed(data if not start and end <= size else memoryview(data)[start : start + size])
             start += size
         if self._idle:  # blank lines alone
@@ -242,15 +241,18 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        scope: Any = cycle.scope
+        super()._start_asgi_task(cycle, partial(self._answer, cycle, app))
+
+    def _answer(
+        self, cycle: RequestResponseCycle, app: Any, scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> Awaitable[None]:
+        """What *app* does for a request; no coroutine of its own, through which every step would pass."""
         scope[LEAVING] = Leaving(cycle.disconnected)
-        cycle.send = Sending(self, cycle, cycle.send)  # type: ignore[method-assign]
-        super()._start_asgi_task(cycle, app)
+        answering: Awaitable[None] = app(scope, receive, Sending(self, cycle, send))
+        return answering
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        if self._running is not None:
-            vars(self._running).pop("send", None)  # which holds it
         if not self.transport.is_closing():
             self.flow.resume_reading()
             if self.pipeline:
