@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -247,3 +248,39 @@ def test_a_process_that_began_without_streams_ends_as_any_other(cascade_folder: 
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
+
+
+ARENAS = """
+import ctypes, sys, threading
+from pilotfish.serve.lifecycle import share_arenas
+
+libc = ctypes.CDLL(None)
+libc.fopen.restype = libc.malloc.restype = ctypes.c_void_p
+share_arenas()
+gate = threading.Barrier(9)
+
+def hold():
+    libc.malloc(5000)
+    gate.wait()
+    gate.wait()
+
+threads = [threading.Thread(target=hold) for _ in range(8)]
+for thread in threads:
+    thread.start()
+gate.wait()
+file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+gate.wait()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's memory")
+@pytest.mark.parametrize(("given", "arenas"), [(None, 2), ("3", 3)])
+def test_threads_share_what_they_have_freed(tmp_path: Path, given: str | None, arenas: int) -> None:
+    """Else a server holds what large bodies took, once for each thread."""
+    environment = {key: value for key, value in os.environ.items() if key != "MALLOC_ARENA_MAX"}
+    if given is not None:
+        environment["MALLOC_ARENA_MAX"] = given
+    subprocess.run([sys.executable, "-c", ARENAS, str(tmp_path / "info")], env=environment, check=True, timeout=60)
+    assert (tmp_path / "info").read_text().count("<heap nr=") == arenas

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+M_ARENA_MAX, ARENAS = -8, 2  # of malloc.h; the event loop's and one for all others
 KEEP_ALIVE = 75  # seconds; longer than the balancers in front, so that it is they who close
 
 
@@ -134,6 +136,14 @@ def spare_what_stays() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+
+
+def share_arenas() -> None:
+    """Of glibc, by default, each of the threads keeps memory that it has freed to itself: after requests with large
+    bodies hundreds of MB. ``MALLOC_ARENA_MAX`` is obeyed, where it is set."""
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        with contextlib.suppress(OSError, AttributeError):  # of another C library
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def end_at_once(code: int) -> None:

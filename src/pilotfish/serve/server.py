@@ -182,11 +182,12 @@ class Server:
         """Listen and answer until SIGTERM or Ctrl-C. *ready* is called when requests are answered."""
         import uvloop
 
-        from pilotfish.serve.lifecycle import spare_what_stays
+        from pilotfish.serve.lifecycle import share_arenas, spare_what_stays
 
         if asyncio._get_running_loop() is not None:
             raise UsageError("an event loop runs here already, as in a notebook; write await server.serve() instead")
         self._at_rest = spare_what_stays  # the process is the server's own
+        share_arenas()
         logging.captureWarnings(True)
         for library in ("pilotfish", "py.warnings"):
             relay(library, self.log)
