@@ -128,8 +128,8 @@ def test_a_client_without_an_address() -> None:
 def test_operators_bear_a_token(changes: bool) -> None:
     access = Access({LONG: "ops"})
     access.check(scope(("Authorization", f"Bearer {LONG}")), changes)
-    for headers in ([], [("Authorization", "Bearer wrong")]):
-        with pytest.raises(Refusal, match="Authorization: Bearer TOKEN") as found:
+    for headers, why in (([], "needs a token"), ([("Authorization", "Bearer wrong")], "is not known here")):
+        with pytest.raises(Refusal, match=f"{why}; send the header Authorization: Bearer TOKEN") as found:
             access.check(scope(*headers), changes)
         assert found.value.status == 401
         assert found.value.headers["WWW-Authenticate"].startswith("Bearer")

@@ -57,7 +57,19 @@ def test_or_they_are_refused_with_when_to_come_again(cascade_folder: Path, hard:
         assert (first.status, first.json["answers"][0]["stage"]) == (200, 1)
         assert second.status == 503
         assert int(second.headers["retry-after"]) == 60  # at most; a token comes every 100 seconds
-        assert "base" in second.json["error"]
+        assert second.json["error"] == "the base of pair takes no more inputs now; try again later"
+    limits = {"escalation_rate": 9.0, "client_escalation_rate": 0.0, "client_escalation_burst": 1.0}
+    with serving({"pair": cascade_folder}, **limits, when_empty="reject") as server:
+        _, mine = (server.ask("POST", "/predict", image, PNG) for image in hard[:2])
+        assert mine.json["error"] == "the base of pair takes no more inputs of yours now; try again later"
+
+
+@pytest.mark.parametrize(
+    "alone", [{"when_empty": "reject"}, {"client_escalation_rate": 1.0}, {"escalation_burst": 2.0}]
+)
+def test_what_says_nothing_without_a_rate_is_refused(alone: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="goes with escalation_rate"):
+        ServeOptions(**alone)
 
 
 def test_of_a_request_of_many_those_without_a_token_fail_alone(cascade_folder: Path, hard: list[bytes]) -> None:

@@ -28,7 +28,8 @@ from support.server import ALLOWED, serving
 from support.web import LONG, called, ended, error_of, read_response, rest, statuses
 
 PROGRAM = """
-import asyncio, os, socket, subprocess, sys, threading, time
+import asyncio, os, signal, socket, subprocess, sys, threading, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests run under
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route

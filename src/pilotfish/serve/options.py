@@ -142,6 +142,7 @@ class ServeOptions:
             ("escalation_burst", "escalation_rate"),
             ("client_escalation_rate", "escalation_rate"),
             ("client_escalation_burst", "client_escalation_rate"),
+            ("when_empty", "escalation_rate"),
         ):
-            if getattr(self, name) is not None and getattr(self, other) is None:
+            if getattr(self, name) not in (None, "flag") and getattr(self, other) is None:
                 raise UsageError(f"{name} goes with {other}, how many escalations a second are allowed; give both")

@@ -99,7 +99,8 @@ class Passage:
         if known and self.hosted.options.when_empty == "flag":
             self.flags += ("governed",)
             return True
-        text = f"{self.hosted.name} takes no more inputs to its base from you now; try again later"
+        of_client = " of yours" if governor.of_clients else ""
+        text = f"the base of {self.hosted.name} takes no more inputs{of_client} now; try again later"
         return busy(text, "governed", governor.wait(client))
 
     def count(self, found: OneAnswer, flags: Sequence[str]) -> None:

@@ -110,9 +110,11 @@ class Access:
         audits and labels."""
         if self.tokens:
             if not self._holder(scope):
+                given = any(name == b"authorization" for name, _ in scope["headers"])
+                why = "the token that was sent is not known here" if given else "this needs a token"
                 raise Refusal(
                     401,
-                    "this needs a token; send the header Authorization: Bearer TOKEN",
+                    f"{why}; send the header Authorization: Bearer TOKEN",
                     "unauthorized",
                     {"WWW-Authenticate": 'Bearer realm="pilotfish"'},
                 )

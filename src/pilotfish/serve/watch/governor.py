@@ -120,6 +120,11 @@ class Governor:
         return min(max(left, 0) / SECOND, LONGEST)
 
     @property
+    def of_clients(self) -> bool:
+        """Whether each client has a bucket of its own."""
+        return self._each is not None
+
+    @property
     def tokens(self) -> float:
         """How many are left in the bucket of all."""
         with self._lock:

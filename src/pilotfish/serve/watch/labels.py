@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pilotfish.serve.watch.betting import MeanSequence
+from pilotfish.text import quantity
 
 MOST = 50_000  # answers that are kept for their labels: some 20 MB
 AGE = 7 * 86_400.0
@@ -194,7 +195,8 @@ class Labels:
                 f"{self.counts['contradicted']} labels contradict an earlier one of the same id; the first counts"
             )
         if self.counts["reused"]:
-            found.append(f"{self.counts['reused']} ids came again with another input; labels go to the newest answer")
+            again = quantity(self.counts["reused"], "id")
+            found.append(f"{again} came again with another input; labels go to the newest answer")
         if self.counts["unknown"] > max(self.counts["known"], 10):
             found.append(
                 f"{self.counts['unknown']} labels are of ids that are not known: never given with a request, older "
