@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def test_rooms_without_torch_never_import_it(room: str) -> None:
         if name.split(".")[0] in HEAVY or (name.startswith("safetensors.") and name != "safetensors.numpy")
     ]
     assert wrong == []
+
+
+def test_the_map_names_files_and_rooms_that_exist() -> None:
+    text = (Path(__file__).parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)`", text, flags=re.MULTILINE)
+    assert rows == [room for room in ROOMS if not room.startswith("_")]
+    known = {f"/{path.relative_to(SOURCE)}" for path in FILES} | {"/tests/test_rooms.py"}
+    named = set(re.findall(r"`([\w/]+\.py)`", text))
+    assert len(named) > 200
+    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in known)] == []
 
 
 def test_scipy_is_imported_where_it_is_used_and_not_before() -> None:
