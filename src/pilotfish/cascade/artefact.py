@@ -38,10 +38,10 @@ class Stage:
     weights_hash        SHA-256 of the weights; a model with other weights is refused
     preprocessing_hash  SHA-256 of the chain from file to tensor; another chain is refused
     weights_file        path inside the cascade folder when the weights were embedded
-    onnx_file           path inside the cascade folder of the same model as an ONNX file, for where its library is not
+    onnx_file           path inside the cascade folder of the same model as an ONNX file, used if its library is not
                         installed; onnx_hash: SHA-256 of that file
     adjustment          what was fitted to its answers, by name (see :class:`pilotfish.tasks.Adjustment`)
-    files               where the model's file lay, relative to the cascade folder and absolute; none where there is no
+    files               where the model's file was, relative to the cascade folder and absolute; none if there is no
                         file, or it was embedded
     """
 
@@ -61,7 +61,7 @@ class Stage:
     adjustment: Mapping[str, tuple[float, ...]] = field(default_factory=dict, metadata=OFF_DEFAULT)
 
     def validate(self) -> None:
-        """ValueError for class names that are not as many as classes, and for weights outside the folder."""
+        """ValueError if there are not as many class names as classes, or if weights are outside the folder."""
         if self.class_names is not None and self.n_classes not in (None, len(self.class_names)):
             raise ValueError(f"{self.n_classes} classes and {len(self.class_names)} class_names")
         for file in (self.weights_file, self.onnx_file):
@@ -93,10 +93,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One policy, and the budget it was chosen by.
+    """One policy, and the budget it was chosen for.
 
     thresholds  one per stage but the last, in the score's own unit
-    exit_sets   the scores that exit where they are no thresholds (PCEE's diagrams may fall), else None
+    exit_sets   the scores that exit if the policy is not thresholds (PCEE's diagrams may fall), else None
     decide_at   bounds per stage that scores are compared with instead, as a cascade's file keeps them; None: those of
                 :func:`pilotfish.cascade.exits.decide_at`
     """
@@ -117,8 +117,8 @@ class OperatingPoint:
         return self.decide_at or tuple(tuple(decide_at(bounds).tolist()) for bounds in self.bounds)
 
     def validate(self) -> None:
-        """ValueError for exit sets that are not one per threshold, or do not rise, and for thresholds that were changed
-        by hand: what scores are compared with is just below them."""
+        """ValueError if there is not one exit set per threshold, if bounds do not rise, or if thresholds were edited by
+        hand: scores are compared with values just below them."""
         if self.exit_sets is not None:
             if len(self.exit_sets) != len(self.thresholds):
                 raise ValueError(f"{len(self.exit_sets)} exit sets for {len(self.thresholds)} thresholds")
@@ -132,7 +132,7 @@ class OperatingPoint:
                 )
 
     def leaves(self, k: int, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """bool (N,): who exits at stage *k*; the last stage answers everybody whose value is not NaN."""
+        """bool (N,): which samples exit at stage *k*; the last stage answers all whose value is not NaN."""
         if k == len(self.thresholds):
             return ~np.isnan(values)
         return inside(values, self.compared[k])
@@ -140,8 +140,8 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class InForce:
-    """What decides who exits: the rule, the stages' scores and the operating point; and what an answer is. Plan and run
-    share it."""
+    """What decides which samples exit: the rule, the stages' scores and the operating point; and what an answer is.
+    Planning and running share it."""
 
     rule: Rule
     scores: tuple[ExitScore, ...]
@@ -149,7 +149,7 @@ class InForce:
     task: Task = CLASSES
 
     def keep(self, k: int) -> int | str:
-        """What the outputs of stage *k* must keep: as many of the best classes, or what the task has instead."""
+        """What the outputs of stage *k* must keep: the number of best classes, or the task's equivalent."""
         if self.task.keep is not None:
             return self.task.keep(self.scores[k] if k < len(self.scores) else None)
         own = self.scores[k].top_k if k < len(self.scores) else 1
@@ -161,17 +161,17 @@ ALONE = InForce(Rule(), (), OperatingPoint(()))  # one model that answers everyt
 
 @dataclass(frozen=True)
 class Artefact:
-    """Everything that a cascade folder says.
+    """Everything that a cascade folder describes.
 
-    score      the name that was asked for; ``scores`` is what it came to, one per stage but the last (none where the
-               rule compares votes or counts)
+    score      the name that was given; ``scores`` is what it resolved to, one per stage but the last (none if the rule
+               compares votes or counts)
     rule       how stages decide; see :mod:`pilotfish.cascade.rule`
     frontier   the policies worth choosing, measured on the calibration samples; cheapest first
     origin     data, split, seed and sizes that the thresholds came from
     guarantee  what was certified for the operating point, or None
     task       what an answer is
-    limits     what every point of the frontier keeps to beside a budget, on the calibration samples; None: nothing
-    profile    what the samples looked like that it was tuned and judged on; None as earlier versions wrote it
+    limits     what every point of the frontier meets besides a budget, on the calibration samples; None: nothing
+    profile    what the samples it was tuned and judged on looked like; None in files of earlier versions
     """
 
     stages: tuple[Stage, ...]
@@ -205,7 +205,7 @@ class Artefact:
             )
 
     def validate(self) -> None:
-        """ValueError where parts that are each sound do not belong together."""
+        """ValueError if parts that are each valid do not belong together."""
         if (stages := len(self.stages)) < 2:
             raise ValueError(f"a cascade has a saver and a base, found {stages} stage")
         for what, part in (("calibration", self.calibration), ("evaluation", self.evaluation)):
@@ -222,7 +222,7 @@ class Artefact:
                 raise ValueError(f"stage {stage.name}: {error}") from error
         adjusted = [stage.name for stage in self.stages if stage.adjustment]
         fitted = self.stages
-        if self.origin.get("reference") == "base":  # whose answers are what is right, and stay as they are
+        if self.origin.get("reference") == "base":  # its answers are the reference, and are not changed
             fitted = fitted[:-1]
         lacks = next((stage.name for stage in fitted if not stage.adjustment), None)
         if adjusted and lacks is not None:
@@ -232,7 +232,7 @@ class Artefact:
             raise ValueError(f"unknown kind of guarantee {str(kind)[:60]!r}; expected one of {', '.join(kinds)}")
 
     def __repr__(self) -> str:
-        """What a session shows: the frontier and the classes' names would fill screens."""
+        """A short summary: the frontier and the class names would fill screens."""
         return (
             f"Artefact(stages={tuple(stage.name for stage in self.stages)}, score={self.score!r}, "
             f"method={self.method!r}, thresholds={self.shown_thresholds}, {len(self.frontier)} operating points)"
@@ -245,11 +245,11 @@ class Artefact:
 
     @cached_property
     def in_force(self) -> InForce:
-        """What the engine needs to know. Inputs of one artefact share it, and so are decided together."""
+        """What the engine needs to know. Inputs with the same object are decided together."""
         return InForce(self.rule, self.scores, self.operating_point, self.task)
 
     def adjusters(self) -> list[Callable[[Any], Any] | None]:
-        """What is done to the outputs of each stage before anything looks at them; None: nothing."""
+        """What is applied to the outputs of each stage before anything reads them; None: nothing."""
         return [self.task.adjuster(stage.adjustment) for stage in self.stages]
 
     @property
@@ -261,13 +261,13 @@ class Artefact:
 
     @property
     def shown_thresholds(self) -> tuple[float, ...]:
-        """Thresholds as people read them: probabilities for max_prob."""
+        """Thresholds in display units: probabilities for max_prob."""
         pairs = zip(self.scales, self.operating_point.thresholds, strict=True)
         return tuple(float(to_shown(scale, t)) for scale, t in pairs)
 
     @property
     def shown_exit_sets(self) -> ExitSets | None:
-        """Exit sets as people read them; None where the policy is a vector of thresholds."""
+        """Exit sets in display units; None if the policy is a vector of thresholds."""
         if self.operating_point.exit_sets is None:
             return None
         sets = zip(self.scales, self.operating_point.exit_sets, strict=True)
@@ -291,12 +291,12 @@ class Artefact:
 
     @property
     def is_threshold_vector(self) -> bool:
-        """Whether ``shown_thresholds`` says all about who exits."""
+        """Whether ``shown_thresholds`` fully describes which samples exit."""
         return self.rule.scores and self.operating_point.exit_sets is None
 
     @property
     def frontier_row(self) -> int | None:
-        """Where the frontier has the operating point; None for a tuned one that lies between those that were kept."""
+        """The frontier's row of the operating point; None for a tuned point between the rows that were kept."""
         frontier, point = self.frontier, self.operating_point
         same = np.flatnonzero((frontier.thresholds == np.asarray(point.thresholds)).all(axis=1)).tolist()
         sets = frontier.exit_sets
@@ -312,8 +312,8 @@ class Artefact:
     ) -> Artefact:
         """The same cascade at another operating point of its frontier. BudgetError when none meets the budget.
 
-        Its limits are kept on the calibration samples. A guarantee holds for the point it was made for: another point
-        has none.
+        It meets its limits on the calibration samples. A guarantee holds only for the point it was made for: another
+        point has none.
         """
         budget = make_budget(max_drop, max_cost, min_metric, self.base_cost, min_accuracy=min_accuracy)
         i = choose(self.frontier, budget, None, self.limits)

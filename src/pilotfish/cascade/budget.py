@@ -1,4 +1,4 @@
-"""Budgets, as people write them too, and the operating point of a frontier that meets one."""
+"""Budgets, also as text, and the operating point of a frontier that meets one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SLACK = 1e-12  # so that a drop of 5/1000 meets 0.005 however it was rounded; re
 
 @dataclass(frozen=True)
 class Budget:
-    """What an operating point must keep to, and which of those that do is best.
+    """What an operating point must meet, and which of those that do is best.
 
     kind   ``max_drop`` (a fraction, absolute) and ``min_metric`` (a fraction): the least cost, then the smallest drop;
-           ``max_cost`` (in the cost's unit): the smallest drop, then the least cost;
-           ``price``: the least cost + value x drop, then the least cost, without a limit
+           ``max_cost`` (in the cost's unit): the smallest drop, then the least cost; ``price``: the least cost + value
+           x drop, then the least cost, without a limit
     """
 
     kind: Literal["max_drop", "max_cost", "min_metric", "price"]
@@ -47,7 +47,7 @@ class Budget:
         return f"{limit} {100 * self.value:.4g}%"
 
     def violation(self, gain: NDArray[Any], cost: NDArray[Any], n: int = 1) -> F64:
-        """How far each policy is from a drop or a cost that is allowed; 0 where it is met.
+        """How far each policy is from an allowed drop or cost; 0 where it is met.
 
         gain  what the cascade's answers are worth beyond the base's, summed over *n* samples; whole numbers or float64
         cost  float64, mean per sample
@@ -74,7 +74,8 @@ class Budget:
         return float(self.violation(one, its_cost, n)[0]), float(first[0]), float(second[0])
 
     def best(self, gain: NDArray[Any], cost: NDArray[Any], n: int = 1) -> int:
-        """Flat index of the best policy, the first of equals; the least violation where none is allowed."""
+        """Flat index of the best policy, the first among equals; the one with the least violation if none is
+        allowed."""
         gain, cost = gain.ravel(), cost.ravel()
         broken = self.violation(gain, cost, n)
         rows = np.flatnonzero(broken == broken.min())
@@ -90,11 +91,11 @@ def plain_cost(cost: float) -> str:
 
 @dataclass(frozen=True)
 class Limits:
-    """What an operating point must keep to beside its budget.
+    """What an operating point must meet besides its budget.
 
     class_drop        by the name of a class, the most accuracy that may be lost among the samples labelled so
-    worst_class_drop  the same for every class that ``class_drop`` does not name; None: they are free
-    latency_p95       milliseconds that 95 % of single requests may take; None: it is free
+    worst_class_drop  the same for every class that ``class_drop`` does not name; None: no limit
+    latency_p95       milliseconds that 95 % of single requests may take; None: no limit
     """
 
     class_drop: Mapping[str, Annotated[float, Within(0, 1)]] = field(default_factory=dict)
@@ -122,7 +123,7 @@ def make_budget(
     min_accuracy: float | None = None,
 ) -> Budget:
     """The one budget that was given. ``max_cost`` may be text such as ``"40%"``, of the base's cost; ``min_accuracy``
-    is another name of ``min_metric``."""
+    is another name for ``min_metric``."""
     options = {"max_drop": max_drop, "max_cost": max_cost, "min_metric": min_metric, "min_accuracy": min_accuracy}
     given = [name for name, value in options.items() if value is not None]
     if len(given) != 1:
@@ -143,12 +144,12 @@ def make_budget(
 def choose(
     frontier: Frontier, budget: Budget, kept: NDArray[np.bool_] | None = None, limits: Limits | None = None
 ) -> int:
-    """Index of the policy that meets *budget*: the cheapest for a drop or a least value, the best for a cost (then the
-    cheapest); of equals the last, which on a grid is the smallest threshold. BudgetError, with the best that can be
-    reached, when none does.
+    """Index of the policy that meets *budget*: the cheapest for a drop or a minimum value, the best for a cost (then
+    the cheapest); among equals the last, which on a grid is the smallest threshold. BudgetError, with the best that can
+    be reached, if none does.
 
-    kept    bool (P,), the policies that keep to *limits*; None: all of them do
-    limits  what the policies keep to beside the budget, to be named in a refusal
+    kept    bool (P,), the policies that meet *limits*; None: all of them do
+    limits  what the policies meet besides the budget, named in the error
     """
     if kept is not None and not kept.all():
         rows = np.flatnonzero(kept)
@@ -206,7 +207,7 @@ def given_drop(value: float | str, name: str = ...) -> float: ...
 def given_drop(value: float | str | None, name: str = "max_drop") -> float | None:
     """A drop as a fraction: 0.005 and ``"0.5%"`` are half a point. None stays None.
 
-    A bare number of 0.1 or more (1, 0.5, ``"2"``) is refused: it is nearly always meant as percent. Write ``"50%"``.
+    A bare number of 0.1 or more (1, 0.5, ``"2"``) is refused: it nearly always means percent. Write ``"50%"``.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Exit sets: which scores leave at a stage. Mostly "at or above a threshold", for PCEE a union of intervals."""
+"""Exit sets: which scores exit at a stage. Usually "at or above a threshold", for PCEE a union of intervals."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ LAST = float(np.nextafter(np.finfo(np.float32).max, np.float32(0)))  # the last 
 def decide_at(thresholds: ArrayLike) -> F64:
     """What scores are compared with: the next float32 below each threshold, in the scores' own unit. ±inf stay.
 
-    A threshold is mostly some sample's own score, and from the same logits numpy, torch and ONNX Runtime make numbers
-    that differ in their last digits: by 1e-12 at most on 10^5 rows, a hundredth of the step. One step below, that
-    sample decides alike in all of them. Near 0 the step stays what it is at 2**-10: the rounding does not shrink there.
+    A threshold is usually some sample's own score, and from the same logits numpy, torch and ONNX Runtime compute
+    numbers that differ in their last digits: by at most 1e-12 on 10^5 rows, a hundredth of the step. One step below,
+    that sample is decided the same way in all of them. Near 0 the step stays what it is at 2**-10: the rounding does
+    not shrink there.
     """
     t = np.asarray(thresholds, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -31,7 +32,7 @@ def decide_at(thresholds: ArrayLike) -> F64:
 
 
 def just_above(thresholds: ArrayLike) -> F64:
-    """Thresholds for "score > t" instead of "score >= t": by them a score of t itself does not leave."""
+    """Thresholds for "score > t" instead of "score >= t": with them a score of exactly t does not exit."""
     t = np.asarray(thresholds, np.float64)
     up = np.float32(np.inf)
     with np.errstate(over="ignore"):
@@ -39,9 +40,9 @@ def just_above(thresholds: ArrayLike) -> F64:
 
 
 def leaves(values: F64, bounds: ArrayLike) -> NDArray[np.bool_]:
-    """bool (N,): who leaves by *bounds*, thresholds as they were chosen. All that decides who exits asks here.
+    """bool (N,): which samples exit by *bounds*, thresholds as they were chosen. All exit decisions use it.
 
-    No bounds, or one of +inf, exits nobody; -inf everybody whose value is not NaN.
+    No bounds, or one of +inf, exits nobody; -inf exits all whose value is not NaN.
     """
     return inside(values, decide_at(bounds))
 
@@ -55,9 +56,9 @@ def inside(values: F64, bounds: Sequence[float] | F64) -> NDArray[np.bool_]:
 
 
 def from_bins(edges: F64, accepted: NDArray[np.bool_]) -> F64:
-    """Bounds of the bins that are accepted. edges (B-1,) rising inner edges; accepted bool (B,).
+    """Bounds of the accepted bins. edges (B-1,) rising inner edges; accepted bool (B,).
 
-    The last bin has no upper end, the first no lower.
+    The last bin has no upper end, the first no lower end.
     """
     padded = np.concatenate([[False], accepted, [False]])
     changes = np.flatnonzero(padded[1:] != padded[:-1])

@@ -1,4 +1,4 @@
-"""Cascade folders: ``cascade.json``, fitted scores and, where weights were embedded, ``weights/``."""
+"""Cascade folders: ``cascade.json``, fitted scores and, if weights were embedded, ``weights/``."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ OWN_NAMES = (FILE_NAME, *SCORES_FILES, "runtime.json", WEIGHTS)
 
 
 def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
-    """Write a cascade into *folder*; returns the folder. ArtefactError where :func:`check_target` refuses it.
+    """Write a cascade into *folder*; returns the folder. ArtefactError if :func:`check_target` refuses it.
 
-    What ``cascade.json`` needs is written beside what the one before it needs, and it is replaced last and at once: a
-    cascade that is cut off in between is the old one.
+    New files are written beside those that the current ``cascade.json`` needs, and ``cascade.json`` is replaced last
+    and atomically: if writing is interrupted, the folder still holds the old cascade.
     """
     target = Path(folder)
     check_target(target)
@@ -49,7 +49,7 @@ def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
 
 
 def free_name(folder: Path, name: str) -> str:
-    """*name*, such as ``weights/0.onnx``, for a file in *folder*; another one where the cascade in it names that."""
+    """*name*, such as ``weights/0.onnx``, for a file in *folder*; another name if the cascade there uses that one."""
     try:
         named = (folder / FILE_NAME).read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -68,10 +68,10 @@ def remove_unnamed(folder: Path) -> None:
 
 
 def check_target(folder: Path) -> None:
-    """ArtefactError where a cascade cannot be written into *folder* without harm: it holds something else, or what
-    would be written there is a link."""
+    """ArtefactError if a cascade cannot safely be written into *folder*: it holds something else, or a file to be
+    written is a link."""
     if not folder.is_dir():
-        return  # nothing there, or a file: said when the folder is made
+        return  # nothing there, or a file: reported when the folder is made
     for name in OWN_NAMES:
         if (folder / name).is_symlink():
             raise ArtefactError(
@@ -79,7 +79,7 @@ def check_target(folder: Path) -> None:
             )
     there = {path.name for path in folder.iterdir()}
     if not there or there == {WEIGHTS} or _is_ours(folder / FILE_NAME):
-        return  # a folder with weights alone is one whose embedding was cut off
+        return  # a folder with only weights is one whose embedding was interrupted
     found = f"a {FILE_NAME} of something else" if FILE_NAME in there else sorted(there)[0]
     raise ArtefactError(f"{folder} is no cascade folder (it holds {found}); name a new or an empty one")
 
@@ -101,7 +101,8 @@ def load_artefact(folder: str | Path) -> Artefact:
 
 
 def _files(stage: Stage, folder: Path) -> tuple[str, ...]:
-    """Where the stage's model lies as seen from *folder*, so that both can be moved together, and where it lay."""
+    """Paths of the stage's model: relative to *folder*, so that both can be moved together, and where it was
+    recorded."""
     places = [file for file in stage.files if os.path.isabs(file)]
     if not places or stage.weights_file is not None:
         return ()
@@ -122,7 +123,7 @@ def to_document(artefact: Artefact) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Beside:
-    """What is promised beside a guarantee's own target: of a class, or of the latency."""
+    """A promise besides a guarantee's own target: for a class, or for the latency."""
 
     target: float
     bound: float
@@ -131,7 +132,7 @@ class _Beside:
 
 @dataclass(frozen=True)
 class _Guarantee:
-    """What of a guarantee is shown as numbers."""
+    """The parts of a guarantee that are shown as numbers."""
 
     kind: str
     target: float | None = None
@@ -145,7 +146,8 @@ class _Guarantee:
 
 
 def from_document(document: dict[str, Any], where: str, folder: Path | None = None) -> Artefact:
-    """The inverse of :func:`to_document`; *where* names the file in errors, *folder* holds what the scores fitted."""
+    """The inverse of :func:`to_document`; *where* names the file in errors, *folder* holds the fitted parameters of
+    scores."""
     version = document.get("schema_version")
     if version not in READS or isinstance(version, bool):
         raise ArtefactError(f"{where}: schema version {version!r}, this Pilotfish reads version {SCHEMA_VERSION}")
@@ -172,7 +174,7 @@ def from_document(document: dict[str, Any], where: str, folder: Path | None = No
 
 
 def _measured(task: Task, found: Mapping[str, Any], where: str) -> Task:
-    """*task* by the metric that the cascade was tuned for."""
+    """*task* with the metric that the cascade was tuned for."""
     judged = found.get("calibration")
     metric = judged.get("metric") if isinstance(judged, dict) else None
     if metric is None:
@@ -184,13 +186,13 @@ def _measured(task: Task, found: Mapping[str, Any], where: str) -> Task:
 
 
 def weights_path(folder: Path, file: str | None) -> Path | None:
-    """Where an embedded *file* is, None for none; ArtefactError when links lead outside *folder*."""
+    """The path of an embedded *file*, None for none; ArtefactError if links lead outside *folder*."""
     if file is None:
         return None
     try:
         path = (folder / file).resolve()
         inside, there = path.is_relative_to(folder.resolve()), path.is_file()
-    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, links that go round
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, circular links
         raise ArtefactError(f"{folder}: weights file {file[:60]!r} cannot be looked at") from error
     if not inside:
         raise ArtefactError(f"{folder}: weights file {file!r} leads outside the cascade folder; refused")

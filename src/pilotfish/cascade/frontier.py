@@ -26,7 +26,7 @@ class Frontier:
     value       float64 (P,), the metric's value, such as the accuracy
     drop        float64 (P,), the base's value minus it; of accuracy from whole counts (no rounding of a difference)
     cost        float64 (P,), mean cost per sample, or None when costs are unknown
-    exit_sets   P exit sets where policies are no thresholds (then ``thresholds`` holds their lowest bounds), else None
+    exit_sets   P exit sets if policies are not thresholds (then ``thresholds`` holds their lowest bounds), else None
     metric      the name of what is measured
     """
 
@@ -59,12 +59,12 @@ class Frontier:
         )
 
     def pareto(self, most: int | None = None, keep: int | None = None) -> Frontier:
-        """The policies that no other beats in both value and effort, cheapest first; of equals the last.
+        """The policies that no other beats in both value and effort, cheapest first; among equals the last.
 
-        most  how many to keep about, evenly along the curve: the others lie within 2 / most of the range of drops and
+        most  about how many to keep, evenly along the curve: the others are within 2 / most of the range of drops and
               of efforts of one that is kept. None keeps all
-        keep  the index of a policy that is kept in any case if it is one of these, as are both ends and the cheapest
-              without a drop
+        keep  the index of a policy that is always kept if it is one of these, as are both ends and the cheapest without
+              a drop
         """
         order = np.lexsort((-np.arange(len(self)), self.drop, self.effort))
         best_before = np.minimum.accumulate(np.concatenate([[np.inf], self.drop[order]]))[:-1]
@@ -78,7 +78,7 @@ class Frontier:
         return self.take(rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Columns as JSON lists; of accuracies ``accuracy``, of other metrics ``metric`` and ``value``."""
+        """Columns as JSON lists: ``accuracy`` for accuracies, ``metric`` and ``value`` for other metrics."""
         document: dict[str, Any] = as_document(self)
         if self.metric == ACCURACY:
             return {"accuracy" if key == "value" else key: column for key, column in document.items()}

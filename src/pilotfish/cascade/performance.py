@@ -18,11 +18,11 @@ from pilotfish.documents import OFF_DEFAULT, Count, Share, as_document
 class ClassDrop:
     """What the samples of one class lose.
 
-    name           of the class, or its number where classes have none
+    name           of the class, or its number if classes have no names
     n              samples that are labelled so
     drop           accuracy lost among them, base minus cascade
     drop_interval  95 % interval of the drop
-    limit          the most that it may be; None where that was not asked for
+    limit          the largest drop allowed; None if no limit was given
     """
 
     name: str
@@ -34,19 +34,19 @@ class ClassDrop:
 
 @dataclass(frozen=True)
 class Performance:
-    """The metric and cost of a cascade beside its base's, on n samples.
+    """The metric and cost of a cascade and of its base, on n samples.
 
     value          of the metric, such as the accuracy; a fraction, as is ``base_value``, of the base alone
     drop           base_value - value
     drop_interval  95 % interval of the drop
     cost           mean per sample in the unit of the cost key; None when unknown
     exit_ratio     share answered per stage; sums to 1
-    groups         how many groups the samples are in, and the interval counts; None where they are independent
+    groups         how many groups the samples are in, which the interval uses; None if they are independent
     metric         the metric's name
     asymptotic     whether the interval is a jackknife's, which holds for many samples only
     classes        the drop of each class that has a limit
-    latency_p95    milliseconds that 95 % of single requests stay within, from times of single samples; None where no
-                   limit was asked for
+    latency_p95    milliseconds that 95 % of single requests stay within, from times of single samples; None if no limit
+                   was given
     """
 
     n: Count
@@ -75,11 +75,11 @@ class Performance:
 
     @property
     def saves(self) -> bool | None:
-        """Whether the cascade costs less than the base alone; None where costs are unknown."""
+        """Whether the cascade costs less than the base alone; None if costs are unknown."""
         return None if self.cost is None or self.base_cost is None else self.cost < self.base_cost
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object; accuracies by their names, and what is off its default."""
+        """As a JSON object: accuracies by their names, and fields that differ from their default."""
         document: dict[str, Any] = as_document(self)
         if self.metric == ACCURACY:
             document |= {"accuracy": self.value, "base_accuracy": self.base_value}
@@ -105,8 +105,8 @@ class Performance:
 def paired_interval(lost: int, won: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     """95 % interval of (lost - won) / n for paired outcomes.
 
-    Agresti and Min (2005), "Simple improved confidence intervals for comparing matched proportions": the Wald
-    interval after half a sample is added to each of the four cells. For reading; a promise needs a certificate.
+    Agresti and Min (2005), "Simple improved confidence intervals for comparing matched proportions": the Wald interval
+    after half a sample is added to each of the four cells. It is for information; a promise needs a certificate.
     """
     b, c, m = lost + 0.5, won + 0.5, n + 2
     middle = (b - c) / m
@@ -115,8 +115,8 @@ def paired_interval(lost: int, won: int, n: int, z: float = 1.959964) -> tuple[f
 
 
 def independent(groups: NDArray[np.integer] | None, n: int) -> int:
-    """How many independent samples *n* are worth: all of them without groups, else N^2 / sum N_g^2, the number of
-    groups where these are of one size, and fewer where some are larger. groups: int (n,), or None."""
+    """How many independent samples *n* are worth: all of them without groups, else N^2 / sum N_g^2, which is the number
+    of groups if they are of one size, and less if some are larger. groups: int (n,), or None."""
     return n if groups is None else round(_worth(np.unique(groups, return_counts=True)[1].astype(np.float64)))
 
 
@@ -125,15 +125,16 @@ def _worth(sizes: NDArray[np.float64]) -> float:
 
 
 def grouped_interval(gap: NDArray[np.number], groups: NDArray[np.integer]) -> tuple[float, float]:
-    """95 % interval of the mean gap of samples that are independent by group only.
+    """95 % interval of the mean gap of samples that are independent only between groups.
 
     gap     (N,) in [-1, 1]; of right and wrong answers -1, 0 or 1
     groups  int (N,), the group of each sample
 
     The linearised variance of a ratio, sum (S_g - d N_g)^2 / N^2 with S_g the gaps of group g and N_g its size. Groups
-    of other sizes count less: sum N_g^2 / N is the size of a sample's own group, and N over it the number of groups
-    that Student's t goes by. Two groups of that size are added, half of one lost and half of one won, so that no gap at
-    all is not taken for certain; with one sample in each group and the normal quantile this is :func:`paired_interval`.
+    of unequal size count less: sum N_g^2 / N is the mean size of a sample's own group, and N divided by it is the
+    number of groups used for Student's t. Two groups of that size are added, half of one lost and half of one won, so
+    that a gap of zero is not taken as certain; with one sample in each group and the normal quantile this is
+    :func:`paired_interval`.
     """
     from scipy.special import stdtrit
 

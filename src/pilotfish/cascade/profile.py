@@ -1,4 +1,4 @@
-"""What the samples looked like that a cascade was tuned on: how its scores lie, and which classes it saw."""
+"""What the samples that a cascade was tuned on looked like: the distribution of its scores, and the classes it saw."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Profile:
-    """The scores and classes of the samples that a cascade was tuned and judged on, whoever answered them.
+    """The scores and classes of the samples that a cascade was tuned and judged on, whichever stage answered them.
 
     n          how many independent samples they are worth (see :func:`pilotfish.cascade.independent`)
     quantiles  per stage but the last, 101 of its scores, from the smallest to the largest, in the score's own unit and
-               evenly in rank; none where no score was a number
-    classes    how many samples the first stage took for each class; none where answers are no classes
+               evenly in rank; none if no score was a number
+    classes    how many samples the first stage predicted as each class; none if answers are not classes
     """
 
     n: Count
@@ -39,7 +39,7 @@ def profile_of(values: Sequence[F64] | F64, n: int, classes: NDArray[np.int64] |
     """The profile of samples whose scores are *values*, a row (N,) per stage but the last; NaN is left out.
 
     n        how many of them are independent
-    classes  int64 (N,), the class that the first stage takes each for, or None
+    classes  int64 (N,), the first stage's prediction for each, or None
     """
     counts = () if classes is None else tuple(np.bincount(classes).tolist())
     return Profile(n, tuple(_quantiles(row[~np.isnan(row)]) for row in values), counts)

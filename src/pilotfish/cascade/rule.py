@@ -6,7 +6,7 @@ score      the stage's own score; its own prediction (TinySaver, Little-Big, PCE
 ensemble   as score, but the last stage answers argmax (1-w) p_before + w p_last (Little-Big Eq. 8)
 average    score and prediction of the mean of all probabilities so far (Wisdom of Committees)
 agreement  savers vote, and the last of them exits with the plurality when its share is large enough
-patience   how many times in a row the prediction stayed the same (PABEE)
+patience   how many times in a row the prediction has stayed the same (PABEE)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Rule:
 
     kind    see the module
     weight  w of ``ensemble``, the share of the last model; 1 is the plain cascade
-    top_k   how many of a model's best classes a mixture looks at: as many as its records held
+    top_k   how many of a model's best classes a mixture uses: as many as its records hold
     """
 
     kind: RuleKind = field(default="score", metadata=ALWAYS)
@@ -59,7 +59,7 @@ class Rule:
 
     @property
     def mixes(self) -> bool:
-        """Whether some answer is a mixture of several models' probabilities."""
+        """Whether some answers mix several models' probabilities."""
         return self.kind in ("ensemble", "average")
 
     @property
@@ -70,10 +70,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a stage says of N samples.
+    """A stage's answers to N samples.
 
     values   float64 (N,), compared with the stage's threshold; NaN never exits
-    outputs  that answer if a sample exits here
+    outputs  the answer if a sample exits here
     scale    the unit of values
     """
 
@@ -83,12 +83,12 @@ class Decision:
 
     @property
     def shown(self) -> F64:
-        """values as people read them."""
+        """values in display units."""
         return to_shown(self.scale, self.values)
 
 
 def check_rule(kind: RuleKind, task: Task) -> None:
-    """UsageError for a rule that needs what the task does not say."""
+    """UsageError for a rule that needs something the task does not define."""
     if kind in ("ensemble", "average") and task.mix is None:
         raise UsageError(f"the rule {kind} averages answers, and task {task.name} has no mix; use another method")
     if kind in ("agreement", "patience") and task.same is None:
@@ -100,11 +100,11 @@ def check_rule(kind: RuleKind, task: Task) -> None:
 def decide(
     rule: Rule, scores: Sequence[ExitScore], k: int, outputs: Sequence[Any], stages: int, task: Task = CLASSES
 ) -> Decision:
-    """The decision of stage *k* of *stages*; NaN where the stage's own outputs are not finite, whatever the rule.
+    """The decision of stage *k* of *stages*; NaN where the stage's own outputs are not finite, for every rule.
 
-    outputs  of stages 0 … k on the same N samples; those before k may be absent where the rule does not remember
+    outputs  of stages 0 … k on the same N samples; those before k may be absent if the rule does not use them
 
-    UsageError for a rule that needs what *task* does not say.
+    UsageError for a rule that needs something *task* does not define.
     """
     found, usable = _decide(rule, scores, k, outputs, stages, task), task.usable(outputs[-1])
     if usable.all():
@@ -128,7 +128,7 @@ def _decide(
         own = task.mix(outputs[-2:], [1 - w, w], rule.top_k)
     if not last:
         scored = compute(scores[k], own)
-    elif (shown := task.confidence(own)) is not None:  # a last stage answers whatever it is
+    elif (shown := task.confidence(own)) is not None:  # the last stage answers in any case
         scored = shown
     else:
         scored = Scored(np.zeros(len(own)), "identity")
@@ -143,12 +143,12 @@ def _streak(outputs: Sequence[Any], same: Same) -> F64:
 
 
 def _vote(outputs: Sequence[Any], decides: bool, task: Task) -> Decision:
-    """The plurality of the savers so far; the last of them *decides*, and nobody exits before."""
+    """The plurality of the savers so far; the last of them *decides*, and no sample exits before it."""
     assert task.same is not None
     valid = np.stack([task.usable(one) for one in outputs])  # (k + 1, N); not finite: no vote
     agree = np.array([[task.same(one, other) for other in outputs] for one in outputs])
     counts = (agree & valid[:, None]).sum(axis=0) * valid
-    chosen = len(outputs) - 1 - counts[::-1].argmax(axis=0)  # of equals the later, costlier saver
+    chosen = len(outputs) - 1 - counts[::-1].argmax(axis=0)  # of equals, the later and costlier saver
     n = len(chosen)
     share = counts[chosen, np.arange(n)] / len(outputs) if decides else np.full(n, -np.inf)
     return Decision(share, choose_rows(outputs, chosen), "identity")

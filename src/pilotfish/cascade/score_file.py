@@ -33,7 +33,7 @@ class _Entry:
     file: str = FILE_NAME
 
     def validate(self) -> None:
-        """ValueError for a file that is none of a cascade's."""
+        """ValueError for a file name that a cascade does not use."""
         if self.file not in FILES:
             raise ValueError(f"file is {self.file[:40]!r}, expected one of {', '.join(FILES)}")
 
@@ -44,8 +44,8 @@ def scores_document(scores: tuple[ExitScore, ...]) -> list[dict[str, Any]]:
 
 
 def save_parameters(scores: tuple[ExitScore, ...], folder: Path, document: list[dict[str, Any]]) -> str | None:
-    """Write the parameters of all stages' scores, and name their file in *document* where it is not the usual one.
-    Returns that file, None where no score was fitted. The cascade that lies in *folder* keeps its own."""
+    """Write the parameters of all stages' scores, and name their file in *document* if it is not the usual one. Returns
+    that file, None if no score was fitted. The file of the cascade that is already in *folder* is kept."""
     arrays = {f"{k}.{key}": np.ascontiguousarray(v) for k, s in enumerate(scores) for key, v in s.parameters.items()}
     if not arrays:
         return None
@@ -61,7 +61,7 @@ def save_parameters(scores: tuple[ExitScore, ...], folder: Path, document: list[
 
 
 def _file_in_use(folder: Path) -> str | None:
-    """The file of the cascade that lies in *folder*; None where it has none, or there is no cascade that could run."""
+    """The file of the cascade in *folder*; None if it has none, or if there is no cascade that could run."""
     try:
         document = read_json(folder / "cascade.json", ArtefactError)["scores"]
         entries = [entry for entry in document if entry["parameters"]]
@@ -71,8 +71,8 @@ def _file_in_use(folder: Path) -> str | None:
 
 
 def read_scores(document: Any, folder: Path | None, where: str, task: Task = CLASSES) -> tuple[ExitScore, ...]:
-    """The scores of ``cascade.json``, with their parameters. ArtefactError when they are not all there, finite, and
-    of shapes that give a number per sample."""
+    """The scores of ``cascade.json``, with their parameters. ArtefactError unless they are all there, finite, and of
+    shapes that give a number per sample."""
     damaged = f"{where}: damaged or incomplete"
     entries = read_as(tuple[_Entry, ...], document, damaged, ArtefactError, at="scores", advice="tune again")
     files = {entry.file for entry in entries if entry.parameters}
@@ -96,7 +96,7 @@ def read_scores(document: Any, folder: Path | None, where: str, task: Task = CLA
 
 
 def _try(score: ExitScore, k: int, where: str, task: Task) -> None:
-    """Score two samples, so that parameters which do not fit together are found now and not by the first input."""
+    """Score two samples, so that parameters which do not fit together are found now and not on the first input."""
     if not score.parameters or not task.classes:
         return
     samples = from_logits(np.array([[2.0, 1.0, *[0.0] * TOP_K], [0.0, 3.0, *[1.0] * TOP_K]]), top_k=score.top_k)
