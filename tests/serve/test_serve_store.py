@@ -259,7 +259,8 @@ def small_disk() -> object:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_is_full_loses_nothing_once_it_is_not(tmp_path: Path, small_disk: object) -> None:
+@pytest.mark.parametrize("answers", [100, 5000])  # of many SQLite writes some before it commits
+def test_a_disk_that_is_full_loses_nothing_once_it_is_not(tmp_path: Path, small_disk: object, answers: int) -> None:
     path = tmp_path / "state.db"
     store = Store(path, every=60)
     store.put(KEY, "audit", 1)
@@ -267,16 +268,17 @@ def test_a_disk_that_is_full_loses_nothing_once_it_is_not(tmp_path: Path, small_
     small_disk(60_000)  # type: ignore[operator]
     for round in range(3):
         store.put(KEY, "audit", 2 + round)
-        store.keep(KEY, {f"{round} {i}": (float(round), "x" * 1000) for i in range(100)}, 0.0)
+        store.keep(KEY, {f"{round} {i}": (float(round), "x" * 1000) for i in range(answers)}, 0.0)
         store.flush()
         assert store.fault is not None
+        assert "(disk I/O error)" in store.fault
         assert "\n" not in store.fault
     small_disk(None)  # type: ignore[operator]
     store.flush()
     assert store.fault is None
     store.close()
     again = Store(path)
-    assert (again.get(KEY, "audit"), len(again.answers(KEY))) == (4, 300)
+    assert (again.get(KEY, "audit"), len(again.answers(KEY))) == (4, 3 * answers)
     again.close()
 
 
