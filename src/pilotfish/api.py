@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pilotfish import plan
-from pilotfish.cascade import given_drop, given_share
+from pilotfish.cascade import given_class_drop, given_drop, given_share
 from pilotfish.records import GroupBy, Run, import_file, open_run
 
 if TYPE_CHECKING:
@@ -139,7 +139,9 @@ def _opened(run: str | Path | Run, _: str = "run") -> Run:
 
 
 def _class_drops(value: Mapping[Any, float | str] | None, name: str) -> dict[str, float] | None:
-    return None if value is None else {str(key): given_drop(drop, f"{name}[{key!r}]") for key, drop in value.items()}
+    if value is None:
+        return None
+    return {str(key): given_class_drop(drop, f"{name}[{key!r}]") for key, drop in value.items()}
 
 
 _READ: Mapping[str, Callable[[Any, str], Any]] = {
@@ -149,7 +151,7 @@ _READ: Mapping[str, Callable[[Any, str], Any]] = {
     "min_accuracy": given_share,
     "guarantee": given_share,
     "class_max_drop": _class_drops,
-    "worst_class_drop": given_drop,
+    "worst_class_drop": given_class_drop,
 }
 savers = as_given(plan.rank_savers, "savers")
 shortlist = as_given(plan.shortlist, "shortlist")

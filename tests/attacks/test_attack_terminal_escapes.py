@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pilotfish.cli import output
+from pilotfish.cli import progress
 from pilotfish.plan import tune
 from pilotfish.records import Failure, Run
 from pilotfish.text import json_line, one_line
@@ -106,7 +106,7 @@ def test_errors_of_the_parser(shown: Any, is_harmless: Callable[[str], bool]) ->
 def test_progress_and_file_names(
     shown: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_harmless: Callable[[str], bool]
 ) -> None:
-    with output.progress_bars() as tell:
+    with progress.progress_bars() as tell:
         tell(EVIL[0], 1, 1)
     assert is_harmless(capsys.readouterr().err)
     np.savez(tmp_path / f"{EVIL[0]}.npz", prediction=np.zeros(3, int), label=np.zeros(3, int))

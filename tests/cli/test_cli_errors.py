@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pilotfish.records
-from support.process import command, environment, process, refusal
+from support.process import command, environment, process, refusal, refused
 
 TUNE = ["tune", "run", "--stages", "small,big"]
 
@@ -152,6 +152,15 @@ def test_the_package_is_the_command(module: str, tmp_path: Path) -> None:
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == f"pilotfish {pilotfish.__version__}\n"
+
+
+@pytest.mark.parametrize("module", ["pilotfish", "pilotfish.cli"])
+def test_a_working_folder_that_was_deleted_is_one_line(module: str, tmp_path: Path) -> None:
+    program = f'mkdir gone && cd gone && rmdir ../gone && exec "{sys.executable}" -m {module} inspect run'
+    ended = subprocess.run(
+        ["sh", "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert refused(ended) == "the working folder was deleted; change to another one"
 
 
 def test_importing_the_command_runs_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pilotfish.errors import DataError, ModelError, PilotfishError, UsageError  
 from pilotfish.flow.demo import Recipe, train_demo_models  # noqa: E402
 from pilotfish.flow.quantise import Quantised, quantise  # noqa: E402
 from pilotfish.models import load_model  # noqa: E402
-from support.process import command  # noqa: E402
+from support.process import command, refusal  # noqa: E402
 
 DIGITS = load_data("digits:train")
 
@@ -111,6 +112,11 @@ def test_the_command(source: str, tmp_path: Path) -> None:
     assert document["bytes"] < document["float_bytes"]
     assert "agreement" in done.stderr
     assert load_model(f"onnx:{tmp_path}/q.onnx").preprocessing.dtype == "int8"
+    typed = shlex.split(done.stderr.partition("Next, on other samples: pilotfish ")[2].splitlines()[0])
+    assert (typed[-2], typed.pop()) == ("--data", "folder:photos")
+    recorded = command(tmp_path, *typed, "digits:val", "--no-timing")
+    assert recorded.returncode == 0, recorded.stderr
+    assert "are in the training data" in refusal(tmp_path, *typed, "digits:train", "--no-timing", "--overwrite")
 
 
 @pytest.mark.parametrize(

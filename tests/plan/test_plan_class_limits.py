@@ -432,10 +432,36 @@ def test_on_the_command_line_names_hold_commas_and_equals_signs(pair_run: Run, t
         ("fire=", "expected NAME=DROP"),
         ("fire=1", "write 1% (or 0.01)"),
         ("a=b", "'b' is not a number"),
+        ("fire=0.5", "write 0.5% (or 0.005), or 50%"),
+        ("fire=-5", "is out of range: a class may lose from 0% to 100%"),
+        ("fire=-5%", "is out of range: a class may lose from 0% to 100%"),
+        ("fire=101%", "is out of range: a class may lose from 0% to 100%"),
     ):
         assert message in refusal(tmp_path, *asked, "--class-max-drop", wrong, code=2)
     twice = ["--class-max-drop", "fire=1%", "--class-max-drop", "fire=2%"]
     assert "class 'fire' is given twice" in refusal(tmp_path, *asked, *twice, code=2)
+    for wrong, message in (("-5", "from 0% to 100%"), ("-5%", "from 0% to 100%"), ("5", "write 5% (or 0.05)")):
+        assert message in refusal(tmp_path, *asked, "--worst-class-drop", wrong, code=2)
+
+
+@pytest.mark.parametrize(
+    ("drop", "message"),
+    [
+        (-5, "from 0% to 100%"),
+        ("-5%", "from 0% to 100%"),
+        (-0.05, "from 0% to 100%"),
+        ("150%", "from 0% to 100%"),
+        (0.5, "write '0.5%'"),
+        ("0.5", "write '0.5%'"),
+        (float("nan"), "is not a number"),
+    ],
+)
+def test_what_no_class_may_lose_is_refused_before_any_work(drop: float | str, message: str, tmp_path: Path) -> None:
+    for limit in ({"class_max_drop": {"fire": drop}}, {"worst_class_drop": drop}):
+        with pytest.raises(UsageError, match=message):
+            pilotfish.tune(Run(tmp_path), ["saver", "base"], max_drop="1%", **limit)
+        with pytest.raises(UsageError, match=message):
+            pilotfish.build("digits", ["saver", "base"], tmp_path / "o", max_drop="1%", **limit)  # type: ignore[arg-type]
 
 
 def test_the_report_of_many_classes_shows_the_worst(tmp_path: Path) -> None:

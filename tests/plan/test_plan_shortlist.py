@@ -204,7 +204,7 @@ def test_the_command_prints_a_table_and_the_next_step() -> None:
     assert all(s.saver in ended.stdout for s in found.savers)
     assert "A prior from published results, not a measurement" in ended.stdout
     names = ",".join([*(s.saver for s in found.savers[:4]), found.base])
-    assert f"pilotfish record --data folder:PHOTOS --model {names} --run run\n" in ended.stdout
+    assert f"pilotfish record --model {names} --run run --data folder:photos\n" in ended.stdout
 
 
 def test_the_command_as_json() -> None:
@@ -246,4 +246,4 @@ def test_nothing_saves(tmp_path: Path) -> None:
     assert (len(found.savers), found.worthwhile) == (1, ())
     ended = run("--base", "big.x", "--table", table)
     assert "None is expected to save anything: run timm:big.x alone." in ended.stdout
-    assert "Next, measure" not in ended.stdout
+    assert "Next" not in ended.stdout

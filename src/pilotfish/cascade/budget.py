@@ -1,11 +1,10 @@
-"""Budgets, also as text, and the operating point of a frontier that meets one."""
+"""Budgets, and the operating point of a frontier that meets one."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,58 +197,3 @@ def _absolute_cost(value: float | str, base_cost: float | None) -> float:
     if share and base_cost is None:
         raise UsageError(f"max_cost {value} is a share of the base's cost, which the records do not hold; add costs")
     return number
-
-
-@overload
-def given_drop(value: None, name: str = ...) -> None: ...
-@overload
-def given_drop(value: float | str, name: str = ...) -> float: ...
-def given_drop(value: float | str | None, name: str = "max_drop") -> float | None:
-    """A drop as a fraction: 0.005 and ``"0.5%"`` are half a point. None stays None.
-
-    A bare number of 0.1 or more (1, 0.5, ``"2"``) is refused: it nearly always means percent. Write ``"50%"``.
-    """
-    if value is None:
-        return None
-    number, percent = _as_number(value, name, "0.005 or '0.5%'")
-    if not percent and abs(number) >= 0.1:
-        q = "" if name.startswith("--") else "'"  # an option is typed without quotes
-        shown = repr(value) if isinstance(value, str) else f"{number:g}"
-        if abs(number) > 100:  # in percent as well
-            raise UsageError(
-                f"{name}={shown} is no drop, which is a fraction such as 0.005 or {q}0.5%{q}, {q}100%{q} at most"
-            )
-        bare = f" (or {number / 100:.6g})" if abs(number) < 10 else ""
-        meant = f", or {q}{100 * number:g}%{q} where that is meant" if abs(number) <= 1 else ""
-        raise UsageError(
-            f"{name}={shown} is read as a fraction, which is {100 * number:g} points; write {q}{number:g}%{q}{bare}"
-            f"{meant}"
-        )
-    return number / 100 if percent else number
-
-
-@overload
-def given_share(value: None, name: str) -> None: ...
-@overload
-def given_share(value: float | str, name: str) -> float: ...
-def given_share(value: float | str | None, name: str) -> float | None:
-    """An accuracy or a confidence as a fraction: 0.95 and ``"95%"``. None stays None."""
-    if value is None:
-        return None
-    number, percent = _as_number(value, name, "0.95 or '95%'")
-    if not percent and 1 < number <= 100:
-        q = "" if name.startswith("--") else "'"
-        shown = repr(value) if isinstance(value, str) else f"{number:g}"
-        raise UsageError(f"{name}={shown} is read as a fraction; write {q}{number:g}%{q} (or {number / 100:g})")
-    return number / 100 if percent else number
-
-
-def _as_number(value: float | str, name: str, example: str) -> tuple[float, bool]:
-    text = value.strip() if isinstance(value, str) else None
-    try:
-        number = math.nan if isinstance(value, bool) else float(value if text is None else text.removesuffix("%"))
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UsageError(f"{name}={value!r} is not a number, such as {example}")
-    return number, text is not None and text.endswith("%")

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
-if not sys.flags.safe_path and sys.path[:1] in ([os.getcwd()], [""]):
-    del sys.path[
-        0
-    ]  # nothing in the working directory is imported that nobody named; the installed script has no such entry
 
-from pilotfish.cli.main import run
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return ""
+
+
+# The working folder is not imported from, as with the installed script.
+if not sys.flags.safe_path and sys.path[:1] in ([_working_folder()], [""]):
+    del sys.path[0]
+
+from pilotfish.cli.main import run  # noqa: E402
 
 run()

@@ -49,8 +49,9 @@ def analyse(
     Example: pilotfish analyse run --base timm:resnet152 --plot analysis.png
     """
     from pilotfish.cli.analysis_tables import analysis_tables
-    from pilotfish.cli.output import console, notes, print_json, say, table
+    from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import fraction, name_list
+    from pilotfish.cli.tables import table
     from pilotfish.plan.analysis import analyse as analyse_run
     from pilotfish.plots import plot_format
     from pilotfish.plots.analysis_plot import write_plot

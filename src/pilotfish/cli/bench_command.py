@@ -48,8 +48,10 @@ def bench(
 
     Example: pilotfish bench cascade --data folder:photos --exit-ratio 0.5 --plot bench.png
     """
-    from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
+    from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import share
+    from pilotfish.cli.progress import progress_bars
+    from pilotfish.cli.tables import table
     from pilotfish.data import load_data
     from pilotfish.files import write_json
     from pilotfish.plots import plot_format

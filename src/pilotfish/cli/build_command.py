@@ -93,8 +93,9 @@ def build(
     Example: pilotfish build --data folder:photos --model timm:convnext_base --precisions int8,bf16,fp32 --max-drop 0.5%
     --guarantee 90% --out cascade
     """
-    from pilotfish.cli.output import print_json, progress_bars
-    from pilotfish.cli.parse import class_drops, confidence, least, name_list, one_budget
+    from pilotfish.cli.output import print_json
+    from pilotfish.cli.parse import class_limits, confidence, least, name_list, one_budget
+    from pilotfish.cli.progress import progress_bars
     from pilotfish.flow import build as run_build
     from pilotfish.recording import RecordOptions
 
@@ -107,7 +108,7 @@ def build(
             max_drop=max_drop,
             max_cost=max_cost,
             min_metric=least(min_metric),
-            class_max_drop=class_drops(class_max_drop or [], "--class-max-drop"),
+            class_max_drop=class_limits(class_max_drop or [], "--class-max-drop"),
             worst_class_drop=worst_class_drop,
             max_latency_p95=max_latency_p95,
             base=base,
@@ -135,7 +136,9 @@ def build(
 
 def show_build(result: BuildResult, to_stderr: bool) -> None:
     """The table at the end of ``demo`` and ``build``: the models, and the cascade beside its base and its ideal."""
-    from pilotfish.cli.output import console, limits_table, notes, say, table, verdict
+    from pilotfish.cli.output import console, notes, say, verdict
+    from pilotfish.cli.performance_tables import limits_table
+    from pilotfish.cli.tables import table
     from pilotfish.report.format import cost_unit, format_cost, format_threshold, percent, plain_points
     from pilotfish.report.policy import describe_guarantee
     from pilotfish.tasks import says_of

@@ -45,8 +45,9 @@ def chains(
 
     Example: pilotfish chains run --base timm:resnet152 --max-drop 0.5%
     """
-    from pilotfish.cli.output import console, next_command, notes, print_json, say, table, verdict
+    from pilotfish.cli.output import console, next_command, notes, print_json, say, verdict
     from pilotfish.cli.parse import one_budget
+    from pilotfish.cli.tables import table
     from pilotfish.cli.tune_command import tune
     from pilotfish.plan import find_chains
     from pilotfish.records import open_run

@@ -21,7 +21,8 @@ def demo(
     Example: pilotfish demo --out demo
     """
     from pilotfish.cli.build_command import show_build
-    from pilotfish.cli.output import print_json, progress_bars
+    from pilotfish.cli.output import print_json
+    from pilotfish.cli.progress import progress_bars
     from pilotfish.flow import demo as run_demo
 
     with progress_bars() as progress:

@@ -17,7 +17,8 @@ def doctor(as_json: AsJson = False) -> None:
 
     Example: pilotfish doctor
     """
-    from pilotfish.cli.output import notes, print_json, progress_bars
+    from pilotfish.cli.output import notes, print_json
+    from pilotfish.cli.progress import progress_bars
     from pilotfish.doctor import examine
 
     try:
@@ -35,7 +36,8 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def _show(found: Examination) -> None:
-    from pilotfish.cli.output import console, say, table
+    from pilotfish.cli.output import console, say
+    from pilotfish.cli.tables import table
     from pilotfish.machine import BF16_PRODUCTS, INT8_PRODUCTS
     from pilotfish.text import listed
 

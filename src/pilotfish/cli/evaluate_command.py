@@ -42,8 +42,10 @@ def evaluate(
 
     Example: pilotfish evaluate cascade --data folder:unlabelled --audit 10% --json
     """
-    from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
+    from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import share
+    from pilotfish.cli.progress import progress_bars
+    from pilotfish.cli.tables import table
     from pilotfish.flow.evaluate_cascade import evaluate as run_evaluate
 
     if (data is None) == (run is None):

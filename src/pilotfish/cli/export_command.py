@@ -36,7 +36,9 @@ def export(
 
     Example: pilotfish export cascade --out cascade.onnx --data folder:photos
     """
-    from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
+    from pilotfish.cli.output import console, notes, print_json, say
+    from pilotfish.cli.progress import progress_bars
+    from pilotfish.cli.tables import table
     from pilotfish.data import load_data
     from pilotfish.errors import UsageError
     from pilotfish.runtime.export import export as run_export

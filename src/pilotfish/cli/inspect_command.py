@@ -38,7 +38,8 @@ def inspect(
 
 
 def _show_run(run: Run, as_json: bool) -> None:
-    from pilotfish.cli.output import console, notes, print_json, table
+    from pilotfish.cli.output import console, notes, print_json
+    from pilotfish.cli.tables import table
     from pilotfish.records import judge_records, labelled_in
     from pilotfish.report.format import format_cost, format_count, percent
 
@@ -93,7 +94,8 @@ def _show_run(run: Run, as_json: bool) -> None:
 
 def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
     from pilotfish.cascade.folder import to_document
-    from pilotfish.cli.output import console, notes, print_json, say, table, verdict
+    from pilotfish.cli.output import console, notes, print_json, say, verdict
+    from pilotfish.cli.tables import table
     from pilotfish.report.format import format_cost, format_threshold, percent, plain_points
     from pilotfish.report.from_cascade import about_cascade, tuned_on
     from pilotfish.report.policy import describe_guarantee, describe_policy

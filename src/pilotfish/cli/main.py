@@ -105,6 +105,10 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that are no Unicode are shown escaped, as JSON escapes them
             stream.reconfigure(errors="backslashreplace")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        _end("the working folder was deleted; change to another one", 1)
     if (empty := _empty(sys.argv[1:])) is not None:
         _end(f"{empty} is an empty text; give it a value (the working folder is .)", 2)
     try:

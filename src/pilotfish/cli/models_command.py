@@ -18,7 +18,8 @@ def models(
 
     Example: pilotfish models 'timm:*mobilenet*'
     """
-    from pilotfish.cli.output import console, notes, print_json, say, table
+    from pilotfish.cli.output import console, notes, print_json, say
+    from pilotfish.cli.tables import table
     from pilotfish.errors import MissingExtraError, UsageError, nearest
     from pilotfish.models import FORMS, VARIANTS, list_models
 

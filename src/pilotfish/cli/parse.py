@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from pilotfish.cascade import given_drop, given_share
+from pilotfish.cascade import given_class_drop, given_drop, given_share
 from pilotfish.errors import UsageError
 
 _LISTED = re.compile(r"[?&](mean|std)=[^&]*$")  # ends in an option that takes a number per channel
@@ -19,6 +19,11 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*(&|$)", re.IGNORE
 def fraction(text: str | None, option: str) -> float | None:
     """``0.5%`` or ``0.005`` as 0.005, as :func:`pilotfish.cascade.given_drop` reads it."""
     return _given(given_drop, text, option)
+
+
+def class_drop(text: str | None, option: str) -> float | None:
+    """What a class may lose, as :func:`pilotfish.cascade.given_class_drop` reads it."""
+    return _given(given_class_drop, text, option)
 
 
 def share(text: str | None, option: str) -> float | None:
@@ -95,15 +100,21 @@ def key_values(given: list[str], option: str) -> dict[str, float]:
 
 
 def class_drops(given: list[str], option: str) -> dict[str, float]:
-    """``NAME=DROP`` pairs, split at the last ``=``: names of classes may hold others."""
-    found: dict[str, float] = {}
+    """``NAME=DROP`` pairs."""
+    return {name: class_drop(drop, option) or 0.0 for name, drop in class_limits(given, option).items()}
+
+
+def class_limits(given: list[str], option: str) -> dict[str, str]:
+    """``NAME=DROP`` pairs, drops as they were typed, split at the last ``=``: names of classes may contain others."""
+    found: dict[str, str] = {}
     for entry in given:
         name, equals, drop = entry.rpartition("=")
         if not equals or not name or not drop.strip():
             raise typer.BadParameter(f"expected NAME=DROP, such as fire=1%, found {entry!r}", param_hint=option)
         if name in found:
             raise typer.BadParameter(f"class {name!r} is given twice", param_hint=option)
-        found[name] = _given(given_drop, drop, option) or 0.0
+        class_drop(drop, option)
+        found[name] = drop
     return found
 
 

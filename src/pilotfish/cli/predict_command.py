@@ -58,8 +58,10 @@ def predict(
     Example: pilotfish predict cascade photos/ --low-memory --state photos.state
     """
     from pilotfish.cascade import load_artefact
-    from pilotfish.cli.output import console, notes, print_json, progress_bars, table
+    from pilotfish.cli.output import console, notes, print_json
     from pilotfish.cli.parse import cost_limit, fraction, least
+    from pilotfish.cli.progress import progress_bars
+    from pilotfish.cli.tables import table
     from pilotfish.data import load_data
     from pilotfish.errors import DataError
     from pilotfish.report.format import shorten_all

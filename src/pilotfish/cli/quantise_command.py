@@ -29,9 +29,11 @@ def quantise(
 
     Example: pilotfish quantise lite:efficientnet_lite0@224 --data folder:train --min-agreement 98% --out q.onnx
     """
-    from pilotfish.cli.output import console, next_command, notes, print_json, progress_bars, say, table
+    from pilotfish.cli.output import console, next_command, notes, print_json, say
     from pilotfish.cli.parse import share
+    from pilotfish.cli.progress import progress_bars
     from pilotfish.cli.record_command import record
+    from pilotfish.cli.tables import table
     from pilotfish.data import load_data
     from pilotfish.flow.quantise import quantise as run_quantise
     from pilotfish.report.format import milliseconds, percent
@@ -59,8 +61,8 @@ def quantise(
         f"on {quantity(found.compared, 'other')}, whose "
         f"probabilities differ by {found.max_difference:.3f} at most",
     )
-    following = next_command(record, data="SPEC", model=found.to_json()["model"], run="RUN")
-    say(target, f"Next: {following}", whole=True)
+    following = next_command(record, model=found.to_json()["model"], run="run", trained_on=data, data="folder:photos")
+    say(target, f"Next, on other samples: {following}", whole=True)
     notes([f"{model}: {note}" for note in found.notes])
     if as_json:
         print_json(found.to_json())

@@ -50,8 +50,10 @@ def record(
 
     Example: pilotfish record --data folder:photos --model timm:resnet18,timm:resnet152 --run run
     """
-    from pilotfish.cli.output import console, notes, print_json, progress_bars, table
+    from pilotfish.cli.output import console, notes, print_json
     from pilotfish.cli.parse import key_values, name_list
+    from pilotfish.cli.progress import progress_bars
+    from pilotfish.cli.tables import table
     from pilotfish.recording import RecordOptions
     from pilotfish.recording import record as run_record
     from pilotfish.report.format import format_cost, format_count

@@ -48,8 +48,9 @@ def savers(
 
     Example: pilotfish savers run --base timm:resnet152
     """
-    from pilotfish.cli.output import console, next_command, notes, print_json, say, table, verdict
+    from pilotfish.cli.output import console, next_command, notes, print_json, say, verdict
     from pilotfish.cli.parse import confidence, fraction
+    from pilotfish.cli.tables import table
     from pilotfish.cli.tune_command import tune
     from pilotfish.plan import rank_savers
     from pilotfish.records import is_bad_base, open_run, read_table
@@ -149,7 +150,8 @@ def _pool(
     as_json: bool,
     metric: str | None,
 ) -> None:
-    from pilotfish.cli.output import console, notes, print_json, table
+    from pilotfish.cli.output import console, notes, print_json
+    from pilotfish.cli.tables import table
     from pilotfish.errors import UsageError
     from pilotfish.plan import rank_pool
     from pilotfish.records import open_run

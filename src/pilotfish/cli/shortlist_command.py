@@ -44,9 +44,9 @@ def shortlist(
     Example: pilotfish shortlist --base timm:convnextv2_large.fcmae_ft_in1k --size 224 --cost ms@rtx4090
     """
     from pilotfish.cli.output import console, next_command, notes, print_json, say
-    from pilotfish.cli.output import table as print_table
     from pilotfish.cli.parse import fraction
     from pilotfish.cli.record_command import record
+    from pilotfish.cli.tables import table as print_table
     from pilotfish.plan.shortlist import shortlist as make_shortlist
     from pilotfish.report.format import cost_name, cost_number, cost_unit, format_cost, percent, signed_percent
 
@@ -77,7 +77,8 @@ def shortlist(
     say(target, *_told(found, cost_name(found.cost)))
     if found.worthwhile:
         names = ",".join([*(s.saver for s in found.worthwhile[:RECORDED]), found.base])
-        say(target, f"Next, measure: {next_command(record, data='folder:PHOTOS', model=names, run='run')}", whole=True)
+        following = next_command(record, model=names, run="run", data="folder:photos")
+        say(target, f"Next, on your samples: {following}", whole=True)
     notes(found.notes)
     if as_json:
         print_json(found.to_json())

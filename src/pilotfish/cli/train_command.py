@@ -63,7 +63,7 @@ def _train(
     as_json: AsJson = False,
 ) -> None:
     """Train, and show what came of it."""
-    from pilotfish.cli.output import progress_bars
+    from pilotfish.cli.progress import progress_bars
     from pilotfish.train import load_recipe
     from pilotfish.train.recipe import parse_changes
 
@@ -207,8 +207,9 @@ def router(
 
 def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
     """Exits with accuracy and cost, the curves' file, and what to do next."""
-    from pilotfish.cli.output import console, next_command, print_json, say, table
+    from pilotfish.cli.output import console, next_command, print_json, say
     from pilotfish.cli.savers_command import savers
+    from pilotfish.cli.tables import table
     from pilotfish.cli.tune_command import tune
     from pilotfish.plots.training_plot import write_training_plot
     from pilotfish.report.format import format_cost, percent
@@ -241,7 +242,7 @@ def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
 
 def _show_grid(target: Console, found: Trained) -> None:
     """The trainings of a grid, and which of them is kept."""
-    from pilotfish.cli.output import table
+    from pilotfish.cli.tables import table
     from pilotfish.report.format import percent
     from pilotfish.train.train_esn import between
 

@@ -88,18 +88,10 @@ def tune(
 
     Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --guarantee 90% --out cascade
     """
-    from pilotfish.cli.output import (
-        console,
-        limits_table,
-        notes,
-        performance_columns,
-        performance_row,
-        print_json,
-        say,
-        table,
-        verdict,
-    )
-    from pilotfish.cli.parse import choices, class_drops, confidence, fraction, name_list, one_budget
+    from pilotfish.cli.output import console, notes, print_json, say, verdict
+    from pilotfish.cli.parse import choices, class_drop, class_drops, confidence, name_list, one_budget
+    from pilotfish.cli.performance_tables import limits_table, performance_columns, performance_row
+    from pilotfish.cli.tables import table
     from pilotfish.plan import tune as run_tune
     from pilotfish.records import open_run
     from pilotfish.report.policy import describe_guarantee, describe_policy
@@ -130,7 +122,7 @@ def tune(
         judge_on=judge_on,
         allow_bad_base=allow_bad_base,
         class_max_drop=class_drops(class_max_drop or [], "--class-max-drop"),
-        worst_class_drop=fraction(worst_class_drop, "--worst-class-drop"),
+        worst_class_drop=class_drop(worst_class_drop, "--worst-class-drop"),
         max_latency_p95=max_latency_p95,
     )
     more: list[str] = []

@@ -37,8 +37,10 @@ def tune_runtime(
 
     Example: pilotfish tune-runtime cascade --data folder:photos
     """
-    from pilotfish.cli.output import console, notes, print_json, progress_bars, say, table
+    from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import name_list
+    from pilotfish.cli.progress import progress_bars
+    from pilotfish.cli.tables import table
     from pilotfish.data import load_data
     from pilotfish.runtime import tune_runtime as run_tune
 

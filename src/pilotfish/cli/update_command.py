@@ -35,18 +35,10 @@ def update(
 
     Example: pilotfish update cascade --model onnx:retrained.onnx --data folder:photos --stage 0 --out cascade-2
     """
-    from pilotfish.cli.output import (
-        console,
-        limits_table,
-        notes,
-        performance_columns,
-        performance_row,
-        print_json,
-        progress_bars,
-        say,
-        table,
-        verdict,
-    )
+    from pilotfish.cli.output import console, notes, print_json, say, verdict
+    from pilotfish.cli.performance_tables import limits_table, performance_columns, performance_row
+    from pilotfish.cli.progress import progress_bars
+    from pilotfish.cli.tables import table
     from pilotfish.flow.update import update as run_update
     from pilotfish.recording import RecordOptions
     from pilotfish.report.policy import describe_guarantee, describe_policy

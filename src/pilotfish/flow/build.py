@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilotfish.cascade import check_target, given_drop, given_share, make_budget
+from pilotfish.cascade import check_target, given_class_drop, given_drop, given_share, make_budget
 from pilotfish.data import Dataset, open_data, refuse_trained_on
 from pilotfish.errors import BudgetError, RecordsError, UsageError
 from pilotfish.files import write_json
@@ -152,8 +152,10 @@ def build(
         "min_accuracy": given_share(min_accuracy, "min_accuracy"),
     }
     limits = {
-        "class_max_drop": {name: given_drop(drop, "class_max_drop") for name, drop in (class_max_drop or {}).items()},
-        "worst_class_drop": given_drop(worst_class_drop, "worst_class_drop"),
+        "class_max_drop": {
+            name: given_class_drop(drop, f"class_max_drop[{name!r}]") for name, drop in (class_max_drop or {}).items()
+        },
+        "worst_class_drop": given_class_drop(worst_class_drop, "worst_class_drop"),
         "max_latency_p95": max_latency_p95,
     }
     make_budget(**budget, base_cost=1.0)  # type: ignore[arg-type]  # refused before hours of recording
