@@ -1,4 +1,4 @@
-"""Running cascades: the engine, the loaded cascade, how it is best run here, and the bench against the ideal."""
+"""Running cascades: the engine, the loaded cascade, its fastest settings here, and the bench against the ideal."""
 
 from pilotfish.runtime.answers import Answer, Answers, summarise
 from pilotfish.runtime.bench import bench

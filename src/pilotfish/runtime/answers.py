@@ -1,4 +1,4 @@
-"""Answers: as arrays, one by one, and the window in which they are put back into the order of their inputs."""
+"""Answers: as arrays, one by one, and the window that puts them back into the order of their inputs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ NO_CLASS = np.int64(-1)
 class Answers:
     """Answers to N samples.
 
-    prediction  (N,), as the task has it: for classes int64, -1 where there is an error
-    confidence  float64 (N,), the score of the stage that answered, as people read it (a probability for max_prob)
+    prediction  (N,), in the task's form: for classes int64, -1 where there is an error
+    confidence  float64 (N,), the score of the stage that answered, in display units (a probability for max_prob)
     stage       int64 (N,), the stage that answered; -1 where there is an error
-    errors      by sample: why there is no answer. A bad sample fails alone
+    errors      by sample: why there is no answer. A bad sample fails on its own
     """
 
     prediction: NDArray[Any]
@@ -41,7 +41,7 @@ class Answers:
 
     @classmethod
     def join(cls, parts: Sequence[Answers], missing: np.generic | None = NO_CLASS) -> Answers:
-        """Consecutive answers as one; errors keep the numbers they have. missing: what stands for no answer."""
+        """Consecutive answers as one; errors keep their row numbers. missing: the value for no answer."""
         if not parts:
             return cls(np.full(0, missing), np.empty(0), np.empty(0, np.int64), {})
         return cls(
@@ -53,11 +53,11 @@ class Answers:
 
 
 class Window:
-    """The samples between the oldest that is not answered and the newest that was read: at most *size* of them.
+    """The samples from the oldest that is not answered to the newest that was read: at most *size* of them.
 
     Rows are numbered from 0 in the order of the inputs; a row's place is its number modulo the size.
 
-    missing  what stands for no answer, in the answers' dtype
+    missing  the value for no answer, in the answers' dtype
     """
 
     def __init__(self, size: int, missing: np.generic | None = NO_CLASS) -> None:
@@ -90,7 +90,7 @@ class Window:
         self.done[row % self.size] = True
 
     def ready(self) -> Answers | None:
-        """The answers that are next in order, if there are any; their places are free again."""
+        """The answers that are next in order, if any; their places are then free again."""
         start, under_way = self.first % self.size, self.end - self.first
         stretch = self.done[start : start + under_way]  # up to the end of the arrays; the rest comes next time
         n = int(stretch.argmin()) if not stretch.all() else len(stretch)
@@ -114,8 +114,8 @@ class Window:
 class Answer:
     """The answer to one input.
 
-    prediction  as the task says it: a class index; None with an error
-    name        the class's name, where the stage knows it
+    prediction  in the task's form, such as a class index; None with an error
+    name        the class's name, if the stage knows it
     confidence  the exit score of the stage that answered (a probability for max_prob)
     stage       index of the stage that answered, 0 the saver
     """
@@ -133,7 +133,7 @@ class Answer:
 
 
 def answer_at(name: str, i: int, row: int, found: Answers, artefact: Artefact) -> Answer:
-    """The answer at place *i* of *found*, which is that of sample *row*."""
+    """The answer at index *i* of *found*, for sample *row*."""
     error = found.errors.get(row)
     return answer_of(name, found.prediction[i], found.confidence[i], int(found.stage[i]), error, artefact)
 
@@ -141,7 +141,7 @@ def answer_at(name: str, i: int, row: int, found: Answers, artefact: Artefact) -
 def answer_of(
     name: str, prediction: Any, confidence: float, stage: int, error: str | None, artefact: Artefact
 ) -> Answer:
-    """What *stage* said of one input, as its user sees it; of the error alone, where there is one."""
+    """What *stage* answered for one input, as its user sees it; only the error, if there is one."""
     if error is not None:
         return Answer(name, None, None, None, None, error)
     said, called = artefact.task.says(prediction, artefact.stages[stage].class_names)
@@ -150,7 +150,7 @@ def answer_of(
 
 @dataclass(frozen=True)
 class Share:
-    """What one stage answered. share: of the inputs that have an answer; confidence: its mean, None without answers."""
+    """What one stage answered. share: of the inputs that have an answer; confidence: the mean, None without answers."""
 
     stage: int
     name: str
@@ -161,7 +161,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Summary:
-    """Which stages answered *n* inputs: one :class:`Share` per stage, and how many have an error instead."""
+    """Which stages answered *n* inputs: one :class:`Share` per stage, and the number of errors."""
 
     n: int
     errors: int
@@ -173,11 +173,11 @@ class Summary:
 
 
 def summarise(answers: Sequence[Answer], artefact: Artefact) -> Summary:
-    """How many of *answers* each stage gave, and how sure it was.
+    """How many of *answers* each stage gave, and its mean confidence.
 
         summary = summarise(answers, cascade.artefact)
 
-    What went to the base is ``[a.input for a in answers if a.stage == len(cascade.artefact.stages) - 1]``.
+    The inputs that the base answered are ``[a.input for a in answers if a.stage == len(cascade.artefact.stages) - 1]``.
     """
     stage = np.array([-1 if a.stage is None else a.stage for a in answers], np.int64)
     confidence = np.array([math.nan if a.confidence is None else a.confidence for a in answers])

@@ -1,9 +1,9 @@
-"""What the cascade costs in time, beside what arithmetic allows and beside other ways to run it.
+"""The time a cascade takes, compared with the ideal and with other ways to run it.
 
 Ideal time per sample = sum over stages of (share of samples that reach the stage) x (time of the stage alone), for a
 pair t_S + (1 - r) t_B. A stage alone is the same engine with that one stage, at its own best backend and batch size.
-Every measurement is repeated in turn (stage, stage, cascade, peers, stage, …), so that a noisy machine harms them
-alike; the efficiency of a run is its own ideal divided by its own realised time. The first turn is not counted.
+Every measurement is repeated in turn (stage, stage, cascade, peers, stage, …), so that a noisy machine affects all of
+them equally; the efficiency of a run is its own ideal divided by its own realised time. The first turn is not counted.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from pilotfish.text import quantity
 DEFAULT_SAMPLES = 500
 PEER_SAMPLES = 100  # one image at a time in torch takes a while
 PART_SAMPLES = 64  # whose features are enough to time a part of a network
-HELD_BYTES = 2**28  # of tensors: more than caches hold, and they are gone through again
-LEAST_SAMPLES = 100  # however little time there is: fewer leave the last batches of later stages half empty
+HELD_BYTES = 2**28  # of tensors: more than caches hold; they are then repeated
+LEAST_SAMPLES = 100  # in any case: with fewer, the last batches of later stages are half empty
 
 
 def bench(
@@ -55,21 +55,21 @@ def bench(
     seconds: float | None = None,
     beside: Mapping[str, Cascade] | None = None,
 ) -> BenchResult:
-    """Time a cascade beside its stages alone, and beside other ways to run it.
+    """Time a cascade, its stages alone, and other ways to run it.
 
     cascade     loaded, or its folder
     data        a data set, or its name, such as ``folder:photos``
     runs        how often everything is timed
     samples     of *data*, at most
     workers     threads that prepare inputs; one per core by default
-    allow_python  of a folder: as for :meth:`pilotfish.Cascade.load`
+    allow_python  for a folder: as for :meth:`pilotfish.Cascade.load`
     exit_ratio  forces this share of the samples (chosen at random, the same in every run) to exit at the first stage
     peers       also time other ways to run the same cascade
     progress    called with (what, runs done, runs in all)
-    seconds     about how long the turns may take: fewer samples are timed where all would take longer, with the same
-                exit ratios, but no fewer than 100
-    beside      other cascades by name, which are then among the peers: timed in the same turns, at their own exit
-                ratios, on all samples that are timed
+    seconds     about how long the turns may take: if all samples would take longer, fewer are timed, with the same exit
+                ratios, but at least 100
+    beside      other cascades by name, added to the peers: timed in the same turns, at their own exit ratios, on all
+                samples that are timed
 
     Stages that ``tune-runtime`` has not seen on this device are measured first, with the backend they have.
     """
@@ -92,7 +92,7 @@ def bench(
         rivals = dict(zip(rivals, kept, strict=True))
     cascade, forced, share = subject.cascade, subject.forced, subject.exit_ratio
     meters = find_meters(cascade.device)
-    shared = any(shares for _, shares in cascade.runners)  # whole models, one after the other, would be no rival
+    shared = any(shares for _, shares in cascade.runners)  # whole models are no fair rival
     others = find_peers(cascade.models, cascade.device, cascade.choices[0].batch_size) if peers and not shared else []
     few = _few(subject.answered, PEER_SAMPLES)
     stops = np.maximum(subject.answered[few], 0)
@@ -154,8 +154,8 @@ def _subject(
 
 
 def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple[list[int], list[F32], int]:
-    """(readable samples that make tensors of the first one's shape, those tensors of the first of them for every stage,
-    how many made others)."""
+    """(readable samples whose tensors have the first one's shape, the tensors of the first of them for every stage, how
+    many samples had another shape)."""
     rows: list[int] = []
     tensors: list[F32] = []
     others = 0
@@ -186,7 +186,7 @@ def _prepare(cascade: Cascade, data: Dataset, samples: int, tell: Tell) -> tuple
 
 
 def _bytes_of(one: F32) -> int:
-    """Of an input, or of the sample that is handed on whole."""
+    """Bytes of an input, or of a sample that is passed on whole."""
     if one.dtype != object:
         return one.nbytes
     held: Any = one.item()
@@ -194,7 +194,7 @@ def _bytes_of(one: F32) -> int:
 
 
 def _tuned(cascade: Cascade, tensors: Sequence[F32], tell: Tell) -> Cascade:
-    """The cascade with every stage run in the way that is fastest here and now, on the backend it has."""
+    """The cascade with each stage run in the fastest way on this machine, on the backend it has."""
     choices, measured = [], []
     for k, (stage, choice, tensor) in enumerate(zip(cascade.artefact.stages, cascade.choices, tensors, strict=True)):
         if choice.ms is None:
@@ -232,7 +232,7 @@ def _few(stops: NDArray[np.int64], most: int) -> NDArray[np.intp]:
 
 
 def _decoding_ms(subject: Subject) -> float:
-    """Reading and decoding every sample as the first stage does, in as many threads as the engine has."""
+    """Time to read and decode every sample as the first stage does, in as many threads as the engine has."""
     decoding = subject.cascade.models[0].preprocessing.decoding
 
     def decode(i: int) -> None:
@@ -245,7 +245,7 @@ def _decoding_ms(subject: Subject) -> float:
 
 
 def _sizes_note(subject: Subject) -> tuple[str, ...]:
-    """A note where images of other sizes than the first were left out."""
+    """A note if images of other sizes than the first were left out."""
     size = " by ".join(str(side) for side in subject.tensors[0].shape[-2:])
     if not subject.other_sizes:
         return ()
@@ -269,8 +269,8 @@ def _times(found: Found, exit_ratio: Sequence[float]) -> Times:
 
 
 def _same_decoding(cascade: Cascade) -> NDArray[np.bool_]:
-    """Whether each stage after the first takes the image that the one before decoded; those that share a backbone take
-    no image."""
+    """Whether each stage after the first uses the image that the stage before decoded; stages that share a backbone
+    take no image."""
     how = [model.preprocessing.decoding for model in cascade.models]
     later = zip(how, how[1:], [shares for _, shares in cascade.runners][1:], strict=False)
     return np.array([before == after and not shares for before, after, shares in later], bool)
@@ -279,7 +279,7 @@ def _same_decoding(cascade: Cascade) -> NDArray[np.bool_]:
 def _decoded_once(
     found: Found, exit_ratio: Sequence[float], decode: Sequence[float], same: NDArray[np.bool_]
 ) -> Spread:
-    """Efficiency where what stages decode the *same* way as the stage before, bool (K - 1,), is taken off theirs."""
+    """Efficiency without the decoding time of stages that decode the *same* way as the stage before, bool (K - 1,)."""
     reached = _reached(exit_ratio)
     again = float(reached[1:] @ same)
     ideal = [float(reached @ np.array(ms)) - again * d for ms, d in zip(found.stages, decode, strict=True)]

@@ -1,4 +1,4 @@
-"""One batch through one stage, in a thread: what fails is found out and fails alone."""
+"""One batch through one stage, in a thread; samples that fail are isolated and fail on their own."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 Rows = NDArray[np.intp]
 Move = bool | Future[Any] | Exception
 Passage = Callable[[int, OneAnswer, float, bool], Move]
-"""Asked of one input at every stage: (stage, its answer, the value that the rule compares, whether the rule lets it
-exit). True: it exits. False: it goes on, if there is a stage. A future: it exits and goes on as well, and what the last
-stage says goes to that future. An exception, returned or raised: it fails of it. Where the value is NaN the answer says
-nothing: the input goes on, and of the last stage nothing is asked."""
+"""Called for one input at every stage: (stage, its answer, the value that the rule compares, whether the rule lets it
+exit). True: it exits. False: it goes on, if there is another stage. A future: it exits and also goes on, and the last
+stage's answer goes to that future. An exception, returned or raised: it fails with that. If the value is NaN the answer
+is not usable: the input goes on, and the last stage does not call it."""
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -38,17 +38,17 @@ class Item:
 
     feed      where it came from and where its answer goes
     row       its number there; key: what its supply reads
-    in_force  what decides when it exits: the point that it began with
+    in_force  what decides when it exits: the operating point that it started with
     born      when it came in, as a number that rises
-    sample    what its supply holds of it for later stages; tensor: its input of the stage that it waits for, or the
-              exception that making it raised
+    sample    what its supply keeps for later stages; tensor: its input for the stage that it waits for, or the
+              exception raised while making it
     carry     where its features are, before a stage that shares its backbone
-    queue     the queue that it is in; since: from when on; begun: batches that had begun by then
+    queue     the queue that it is in; since: when it entered; begun: batches that had begun by then
     arrived   when it came to the stage that it waits for
-    future    for its answer, where somebody waits for it alone; deadline: as ``time.monotonic`` counts
-    passage   asked at every stage whether it exits
-    turn      it waits behind those of smaller turns, and behind those of its own that came before it
-    light     whether it waits for no company once it is the first of a queue
+    future    for its answer, if it was submitted on its own; deadline: as ``time.monotonic`` counts
+    passage   called at every stage to decide whether it exits
+    turn      it waits behind items of smaller turns, and behind earlier items of the same turn
+    light     whether it runs without waiting for a full batch once it is the first in a queue
     """
 
     feed: Feed
@@ -73,10 +73,10 @@ class Item:
 
 @dataclass
 class Called:
-    """What came of a batch: the outputs of *items*, their features, and the samples that failed.
+    """The result of a batch: the outputs of *items*, their features, and the samples that failed.
 
-    alone   the answer to the only sample, whether it exits with it and the value compared, where that was plain
-    shrink  the batch size that the device had memory for, where it had too little for the whole
+    alone   the answer to the only sample, whether it exits and the value compared, if the plain path was taken
+    shrink  the batch size that the device had memory for, if it had too little for the whole batch
     fault   the error of a batch in which no sample could be computed
     """
 
@@ -91,7 +91,7 @@ class Called:
 
 @dataclass
 class _Part:
-    """A batch, or what is left of it after halving."""
+    """A batch, or a part of it after halving."""
 
     items: list[Item]
     inputs: F32 | None
@@ -111,7 +111,7 @@ def call(
 ) -> Called:
     """Run *stage* on the samples of its queue.
 
-    plain  whether nobody asks for more of a lone sample than its answer
+    plain  whether only the answer of a single sample is needed
     """
     found = Called()
     fit = [item for item in items if not isinstance(item.tensor, Exception)]
@@ -138,8 +138,8 @@ def call(
 
 
 def _run_one(stage: EngineStage, index: int, part: _Part, keep: int | str, found: Called) -> Called:
-    """One sample that compares max_prob with a threshold: after a model has run, nothing of ours is in the processor's
-    caches, and each call into numpy costs ten times what it costs in a loop."""
+    """One sample that compares max_prob with a threshold: after a model has run, our code and data are no longer in the
+    processor's caches, and each call into numpy costs ten times what it costs in a loop."""
     item = part.items[0]
     try:
         raw, found.carry = stage.backend.step(part.inputs, part.carry)
@@ -173,7 +173,8 @@ def _run(
     parts: list[tuple[Any, Carry | None]],
     halved: bool = False,
 ) -> None:
-    """One call, or several where it fails: halves, down to the sample at fault. Too little memory halves once."""
+    """One call, or several if it fails: the batch is halved down to the failing sample. Out of memory halves it
+    once."""
     try:
         parts.append(run_stage(stage, part.inputs, part.carry, keep, task))
         found.items += part.items

@@ -34,8 +34,8 @@ class Cascade:
         answers = cascade.predict(["cat.jpg", "dog.jpg"])
         cascade.set_operating_point(max_drop=0.01)
 
-    ``artefact`` is replaced as a whole when the operating point changes, so a run that has begun keeps the point it
-    began with. ``notes`` says what its user should know, a line each. Threads may share a cascade: any of them may call
+    ``artefact`` is replaced as a whole when the operating point changes, so a run keeps the point it started with.
+    ``notes`` holds what its user should know, one line each. Threads may share a cascade: any of them may call
     ``predict``, ``predict_one``, ``stream``, ``engine`` and ``set_operating_point`` at any time.
     """
 
@@ -61,7 +61,7 @@ class Cascade:
         for runner, _ in self.runners:
             getattr(runner, "session", None)  # is opened now, and not when the first input waits
         self.notes += tuple(_backend_notes(artefact, self.choices, self.models))
-        self.single_stages = [  # as a single sample is run: with all cores for one call
+        self.single_stages = [  # as a single sample runs: with all cores for one call
             EngineStage(stage.name, threaded(runner, choice.threads and cpu_count()), 1, shares=shares, adjust=adjust)
             for stage, (runner, shares), choice, adjust in zip(
                 artefact.stages, self.runners, self.choices, artefact.adjusters(), strict=True
@@ -72,12 +72,13 @@ class Cascade:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", *, allow_python: Collection[str] = ()) -> Cascade:
-        """Load a cascade folder and its models, run as ``pilotfish tune-runtime`` found best on this device.
+        """Load a cascade folder and its models, with the settings that ``pilotfish tune-runtime`` found best on this
+        device.
 
         folder        as ``pilotfish tune --out`` writes it
         device        ``cpu``, ``cuda``, ``cuda:1``, …
         allow_python  the ``python:`` models that the folder may run, as MODULE:OBJECT, such as ``("legacy:predict",)``.
-                      They are code of whoever wrote the folder; without this they are refused
+                      They are code chosen by whoever wrote the folder; without this they are refused
 
         Raises ArtefactError when a model is not the one that was recorded (other weights or other preprocessing), and,
         before anything is loaded, when one would run code that was not allowed.
@@ -92,7 +93,7 @@ class Cascade:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The exit thresholds in force, as people read them."""
+        """The exit thresholds in force, in display units."""
         return self.artefact.shown_thresholds
 
     def set_operating_point(
@@ -107,7 +108,7 @@ class Cascade:
 
         max_drop      a fraction (0.005) or text (``"0.5%"``); UsageError for a bare number of 0.1 or more
         max_cost      in the cost's unit, or text such as ``"40%"``, of the base's
-        min_metric    a fraction (0.95) or text (``"95%"``), the least that the metric may be; or ``min_accuracy``
+        min_metric    a fraction (0.95) or text (``"95%"``), the minimum value of the metric; or ``min_accuracy``
         """
         self.artefact = self.artefact.at(
             max_drop=given_drop(max_drop),
@@ -133,8 +134,8 @@ class Cascade:
         workers  threads that read inputs; one per core by default
         save     a folder: each answer is drawn on its image, a PNG of the input's name
 
-        An answer's ``input`` is the path, or else the place in the list that was given. UsageError for an array that
-        may be one image or several. ModelError when a stage cannot be run at all.
+        An answer's ``input`` is the path, otherwise the position in the list. UsageError for an array that may be one
+        image or several. ModelError when a stage cannot be run at all.
         """
         given = sorted_out(inputs, self._preprocessing(), self.models[0].input_shape)
         answers = self._answers(given.names, given.reader(self.decodes_itself), workers)
@@ -143,15 +144,15 @@ class Cascade:
         return answers
 
     def predict_one(self, item: Input) -> Answer:
-        """Answer one input at once, in the caller's thread and with every core at work on it, as handlers want it.
+        """Answer one input at once, in the caller's thread and with every core, as request handlers need it.
 
             >>> answer = cascade.predict_one(request.body)  # doctest: +SKIP
 
         item  as one of those of :meth:`predict`; an array is one sample
 
-        It raises for nothing that an input can cause: what cannot be read, or what a stage cannot compute, has its
-        ``error``. Many threads may call it; of more requests than cores :meth:`engine` makes batches. The first call
-        takes longer: it opens sessions with every core.
+        It raises for nothing that an input can cause: an input that cannot be read, or that a stage cannot compute, has
+        an ``error``. Many threads may call it; for more requests than cores, :meth:`engine` makes batches. The first
+        call takes longer: it opens sessions with every core.
         """
         artefact = self.artefact
         name = name_of(item, 0)
@@ -164,7 +165,7 @@ class Cascade:
         return answer_of(name, *found[:4], artefact)
 
     def stream(self, inputs: Iterable[Input], workers: int | None = None) -> Iterator[Answer]:
-        """Answers to inputs as they come, in their order and in constant memory: any iterable, of any length.
+        """Answers to inputs as they come, in order and in constant memory: any iterable, of any length.
 
         inputs  image files by path or as bytes, PIL images, or arrays of one sample each, as those of :meth:`predict`
         """
@@ -185,14 +186,14 @@ class Cascade:
         workers: int | None = None,
         observer: Observer | None = None,
     ) -> Engine:
-        """A living engine: ``submit(input)`` gives a future, and ``close()`` ends it.
+        """A running engine: ``submit(input)`` returns a future, and ``close()`` ends it.
 
             with cascade.engine() as engine:
                 future = engine.submit("cat.jpg", deadline=0.5)
                 print(future.result().prediction)
 
-        Inputs are those of :meth:`stream`; the other arguments are those of :class:`Engine`. It begins at the operating
-        point that is in force now; give ``engine.in_force`` another one's ``artefact.in_force`` to move it.
+        Inputs are those of :meth:`stream`; the other arguments are those of :class:`Engine`. It starts at the operating
+        point now in force; set ``engine.in_force`` to another ``artefact.in_force`` to move it.
         """
         if workers is not None and workers < 1:
             raise UsageError(f"workers is the number of threads that read inputs, 1 or more; found {workers}")
@@ -204,18 +205,18 @@ class Cascade:
 
     @property
     def decodes_itself(self) -> bool:
-        """Whether some stage decodes image files in its own way, and so wants them as they are."""
+        """Whether some stage decodes image files itself, and so needs them undecoded."""
         return any(model.preprocessing.decodes_itself for model in self.models)
 
     def reader(self, data: Dataset) -> Callable[[int], Any]:
-        """How the stages want the samples of *data* to be read."""
+        """How the samples of *data* are read for these stages."""
         return sample_reader(data, self.decodes_itself)
 
     def run(
         self, read: Callable[[int], Any], n: int, artefact: Artefact | None = None, workers: int | None = None
     ) -> Answers:
-        """Answers to the *n* samples that ``read(i)`` gives, as arrays. A single one is answered at once, with every
-        core at work on it."""
+        """Answers to the *n* samples that ``read(i)`` returns, as arrays. A single one is answered at once, with every
+        core."""
         point = artefact or self.artefact
         if n == 1:
             found = self._one(lambda: read(0), point)
@@ -226,7 +227,7 @@ class Cascade:
             return engine.run(supply)
 
     def engine_stages(self) -> list[EngineStage]:
-        """The stages as the engine runs them: for the most samples per second."""
+        """The stages as the engine runs them, for maximum throughput."""
         found = zip(self.artefact.stages, self.runners, self.choices, self.single_stages, strict=True)
         return [
             EngineStage(stage.name, runner, choice.batch_size, choice.lanes, shares, single.backend, single.adjust)
@@ -246,7 +247,7 @@ class Cascade:
 
 
 def _backend_notes(artefact: Artefact, choices: Sequence[StageRuntime], models: Sequence[Model]) -> Iterator[str]:
-    """What runs otherwise than it was recorded, or than was found best here."""
+    """Notes on stages that run differently from how they were recorded, or from what was found best here."""
     for stage, choice, model in zip(artefact.stages, choices, models, strict=True):
         if (lack := getattr(model.backend, "lack", None)) is not None:
             yield f"{stage.name}: {lack}; answers near a threshold may differ from the recorded ones"
@@ -258,7 +259,7 @@ def _backend_notes(artefact: Artefact, choices: Sequence[StageRuntime], models: 
 
 
 class _Names:
-    """Inputs as they pass, and what they are called until they are answered: a path, or their number."""
+    """Passes inputs on, and keeps their names until they are answered: a path, or their number."""
 
     def __init__(self, inputs: Iterable[Input]) -> None:
         self.inputs = inputs

@@ -1,7 +1,7 @@
-"""How each stage is run on one device: what was measured to be fastest, kept beside the cascade.
+"""How each stage is run on one device: the fastest way that was measured, kept with the cascade.
 
 ``runtime.json`` in a cascade's folder holds one entry per device (its name, for a CPU the number of cores). Nothing in
-it changes an answer beyond rounding: what changes the numbers is a model of its own, with its own records.
+it changes an answer beyond rounding: anything that does is a model of its own, with its own records.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class StageRuntime:
 
     backend         a name of ``models.backends.NAMES``; None for the device's default
     batch_size      how many samples its queue waits for
-    threads         cores that one call uses; None where the backend has no say in it
-    lanes           calls at the same time
-    ms              milliseconds per sample of the stage alone, where it was measured
-    max_difference  largest difference of a probability from torch in eager mode, where it was measured
+    threads         cores that one call uses; None if the backend does not control that
+    lanes           concurrent calls
+    ms              milliseconds per sample of the stage alone, if measured
+    max_difference  largest difference of a probability from torch in eager mode, if measured
     """
 
     backend: str | None = None
@@ -48,7 +48,7 @@ class StageRuntime:
     max_difference: float | None = None
 
     def validate(self) -> None:
-        """ValueError for a backend that is not known, and for more threads or lanes than this machine should have."""
+        """ValueError for an unknown backend, and for more threads or lanes than this machine can use."""
         if self.backend not in (None, *NAMES):
             raise ValueError(f"backend is {str(self.backend)[:40]!r}, expected one of {', '.join(NAMES)}")
         for key, most in (("lanes", max(MOST_LANES, cpu_count())), ("threads", cpu_count())):
@@ -57,22 +57,22 @@ class StageRuntime:
 
 
 def default_runtime(stage: Stage, backend: str) -> StageRuntime:
-    """Without a measurement: the batch size with the least recorded time, and with ONNX Runtime and OpenVINO one
-    call per core, which beats one call on all cores nearly always."""
+    """Without a measurement: the batch size with the least recorded time, and with ONNX Runtime and OpenVINO one call
+    per core, which is nearly always faster than one call on all cores."""
     if backend in ("onnxruntime", "openvino"):
         return StageRuntime(backend, best_batch(stage), threads=1, lanes=cpu_count())
     return StageRuntime(backend, best_batch(stage))
 
 
 def best_batch(stage: Stage) -> int:
-    """The batch size with the least recorded time per sample; 8 where no time is known."""
+    """The batch size with the least recorded time per sample; 8 if no time is known."""
     found = ((re.fullmatch(r"ms@\w+-b([0-9]{1,4})", key), ms) for key, ms in stage.costs.items())
     timed = [(ms, int(match[1])) for match, ms in found if match and 1 <= int(match[1]) <= MOST_BATCH]
     return min(timed)[1] if timed else DEFAULT_BATCH
 
 
 def read_choices(folder: Path, artefact: Artefact, device: str) -> tuple[StageRuntime, ...] | None:
-    """What was chosen for *device*; None when nothing was, or for other stages than the cascade has now.
+    """What was chosen for *device*; None if nothing was, or if it was chosen for other stages than the cascade has now.
 
     ArtefactError for a damaged file.
     """
@@ -96,7 +96,7 @@ def read_choices(folder: Path, artefact: Artefact, device: str) -> tuple[StageRu
 def write_choices(
     folder: Path, artefact: Artefact, device: str, stages: Sequence[StageRuntime], facts: Mapping[str, Any]
 ) -> Path:
-    """Keep what was chosen for *device*, beside what is kept for others. facts: how it was measured."""
+    """Store the choice for *device*, keeping the entries of other devices. facts: how it was measured."""
     path = folder / FILE
     if path.is_symlink():
         raise ArtefactError(f"{path} is a link; what was measured is not written through links: remove it")
@@ -123,7 +123,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def held(choice: StageRuntime, shape: Sequence[int] | None, name: str) -> tuple[StageRuntime, tuple[str, ...]]:
     """(*choice* with batches of inputs of *shape*, float32, that fit a quarter of this machine's memory in all lanes; a
-    note where they are smaller). Batch sizes come from a file, and so may the shape."""
+    note if they are smaller). Batch sizes come from a file, and so may the shape."""
     most = max(1, total_memory() // (4 * choice.lanes * 4 * max(1, math.prod(shape or ()))))
     if choice.batch_size <= most:
         return choice, ()

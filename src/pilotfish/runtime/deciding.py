@@ -1,4 +1,4 @@
-"""Who of a batch exits: by the rules that its samples came with, and by the passages of those that have one."""
+"""Which samples of a batch exit: by the rules that they came with, and by the passages of those that have one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pilotfish.runtime.feeds import Run
 from pilotfish.runtime.single import OneAnswer
 
 Moved = tuple[Item, OneAnswer, Future[Any] | Exception]
-"""A sample, what was said of it, and what its passage gave that is neither yes nor no."""
+"""A sample, its answer, and what its passage returned if that is neither True nor False."""
 
 
 @dataclass(frozen=True)
 class Decided:
-    """Samples of one feed and one rule: their places in the batch, what was said of them, and who of them exits."""
+    """Samples of one feed and one rule: their places in the batch, their answers, and which of them exit."""
 
     at: list[int]
     items: list[Item]
@@ -33,7 +33,7 @@ class Decided:
 
 
 def decide_batch(k: int, stages: int, called: Called) -> list[Decided]:
-    """Who exits at stage *k* of so many *stages*, by the feeds and the rules that the samples came with."""
+    """Which samples exit at stage *k* of *stages* stages, by the feeds and the rules that they came with."""
     if called.outputs is None:
         return []
     groups: dict[tuple[int, int], list[int]] = {}
@@ -58,8 +58,8 @@ def _decide_group(k: int, stages: int, at: list[int], items: list[Item], outputs
 
 
 def ask_passages(k: int, stages: int, called: Called, decided: Sequence[Decided]) -> list[Moved]:
-    """The moves of samples that have a passage, which is asked for every one that stage *k* could answer and that
-    somebody still waits for. Who exits in *called* and *decided* is then as the passages say."""
+    """The moves of samples that have a passage, which is called for each one that stage *k* could answer and whose
+    future is still pending. *called* and *decided* are updated with what the passages return."""
     found: list[Moved] = []
     last = k + 1 == stages
     if called.alone is not None and (ask := called.items[0].passage) is not None and not called.items[0].gone:
@@ -87,7 +87,7 @@ def ask_passages(k: int, stages: int, called: Called, decided: Sequence[Decided]
 
 
 def _asked(passage: Passage, k: int, answer: OneAnswer, value: float, exits: bool) -> Move:
-    """What a passage says. One that raises costs its own sample alone."""
+    """What a passage returns. An exception fails only its own sample."""
     try:
         return passage(k, answer, value, exits)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What share of the processor's time goes into inputs: read, decoded, resized and normalised."""
+"""The share of processor time spent on inputs: reading, decoding, resizing and normalising."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pilotfish.runtime.engine import Engine
 from pilotfish.runtime.spread import Spread
 from pilotfish.runtime.supply import DecodingSupply, Supply
 
-MUCH = 0.3  # of the cascade's time: another decoder is worth a thought
-CAMERA = 2000  # pixels of the longer side from which a JPEG is worth scaling while it is decoded
+MUCH = 0.3  # of the cascade's time: from here on another decoder is advised
+CAMERA = 2000  # pixels of the longer side from which scaling a JPEG while decoding pays off
 JPEG = b"\xff\xd8\xff"
 
 
 class ClockedSupply(DecodingSupply):
-    """Knows the processor time, in seconds, that the threads spent on each input."""
+    """Measures the processor time, in seconds, that the threads spend on each input."""
 
     def prepare(self, stage: int, item: Item) -> F32:
         """As a DecodingSupply does."""
@@ -41,8 +41,8 @@ class ClockedSupply(DecodingSupply):
 
 @dataclass(frozen=True)
 class Run:
-    """One run of an engine over N samples, in milliseconds per sample: from start to end, of the processor, and of the
-    processor for inputs alone; the last is 0 where they were made beforehand."""
+    """One run of an engine over N samples, in milliseconds per sample: wall time, processor time, and processor time
+    for inputs alone; the last is 0 if they were made beforehand."""
 
     ms: float
     processor_ms: float
@@ -60,19 +60,19 @@ class Run:
 
 @dataclass(frozen=True)
 class DecodeShare:
-    """ms: processor time that inputs take, per sample; share: of all the processor time from file to answer."""
+    """ms: processor time that inputs take, per sample; share: of all processor time from file to answer."""
 
     ms: Spread
     share: Spread
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> DecodeShare:
-        """Of several runs; a clock too coarse to see anything gives 0."""
+        """The share over several runs; 0 if the clock is too coarse."""
         shares = [run.inputs_ms / run.processor_ms if run.processor_ms else 0.0 for run in runs]
         return cls(Spread.of([run.inputs_ms for run in runs]), Spread.of(shares))
 
     def to_json(self) -> dict[str, Any]:
-        """Medians, with spreads beside them."""
+        """Medians, with their spreads."""
         return {
             "ms": self.ms.median,
             "share": self.share.median,
@@ -82,11 +82,11 @@ class DecodeShare:
 
 
 def advice(found: DecodeShare, chains: Sequence[Preprocessing], sample: Any) -> tuple[str, ...]:
-    """A line where inputs take much of the cascade's time and something reads them faster than its first stage does,
+    """A line of advice if inputs take much of the cascade's time and a faster reader is available for its first stage,
     which reads all of them.
 
-    chains  of the stages
-    sample  one of the data, not decoded where it is an image file
+    chains  the preprocessing of the stages
+    sample  one sample of the data, not decoded if it is an image file
     """
     first = next(iter(chains), None)
     if found.share.median <= MUCH or first is None or first.kind != "image" or first.size is None:

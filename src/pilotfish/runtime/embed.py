@@ -1,4 +1,4 @@
-"""Models inside the cascade folder, so that one folder is all one deploys."""
+"""Models inside the cascade folder, so that one folder is all you deploy."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def save_with_weights(
     tell: Callable[[str], None] = lambda _: None,
     names: Collection[str] | None = None,
 ) -> Path:
-    """Write the cascade with its models under ``weights/``: their weights, and beside those of torch models what ONNX
-    Runtime runs of them, so that the folder needs no torch where it is deployed.
+    """Write the cascade with its models under ``weights/``: their weights, and for torch models an ONNX file as well,
+    so that the deployed folder needs no torch.
 
     allow_python  as for :meth:`pilotfish.Cascade.load`: the models' names come from the run's metadata
-    tell          called with a line where the models have no ONNX form
-    names         of the stages whose weights are copied, as they are; None: those of all, with ONNX files beside them
+    tell          called with a line if the models have no ONNX form
+    names         of the stages whose weights are copied unchanged; None: all stages, with ONNX files
 
     ArtefactError for a model that cannot be copied (a callable), or that would run code that was not allowed.
     """
@@ -70,8 +70,8 @@ def save_with_weights(
 
 
 def _written(target: Path, name: str, write: Callable[[Path], Any]) -> str:
-    """Write the file *name* into the folder; returns its name, which is another where the cascade that lies there needs
-    other content by that name."""
+    """Write the file *name* into the folder; returns its name, which differs if the cascade there needs other content
+    under that name."""
     free = free_name(target, name)
     with atomic_path(target / free) as temporary:
         write(temporary)
@@ -92,8 +92,8 @@ def _refuse_code(stage: Stage) -> None:
 
 
 def _with_onnx(stages: list[Stage], models: list[Model], target: Path, tell: Callable[[str], None]) -> list[Stage]:
-    """The stages with ONNX files beside their weights, where all of them have such a form; those that are ONNX files
-    themselves stay as they are."""
+    """The stages with ONNX files beside their weights, if all of them have an ONNX form; those that are ONNX files
+    themselves are unchanged."""
     found = []
     after: dict[str, str] = {}
     try:

@@ -1,4 +1,4 @@
-"""The ONNX file that a stage of torch was embedded as, for where there is no torch."""
+"""The ONNX file embedded for a torch stage, for machines without torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pilotfish.models.onnx.onnx_metadata import CONTINUES, SOURCE
 
 
 def embedded_onnx(stage: Stage, folder: Path) -> Model:
-    """The model of *stage* from its ONNX file in *folder*, which was exported from the recorded weights, and held
-    against torch, when the cascade was written.
+    """The model of *stage* from its ONNX file in *folder*, which was exported from the recorded weights and compared
+    with torch when the cascade was written.
 
-    ArtefactError when it is not the file that was written then, or of other weights than those that were recorded.
+    ArtefactError if it is not the file that was written then, or not made from the recorded weights.
     """
     chain = Preprocessing.from_json(stage.preprocessing or {})
     if chain.hash != stage.preprocessing_hash:
@@ -48,8 +48,8 @@ def embedded_onnx(stage: Stage, folder: Path) -> Model:
 
 
 def _files(stage: Stage, folder: Path) -> list[OnnxFile]:
-    """What leads from the inputs to the stage's output: its file, and before it those that it continues from. Each
-    names the one before it with its hash, and cascade.json the last."""
+    """The files from the inputs to the stage's output: those that it continues from, then its own. Each names the one
+    before it with its hash, and cascade.json names the last."""
     name, expected = stage.onnx_file, stage.onnx_hash
     found: list[OnnxFile] = []
     while name is not None:
@@ -69,8 +69,8 @@ def _files(stage: Stage, folder: Path) -> list[OnnxFile]:
 
 
 def _runner(stage: Stage, files: list[OnnxFile]) -> tuple[Backend, ExitOf | None]:
-    """What runs the stage from its inputs; and whose exit it is, where stages of the cascade share a network. Its own
-    file then holds what runs from the exit before it on."""
+    """What runs the stage from its inputs; and the network it is an exit of, if stages share one. Its own file then
+    holds only what runs after the exit before it."""
     if len(files) == 1 and len(files[0].light.graph.output) == 1:
         return OnnxBackend(files[0]), None
     spans = [OnnxSpan(file) for file in files]
@@ -97,7 +97,7 @@ class _Spans:
         self.spans = tuple(spans)
 
     def with_threads(self, threads: int) -> _Spans:
-        """The same with other threads."""
+        """The same with another number of threads."""
         return _Spans([span.with_threads(threads) for span in self.spans])
 
     def step(self, inputs: F32 | None, carry: Carry | None = None) -> tuple[F32, Carry | None]:

@@ -1,4 +1,4 @@
-"""Energy counters, where the machine has some that may be read."""
+"""Energy counters, if the machine has readable ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter(Protocol):
-    """A counter that only rises."""
+    """A monotonic counter."""
 
     @property
     def name(self) -> str:
@@ -20,7 +20,7 @@ class Meter(Protocol):
         ...
 
     def joules(self) -> float:
-        """Joules since some moment; differences count."""
+        """Joules since some fixed moment; use differences."""
         ...
 
 
@@ -42,7 +42,7 @@ class RaplMeter:
         return cls(folder, name, wraps, float((folder / "energy_uj").read_text()) / 1e6)
 
     def joules(self) -> float:
-        """Joules since the counter was zero, for as long as it is asked once a turn (minutes)."""
+        """Joules since the counter was zero; must be read at least once per wrap (minutes)."""
         now = float((self.folder / "energy_uj").read_text()) / 1e6
         self.turns += now < self.last
         self.last = now
@@ -69,7 +69,7 @@ class NvmlMeter:
 
 
 def find_meters(device: str = "cpu", root: Path = POWERCAP) -> tuple[Meter, ...]:
-    """The counters of the machine's processors, and of the GPU when *device* is one; none where none can be read."""
+    """The counters of the machine's processors, and of the GPU if *device* is one; empty if none can be read."""
     meters: list[Meter] = []
     for folder in sorted(root.glob("intel-rapl:[0-9]*")) if root.is_dir() else []:
         if folder.name.count(":") == 1:  # a whole package; its parts are counted in it

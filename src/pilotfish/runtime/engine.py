@@ -1,4 +1,4 @@
-"""The living engine: everything that runs a cascade, a list, a stream or a request, submits its inputs to one."""
+"""The engine: everything that runs a cascade, whether a list, a stream or a request, submits its inputs to one."""
 
 from __future__ import annotations
 
@@ -33,28 +33,26 @@ PATIENCE = 5.0  # seconds for a batch that is being computed at the end of the p
 
 
 class Engine:
-    """Runs a cascade, with queues and threads that live as long as it does.
+    """Runs a cascade, with queues and threads that live as long as the engine.
 
         with Engine(stages, in_force, supply=DecodingSupply(read, (), preprocessing, workers)) as engine:
             future = engine.submit("cat.jpg", deadline=0.2)
             print(future.result())
 
-    in_force     the rule, the scores and the operating point that decide who exits. It may be replaced at any time: an
-                 input keeps what it began with
-    forced       int64 (N,), for runs: the stage that answers each sample whatever its score, for measuring speed
-    window       samples of a run that may be under way; a batch that waits for company while the window is full goes
-                 without it
-    witness      told (stage, rows, their outputs) of every batch; *keep* is how many of the best classes those outputs
-                 hold at least
-    supply       what makes inputs of what is submitted
-    max_wait_ms  how long the oldest input of a stage waits for a full batch, for all stages or one each. At 0 a lone
+    in_force     the rule, the scores and the operating point that decide which samples exit. It may be replaced at any
+                 time; an input keeps the one it started with
+    forced       int64 (N,), for runs: the stage that answers each sample regardless of its score, for measuring speed
+    window       samples of a run that may be under way; a partial batch runs when the window is full
+    witness      called with (stage, rows, their outputs) for every batch; *keep* is the minimum number of best classes
+                 that those outputs hold
+    supply       turns what is submitted into inputs
+    max_wait_ms  how long the oldest input of a stage waits for a full batch, for all stages or one each. At 0 a single
                  input runs at once, and no lane idles while anything is queued
-    queue        submitted inputs that may be under way
-    observer     told of every batch of submitted inputs
+    queue        maximum number of submitted inputs under way
+    observer     called for every batch of submitted inputs
 
-    Inputs that are submitted share batches with whatever is there at the moment. Those of :meth:`run` and
-    :meth:`stream` wait for company instead, and of a known number of inputs it is only the inputs that say which share
-    a batch.
+    Submitted inputs share batches with whatever is queued at the moment. Those of :meth:`run` and :meth:`stream` wait
+    for full batches instead; if their number is known, which inputs share a batch depends only on the inputs.
     """
 
     def __init__(
@@ -96,24 +94,24 @@ class Engine:
         turn: int = 0,
         light: bool = False,
     ) -> Future[Any]:
-        """Begin with one input; the future resolves to its :class:`OneAnswer`.
+        """Submit one input; the future resolves to its :class:`OneAnswer`.
 
         item      as the engine's supply reads it
         deadline  seconds from now; an input that is not answered by then fails with DeadlineError before its next
-                  batch, at once where it is 0 or less
-        in_force  what decides of this input, instead of the engine's
-        passage   asked at every stage that could answer the input, with what the rule says, and has the last word: see
-                  :data:`Passage`. It is called in the engine's threads, one stage after the other
-        turn      inputs of smaller turns go first, those of the same one in the order that they come in
-        light     it is in a batch with others of the kind alone, at once when it is the first of a queue, as it is at
+                  batch, at once if it is 0 or less
+        in_force  decides for this input, instead of the engine's
+        passage   called at every stage that could answer the input, with the rule's decision, which it may override:
+                  see :data:`Passage`. It is called in the engine's threads, one stage after the other
+        turn      inputs of smaller turns go first; inputs of the same turn keep their order of arrival
+        light     it shares batches only with other light inputs and runs as soon as it is first in a queue, as it is at
                   every stage but the first
 
-        A future that is cancelled is never set, and its input is in no further batch. What a model or a sample fails of
-        is in the answer's ``error``; DeadlineError and EngineClosed are raised by ``future.result()``. Callbacks run in
-        the engine's threads. They may submit and close, and should not wait for other futures.
+        A cancelled future is never set, and its input is in no further batch. The failure of a model or a sample is in
+        the answer's ``error``; DeadlineError and EngineClosed are raised by ``future.result()``. Callbacks run in the
+        engine's threads. They may submit and close, and should not wait for other futures.
 
-        Raises QueueFull when as many inputs are under way as the queue holds, EngineClosed after :meth:`close` and in a
-        process that was forked from the engine's.
+        Raises QueueFull when the queue is full, EngineClosed after :meth:`close` and in a process that was forked from
+        the engine's.
         """
         lanes, feed = self._lanes, self._futures
         if feed is None:
@@ -146,15 +144,15 @@ class Engine:
 
     @property
     def under_way(self) -> int:
-        """Submitted inputs that are neither answered nor given up, and those that go on after their answer."""
+        """Submitted inputs that are neither answered nor abandoned, and those that go on after their answer."""
         return 0 if self._futures is None else self._futures.under_way
 
     def run(self, supply: Supply) -> Answers:
-        """Answer every sample of *supply*, in its order."""
+        """Answer every sample of *supply*, in order."""
         return Answers.join(list(self.stream(supply)), self.in_force.task.missing)
 
     def stream(self, supply: Supply) -> Iterator[Answers]:
-        """Answers to the samples of *supply* in their order, a stretch at a time, as soon as they are there.
+        """Answers to the samples of *supply* in order, several at a time, as soon as they are available.
 
         An iterable of unknown length is read in a thread of its own. Raises what the iterable raises, and ModelError
         when a stage cannot be run at all.
@@ -181,13 +179,14 @@ class Engine:
                 lanes.drop(run)
 
     def close(self, drain: bool = True, timeout: float | None = None) -> None:
-        """Take no more inputs, and end the threads.
+        """Accept no more inputs, and end the threads.
 
-        drain    whether what was submitted is answered first; what is not fails with EngineClosed. So do runs that
-                 somebody is still reading
-        timeout  seconds to wait at most, for answers and for the threads. A thread whose batch takes longer ends later
+        drain    whether submitted inputs are answered first; otherwise they fail with EngineClosed, as do runs that are
+                 still being read
+        timeout  maximum seconds to wait, for answers and for the threads. A thread whose batch takes longer ends later
 
-        It waits, but not in a callback or in other code that an engine's thread runs: there it is done meanwhile.
+        It waits, except in a callback or other code that runs in an engine's thread: there it returns at once and
+        closing continues.
         """
         lanes, feed = self._lanes, self._futures
         if timeout is not None and not _is_number(timeout):
@@ -221,12 +220,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _left(end: float) -> float:
-    """Seconds until *end*, as many as a thread can wait for."""
+    """Seconds until *end*, limited to what a thread can wait for."""
     return max(0.0, min(end - time.monotonic(), threading.TIMEOUT_MAX))
 
 
 def _check_process(lanes: Lanes) -> None:
-    """Before the lock is asked for: in another process nobody may be there to release it."""
+    """Called before the lock is taken: in a forked process no thread may be left to release it."""
     if lanes.process != os.getpid():
         raise EngineClosed(
             "the engine was made before this process was forked, and its threads are not here; make another"
@@ -248,15 +247,15 @@ def _end(lanes: Lanes, end: float) -> None:
 
 
 def _let_go(lanes: Lanes) -> None:
-    """Of an engine that was not closed. Any thread may find it to be garbage, but only the main one, and the end of the
-    program, may wait for its threads."""
+    """Ends an engine that was not closed. It may be collected in any thread, but only the main thread, and the end of
+    the program, may wait for its threads."""
     if lanes.process == os.getpid():
         is_main = threading.current_thread() is threading.main_thread()
         _end(lanes, time.monotonic() + PATIENCE if is_main else 0.0)
 
 
 def _forget(held: weakref.ref[Lanes], missed: weakref.ref[Item], future: Future[Any]) -> None:
-    """Let go of an input whose future was cancelled. A future that is kept holds neither its input nor the engine."""
+    """Release an input whose future was cancelled. A future that is kept holds neither its input nor the engine."""
     if not future.cancelled():
         return
     lanes, item, goes_on = held(), missed(), None
@@ -273,7 +272,7 @@ def _forget(held: weakref.ref[Lanes], missed: weakref.ref[Item], future: Future[
 
 
 def _read(lanes: Lanes, run: Run) -> None:
-    """In a thread of its own: samples of an iterable, as many as are wanted; it may take its time."""
+    """In a thread of its own: read samples of an iterable, as many as are wanted; it may be slow."""
     while True:
         with lanes.lock:
             while not run.stopped and lanes.wanted(run) <= 0:

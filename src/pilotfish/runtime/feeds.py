@@ -1,4 +1,4 @@
-"""Where samples come into the engine from, and where their answers go: a run over many, or one future each."""
+"""Where samples come from, and where their answers go: a run over many, or one future each."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ GRACE = 0.0005  # seconds after which an iterable that has not yielded is waited
 
 
 Settled = list[tuple[Future[Any], Any]]
-"""Futures that are done, and with what: set once no lock is held, for they may call anything."""
+"""Futures that are done, with their results: set when no lock is held, since callbacks may call anything."""
 
 
 def _answers(items: Sequence[Item], decision: Decision) -> NDArray[Any]:
-    """What the outputs that answer say, as the task has it."""
+    """The answers in the given outputs, in the task's form."""
     return items[0].in_force.task.answer(decision.outputs)
 
 
 class Feed(Protocol):
     """A source of samples. Its methods are called with the engine's lock held.
 
-    memory    what earlier stages said of its samples, by their rows
-    in_order  two per stage, where what shares a batch with what may not depend on how fast anything was; else None
-    stopped   whether its samples are let go
+    memory    what earlier stages answered for its samples, by row
+    in_order  two per stage, if the composition of batches must not depend on speed; else None
+    stopped   whether its samples are dropped
     """
 
     supply: Supply
@@ -48,28 +48,28 @@ class Feed(Protocol):
     stopped: bool
 
     def answer(self, items: Sequence[Item], exits: NDArray[np.bool_], decision: Decision, stage: int) -> Settled:
-        """Those of *items* who exit at *stage* have their answers."""
+        """Set the answers of those *items* that exit at *stage*."""
         ...
 
     def answer_one(self, item: Item, found: OneAnswer) -> Settled:
-        """The answer to a sample that was alone in its batch."""
+        """Set the answer of a sample that was alone in its batch."""
         ...
 
     def fail(self, items: Sequence[Item], reason: str, raised: bool = False) -> Settled:
-        """*items* have no answer. raised: whether a stage raised the reason."""
+        """Note that *items* have no answer. raised: whether a stage raised the reason."""
         ...
 
     def stop(self, error: Exception, items: Sequence[Item]) -> Settled:
-        """The engine gives up *items*."""
+        """The engine abandons *items*."""
         ...
 
     def tell(self) -> None:
-        """Wake whoever waits for the next answers, if they are there."""
+        """Wake whoever waits for the next answers, if they are available."""
         ...
 
 
 class InOrder:
-    """Lets groups of samples pass in the order of their tickets, however late the first is done."""
+    """Passes groups of samples on in the order of their tickets, even if the first is done late."""
 
     def __init__(self) -> None:
         self.given = self.next = 0
@@ -81,7 +81,7 @@ class InOrder:
         return self.given - 1
 
     def passed(self, ticket: int, items: list[Item]) -> Iterator[list[Item]]:
-        """The groups that are next, once *items* are done."""
+        """The groups to pass on next, once *items* are done."""
         self.held[ticket] = items
         while self.next in self.held:
             yield self.held.pop(self.next)
@@ -89,13 +89,13 @@ class InOrder:
 
 
 class Run:
-    """Many samples, answered in their order. They wait for company: batches are full until no more can come.
+    """Many samples, answered in order. They wait for full batches until no more samples can come.
 
     total   how many there are; None for an iterable of unknown length, which a thread of its own reads
-    taken   of them into batches of the first stage; share: how many of the last are in a batch, stage by stage, so that
-            lanes end together
-    error   why the engine gave up; raised: what the iterable raised, once what came before it is answered
-    asked   since when the iterable has been asked for its next item; infinity while it has more than is wanted
+    taken   how many of them are in batches of the first stage; share: how many of the last ones go into a batch, by
+            stage, so that lanes end together
+    error   why the engine stopped; raised: what the iterable raised, once everything before it is answered
+    asked   when the iterable was asked for its next item; infinity while no more is wanted
     """
 
     def __init__(
@@ -120,16 +120,16 @@ class Run:
 
     @property
     def is_measured(self) -> bool:
-        """Whether its answers are to be those of any batch, to the last bit, or are given."""
+        """Whether its answers must not depend on the batch, to the last bit, or are forced."""
         return self.total is not None or self.forced is not None
 
     @property
     def given_up(self) -> float:
-        """When the next sample is waited for no longer."""
+        """When to stop waiting for the next sample."""
         return self.asked + GRACE
 
     def is_patient(self, at_work: bool, now: float) -> bool:
-        """Whether samples wait for company: not for an iterable that has none, or while nothing else is at work."""
+        """Whether samples wait for a full batch: not if the iterable has none ready, or if nothing else is running."""
         return self.asked == math.inf or (at_work and now < self.given_up)
 
     def read(self, n: int) -> list[Item]:
@@ -161,7 +161,7 @@ class Run:
         return []
 
     def stop(self, error: Exception, items: Sequence[Item] = ()) -> Settled:
-        """The first error is raised where the answers are read; samples that are under way are let go."""
+        """The first error is raised where the answers are read; samples under way are dropped."""
         self.error, self.ended, self.stopped = self.error or error, True, True
         self.moved.notify_all()
         self.space.notify_all()
@@ -173,7 +173,7 @@ class Run:
             self.moved.notify_all()
 
     def next(self) -> Answers | None:
-        """The answers that are next in order, waited for; None when there are no more."""
+        """Wait for the answers that are next in order; None when there are no more."""
         while True:
             if self.error is not None:
                 raise self.error
@@ -188,7 +188,7 @@ class Run:
 
 
 class Futures:
-    """Samples that came one by one. At most *most* of them are under way."""
+    """Samples submitted one by one. At most *most* of them are under way."""
 
     in_order: Sequence[InOrder] | None = None
     stopped = False
@@ -200,7 +200,7 @@ class Futures:
 
     @property
     def under_way(self) -> int:
-        """Samples that were neither answered nor given up."""
+        """Samples neither answered nor abandoned."""
         return self.most - len(self.free)
 
     def answer(self, items: Sequence[Item], exits: NDArray[np.bool_], decision: Decision, stage: int) -> Settled:
@@ -216,8 +216,8 @@ class Futures:
         return [] if item.gone else [self.done(item, found)]
 
     def moved(self, moves: Sequence[tuple[Item, OneAnswer, Future[Any] | Exception]]) -> Settled:
-        """Of inputs whose passage gave a future they have their answers and go on without a deadline; of those whose
-        passage gave an exception they have failed."""
+        """Inputs whose passage returned a future are answered and go on without a deadline; inputs whose passage
+        returned an exception fail."""
         settled: Settled = []
         for item, answer, move in moves:
             if item.gone or item.future is None:
@@ -247,7 +247,7 @@ class Futures:
         pass
 
     def done(self, item: Item, result: OneAnswer | Exception | None) -> tuple[Future[Any], Any]:
-        """*item* is under way no longer, and its row is free."""
+        """*item* is no longer under way, and its row is free."""
         future, item.future, item.gone = item.future, None, True
         if item.queue is not None:
             item.queue.remove(item)
@@ -259,8 +259,8 @@ class Futures:
 
 
 def settle(settled: Settled) -> None:
-    """Set futures, but for those that were cancelled meanwhile. What ends a thread in a callback of one is raised when
-    all are set."""
+    """Set futures, except those that were cancelled meanwhile. An exception that ends a thread, raised in a callback,
+    is raised again when all are set."""
     raised: BaseException | None = None
     for future, result in settled:
         try:

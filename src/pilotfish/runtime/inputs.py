@@ -1,4 +1,4 @@
-"""What a cascade is given to answer: paths, bytes, PIL images and arrays, one alone or any mixture of them."""
+"""Inputs of a cascade: paths, bytes, PIL images and arrays, single or mixed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pilotfish.models import Preprocessing
 from pilotfish.models.preprocessing import Sample
 
 Input = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
-"""One input: an image file by path or as its bytes, a PIL image, or an array of one sample (a tensor as well)."""
+"""One input: an image file by path or as bytes, a PIL image, or an array (or tensor) of one sample."""
 FILES, CONTENTS = (str, os.PathLike), (bytes, bytearray, memoryview)
 
 
 @dataclass(frozen=True)
 class Given:
-    """N inputs as they are to be answered.
+    """N inputs to answer.
 
-    names   what each is called: a path, an id, or the place in the list that was given
-    reader  from whether some stage decodes files in its own way to what reads the i-th
-    named   whether the names say what the inputs are, as those of files and data sets do
+    names   the name of each: a path, an id, or the position in the list
+    reader  called with whether some stage decodes files itself; returns what reads the i-th input
+    named   whether the names identify the inputs, as those of files and data sets do
     """
 
     names: list[str]
@@ -37,15 +37,15 @@ class Given:
 
 
 def takes_images(chains: Iterable[Preprocessing]) -> bool:
-    """Whether some stage sees pictures; else arrays are the inputs as they are."""
+    """Whether some stage takes images; otherwise arrays are used unchanged."""
     return any(chain.kind != "tensor" for chain in chains)
 
 
 def opened(item: Any, encoded: bool, images: bool) -> Sample:
-    """One input as the stages take it. UnreadableSample, one line, for what is none or cannot be read.
+    """One input as the stages take it. UnreadableSample, in one line, for what is not an input or cannot be read.
 
-    encoded  whether files are left as they are, for a stage that decodes them in its own way
-    images   as :func:`takes_images` says: a PIL image is then turned and flattened as a file of it would be
+    encoded  whether files are left undecoded, for a stage that decodes them itself
+    images   as :func:`takes_images` says: a PIL image is then turned and flattened as its file would be
     """
     if isinstance(item, np.ndarray):
         return item
@@ -62,7 +62,7 @@ def opened(item: Any, encoded: bool, images: bool) -> Sample:
 
 
 def name_of(item: Any, place: int) -> str:
-    """What an input is called: its path, or its place."""
+    """The name of an input: its path, or its position."""
     try:
         return str(Path(_path(item))) if isinstance(item, FILES) else str(place)
     except UnreadableSample:
@@ -70,7 +70,7 @@ def name_of(item: Any, place: int) -> str:
 
 
 def _path(item: str | os.PathLike[str]) -> str:
-    """The path of a file. UnreadableSample where an object that should have one does not say it."""
+    """The path of a file. UnreadableSample if an object that should have one does not return it."""
     try:
         return os.fsdecode(item)
     except Exception as error:  # of the caller's own class
@@ -80,9 +80,9 @@ def _path(item: str | os.PathLike[str]) -> str:
 def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, ...] | None = None) -> Given:
     """*inputs* as ``Cascade.predict`` takes them, one by one.
 
-    chains  the preprocessing of the stages; shape: of one input of a model that takes arrays as they are, if known
+    chains  the preprocessing of the stages; shape: of one input of a model that takes arrays, if known
 
-    Folders become the images in them. UsageError for what may be meant in two ways, and for what is no input.
+    Folders become the images in them. UsageError for ambiguous inputs, and for what is not an input.
     """
     if hasattr(inputs, "ids") and hasattr(inputs, "read"):
         data: Dataset = inputs
@@ -110,7 +110,7 @@ def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, .
 
 
 def _files_of(item: Any) -> Sequence[Any]:
-    """The images in a folder; anything else as it is, and reading it says what is wrong."""
+    """The images in a folder; anything else unchanged: reading it reports what is wrong."""
     try:
         return image_paths([Path(_path(item))], keep_missing=True)
     except UnreadableSample:
@@ -147,7 +147,7 @@ def _samples(given: Any, chains: Sequence[Preprocessing], shape: tuple[int, ...]
 
 
 def _refuse_two_meanings(shape: tuple[int, ...], grey: bool) -> None:
-    """Of arrays that may be one image or some grey ones; *grey*: whether the stages take grey images."""
+    """Refuse arrays that may be one image or several grey ones; *grey*: whether the stages take grey images."""
     if shape[2] == 4:
         what, one = "with transparency", "[:, :, :3]"
     elif shape[0] == 3 and not grey:
@@ -163,5 +163,5 @@ def _refuse_two_meanings(shape: tuple[int, ...], grey: bool) -> None:
 def _as_array(item: Any) -> NDArray[Any]:
     try:
         return np.asarray(item)
-    except Exception as error:  # of whatever library the array is: a tensor may lie on a device
+    except Exception as error:  # of any library: a tensor may be on a device
         raise UnreadableSample(f"{type(item).__name__} cannot be read as an array: {reason(error)}") from error

@@ -1,6 +1,6 @@
-"""The threads of an engine, which work through its queues for as long as it lives.
+"""The threads of an engine, which work through its queues as long as the engine lives.
 
-Whichever is free looks for work under one lock: it computes a batch where a lane is free, else it makes inputs.
+A free thread looks for work under one lock: it computes a batch if a lane is free, otherwise it makes inputs.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from pilotfish.runtime.supply import why
 LOGGER = logging.getLogger(__name__)
 Witness = Callable[[int, Rows, Any], None]
 Observer = Callable[[int, int, list[float], float], None]
-"""Told of every batch of inputs that were submitted: (stage, how many, seconds that each had waited at the stage,
-seconds that they were computed). It is called in the engine's threads."""
+"""Called for every batch of submitted inputs: (stage, how many, seconds that each waited at the stage, seconds of
+computation). It is called in the engine's threads."""
 Job = tuple[list[Item], Callable[[], None]]
-"""Samples, and what is to be done with them."""
+"""Samples, and what to do with them."""
 
-STALE = 64  # deadlines of inputs that were answered before them, kept at least until there are so many
+STALE = 64  # deadlines of inputs answered in time, removed only when there are this many
 
 
 class Lanes(Queues):
-    """Queues and the threads at work on them.
+    """Queues and the threads that work on them.
 
     proved   by stage, whether it has computed anything yet
-    waiting  threads that have nothing to do; watched: when the first of them looks again without being called
-    process  where the threads are
+    waiting  threads that have nothing to do; watched: when the first of them looks again without being woken
+    process  the process that the threads belong to
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Lanes(Queues):
     # What comes in and goes out. Called with the lock held.
 
     def begin(self, feed: Run | Futures) -> None:
-        """Samples of *feed* will come; those of a known number are read whenever there is room for them."""
+        """Announce the samples of *feed*; if their number is known, they are read whenever there is room."""
         self.workers = max(self.workers, feed.supply.workers)
         if isinstance(feed, Run):
             self.runs.append(feed)
@@ -67,7 +67,7 @@ class Lanes(Queues):
             self.futures = feed
 
     def put(self, item: Item) -> Settled:
-        """A sample begins."""
+        """Queue a new sample."""
         if item.deadline < math.inf:
             if len(self.deadlines) > STALE and self.futures and len(self.deadlines) > 2 * self.futures.under_way:
                 self.deadlines = [entry for entry in self.deadlines if not entry[2].gone]
@@ -91,7 +91,7 @@ class Lanes(Queues):
         self.call_hand()
 
     def stop(self, error: Exception) -> Settled:
-        """The end: what is queued is given up, and what is being computed as soon as it is."""
+        """Stop: queued samples are abandoned, and running batches as soon as they are computed."""
         self.closed = True
         settled = give_up([item for queue in (*self.raw, *self.queues) for item in queue], error)
         for queue in (*self.raw, *self.queues):
@@ -102,7 +102,7 @@ class Lanes(Queues):
         return settled
 
     def call_hand(self) -> None:
-        """One more thread looks for work: one that waits, or a new one."""
+        """Let one more thread look for work: a waiting one, or a new one."""
         if self.waiting:
             self.wake.notify()
         elif not self.closed and len(self.threads) < self.lanes + max(1, self.workers):
@@ -111,18 +111,18 @@ class Lanes(Queues):
             self.threads.append(thread)
 
     def call_waiting(self) -> None:
-        """An iterable is asked for more: what waits in a queue may have to go without, if a lane is free for it."""
+        """An iterable is asked for more: a partial batch that waits may have to run, if a lane is free for it."""
         if self.waiting and any(self.queues) and sum(self.running) < self.lanes:
             self.wake.notify()
 
-    # What is to be done next.
+    # What to do next.
 
     def _work(self) -> None:
         while (found := self._next()) is not None:
             items, job = found
             try:
                 job()
-            except BaseException as error:  # a fault of ours; nobody is to wait for ever
+            except BaseException as error:  # a bug here; nobody must wait forever
                 LOGGER.exception("the engine failed")
                 fault = _plain(error)
                 with self.lock:
@@ -131,7 +131,7 @@ class Lanes(Queues):
                 return
 
     def _next(self) -> Job | None:
-        """Work, waited for; None at the end."""
+        """Wait for work; None at the end."""
         with self.lock:
             while not self.closed:
                 now = time.monotonic()
@@ -148,13 +148,13 @@ class Lanes(Queues):
         return None
 
     def _wait(self, now: float) -> None:
-        """Until this thread is called, or something is due."""
+        """Wait until this thread is woken, or something is due."""
         left = self._until(now)
         moment = math.inf if left is None else now + left
         self.waiting, self.watched = self.waiting + 1, min(self.watched, moment)
         self.wake.wait(left)
         self.waiting -= 1
-        if moment <= self.watched:  # nobody else may wait for it; who works meanwhile calls one who does
+        if moment <= self.watched:  # no other thread may be waiting for it; a working thread wakes one that is
             self.watched = math.inf
 
     def _job(self, now: float) -> Job | None:
@@ -181,7 +181,7 @@ class Lanes(Queues):
             if not item.gone:
                 try:
                     item.tensor = item.feed.supply.prepare(k, item)
-                except Exception as error:  # the data's or the user's own code; it costs this sample alone
+                except Exception as error:  # an error of the data or the user's code; it fails this sample only
                     item.tensor = error
                 except BaseException as error:  # sys.exit() in it ends neither this thread nor the program
                     item.tensor = UnreadableSample(why(error))
@@ -237,7 +237,7 @@ class Lanes(Queues):
             for run in self.runs:
                 run.tell()
             if settled:
-                self._more_hands(time.monotonic())  # whoever waits for these answers may keep this thread
+                self._more_hands(time.monotonic())  # a callback of these answers may block this thread
         self._settle(settled)
 
     def _tell(self, observer: Observer, k: int, waited: list[float], began: float) -> None:
@@ -247,8 +247,8 @@ class Lanes(Queues):
             LOGGER.exception("the observer of an engine failed")
 
     def _leave_lane(self, k: int, stage: EngineStage) -> bool:
-        """Leave the lane of a device to a batch that is full, before it is known who continues: others may fill up with
-        them. On the CPU the thread that took over would wait for this one, which holds the interpreter."""
+        """Free a device's lane for a full batch before the survivors are known; partial batches may fill up with them.
+        On the CPU the thread that took over would wait for this one, which holds the interpreter."""
         if not getattr(stage.backend, "reduces", False):
             return False
         self.running[k] -= 1
@@ -266,10 +266,9 @@ class Lanes(Queues):
                     self.witness(k, one.rows, one.outputs)
 
     def _commit(self, k: int, called: Called, decided: Sequence[Decided], is_first: bool) -> Settled:
-        """Note errors and answers, and keep what later stages will ask for. With the lock held.
+        """Record errors and answers, and keep what later stages will need. With the lock held.
 
-        is_first  whether no batch that began before this one is still open; one that is may yet prove that the stage
-                  works
+        is_first  whether no earlier batch is still open; an open one may still prove that the stage works
         """
         settled: Settled = []
         for item, text in called.errors:
@@ -288,7 +287,8 @@ class Lanes(Queues):
         return settled
 
     def _survivors(self, k: int, called: Called, decided: Sequence[Decided]) -> tuple[list[Item], Settled]:
-        """Who continues, each with its features; and, after the last stage, who cannot. With the lock held."""
+        """The samples that continue, each with its features; and, after the last stage, those that cannot. With the
+        lock held."""
         stays = np.full(len(called.items), called.alone is not None and not called.alone[1])
         for one in decided:
             stays[one.at] = ~one.exits
@@ -304,7 +304,7 @@ class Lanes(Queues):
     def _settle(self, settled: Settled) -> None:
         try:
             settle(settled)
-        except BaseException as error:  # a callback's, such as sys.exit(): it is not to end this thread
+        except BaseException as error:  # from a callback, such as sys.exit(): it must not end this thread
             LOGGER.error("a callback of a future raised %s: %s", type(error).__name__, reason(error))
         if settled and self.draining:
             with self.lock:
@@ -312,7 +312,7 @@ class Lanes(Queues):
 
 
 def _plain(error: BaseException) -> Exception:
-    """*error* as one that ends no thread and no program where it is raised again."""
+    """*error* as one that ends neither a thread nor the program when it is raised again."""
     if isinstance(error, Exception):
         return error
     return ModelError(f"the code of a stage or of the program raised {type(error).__name__}: {reason(error, 200)}")

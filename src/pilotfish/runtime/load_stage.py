@@ -1,4 +1,4 @@
-"""The models of a cascade, held against their records."""
+"""The models of a cascade, checked against their records."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pilotfish.runtime.embedded_onnx import embedded_onnx
 from pilotfish.runtime.places import model_files
 from pilotfish.runtime.stage import EngineStage
 
-SHAPING = ("size", "channels", "layout", "dtype", "backend")  # of preprocessing: what a model cannot do without
+SHAPING = ("size", "channels", "layout", "dtype", "backend")  # of preprocessing: what a model cannot work without
 
 
 def check_code(stages: Iterable[Stage], allow_python: Collection[str] = ()) -> None:
-    """ArtefactError when loading one of *stages* would run code that its user did not allow.
+    """ArtefactError if loading one of *stages* would run code that the user did not allow.
 
     A stage's spec comes from a file that anybody may have written. Called before the first stage is loaded.
 
@@ -37,7 +37,7 @@ def check_code(stages: Iterable[Stage], allow_python: Collection[str] = ()) -> N
 
 
 def _allowed(name: str) -> str:
-    """MODULE:OBJECT, also where it is written as the model's name."""
+    """MODULE:OBJECT, also if it is written as the model's name."""
     found = name.strip().removeprefix("python:")
     module, _, attribute = found.partition(":")
     if not module or not attribute:
@@ -50,10 +50,10 @@ def load_stage(
 ) -> Model:
     """The model of one stage; ArtefactError when its weights or its preprocessing are not those of its records.
 
-    Where the library that runs it is not installed, or its embedded weights were taken out of the folder, the ONNX file
+    If the library that runs it is not installed, or its embedded weights were removed from the folder, the ONNX file
     that was embedded beside them runs on the CPU.
 
-    backend       what runs it; where that cannot be had, the device's default does
+    backend       what runs it; if that is not available, the device's default does
     allow_python  code that it may run; see :func:`check_code`
     """
     check_code([stage], allow_python)
@@ -81,7 +81,7 @@ def load_stage(
 
 
 def _recorded_model(stage: Stage, folder: Path, device: str, backend: str | None) -> Model:
-    """The model by its name and weights, held against its records."""
+    """The model by its name and weights, checked against its records."""
     embedded = weights_path(folder, stage.weights_file)
     model = _found(stage, model_files(stage, folder) if embedded is None else [embedded], device, backend)
     if model.class_names is None:  # as it was recorded, so that other data are matched by name
@@ -105,7 +105,7 @@ def _recorded_model(stage: Stage, folder: Path, device: str, backend: str | None
 
 
 def _found(stage: Stage, files: list[Path], device: str, backend: str | None) -> Model:
-    """The model in the first of *files* whose weights are the stage's; where none is, the first that can be loaded."""
+    """The model in the first of *files* that has the stage's weights; if none has, the first that can be loaded."""
     models: list[Model] = []
     errors: list[ModelError] = []
     for file in files or [None]:  # type: ignore[list-item]  # a model that is in no file
@@ -132,8 +132,8 @@ def _loaded(spec: str, device: str, weights: Path | None, backend: str | None) -
 
 
 def _recorded(stage: Stage, model: Model) -> Preprocessing | None:
-    """What the records say of a model whose preprocessing nobody states: an earlier version may have assumed another.
-    None where it would make other inputs than the model takes."""
+    """The recorded preprocessing of a model that does not state its own: an earlier version may have assumed another.
+    None if it would make other inputs than the model takes."""
     try:
         chain = Preprocessing.from_json(stage.preprocessing or {})
     except ArtefactError:
@@ -144,7 +144,7 @@ def _recorded(stage: Stage, model: Model) -> Preprocessing | None:
 
 
 def with_threads(model: Model, threads: int | None) -> Model:
-    """*model* with calls of so many threads, where its backend can do so."""
+    """*model* with that many threads per call, if its backend supports it."""
     if threads is None or not hasattr(model.backend, "with_threads"):
         return model
     return dataclasses.replace(model, backend=cast(Any, model.backend).with_threads(threads))

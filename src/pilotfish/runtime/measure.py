@@ -25,12 +25,12 @@ F32 = NDArray[np.float32]
 CPU_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 CUDA_SIZES = (1, 8, 32, 64, 128, 256, 512)
 FIRST_LOOK = 8  # batch size at which backends are compared before sizes are
-CLOSE = 1.25  # a backend this much slower at first look than the best with as many lanes is not looked at again
-SAME = 1.015  # of two sizes this close the smaller is taken
-CONTENDERS = (1.6, 1.3, 1.15, 1.1, 1.07, 1.05, 1.05, 1.05)  # after each round, who is that close stays in
+CLOSE = 1.25  # a backend this much slower in the first round than the best with as many lanes is dropped
+SAME = 1.015  # of two sizes this close the smaller is chosen
+CONTENDERS = (1.6, 1.3, 1.15, 1.1, 1.07, 1.05, 1.05, 1.05)  # after each round, ways this close to the best stay in
 LEAST = 16  # samples of one measurement, at least
-LONG = 0.03  # seconds of one measurement, at least: threads that begin and end would count in less
-SHARE = 0.05  # of the time that is given: the most that one measurement of a large batch may take
+LONG = 0.03  # minimum seconds of one measurement: in less, starting and ending threads would count
+SHARE = 0.05  # of the given time: the most that one measurement of a large batch may take
 QUICK = 0.005  # milliseconds per sample that the engine itself takes
 
 
@@ -65,13 +65,14 @@ def fastest(
     """The fastest way to run a stage, and everything that was measured, fastest first.
 
     backends  the stage's model on each backend that may be chosen
-    given     the shape of one input, of which random numbers are made; or inputs, of samples that are handed on whole
+    given     the shape of one input, for random inputs; or the inputs themselves, for samples that are passed on whole
     seconds   about how long this may take, beyond two calls of each way
     task      what an answer is: reducing it is timed as well
 
-    Ways are measured in turn, round by round, so that a busy moment harms them alike, and the slow ones drop out. What
-    counts is the least time of each: other work on the machine only ever adds. With every number of lanes some way is
-    measured in every size, for stages have to agree on one. On a CPU, sizes that would take long are left out.
+    Ways are measured in turn, round by round, so that a busy moment affects all of them equally, and slow ones drop
+    out. The least time of each counts, since other work on the machine can only add time. For every number of lanes
+    some way is measured at every size, because stages have to agree on one number. On a CPU, sizes that would take long
+    are skipped.
     """
     ways = [way for name, backend in backends.items() for way in _ways(name, backend, device, task)]
     rng = np.random.default_rng(0)
@@ -89,7 +90,7 @@ def fastest(
     least = {lanes: min(ms for way, ms in look.items() if way.lanes == lanes) for lanes in {way.lanes for way in ways}}
     kept = [way for way in ways if look[way] <= CLOSE * least[way.lanes]]
     times: dict[tuple[_Way, int], list[float]] = {}
-    pace = dict(look)  # what a sample took with the last size
+    pace = dict(look)  # time per sample with the last size
     sizes = CUDA_SIZES if device.startswith("cuda") else CPU_SIZES
     options, end = [(way, size) for size in sizes for way in kept], time.perf_counter() + seconds
     for turn, close in enumerate(CONTENDERS):
@@ -114,13 +115,13 @@ def fastest(
 
 
 def best_of(ranked: Sequence[Measured]) -> StageRuntime:
-    """The fastest of *ranked* (fastest first); of those that are as good as equal the one of least samples."""
+    """The fastest of *ranked* (fastest first); among those that are nearly equal the one with the smallest batch."""
     best = min((m for m in ranked if m.ms <= SAME * ranked[0].ms), key=lambda m: m.batch_size * m.lanes)
     return StageRuntime(best.backend, best.batch_size, best.threads, best.lanes, best.ms)
 
 
 def agreed(measured: Sequence[Sequence[Measured]], reached: Sequence[float]) -> list[StageRuntime]:
-    """One way for each stage, all with as many lanes: a call on all cores beside calls on one each would wait for them.
+    """One way for each stage, all with the same number of lanes: a call on all cores would wait for those on one.
 
     measured  what was measured of each stage, fastest first
     reached   share of the samples that reach each stage
@@ -137,7 +138,7 @@ def agreed(measured: Sequence[Sequence[Measured]], reached: Sequence[float]) -> 
 
 
 def _ways(name: str, backend: Any, device: str, task: Task) -> list[_Way]:
-    """Threads and lanes that are worth trying."""
+    """Threads and lanes worth trying."""
     alone = dataclasses.replace(ALONE, task=task)
     if device.startswith("cuda"):  # while one lane waits for the device, the other prepares its batch
         return [_Way(name, backend, None, 1, alone), _Way(name, backend, None, 2, alone)]
@@ -149,19 +150,19 @@ def _ways(name: str, backend: Any, device: str, task: Task) -> list[_Way]:
 
 
 def _samples(way: _Way, size: int, pace: float, long: float) -> int:
-    """How many samples are measured at once: full batches for every lane, two or more, that take *long* milliseconds
-    where one takes *pace*."""
+    """How many samples one measurement takes: at least two full batches for every lane, to last *long* milliseconds at
+    *pace* milliseconds per sample."""
     full = size * way.lanes
     return full * math.ceil(max(LEAST, 2 * full, long / max(pace, QUICK)) / full)
 
 
 def _warm(way: _Way, size: int, inputs: Any) -> None:
-    """Whatever happens once: a backend may prepare itself for each batch size, in each lane."""
+    """Run what happens only once: a backend may prepare for each batch size, in each lane."""
     _run(way, size, inputs, size * way.lanes)
 
 
 def _run(way: _Way, size: int, inputs: Any, n: int) -> float:
-    """Milliseconds per sample of the engine with this stage alone, of *n* samples that repeat *inputs*."""
+    """Milliseconds per sample of the engine with this stage alone, over *n* samples that repeat *inputs*."""
     held = np.resize(inputs, (size * max(1, len(inputs) // size), *inputs.shape[1:]))  # batches are slices of it
     engine = Engine([EngineStage(way.name, way.backend, size, way.lanes)], way.in_force)
     start = time.perf_counter()

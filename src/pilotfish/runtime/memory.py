@@ -1,4 +1,4 @@
-"""What earlier stages said of samples that are still on their way, for rules that look back."""
+"""Outputs of earlier stages for samples still under way, for rules that look back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Rows = NDArray[np.intp]
 
 
 class Memory:
-    """Reduced outputs by stage and sample: arrays that are made when a stage first answers.
+    """Reduced outputs by stage and sample, in arrays that are made when a stage first answers.
 
-    size  at most so many samples are under way: a sample's place is its number modulo it
+    size  maximum number of samples under way: a sample's place is its number modulo *size*
     """
 
     def __init__(self, size: int, stages: int) -> None:
@@ -23,7 +23,7 @@ class Memory:
         self.kept: list[Any] = [None] * stages
 
     def write(self, stage: int, rows: Rows, outputs: Any) -> None:
-        """Keep the outputs of *rows*; outputs hold as many samples."""
+        """Keep the outputs of *rows*; *outputs* hold as many samples."""
         if self.kept[stage] is None:
             empty: dict[str, Any] = {name: _like(value, self.size) for name, value in vars(outputs).items()}
             self.kept[stage] = type(outputs)(**empty)

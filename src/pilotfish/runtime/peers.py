@@ -1,6 +1,6 @@
-"""What one would write without Pilotfish: the other ways of running a cascade that a bench compares with.
+"""What you would write without Pilotfish: other ways to run a cascade, which a bench compares with.
 
-All of them take the same photos, are told the same exits, and may use the same cores.
+All of them use the same photos, the same exits and the same cores.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MASKED = "batch by batch with a mask"
 class PeerTimes:
     """Milliseconds per sample of another way to run the same cascade, and how many times longer than ours it takes.
 
-    None where nothing was measured.
+    None if nothing was measured.
     """
 
     name: str
@@ -38,7 +38,7 @@ class PeerTimes:
     end_to_end_ratio: Spread
 
     def to_json(self) -> dict[str, Any]:
-        """Medians, with spreads beside them."""
+        """Medians, with their spreads."""
 
         def pair(key: str, value: Spread | None) -> dict[str, Any]:
             return {key: value and value.median, f"{key}_spread": value and value.limits}
@@ -54,7 +54,7 @@ class PeerTimes:
 
 @dataclass(frozen=True)
 class Peer:
-    """Another way to run stages: calls *run* with what gives a sample's tensor for a stage."""
+    """Another way to run stages: *run* is called with what provides a sample's tensor for a stage."""
 
     name: str
     run: Callable[[Inputs], None]
@@ -64,9 +64,9 @@ class Peer:
 class Inputs:
     """N samples for a peer.
 
-    tensor  (sample, stage) → float32 input; decodes where the measurement is from file to answer
+    tensor  (sample, stage) → float32 input; decodes if the measurement is from file to answer
     stops   int64 (N,), the stage that answers each sample
-    workers threads that a peer which prepares batches ahead may use
+    workers threads for a peer that prepares batches ahead
     """
 
     tensor: Callable[[int, int, dict[int, Any]], F32]
@@ -89,7 +89,7 @@ def decoding(read: Callable[[int], Any], preprocessing: Sequence[Preprocessing])
 
 
 def prepared(tensors: Sequence[F32], rows: NDArray[np.intp]) -> Callable[..., F32]:
-    """Tensors made beforehand, (M, …) per stage; sample i is row *rows[i]* of them, gone through again and again."""
+    """Tensors made beforehand, (M, …) per stage; sample i is row *rows[i]* of them, repeated as needed."""
     return lambda i, stage, held: tensors[stage][rows[i] % len(tensors[stage]), ...]
 
 
@@ -110,7 +110,7 @@ def find_peers(models: Sequence[Model], device: str, batch_size: int) -> list[Pe
 
 
 def _on(model: Model, device: str, name: str) -> Backend:
-    """The model's backend of that name, with all cores for a call, as it comes out of the box."""
+    """The model's backend of that name with its defaults: all cores for a call."""
     found = with_backend(model, device, name).backend
     return found.with_threads(_all_cores()) if hasattr(found, "with_threads") else found
 
@@ -122,7 +122,8 @@ def _all_cores() -> int:
 
 
 def _one_by_one(backends: Sequence[Backend]) -> Callable[[Inputs], None]:
-    """Little-Big's pseudo-code: the little model on an image, its largest softmax against a threshold, the big one."""
+    """Little-Big's pseudo-code: the little model on an image, its largest softmax against a threshold, then the big
+    model."""
 
     def run(inputs: Inputs) -> None:
         for i, stop in enumerate(inputs.stops.tolist()):
@@ -134,8 +135,8 @@ def _one_by_one(backends: Sequence[Backend]) -> Callable[[Inputs], None]:
 
 
 def _masked(backends: Sequence[Backend], size: int) -> Callable[[Inputs], None]:
-    """Mask and run the base on what is left of the batch: no batch waits to be filled up again. The inputs of the first
-    model are prepared in threads, a few batches ahead."""
+    """Mask, and run the base on what is left of the batch; batches are not refilled. The inputs of the first model are
+    prepared in threads, a few batches ahead."""
 
     def run(inputs: Inputs) -> None:
         chunks = [range(first, min(first + size, len(inputs))) for first in range(0, len(inputs), size)]

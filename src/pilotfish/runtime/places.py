@@ -1,4 +1,4 @@
-"""Where the models of a cascade lie: folders are moved, and names are relative to where they were typed."""
+"""Where the models of a cascade are: folders are moved, and names are relative to where they were typed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pilotfish.models.names.spec import file_of, is_hub_name, parse_spec
 
 
 def model_files(stage: Stage, folder: Path) -> list[Path]:
-    """The files or folders that may be the model of *stage*, likeliest first; none for a model that is kept in neither.
+    """The files or folders that may be the model of *stage*, most likely first; none for a model that is not kept in a
+    file.
 
-    As it was typed, from the working directory; where it lay as seen from the cascade folder; where it lay when it was
-    recorded; in the cascade folder or beside it. Files of the same name are told apart by their weights' hash.
+    The path as typed, from the working directory; the recorded path relative to the cascade folder; the recorded
+    absolute path; in the cascade folder or beside it. Files of the same name are told apart by their weights' hash.
 
-    ArtefactError, with the places, when it is in none of them.
+    ArtefactError, listing the places, if it is in none of them.
     """
     spec = None if stage.spec is None else parse_spec(stage.spec)
     name = None if spec is None else file_of(spec)
@@ -27,7 +28,7 @@ def model_files(stage: Stage, folder: Path) -> list[Path]:
     found = {place.resolve(): place for place in reversed(places) if _is_there(place, folder=spec.kind == "hf")}
     if found:
         return [place for place in dict.fromkeys(places) if place in found.values()]
-    if spec.kind == "hf" and is_hub_name(name):  # else the loader says that it is in neither place
+    if spec.kind == "hf" and is_hub_name(name):  # otherwise the loader reports that it is in neither place
         return []
     looked = dict.fromkeys(str(place.resolve().parent) for place in places)
     kind = "folder" if spec.kind == "hf" else "file"

@@ -1,9 +1,9 @@
-"""What waits in an engine, and what of it goes next. Everything here is called with the engine's lock held.
+"""What waits in an engine, and what runs next. Everything here is called with the engine's lock held.
 
-A sample passes two queues per stage: of those whose input is to be made, and of those that are ready. They are in the
-order of turns, and of coming where turns are the same, as they mostly are. Full batches go first, those of late stages
-before others. Else the queue with the oldest sample goes as it is: once its first has waited for ``max_wait``, or,
-where samples wait for company (:class:`Run`), once no more can come.
+A sample passes two queues per stage: one for inputs to be made, and one for inputs that are ready. They are ordered by
+turn, and by arrival if turns are equal, as they usually are. Full batches go first, those of later stages before
+others. Otherwise a partial batch of the queue with the oldest sample runs: once its first sample has waited for
+``max_wait``, or, for samples that wait for a full batch (:class:`Run`), once no more can come.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pilotfish.runtime.stage import EngineStage
 
 SMOOTH = 0.1  # weight of the newest batch in the pace of a stage
 TINY = 1e-9  # seconds
-PASSED_OVER = 16  # batches that may begin before one whose time has come goes although it is not full
+PASSED_OVER = 16  # batches that may start before a due batch runs although it is not full
 TOO_LATE = "there was no answer within the time that the input had; give it more, or send fewer at once"
 CLOSED = "the engine was closed before this input was answered; nothing more is submitted to it"
 
 
 @dataclass(frozen=True)
 class Depth:
-    """What a stage has to do. waiting: inputs; running: batches; oldest: seconds that the first of those has waited
-    whose input is not being made; pace: seconds that an input of late has taken there."""
+    """The load of a stage. waiting: inputs; running: batches; oldest: seconds that the oldest waiting input, not
+    counting inputs being made, has waited; pace: recent seconds per input."""
 
     waiting: int
     running: int
@@ -46,16 +46,16 @@ class Queues:
 
     max_wait  seconds, by stage
     raw       samples whose input is to be made, by stage; queues: those that are ready
-    sizes     samples of a full batch, by stage: less than at first where the device has too little memory
-    open      batches that were begun and whose survivors were not sent on, by stage, as *begun* counted them
+    sizes     samples of a full batch, by stage: reduced if the device has too little memory
+    open      batches that were begun and whose survivors were not yet sent on, by stage, as *begun* counted them
     running   how many batches are being computed, by stage
-    pace      seconds per sample of late, by stage
+    pace      recent seconds per sample, by stage
     """
 
     def __init__(self, stages: Sequence[EngineStage], max_wait: Sequence[float]) -> None:
         self.stages, self.max_wait = stages, max_wait
         self.lanes, n = max(stage.lanes for stage in stages), len(stages)
-        self.lock = threading.RLock()  # an engine may be found to be garbage while it is held
+        self.lock = threading.RLock()  # reentrant: an engine may be collected while it is held
         self.sizes = [stage.batch_size for stage in stages]
         self.raw: list[deque[Item]] = [deque() for _ in stages]
         self.queues: list[deque[Item]] = [deque() for _ in stages]
@@ -70,12 +70,12 @@ class Queues:
         self.draining = self.closed = False
 
     def wanted(self, run: Run) -> int:
-        """How many more samples of *run* to begin: until the first queue holds a batch for every lane and one more."""
+        """How many more samples of *run* to start: until the first queue holds a batch for every lane and one more."""
         backlog = len(self.raw[0]) + self.preparing[0] + len(self.queues[0])
         return min(self.sizes[0] * (self.stages[0].lanes + 1) + run.supply.workers - backlog, run.window.room)
 
     def _choose(self, now: float) -> tuple[int, int] | None:
-        """(stage, how many samples) of the next batch; None when none may begin."""
+        """(stage, how many samples) of the next batch; None if none may start."""
         if sum(self.running) >= self.lanes:
             return None
         if (light := self._choose_light()) is not None or self._makes_room:
@@ -98,7 +98,8 @@ class Queues:
         return found
 
     def _choose_light(self) -> tuple[int, int] | None:
-        """The light samples at the head of a queue, which neither wait for company nor have it of others."""
+        """The light samples at the head of a queue, which neither wait for a full batch nor share one with other
+        samples."""
         for k in reversed(range(len(self.stages))):
             queue = self.queues[k]
             if queue and queue[0].light and self.running[k] < self.stages[k].lanes:
@@ -106,7 +107,7 @@ class Queues:
         return None
 
     def _choose_submitted(self, now: float) -> tuple[int, int] | None:
-        """Of the stages that have a full batch, the most urgent; else of those that have one that is due."""
+        """The most urgent stage with a full batch; otherwise the most urgent with a batch that is due."""
         found: tuple[int, int] | None = None
         most = (False, 0.0)
         for k in reversed(range(len(self.stages))):
@@ -123,8 +124,8 @@ class Queues:
         return found
 
     def _urgency(self, k: int, item: Item, now: float) -> float:
-        """How many times what stage *k* takes for it an input has waited there (highest response ratio next): those
-        that exit do not wait for the base, and the base is not passed over for ever."""
+        """The time an input has waited at stage *k*, relative to its run time there (highest response ratio next):
+        exits do not wait for the base, and the base is not passed over forever."""
         return (now - item.arrived) / (self.pace[k] + TINY)
 
     def _took(self, k: int, n: int, seconds: float) -> None:
@@ -132,7 +133,8 @@ class Queues:
         self.pace[k] += SMOOTH * (seconds / n - self.pace[k]) if self.pace[k] else seconds / n
 
     def _full(self, k: int, feed: Feed) -> int:
-        """How many samples make a batch of stage *k*. The last ones are shared evenly, so that lanes end together."""
+        """How many samples make a full batch of stage *k*. The last ones are shared evenly, so that lanes end
+        together."""
         size, lanes = self.sizes[k], self.stages[k].lanes
         if lanes == 1 or not isinstance(feed, Run) or feed.total is None:
             return size
@@ -146,7 +148,7 @@ class Queues:
         return min(size, feed.share[k])
 
     def _is_due(self, k: int, head: Item, now: float) -> bool:
-        """Whether a batch of stage *k* goes without further company."""
+        """Whether a partial batch of stage *k* runs now."""
         feed, at_work = head.feed, any(self.open) or any(self.preparing) or any(self.raw)
         if not isinstance(feed, Run):
             return self.draining or now >= head.since + self.max_wait[k]
@@ -161,7 +163,7 @@ class Queues:
 
     @property
     def _makes_room(self) -> bool:
-        """Whether other samples wait because light ones are under way, and as much is at work as there are cores."""
+        """Whether other samples wait because of light ones, and all cores are busy."""
         at_work = self.preparers + sum(self.running)
         return self.futures is not None and self.futures.light > 0 and at_work >= max(self.lanes, self.workers)
 
@@ -187,14 +189,14 @@ class Queues:
         return items
 
     def call_readers(self) -> None:
-        """There may be room in the first queue for more of the iterables, whosever samples left it."""
+        """Wake readers of iterables: there may be room in the first queue, whichever samples left it."""
         for run in self.runs:
             run.space.notify()
 
     def _take_raw(self) -> tuple[int, list[Item]]:
-        """(stage, samples of one feed whose inputs are to be made next), of late stages first, of submitted inputs the
-        most urgent. A thread takes its share of a batch; where no more samples are to come, of what is there, so that
-        all threads end together."""
+        """(stage, samples of one feed whose inputs are made next): later stages first, for submitted inputs the most
+        urgent. A thread takes its share of a batch, or, if no more samples will come, of what is left, so that all
+        threads end together."""
         now = 0.0 if self.runs else time.monotonic()
         k = max(
             (queue[0].light, 0.0 if self.runs else self._urgency(k, queue[0], now), k)
@@ -219,8 +221,8 @@ class Queues:
         return k, items
 
     def _how(self, k: int, items: list[Item]) -> EngineStage:
-        """Stage *k* as it runs *items*: with every core for one call where inputs come one by one. The first that comes
-        alone may have company behind it."""
+        """Stage *k* as it runs *items*: with every core for one call if inputs come one by one. The first single input
+        may have others right behind it."""
         head, stage = items[0], self.stages[k]
         busy = len(items) > 1 or sum(self.running) > 1 or any(self.queues) or any(self.raw) or any(self.preparing)
         if busy or (isinstance(head.feed, Run) and head.feed.total is not None):
@@ -230,7 +232,7 @@ class Queues:
         return stage if stage.alone is None or head.born == self.alone_since else replace(stage, backend=stage.alone)
 
     def _late(self, now: float) -> Settled:
-        """Samples whose time is over are given up. Those that are being computed fail before their next stage."""
+        """Abandon samples whose deadline has passed. Those that are being computed fail before their next stage."""
         late = []
         while self.deadlines and self.deadlines[0][0] <= now:
             _, _, item = heapq.heappop(self.deadlines)
@@ -241,7 +243,7 @@ class Queues:
         return give_up(late, DeadlineError(TOO_LATE))
 
     def _until(self, now: float) -> float | None:
-        """Seconds until something is due for which no thread will be called."""
+        """Seconds until something is due that wakes no thread by itself."""
         moments = [self.deadlines[0][0]] if self.deadlines else []
         for k, queue in enumerate(self.queues):
             if queue:
@@ -267,7 +269,7 @@ class Queues:
     def _pass_on(
         self, place: int, feed: Feed, items: list[Item], ticket: int | None, send: Callable[[list[Item]], Settled]
     ) -> Settled:
-        """Send *items* on: of a feed that keeps its order, when those before them were. With the lock held."""
+        """Send *items* on; in a feed that keeps its order, after those before them. With the lock held."""
         if ticket is None or feed.in_order is None:
             return send(items)
         return [pair for group in feed.in_order[place].passed(ticket, items) for pair in send(group)]
@@ -290,10 +292,10 @@ class Queues:
             if not is_ready:
                 item.arrived = now
             if k and item.light:
-                item.turn = -1  # what has begun of a light client is not to wait for what was begun of others
+                item.turn = -1  # a light input under way must not wait for others under way
             if queue and item.turn < queue[-1].turn:
                 place = bisect_right(queue, item.turn, key=_turn)
-                behind = queue[place]  # goes no later for it
+                behind = queue[place]  # it does not delay this one
                 item.since, item.begun = behind.since, behind.begun
                 queue.insert(place, item)
             else:
@@ -310,7 +312,7 @@ def _turn(item: Item) -> int:
 
 
 def ticket_of(place: int, items: Sequence[Item]) -> int | None:
-    """Where a group of one feed stands among its groups; None where order does not matter."""
+    """The position of a group among its feed's groups; None if order does not matter."""
     first = items[0].feed
     if first.in_order is None or len({id(item.feed) for item in items}) > 1:
         return None
@@ -318,5 +320,5 @@ def ticket_of(place: int, items: Sequence[Item]) -> int | None:
 
 
 def give_up(items: Sequence[Item], error: Exception) -> Settled:
-    """Items of several feeds that the engine gives up."""
+    """Abandon items of several feeds."""
     return [pair for item in items for pair in item.feed.stop(error, [item])]

@@ -1,4 +1,4 @@
-"""Answers as pictures: each input with what was said of it, in a folder."""
+"""Answers as images: each input with its answer drawn on it, in a folder."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def save_answers(
 ) -> list[Path]:
     """Draw each answer on its input and write it into *folder* as a PNG of the input's name; the files, in order.
 
-    Inputs that have an error are left out. UsageError where inputs are no images.
+    Inputs that have an error are left out. UsageError if inputs are not images.
 
     answers  to all inputs
-    read     the i-th input again
+    read     reads the i-th input again
     """
     target, files = Path(folder), []
     for i, name in enumerate(file_names([answer.input for answer in answers])):
@@ -50,14 +50,14 @@ def save_answers(
 
 
 def caption(answer: Answer, stage: str) -> str:
-    """What was said, how surely, and by which stage."""
+    """The answer, its confidence, and the stage that gave it."""
     said = answer.prediction if answer.name is None else answer.name or "nothing"
     sure = "" if answer.confidence is None or np.isnan(answer.confidence) else f" · {answer.confidence:.3f}"
     return f"{said}{sure} · stage {answer.stage}, {stage}"
 
 
 def file_names(inputs: Sequence[str]) -> list[str]:
-    """A file name for each input: its own with the ending .png; with its folders where two are called the same."""
+    """A file name for each input: its own with the suffix .png, including its folders if two have the same name."""
     short = [PurePath(name).stem or name for name in inputs]
     longer = [PurePath(name).name or name for name in inputs]
     seen, seen_longer = Counter(short), Counter(longer)

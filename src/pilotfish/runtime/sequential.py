@@ -1,6 +1,6 @@
 """One model in memory at a time: each stage over everything that reaches it, then the next (Little-Big, Table 9).
 
-The peak is that of the largest model alone. What is known so far can be kept in a file after every stretch of samples.
+Peak memory is that of the largest model alone. Progress can be saved to a file after every few thousand samples.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def predict_sequentially(
     """As ``Cascade.predict``, with one model in memory at a time: each stage over everything that reaches it.
 
     inputs    as for ``Cascade.predict``; with a state only those that have names, files by path or a data set
-    artefact  the cascade at another operating point than the folder's own
-    state     a file that keeps what is known after every few thousand samples; a killed run resumes from it
+    artefact  the cascade at an operating point other than the folder's own
+    state     a file for progress, written after every few thousand samples; a killed run resumes from it
     allow_python  as for ``Cascade.load``
     save      as for ``Cascade.predict``
     """
@@ -102,8 +102,8 @@ def run_sequentially(
 ) -> Answers:
     """Answers to the samples *names*, as the engine gives them, with one model in memory at a time.
 
-    reader    from whether a stage decodes files in its own way to what reads the i-th sample
-    state     a file that keeps what is known; a run that was killed resumes from it. It is left when all is answered
+    reader    called with whether a stage decodes files itself; returns what reads the i-th sample
+    state     a file for progress; a killed run resumes from it. It is kept when everything is answered
     progress  called with (stage, samples done, samples that reach it)
     allow_python  code that stages may run; see :func:`pilotfish.runtime.load_stage.check_code`
 
@@ -140,7 +140,7 @@ def _one_stage(
     kept: Path | None,
     progress: Tell | None,
 ) -> None:
-    """Load the current stage's model, run it over what is left of the samples that reach it, and let go of it."""
+    """Load the current stage's model, run it over the remaining samples that reach it, and release it."""
     k, stage = stand.current, artefact.stages[stand.current]
     model = load(stage, choice.backend if choice else None)
     chosen, _ = held(choice or default_runtime(stage, model.backend.name), model.input_shape, stage.name)
@@ -178,7 +178,7 @@ def _one_stage(
 
 
 class _Seen:
-    """What an engine of one stage said of each sample; its own answers do not count."""
+    """What a one-stage engine returned for each sample; its own answers do not count."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[NDArray[np.intp], Any]] = []
@@ -190,7 +190,7 @@ class _Seen:
 
 
 def _note(stand: State, artefact: Artefact, rows: NDArray[np.intp], outputs: Any) -> None:
-    """Who of *rows* exits at the current stage with what, by the same rule as in the engine."""
+    """Which of *rows* exit at the current stage and with what answer, by the same rule as in the engine."""
     k, in_force = stand.current, artefact.in_force
     so_far = [*(stand.memory.read(j, rows) for j in range(k)), outputs] if in_force.rule.remembers else [outputs]
     decision = decide(in_force.rule, in_force.scores, k, so_far, len(artefact.stages), artefact.task)
@@ -211,7 +211,7 @@ def _identity(folder: Path, artefact: Artefact, names: Sequence[str]) -> str:
 
 def _hold_little_memory() -> None:
     """Ask the allocator, for the rest of the process, to map large blocks one by one and to return them when they are
-    freed: kept for later, those of one model would still be there when the next one runs."""
+    freed. Otherwise those of one model would still be held when the next one runs."""
     for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
         _libc("mallopt", option, LARGE_BLOCK)
 

@@ -1,4 +1,4 @@
-"""Where a run of one model at a time stands: kept in one file, so that a killed run resumes where it stopped."""
+"""Progress of a run with one model at a time, kept in one file, so that a killed run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = ("prediction", "confidence", "stage")
 @dataclass
 class State:
     """identity: of the cascade and the inputs; current: the stage that is running; done: how many of the samples that
-    reach it have been through it. The arrays are those of :class:`Answers`, with -1 where nothing was answered yet."""
+    reach it are done. The arrays are those of :class:`Answers`, with -1 where there is no answer yet."""
 
     identity: str
     n: int
@@ -68,7 +68,8 @@ class State:
             np.savez(file, facts=np.array(json.dumps(facts)), **columns)
 
     def read(self, path: Path) -> None:
-        """Take over what *path* holds; ArtefactError when it is of another cascade, other inputs, or damaged."""
+        """Restore the state in *path*; ArtefactError if it belongs to another cascade or other inputs, or is
+        damaged."""
         try:
             self._check_size(path)
             with np.load(path, allow_pickle=False) as file:
@@ -90,7 +91,7 @@ class State:
             raise ArtefactError(f"{path}: not a state that can be resumed ({said}); delete it") from error
 
     def _check_size(self, path: Path) -> None:
-        """ValueError for what is no file, or unpacks to more than the state of these inputs can be."""
+        """ValueError for what is not a file, or unpacks to more than the state of these inputs can be."""
         if not path.is_file():
             raise ValueError("it is no file")
         with zipfile.ZipFile(path) as archive:
@@ -99,9 +100,9 @@ class State:
             raise ValueError(f"it unpacks to {found:,} bytes, more than the state of {self.n:,} samples can be")
 
     def _check(self) -> None:
-        """ValueError where what was read is not of these inputs and stages, or its parts do not go together."""
+        """ValueError if what was read does not belong to these inputs and stages, or its parts do not fit together."""
         missing = self.task.missing
-        assert missing is not None  # what has objects for answers is kept in no state
+        assert missing is not None  # tasks with objects as answers have no state file
         kinds = {"prediction": missing.dtype.kind, "confidence": "f", "stage": "i"}
         if any(getattr(self, name).shape != (self.n,) for name in COLUMNS):
             raise ValueError(f"it is not of {self.n} samples")

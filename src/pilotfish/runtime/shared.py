@@ -13,7 +13,7 @@ from pilotfish.runtime.stage import join, take
 
 
 def shares_with(before: Model | None, model: Model) -> bool:
-    """Whether *model* is a later exit of the network that *before* is an exit of, and sees the same inputs."""
+    """Whether *model* is a later exit of the same network as *before*, with the same inputs."""
     if before is None or before.exit_of is None or model.exit_of is None:
         return False
     a, b = before.exit_of, model.exit_of
@@ -40,7 +40,7 @@ def linked(models: Sequence[Model], backends: Sequence[str | None]) -> list[tupl
 
 
 def threaded(runner: Backend, threads: int | None) -> Backend:
-    """*runner* with calls of so many threads, where it can do so."""
+    """*runner* with that many threads per call, if it supports it."""
     if threads is None or not hasattr(runner, "with_threads"):
         return runner
     return cast(Backend, cast(Any, runner).with_threads(threads))
@@ -48,13 +48,13 @@ def threaded(runner: Backend, threads: int | None) -> Backend:
 
 def alone(runners: Sequence[tuple[Backend, bool]], k: int, inputs: F32) -> Backend:
     """Stage *k* as a model of its own, for timing it alone. A stage that shares its backbone continues from the
-    features of *inputs*, computed beforehand, and takes numbers of samples (n, 1) instead of inputs."""
+    features of *inputs*, computed beforehand, and takes sample numbers (n, 1) instead of inputs."""
     runner, shares = runners[k]
     return _Part(runner, features_before(runners, k, inputs)) if shares else runner
 
 
 def whole(model: Model, backend: str | None, threads: int | None) -> Backend:
-    """*model*, from its inputs, run as a stage of that backend would be: what a part of a network is a part of."""
+    """The whole *model*, from its inputs, run as a stage with that backend would be."""
     own = model.exit_of
     if own is None:
         return model.backend
@@ -62,7 +62,7 @@ def whole(model: Model, backend: str | None, threads: int | None) -> Backend:
 
 
 class _Part:
-    """A part of a network that continues from *features* computed beforehand: its inputs are their numbers (n, 1)."""
+    """A part of a network that continues from *features* computed beforehand: its inputs are sample numbers (n, 1)."""
 
     def __init__(self, part: Backend, features: Carry) -> None:
         self.part, self.features, self.name = part, features, part.name

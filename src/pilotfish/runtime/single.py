@@ -1,7 +1,7 @@
-"""One sample through the cascade, at once and in the caller's thread: for answers that cannot wait for company.
+"""One sample through the cascade, at once and in the caller's thread: for answers that cannot wait for a batch.
 
-The common case, max_prob against a threshold, is decided in a few operations: after a model has run, nothing of ours
-is in the processor's caches, and each call into numpy costs ten times what it costs in a loop.
+The common case, max_prob against a threshold, is decided in a few operations: after a model has run, our code and data
+are no longer in the processor's caches, and each call into numpy costs ten times what it costs in a loop.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pilotfish.tasks.classes import check_logits
 
 
 class OneAnswer(NamedTuple):
-    """prediction, confidence and stage as in :class:`Answers`; error: why there is none, else None; raised: whether a
-    stage raised it, and else the sample could not be read or has no finite outputs."""
+    """prediction, confidence and stage as in :class:`Answers`; error: why there is no answer, else None; raised:
+    whether a stage raised it (otherwise the sample could not be read or has no finite outputs)."""
 
     prediction: Any
     confidence: float
@@ -33,8 +33,8 @@ class OneAnswer(NamedTuple):
 
 
 def prepared(read: Callable[[], Any], chains: Sequence[Callable[[Any], F32]]) -> Callable[[int], F32]:
-    """How to prepare one sample for :func:`answer_one`: read once, when the first stage asks for it, and made once for
-    stages that follow each other and differ in precision alone.
+    """How to prepare one sample for :func:`answer_one`: read once, when the first stage needs it, and made once for
+    consecutive stages that differ only in precision.
 
     chains  the preprocessing of each stage
     """
@@ -58,8 +58,9 @@ def answer_one(
 ) -> OneAnswer:
     """The answer to one sample, as the engine gives it.
 
-    prepare  the sample's tensor for a stage; asked for when the stage is reached. An exception is this sample's error
-    forced   the stage that answers, whatever the score
+    prepare  makes the sample's tensor for a stage; called when the stage is reached. An exception is this sample's
+             error
+    forced   the stage that answers, regardless of the score
 
     Raises ModelError when a stage fails.
     """
@@ -72,7 +73,7 @@ def answer_one(
                 inputs = prepare(k)[None]
             except ModelError:
                 raise
-            except Exception as error:  # the data's or the user's own code
+            except Exception as error:  # an error of the data or the user's code
                 return OneAnswer(in_force.task.missing, math.nan, -1, why(error))
         raw, carry = stage.backend.step(inputs, carry)
         if is_plain(in_force, k) and (found := plain_answer(in_force, k, raw, stage.name)) is not None:
@@ -89,9 +90,9 @@ def answer_one(
 
 
 def plain_answer(in_force: InForce, k: int, raw: Any, name: str) -> tuple[OneAnswer, bool, float] | None:
-    """(what stage *k* says of one sample, whether it exits there, its log-odds) from its logits (1, C), where
-    :func:`is_plain`. None where outputs are not finite, one class is all but certain, or the model returns no logits:
-    the long way knows what to do then."""
+    """(stage *k*'s answer to one sample, whether it exits there, its log-odds) from its logits (1, C), if
+    :func:`is_plain`. None if outputs are not finite, one class is all but certain, or the model returns no logits: the
+    general path handles those."""
     if isinstance(raw, Outputs):
         return None
     found = log_odds_of_one(_logits(raw, name)[0])
@@ -103,7 +104,7 @@ def plain_answer(in_force: InForce, k: int, raw: Any, name: str) -> tuple[OneAns
 
 
 def _logits(raw: Any, name: str) -> F32:
-    """*raw* where it is float32 (1, C), else checked: a check takes as long as the score."""
+    """*raw* unchanged if it is float32 (1, C), otherwise checked: a check takes as long as the score."""
     if type(raw) is np.ndarray and raw.dtype == np.float32 and raw.ndim == 2 and len(raw) == 1:
         return raw
     return check_logits(raw, 1, name)

@@ -1,4 +1,4 @@
-"""What one input at a time takes: how much of it is the cascade's own work, and how long a request waits."""
+"""Times of one input at a time: the cascade's own overhead, and how long a request takes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,21 @@ from pilotfish.runtime.spread import Latency, Spread
 from pilotfish.runtime.times import Requests, SingleTimes
 
 SINGLE_CALLS = 60
-REQUESTS = 500  # at most: a p99 of 200 is its second largest, and more take a while where the base is slow
-TURN = (
-    20  # requests of each in turn, so that a busy moment harms all alike and each finds its own weights in the caches
-)
+REQUESTS = 500  # at most: the p99 of 200 is the second largest, and more take long if the base is slow
+TURN = 20  # requests of each in turn: a busy moment affects all equally, and each has its own weights cached
 UNCOUNTED = 3
-MOST_ANSWERS, LEAST_ANSWERS = 200, 30  # timed beside a limit of the p95
+MOST_ANSWERS, LEAST_ANSWERS = 200, 30  # timed for a limit on the p95
 
 
 def milliseconds(run: Callable[[], Any], n: int) -> float:
-    """What *run* takes, divided by *n*."""
+    """Milliseconds that *run* takes, divided by *n*."""
     start = time.perf_counter()
     run()
     return 1000 * (time.perf_counter() - start) / n
 
 
 class _Clocked:
-    """A backend whose last call's duration is known."""
+    """A backend that measures the duration of its last call."""
 
     name = "clocked"
 
@@ -51,12 +49,12 @@ class _Clocked:
 
 
 def time_one_input(cascade: Cascade, inputs: F32, runs: int, requests: Requests) -> SingleTimes:
-    """One input that exits at the first stage: the whole call, and the stage's own call inside it. What the first
-    takes beyond the second is far less than what either varies by, so it is taken call by call.
+    """One input that exits at the first stage: the whole call, and the stage's own call inside it. Their difference is
+    far smaller than the variation of either, so it is computed call by call.
 
     inputs    float32 (M, …), of the first stage
-    runs      medians of so many turns are kept; one turn before them is not counted
-    requests  what :func:`time_requests` found, to stand beside it
+    runs      medians over this many turns are kept; the first turn is not counted
+    requests  the result of :func:`time_requests`, to report with it
     """
     stages, in_force = cascade.single_stages, cascade.artefact.in_force
     clocked = _Clocked(stages[0].backend)
@@ -83,8 +81,8 @@ def time_requests(
     """Requests one after the other, from file to answer, as :meth:`Cascade.predict_one` answers them.
 
     read    a sample by its row
-    rows    the samples asked for, each once by each of saver, base and cascade
-    forced  int64, the stage that answers each row in the cascade; None where scores decide
+    rows    the samples to request, each once from saver, base and cascade
+    forced  int64, the stage that answers each row in the cascade; None if scores decide
     tell    called with (requests done, requests in all)
     """
     stages, chains = cascade.single_stages, [model.preprocessing for model in cascade.models]
@@ -116,8 +114,8 @@ def time_requests(
 def time_answers(
     cascade: Cascade, read: Callable[[int], Any], rows: NDArray[np.intp], seconds: float = 3.0
 ) -> NDArray[np.float64]:
-    """What single requests take, in ms, from file to answer as :meth:`Cascade.predict_one` answers them: those of
-    *rows* in turn, up to 200 within about *seconds*, and 30 at least. Those that cannot be answered are left out.
+    """Times of single requests, in ms, from file to answer as :meth:`Cascade.predict_one` answers them: those of *rows*
+    in turn, up to 200 within about *seconds*, but at least 30. Those that cannot be answered are left out.
 
     read  a sample by its row
     """

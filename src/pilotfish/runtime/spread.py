@@ -1,4 +1,4 @@
-"""Figures that were measured several times."""
+"""Figures measured several times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and largest of several runs, in milliseconds per sample (or a ratio)."""
+    """Median, smallest and largest of several runs, in milliseconds per sample (or a ratio)."""
 
     median: float
     low: float
@@ -24,13 +24,13 @@ class Spread:
 
     @property
     def limits(self) -> list[float]:
-        """[least, largest]."""
+        """[smallest, largest]."""
         return [self.low, self.high]
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds that half of the requests stayed within, 95 % of them, and 99 %."""
+    """The p50, p95 and p99 of requests, in milliseconds."""
 
     p50: float
     p95: float
@@ -38,5 +38,5 @@ class Latency:
 
     @classmethod
     def of(cls, ms: Sequence[float]) -> Latency:
-        """Of requests that took *ms*: times that were measured, none between two of them."""
+        """The percentiles of *ms*, as measured times, without interpolation."""
         return cls(*np.quantile(ms, [0.5, 0.95, 0.99], method="inverted_cdf").tolist())

@@ -21,10 +21,10 @@ class EngineStage:
 
     backend     what runs it; a part of a network where stages share a backbone
     batch_size  how many samples its queue waits for
-    lanes       how many batches may be computed at the same time: on a CPU, as many single-threaded calls as there are
-                cores beat one call of many threads
+    lanes       how many batches may be computed at the same time: on a CPU, one single-threaded call per core beats one
+                call of many threads
     shares      whether it continues from the features of the stage before instead of taking inputs of its own
-    alone       what runs an input that comes alone: the same model with every core for one call, where that differs
+    alone       what runs a single input: the same model with every core for one call, if that differs
     adjust      what was fitted to its answers; None: nothing
     """
 
@@ -37,7 +37,7 @@ class EngineStage:
     adjust: Callable[[Any], Any] | None = None
 
     def reduced(self, raw: Any, rows: int, keep: int | str, task: Task, inputs: Any = None) -> Any:
-        """What the model returned for *rows* samples as outputs, adjusted. ModelError where it is no answer of the
+        """What the model returned for *rows* samples as outputs, adjusted. ModelError if it is not an answer of the
         task."""
         outputs = task.reduced(raw, rows, self.name, keep, inputs)
         return outputs if self.adjust is None else self.adjust(outputs)
@@ -48,8 +48,8 @@ def run_stage(
 ) -> tuple[Any, Carry | None]:
     """Reduced outputs of a batch, and the features for the next stage.
 
-    A backend on another device than the host's reduces logits there, so that only what decides is copied and waited
-    for. ModelError when the stage returns something else than the task's raw answer.
+    A backend on a device reduces logits there, so that only what decides is copied and waited for. ModelError if the
+    stage returns anything but the task's raw answer.
     """
     backend: Any = stage.backend
     if task.classes and getattr(backend, "reduces", False):
@@ -73,8 +73,8 @@ class Place:
 
 
 def places(carry: Carry, stays: NDArray[np.bool_]) -> list[Place]:
-    """A place for each sample that stays, in order. The batch is kept as it is where at least half of it stays, so that
-    features are copied once, into the next batch; else it would be held for a few."""
+    """A place for each sample that stays, in order. The batch is kept unchanged if at least half of it stays, so that
+    features are copied only once, into the next batch; otherwise a whole batch would be held for a few samples."""
     rows = np.flatnonzero(stays)
     if 2 * len(rows) >= len(stays):
         return [Place(carry, at) for at in rows.tolist()]
@@ -99,7 +99,7 @@ def gather(found: Sequence[Place]) -> Carry:
 
 
 def _filled(parts: Sequence[tuple[NDArray[Any], list[int]]]) -> NDArray[Any]:
-    """Rows of several arrays in one, each copied once."""
+    """Rows of several arrays in one array, each copied once."""
     first, _ = parts[0]
     out = np.empty((sum(len(rows) for _, rows in parts), *first.shape[1:]), first.dtype)
     start = 0

@@ -31,26 +31,26 @@ class Supply(Protocol):
 
     @property
     def total(self) -> int | None:
-        """How many samples :meth:`keys` has; None where that is not known."""
+        """How many samples :meth:`keys` has; None if unknown."""
         ...
 
     def keys(self) -> Iterator[Any]:
-        """The keys of the samples, in their order."""
+        """The keys of the samples, in order."""
         ...
 
     def prepare(self, stage: int, item: Item) -> Any:
-        """What :meth:`batch` needs of a sample. Called in threads; an exception costs this sample alone."""
+        """What :meth:`batch` needs of a sample. Called in threads; an exception fails only this sample."""
         ...
 
     def batch(self, stage: int, items: Sequence[Item]) -> F32:
-        """Inputs float32 (n, …) of samples that were prepared and have one shape."""
+        """Inputs float32 (n, …) of prepared samples of one shape."""
         ...
 
 
 class TensorSupply:
-    """Inputs made beforehand: one array (M, …) per stage, or a torch tensor that may lie on a device.
+    """Inputs made beforehand: one array (M, …) per stage, or a torch tensor that may be on a device.
 
-    total  of the samples; where it is more than the arrays have, they are gone through several times
+    total  number of samples; if it is more than the arrays have, their rows are repeated
     """
 
     workers = 0
@@ -67,7 +67,7 @@ class TensorSupply:
         """Nothing to do."""
 
     def batch(self, stage: int, items: Sequence[Item]) -> F32:
-        """A slice where the rows follow each other, else gathered."""
+        """A slice if the rows are consecutive, otherwise gathered."""
         held = self.tensors[stage]
         rows = [item.key % len(held) for item in items]
         first, last = rows[0], rows[-1]
@@ -78,8 +78,8 @@ class TensorSupply:
 class DecodingSupply:
     """Samples read and preprocessed in threads, ahead of the models.
 
-    A sample is decoded once. It is held only while a later stage may want it: that stage's tensor is made for
-    survivors alone, while the models work on. A stage that differs from the one before in precision alone takes its
+    A sample is decoded once. It is held only while a later stage may need it: that stage's tensor is made only for
+    survivors, while the models keep running. A stage that differs from the one before only in precision uses its
     tensor.
 
     read    a sample from its key
@@ -103,7 +103,7 @@ class DecodingSupply:
         return iter(self.items)
 
     def prepare(self, stage: int, item: Item) -> F32:
-        """The tensor of a sample for *stage*; reads it when it is the first to ask."""
+        """The tensor of a sample for *stage*; the first call reads the sample."""
         sample, tensor = (self.read(item.key), None) if item.sample is UNREAD else item.sample
         if tensor is None or not self.repeats[stage]:
             tensor = self.preprocessing[stage](sample)
@@ -112,7 +112,7 @@ class DecodingSupply:
         return tensor
 
     def batch(self, stage: int, items: Sequence[Item]) -> F32:
-        """The tensors as one: a copy where the next stage takes them again, for models may write into their inputs."""
+        """The tensors as one: a copy if the next stage uses them again, since models may write into their inputs."""
         again = any(self.repeats[stage + 1 : stage + 2])
         lone = len(items) == 1 and not again
         return items[0].tensor[None] if lone else np.stack([item.tensor for item in items])
@@ -121,7 +121,7 @@ class DecodingSupply:
 @functools.lru_cache(maxsize=64)
 def repeats(chains: tuple[Any, ...]) -> tuple[bool, ...]:
     """Whether the input of each stage is that of the stage before: the preprocessing of both differs at most in what
-    the model computes in. Never of whole samples, which a callable may change."""
+    the model computes in. Never for whole samples, which a callable may change."""
     inputs = [chain.of_inputs if isinstance(chain, Preprocessing) else chain for chain in chains]
     whole = [isinstance(chain, Preprocessing) and chain.kind in WHOLE for chain in chains]
     pairs = zip(itertools.pairwise(inputs), whole[1:], strict=True)
@@ -129,7 +129,7 @@ def repeats(chains: tuple[Any, ...]) -> tuple[bool, ...]:
 
 
 def why(error: BaseException) -> str:
-    """One line about a sample that could not be prepared: reading it and the user's own code may raise anything."""
+    """One line about a sample that could not be prepared: reading it or the user's own code may raise anything."""
     if isinstance(error, PilotfishError):
         return str(error)
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""What a bench found, and the document it is written as."""
+"""The results of a bench, and their JSON document."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pilotfish.runtime.spread import Latency, Spread
 class Times:
     """One kind of measurement: the models alone, or from file to answer.
 
-    stages_ms  each stage alone; of an exit that continues from the features of the one before, what it adds
+    stages_ms  each stage alone; for an exit that continues from the features of the one before, what it adds
     base_ms    the base alone, from its inputs
     """
 
@@ -27,7 +27,7 @@ class Times:
     efficiency: Spread
 
     def to_json(self) -> dict[str, Any]:
-        """Medians under the documented keys, spreads beside them."""
+        """Medians under the documented keys, with their spreads."""
         return {
             "stages_ms": [s.median for s in self.stages_ms],
             "base_ms": self.base_ms.median,
@@ -46,8 +46,8 @@ class Times:
 
 @dataclass(frozen=True)
 class Requests:
-    """*n* requests one at a time, each from its file to its answer with every core at work: of the saver alone, of the
-    base alone, and of the cascade, in which *exit_ratio* left at each stage."""
+    """*n* requests one at a time, each from file to answer with every core: to the saver alone, to the base alone, and
+    to the cascade, in which *exit_ratio* exited at each stage."""
 
     n: int
     exit_ratio: tuple[float, ...]
@@ -58,8 +58,8 @@ class Requests:
 
 @dataclass(frozen=True)
 class SingleTimes:
-    """One input at a time, its tensor ready, that exits at the first stage: the stage's own call, the cascade, and the
-    difference between the two; and *requests* as they come, with decoding."""
+    """One input at a time, its tensor ready, that exits at the first stage: the stage's own call, the cascade, and
+    their difference; and *requests* from file to answer, with decoding."""
 
     saver_ms: Spread
     cascade_ms: Spread
@@ -79,14 +79,14 @@ class SingleTimes:
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules per input, end to end, of the base alone and of the cascade, as counted by *meters*."""
+    """Joules per input, end to end, for the base alone and the cascade, as counted by *meters*."""
 
     meters: tuple[str, ...]
     base_joules: Spread
     cascade_joules: Spread
 
     def to_json(self) -> dict[str, Any]:
-        """Medians, with spreads beside them."""
+        """Medians, with their spreads."""
         return {
             "meters": list(self.meters),
             "base_joules": self.base_joules.median,
@@ -103,15 +103,15 @@ class BenchResult:
     speedup           the base alone ÷ the cascade, end to end, median of the runs' ratios
     choices           how each stage was run: backend, batch size, threads, lanes
     decode_ms         reading and decoding alone, per sample, with as many threads
-    decoded_once      efficiency end to end against an ideal that decodes each sample once (the ideal of
-                      ``end_to_end`` counts it at every stage that a sample reaches)
-    peers             other ways to run the same cascade, on *peer_n* of the samples; cascades beside it, on all
+    decoded_once      efficiency end to end against an ideal that decodes each sample once (the ideal of ``end_to_end``
+                      counts it at every stage that a sample reaches)
+    peers             other ways to run the same cascade, on *peer_n* of the samples; other cascades, on all
     single            one input at a time
-    energy            None where no meter can be read
+    energy            None if no meter can be read
     parts             whether each stage continues from the features of the stage before, as exits of one network do
-    decode_share      processor time of inputs, read, decoded and preprocessed, in the cascade from file to answer;
-                      base_decode_share: of the base alone
-    notes             what the reader should know, a line each
+    decode_share      processor time for reading, decoding and preprocessing inputs, in the cascade from file to answer;
+                      base_decode_share: in the base alone
+    notes             what the reader should know, one line each
     """
 
     machine: dict[str, Any]

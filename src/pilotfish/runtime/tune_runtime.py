@@ -36,9 +36,9 @@ PROBES = 16
 
 @dataclass(frozen=True)
 class StageTuning:
-    """stage: its name; chosen: how it is run from now on; measured: everything that was tried, fastest first;
-    notes: backends that were asked for and could not be had, and why; differences: by backend, the largest difference
-    of a probability from torch."""
+    """stage: its name; chosen: how it is run from now on; measured: everything that was tried, fastest first; notes:
+    requested backends that are not available, and why; differences: by backend, the largest difference of a probability
+    from torch."""
 
     stage: str
     chosen: StageRuntime
@@ -82,12 +82,12 @@ def tune_runtime(
 ) -> RuntimeTuning:
     """Measure each stage of the cascade in folder *cascade* on *device* and keep the fastest way to run it there.
 
-    data      samples whose inputs are used to compare the backends' answers; needed where a model does not say what
-              its inputs look like. Random numbers of its shape otherwise
+    data      samples whose inputs are used to compare the backends' answers; needed if a model does not state its input
+              shape. Otherwise random numbers of that shape
     backends  names to try; by default all that give the same answers within rounding and need no compilation
     seconds   about how long each stage may take
     allow_python  as for :meth:`pilotfish.Cascade.load`
-    known     what was found before, on this device, of stages that other cascades have as well: it is taken over
+    known     earlier results on this device for stages that other cascades share: they are reused
 
     UsageError for an unknown backend, or when none of those named can run a stage.
     """
@@ -114,7 +114,7 @@ def tune_runtime(
 
 
 def _agreed(stages: Sequence[StageTuning], exit_ratio: Sequence[float]) -> tuple[StageTuning, ...]:
-    """The stages with ways to run that go together."""
+    """The stages, with ways to run that fit together."""
     reached = [1.0 - sum(exit_ratio[:k]) for k in range(len(stages))]
     chosen = agreed([stage.measured for stage in stages], reached)
     return tuple(
@@ -211,8 +211,8 @@ def _inputs(model: Model, stage: Stage, data: Dataset | None) -> F32:
 
 
 def _difference(a: Any, b: Any, classes: bool = True) -> float | None:
-    """The largest difference of a probability; of an output, as a share of the largest, where those are no classes; of
-    the scores of boxes, where they are those, infinite where one has more of them. None where they are neither."""
+    """The largest difference of a probability; for outputs that are not classes, of an output as a share of the
+    largest; for boxes, of their scores, infinite if one has more boxes. None for anything else."""
     if isinstance(a, list) and isinstance(b, list):
         pairs = [(np.sort(x["scores"]), np.sort(y["scores"])) for x, y in zip(a, b, strict=True)]
         return max(

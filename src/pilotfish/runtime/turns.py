@@ -1,4 +1,4 @@
-"""What a bench times, in turn, so that a noisy machine harms all of it alike."""
+"""What a bench times, in turn, so that a noisy machine affects everything equally."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Tell = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class Subject:
     """What is timed. rows: the N readable samples; tensors: inputs of M of them, one array (M, …) per stage; forced:
-    the stage that answers each sample, or None where scores decide; answered: the stage that did, -1 for an error;
-    workers: threads that prepare inputs; other_sizes: how many samples were left out for the shape of their inputs."""
+    the stage that answers each sample, or None if scores decide; answered: the stage that did, -1 for an error;
+    workers: threads that prepare inputs; other_sizes: how many samples were left out because of their input shape."""
 
     cascade: Cascade
     data: Dataset
@@ -48,25 +48,26 @@ class Subject:
         return tuple(float(x) for x in counts / max(1, counts.sum()))
 
     def supply(self, which: slice, decoding: bool) -> Supply:
-        """Inputs of some stages: made from the samples as they are asked for, or the tensors."""
+        """Inputs of some stages: made from the samples on demand, or the tensors."""
         return self.files(which) if decoding else TensorSupply(self.tensors[which], len(self.rows))
 
     def files(self, which: slice) -> ClockedSupply:
-        """Inputs of some stages, made from the samples as they are asked for."""
+        """Inputs of some stages, made from the samples on demand."""
         preprocessing = [model.preprocessing for model in self.cascade.models[which]]
         return ClockedSupply(self.read, len(self.rows), preprocessing, self.workers)
 
     def read(self, i: int) -> Any:
-        """The *i*-th sample as the stages want it."""
+        """The *i*-th sample as the stages take it."""
         return self.cascade.reader(self.data)(self.rows[i])
 
     def engine(self, decoding: bool) -> Engine:
-        """All stages. Tensors may stand for other samples, and these leave where they did."""
+        """An engine of all stages. Tensors may stand in for other samples, which then exit where the tensors' samples
+        did."""
         forced = self.forced if decoding else self.answered
         return Engine(self.cascade.engine_stages(), self.cascade.artefact.in_force, forced)
 
     def numbers(self) -> Supply:
-        """Instead of inputs, for a stage whose features were computed beforehand."""
+        """Sample numbers instead of inputs, for a stage whose features were computed beforehand."""
         return TensorSupply([np.arange(len(self.rows), dtype=np.float32)[:, None]])
 
     def alone(self, k: int) -> EngineStage:
@@ -76,7 +77,7 @@ class Subject:
         return dataclasses.replace(stage, backend=runner, shares=False, alone=None)
 
     def base(self) -> EngineStage:
-        """The base from its inputs, also where the last stage continues from features."""
+        """The base from its inputs, also if the last stage continues from features."""
         stage, choice = self.cascade.engine_stages()[-1], self.cascade.choices[-1]
         if not stage.shares:
             return self.alone(len(self.tensors) - 1)
@@ -84,7 +85,7 @@ class Subject:
         return dataclasses.replace(stage, backend=found, shares=False, alone=None)
 
     def only(self, kept: NDArray[np.intp]) -> Subject:
-        """The samples *kept*, in their order."""
+        """The samples *kept*, in order."""
         every = len(self.tensors[0]) == len(self.rows)
         return dataclasses.replace(
             self,
@@ -117,9 +118,9 @@ def time_in_turn(
     meters: Sequence[Meter],
     tell: Tell,
 ) -> Found:
-    """Everything in turn, *runs* times; one turn before that is not counted.
+    """Time everything in turn, *runs* times; a first turn is not counted.
 
-    decoding  from file to answer; else the models alone, with inputs made beforehand
+    decoding  from file to answer; otherwise the models alone, with inputs made beforehand
     beside    other cascades, by the names they get among the peers
     """
     what, stages = "file to answer" if decoding else "models alone", subject.cascade.engine_stages()

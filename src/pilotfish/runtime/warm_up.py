@@ -1,4 +1,4 @@
-"""Every stage of a cascade run once at each batch size, so that no request waits for what is done only once."""
+"""Runs every stage of a cascade once at each batch size, so that no request waits for one-time work."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SIDE = 256  # pixels of the grey image for stages that take any size
 def warm_up(cascade: Cascade, tell: Callable[[str, int], None] = lambda stage, n: None) -> list[str]:
     """Run every stage at batch sizes 1, 2, 4, … up to its own, in the ways that the engine runs it.
 
-    tell  told (name of the stage, batch size) before each call
+    tell  called with (name of the stage, batch size) before each call
 
-    Returns a note for each stage that could not be run ahead: one whose input shape is not known, or whose own code
-    takes no grey image. ModelError for a stage of any other kind that cannot be run.
+    Returns a note for each stage that could not be warmed up: one whose input shape is not known, or whose own code
+    rejects a grey image. ModelError for a stage of any other kind that cannot be run.
     """
     notes: list[str] = []
     in_force = cascade.artefact.in_force

@@ -1,4 +1,4 @@
-"""``pilotfish export --by-stage``: every stage as an ONNX file of its own, for programs that do their own routing.
+"""``pilotfish export --by-stage``: every stage as an ONNX file of its own, for programs with their own routing.
 
 Exits of one network become its parts: a file takes what the file before it returned, and nothing is computed twice.
 """
@@ -43,8 +43,8 @@ class StageFile:
     """One stage.
 
     inputs, outputs  (name, shape) in the file's order; the first output is logits
-    continues        whether the inputs are the outputs of the file before it but its logits, in their order; else the
-                     input is of *preprocessing*
+    continues        whether the inputs are the outputs of the file before it except its logits, in order; otherwise the
+                     input is made by *preprocessing*
     """
 
     name: str
@@ -57,8 +57,7 @@ class StageFile:
 
 @dataclass(frozen=True)
 class ExportedStages:
-    """What :func:`export_stages` wrote. samples: on how many the files were held against the engine, without one
-    difference."""
+    """What :func:`export_stages` wrote. samples: how many were compared with the engine, without a difference."""
 
     path: Path
     stages: tuple[StageFile, ...]
@@ -78,9 +77,9 @@ def export_stages(
     allow_python: Collection[str] = (),
 ) -> ExportedStages:
     """Write the stages of the cascade in folder *cascade* into the folder *out*: ``stage1.onnx`` …, and ``stages.json``
-    with what each takes and gives, and the policy in force.
+    with what each takes and returns, and the policy in force.
 
-    data     samples on which the files are held against the engine; random inputs otherwise
+    data     samples on which the files are compared with the engine; random inputs otherwise
     samples  how many, at most
     allow_python  as for :meth:`pilotfish.Cascade.load`
 
@@ -117,12 +116,12 @@ def export_stages(
 
 
 def _named(model: Model, stage: Stage) -> Model:
-    """*model* with the classes that its records name, where it names none itself: those of the data's folders."""
+    """*model* with the classes that its records name, such as the data's folders, if it names none itself."""
     return model if model.class_names else dataclasses.replace(model, class_names=stage.class_names)
 
 
 def _may_be_written(target: Path) -> bool:
-    """Whether nothing is there, or an empty folder, or an earlier export and nothing else."""
+    """Whether there is nothing, an empty folder, or an earlier export and nothing else."""
     if target.is_symlink() or not target.is_dir():
         return not (target.exists() or target.is_symlink())
     names = {path.name for path in target.iterdir()}
@@ -131,7 +130,7 @@ def _may_be_written(target: Path) -> bool:
 
 
 def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> StageFile:
-    """A stage's file at *path*, and what it takes and gives."""
+    """Write a stage's file to *path*; returns its inputs and outputs."""
     refuse_code(name, runner)
     if not isinstance(runner, OnnxBackend | OnnxSpan):
         raise ModelError(f"{name} has no ONNX form: it is run by {runner.name}")
@@ -145,7 +144,7 @@ def _written(runner: Any, shares: bool, model: Any, name: str, path: Path) -> St
 
 
 def _compare(folder: Path, files: list[StageFile], cascade: Cascade, tensors: list[Any]) -> None:
-    """Hold the files against the engine, each stage answering some of the samples. ModelError where they differ."""
+    """Compare the files with the engine, each stage answering some of the samples. ModelError if they differ."""
     own = [
         EngineStage(
             one.name,

@@ -1,4 +1,4 @@
-"""An exported graph held against the engine, sample by sample, and timed beside it."""
+"""Compares an exported graph with the engine, sample by sample, and times both."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TURNS = 3
 
 @dataclass(frozen=True)
 class Compared:
-    """flips: exits that differ; max_difference: of a confidence where the same stage answered."""
+    """flips: exits that differ; max_difference: largest difference of a confidence where the same stage answered."""
 
     flips: int
     max_difference: float
@@ -53,7 +53,7 @@ def compare(
     tensors: Sequence[F32],
     in_force: InForce,
 ) -> Compared:
-    """Raises ModelError when they differ by more than rounding: another stage though the score is not within BAND of
+    """Raises ModelError when they differ by more than rounding: another stage although the score is not within BAND of
     a bound, or another prediction or confidence from the same stage."""
     answers, logits = graph
     same = answers.stage == engine.stage
@@ -80,7 +80,7 @@ def compare(
 
 
 def _distance(stage: EngineStage, inputs: F32, in_force: InForce, k: int) -> float:
-    """How far the score is from the nearest bound, as people read both."""
+    """How far the score is from the nearest bound, in display units."""
     outputs = from_logits(stage.backend.step(inputs)[0], top_k=int(in_force.keep(k)))
     scored = compute(in_force.scores[k], outputs)
     bounds = in_force.point.bounds[k]
@@ -88,7 +88,7 @@ def _distance(stage: EngineStage, inputs: F32, in_force: InForce, k: int) -> flo
 
 
 def forced_point(k: int, stages: int) -> OperatingPoint:
-    """Everybody exits at stage *k*."""
+    """An operating point at which every sample exits at stage *k*."""
     return OperatingPoint(tuple(-np.inf if j == k else np.inf for j in range(stages - 1)))
 
 

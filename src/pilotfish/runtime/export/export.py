@@ -53,10 +53,11 @@ class ExportInput:
 
 @dataclasses.dataclass(frozen=True)
 class ExportCost:
-    """Milliseconds per sample when stage *stage* answers (None: the cascade's own exits): the graph and the engine.
+    """Milliseconds per sample when stage *stage* answers (None: the cascade's own exits): for the graph and for the
+    engine.
 
-    The engine prepares an input only when its stage is reached; a graph needs all of them beforehand, which is not in
-    either figure.
+    The engine prepares an input only when its stage is reached; a graph needs all of them beforehand. Neither figure
+    includes that.
     """
 
     stage: int | None
@@ -68,10 +69,10 @@ class ExportCost:
 class ExportedCascade:
     """The outcome of :func:`export`.
 
-    samples         how many were compared with the engine, once per exit and at the cascade's own operating point
+    samples         how many were compared with the engine, once per exit and once at the cascade's own operating point
     flips           exits that differ, all of them within *band* of their threshold
     max_difference  largest difference of a confidence where the same stage answered
-    costs           one sample at a time, by the stage that answers; for a batched graph the cascade's own exits
+    costs           one sample at a time, by the stage that answers; for a batched graph only the cascade's own exits
     """
 
     path: Path
@@ -103,17 +104,17 @@ def export(
 ) -> ExportedCascade:
     """Write the cascade in folder *cascade*, at the operating point in force, as the single ONNX file *out*.
 
-    batched  for any number of samples at a time; otherwise for exactly one, whose later stages lie in ``If`` branches
-    data     samples on which the graph is held against the engine and timed; random inputs otherwise
+    batched  for any number of samples at a time; otherwise for exactly one, with later stages in ``If`` branches
+    data     samples on which the graph is compared with the engine and timed; random inputs otherwise
     samples  how many, at most
     allow_python  as for :meth:`pilotfish.Cascade.load`
 
     Outputs: prediction int64 (N,), confidence float32 (N,), stage int64 (N,), logits float32 (N, C) of the stage that
-    answered; prediction and stage are -1 where the last stage's outputs are not finite. Inputs: one per preprocessing,
-    float32 (N, C, H, W); the metadata say which and how it is made.
+    answered; prediction and stage are -1 if the last stage's outputs are not finite. Inputs: one per preprocessing,
+    float32 (N, C, H, W); the metadata describe each.
 
-    UsageError for a rule or a score that has no graph, ModelError for a model without an ONNX form, or when the graph
-    and the engine disagree beyond rounding.
+    UsageError for a rule or a score that has no graph, ModelError for a model without an ONNX form, or if the graph and
+    the engine disagree beyond rounding.
     """
     target, tell = Path(out), progress or (lambda *_: None)
     if target.suffix != ".onnx":
@@ -161,7 +162,7 @@ def export(
 
 @dataclasses.dataclass(frozen=True)
 class _Check:
-    """Writes the graph for a policy, holds it against the engine, and times both."""
+    """Writes the graph for a policy, compares it with the engine, and times both."""
 
     artefact: Artefact
     parts: tuple[Part, ...]
@@ -240,7 +241,7 @@ def _inputs(names: Sequence[str], models: Sequence[Model]) -> tuple[tuple[Export
 def example_tensors(
     models: Sequence[Model], data: Dataset | None, samples: int, tell: Tell
 ) -> tuple[list[F32], float | None]:
-    """Inputs of the same samples for every stage, and what preparing those of the later stages takes, in ms."""
+    """Inputs of the same samples for every stage, and the ms that preparing those of the later stages takes."""
     if data is None:
         return [random_inputs(model.input_shape or (), min(samples, 16)) for model in models], None
     read = sample_reader(data, any(model.preprocessing.decodes_itself for model in models))

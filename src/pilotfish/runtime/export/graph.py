@@ -1,7 +1,7 @@
-"""The graph of a whole cascade: stages one inside the other, each in the branch that is taken when it is needed.
+"""The graph of a whole cascade: nested stages, each in the branch that is taken when it is needed.
 
-For batch 1 a stage that does not exit takes the ``else`` branch of an ``If``, which holds the next stage. For batches
-the survivors are gathered, the next stage runs on them alone where there are any, and its answers are scattered back.
+For batch 1, a sample that does not exit takes the ``else`` branch of an ``If``, which holds the next stage. For batches
+the survivors are gathered, the next stage runs on them if there are any, and its answers are scattered back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Plan:
     parts    the stages' models
     scores   one per stage but the last
     point    the thresholds or exit sets
-    batched  whether more than one sample may come at a time
+    batched  whether a call may take more than one sample
     """
 
     parts: tuple[Part, ...]
@@ -101,7 +101,7 @@ def _stage(n: Nodes, plan: Plan, k: int, inputs: dict[str, str]) -> list[str]:
 
 
 def _of_survivors(n: Nodes, plan: Plan, k: int, inputs: dict[str, str], rows: str, own: Sequence[str]) -> list[str]:
-    """The outputs *own* of stage *k*, with those of its survivors *rows* replaced by what the later stages say."""
+    """The outputs *own* of stage *k*, with those of its survivors *rows* replaced by the later stages' answers."""
     wanted = {part.input for part in plan.parts[k + 1 :]}
     gathered = {name: n.op("Gather", inputs[name], rows, axis=0) for name in wanted}
     theirs = _stage(n, plan, k + 1, gathered)

@@ -60,8 +60,8 @@ class Nodes:
 
 @dataclass(frozen=True)
 class OutputNames:
-    """Names of what a model said: logits float64 (N, C), prediction int64, log_odds and log_sum_exp float64, finite
-    bool (no NaN, and a largest logit that is finite)."""
+    """Names of a model's reduced outputs: logits float64 (N, C), prediction int64, log_odds and log_sum_exp float64,
+    finite bool (no NaN, and a largest logit that is finite)."""
 
     logits: str
     prediction: str
@@ -107,7 +107,8 @@ def _margin(n: Nodes, said: OutputNames, score: ExitScore) -> str:
 
 
 def _entropy(n: Nodes, said: OutputNames, score: ExitScore) -> str:
-    """-log H over the best classes and the rest as one; the first term is exact where its logarithm would be 0."""
+    """-log H over the best classes and the rest as one class; the first term is exact where its logarithm would be
+    0."""
     terms = _with_rest(n, said, score)
     first, others = _slice(n, terms, 0, 1), _slice(n, terms, 1, 2**31 - 1)
     lead = _column(n, said.log_odds)
@@ -151,7 +152,7 @@ def inside(n: Nodes, value: str, finite: str, bounds: Sequence[float]) -> str:
 
 
 def shown(n: Nodes, value: str, scale: Scale) -> str:
-    """The score as people read it, float32."""
+    """The score in display units, float32."""
     one = n.constant(1.0, np.float64)
     if scale == "log_odds":
         value = n.op("Div", one, n.op("Add", one, n.op("Exp", n.op("Neg", value))))
@@ -189,7 +190,7 @@ def _log_probs(n: Nodes, said: OutputNames, k: int) -> str:
 
 
 def _with_rest(n: Nodes, said: OutputNames, score: ExitScore) -> str:
-    """(N, k + 1): log p of the best classes that the score looks at, and of all others together."""
+    """(N, k + 1): log p of the best classes that the score reads, and of all others together."""
     logp = _log_probs(n, said, min(score.top_k, TOP_K))
     outside = _log_others(n, said)
     ratio = n.op("Exp", n.op("Sub", _slice(n, logp, 1, 2**31 - 1), _column(n, outside)))

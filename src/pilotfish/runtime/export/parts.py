@@ -45,7 +45,7 @@ def refuse_code(name: str, runner: Any) -> None:
 def read_parts(names: Sequence[str], models: Sequence[Model], inputs: Sequence[str]) -> tuple[Part, ...]:
     """The models' graphs, all in the newest operator set that one of them has.
 
-    ModelError for a model that no ONNX file stands behind, or when one file could not hold them all.
+    ModelError for a model without an ONNX file, or if one file cannot hold them all.
     """
     backends = []
     for name, model in zip(names, models, strict=True):
@@ -88,7 +88,7 @@ def _version(graph: Any) -> int:
 
 
 def _inlined(graph: Any) -> Any:
-    """Functions of the file itself written out: two files may have different ones of one name."""
+    """The model with its own functions inlined: two files may have different ones of one name."""
     if not graph.functions:
         return graph
     from onnx import inliner
