@@ -175,13 +175,14 @@ def test_requests_and_engines_share_one_limit(cascade_folder: Path, monkeypatch:
 
             monkeypatch.setattr(hosted, "drain", drained)
             peer = peers.enter_context(connect(running.port))
-            body = json.dumps({"instances": [np.zeros((4, 4, 3), int).tolist()]})
+            body = json.dumps({"instances": [np.zeros((4, 4, 3), int).tolist()] * 2})
             head = "POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
             peer.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
             assert begun.wait(LONG)
         answer = rest(peer)
     assert limits == [0.0]
     assert statuses(answer) == [503]
+    assert {cause: n for cause, n in hosted.meter.causes.shed.items() if n} == {"cut_off": 2}
     assert "the time for answers is over" in error_of(answer)
 
 

@@ -135,6 +135,22 @@ def test_pixels_behind_the_json(server: Serving, expected: list[Answer]) -> None
     check(infer(server, {"inputs": [tensor("UINT8", IMAGES.shape)]}, IMAGES.tobytes()), expected)
 
 
+@pytest.mark.parametrize("channel", [False, True], ids=["[N, H, W]", "[N, H, W, 1]"])
+def test_grey_pixels(server: Serving, cascade_folder: Path, channel: bool) -> None:
+    grey = IMAGES[..., 0].copy()
+    expected = Cascade.load(cascade_folder, allow_python=ALLOWED).predict([png(one) for one in grey])
+    batch = grey[..., None] if channel else grey
+    check(infer(server, {"inputs": [tensor("UINT8", batch.shape)]}, batch.tobytes()), expected)
+    check(infer(server, {"inputs": [tensor("UINT8", batch.shape, data=batch.tolist())]}), expected)
+    said = server.ask("POST", "/predict", {"instances": [{"array": one} for one in batch.tolist()]}).json["answers"]
+    assert [(one["prediction"], one["stage"]) for one in said] == [(a.prediction, a.stage) for a in expected]
+
+
+def test_one_image_is_no_batch_of_grey_ones(server: Serving) -> None:
+    found = infer(server, {"inputs": [tensor("UINT8", [SIDE, SIDE, 3])]}, IMAGES[0].tobytes())
+    assert (found.status, "[N, H, W, 3]" in found.json["error"]) == (400, True)
+
+
 @pytest.mark.parametrize(
     "data",
     [

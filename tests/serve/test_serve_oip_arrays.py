@@ -146,6 +146,30 @@ def test_where_the_first_stage_raises_it_is_told_whose_fault_it_is(
     assert (found.status, found.json["error"]) == (status, "input[0]: it cannot be computed")
 
 
+@pytest.mark.parametrize(("value", "status"), [(0.5, 500), (1e30, 500), (np.nan, 400), (-np.inf, 400)])
+def test_where_no_outputs_are_finite_it_is_told_whose_fault_it_is(folder: Path, value: float, status: int) -> None:
+    """Functions that are given arrays as they are may be given NaN; other stages refuse it."""
+    array = X[:1].copy()
+    array[0, 0] = value
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        with serving({"pair": folder / "cascade"}, allow_python=ALLOWED) as running:
+            hosted = running.server.hosted()
+            for k, stage in enumerate(hosted.engine.stages):
+                hosted.engine.stages[k] = replace(stage, backend=NotFinite(), alone=None)
+            found = infer(running, {"inputs": [tensor("FP32", array.shape)]}, array.tobytes())
+            counted = {cause: n for cause, n in hosted.meter.causes.errors.items() if n}
+    assert found.status == status
+    assert counted == {"model" if status == 500 else "bad_input": 1}
+
+
+class NotFinite:
+    name = "not finite"
+
+    def step(self, inputs: np.ndarray, carry: object = None) -> tuple[np.ndarray, None]:
+        return np.full((len(inputs), 3), np.nan, np.float32), None
+
+
 class Broken:
     name = "broken"
 

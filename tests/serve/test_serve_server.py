@@ -277,6 +277,34 @@ def test_an_input_of_infer_that_fails_is_counted_once(cascade_folder: Path) -> N
     assert counted == {"model": statuses.count(500), "bad_input": 1}
 
 
+class NotFinite:
+    name = "not finite"
+
+    def step(self, inputs: np.ndarray, carry: object = None) -> tuple[np.ndarray, None]:
+        return np.full((len(inputs), 5), np.nan, np.float32), None
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["every stage", "the base"])
+def test_outputs_that_are_not_finite_are_the_fault_of_the_model(
+    cascade_folder: Path, capfd: pytest.CaptureFixture[str], first: int
+) -> None:
+    images = [png(image) for image in pictures(12, seed=5)]
+    with serving({"pair": cascade_folder}) as running:
+        hosted = running.server.hosted()
+        stages = hosted.engine.stages
+        for k in range(first, 2):
+            stages[k] = replace(stages[k], backend=NotFinite(), alone=None)
+        found = [running.ask("POST", "/predict", image, PNG) for image in images]
+        together = running.ask("POST", "/predict", {"instances": [{"b64": b64(image)} for image in images]})
+        counted = {cause: n for cause, n in hosted.meter.causes.errors.items() if n}
+    failed = [one for one in found if one.status != 200]
+    assert len(failed) == len(images) if first == 0 else 0 < len(failed) < len(images)
+    assert {(one.status, "are not finite" in one.json["error"]) for one in failed} == {(500, True)}
+    assert together.status == (500 if first == 0 else 200)
+    assert counted == {"model": 2 * len(failed)}
+    assert "are not finite" in capfd.readouterr().err
+
+
 def test_a_cascade_is_not_ready_while_the_server_drains(cascade_folder: Path) -> None:
     with serving({"pair": cascade_folder}) as running:
         paths = ("/v2/models/pair/ready", "/v2/models/pair/versions/1/ready", "/v1/models/pair")

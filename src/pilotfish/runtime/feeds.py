@@ -55,8 +55,8 @@ class Feed(Protocol):
         """Set the answer of a sample that was alone in its batch."""
         ...
 
-    def fail(self, items: Sequence[Item], reason: str, raised: bool = False) -> Settled:
-        """Note that *items* have no answer. raised: whether a stage raised the reason."""
+    def fail(self, items: Sequence[Item], reason: str, by_stage: bool = False) -> Settled:
+        """Note that *items* have no answer. by_stage: whether a stage failed, and not the reading of the sample."""
         ...
 
     def stop(self, error: Exception, items: Sequence[Item]) -> Settled:
@@ -155,7 +155,7 @@ class Run:
         self.window.answer(item.row, found.prediction, found.confidence, found.stage)
         return []
 
-    def fail(self, items: Sequence[Item], reason: str, raised: bool = False) -> Settled:
+    def fail(self, items: Sequence[Item], reason: str, by_stage: bool = False) -> Settled:
         for item in items:
             self.window.fail(item.row, reason)
         return []
@@ -233,9 +233,11 @@ class Futures:
                 item.light = False
         return settled
 
-    def fail(self, items: Sequence[Item], reason: str, raised: bool = False) -> Settled:
+    def fail(self, items: Sequence[Item], reason: str, by_stage: bool = False) -> Settled:
         return [
-            self.done(item, OneAnswer(np.full(1, item.in_force.task.missing).tolist()[0], math.nan, -1, reason, raised))
+            self.done(
+                item, OneAnswer(np.full(1, item.in_force.task.missing).tolist()[0], math.nan, -1, reason, by_stage)
+            )
             for item in items
             if not item.gone
         ]

@@ -274,7 +274,7 @@ class Lanes(Queues):
         for item, text in called.errors:
             if is_first and isinstance(item.feed, Run) and called.fault is not None and not self.proved[k]:
                 item.feed.stop(called.fault)  # the stage never worked: the model is at fault and not a sample
-            settled += item.feed.fail([item], text, raised=not isinstance(item.tensor, Exception))
+            settled += item.feed.fail([item], text, by_stage=not isinstance(item.tensor, Exception))
         self.proved[k] = self.proved[k] or bool(called.items)
         if called.alone is not None and called.alone[1]:
             settled += called.items[0].feed.answer_one(called.items[0], called.alone[0])
@@ -295,7 +295,7 @@ class Lanes(Queues):
         staying = [called.items[i] for i in np.flatnonzero(stays).tolist()]
         if k + 1 == len(self.stages):
             text = f"the outputs of {self.stages[k].name} are not finite"
-            return [], [pair for item in staying for pair in item.feed.fail([item], text)]
+            return [], [pair for item in staying for pair in item.feed.fail([item], text, by_stage=True)]
         if self.stages[k + 1].shares and called.carry is not None:
             for item, place in zip(staying, places(called.carry, stays), strict=True):
                 item.carry = place

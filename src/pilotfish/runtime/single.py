@@ -22,14 +22,14 @@ from pilotfish.tasks.classes import check_logits
 
 
 class OneAnswer(NamedTuple):
-    """prediction, confidence and stage as in :class:`Answers`; error: why there is no answer, else None; raised:
-    whether a stage raised it (otherwise the sample could not be read or has no finite outputs)."""
+    """prediction, confidence and stage as in :class:`Answers`; error: why there is no answer, else None; by_stage:
+    whether a stage failed or has no finite outputs (otherwise the sample could not be read)."""
 
     prediction: Any
     confidence: float
     stage: int
     error: str | None = None
-    raised: bool = False
+    by_stage: bool = False
 
 
 def prepared(read: Callable[[], Any], chains: Sequence[Callable[[Any], F32]]) -> Callable[[int], F32]:
@@ -86,7 +86,7 @@ def answer_one(
         leaves = bool(in_force.point.leaves(k, decision.values)[0])
         if leaves if forced is None else forced == k:
             return OneAnswer(in_force.task.answer(decision.outputs)[0], float(decision.shown[0]), k)
-    return OneAnswer(in_force.task.missing, math.nan, -1, f"the outputs of {stages[-1].name} are not finite")
+    return OneAnswer(in_force.task.missing, math.nan, -1, f"the outputs of {stages[-1].name} are not finite", True)
 
 
 def plain_answer(in_force: InForce, k: int, raw: Any, name: str) -> tuple[OneAnswer, bool, float] | None:

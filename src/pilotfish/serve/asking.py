@@ -13,7 +13,7 @@ from pilotfish.errors import EngineClosed, QueueFull
 from pilotfish.serve.outcome import outcome
 from pilotfish.serve.passage import Passage
 from pilotfish.serve.refusal import Refusal, busy
-from pilotfish.serve.served import Caller, Entry, Reply
+from pilotfish.serve.served import GONE, Caller, Entry, Reply
 
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted, Running
@@ -59,7 +59,7 @@ async def ask(hosted: Hosted, entries: Sequence[Entry], caller: Caller) -> Reply
             if future is not None:
                 future.cancel()
         if isinstance(error, asyncio.CancelledError):
-            meter.refused("gone", len(entries))
+            meter.refused("gone" if GONE in error.args else "cut_off", len(entries))
         raise
     finally:
         hosted.fair.left(client, n)

@@ -26,7 +26,7 @@ def outcome(entry: Entry, future: Future[Any] | None, passage: Passage) -> Serve
     options, flags = passage.hosted.options, passage.flags
     so_far: OneAnswer | None = passage.so_far
     cause: Cause = "bad_input"
-    if found.error is not None and (so_far is not None or (found.raised and _is_sound(entry.item, passage))):
+    if found.error is not None and (so_far is not None or (found.by_stage and _is_sound(entry.item, passage))):
         cause = "model"
         _tell(found.error, passage)
     if found.error is not None and so_far is not None and options.when_base_fails == "flag":
@@ -47,9 +47,11 @@ def outcome(entry: Entry, future: Future[Any] | None, passage: Passage) -> Serve
 
 
 def _is_sound(item: Any, passage: Passage) -> bool:
-    """Whether the first stage is at fault where it raises: but for an array of another shape than the last that was
-    answered, where the cascade takes arrays of whatever shape, as it knows none."""
+    """Whether a stage that fails on *item* is at fault: it is not for an array that holds NaN or infinities, nor for
+    one of another shape than the last answered, where the cascade takes arrays and does not know their shape."""
     hosted = passage.hosted
+    if isinstance(item, np.ndarray) and not np.isfinite(item).all():
+        return False
     arrays = {model.preprocessing.kind for model in hosted.cascade.models} <= {"tensor", "arrays"}
     return not (arrays and isinstance(item, np.ndarray)) or hosted.shape in (None, item.shape)
 
@@ -74,4 +76,4 @@ def _cause(error: BaseException) -> Cause:
         return "deadline"
     if isinstance(error, Refusal):
         return "governed"
-    return "draining" if isinstance(error, EngineClosed) else "model"
+    return "cut_off" if isinstance(error, EngineClosed) else "model"

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from pilotfish.serve.point import Point
 
 
-Cause = Literal["bad_input", "deadline", "governed", "draining", "model"]
+Cause = Literal["bad_input", "deadline", "governed", "cut_off", "model"]
+GONE = "the client left"
+"""The message with which a request is cancelled whose client left."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Served:
     """The answer to one input.
 
     flags  what should be known of it: ``governed``, ``base_failed``, ``unsure``, ``shadow``
-    cause  why there is none, else None: ``bad_input``, ``deadline``, ``governed``, ``draining``, or ``model`` where a
+    cause  why there is none, else None: ``bad_input``, ``deadline``, ``governed``, ``cut_off``, or ``model`` where a
            stage failed
     again  after how many seconds it may be asked again, where there is none for now
     """

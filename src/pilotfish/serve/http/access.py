@@ -123,7 +123,7 @@ class Access:
                 403,
                 "nothing can be changed on a server without tokens; start it with --token-file FILE, or in Python with "
                 "ServeOptions(tokens={TOKEN: NAME})",
-                "unauthorized",
+                "forbidden",
             )
 
     def _holder(self, scope: Scope) -> str:

@@ -22,7 +22,7 @@ from pilotfish.serve.http.predict_bodies import predict_routes
 from pilotfish.serve.http.report_routes import report_routes
 from pilotfish.serve.http.request_ids import RequestIds
 from pilotfish.serve.refusal import Refusal
-from pilotfish.serve.report.metrics import Causes
+from pilotfish.serve.report.metrics import BY_INPUT, Causes
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -78,7 +78,8 @@ def _said(request: Request, error: Exception) -> Response:
     """The response to a request that is refused, or fails."""
     causes = _causes(request)
     if isinstance(error, Refusal):
-        causes.refused(error.cause)
+        if error.cause not in BY_INPUT:
+            causes.refused(error.cause)
         return JSONResponse({"error": str(error)}, error.status, error.headers)
     if isinstance(error, HTTPException):  # what starlette itself refuses: unknown paths and methods
         causes.refused("not_found" if error.status_code in (404, 405) else "bad_request")

@@ -6,12 +6,14 @@ import asyncio
 import threading
 import zlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 
 from pilotfish.serve.options import Limits
 from pilotfish.serve.refusal import Refusal, busy
+from pilotfish.serve.served import GONE
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -105,7 +107,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
             async with asyncio.timeout(limits.request_seconds):
                 body = await _all(request, limits, held)
         except TimeoutError:
-            raise Refusal(408, f"the body was not sent within {limits.request_seconds:g} s", "deadline") from None
+            raise Refusal(408, f"the body was not sent within {limits.request_seconds:g} s", "slow") from None
     if coding is None or not body:
         return body
     if len(body) < IN_THREAD:
@@ -152,7 +154,7 @@ def _coding(header: str) -> str | None:
     raise Refusal(
         415,
         f"Content-Encoding is gzip or deflate, or is left out; found {found[:60]!r}",
-        "bad_request",
+        "unsupported",
         {"Accept-Encoding": "gzip, deflate"},
     )
 
@@ -228,7 +230,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.current_task()
     if leaving is None or task is None:
         return await _unless_told(request, work)
-    if not leaving.waits(task.cancel):
+    if not leaving.waits(partial(task.cancel, GONE)):
         work.close()
         raise ClientDisconnect
     try:
@@ -249,6 +251,7 @@ async def _unless_told(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
+        task.cancel(GONE)
         raise ClientDisconnect
     finally:
         gone.cancel()

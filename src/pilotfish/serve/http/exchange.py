@@ -103,7 +103,7 @@ async def replied(request: Request, hosted: Hosted, entries: Sequence[Entry], ca
         if task is None or not server_of(request).draining:
             raise
         task.uncancel()  # the server ends, and waits for answers no longer
-        raise busy(f"{hosted.name} ends, and the time for answers is over", "draining", 1.0) from None
+        raise busy(f"{hosted.name} ends, and the time for answers is over", "cut_off", 1.0) from None
 
 
 def told(reply: Reply) -> dict[str, str]:

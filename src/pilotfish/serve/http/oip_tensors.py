@@ -45,8 +45,8 @@ def read_input(given: Any, tail: memoryview, takes: Takes, most: int) -> tuple[l
     else:
         if takes.shape is not None and shape[1:] != takes.shape:
             raise bad(f"{name} has shape {list(shape)}; expected {[-1, *takes.shape]}")
-        if not takes.arrays and (len(shape) != 4 or shape[3] not in (1, 3)):
-            raise bad(f"{name} of UINT8 has shape [N, H, W, 3]; found {list(shape)}")
+        if not takes.arrays and not _are_images(shape):
+            raise bad(f"{name} of UINT8 has shape [N, H, W, 3] or, of grey images, [N, H, W]; found {list(shape)}")
         check_count(shape[0], most)
     if size is None:
         return _from_json(given["data"], datatype, shape, parameters, takes), tail
@@ -86,6 +86,11 @@ def _described(given: Any) -> tuple[str, str, tuple[int, ...], Mapping[str, Any]
     if "shared_memory_region" in parameters:
         raise bad(f"{name} lies in shared memory, which this server does not read; send its data")
     return name, datatype, tuple(shape), parameters
+
+
+def _are_images(shape: tuple[int, ...]) -> bool:
+    """Whether a batch has this shape; [H, W, 3] is one image, and no batch of grey ones."""
+    return (len(shape) == 4 and shape[3] in (1, 3)) or (len(shape) == 3 and shape[2] not in (1, 3))
 
 
 def _check_kind(datatype: str, takes: Takes) -> None:

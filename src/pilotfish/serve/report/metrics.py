@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from pilotfish.serve.watch.drift import Alarm
 
 BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)  # inputs
-# Why there is no answer. Requests are counted by full, warming, draining and the errors; inputs of accepted ones by
-# deadline, governed, gone, bad_input, model, and by draining where its limit ended them. What stands in neither list is
-# counted as "other": labels are bounded.
-SHED = ("full", "deadline", "warming", "draining", "governed", "gone")
+# Why there is no answer. What stands in neither list is counted as "other": labels are bounded.
+SHED = ("full", "warming", "draining", "deadline", "governed", "gone", "cut_off")
 ERRORS = (
     "bad_request", "too_large", "unsupported", "unauthorized", "forbidden", "not_found", "slow", "bad_input", "model",
     "internal", "other",
 )  # fmt: skip
+BY_INPUT = ("deadline", "governed", "gone", "cut_off", "bad_input", "model")
+"""Causes that count inputs of accepted requests; all others count requests."""
 FLAGS = ("governed", "base_failed", "unsure", "shadow", "other")
 ALARMS = ("exit ratio up", "exit ratio down", "score up", "score down", "other")
 

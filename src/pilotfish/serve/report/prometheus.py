@@ -136,7 +136,7 @@ def _refusals(families: _Families, model: str, causes: Causes) -> None:
     for cause, n in causes.shed.items():
         text = (
             "Turned away so that others are served in time: requests by full, warming and draining; inputs of accepted "
-            "ones by deadline, governed, gone, and by draining where its limit ended them."
+            "ones by deadline, governed, gone and cut_off."
         )
         families.counter("shed", text, CAUSE, [model, cause], n)
     for cause, n in causes.errors.items():
