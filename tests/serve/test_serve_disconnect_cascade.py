@@ -102,6 +102,8 @@ def test_what_clients_sent_who_left_is_in_no_further_batch(cascade_folder: Path,
             peer.close()
         assert gate.rows == 2
         assert engine.under_way == 0
+        shed = at.server.hosted().meter.causes.shed
+        assert {cause: n for cause, n in shed.items() if n} == {"gone": 4}
 
 
 @pytest.mark.parametrize("stage", [0, 1])

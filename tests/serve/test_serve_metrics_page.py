@@ -90,6 +90,9 @@ def test_batches_and_waits_are_those_of_all_inputs(asked: Any) -> None:
         ("*/*", "text/plain; version=0.0.4", read_text),
         (OPENMETRICS, "application/openmetrics-text; version=1.0.0", read_openmetrics),
         ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0", read_openmetrics),
+        ("application/openmetrics-text; version=x", "application/openmetrics-text; version=1.0.0", read_openmetrics),
+        ("application/openmetrics-text; version=9", "application/openmetrics-text; version=1.0.0", read_openmetrics),
+        ("text/plain; version=x", "text/plain; version=0.0.4", read_text),
     ],
 )
 def test_openmetrics_is_spoken_if_asked(asked: Any, accept: str, content_type: str, read: Any) -> None:

@@ -124,7 +124,7 @@ def test_a_bad_sample(arrays: Serving, expected: list[Answer]) -> None:
     answers = found.json["answers"]
     assert answers[0]["prediction"] == expected[0].prediction
     assert ["too large" in answers[1]["error"], "not encoded images" in answers[2]["error"]] == [True, True]
-    assert "found bool, int" in answers[3]["error"]
+    assert "found booleans and numbers" in answers[3]["error"]
 
 
 @pytest.mark.parametrize(

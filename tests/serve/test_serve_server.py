@@ -62,6 +62,34 @@ def test_errors_are_json(server: Serving, method: str, path: str, status: int) -
     assert list(found.json) == ["error"]
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/predict", "POST"),
+        ("/v1/models/pair:predict", "POST"),
+        ("/v2/models/pair/operating_point", "GET, HEAD, PUT"),
+        ("/v2/models/pair/versions/1/drift", "DELETE, GET, HEAD"),
+        ("/v2/trace/setting", "GET, HEAD, POST"),
+        ("/", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_405_with_those_that_it_takes(
+    server: Serving, path: str, methods: str
+) -> None:
+    for method in ("HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
+        if method not in methods.split(", "):
+            found = server.ask(method, path)
+            assert (found.status, found.headers["allow"]) == (405, methods)
+            assert method == "HEAD" or found.json["error"].endswith(f"takes {methods}")
+
+
+def test_a_limit_that_is_a_long_text_is_not_repeated(cascade_folder: Path) -> None:
+    with serving({"pair": cascade_folder}, tokens=TOKENS) as running:
+        found = running.as_operator.ask("PUT", "/v2/models/pair/operating_point", {"max_drop": "9" * 100_000})
+    assert found.status == 400
+    assert len(found.json["error"]) < 200
+
+
 def test_the_operating_point_moves(cascade_folder: Path) -> None:
     with serving({"pair": cascade_folder}, tokens=TOKENS) as at:
         running = at.as_operator

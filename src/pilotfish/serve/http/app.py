@@ -84,14 +84,26 @@ def _said(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):  # what starlette itself refuses: unknown paths and methods
         causes.refused("not_found" if error.status_code in (404, 405) else "bad_request")
         what = one_line(f"{request.method} {request.url.path[:200]}")
-        text = {404: f"there is nothing at {what}", 405: f"{what} is not a method of this path"}
-        return JSONResponse({"error": text.get(error.status_code, error.detail)}, error.status_code, error.headers)
+        if error.status_code == 405:
+            allowed = ", ".join(_methods(request))
+            text = f"{what} is not allowed; this path takes {allowed}"
+            return JSONResponse({"error": text}, 405, {"Allow": allowed})
+        text = f"there is nothing at {what}" if error.status_code == 404 else error.detail
+        return JSONResponse({"error": text}, error.status_code, error.headers)
     if isinstance(error, ClientDisconnect):  # nobody reads this
         return Response(status_code=499)
     causes.refused("internal")  # a fault of a model, or of how it is served
     log, id = server_of(request).log, request.state.request_id
     log.error(f"{request.method} {request.url.path} failed", error, request=id)
     return JSONResponse({"error": str(error)}, 500)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of the path that was asked for, which may have a route for each."""
+    path = request.scope["route"].path
+    routes = [one for one in request.app.routes if one.path == path]
+    routes = [one for one in routes if one.include_in_schema] or routes
+    return sorted({method for one in routes for method in one.methods})
 
 
 def _causes(request: Request) -> Causes:

@@ -14,7 +14,7 @@ from pilotfish.errors import BudgetError, UsageError, nearest
 from pilotfish.serve.http.body import read_body
 from pilotfish.serve.http.endpoint import route
 from pilotfish.serve.http.exchange import caller_of, hosted_of, server_of
-from pilotfish.serve.http.json_body import json_of, read_aside
+from pilotfish.serve.http.json_body import bad, json_of, read_aside, shown
 from pilotfish.serve.refusal import Refusal
 from pilotfish.serve.report.audit_figures import NO_LABELS, audit_figures
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LABELS = 'expected an object such as {"labels": [{"id": "a7", "label": "cat"}]}, a label being a class name or number'
 AIMS = ("max_drop", "max_cost", "min_metric")
+LONGEST = 60  # characters of a limit
 
 
 def control_routes() -> list[Route]:
@@ -58,6 +59,8 @@ async def move(request: Request) -> Response:
     asked = json_of(await read_body(request, hosted.options.limits))
     if not isinstance(asked, dict) or len(asked) != 1 or not set(asked) <= set(AIMS):
         raise Refusal(400, f"expected an object with exactly one of {', '.join(AIMS)}", "bad_request")
+    if isinstance(limit := next(iter(asked.values())), str) and len(limit) > LONGEST:
+        raise bad(f"a limit is a number, or a text such as 0.5%; found {shown(limit)}")
     try:
         return JSONResponse(hosted.move(**asked, by=caller_of(request)).to_json())
     except (BudgetError, UsageError) as error:
@@ -133,6 +136,6 @@ def given_labels(asked: Any, names: Sequence[str], classes: int | None) -> list[
                 if isinstance(label, str) and names
                 else f"a number from 0 to {'n' if classes is None else classes - 1}"
             )
-            raise Refusal(400, f"entry {i} of labels: {str(label)[:60]!r} is no class; {known}", "bad_request")
+            raise Refusal(400, f"entry {i} of labels: {shown(label)} is no class; {known}", "bad_request")
         found.append((entry["id"], at))
     return found

@@ -18,6 +18,8 @@ from pilotfish.serve.takes import Takes
 
 KINDS = ("b64", "text", "array")
 BEFORE = ";base64,"
+IN_JSON = {int: "numbers", float: "numbers", bool: "booleans", str: "strings", dict: "objects", list: "lists"}
+IN_JSON[type(None)] = "null"
 MOST_ID = 200
 """Characters of an id."""
 
@@ -127,8 +129,8 @@ def sample_of(array: NDArray[Any], takes: Takes) -> NDArray[Any]:
 
 def as_dtype(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """*array* in *dtype*. UnreadableSample for numbers that it cannot hold."""
-    if array.dtype == dtype:
-        return array
+    if array.dtype == dtype or not array.size:
+        return array.astype(dtype, copy=False)
     with np.errstate(all="ignore"):
         found = array.astype(dtype)
     fits = np.isfinite(found).all() if dtype.kind == "f" else (array.dtype.kind == "b") == (dtype.kind == "b")
@@ -157,8 +159,8 @@ def numbers(flat: Sequence[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     would read texts as numbers, or numbers as texts as long as the longest."""
     kinds = set(map(type, flat))
     if not (kinds <= {int, float} or kinds == {bool}):
-        found = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise UnreadableSample(f"an array holds numbers; found {found}")
+        found = " and ".join(sorted({IN_JSON[kind] for kind in kinds}))
+        raise UnreadableSample(f"an array holds numbers, or booleans alone; found {found}")
     try:
         array = np.array(flat)
     except OverflowError:

@@ -33,6 +33,8 @@ def shown(value: Any, most: int = 60) -> str:
     """A value of a request in an error: in one line of some *most* characters."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value):,}"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     return one_line(repr(value[:most] if isinstance(value, str) else value)[: most + 2])
 
 

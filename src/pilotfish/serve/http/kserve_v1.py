@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,6 +32,7 @@ def v1_routes() -> list[Route]:
     return [
         route("/v1/models", models),
         *(route(f"{path}:predict", predict, methods=["POST"]) for path in paths),
+        *(route(f"{path}:predict", no_get, include_in_schema=False) for path in paths),
         *(route(path, ready, methods=["GET"]) for path in paths),
     ]
 
@@ -47,6 +49,11 @@ async def predict(request: Request) -> Response:
     entries = await json_body(request, lambda said: read_instances(said, takes, most))
     reply = await replied(request, hosted, entries)
     return answered(request, reply, predictions=[served.to_json() for served in reply.answers])
+
+
+async def no_get(request: Request) -> Response:
+    """Keeps the path of predictions from being read as that of a model called ``M:predict``."""
+    raise HTTPException(405)
 
 
 def read_instances(said: Any, takes: Takes, most: int) -> list[Entry]:

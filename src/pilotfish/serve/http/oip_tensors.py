@@ -105,10 +105,13 @@ def _from_json(
 ) -> list[Any]:
     """The inputs that ``"data"`` holds, in a flat list or nested as the shape is."""
     try:
+        if not isinstance(data, list):
+            raise bad(f'the "data" of {INPUT} is a list; found {shown(data)}')
         flat, nested = flattened(data)
-        n = math.prod(shape)
-        if len(flat) != n or not isinstance(data, list) or (len(nested) > 1 and nested != shape):
-            raise bad(f"{INPUT} of shape {list(shape)} has {n:,} values; found {len(flat):,} in lists {list(nested)}")
+        if len(nested) > 1 and nested != shape:
+            raise bad(f"{INPUT} has shape {list(shape)}, and its data {list(nested)}")
+        if len(flat) != math.prod(shape):
+            raise bad(f"{INPUT} of shape {list(shape)} has {math.prod(shape):,} values; found {len(flat):,}")
         if datatype == "BYTES":
             return [_text(one, parameters) for one in flat]
         return _rows(as_dtype(numbers(flat, shape), DATATYPES[datatype]), takes)

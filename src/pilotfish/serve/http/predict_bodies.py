@@ -169,6 +169,8 @@ def _text(content: bytes) -> str:
 
 def _parts(body: bytes, boundary: str, most: int) -> list[_Part]:
     """The parts of a form. Refusal for one that is broken, or has more than *most*."""
+    if not body:
+        raise bad("the body is empty; expected a form")
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -202,9 +204,12 @@ def _parts(body: bytes, boundary: str, most: int) -> list[_Part]:
         nonlocal ended
         ended = True
 
+    said = b"--" + boundary.encode("latin-1")
+    if not body[: len(said) + 64].lstrip(b"\r\n").startswith(said):
+        raise bad(f"the form does not begin with --{one_line(boundary[:60])}, the boundary that its Content-Type names")
     try:
         parser = MultipartParser(
-            boundary.encode("latin-1", "replace"),
+            said[2:],
             {
                 "on_part_begin": begin,
                 "on_header_field": field,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PREFIX = "pilotfish_"
 MODEL, STAGE = ("model",), ("model", "stage")
 CAUSE = ("model", "cause")
+OPENMETRICS = "application/openmetrics-text"
 
 
 class Exposition:
@@ -48,7 +49,9 @@ class Exposition:
         """The page and its content type: OpenMetrics where *accept*, the request's header, asks for it."""
         from prometheus_client.exposition import choose_encoder
 
-        encode, content_type = choose_encoder(accept)
+        asked = {media.partition(";")[0].strip().lower() for media in accept.split(",")}
+        # the library fails on versions that are none, and answers with whatever version was asked for
+        encode, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in asked else "")
         return encode(self._registry), content_type
 
     def collect(self) -> Iterator[Metric]:
