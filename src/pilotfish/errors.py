@@ -36,7 +36,14 @@ class PilotfishError(Exception):
 
 
 class UsageError(PilotfishError):
-    """An argument, or a combination of arguments, that makes no sense."""
+    """An argument, or a combination of arguments, that makes no sense.
+
+    arguments  names in the message that are options on the command line, which writes them as options
+    """
+
+    def __init__(self, text: str, arguments: Iterable[str] = ()) -> None:
+        super().__init__(text)
+        self.arguments = tuple(arguments)
 
 
 class DataError(PilotfishError):

@@ -69,7 +69,7 @@ def test_choose_is_the_best_of_those_within_the_budget(
     [
         (Budget("max_drop", -0.5), "drop at most -50%; the smallest drop that can be reached is -10.00 points"),
         (Budget("min_metric", 0.99), "accuracy at least 99%; the best accuracy that can be reached is 60.00%"),
-        (Budget("max_cost", 0.5), "cost at most 0.5; the cheapest costs 1, at a drop of 20.00 points"),
+        (Budget("max_cost", 0.5), 'cost at most 0.5; the cheapest costs 1, at a drop of 20.00 points; write "50%" for'),
     ],
 )
 def test_a_budget_that_cannot_be_met_names_the_best(budget: Budget, message: str) -> None:

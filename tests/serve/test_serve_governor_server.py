@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from PIL import Image
 
 from pilotfish.errors import UsageError
 from pilotfish.runtime import Cascade
-from pilotfish.serve import ServeOptions
+from pilotfish.serve import Limits, ServeOptions, Server
 from support.server import ALLOWED, TOKENS, Serving, pictures, serving
 
 PNG = {"Content-Type": "image/png"}
@@ -133,7 +134,7 @@ def test_inputs_that_changed_raise_the_alarm(
         assert (point.drift.alarm, point.drift.n) == (None, 0)
         answers(server, hard)
         assert point.drift.alarm is not None  # no false one
-        moved = server.as_operator.ask("PUT", "/v2/models/pair/operating_point", {"max_drop": 0.05})
+        moved = server.as_operator.ask("PUT", "/v2/models/pair/operating_point", {"max_drop": "50%"})
         assert moved.status == 200, moved.json
         assert hosted.point is not point
         assert (hosted.point.drift.alarm, hosted.point.drift.n) == (None, 0)
@@ -178,9 +179,10 @@ def test_a_budget_per_hour_moves_the_operating_point(cascade_folder: Path, hard:
         costs = server.server.models["pair"].artefact.frontier.cost
     if costs is None or not np.ptp(costs):
         pytest.skip("the small cascade has one point")
-    with serving({"pair": cascade_folder}, max_cost_per_hour=float(costs.min()) / 1000) as server:
+    options = {"max_cost_per_hour": float(costs.min()) / 1000, "tokens": TOKENS}
+    with serving({"pair": cascade_folder}, **options) as server:
         hosted = server.server.models["pair"]
-        dearest = hosted.move(max_cost=float(costs.max()))
+        dearest = hosted.move(max_cost=float(costs.max())).point
         clock = [time.monotonic()]
         hosted.spending._clock = lambda: clock[0]
         for image in hard[:3]:
@@ -188,6 +190,28 @@ def test_a_budget_per_hour_moves_the_operating_point(cascade_folder: Path, hard:
             answers(server, [image])
         assert hosted.point.id != dearest.id
         assert hosted.point.artefact.operating_point.budget.kind == "max_cost"
+        back = server.as_operator.ask("PUT", "/v2/models/pair/operating_point", {"max_cost": float(costs.max())}).json
+        assert back["moved"]
+        assert f"will move it again within seconds, to a point that costs {costs.min():,.0f}" in back["notes"][0]
+        assert "as 0% of an hour's budget is left" in back["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ({"max_cost_per_hour": 50}, r"--max-cost-per-hour 50 is less than one answer costs .*, 1,000,000 \(macs\)"),
+        ({"escalation_rate": 2, "client_escalation_rate": 3}, r"\(3 a second, 3 at once\) has no effect"),
+        ({"max_cost_per_hour": 2e6}, None),
+        ({"escalation_rate": 2, "client_escalation_rate": 2, "client_escalation_burst": 1}, None),
+    ],
+)
+def test_limits_that_cannot_work_are_told_at_the_start(
+    cascade_folder: Path, options: dict[str, float], note: str | None
+) -> None:
+    notes = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED, **options)).notes
+    found = [one for one in notes if "--" in one]
+    assert len(found) == (note is not None)
+    assert note is None or re.search(note, found[0])
 
 
 def test_a_client_that_floods_leaves_places_and_turns_to_others(cascade_folder: Path) -> None:
@@ -234,6 +258,7 @@ def test_a_client_that_floods_leaves_places_and_turns_to_others(cascade_folder: 
         {"max_cost_per_hour": float("inf")},
         {"max_wait_ms": float("inf")},
         {"max_wait_ms": float("nan")},
+        {"max_wait_ms": 1000.0, "timeout": 1.0},
         {"timeout": float("inf")},
         {"timeout": 1e300},
         {"queue": 10**20},
@@ -247,3 +272,8 @@ def test_a_client_that_floods_leaves_places_and_turns_to_others(cascade_folder: 
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="|".join(options)):
         ServeOptions(**options)
+
+
+def test_a_limit_of_bodies_that_could_never_be_taken_is_refused() -> None:
+    with pytest.raises(UsageError, match="in_flight must be twice the limit body"):
+        Limits(body=1 << 30)

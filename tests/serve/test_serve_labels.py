@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,14 @@ def test_old_and_many_answers_are_let_go() -> None:
     clock.now += 61
     assert labels.truth("4", 0) == "unknown"
     assert not labels.kept
+
+
+def test_a_clock_that_is_set_forward_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, now = begun(), time.time()
+    labels.answered("a", "1", 0, 3, 0.9)
+    monkeypatch.setattr(time, "time", lambda: now + 30 * 86_400)
+    labels.answered("b", "1", 0, 3, 0.9)
+    assert [labels.truth(key, 3) for key in "ab"] == ["known", "known"]
 
 
 @pytest.mark.parametrize("by", [-1.0, -3600.0, -1e9])

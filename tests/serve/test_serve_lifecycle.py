@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +26,9 @@ from pilotfish.errors import ModelError
 from pilotfish.serve.hosted import Hosted
 from pilotfish.serve.lifecycle import Life
 from pilotfish.serve.options import ServeOptions
-from support.server import ALLOWED, serving
+from support.pair_module import MODULE
+from support.requests import b64
+from support.server import ALLOWED, NAME, serve_process, serving
 from support.web import LONG, called, ended, error_of, read_response, rest, statuses
 
 PROGRAM = """
@@ -250,6 +254,73 @@ def test_a_process_that_began_without_streams_ends_as_any_other(cascade_folder: 
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
+
+
+HANGS = """
+import pathlib, time
+SOON, BEGUN = pathlib.Path({folder!r}, "soon"), pathlib.Path({folder!r}, "begun")
+sound = base
+
+def base(batch):
+    if SOON.exists():
+        SOON.unlink()
+        BEGUN.touch()
+        time.sleep(1000)
+    return sound(batch)
+
+vars(base).update(vars(sound))
+"""
+
+
+@pytest.fixture
+def hanging(cascade_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the cascade, whose base hangs once when there is a file ``soon`` beside it, and makes one ``begun``."""
+    (tmp_path / f"{NAME}.py").write_text(MODULE + HANGS.format(folder=str(tmp_path)))
+    return Path(shutil.copytree(cascade_folder, tmp_path / "cascade"))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("during", ["a batch of the one before", "the warm-up"])
+def test_a_reload_that_hangs_does_not_keep_the_process(hanging: Path, photos: list[bytes], during: str) -> None:
+    soon, begun = hanging.parent / "soon", hanging.parent / "begun"
+    arguments = (f"pair={hanging}", "--drain-limit", "0.5")
+    with serve_process(*arguments, module_folder=hanging.parent) as (process, running):
+
+        def ask_all() -> None:
+            with contextlib.suppress(OSError, http.client.HTTPException):  # it ends before it has answered
+                running.ask("POST", "/predict", {"instances": [{"b64": b64(photo)} for photo in photos]})
+
+        soon.touch()
+        if during != "the warm-up":
+            threading.Thread(target=ask_all, daemon=True).start()
+            wait_for(begun.exists)
+        os.utime(hanging / "cascade.json")
+        if during != "the warm-up":
+            wait_for(lambda: running.get("/v2/models/pair/operating_point").json["id"] == "2")
+        wait_for(begun.exists)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == 0
+
+
+def test_a_warm_up_that_hangs_does_not_keep_the_process(hanging: Path) -> None:
+    (hanging.parent / "soon").touch()
+    allowed = [part for name in ALLOWED for part in ("--allow-python", name)]
+    started = [sys.executable, "-m", "pilotfish.cli", "serve", str(hanging), "--port", "0", "--drain-limit", "0.5"]
+    paths = os.pathsep.join([str(Path(pilotfish.__file__).parent.parent), str(hanging.parent)])
+    process = subprocess.Popen([*started, *allowed], env={**os.environ, "PYTHONPATH": paths})
+    try:
+        wait_for((hanging.parent / "begun").exists)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 ARENAS = """

@@ -197,6 +197,25 @@ def test_a_budget_of_cost_is_not_held_by_what_has_another_cost(
         assert ("has no costs" if its == "no costs" else "its cost is latency_ms, and") in said
 
 
+def test_costs_in_another_unit_are_not_added(
+    folder: Path, cascade_folder: Path, photos: list[bytes], tmp_path: Path
+) -> None:
+    """The share saved is of answers since the unit changed; a reload with the same unit goes on."""
+    with serving({"pair": folder}, reload=False) as running:
+        hosted = running.server.hosted()
+        hosted.reload()
+        for photo in photos[:4]:
+            running.ask("POST", "/predict", photo, PNG)
+        hosted.reload()
+        assert hosted.meter.base_alone == 4 * 1e7
+        document = json.loads((folder / "cascade.json").read_text())
+        (folder / "cascade.json").write_text(json.dumps({**document, "cost_key": "latency_ms"}))
+        hosted.reload()
+        assert hosted.meter.saved() is None
+        running.ask("POST", "/predict", photos[0], PNG)
+        assert hosted.meter.base_alone == 1e7
+
+
 def test_a_chain_that_becomes_shorter_answers_what_its_last_stage_computes(
     cascade_folder: Path, other: Path, tmp_path: Path, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,8 +99,32 @@ def test_the_operating_point_moves(cascade_folder: Path) -> None:
         assert moved.status == 200
         assert (first["id"], moved.json["id"]) == ("1", "2")
         assert moved.json["exit_ratio"][0] > first["exit_ratio"][0]
-        assert running.get(path).json == moved.json
+        assert {**running.get(path).json, "moved": True, "notes": []} == moved.json
         assert running.ask("PUT", path, {"max_drop": 0.5, "max_cost": 1}).status == 400
+        share = running.ask("PUT", path, {"max_cost": 0.5})
+        assert share.status == 400
+        assert 'write "50%" for that share of the base\'s cost' in share.json["error"]
+
+
+def test_a_move_to_the_point_in_force_changes_nothing(cascade_folder: Path) -> None:
+    """Audits have cost something, and a repeated request does not throw them away. After a reload as well."""
+    with serving({"pair": cascade_folder}, tokens=TOKENS, audit=1.0, reload=False) as at:
+        running, hosted, path = at.as_operator, at.server.hosted(), "/v2/models/pair/operating_point"
+        for number in ("2", "4"):
+            moved = running.ask("PUT", path, {"max_drop": "50%"}).json
+            assert (moved["id"], moved["moved"]) == (number, True)
+            for image in pictures(12, seed=4):
+                running.ask("POST", "/predict", png(image), PNG)
+            point, moves, drift = hosted.point, hosted.meter.moves, hosted.point.drift.n
+            assert point.audit.n > 0
+            for limit in ({"max_drop": "50%"}, {"max_drop": "51%"}, {"max_cost": moved["cost"]}):
+                again = running.ask("PUT", path, limit)
+                assert again.status == 200
+                assert again.json == {**moved, "moved": False}
+            assert hosted.point is point
+            assert (hosted.meter.moves, hosted.point.drift.n) == (moves, drift)
+            assert hosted.cascade.artefact is point.artefact
+            hosted.reload()
 
 
 def test_the_stated_line_and_the_end(cascade_folder: Path) -> None:
@@ -124,8 +148,11 @@ def test_the_stated_line_and_the_end(cascade_folder: Path) -> None:
     ("arguments", "words"),
     [
         (["nothing-here"], "nothing-here"),
-        (["CASCADE", "--audit", "200%"], "audit is a share"),
-        (["CASCADE", "--escalation-burst", "3"], "escalation_rate"),
+        (["CASCADE", "--audit", "200%"], "--audit is a share"),
+        (["CASCADE", "--queue", "0"], "error: --queue is a number"),
+        (["CASCADE", "--escalation-burst", "3"], "error: --escalation-burst goes with --escalation-rate,"),
+        (["CASCADE", "--when-empty", "reject"], "error: --when-empty goes with --escalation-rate,"),
+        (["CASCADE", "--max-wait-ms", "2000", "--timeout", "1"], "error: --max-wait-ms must be shorter than --timeout"),
         (["a=CASCADE", "a=CASCADE"], "two cascades"),
         (["stats=CASCADE"], "found 'stats'"),
         (["a/b=CASCADE"], "found 'a/b'"),

@@ -116,6 +116,10 @@ class OperatingPoint:
         """Per stage but the last, the bounds that scores are compared with, in every engine and export."""
         return self.decide_at or tuple(tuple(decide_at(bounds).tolist()) for bounds in self.bounds)
 
+    def same_as(self, other: OperatingPoint) -> bool:
+        """Whether both decide alike, whatever budget they were chosen by."""
+        return (self.thresholds, self.exit_sets) == (other.thresholds, other.exit_sets)
+
     def validate(self) -> None:
         """ValueError if there is not one exit set per threshold, if bounds do not rise, or if thresholds were edited by
         hand: scores are compared with values just below them."""
@@ -319,6 +323,5 @@ class Artefact:
         i = choose(self.frontier, budget, None, self.limits)
         sets = None if self.frontier.exit_sets is None else self.frontier.exit_sets[i]
         point = OperatingPoint(tuple(self.frontier.thresholds[i].tolist()), budget, sets)
-        before = self.operating_point
-        same = (point.thresholds, point.exit_sets) == (before.thresholds, before.exit_sets)
+        same = point.same_as(self.operating_point)
         return dataclasses.replace(self, operating_point=point, guarantee=self.guarantee if same else None)

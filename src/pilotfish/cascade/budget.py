@@ -174,8 +174,9 @@ def choose(
 def _best(frontier: Frontier, budget: Budget, says: str) -> str:
     if budget.kind == "max_cost":
         cheapest = int(frontier.effort.argmin())
-        drop = f"{100 * frontier.drop[cheapest]:.2f} points"
-        return f"the cheapest costs {plain_cost(frontier.effort[cheapest])}, at a drop of {drop}"
+        cost, drop = float(frontier.effort[cheapest]), f"{100 * frontier.drop[cheapest]:.2f} points"
+        share = f'; write "{100 * budget.value:g}%" for that share of the base\'s cost' if 0 < budget.value <= 1 else ""
+        return f"the cheapest costs {plain_cost(cost)}, at a drop of {drop}{share}"
     best = int(np.lexsort((frontier.effort, frontier.drop))[0])
     if budget.kind == "max_drop":
         return f"the smallest drop that can be reached is {100 * frontier.drop[best]:.2f} points"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -33,7 +34,7 @@ from pilotfish.cli import (
     tune_runtime_command,
     update_command,
 )
-from pilotfish.errors import PilotfishError
+from pilotfish.errors import PilotfishError, UsageError
 from pilotfish.text import one_line
 
 LONGEST = 4000  # characters of a message: what a damaged file holds is not poured over a terminal
@@ -113,6 +114,8 @@ def run() -> None:
         _end(f"{empty} is an empty text; give it a value (the working folder is .)", 2)
     try:
         code = app(prog_name="pilotfish", standalone_mode=False)
+    except UsageError as error:
+        _end(_as_typed(error), 1)
     except PilotfishError as error:
         _end(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
@@ -160,6 +163,14 @@ def _end(message: str, code: int) -> None:
     shown = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     sys.stderr.write(f"pilotfish: error: {shown}\n")
     sys.exit(code)
+
+
+def _as_typed(error: UsageError) -> str:
+    """Its message, with the names of arguments as options: ``--max-wait-ms`` for ``max_wait_ms``."""
+    text = str(error)
+    for name in error.arguments:
+        text = re.sub(rf"\b{name}\b", f"--{name.replace('_', '-')}", text)
+    return text
 
 
 def _parser_message(error: Exception) -> str:

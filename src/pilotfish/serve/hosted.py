@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pilotfish.cascade import Artefact
+from pilotfish.cascade.budget import plain_cost
 from pilotfish.errors import EngineClosed, ModelError, PilotfishError
 from pilotfish.runtime import Cascade, Engine
 from pilotfish.runtime.warm_up import warm_up
 from pilotfish.serve.asking import ask
 from pilotfish.serve.options import ServeOptions
-from pilotfish.serve.point import Point, begin_point
+from pilotfish.serve.point import Move, Point, begin_point
 from pilotfish.serve.reload import files_of
 from pilotfish.serve.report.history import History
 from pilotfish.serve.report.logs import Log
@@ -26,7 +28,7 @@ from pilotfish.serve.watch.drift import Alarm
 from pilotfish.serve.watch.fair import Fair
 from pilotfish.serve.watch.governor import governor_of
 from pilotfish.serve.watch.labels import Labels
-from pilotfish.serve.watch.spending import check_budget, spending_of
+from pilotfish.serve.watch.spending import Spending, budget_notes, check_budget, spending_of
 
 State = Literal["WARMING", "READY", "DRAINING"]
 
@@ -66,12 +68,15 @@ class Hosted:
         self.history = History()
         self.number, self._lock, self.files = 0, threading.Lock(), files_of(folder)
         self.shape: tuple[int, ...] | None = None
+        self._closing: list[Engine] = []  # of folders that were loaded again, with a last batch to answer
         cascade = self.load()
         self.meter = Meter(cascade.artefact)
         self.fair, self.governor = Fair(options.queue), governor_of(options)
         self.running = self._begin(cascade)
-        self.notes: tuple[str, ...] = _notes_of(self.running)
         self.spending = spending_of(options, cascade.artefact)
+        self.notes: tuple[str, ...] = self._notes_of(self.running)
+        if self.governor is not None:
+            self.notes += tuple(f"{name}: {note}" for note in self.governor.notes)
         if options.shadow and options.audit:
             self.notes += (f"{name}: in shadow mode every exit is compared with the base; --audit adds nothing",)
         if options.shadow and self.governor is not None:
@@ -144,9 +149,12 @@ class Hosted:
             now = self._begin(cascade)
             self.meter.moved(now.point)  # before anything is counted there
             before, self.running = self.running, now
+            self._closing.append(before.engine)
         self.notes = ()
-        self._note((*_notes_of(now), *notes))
-        before.engine.close()
+        self._note((*self._notes_of(now), *notes))
+        before.engine.close()  # for as long as its last batch takes
+        with self._lock:
+            self._closing.remove(before.engine)
 
     def _note(self, found: Sequence[str]) -> None:
         """What its operator should know, and was not told at the start."""
@@ -158,7 +166,10 @@ class Hosted:
         """Take no more requests, and answer those that were accepted."""
         with self._lock:
             self.state = "DRAINING"
-        self.engine.close(timeout=timeout)
+            engines = [self.engine, *self._closing]
+        end = None if timeout is None else time.monotonic() + timeout
+        for engine in engines:
+            engine.close(timeout=None if end is None else max(0.0, end - time.monotonic()))
 
     def _begin(self, cascade: Cascade) -> Running:
         loaded = cascade.artefact
@@ -201,12 +212,16 @@ class Hosted:
         max_cost: float | str | None = None,
         min_metric: float | str | None = None,
         by: Caller | None = None,
-    ) -> Point:
-        """Move to another point of the frontier, at once: what is under way ends at the point it began with. Arguments
-        and errors are those of :meth:`Cascade.set_operating_point`. by: who wants it, for the log."""
+    ) -> Move:
+        """Move to another point of the frontier, at once: what is under way ends at the point it began with. Where it
+        is the point in force, nothing changes. Arguments and errors are those of :meth:`Cascade.set_operating_point`.
+        by: who wants it, for the log."""
         with self._lock:
             now = self.running
             now.cascade.set_operating_point(max_drop=max_drop, max_cost=max_cost, min_metric=min_metric)
+            if now.cascade.artefact.operating_point.same_as(now.point.artefact.operating_point):
+                now.cascade.artefact = now.point.artefact
+                return Move(now.point, False, self._notes_of_budget(now.point.artefact))
             self.running = replace(now, point=self._point(now.cascade.artefact, now.labels, now.point))
             point = self.running.point
             self.meter.moved(point)
@@ -216,7 +231,25 @@ class Hosted:
             model=self.name, operating_point=point.id, **{key: said[key] for key in ("drop", "cost", "exit_ratio")},
             client=None if by is None else by.client, request=None if by is None else by.request,
         )  # fmt: skip
-        return point
+        return Move(point, True, self._notes_of_budget(point.artefact))
+
+    def _notes_of_budget(self, artefact: Artefact) -> tuple[str, ...]:
+        """That the budget will move the operating point that *artefact* is at."""
+        if self.spending is None:
+            return ()
+        self._count_spent(self.spending)
+        cost, advice = self.spending.would_move(artefact), self.spending.advice()
+        if cost is None or advice is None:
+            return ()
+        left = max(advice.left, 0.0)
+        found = (
+            f"--max-cost-per-hour will move it again within seconds, to a point that costs {plain_cost(cost)} an "
+            f"input, as {left:.0%} of an hour's budget is left"
+        )
+        return (found,)
+
+    def _count_spent(self, spending: Spending) -> None:
+        spending.counted(self.meter.spent, sum(stage.answered for stage in self.meter.stages))
 
     def resume(self, point: Point) -> None:
         """Go on at the *point* that was in force when another process served the same cascade."""
@@ -236,7 +269,7 @@ class Hosted:
         """Every few seconds: where the budget of cost per hour would not last, or need not be kept to, move."""
         if self.spending is None or not self.spending.is_due:
             return
-        self.spending.counted(self.meter.spent, sum(stage.answered for stage in self.meter.stages))
+        self._count_spent(self.spending)
         if (cost := self.spending.next_cost(self.artefact)) is not None:
             try:
                 self.move(max_cost=cost, by=Caller("--max-cost-per-hour", "-"))
@@ -244,13 +277,15 @@ class Hosted:
                 text = f"{self.name}: the budget of cost per hour is not held: {error}"
                 self.log("error", text, "error", model=self.name)
 
+    def _notes_of(self, now: Running) -> tuple[str, ...]:
+        """What its operator should know of a cascade that was loaded."""
+        drift = now.point.drift
+        of_drift = () if drift is None else drift.notes
+        of_budget = [] if self.spending is None else budget_notes(self.spending.per_hour, now.loaded)
+        return (*now.cascade.notes, *(f"drift: {note}" for note in of_drift), *of_budget)
+
     # Requests.
 
     def answer(self, entries: Sequence[Entry], caller: Caller) -> Coroutine[Any, Any, Reply]:
         """The answers to one request; see :func:`pilotfish.serve.asking.ask`."""
         return ask(self, entries, caller)
-
-
-def _notes_of(now: Running) -> tuple[str, ...]:
-    drift = now.point.drift
-    return (*now.cascade.notes, *(f"drift: {note}" for note in (() if drift is None else drift.notes)))

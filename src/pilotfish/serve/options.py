@@ -40,6 +40,11 @@ class Limits:
         for each in fields(self):
             if not getattr(self, each.name) > 0:
                 raise UsageError(f"the limit {each.name} is a number above 0; found {getattr(self, each.name)!r}")
+        if self.in_flight < 2 * self.body:  # of which one client may have half
+            raise UsageError(
+                f"the limit in_flight must be twice the limit body or more, or the largest bodies are never taken; "
+                f"found {self.in_flight:,} and {self.body:,}"
+            )
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class ServeOptions:
         for name, fine, expected in checks:
             if not fine:  # NaN is not fine either
                 found = getattr(self, name)
-                raise UsageError(f"{name} is {expected}; found {found!r}")
+                raise UsageError(f"{name} is {expected}; found {found!r}", [name])
         for name, other in (
             ("escalation_burst", "escalation_rate"),
             ("client_escalation_rate", "escalation_rate"),
@@ -145,4 +150,12 @@ class ServeOptions:
             ("when_empty", "escalation_rate"),
         ):
             if getattr(self, name) not in (None, "flag") and getattr(self, other) is None:
-                raise UsageError(f"{name} goes with {other}, how many escalations a second are allowed; give both")
+                raise UsageError(
+                    f"{name} goes with {other}, how many escalations a second are allowed; give both", [name, other]
+                )
+        if self.timeout is not None and self.max_wait_ms >= 1000 * self.timeout:
+            raise UsageError(
+                f"max_wait_ms must be shorter than timeout, or a lone request is never answered; found "
+                f"{self.max_wait_ms:g} ms and {self.timeout:g} s",
+                ["max_wait_ms", "timeout"],
+            )

@@ -64,6 +64,24 @@ class Point:
         }
 
 
+@dataclass(frozen=True)
+class Move:
+    """What a request to move came to.
+
+    point  in force now
+    moved  whether it was not before: a move to the point in force changes nothing
+    notes  what who asked should know, a line each
+    """
+
+    point: Point
+    moved: bool
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """``PUT /v2/models/M/operating_point``."""
+        return {**self.point.to_json(), "moved": self.moved, "notes": list(self.notes)}
+
+
 def begin_point(number: str, artefact: Artefact, options: ServeOptions, before: Point | None = None) -> Point:
     """*artefact* as an operating point of which nothing was seen yet; what is known of its models goes on from the one
     *before*."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pilotfish.serve.threads import in_thread
+
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
 
@@ -33,7 +35,7 @@ async def watch(models: Sequence[Hosted], tell: Told) -> None:
                 continue
             loaded[hosted.name] = now
             try:
-                await asyncio.to_thread(hosted.reload)
+                await in_thread(hosted.reload)
                 tell(hosted, None)
             except Exception as error:
                 tell(hosted, error)

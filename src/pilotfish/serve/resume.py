@@ -145,8 +145,7 @@ def _at(artefact: Artefact, said: Mapping[str, Any]) -> Artefact:
     point = read_as(OperatingPoint, said["policy"], "the operating point", ArtefactError)
     if len(point.thresholds) != len(artefact.operating_point.thresholds):
         raise ValueError(f"an operating point of {len(point.thresholds)} thresholds")
-    now = artefact.operating_point
-    if (point.thresholds, point.exit_sets) == (now.thresholds, now.exit_sets):
+    if point.same_as(artefact.operating_point):
         return artefact
     return dataclasses.replace(artefact, operating_point=point, guarantee=None)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from pilotfish.serve.report.logs import Log, relay
 from pilotfish.serve.report.metrics import Causes
 from pilotfish.serve.report.prometheus import Exposition
 from pilotfish.serve.resume import keep_state
+from pilotfish.serve.threads import in_thread
 from pilotfish.serve.watch.store import Store
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ class Server:
     async def _warm_up(self) -> None:
         try:
             for hosted in self.models.values():
-                await asyncio.to_thread(hosted.warm_up)
+                await in_thread(hosted.warm_up)
         except Exception as error:  # somebody else's application goes on; here it is not ready
             self._fault = error
             self.log("error", f"{hosted.name} cannot be served, as it cannot be run: {reason(error)}", "error")
@@ -157,7 +159,7 @@ class Server:
         if self._watching is not None:
             self._watching.cancel()
         limit = self.options.drain_limit if self._life is None else self._life.left
-        await asyncio.gather(*(asyncio.to_thread(hosted.drain, limit) for hosted in self.models.values()))
+        await asyncio.gather(*(in_thread(partial(hosted.drain, limit)) for hosted in self.models.values()))
         if self.store is not None:
             await asyncio.to_thread(self.store.close)
 

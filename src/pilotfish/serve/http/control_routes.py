@@ -54,7 +54,7 @@ async def operating_point(request: Request) -> Response:
 
 
 async def move(request: Request) -> Response:
-    """Move to the best point of the frontier within one limit."""
+    """Move to the best point of the frontier within one limit. Where it is the point in force, nothing changes."""
     hosted = _hosted(request, changes=True)
     asked = json_of(await read_body(request, hosted.options.limits))
     if not isinstance(asked, dict) or len(asked) != 1 or not set(asked) <= set(AIMS):

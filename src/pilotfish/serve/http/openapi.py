@@ -181,6 +181,7 @@ SCHEMAS: dict[str, Any] = {
         cost=_or_null("number"),
         exit_ratio=_list(NUMBER),
     ),
+    "Move": {"allOf": [_of("OperatingPoint"), _object("moved notes", moved=FLAG, notes=_list(TEXT))]},
     "Audit": _object(
         "n disagreement bound confidence",
         n=WHOLE,
@@ -210,7 +211,7 @@ BODIES: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, Any]]] = {
         _of("InferAnswer"),
     ),
     ("GET", "/operating_point"): (None, _of("OperatingPoint")),
-    ("PUT", "/operating_point"): (_json(_of("Limit")), _of("OperatingPoint")),
+    ("PUT", "/operating_point"): (_json(_of("Limit")), _of("Move")),
     ("POST", "/labels"): (
         _json(_object("labels", labels=_list(_object("id label", id=TEXT, label={"type": ["string", "integer"]})))),
         _object("known unknown duplicate", known=WHOLE, unknown=WHOLE, duplicate=WHOLE),

@@ -106,6 +106,7 @@ class Meter:
         self.batches: dict[int, list[float]] = {}  # by size: how many, their seconds
         self.queue_seconds = self.input_seconds = 0.0  # waited, and computed: by input
         self.spent = self.base_alone = 0.0
+        self.cost_key: str | None = None
         self._of(artefact)
 
     def _of(self, artefact: Artefact) -> None:
@@ -113,6 +114,9 @@ class Meter:
         while len(self.stages) < len(artefact.stages):
             self.stages.append(StageCounts())
             self.latencies.one_more()
+        if artefact.cost_key != self.cost_key:  # amounts in two units have no sum
+            self.spent = self.base_alone = 0.0
+        self.cost_key = artefact.cost_key
         self.costs, self.base_cost = stage_costs(artefact) or (), artefact.base_cost or 0.0
 
     # What the server tells, request by request

@@ -84,8 +84,10 @@ class Governor:
         self.rate, self.burst = rate, burst
         self._all = Bucket.of(rate, burst)
         self._each = None
+        self.client_rate, self.client_burst = client_rate, client_burst
         if client_rate is not None:
-            self._each = Bucket.of(client_rate, max(1.0, client_rate) if client_burst is None else client_burst)
+            self.client_burst = max(1.0, client_rate) if client_burst is None else client_burst
+            self._each = Bucket.of(client_rate, self.client_burst)
         self.clients, self._clock, self._lock = clients, clock, threading.Lock()
         self._last = self._full = self._now()
         self._rows: dict[str, int] = {}  # when the bucket of a client is full; the last one to get a token is last
@@ -123,6 +125,20 @@ class Governor:
     def of_clients(self) -> bool:
         """Whether each client has a bucket of its own."""
         return self._each is not None
+
+    @property
+    def notes(self) -> list[str]:
+        """What an operator should know of these limits, a line each."""
+        if self.client_rate is None or self.client_burst is None:
+            return []
+        if self.client_rate < self.rate or self.client_burst < self.burst:
+            return []
+        found = (
+            f"the limit of each client ({self.client_rate:g} a second, {self.client_burst:g} at once) has no effect, "
+            f"as it is not below that of all together ({self.rate:g} a second, {self.burst:g} at once); lower "
+            "--client-escalation-rate or --client-escalation-burst"
+        )
+        return [found]
 
     @property
     def tokens(self) -> float:

@@ -51,6 +51,7 @@ class Labels:
     confidence  of each bound, at every time at once
     tell        told of every label of an answer: (stage, score, whether it was right, whether it agreed with the base
                 as far as that was known: else None)
+    clock       seconds since 1970; None: a :func:`steady_clock`
 
     An id that comes again stands for the newer answer. Labels of answers by an earlier operating point are taken and
     told, and count in no bound. A second label for one answer changes nothing.
@@ -63,9 +64,10 @@ class Labels:
         age: float = AGE,
         confidence: float = 0.95,
         tell: Tell | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        self.most, self.age, self.confidence, self.tell, self.clock = most, age, confidence, tell, clock
+        self.most, self.age, self.confidence, self.tell = most, age, confidence, tell
+        self.clock = steady_clock() if clock is None else clock
         self.kept: OrderedDict[str, Kept] = OrderedDict()
         self.changed: dict[str, Kept] | None = None  # since the store asked, if there is one
         self.counts = {"known": 0, "unknown": 0, "duplicate": 0, "earlier": 0, "contradicted": 0, "reused": 0}
@@ -242,6 +244,12 @@ class Labels:
             self._wrong, self._all, self._gap = wrong, everything, gap
             self.kept = OrderedDict(kept)
             self._forget()
+
+
+def steady_clock() -> Callable[[], float]:
+    """Seconds since 1970 by the system's clock of now; from then on it does not jump when that one is set."""
+    ahead = time.time() - time.monotonic()
+    return lambda: ahead + time.monotonic()
 
 
 def _right(wrong: MeanSequence) -> float | None:

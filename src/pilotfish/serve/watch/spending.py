@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pilotfish.cascade import Artefact
+from pilotfish.cascade.budget import plain_cost
 from pilotfish.errors import UsageError
 from pilotfish.serve.options import ServeOptions
 
@@ -39,7 +40,8 @@ def spending_of(options: ServeOptions, artefact: Artefact) -> Spending | None:
     if stage_costs(artefact) is None:
         stages = " → ".join(stage.name for stage in artefact.stages)
         raise UsageError(
-            f"{stages} has no costs, so max_cost_per_hour cannot be held; leave it out, or tune with costs"
+            f"{stages} has no costs, so max_cost_per_hour cannot be held; leave it out, or tune with costs",
+            ["max_cost_per_hour"],
         )
     return Spending(options.max_cost_per_hour)
 
@@ -51,6 +53,23 @@ def check_budget(options: ServeOptions, before: Artefact, now: Artefact) -> None
         raise UsageError(
             f"its cost is {now.cost_key}, and --max-cost-per-hour counts {before.cost_key}; start the server again"
         )
+
+
+def budget_notes(per_hour: float, artefact: Artefact) -> list[str]:
+    """Why no move can hold the budget, a line; none where moves can."""
+    costs = artefact.frontier.cost
+    if costs is None or not len(costs):
+        return []
+    least = float(costs.min())
+    if per_hour < least:
+        found = (
+            f"--max-cost-per-hour {plain_cost(per_hour)} is less than one answer costs at the cheapest operating "
+            f"point, {plain_cost(least)} ({artefact.cost_key}), so it cannot be held"
+        )
+        return [found]
+    if least == costs.max():
+        return [f"every operating point costs {plain_cost(least)} an input, so --max-cost-per-hour moves nothing"]
+    return []
 
 
 class Spending:
@@ -120,6 +139,13 @@ class Spending:
         every point.
         """
         self._next_look = self._clock() + LOOK
+        if (best := self.would_move(artefact)) is not None:
+            with self._lock:
+                self._moved = self._at
+        return best
+
+    def would_move(self, artefact: Artefact) -> float | None:
+        """What :meth:`next_cost` would say now."""
         costs, advice = artefact.frontier.cost, self.advice()
         if costs is None or advice is None or not len(costs):
             return None
@@ -130,10 +156,8 @@ class Spending:
         best = float(fits.max() if len(fits) else costs.min())
         with self._lock:
             urgent = advice.left < URGENT and best < here
-            if abs(best - here) <= STEP * here or (self._at - self._moved < SETTLE and not urgent):
-                return None
-            self._moved = self._at
-        return best
+            stays = abs(best - here) <= STEP * here or (self._at - self._moved < SETTLE and not urgent)
+        return None if stays else best
 
     def to_state(self) -> dict[str, Any]:
         """As JSON."""

@@ -131,7 +131,8 @@ async function move() {
   choice();
   const asking = { max_drop: asked(mover.model.frontier.drop[mover.chosen]) };
   const moved = await change("said", "PUT", "operating_point", asking, (found) =>
-    `Moved: point ${clean(found.id)} is in force, with a drop of ${points(found.drop)}. Its drift alarm and audit begin anew.`);
+    [found.moved ? `Moved: point ${clean(found.id)} is in force, with a drop of ${points(found.drop)}. Its drift alarm and audit begin anew.`
+      : `Point ${clean(found.id)} was in force already; nothing has changed.`, ...found.notes.map(clean)].join(" "));
   if (moved) mover.chosen = null;
   mover.busy = false;
   choice();
