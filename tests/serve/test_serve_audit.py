@@ -159,7 +159,7 @@ def test_nothing_is_bounded_before_the_first_audit() -> None:
     audit = Audit(0.01)
     assert (audit.to_json()["disagreement"], audit.bound, audit.drop_bound) == (None, 1.0, 1.0)
     audit.answered(by_base=False)
-    assert audit.notes == ["no exit was audited yet, so nothing is bounded"]
+    assert audit.notes == ["no exit has been audited yet, so there is no bound"]
 
 
 def _boxes(*left: float) -> dict[str, np.ndarray]:

@@ -210,7 +210,7 @@ def test_state_goes_on_after_a_kill(tmp_path: Path) -> None:
         assert again.get(POINT).json == point
         for key in ("n", "disagreement", "bound", "exit_ratio", "operating_point", "since", "labels", "reliability"):
             assert after[key] == before[key], key
-        assert any("goes on from" in note for note in again.server.notes)
+        assert any("continues from" in note for note in again.server.notes)
         assert again.ask("PUT", POINT, {"max_drop": 0.0}).json["id"] == "3"
     options = ServeOptions(allow_python=ALLOWED, state=state, audit=1.0)
     server = Server({"pair": folder}, options)
@@ -248,7 +248,7 @@ def test_a_cascade_whose_scores_were_measured_again_goes_on_and_says_so(cascade_
     (folder / "cascade.json").write_text(json.dumps(document))
     again = Server({"pair": folder}, options)
     assert again.models["pair"].point.id == "2"
-    assert any("map 0 begins anew" in note for note in again.notes)
+    assert any("map 0 starts over" in note for note in again.notes)
     assert again.store is not None
     again.store.close()
 
@@ -282,7 +282,7 @@ def test_a_state_whose_figures_are_damaged_is_refused(tmp_path: Path, cascade_fo
 
 def test_audits_in_shadow_mode_are_said_to_add_nothing(cascade_folder: Path) -> None:
     server = Server({"pair": cascade_folder}, ServeOptions(allow_python=ALLOWED, audit=0.1, shadow=True))
-    assert any("--audit adds nothing" in note for note in server.notes)
+    assert any("--audit has no effect" in note for note in server.notes)
     assert server.models["pair"].point.audit is None
 
 
@@ -290,5 +290,5 @@ def test_in_shadow_mode_no_budget_moves_the_operating_point(cascade_folder: Path
     options = ServeOptions(allow_python=ALLOWED, max_cost_per_hour=1e-9, shadow=True)
     server = Server({"first": cascade_folder, "second": cascade_folder}, options)
     assert [one.spending for one in server.models.values()] == [None, None]
-    found = [note for note in server.notes if "--max-cost-per-hour is not held" in note]
-    assert [note.partition(" in shadow")[0] for note in found] == ["first:", "second:"]  # each named once
+    found = [note for note in server.notes if "--max-cost-per-hour has no effect" in note]
+    assert [note.partition(" --max")[0] for note in found] == ["first:", "second:"]  # each named once

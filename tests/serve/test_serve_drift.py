@@ -137,7 +137,7 @@ def test_a_band_that_ends_at_0_or_1_is_watched_from_its_other_side(always: bool)
 def test_a_band_of_nothing_says_that_nothing_is_watched() -> None:
     drift = Drift(Band(0.0, 1.0, 3))
     assert fed(drift, np.ones(100, bool)) is None
-    assert "nothing is watched" in drift.promise
+    assert "nothing is monitored" in drift.promise
 
 
 def test_the_promise_names_run_bands_and_their_error() -> None:
@@ -286,8 +286,8 @@ def test_a_band_is_two_shares(ends: tuple[float, float]) -> None:
     ("drift", "said"),
     [
         (Drift(Band(0.6, 0.7, 900), QUANTILES, 900), []),
-        (Drift(Band(0.2, 0.8, 12), QUANTILES, 900), ["12 samples say only"]),
-        (Drift(Band(0.6, 0.7, 900)), ["exit ratio alone"]),
+        (Drift(Band(0.2, 0.8, 12), QUANTILES, 900), ["12 samples only show"]),
+        (Drift(Band(0.6, 0.7, 900)), ["only the exit ratio is monitored"]),
         (Drift(Band(0.6, 0.7, 900, note="no samples were held out"), QUANTILES, 900), ["held out"]),
     ],
 )

@@ -69,7 +69,7 @@ def test_or_they_are_refused_with_when_to_come_again(cascade_folder: Path, hard:
     "alone", [{"when_empty": "reject"}, {"client_escalation_rate": 1.0}, {"escalation_burst": 2.0}]
 )
 def test_what_says_nothing_without_a_rate_is_refused(alone: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="goes with escalation_rate"):
+    with pytest.raises(UsageError, match="needs escalation_rate"):
         ServeOptions(**alone)
 
 
@@ -192,7 +192,7 @@ def test_a_budget_per_hour_moves_the_operating_point(cascade_folder: Path, hard:
         assert hosted.point.artefact.operating_point.budget.kind == "max_cost"
         back = server.as_operator.ask("PUT", "/v2/models/pair/operating_point", {"max_cost": float(costs.max())}).json
         assert back["moved"]
-        assert f"will move it again within seconds, to a point that costs {costs.min():,.0f}" in back["notes"][0]
+        assert f"will move it at its next check, to a point that costs {costs.min():,.0f}" in back["notes"][0]
         assert "as 0% of an hour's budget is left" in back["notes"][0]
 
 
@@ -275,5 +275,5 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_a_limit_of_bodies_that_could_never_be_taken_is_refused() -> None:
-    with pytest.raises(UsageError, match="in_flight must be twice the limit body"):
+    with pytest.raises(UsageError, match="in_flight must be at least twice the limit body"):
         Limits(body=1 << 30)

@@ -101,7 +101,7 @@ def test_labels_of_the_unsure_alone_are_weighed_and_said() -> None:
     found = labels.to_json()
     assert found["accuracy"] == pytest.approx(0.75)
     assert found["by_traffic"]["accuracy"] == pytest.approx(0.95)
-    assert any("no random sample" in note for note in found["notes"])
+    assert any("not a random sample" in note for note in found["notes"])
 
 
 def test_exits_are_compared_with_the_base_where_it_answered() -> None:

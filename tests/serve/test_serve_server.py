@@ -148,11 +148,11 @@ def test_the_stated_line_and_the_end(cascade_folder: Path) -> None:
     ("arguments", "words"),
     [
         (["nothing-here"], "nothing-here"),
-        (["CASCADE", "--audit", "200%"], "--audit is a share"),
-        (["CASCADE", "--queue", "0"], "error: --queue is a number"),
-        (["CASCADE", "--escalation-burst", "3"], "error: --escalation-burst goes with --escalation-rate,"),
-        (["CASCADE", "--when-empty", "reject"], "error: --when-empty goes with --escalation-rate,"),
-        (["CASCADE", "--max-wait-ms", "2000", "--timeout", "1"], "error: --max-wait-ms must be shorter than --timeout"),
+        (["CASCADE", "--audit", "200%"], "--audit must be a share"),
+        (["CASCADE", "--queue", "0"], "error: --queue must be a number"),
+        (["CASCADE", "--escalation-burst", "3"], "error: --escalation-burst needs --escalation-rate,"),
+        (["CASCADE", "--when-empty", "reject"], "error: --when-empty needs --escalation-rate,"),
+        (["CASCADE", "--max-wait-ms", "2000", "--timeout", "1"], "error: --max-wait-ms must be less than --timeout"),
         (["a=CASCADE", "a=CASCADE"], "two cascades"),
         (["stats=CASCADE"], "found 'stats'"),
         (["a/b=CASCADE"], "found 'a/b'"),
@@ -292,11 +292,11 @@ def test_in_an_event_loop_that_runs_it_is_awaited_and_once(cascade_folder: Path)
         with pytest.raises(UsageError, match=r"await server\.serve"):
             server.run()
         await server.serve(server.stop)
-        with pytest.raises(UsageError, match="make another"):
+        with pytest.raises(UsageError, match="make a new one"):
             await server.serve()
 
     asyncio.run(notebook())
-    with pytest.raises(UsageError, match="make another"):
+    with pytest.raises(UsageError, match="make a new one"):
         server.run()
 
 
@@ -400,7 +400,7 @@ def test_a_server_that_is_told_to_end_while_it_warms_up_is_never_said_to_be_read
     assert "ready http" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("why", ["of one client", "as many as its queue holds", "draining"])
+@pytest.mark.parametrize("why", ["from one client", "its queue is full", "draining"])
 def test_what_is_refused_is_shown_whatever_the_reason(
     cascade_folder: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
@@ -411,7 +411,7 @@ def test_what_is_refused_is_shown_whatever_the_reason(
     hosted.warm_up()
     if why == "draining":
         hosted.drain()
-    elif why == "of one client":
+    elif why == "from one client":
         hosted.fair.enter("a", 7)
     else:
         monkeypatch.setattr(hosted.engine, "submit", full)

@@ -113,7 +113,7 @@ def test_a_process_that_is_killed_loses_a_second_at_most(tmp_path: Path) -> None
 def test_two_servers_on_one_file_are_refused(tmp_path: Path) -> None:
     path = kept(tmp_path / "state.db")
     store = Store(path)
-    with pytest.raises(StateError, match="in use by another server; each needs a file of its own"):
+    with pytest.raises(StateError, match="in use by another server; each needs its own file"):
         Store(path)
     store.put(KEY, "audit", 2)
     store.close()
@@ -177,12 +177,12 @@ def changed(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (text, "no state of a server"),
+        (text, "not a state file"),
         (truncated, "damaged"),
         (scribbled, "damaged"),
         (foreign, "another program"),
         (newer, "later version"),
-        (folder, "no regular file"),
+        (folder, "not a regular file"),
         (without_a_table, "damaged .no such table"),
         (without_a_column, "damaged .no such column"),
         (with_another_column, "damaged .no such column"),
@@ -212,7 +212,7 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: p
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="its folder is not there"):
+    with pytest.raises(StateError, match="its folder does not exist"):
         Store(tmp_path / "nowhere" / "state.db")
 
 

@@ -1,4 +1,4 @@
-"""A cascade behind HTTP: the server, what it promises of every request, and what it watches."""
+"""Cascades behind HTTP: the server, its limits, and what it monitors."""
 
 from pilotfish.serve.options import Limits, ServeOptions
 from pilotfish.serve.server import Server

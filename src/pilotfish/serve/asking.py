@@ -1,4 +1,4 @@
-"""The way of one request through a cascade that is served, from its inputs to their answers."""
+"""How a served cascade handles one request, from its inputs to their answers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pilotfish.serve.watch.fair import Turns
 
 Futures = list[Future[Any] | None]
-"""One of each input; None for what could not be read."""
+"""One per input; None for an input that could not be read."""
 
 
 async def ask(hosted: Hosted, entries: Sequence[Entry], caller: Caller) -> Reply:
-    """Answers to the inputs of one request, all at the operating point of now.
+    """Answer all inputs of one request at the current operating point.
 
-    What is wrong with one input is in its own answer. A request whose task is cancelled is given up: its inputs are in
-    no further batch. Refusal where the cascade is not ready, or as many inputs are under way as may be.
+    An input that fails has the error in its own answer. If the request's task is cancelled, its inputs are dropped
+    from all further batches. Raises Refusal if the cascade is not ready or the queue is full.
     """
     if hosted.state != "READY":
         text = f"is {hosted.state.lower()} and takes no requests now"
@@ -39,11 +39,11 @@ async def ask(hosted: Hosted, entries: Sequence[Entry], caller: Caller) -> Reply
     n = len([entry for entry in entries if not isinstance(entry.item, Exception)])
 
     def one(_: Future[Any]) -> None:
-        if next(left) == n:  # of count() one thread gets each number
+        if next(left) == n:  # count() gives each number to one thread only
             loop.call_soon_threadsafe(_set, done)
 
     if (place := hosted.fair.enter(client, n)) is None:
-        text = "has as many inputs of yours under way as it takes of one client"
+        text = "has as many of your inputs under way as it accepts from one client"
         raise _busy(hosted, entries, text, "full", _wait(hosted))
     futures: Futures = []
     try:
@@ -80,8 +80,8 @@ async def ask(hosted: Hosted, entries: Sequence[Entry], caller: Caller) -> Reply
 def _submit(
     hosted: Hosted, entries: Sequence[Entry], caller: Caller, place: Turns, futures: Futures
 ) -> tuple[Running, list[Passage]]:
-    """All inputs of a request to one engine, and so by one cascade and at one point; *futures* gets theirs. Refusal
-    where the queue is full."""
+    """Submit all inputs of a request to one engine, so that one cascade answers them at one point, and append their
+    futures to *futures*. Raises Refusal if the queue is full."""
     deadline, limit = hosted.options.timeout, caller.deadline
     if limit is not None and (deadline is None or limit < deadline):
         deadline = limit
@@ -101,9 +101,9 @@ def _submit(
                 )
             return running, passages
         except QueueFull:
-            text = f"has {hosted.options.queue} inputs under way, as many as its queue holds"
+            text = f"has {hosted.options.queue} inputs under way, and its queue is full"
             raise _busy(hosted, entries, text, "full", _wait(hosted)) from None
-        except EngineClosed:  # its folder was loaded again this very moment: all of the request begins anew
+        except EngineClosed:  # the folder was just reloaded: start the request over
             for future in futures:
                 if future is not None:
                     future.cancel()
@@ -115,13 +115,13 @@ def _submit(
 
 
 def _busy(hosted: Hosted, entries: Sequence[Entry], text: str, cause: str, seconds: float) -> Refusal:
-    """Why a request is refused; its inputs are counted for the console."""
+    """The refusal of a request; its inputs are counted for the console."""
     hosted.history.refused(len(entries))
     return busy(f"{hosted.name} {text}", cause, seconds)
 
 
 def _wait(hosted: Hosted) -> float:
-    """Seconds until what is queued now is answered, about."""
+    """Roughly how many seconds it takes to answer what is queued now."""
     engine = hosted.engine
     lanes = max(stage.lanes for stage in engine.stages)
     return sum(depth.waiting * depth.pace for depth in engine.depths()) / lanes

@@ -1,4 +1,4 @@
-"""One cascade as it is served: a living engine, the operating point in force, and the way of a request through both."""
+"""One served cascade: its engine, the operating point in force, and how requests pass through both."""
 
 from __future__ import annotations
 
@@ -35,9 +35,12 @@ State = Literal["WARMING", "READY", "DRAINING"]
 
 @dataclass(frozen=True)
 class Running:
-    """What answers a request; replaced as a whole, so that a request keeps the one it began with. loaded: the cascade
-    as its folder has it; takes: what its inputs are; labels: answers by id, and what their labels say, None where
-    answers are no classes."""
+    """What answers a request. It is replaced as a whole, so a request keeps the one it started with.
+
+    loaded  the cascade as saved in its folder
+    labels  answers by id and what their labels show; None if answers are not classes
+    takes   which inputs it accepts
+    """
 
     cascade: Cascade
     engine: Engine
@@ -48,15 +51,16 @@ class Running:
 
 
 class Hosted:
-    """A cascade behind a name.
+    """A cascade served under a name.
 
-    running  the cascade, its engine and its operating point now
-    notes    what its operator should know, a line each
-    meter    what is counted
-    files    of the folder, as it was before it was loaded first; history: the last minutes, for the console
-    fair     whose turn it is
-    shape    of the last array that was answered; None: none was
-    governor, spending  what limits escalations, and the cost per hour; None: nothing does
+    running             the current cascade, engine and operating point
+    notes               what the operator should know, one line each
+    meter               counters
+    files               the files of the folder before it was first loaded
+    history             the last minutes, for the console
+    fair                decides whose turn it is
+    shape               of the last array that was answered; None before the first
+    governor, spending  the limits on escalations and on cost per hour; None: no limit
     """
 
     version = "1"
@@ -68,7 +72,7 @@ class Hosted:
         self.history = History()
         self.number, self._lock, self.files = 0, threading.Lock(), files_of(folder)
         self.shape: tuple[int, ...] | None = None
-        self._closing: list[Engine] = []  # of folders that were loaded again, with a last batch to answer
+        self._closing: list[Engine] = []  # engines of earlier loads, which still have a batch to finish
         cascade = self.load()
         self.meter = Meter(cascade.artefact)
         self.fair, self.governor = Fair(options.queue), governor_of(options)
@@ -78,21 +82,21 @@ class Hosted:
         if self.governor is not None:
             self.notes += tuple(f"{name}: {note}" for note in self.governor.notes)
         if options.shadow and options.audit:
-            self.notes += (f"{name}: in shadow mode every exit is compared with the base; --audit adds nothing",)
+            self.notes += (f"{name}: --audit has no effect in shadow mode, which compares every exit with the base",)
         if options.shadow and self.governor is not None:
-            self.notes += (f"{name}: in shadow mode the base answers everybody, so escalations are not limited",)
+            self.notes += (f"{name}: in shadow mode the base answers every input, so escalations are not limited",)
         if options.shadow and self.spending is not None:
             self.spending = None
-            self.notes += (f"{name}: in shadow mode no move would save anything; --max-cost-per-hour is not held",)
+            self.notes += (f"{name}: --max-cost-per-hour has no effect in shadow mode, where no move saves anything",)
 
     @property
     def cascade(self) -> Cascade:
-        """The loaded cascade in force."""
+        """The cascade in use."""
         return self.running.cascade
 
     @property
     def engine(self) -> Engine:
-        """The engine at work."""
+        """The engine in use."""
         return self.running.engine
 
     @property
@@ -102,12 +106,12 @@ class Hosted:
 
     @property
     def takes(self) -> Takes:
-        """What its inputs are."""
+        """Which inputs it accepts."""
         return self.running.takes
 
     @property
     def labels(self) -> Labels | None:
-        """Answers by id, and what their labels say."""
+        """Answers by id, and what their labels show."""
         return self.running.labels
 
     @property
@@ -115,18 +119,18 @@ class Hosted:
         """The cascade at the operating point in force."""
         return self.running.point.artefact
 
-    # Its life.
+    # Lifecycle
 
     def load(self) -> Cascade:
-        """The cascade as its folder has it now. ModelError where it cannot be served."""
+        """Load the folder as it is now. Raises ModelError if the cascade cannot be served."""
         cascade = Cascade.load(self.folder, self.options.device, allow_python=self.options.allow_python)
         for stage, model in zip(cascade.artefact.stages, cascade.models, strict=True):
             if model.preprocessing.kind == "paths":
-                raise ModelError(f"{stage.name} takes paths of files, and requests have none; it cannot be served")
+                raise ModelError(f"{stage.name} takes file paths, which requests do not have, so it cannot be served")
         return cascade
 
     def warm_up(self) -> None:
-        """Run every stage at every batch size; then it is ready. Stops where it is drained meanwhile."""
+        """Run every stage at every batch size; then it is ready. Stops early if the server drains."""
         self._note(warm_up(self.cascade, self._still_wanted))
         with self._lock:
             if self.state == "WARMING":
@@ -137,8 +141,8 @@ class Hosted:
             raise EngineClosed("the server was told to end")
 
     def reload(self) -> None:
-        """Load the folder again and go on with that. What is under way ends as it began. Stops where it is drained
-        meanwhile."""
+        """Load the folder again and switch to it. Requests under way finish with the old cascade. Stops early if the
+        server drains."""
         cascade = self.load()
         if self.spending is not None:
             check_budget(self.options, self.artefact, cascade.artefact)
@@ -147,23 +151,23 @@ class Hosted:
             if self.state == "DRAINING":
                 return
             now = self._begin(cascade)
-            self.meter.moved(now.point)  # before anything is counted there
+            self.meter.moved(now.point)  # before anything is counted at the new point
             before, self.running = self.running, now
             self._closing.append(before.engine)
         self.notes = ()
         self._note((*self._notes_of(now), *notes))
-        before.engine.close()  # for as long as its last batch takes
+        before.engine.close()  # waits for its last batch
         with self._lock:
             self._closing.remove(before.engine)
 
     def _note(self, found: Sequence[str]) -> None:
-        """What its operator should know, and was not told at the start."""
+        """Log notes that came up after the start."""
         self.notes += tuple(found)
         for note in found:
             self.log("note", f"{self.name}: {note}", "warning", model=self.name)
 
     def drain(self, timeout: float | None = None) -> None:
-        """Take no more requests, and answer those that were accepted."""
+        """Take no more requests, and answer those already accepted."""
         with self._lock:
             self.state = "DRAINING"
             engines = [self.engine, *self._closing]
@@ -191,19 +195,19 @@ class Hosted:
 
     def _labelled(self, labels: Labels, stage: int, score: float, right: float, agreed: float | None) -> None:
         now = self.running
-        if now.labels is labels:  # and not of a cascade that was replaced this very moment
+        if now.labels is labels:  # not of a cascade that was just replaced
             maps = now.point.maps
             maps[stage].update(score, right, agreed if stage + 1 < len(maps) else None)
 
     def revive(self, ended: Engine) -> None:
-        """Go on with another engine, where *ended* is still the one in force: a fault of its threads has ended it."""
+        """Start another engine if *ended*, which a fault in its threads has ended, is still in use."""
         with self._lock:
             now = self.running
             if now.engine is ended and self.state == "READY":
-                self.log("error", f"the engine of {self.name} has ended; another one goes on", "error", model=self.name)
+                self.log("error", f"the engine of {self.name} has failed and was replaced", "error", model=self.name)
                 self.running = replace(now, engine=self._engine(now.cascade))
 
-    # The operating point.
+    # The operating point
 
     def move(
         self,
@@ -213,9 +217,11 @@ class Hosted:
         min_metric: float | str | None = None,
         by: Caller | None = None,
     ) -> Move:
-        """Move to another point of the frontier, at once: what is under way ends at the point it began with. Where it
-        is the point in force, nothing changes. Arguments and errors are those of :meth:`Cascade.set_operating_point`.
-        by: who wants it, for the log."""
+        """Move to another point of the frontier at once; inputs under way keep the point they started with. If it is
+        the point in force, nothing changes.
+
+        Arguments and errors are those of :meth:`Cascade.set_operating_point`; *by* is who asked, for the log.
+        """
         with self._lock:
             now = self.running
             now.cascade.set_operating_point(max_drop=max_drop, max_cost=max_cost, min_metric=min_metric)
@@ -234,7 +240,7 @@ class Hosted:
         return Move(point, True, self._notes_of_budget(point.artefact))
 
     def _notes_of_budget(self, artefact: Artefact) -> tuple[str, ...]:
-        """That the budget will move the operating point that *artefact* is at."""
+        """A note if the budget is about to move the operating point away from that of *artefact*."""
         if self.spending is None:
             return ()
         self._count_spent(self.spending)
@@ -243,7 +249,7 @@ class Hosted:
             return ()
         left = max(advice.left, 0.0)
         found = (
-            f"--max-cost-per-hour will move it again within seconds, to a point that costs {plain_cost(cost)} an "
+            f"--max-cost-per-hour will move it at its next check, to a point that costs {plain_cost(cost)} an "
             f"input, as {left:.0%} of an hour's budget is left"
         )
         return (found,)
@@ -252,21 +258,21 @@ class Hosted:
         spending.counted(self.meter.spent, sum(stage.answered for stage in self.meter.stages))
 
     def resume(self, point: Point) -> None:
-        """Go on at the *point* that was in force when another process served the same cascade."""
+        """Restore the *point* that was in force when another process served the same cascade."""
         with self._lock:
             now = self.running
             now.cascade.artefact = point.artefact
             self.running = replace(now, point=point)
 
     def alarmed(self, point: Point, alarm: Alarm) -> None:
-        """The inputs are no longer those of *point*. Called in the engine's threads."""
+        """Report a drift alarm raised at *point*. Called in the engine's threads."""
         self.meter.alarmed(alarm)
         self.history.alarmed(point.id, alarm)
         said = alarm.to_json()
         self.log("alarm", f"{self.name}: {alarm}", "warning", model=self.name, operating_point=point.id, **said)
 
     def hold_budget(self) -> None:
-        """Every few seconds: where the budget of cost per hour would not last, or need not be kept to, move."""
+        """Every few seconds, move if the budget of cost per hour calls for a cheaper point or allows a better one."""
         if self.spending is None or not self.spending.is_due:
             return
         self._count_spent(self.spending)
@@ -274,18 +280,18 @@ class Hosted:
             try:
                 self.move(max_cost=cost, by=Caller("--max-cost-per-hour", "-"))
             except PilotfishError as error:
-                text = f"{self.name}: the budget of cost per hour is not held: {error}"
+                text = f"{self.name}: cannot move to keep the budget of cost per hour: {error}"
                 self.log("error", text, "error", model=self.name)
 
     def _notes_of(self, now: Running) -> tuple[str, ...]:
-        """What its operator should know of a cascade that was loaded."""
+        """What the operator should know about a loaded cascade."""
         drift = now.point.drift
         of_drift = () if drift is None else drift.notes
         of_budget = [] if self.spending is None else budget_notes(self.spending.per_hour, now.loaded)
         return (*now.cascade.notes, *(f"drift: {note}" for note in of_drift), *of_budget)
 
-    # Requests.
+    # Requests
 
     def answer(self, entries: Sequence[Entry], caller: Caller) -> Coroutine[Any, Any, Reply]:
-        """The answers to one request; see :func:`pilotfish.serve.asking.ask`."""
+        """Answer one request; see :func:`pilotfish.serve.asking.ask`."""
         return ask(self, entries, caller)

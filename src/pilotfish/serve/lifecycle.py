@@ -1,4 +1,4 @@
-"""The server as a program: how it begins, and how it ends without losing what it accepted."""
+"""The server as a process: how it starts, and how it ends without losing accepted requests."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-M_ARENA_MAX, ARENAS = -8, 2  # of malloc.h; the event loop's and one for all others
-KEEP_ALIVE = 75  # seconds; longer than the balancers in front, so that it is they who close
+M_ARENA_MAX, ARENAS = -8, 2  # from malloc.h; one for the event loop and one for all other threads
+KEEP_ALIVE = 75  # seconds; longer than load balancers, so that they close connections first
 
 
 class Life(uvicorn.Server):
-    """uvicorn's server, which ends in three steps.
+    """uvicorn's server, with a graceful end in three steps.
 
-    app       what answers
+    app       the application
     options   host, limits, ``drain_delay`` and ``drain_limit``
-    draining  called once, when the server is told to end: from then on it is not ready
-    refused   told the status of every request that is refused before *app* sees it
+    draining  called once, when the server is told to end; from then on it is not ready
+    refused   called with the status of every request that is refused before *app* sees it
 
-    SIGTERM, SIGINT, SIGHUP or :meth:`drain`: the server is not ready, and answers for ``drain_delay`` seconds as
-    before; every answer is the last of its connection. Then it takes no more connections, and waits up to
-    ``drain_limit`` seconds for what it accepted. The exit code is 0. A second signal, other than SIGHUP, which a
-    terminal that closes sends twice, ends the process at once, with its threads and children. SIGUSR1 and SIGUSR2, by
-    which programs that rotate logs have files opened again, do nothing: it has none.
+    On SIGTERM, SIGINT, SIGHUP or :meth:`drain` the server stops being ready and keeps answering for ``drain_delay``
+    seconds; each answer closes its connection. Then it accepts no more connections, and waits up to ``drain_limit``
+    seconds for accepted requests. The exit code is 0. A second signal ends the process at once, with its threads and
+    children, except SIGHUP, which a closing terminal sends twice. SIGUSR1 and SIGUSR2, which ask a program to reopen
+    its log files, are ignored: there are none.
     """
 
     def __init__(
@@ -71,35 +71,35 @@ class Life(uvicorn.Server):
             )
         )
         self._told: float | None = None
-        self._ends: float | None = None  # when nothing is waited for any more
+        self._ends: float | None = None  # when the wait is over
         self._signalled = False
 
     def drain(self) -> None:
-        """End in time; from any thread, once."""
+        """Begin to end; from any thread. Later calls do nothing."""
         if self._told is None:
             self._told = time.monotonic()
             self.peers.draining = True
             self._tell()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Amid whatever the main thread does, with the locks that it holds, such as a log's: the rest is the loop's."""
+        """Runs amid main-thread code, which may hold locks such as a log's, so the event loop does the rest."""
         if (self._signalled or self._told is not None) and sig != signal.SIGHUP:
             end_at_once(128 + sig)
         self._signalled = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn raises the signal again at the end, and the exit code would not be 0."""
+        """uvicorn would raise the signal again at the end, and the exit code would not be 0."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         ending = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal is gone; nohup ignores it
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal closed; nohup ignores it
             ending.append(signal.SIGHUP)
         before = {sig: signal.signal(sig, self.handle_exit) for sig in ending}
         for sig in (signal.SIGUSR1, signal.SIGUSR2):
             if signal.getsignal(sig) is signal.SIG_DFL:
-                before[sig] = signal.signal(sig, _nothing)  # SIG_IGN would hold for child processes as well
+                before[sig] = signal.signal(sig, _nothing)  # child processes would inherit SIG_IGN
         try:
             yield
         finally:
@@ -115,49 +115,49 @@ class Life(uvicorn.Server):
 
     @property
     def left(self) -> float:
-        """Seconds of ``drain_limit`` that are left: for requests, and then for what the engines still do."""
+        """Seconds left of ``drain_limit``, which requests and engines share."""
         limit = self.options.drain_limit
         return limit if self._ends is None else max(0.0, min(limit, self._ends - time.monotonic()))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ends = time.monotonic() + self.options.drain_limit
-        for _ in range(3):  # connections that the kernel has accepted
+        for _ in range(3):  # take the connections that the kernel has accepted
             await asyncio.sleep(0)
         await super().shutdown(sockets)
 
 
 def _nothing(sig: int, frame: FrameType | None) -> None:
-    """What a signal does that is not for a server."""
+    """The handler of signals that are ignored."""
 
 
 def spare_what_stays() -> None:
-    """Of what is there now nothing is looked at any more when garbage is looked for: a cascade and its libraries are
-    hundreds of thousands of objects. To be called again when a cascade was replaced."""
+    """Exclude everything that exists now from garbage collection: a cascade and its libraries are hundreds of thousands
+    of objects. Call it again after a cascade was replaced."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
 def share_arenas() -> None:
-    """Of glibc, by default, each of the threads keeps memory that it has freed to itself: after requests with large
-    bodies hundreds of MB. ``MALLOC_ARENA_MAX`` is obeyed, where it is set."""
+    """Let all threads share freed memory. By default glibc keeps it per thread, which adds up to hundreds of MB after
+    requests with large bodies. ``MALLOC_ARENA_MAX`` takes precedence if it is set."""
     if "MALLOC_ARENA_MAX" not in os.environ:
         with contextlib.suppress(OSError, AttributeError):  # of another C library
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def end_at_once(code: int) -> None:
-    """End the process with all its threads and children, without waiting for anything."""
+    """End the process with all its threads and children, without waiting."""
     for child in _children():
         with contextlib.suppress(OSError):
             os.kill(child, signal.SIGKILL)
-    with contextlib.suppress(Exception):  # of a line that is being written this very moment
+    with contextlib.suppress(Exception):  # a line may be half written
         sys.stderr.flush()
     os._exit(code)
 
 
 def _children() -> list[int]:
-    """Processes that this one started, where the system tells."""
+    """Child processes, on systems that list them."""
     found: list[int] = []
     for path in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What became of one input: its answer with its flags, or why it has none."""
+"""The outcome of one input: its answer with flags, or the reason it has none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pilotfish.serve.served import Cause, Entry, Served
 
 
 def outcome(entry: Entry, future: Future[Any] | None, passage: Passage) -> Served:
-    """The answer to *entry*, once its *future* is done; it has none where the input could not be read."""
+    """The answer to *entry*, once its *future* is done. The future is None if the input could not be read."""
     if future is None:
         return _unanswered(entry, entry.item, "bad_input", passage)
     try:
@@ -47,8 +47,8 @@ def outcome(entry: Entry, future: Future[Any] | None, passage: Passage) -> Serve
 
 
 def _is_sound(item: Any, passage: Passage) -> bool:
-    """Whether a stage that fails on *item* is at fault: it is not for an array that holds NaN or infinities, nor for
-    one of another shape than the last answered, where the cascade takes arrays and does not know their shape."""
+    """Whether a stage that fails on *item* is at fault. It is not for an array with NaN or infinities, or of another
+    shape than the last answered one, if the cascade takes arrays and does not know their shape."""
     hosted = passage.hosted
     if isinstance(item, np.ndarray) and not np.isfinite(item).all():
         return False

@@ -1,4 +1,4 @@
-"""One input on its way through a cascade that is served: what the rule decides is watched, and may be overruled."""
+"""One input on its way through a served cascade, where the rule's decisions are monitored and may be overruled."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pilotfish.serve.served import Caller
     from pilotfish.serve.watch.labels import Labels
 
-LONGEST = 256  # characters of an id that is kept for a label
+LONGEST = 256  # characters of an id that is kept for labels
 
 
 def is_text(key: str) -> bool:
-    """Whether it can be written: half of a surrogate pair cannot."""
+    """Whether it can be encoded; half of a surrogate pair cannot."""
     try:
         return bool(key.encode())
     except UnicodeEncodeError:
@@ -29,17 +29,18 @@ def is_text(key: str) -> bool:
 
 
 class Passage:
-    """Asked by the engine at every stage that could answer the input (see :data:`pilotfish.runtime.call.Passage`).
+    """Called by the engine at every stage that could answer the input (see :data:`pilotfish.runtime.call.Passage`).
 
-    so_far  what the last stage that ran before the base says: the answer where the base has none
-    exited  where the rule let it exit, in shadow mode: what the cascade would have answered
-    sure    whether the rule let it exit at the first stage, whatever became of it
-    audit   whether it goes to the base although it exits; goes_on: whether it does
-    base    what the base said of it then
-    flags   what should be known of the answer
-    turn    when it is its turn, of all clients' inputs
-    key     the input's id; None where it has none
-    labels  where answers wait for their labels; None: nowhere
+    so_far   the answer of the last stage before the base, used if the base has none
+    exited   in shadow mode, what the cascade would have answered
+    sure     whether the rule let it exit at the first stage, even if that was overruled
+    audit    whether it is drawn for an audit if it exits
+    goes_on  whether it goes to the base for an audit
+    base     the base's prediction in an audit
+    flags    flags of the answer
+    turn     its place in the order of all clients' inputs
+    key      the input's id; None if it has none
+    labels   where answers wait for their labels; None: nowhere
     """
 
     __slots__ = (
@@ -78,7 +79,7 @@ class Passage:
             hosted.fair.began(self.turn)
             if (drift := self.point.drift) is not None and (alarm := drift.seen(exits, value)) is not None:
                 hosted.alarmed(self.point, alarm)
-        if known:  # else the answer says nothing
+        if known:  # a NaN score says nothing
             self.so_far = answer
         if hosted.options.shadow:
             if exits and self.exited is None:
@@ -92,7 +93,7 @@ class Passage:
         return False
 
     def _governed(self, known: bool) -> bool | Exception | None:
-        """What becomes of an input that the governor has no token for; None where it may go on."""
+        """The outcome of an input if the governor has no token for it; None if it may go on."""
         governor, client = self.hosted.governor, self.caller.client
         if governor is None or governor.take(client):
             return None
@@ -104,7 +105,7 @@ class Passage:
         return busy(text, "governed", governor.wait(client))
 
     def count(self, found: OneAnswer, flags: Sequence[str]) -> None:
-        """Count the answer that was given, and keep it for its label."""
+        """Count the given answer, and keep it for its label."""
         by_base, point, labels, key = found.stage == self.last, self.point, self.labels, self.key
         if point.audit is not None:
             point.audit.answered(by_base, forced=not by_base and bool({"governed", "base_failed"} & set(flags)))
@@ -113,12 +114,12 @@ class Passage:
         said = self.exited or found
         base = found.prediction if by_base else self.base
         labels.answered(key, point.id, said.stage, said.prediction, said.confidence, base)
-        if base is None and self.base is not None:  # it came this very moment
+        if base is None and self.base is not None:  # the audit came back meanwhile
             labels.base_said(key, point.id, self.base)
 
     def _base_answered(self, base: OneAnswer) -> None:
-        """What the cascade would have said is compared with the base wherever both are known; what is no class, such as
-        a mask, only where the cascade would have answered so: it takes a lane's time."""
+        """Compare the cascade's answer with the base's if both are known. Answers that are not classes, such as masks,
+        are compared only if the cascade would have given them, as comparing takes a lane's time."""
         saver, shadow, x = self.exited or self.so_far, self.point.shadow, 0.0
         if saver is not None and (self.exited is not None or self.point.artefact.task.classes):
             x = self._differ(saver, base)
@@ -127,10 +128,10 @@ class Passage:
             shadow.add(None if self.exited is None else self.exited.stage, x)
 
     def _differ(self, saver: OneAnswer, base: OneAnswer) -> float:
-        """How far two answers differ, in [0, 1]; what cannot be compared does."""
+        """How much two answers differ, in [0, 1]; 1 if they cannot be compared."""
         try:
             return self.point.artefact.task.disagreement(saver.prediction, base.prediction)
-        except Exception:  # of masks of two sizes, say: an input's answer does not fail of it
+        except Exception:  # masks of two sizes, say; the input's answer must not fail because of it
             return 1.0
 
     def _audited(self, answer: OneAnswer) -> bool | Future[Any]:
@@ -143,7 +144,7 @@ class Passage:
         return future
 
     def _came_back(self, saver: OneAnswer, future: Future[Any]) -> None:
-        """In an engine's thread: the base has said what it says of an exit, or will not."""
+        """An audit of an exit ended, with or without the base's answer. Called in an engine's thread."""
         audit = self.point.audit
         assert audit is not None
         try:

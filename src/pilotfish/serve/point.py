@@ -1,4 +1,4 @@
-"""The operating point in force, and what is watched while it is."""
+"""The operating point in force, and what is monitored at it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from pilotfish.serve.watch.spending import stage_costs
 
 @dataclass(frozen=True)
 class Point:
-    """One operating point from the moment it came into force. Whatever is watched begins anew with each.
+    """One operating point while it is in force. All monitoring starts over with each.
 
-    id        rises by one with every move
+    id        a number, one higher after every move
     artefact  the cascade at this point
     since     when it came into force, seconds since 1970
-    drift     watches the first stage's decisions; None: nothing does
-    audit     of its exits, where some are audited; shadow: what it would have done, where the base answers everybody
-    maps      how far the answers of each stage can be relied on
+    drift     the drift alarm; None: off
+    audit     audits of its exits; None: off
+    shadow    in shadow mode, what the cascade would have done; None: off
+    maps      the reliability of each stage's answers
     """
 
     id: str
@@ -37,12 +38,12 @@ class Point:
     maps: tuple[OnlineMap, ...] = field(default=(), compare=False, repr=False)
 
     def reliability(self, stage: int, confidence: float) -> float:
-        """How often such an answer of *stage* is right, as far as audits and labels say; else its confidence."""
+        """How often such an answer of *stage* is right, by audits and labels; its confidence if they say nothing."""
         found = self.maps[stage].reliability(confidence) if self.maps else None
         return confidence if found is None else found
 
     def to_json(self) -> dict[str, Any]:
-        """``GET /v2/models/M/operating_point``: what was measured of it on the calibration samples."""
+        """``GET /v2/models/M/operating_point``, with figures measured on the calibration samples."""
         row = self.artefact.frontier_row
         found, calibration = self.artefact.frontier, self.artefact.calibration
         if row is None:
@@ -66,11 +67,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Move:
-    """What a request to move came to.
+    """The result of a request to move.
 
-    point  in force now
-    moved  whether it was not before: a move to the point in force changes nothing
-    notes  what who asked should know, a line each
+    point  the point in force now
+    moved  False if it was in force already, so that nothing has changed
+    notes  what the caller should know, one line each
     """
 
     point: Point
@@ -83,8 +84,7 @@ class Move:
 
 
 def begin_point(number: str, artefact: Artefact, options: ServeOptions, before: Point | None = None) -> Point:
-    """*artefact* as an operating point of which nothing was seen yet; what is known of its models goes on from the one
-    *before*."""
+    """A new operating point at *artefact*. Its reliability maps continue those of the point *before*."""
     found = tuple(maps_of(artefact))
     for new, old in zip(found, () if before is None else before.maps, strict=False):
         new.restore(old.to_state())

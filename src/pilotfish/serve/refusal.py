@@ -1,4 +1,4 @@
-"""A request that is not answered, as HTTP has it."""
+"""Refused requests, as HTTP responses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pilotfish.errors import PilotfishError
 
 
 class Refusal(PilotfishError):  # noqa: N818 - as httpx says Response
-    """A request, or an input of one, that is refused.
+    """A refused request, or a refused input of one.
 
-    status   of the HTTP response; its body is ``{"error": text}``
-    cause    in metrics and logs: one of a few words
+    status   of the HTTP response, whose body is ``{"error": text}``
+    cause    one of a few words, for metrics and logs
     headers  of the response
     """
 
@@ -21,5 +21,5 @@ class Refusal(PilotfishError):  # noqa: N818 - as httpx says Response
 
 
 def busy(text: str, cause: str, seconds: float) -> Refusal:
-    """503, and after how many seconds to come again."""
+    """503, with the seconds to wait in ``Retry-After``."""
     return Refusal(503, text, cause, {"Retry-After": str(max(1, min(60, round(seconds + 0.5))))})

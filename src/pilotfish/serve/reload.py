@@ -1,4 +1,4 @@
-"""Cascade folders that change while they are served."""
+"""Watches cascade folders for changes while they are served."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pilotfish.serve.threads import in_thread
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
 
-EVERY = 1.0  # seconds between two looks
+EVERY = 1.0  # seconds between two checks
 Told = Callable[["Hosted", Exception | None], None]
 Files = tuple[tuple[str, int, int, int], ...]
 
 
 async def watch(models: Sequence[Hosted], tell: Told) -> None:
-    """Load a folder again when its files have changed, and are at rest since the look before.
+    """Load a folder again once its files have changed and stayed the same between two checks.
 
-    tell  told of every cascade that was loaded again, or of what kept it from being, such as that its folder is gone:
-          then the old one goes on
+    tell  called for every cascade that was loaded again, with None, or with the error that prevented it, such as a
+          missing folder; then the old cascade stays in use
     """
-    loaded = {hosted.name: hosted.files for hosted in models}  # it may have changed while stages were run
+    loaded = {hosted.name: hosted.files for hosted in models}  # it may have changed during the warm-up
     seen = dict(loaded)
     while True:
         await asyncio.sleep(EVERY)
@@ -42,7 +42,7 @@ async def watch(models: Sequence[Hosted], tell: Told) -> None:
 
 
 def files_of(folder: Path) -> Files:
-    """Name, inode, size and time of the files in a folder; none where it is not there."""
+    """Name, inode, size and time of the files in a folder; empty if it does not exist."""
     try:
         with os.scandir(folder) as entries:
             stats = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]

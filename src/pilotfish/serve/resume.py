@@ -1,4 +1,4 @@
-"""What a cascade that is served has seen, to and from the file that survives a restart."""
+"""Saves what a served cascade has seen to the state file, and restores it after a restart."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ PART = "served"
 
 
 def identity(artefact: Artefact) -> str:
-    """What makes a cascade another one, in 16 hex digits: its models, how it decides, and the points that it can be
-    moved to. *artefact* is as its folder has it: the point that it was tuned to counts, where it was moved to does not.
+    """The identity of a cascade, in 16 hex digits: its models, how it decides, and the points it can move to.
+
+    *artefact* is as saved in its folder: the point it was tuned to counts, later moves do not.
     """
     stages = [
         (stage.name, stage.weights_hash, stage.preprocessing_hash, stage.onnx_hash, as_document(stage.adjustment))
@@ -36,8 +37,8 @@ def identity(artefact: Artefact) -> str:
 
 
 def keep_state(hosted: Hosted, store: Store) -> list[str]:
-    """Go on from what *store* knows of the cascade, and keep it there from now on. What the operator should know of it,
-    a line each. StateError where the state is damaged."""
+    """Restore the cascade's state from *store*, and save it there from now on. Returns notes for the operator, one line
+    each. Raises StateError if the state is damaged."""
     keeper = _Keeper(hosted, store)
     notes = keeper.resume()
     store.ask(keeper.put)
@@ -45,8 +46,8 @@ def keep_state(hosted: Hosted, store: Store) -> list[str]:
 
 
 class _Keeper:
-    """Between one cascade and the store. idle: parts of the state that nothing watches now, kept while their operating
-    point is in force."""
+    """Moves state between one cascade and the store. idle: parts of the state whose monitor is off now, kept while
+    their operating point is in force."""
 
     def __init__(self, hosted: Hosted, store: Store) -> None:
         self.hosted, self.store = hosted, store
@@ -79,7 +80,7 @@ class _Keeper:
             if others := self.store.others(key):
                 said = (
                     f"{path} has the state of another cascade by the name {hosted.name} (other weights or thresholds, "
-                    f"{others[0]}); it is kept and not taken, and audits begin anew"
+                    f"{others[0]}), which stays there unused; audits start over"
                 )
                 return [said]
             return []
@@ -88,13 +89,13 @@ class _Keeper:
             return self._taken(document, {name: _kept(row) for name, (_, row) in answers.items()})
         except (ArtefactError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise StateError(
-                f"{path}: the state of {hosted.name} is damaged ({reason(error)}); move the file away to begin anew"
+                f"{path}: the state of {hosted.name} is damaged ({reason(error)}); move the file away to start over"
             ) from error
 
     def _taken(self, document: Mapping[str, Any], answers: Mapping[str, Kept]) -> list[str]:
         hosted, said, seen = self.hosted, document["point"], dict(document["seen"])
         artefact = _at(hosted.artefact, said)
-        hosted.number = int(said["id"])  # and the next one is the next number
+        hosted.number = int(said["id"])  # the next point has the next number
         point = begin_point(str(hosted.number), artefact, hosted.options)
         hosted.resume(dataclasses.replace(point, since=float(said["since"])))
         if hosted.labels is not None:
@@ -106,7 +107,7 @@ class _Keeper:
         notes = []
         for name, part in _parts(hosted, hosted.running):
             if name in seen and name != "labels" and part.restore(seen[name]) is False:
-                notes.append(f"{hosted.name}: the watch for {name} begins anew, as what is usual was measured again")
+                notes.append(f"{hosted.name}: {name} starts over, as its reference was measured again")
         drift = hosted.point.drift
         if drift is not None and drift.alarm is not None:  # it is still in force
             hosted.history.alarmed(hosted.point.id, drift.alarm)
@@ -115,12 +116,12 @@ class _Keeper:
         audit = hosted.point.audit
         audits = "" if audit is None else f", {audit.n} audits"
         since = _moment(hosted.point.since)
-        where = f"{hosted.name} goes on from {self.store.path}: operating point {said['id']} since {since}{audits}"
+        where = f"{hosted.name} continues from {self.store.path}: operating point {said['id']} since {since}{audits}"
         return [where, *notes]
 
 
 def _parts(hosted: Hosted, now: Running) -> Iterator[tuple[str, Any]]:
-    """What has a state, by name."""
+    """Everything that has state, by name."""
     point = now.point
     found = {
         "audit": point.audit,
@@ -141,7 +142,7 @@ def _said(point: Point) -> dict[str, Any]:
 
 
 def _at(artefact: Artefact, said: Mapping[str, Any]) -> Artefact:
-    """*artefact* at the operating point that was kept. A guarantee holds for the point that it was made for alone."""
+    """*artefact* at the saved operating point. A guarantee holds only for the point it was made for."""
     point = read_as(OperatingPoint, said["policy"], "the operating point", ArtefactError)
     if len(point.thresholds) != len(artefact.operating_point.thresholds):
         raise ValueError(f"an operating point of {len(point.thresholds)} thresholds")

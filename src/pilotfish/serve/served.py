@@ -1,4 +1,4 @@
-"""A request and its answers, whatever protocol they came by."""
+"""Requests and answers, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ GONE = "the client left"
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. client: the name of a token, else a peer's address; request: the request's id; deadline: seconds that
-    an answer may take, None for as many as the server allows; whole: whether one input without an answer fails the
-    request."""
+    """Who sent a request.
+
+    client    the name of a token, or else the peer's address
+    request   the request's id
+    deadline  seconds for the answer; None: the server's limit
+    whole     whether one failed input fails the request
+    """
 
     client: str
     request: str
@@ -32,10 +36,10 @@ class Caller:
 class Entry:
     """One input of a request.
 
-    item  bytes of an image file, an array of one sample, a text; or the exception that reading the request raised of
-          this input, which then fails alone
-    id    as the client calls it; None where it gave none
-    name  what the answer calls the input
+    item  bytes of an image file, an array of one sample, or a text; or the exception that reading this input raised, in
+          which case only this input fails
+    id    the client's id; None if it gave none
+    name  the input's name in the answer
     """
 
     item: Any
@@ -47,10 +51,10 @@ class Entry:
 class Served:
     """The answer to one input.
 
-    flags  what should be known of it: ``governed``, ``base_failed``, ``unsure``, ``shadow``
-    cause  why there is none, else None: ``bad_input``, ``deadline``, ``governed``, ``cut_off``, or ``model`` where a
-           stage failed
-    again  after how many seconds it may be asked again, where there is none for now
+    flags  ``governed``, ``base_failed``, ``unsure``, ``shadow``
+    cause  why there is no answer: ``bad_input``, ``deadline``, ``governed``, ``cut_off``, or ``model`` if a stage
+           failed; None if there is one
+    again  seconds to wait before a retry, if there is no answer for now
     """
 
     id: str | None
@@ -60,13 +64,13 @@ class Served:
     again: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """As ``pilotfish predict --json`` has it, with ``id`` and ``flags``."""
+        """The format of ``pilotfish predict --json``, plus ``id`` and ``flags``."""
         return {**self.answer.to_json(), "id": self.id, "flags": list(self.flags)}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The answers to a request, in the order of its inputs. point: the operating point that decided all of them."""
+    """The answers to a request, in the order of its inputs, and the operating ``point`` that decided all of them."""
 
     answers: list[Served]
     model: str

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pilotfish.serve.lifecycle import Life
 
 ACCEPTS = 16
-"""Connections that are accepted in one turn of the event loop. libuv accepts one of each listening socket, and a turn
-takes a tenth of a second where hundreds of clients ask: new ones would wait for seconds."""
+"""Connections accepted in one turn of the event loop. libuv accepts one per listening socket, and with hundreds of
+clients a turn takes a tenth of a second, so new clients would wait for seconds."""
 
 Folders = str | Path | Mapping[str, str | Path]
 
@@ -42,13 +42,13 @@ class Server:
 
         server = Server("cascade/")           # or {"birds": "cascades/birds", "cars": "cascades/cars"}
         server.run()                          # until SIGTERM
-        app.mount("/cascade", server.app)     # or in somebody else's ASGI application
+        app.mount("/cascade", server.app)     # or inside another ASGI application
 
-    cascades  a folder, which is served by its own name, or folders by name
-    options   how it answers and what it watches
+    cascades  a folder, served by its own name, or folders by name
+    options   how it answers and what it monitors
 
-    Loading happens here: what a folder or a model is at fault with is raised before anything listens. Every stage is
-    run once when the server begins, and then it is ready.
+    The cascades are loaded here, so a faulty folder or model raises before anything listens. When the server starts it
+    runs every stage once, and then it is ready.
     """
 
     def __init__(self, cascades: Folders, options: ServeOptions | None = None) -> None:
@@ -60,7 +60,7 @@ class Server:
             raise UsageError("there is no cascade to serve; give a folder, or NAME=FOLDER")
         for name in named:
             if not name or not name.isprintable() or set(name) & set("/?#%\\") or name in (".", "..", "stats"):
-                said = "a cascade is served by a name that can stand in an address, other than stats"
+                said = "a cascade needs a name that is valid in a URL and is not stats"
                 raise UsageError(f"{said}; found {name!r}; write NAME=FOLDER")
         self.access = Access(self.options.tokens, self.options.trusted_proxy)
         self.log = Log(self.options.log_format, access=self.options.access_log)
@@ -74,14 +74,14 @@ class Server:
             if self.store is not None:
                 self.store.close()
             raise
-        self.causes = Causes()  # of refusals that concern none of the cascades
+        self.causes = Causes()  # of refusals that belong to no cascade
         self.exposition = Exposition(self.models.values, self.causes, self.connections, self.unwritten)
         self.draining = False
         self._begun: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._life: Life | None = None
-        self._at_rest: Callable[[], None] = lambda: None  # once cascades were loaded
-        self._fault: Exception | None = None  # why it cannot begin
+        self._at_rest: Callable[[], None] = lambda: None  # called after cascades were loaded
+        self._fault: Exception | None = None  # why it cannot start
         self._on_ready: Callable[[], None] = lambda: None
         self.address: tuple[str, int] = ("", 0)
         self.app: ASGIApp = make_app(self)
@@ -93,7 +93,7 @@ class Server:
 
     @property
     def notes(self) -> list[str]:
-        """What the operator should know, a line each."""
+        """What the operator should know, one line each."""
         several = len(self.models) > 1
         found = [
             f"{name}: {note}" if several and not note.startswith(name) else note
@@ -103,7 +103,7 @@ class Server:
         return found + access_notes(self.options.host, self.options.tokens)
 
     def hosted(self, name: str | None = None) -> Hosted:
-        """The cascade called *name*; None: the only one. Refusal where there is none, or several."""
+        """The cascade called *name*; None: the only one. Raises Refusal if there is no such cascade, or several."""
         self.wake()
         if name is None and len(self.models) == 1:
             return next(iter(self.models.values()))
@@ -113,26 +113,26 @@ class Server:
             raise Refusal(404, f"there is no model {name[:60]!r} here; {nearest(name, self.models)}", "not_found")
         return self.models[name]
 
-    # Its life.
+    # Lifecycle
 
     def wake(self) -> asyncio.Task[None]:
-        """Begin to warm up, unless that has begun: requests and probes do, as an application in which the server is
-        mounted may not enter its lifespan."""
-        if self._begun is None or self._begun.cancelled():  # with its event loop, and this is another one
+        """Start the warm-up if it has not started. Requests and probes call it too, as an application that mounts the
+        server may not enter its lifespan."""
+        if self._begun is None or self._begun.cancelled():  # together with an earlier event loop
             self._begun = asyncio.create_task(self._warm_up())
         return self._begun
 
     async def begin(self) -> None:
-        """Run every stage once, so that requests are answered, and watch the folders. Once is enough."""
+        """Warm up every stage, then take requests and watch the folders. Later calls do nothing more."""
         await asyncio.shield(self.wake())
 
     async def _warm_up(self) -> None:
         try:
             for hosted in self.models.values():
                 await in_thread(hosted.warm_up)
-        except Exception as error:  # somebody else's application goes on; here it is not ready
+        except Exception as error:  # an application that mounts it goes on, and the server is not ready
             self._fault = error
-            self.log("error", f"{hosted.name} cannot be served, as it cannot be run: {reason(error)}", "error")
+            self.log("error", f"{hosted.name} cannot be served, as it fails to run: {reason(error)}", "error")
             self.stop()
         if self._fault is not None or self.draining:
             return
@@ -150,11 +150,11 @@ class Server:
             self._at_rest()
             self.log("reload", f"{hosted.name} was loaded again", model=hosted.name, operating_point=point)
         else:
-            said = f"{hosted.name} has changed and cannot be loaded; the one before goes on: {reason(error)}"
+            said = f"{hosted.name} has changed and cannot be loaded; the old one stays in use: {reason(error)}"
             self.log("reload", said, "error", model=hosted.name, operating_point=point)
 
     async def end(self) -> None:
-        """Answer what was accepted, within the limit, and end the engines."""
+        """Answer accepted requests within the limit, and end the engines."""
         self._told_to_end()
         if self._watching is not None:
             self._watching.cancel()
@@ -165,8 +165,8 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """What an application that mounts :attr:`app` enters at its start and leaves at its end. It is live at once,
-        and ready when every stage has run."""
+        """The lifespan for an application that mounts :attr:`app`. The server is live at once, and ready when every
+        stage has run."""
         task = asyncio.create_task(self.begin())
         try:
             yield
@@ -176,18 +176,18 @@ class Server:
 
     @property
     def ready_line(self) -> str:
-        """Where it can be reached."""
+        """The line that says where the server listens."""
         host, port = self.address
         return f"ready http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Listen and answer until SIGTERM or Ctrl-C. *ready* is called when requests are answered."""
+        """Serve until SIGTERM or Ctrl-C. *ready* is called once the server takes requests."""
         import uvloop
 
         from pilotfish.serve.lifecycle import share_arenas, spare_what_stays
 
         if asyncio._get_running_loop() is not None:
-            raise UsageError("an event loop runs here already, as in a notebook; write await server.serve() instead")
+            raise UsageError("an event loop is already running, as in a notebook; write await server.serve() instead")
         self._at_rest = spare_what_stays  # the process is the server's own
         share_arenas()
         logging.captureWarnings(True)
@@ -200,12 +200,12 @@ class Server:
             self.log.settle(1.0)
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Listen and answer until :meth:`stop`, in the event loop of now; *ready* is called when it does. In the main
-        thread SIGTERM and SIGINT stop it as well. ModelError, or what a stage raised, where one cannot be run."""
+        """Serve in the current event loop until :meth:`stop`; *ready* is called once the server takes requests. In the
+        main thread SIGTERM and SIGINT stop it as well. Raises ModelError, or what a stage raised, if one cannot run."""
         from pilotfish.serve.lifecycle import Life
 
         if self.draining:
-            raise UsageError("this server has ended and serves no more; make another")
+            raise UsageError("this server has ended; make a new one")
         self._on_ready = ready
         for library in ("uvicorn.error", "asyncio"):
             relay(library, self.log)
@@ -216,40 +216,40 @@ class Server:
             raise self._fault
 
     def connections(self) -> int | None:
-        """How many are open; None where somebody else listens."""
+        """How many are open; None if another server listens."""
         return None if self._life is None else len(self._life.peers)
 
     def unwritten(self) -> bool | None:
-        """Whether the state file cannot be written now; None where there is none."""
+        """Whether the state file cannot be written now; None if there is none."""
         return None if self.store is None else self.store.fault is not None
 
     def _refused(self, status: int) -> None:
-        """A request was refused before any route saw it."""
+        """Count a request that was refused before any route saw it."""
         self.causes.refused({408: "slow", 431: "too_large", 503: "full"}.get(status, "bad_request"))
 
     def stop(self) -> None:
-        """End :meth:`serve`, once what was accepted is answered. To be called in its event loop."""
+        """End :meth:`serve` once accepted requests are answered. Call it in the server's event loop."""
         if self._life is not None:
             self._life.drain()
 
     def _told_to_end(self) -> None:
         if not self.draining:
             self.draining = True
-            self.log("drain", "told to end: it is not ready any more, and answers what it has accepted")
+            self.log("drain", "told to end: no longer ready; accepted requests are still answered")
 
     def bound(self) -> socket.socket:
-        """A socket that listens where the options say. UsageError where it cannot."""
+        """A socket that listens on the host and port of the options. Raises UsageError if it cannot."""
         import socket
 
         host, port = self.options.host.strip("[]"), self.options.port
         try:
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             found = socket.create_server(address[:2], family=family, backlog=2048)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
             why = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
             raise UsageError(f"cannot listen on {host}:{port}: {why}; write another --port or --host") from None
         found.setblocking(False)
-        # inherited by connections: asyncio leaves it out here, and then a second request waits 40 ms for its answer
+        # Connections inherit this. asyncio does not set it here, and a second request would wait 40 ms for its answer.
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address = found.getsockname()[:2]
         return found

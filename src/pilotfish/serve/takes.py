@@ -1,4 +1,4 @@
-"""What a cascade takes for an input."""
+"""Which inputs a cascade accepts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pilotfish.models import Preprocessing
 
 @dataclass(frozen=True)
 class Takes:
-    """What a cascade takes for an input.
+    """Which inputs a cascade accepts.
 
-    images  encoded images, and uint8 (H, W, 3) or (H, W)
-    arrays  arrays of any numbers, as they are
-    shape   of one array, where it is known
+    images  whether it takes encoded images, and uint8 (H, W, 3) or (H, W)
+    arrays  whether it takes numeric arrays as they are
+    shape   of one array, if known
     """
 
     images: bool
@@ -23,7 +23,7 @@ class Takes:
 
     @classmethod
     def by(cls, chains: Iterable[Preprocessing], shape: tuple[int, ...] | None) -> Takes:
-        """What stages with this preprocessing take. shape: of an input of the first, where it is known."""
+        """What stages with this preprocessing accept. shape: of an input of the first stage, if known."""
         kinds = {chain.kind for chain in chains}
         tensors = kinds == {"tensor"}
         return cls(not tensors, kinds <= {"tensor", "arrays"}, tuple(shape) if tensors and shape else None)

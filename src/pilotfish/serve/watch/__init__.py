@@ -1,1 +1,1 @@
-"""What is watched while a cascade serves: drift, escalations, audits, labels. numpy alone."""
+"""Monitoring while a cascade is served: drift, escalations, audits, labels. It needs only numpy."""

@@ -1,4 +1,4 @@
-"""Audits: a random few of the exits go to the base as well, and bound how often the cascade differs from it."""
+"""Audits: a random share of exits also goes to the base, which bounds how often the cascade differs from it."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 
 from pilotfish.serve.watch.betting import MeanSequence
 
-MOST = 256  # audits on their way; with more the base is so far behind that they would hold up its own inputs
+MOST = 256  # audits under way; with more, the base is so far behind that they would delay its own inputs
 SAYS = (
-    "bound is an upper bound of the mean disagreement of exits with the base; drop_bound, of that of all answers of "
-    "this operating point so far: exits at the bound, governed and base_failed ones as if they all differed. Each "
-    "holds at every time at once with the stated confidence, as the coin alone decides who is audited"
+    "bound is an upper bound on the mean disagreement of exits with the base. drop_bound is an upper bound on that of "
+    "all answers at this operating point so far, with exits at the bound, and governed and base_failed answers counted "
+    "as disagreements. Each holds at all times simultaneously with the stated confidence, as audits are drawn at random"
 )
 
 
 class Audit:
     """The audits of one operating point.
 
-    share       chance of each input to be audited if it exits
-    confidence  of the bounds, at every time at once
-    seed        of the coin; None: of the system, so that no client can tell what will be audited
-    most        audits that may be on their way to the base; an audit beyond them is dropped
+    share       probability that an exit is audited
+    confidence  of the bounds, at all times simultaneously
+    seed        of the random draws; None: the system's randomness, so that no client can predict audits
+    most        audits under way at once; any more are dropped
 
-    The coin is thrown before anything is known of the input. x of an audit is its disagreement in [0, 1], and 1 of one
-    that is dropped, whatever kept it: a full queue, a base that failed, the end of the process.
+    An input is drawn before anything is known about it. The value x of an audit is the disagreement in [0, 1]. It is 1
+    for an audit that is dropped for any reason: a full queue, a base that failed, the end of the process.
     """
 
     def __init__(self, share: float, confidence: float = 0.95, seed: int | None = None, most: int = MOST) -> None:
         if not 0 <= share <= 1:
-            raise ValueError(f"the share of audits is a number from 0 to 1, found {share}")
+            raise ValueError(f"the share of audits must be a number from 0 to 1; found {share}")
         self.share, self.confidence, self.most = share, confidence, most
         self.on_their_way = self.lost = 0
         self.exits = self.base = self.forced = 0
@@ -40,11 +40,11 @@ class Audit:
         self._known: tuple[int, float, tuple[float, float]] | None = None
 
     def drawn(self) -> bool:
-        """Whether the input that comes now is audited if it exits."""
+        """Whether to audit the next input if it exits; drawn at random."""
         return self.share > 0 and self._coin.random() < self.share
 
     def began(self) -> bool:
-        """An exit that was drawn goes to the base. False where as many as may be are on their way: it is dropped."""
+        """Start the audit of an exit. False if too many are under way; then it is dropped."""
         with self._lock:
             if self.on_their_way >= self.most:
                 self._lose(1)
@@ -53,13 +53,13 @@ class Audit:
             return True
 
     def add(self, x: float) -> None:
-        """An audit has come back: how far the two answers differ, in [0, 1]."""
+        """Count a finished audit. x: how much the two answers differ, in [0, 1]."""
         with self._lock:
             self._sequence.add(x)
             self.on_their_way -= 1
 
     def dropped(self) -> None:
-        """An audit that was on its way will not come back: it counts as a disagreement."""
+        """Count an audit that was under way and failed, as a disagreement."""
         with self._lock:
             self._lose(1)
             self.on_their_way -= 1
@@ -69,7 +69,7 @@ class Audit:
         self.lost += n
 
     def answered(self, by_base: bool, forced: bool = False) -> None:
-        """Count an answer to an input. forced: the saver's, though the rule wanted the base (governed, base_failed)."""
+        """Count an answer. forced: the saver's, although the rule chose the base (governed, base_failed)."""
         with self._lock:
             self.base += by_base
             self.forced += forced
@@ -77,22 +77,22 @@ class Audit:
 
     @property
     def n(self) -> int:
-        """Audits so far, dropped ones included."""
+        """Audits so far, including dropped ones."""
         return self._sequence.n
 
     @property
     def disagreement(self) -> float | None:
-        """Mean of x; None before the first audit."""
+        """The mean of x; None before the first audit."""
         return self._sequence.mean
 
     @property
     def bound(self) -> float:
-        """Upper bound of the disagreement of exits with the base."""
+        """Upper bound on the disagreement of exits with the base."""
         return self._bounds()[0]
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Both bounds of it at once."""
+        """Lower and upper bound on it, both at once."""
         return self._bounds()[1]
 
     def _bounds(self) -> tuple[float, tuple[float, float]]:
@@ -104,30 +104,30 @@ class Audit:
 
     @property
     def exit_ratio(self) -> float | None:
-        """Share of the answers at this point that were exits by the rule; None before the first."""
+        """Share of answers at this point that were exits by the rule; None before the first."""
         seen = self.exits + self.base + self.forced
         return self.exits / seen if seen else None
 
     @property
     def drop_bound(self) -> float:
-        """Upper bound of the disagreement of all answers of this point so far, and so of what they lose against the
+        """Upper bound on the disagreement of all answers at this point so far, and so on their drop against the
         base."""
         seen = self.exits + self.base + self.forced
         return min(1.0, (self.bound * self.exits + self.forced) / seen) if seen else 1.0
 
     @property
     def notes(self) -> list[str]:
-        """What is odd, a line each."""
+        """Warnings, one line each."""
         found = []
         if self.lost:
             found.append(
                 f"{self.lost} of {self.n} audits were dropped and count as disagreements: the base was behind, failed "
-                "or was stopped; a smaller --audit or a faster base mends it"
+                "or was stopped; lower --audit or use a faster base"
             )
         if self.forced:
-            found.append(f"{self.forced} answers were the saver's against the rule and count as disagreements")
+            found.append(f"{self.forced} answers came from the saver against the rule, and count as disagreements")
         if self.exits and not self.n:
-            found.append("no exit was audited yet, so nothing is bounded")
+            found.append("no exit has been audited yet, so there is no bound")
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -154,11 +154,11 @@ class Audit:
             return {"sequence": self._sequence.to_state(), **counts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`to_state`. What was on its way then is dropped. ValueError for anything else."""
+        """Restore :meth:`to_state`. Audits under way at that time are dropped. Raises ValueError for any other data."""
         sequence = MeanSequence.of_state(state["sequence"])
         counts = {name: state[name] for name in ("exits", "base", "forced", "lost", "on_their_way")}
         if any(type(count) is not int or count < 0 for count in counts.values()):
-            raise ValueError(f"counts of audits that are none: {str(counts)[:80]}")
+            raise ValueError(f"invalid counts of audits: {str(counts)[:80]}")
         with self._lock:
             self._sequence, on_their_way = sequence, counts.pop("on_their_way")
             vars(self).update(counts)

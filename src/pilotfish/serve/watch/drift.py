@@ -1,16 +1,16 @@
-"""An alarm when inputs are no longer those that a cascade was judged with, with a bound on false alarms.
+"""An alarm when inputs no longer resemble those a cascade was evaluated on, with a bound on false alarms.
 
-An e-detector (Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532) of the mean of x in [0, 1], which is to lie in
-a band [lo, hi]. For each bet λ,
+An e-detector (Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532) for the mean of x in [0, 1] leaving a band
+[lo, hi]. For each bet λ,
 
     e_t = 1 + λ (x_t - hi)   or   1 - λ (x_t - lo),        R_t = (R_{t-1} + 1) e_t,        R_0 = 0.
 
-While the mean of x_t given the past lies in the band, e_t has a mean of at most 1, so R_t one of at most t. The same
-holds for any average over bets and directions. The alarm is at an average of A: it takes at least A inputs on average,
-and its chance within the first T is at most T / A, whatever else the distribution does.
+While the mean of x_t given the past lies in the band, the mean of e_t is at most 1, so that of R_t is at most t. The
+same holds for any average over bets and directions. The alarm is raised when this average reaches A: a false one takes
+at least A inputs on average, and has probability at most T / A within the first T, whatever else the distribution does.
 
-Watched are the rule's own decision, x = 1 where the first stage lets an input exit, and x = F(score), its place among
-the scores that the cascade was tuned with. A is for the average of both.
+Two values are monitored: the rule's own decision, x = 1 if the first stage lets an input exit, and x = F(score), its
+place among the scores the cascade was tuned on. A applies to the average of both.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from pilotfish.serve.watch.recent import Recent
 
 F64 = NDArray[np.float64]
 SHIFTS = np.geomspace(0.15, 3.0, 10)
-"""How far the mean may have moved, in log-odds from the band: from .50 to .54, and from .50 to .95."""
+"""Shifts of the mean to bet on, in log-odds from the band: from .50 to .54 up to from .50 to .95."""
 AVERAGE_RUN = 1e6
-LATELY = (10, 20, 30, 50, 100, 200, 300, 500)  # inputs that an alarm is shown by
-WIDE = 0.25  # of a band, which is said
-EDGE = 1e-6  # rates nearer to 0 or 1 are bet on as this one is
+LATELY = (10, 20, 30, 50, 100, 200, 300, 500)  # how many last inputs an alarm may show
+WIDE = 0.25  # a wider band gets a note
+EDGE = 1e-6  # rates closer to 0 or 1 are treated as this far from it
 Kind = Literal["exit ratio", "score"]
 Direction = Literal["up", "down"]
 
 
 class Bets(NamedTuple):
-    """e = constant + slope x, each float64 (M,); up: bool (M,), which of them win where the mean is above the band."""
+    """e = constant + slope x, each float64 (M,); up: bool (M,), which bets win if the mean is above the band."""
 
     constant: F64
     slope: F64
@@ -49,8 +49,8 @@ class Bets(NamedTuple):
 
 
 def bets(lo: float, hi: float) -> Bets:
-    """What is bet on a mean outside [lo, hi]. On each side λ is the best one for a true mean that is a step of
-    ``SHIFTS`` further, where x is 0 or 1. No mean is above 1 or below 0: nothing is bet on that."""
+    """The bets on a mean outside [lo, hi]. On each side, each λ is optimal for x of 0 or 1 whose mean is one of
+    ``SHIFTS`` beyond the band. There are no bets above 1 or below 0."""
     above, below = _stakes(hi), _stakes(1 - lo)  # a mean below lo is one of 1 - x above 1 - lo
     return Bets(
         np.concatenate([1 - above * hi, 1 + below * lo]),
@@ -69,7 +69,7 @@ def _stakes(bound: float) -> F64:
 
 
 def _factors(exits: Bets, score: Bets) -> F64:
-    """float64 (201, 2, M): e of every bet, by the place of the score and whether the input exits."""
+    """float64 (201, 2, M): e of every bet, indexed by the place of the score and by whether the input exits."""
     own = exits.constant + exits.slope * np.arange(2)[:, None]
     others = score.constant + score.slope * (np.arange(SIDES + 1) / SIDES)[:, None]
     shape = (SIDES + 1, 2)
@@ -82,11 +82,11 @@ class Alarm:
     """What has changed.
 
     kind          the ``exit ratio`` of the first stage, or its ``score``: the mean of F(score)
-    direction     where to
-    baseline      what is usual; lo, hi: the band that it lies in; n: samples that the band comes from
-    seen          inputs since the watch began, when the alarm was raised
-    at            when, seconds since 1970
-    lately        the mean of the last inputs, as many as show the change best; lately_n: how many these are
+    direction     of the change
+    baseline      the normal value; lo, hi: its band; n: samples the band was computed from
+    seen          inputs until the alarm
+    at            when it was raised, seconds since 1970
+    lately        the mean of the last ``lately_n`` inputs, the number that shows the change best
     """
 
     kind: Kind
@@ -114,23 +114,23 @@ class Alarm:
 
 
 def drift_of(artefact: Artefact, average_run: float = AVERAGE_RUN) -> Drift:
-    """The watch for drift at the operating point of a cascade."""
+    """The drift monitor for the operating point of a cascade."""
     profile = artefact.profile
     quantiles, n = ((), 0) if profile is None else (profile.quantiles[0], profile.n)
     return Drift(band_of(artefact), quantiles, n, average_run)
 
 
 class Drift:
-    """Watches the decisions of the first stage at one operating point.
+    """Monitors the decisions of the first stage at one operating point.
 
     band         of its exit ratio, from :func:`pilotfish.serve.watch.bands.band_of`
-    quantiles    101 of its scores that rise, of *n* independent samples; none where they are not known, and then scores
-                 are not watched
-    average_run  A, inputs: the alarm is false at most once in so many, on average
+    quantiles    101 increasing quantiles of its scores, from *n* independent samples; if there are none, scores are not
+                 monitored
+    average_run  A: on average at most one false alarm in this many inputs
     clock        seconds since 1970
 
-    After an alarm nothing is looked for until :meth:`quiet`; the last inputs are shown all the same. Threads may share
-    one. An input takes a few microseconds.
+    After an alarm it does not test until :meth:`quiet`, but still shows the last inputs. Thread-safe. An input takes a
+    few microseconds.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Drift:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not average_run > 1:
-            raise UsageError(f"average_run is a number of inputs above 1; found {average_run}")
+            raise UsageError(f"average_run must be a number of inputs above 1; found {average_run}")
         self.band, self.average_run, self._clock = band, average_run, clock
         self._quantiles = tuple(quantiles) if n > 0 else ()
         self.score_band = place_band(self._quantiles, n, band.error) if self._quantiles else None
@@ -162,10 +162,10 @@ class Drift:
         self._sums, self.n, self.alarm = np.zeros(len(self._weights)), 0, None
 
     def seen(self, exits: bool, score: float) -> Alarm | None:
-        """One more input; the alarm, where this one raises it.
+        """Count one input. Returns the alarm if this input raises it.
 
-        exits  what the first stage's rule decides, before anything overrules it
-        score  what it compared, in its own unit; NaN, which has no place among others, is not looked at
+        exits  the decision of the first stage's rule, before anything overrules it
+        score  the score it compared, in its own unit; NaN is ignored
         """
         known = score == score
         place = place_of(self._quantiles, score) if self._quantiles and known else 0
@@ -202,22 +202,22 @@ class Drift:
         )  # fmt: skip
 
     def quiet(self) -> None:
-        """Acknowledge the alarm: the watch begins anew."""
+        """Acknowledge the alarm and start over."""
         with self._lock:
             self._begin()
 
     @property
     def level(self) -> float:
-        """How far it is to an alarm: 1 raises it. On quiet inputs mostly far below."""
+        """How close an alarm is: 1 raises it. It is mostly far below without drift."""
         with self._lock:
             return float(self._weights.dot(self._sums)) / self.average_run
 
     @property
     def promise(self) -> str:
-        """What is known of false alarms, in one sentence."""
+        """The guarantee on false alarms, in one sentence."""
         bands = [band for band in (self.band, self.score_band) if band is not None]
         if not len(self._weights):
-            return "nothing is watched: the exit ratio may be anything, and the scores are not known"
+            return "nothing is monitored: the band of the exit ratio is all of [0, 1], and the scores are unknown"
         error = sum(band.error for band in bands)
         of = f"exit ratio in {self.band.lo:.3f} to {self.band.hi:.3f}"
         if self.score_band is not None:
@@ -229,22 +229,22 @@ class Drift:
 
     @property
     def notes(self) -> list[str]:
-        """What an operator should know of the watch, a line each."""
+        """What the operator should know about the monitor, one line each."""
         band = self.band
         found = [band.note] if band.note else []
         if band.hi - band.lo > WIDE:
             found.append(
-                f"{band.n:,} samples say only that the usual exit ratio is {band.lo:.2f} to {band.hi:.2f}: an alarm "
-                "needs a change beyond that; tune with more samples that are held out"
+                f"{band.n:,} samples only show that the usual exit ratio is {band.lo:.2f} to {band.hi:.2f}: smaller "
+                "changes raise no alarm; tune with more held-out samples"
             )
         if self.score_band is None:
             found.append(
-                "the cascade keeps no scores of its samples, so the exit ratio alone is watched; tune it again"
+                "the cascade keeps no scores of its samples, so only the exit ratio is monitored; tune it again"
             )
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """What is watched and how it stands, for operators."""
+        """What is monitored and its current values, for operators."""
         recent, band, places = self.recent, self.band, self.score_band
         alarm, found = self.alarm, {"exit_ratio": {**_said(band), "lately": recent.exit_ratio}}
         if places is not None:
@@ -266,7 +266,7 @@ class Drift:
         }
 
     def to_state(self) -> dict[str, Any]:
-        """Everything that a restart should not forget, as JSON."""
+        """Everything to keep across a restart, as JSON."""
         with self._lock:
             return {
                 "bets": self._factors[0, 0].tolist(),
@@ -277,8 +277,8 @@ class Drift:
             }
 
     def restore(self, state: dict[str, Any]) -> bool:
-        """Go on from :meth:`to_state`, and say so; the state of a watch with another band is not taken. ValueError for
-        what is no state. Then nothing has changed."""
+        """Restore :meth:`to_state`. Returns False, and changes nothing, if the state belongs to another band. Raises
+        ValueError, and changes nothing, for any other data."""
         try:
             sums, n = np.asarray(state["sums"], np.float64), int(state["n"])
             alarm = None if state["alarm"] is None else Alarm(**state["alarm"])
@@ -286,11 +286,11 @@ class Drift:
             recent.restore(state["recent"])
             same = np.array_equal(np.asarray(state["bets"], np.float64), self._factors[0, 0])
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no state of a watch for drift: {error!r}"[:200]) from error
+            raise ValueError(f"not the state of a drift monitor: {error!r}"[:200]) from error
         if not same:
             return False
         if sums.shape != self._sums.shape or not np.isfinite(sums).all() or (sums < 0).any() or n < 0:
-            raise ValueError("no state of a watch for drift: its sums are no numbers of 0 or more")
+            raise ValueError("not the state of a drift monitor: its sums must be finite and at least 0")
         with self._lock:
             self._sums, self.n, self.alarm, self.recent = sums, n, alarm, recent
         return True

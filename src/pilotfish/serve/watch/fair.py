@@ -1,12 +1,12 @@
-"""Whose turn it is: one client's flood neither fills the queue nor stands before others.
+"""Fair turns between clients: a flood from one neither fills the queue nor delays the others.
 
-Start-time fair queueing (Goyal, Vin and Cheng, 1996): each input has a turn, the time by a clock that moves as inputs
-are begun, or one after the client's input before it, whatever is later. A client that has nothing under way is next,
-however many inputs of others wait. One that has at most half of its share of what is under way is light: its inputs
-neither wait for company nor share a batch with those of others.
+Start-time fair queueing (Goyal, Vin and Cheng, 1996): the turn of an input is the later of a virtual clock, which
+advances as inputs are started, and one after the client's previous input. A client with nothing under way is next,
+however many inputs of others wait. A client with at most half its share of what is under way is light: its inputs
+neither wait for a full batch nor share one with others.
 
-Who may enter is decided by dynamic thresholds (Choudhury and Hahne, 1998): a client holds at most seven times as many
-places as are free.
+Admission uses dynamic thresholds (Choudhury and Hahne, 1998): a client holds at most seven times as many places as are
+free.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 from pilotfish.errors import UsageError
 
-MOST = 7  # of the places that one client holds, for each that is free
+MOST = 7  # places that one client may hold for each free one
 
 
 class Turns(NamedTuple):
-    """turns: one of each input; light: whether their client has little under way beside others."""
+    """turns: one per input; light: whether their client has little under way compared with others."""
 
     turns: range
     light: bool
@@ -29,20 +29,21 @@ class Turns(NamedTuple):
 class Fair:
     """Places and turns of the inputs under way.
 
-    queue  places. One client alone takes seven eighths of them at most, m that send all they can leave 1 / (7m + 1)
+    queue  the number of places. One client alone takes at most seven eighths of them; m clients that send all they can
+           leave 1 / (7m + 1) free
     """
 
     def __init__(self, queue: int) -> None:
         if queue < 1:
-            raise UsageError(f"a queue has 1 place or more; found {queue}")
+            raise UsageError(f"a queue must have at least 1 place; found {queue}")
         self.queue, self._lock = queue, threading.Lock()
-        self._held: dict[str, int] = {}  # by client, of those who have something under way
+        self._held: dict[str, int] = {}  # places by client, for clients with inputs under way
         self._next: dict[str, int] = {}  # the turn of its next input
         self._under_way = self._clock = 0
 
     def enter(self, client: str, n: int = 1) -> Turns | None:
-        """The turns of *n* inputs, which are now under way; None where the client holds as many places as it may. A
-        client with nothing under way may send as many as there are free places."""
+        """Admit *n* inputs and return their turns; None if the client holds as many places as it may. A client with
+        nothing under way may use all free places."""
         with self._lock:
             held = self._held.get(client, 0)
             free = self.queue - self._under_way
@@ -57,13 +58,13 @@ class Fair:
             return Turns(range(first, first + n), light)
 
     def began(self, turn: int) -> None:
-        """The input of that turn is being computed."""
+        """The input with this turn has started."""
         if turn > self._clock:
             with self._lock:
                 self._clock = max(self._clock, turn)
 
     def left(self, client: str, n: int = 1) -> None:
-        """So many inputs are answered or given up."""
+        """*n* inputs of the client were answered or dropped."""
         with self._lock:
             held = self._held.get(client, 0)
             n = min(n, held)
@@ -80,5 +81,5 @@ class Fair:
 
     @property
     def clients(self) -> int:
-        """Who has something under way."""
+        """The number of clients with inputs under way."""
         return len(self._held)

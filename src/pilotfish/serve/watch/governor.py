@@ -1,8 +1,8 @@
-"""How many inputs may go on to the base: token buckets, for all clients and for each.
+"""Limits how many inputs go on to the base, with token buckets for all clients together and for each.
 
-Inputs can be made so that every one of them escalates (Hong et al., "A Panda? No, It's a Sloth", arXiv 2010.02432).
-A bucket holds b tokens at most and gets ρ of them a second; an escalation takes one. In any T seconds at most b + ρT
-get through. It is kept as the moment at which it will be full again (the generic cell rate algorithm), in whole
+Inputs can be crafted so that all of them escalate (Hong et al., "A Panda? No, It's a Sloth", arXiv 2010.02432). A
+bucket holds at most b tokens and gains ρ per second; an escalation takes one. So at most b + ρT get through in any T
+seconds. A bucket is stored as the time when it will be full again (the generic cell rate algorithm), in whole
 nanoseconds, so that the bound is exact.
 """
 
@@ -21,35 +21,33 @@ from pilotfish.serve.options import ServeOptions
 
 SECOND = 10**9
 NEVER = 10**30  # ns between two tokens at a rate of 0
-LONGEST = 3600.0  # seconds that are told to wait at most
+LONGEST = 3600.0  # seconds; the longest wait that is reported
 CLIENTS = 4096
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket's size and pace, in nanoseconds. gap: between two tokens; depth: how far ahead of the clock the moment
-    at which it is full may be for a token to be there."""
+    """A bucket's size and rate, in nanoseconds. gap: between two tokens; depth: a token is available while the bucket
+    will be full within this time."""
 
     gap: int
     depth: int
 
     @classmethod
     def of(cls, rate: float, burst: float) -> Bucket:
-        """*rate* tokens a second, *burst* at most. Where nanoseconds are too coarse it gives less rather than more."""
+        """A bucket of *burst* tokens that gains *rate* per second. Rounding to nanoseconds never gives more."""
         if not (0 <= rate < math.inf and 1 <= burst < math.inf):
-            raise UsageError(
-                f"a rate of 0 or more a second and a burst of 1 or more are needed; found {rate} and {burst}"
-            )
+            raise UsageError(f"a rate must be at least 0 per second and a burst at least 1; found {rate} and {burst}")
         gap = math.ceil(SECOND / Fraction(rate)) if rate > 0 else NEVER
         return cls(gap, math.floor((Fraction(burst) - 1) * gap))
 
     def tokens(self, ahead: int) -> float:
-        """How many there are where it is full *ahead* ns from now."""
+        """The number of tokens if the bucket will be full *ahead* ns from now."""
         return max(0.0, (self.depth - max(ahead, 0)) / self.gap + 1)
 
 
 def governor_of(options: ServeOptions) -> Governor | None:
-    """The governor that a server was asked for; None: it has none."""
+    """The governor of these options; None if escalations are not limited."""
     rate, burst = options.escalation_rate, options.escalation_burst
     if rate is None:
         return None
@@ -58,16 +56,16 @@ def governor_of(options: ServeOptions) -> Governor | None:
 
 
 class Governor:
-    """Takes a token for every escalation, from the bucket of all and from the client's own.
+    """Takes a token for every escalation, from the shared bucket and from the client's own.
 
-    rate, burst                tokens a second, and at most at once, of all clients together
-    client_rate, client_burst  of each client; None: a client may have all of them
-    clients                    rows of the table of clients
-    clock                      seconds, monotonic; one that goes back is taken to stand still
+    rate, burst                tokens per second and at once, for all clients together
+    client_rate, client_burst  for each client; None: no limit per client
+    clients                    rows in the table of clients
+    clock                      seconds, monotonic; if it goes back, it counts as standing still
 
-    The table cannot be flushed. A client has a row only while its bucket is not full, so a row that goes says nothing
-    that is not so without it; only escalations that got through make rows, and b + (ρ / client_rate) client_burst of
-    them are never exceeded. If that is more than *clients*, those who find no room share one bucket.
+    The table cannot be flushed. A client has a row only while its bucket is not full, so removing a full one loses
+    nothing. Only escalations that got through make rows, so there are never more than
+    b + (ρ / client_rate) client_burst of them. Clients beyond *clients* rows share one bucket.
     """
 
     def __init__(
@@ -80,7 +78,9 @@ class Governor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if clients < 1 or (client_burst is not None and client_rate is None):
-            raise UsageError(f"clients is 1 or more, found {clients}; a client's burst goes with its rate")
+            raise UsageError(
+                f"clients must be at least 1, and a client's burst needs its rate; found {clients} clients"
+            )
         self.rate, self.burst = rate, burst
         self._all = Bucket.of(rate, burst)
         self._each = None
@@ -90,11 +90,11 @@ class Governor:
             self._each = Bucket.of(client_rate, self.client_burst)
         self.clients, self._clock, self._lock = clients, clock, threading.Lock()
         self._last = self._full = self._now()
-        self._rows: dict[str, int] = {}  # when the bucket of a client is full; the last one to get a token is last
+        self._rows: dict[str, int] = {}  # when each client's bucket is full, in the order of their last tokens
         self.granted = self.denied = 0
 
     def take(self, client: str) -> bool:
-        """Whether *client* may escalate one input now; then its tokens are gone."""
+        """Take the tokens for one escalation by *client*. False if there are none."""
         key = client
         with self._lock:
             now = self._now()
@@ -113,7 +113,7 @@ class Governor:
             return True
 
     def wait(self, client: str) -> float:
-        """Seconds until *client* may escalate again, if nobody else does before; an hour at most."""
+        """Seconds until *client* may escalate again if nobody else does first, at most an hour."""
         with self._lock:
             now = self._now()
             left = self._full - now - self._all.depth
@@ -128,7 +128,7 @@ class Governor:
 
     @property
     def notes(self) -> list[str]:
-        """What an operator should know of these limits, a line each."""
+        """What the operator should know about these limits, one line each."""
         if self.client_rate is None or self.client_burst is None:
             return []
         if self.client_rate < self.rate or self.client_burst < self.burst:
@@ -142,12 +142,12 @@ class Governor:
 
     @property
     def tokens(self) -> float:
-        """How many are left in the bucket of all."""
+        """Tokens left in the shared bucket."""
         with self._lock:
             return self._all.tokens(self._full - self._now())
 
     def __len__(self) -> int:
-        """Clients whose bucket is not full."""
+        """The number of clients whose bucket is not full."""
         with self._lock:
             self._sweep(self._now(), len(self._rows))
             return len(self._rows)
@@ -157,15 +157,15 @@ class Governor:
         return self._last
 
     def _row(self, key: str, now: int) -> tuple[str, int]:
-        """The row that stands for a client, and when its bucket is full."""
+        """The key of a client's row, and when its bucket is full."""
         self._sweep(now, 2)
         if key not in self._rows and len(self._rows) >= self.clients:
-            key = ""  # the bucket that those without a row share
+            key = ""  # the bucket shared by clients without a row
         return key, max(self._rows.get(key, now), now)
 
     def _sweep(self, now: int, most: int) -> None:
-        """Let go of rows of full buckets, of those that have not got a token for longest. One in the way is full at the
-        latest when as long has passed as a bucket takes to fill."""
+        """Remove rows of full buckets, those with the oldest last token first. A row that blocks others is full at the
+        latest after the time a bucket takes to fill."""
         for _ in range(most):
             first = next(iter(self._rows), None)
             if first is None or self._rows[first] > now:
@@ -173,21 +173,21 @@ class Governor:
             del self._rows[first]
 
     def to_state(self) -> dict[str, Any]:
-        """What is owed, in nanoseconds, as JSON."""
+        """How far each bucket is from full, in nanoseconds, as JSON."""
         with self._lock:
             now = self._now()
             rows = {client: full - now for client, full in self._rows.items() if full > now}
             return {"all": max(self._full - now, 0), "clients": rows}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`to_state`: what was owed then is owed now, however long ago that was. ValueError for what
-        is no such state; then nothing has changed."""
+        """Restore :meth:`to_state`; the time in between refills nothing. Raises ValueError for any other data, and then
+        changes nothing."""
         try:
             owed, rows = int(state["all"]), {str(c): int(ns) for c, ns in state["clients"].items()}
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise ValueError(f"no state of a governor: {error!r}"[:200]) from error
+            raise ValueError(f"not the state of a governor: {error!r}"[:200]) from error
         if owed < 0 or any(ns < 0 for ns in rows.values()):
-            raise ValueError("no state of a governor: what is owed is below 0")
+            raise ValueError("not the state of a governor: it has times below 0")
         with self._lock:
             now = self._now()
             self._full = now + min(owed, self._all.depth + self._all.gap)

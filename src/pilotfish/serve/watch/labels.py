@@ -1,4 +1,4 @@
-"""Labels that come later, by the id of an answer: how often the cascade is right, and what it loses by its exits."""
+"""Labels that arrive later, by answer id: how often the cascade is right, and what its exits lose."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 from pilotfish.serve.watch.betting import MeanSequence
 from pilotfish.text import quantity
 
-MOST = 50_000  # answers that are kept for their labels: some 20 MB
+MOST = 50_000  # answers kept for their labels, about 20 MB
 AGE = 7 * 86_400.0
 SAYS = (
-    "bound is a lower bound of the accuracy of answers such as were labelled, at every time at once with the stated "
-    "confidence; by_traffic weighs the stages as the traffic has them, and holds for all answers with an id if those "
-    "to be labelled are chosen at random within each stage. Labels that are asked for where something looked wrong "
-    "make both too low; labels of what was easy to label make both too high"
+    "bound is a lower bound on the accuracy of answers like the labelled ones, at all times simultaneously with the "
+    "stated confidence. by_traffic weights the stages as in the traffic, and holds for all answers with an id if those "
+    "to label are chosen at random within each stage. Labelling what looked wrong makes both too low; labelling what "
+    "was easy makes both too high"
 )
 Found = Literal["known", "unknown", "duplicate"]
 Tell = Callable[[int, float, float, float | None], None]
@@ -26,12 +26,13 @@ Tell = Callable[[int, float, float, float | None], None]
 class Kept(NamedTuple):
     """An answer that waits for its label.
 
-    point       id of the operating point that gave it
-    stage       that the cascade answered by (in shadow mode: would have)
-    prediction  class index; base: the base's, None where it was not asked
-    score       of the stage, as people read it
+    point       id of its operating point
+    stage       that answered (in shadow mode: would have answered)
+    prediction  class index
+    score       of the stage, in display units
+    base        the base's prediction; None if it was not asked
     at          seconds since 1970
-    label       its class index, once it came
+    label       class index; None until it arrives
     """
 
     point: str
@@ -44,17 +45,17 @@ class Kept(NamedTuple):
 
 
 class Labels:
-    """The answers of late by id, and what their labels say of the operating point in force.
+    """Recent answers by id, and what their labels show about the operating point in force.
 
     stages      of the cascade
-    most, age   answers that are kept, and for how many seconds; the oldest go first
-    confidence  of each bound, at every time at once
-    tell        told of every label of an answer: (stage, score, whether it was right, whether it agreed with the base
-                as far as that was known: else None)
+    most, age   how many answers to keep, and for how many seconds; the oldest go first
+    confidence  of each bound, at all times simultaneously
+    tell        called for every label with (stage, score, whether the answer was right, whether it agreed with the
+                base, or None if that is unknown)
     clock       seconds since 1970; None: a :func:`steady_clock`
 
-    An id that comes again stands for the newer answer. Labels of answers by an earlier operating point are taken and
-    told, and count in no bound. A second label for one answer changes nothing.
+    A reused id refers to the newer answer. Labels for answers at an earlier operating point are accepted and passed to
+    *tell*, but count in no bound. A second label for an answer changes nothing.
     """
 
     def __init__(
@@ -69,13 +70,13 @@ class Labels:
         self.most, self.age, self.confidence, self.tell = most, age, confidence, tell
         self.clock = steady_clock() if clock is None else clock
         self.kept: OrderedDict[str, Kept] = OrderedDict()
-        self.changed: dict[str, Kept] | None = None  # since the store asked, if there is one
+        self.changed: dict[str, Kept] | None = None  # since the store last asked; None without a store
         self.counts = {"known": 0, "unknown": 0, "duplicate": 0, "earlier": 0, "contradicted": 0, "reused": 0}
         self._lock, self._stages = threading.Lock(), stages
         self.begin("")
 
     def begin(self, point: str) -> None:
-        """A new operating point: accuracies and bounds begin anew."""
+        """Start over at a new operating point: accuracies and bounds."""
         with self._lock:
             self.point = point
             self.traffic = [0] * self._stages
@@ -86,7 +87,7 @@ class Labels:
     def answered(
         self, key: str, point: str, stage: int, prediction: int, score: float, base: int | None = None
     ) -> None:
-        """Keep an answer until its label comes; see :class:`Kept`."""
+        """Keep an answer until its label arrives; see :class:`Kept`."""
         with self._lock:
             kept = Kept(point, stage, prediction, score, base, self._now())
             if self.kept.pop(key, None) is not None:
@@ -97,15 +98,15 @@ class Labels:
             self._forget()
 
     def base_said(self, key: str, point: str, prediction: int) -> None:
-        """An audit came back: what the base says of an answer."""
+        """Add the base's prediction for an answer, from an audit."""
         with self._lock:
             kept = self.kept.get(key)
             if kept is not None and kept.point == point and kept.label is None:
                 self._set(key, kept._replace(base=prediction))
 
     def truth(self, key: str, label: int) -> Found:
-        """The label of the answer called *key*: whether that is known, unknown (never seen, or too old), or has its
-        label already."""
+        """Count the label of the answer with id *key*: ``known``, ``unknown`` (never seen, or too old) or ``duplicate``
+        (labelled already)."""
         with self._lock:
             self._forget()
             kept = self.kept.get(key)
@@ -134,7 +135,7 @@ class Labels:
             self._gap.add((1 + base_right - right) / 2)
 
     def _now(self) -> float:
-        """When the next answer is kept: not before the newest that is, whatever was done to the clock."""
+        """The time of the next answer, never before the newest one even if the clock was set back."""
         newest = next(reversed(self.kept.values()), None)
         return self.clock() if newest is None else max(self.clock(), newest.at)
 
@@ -151,7 +152,7 @@ class Labels:
                 self.changed.pop(gone, None)
 
     def to_json(self) -> dict[str, Any]:
-        """``labels`` of ``GET /v2/models/M/audit``. None stands for what no label says anything of."""
+        """``labels`` of ``GET /v2/models/M/audit``. None means that there are no labels for it."""
         with self._lock:
             alpha, gap = 1 - self.confidence, self._gap
             seen = sum(self.traffic)
@@ -190,36 +191,36 @@ class Labels:
             if n >= 50 and abs(one.n / n - share) > 0.1:
                 found.append(
                     f"stage {k} has {100 * one.n / n:.0f}% of the labels and {100 * share:.0f}% of the answers: labels "
-                    "are no random sample of the traffic; read by_traffic"
+                    "are not a random sample of the traffic; read by_traffic"
                 )
         if self.counts["contradicted"]:
             found.append(
-                f"{self.counts['contradicted']} labels contradict an earlier one of the same id; the first counts"
+                f"{self.counts['contradicted']} labels contradict an earlier label of the same id; the first one counts"
             )
         if self.counts["reused"]:
             again = quantity(self.counts["reused"], "id")
             found.append(f"{again} came again with another input; labels go to the newest answer")
         if self.counts["unknown"] > max(self.counts["known"], 10):
             found.append(
-                f"{self.counts['unknown']} labels are of ids that are not known: never given with a request, older "
-                f"than {self.age / 86_400:g} days, or not of the last {self.most:,} answers"
+                f"{self.counts['unknown']} labels have unknown ids: never sent with a request, older than "
+                f"{self.age / 86_400:g} days, or not among the last {self.most:,} answers"
             )
         return found
 
     @property
     def oldest(self) -> float:
-        """When the oldest answer was given that is kept, seconds since 1970; now where there is none."""
+        """Time of the oldest answer that is kept, seconds since 1970; the current time if there is none."""
         with self._lock:
             return next((kept.at for kept in self.kept.values()), self.clock())
 
     def take_changed(self) -> dict[str, Kept]:
-        """Answers that are new or other since the last call, all at first; for the store."""
+        """Answers that are new or changed since the last call, for the store; all of them at the first call."""
         with self._lock:
             found, self.changed = self.changed, {}
             return dict(self.kept) if found is None else found
 
     def to_state(self) -> dict[str, Any]:
-        """All but the answers, as plain JSON."""
+        """Everything except the answers, as plain JSON."""
         with self._lock:
             return {
                 "point": self.point,
@@ -232,7 +233,7 @@ class Labels:
             }
 
     def restore(self, state: Mapping[str, Any], kept: Mapping[str, Kept]) -> None:
-        """Go on from :meth:`to_state` and the answers, oldest first. ValueError for anything else."""
+        """Restore :meth:`to_state` and the answers, oldest first. Raises ValueError for any other data."""
         wrong = [MeanSequence.of_state(one) for one in state["wrong"]]
         everything, gap = MeanSequence.of_state(state["all"]), MeanSequence.of_state(state["gap"])
         if len(wrong) != self._stages or len(state["traffic"]) != self._stages:
@@ -247,7 +248,7 @@ class Labels:
 
 
 def steady_clock() -> Callable[[], float]:
-    """Seconds since 1970 by the system's clock of now; from then on it does not jump when that one is set."""
+    """A clock of seconds since 1970 that starts at the system's time and does not jump when that is set."""
     ahead = time.time() - time.monotonic()
     return lambda: ahead + time.monotonic()
 

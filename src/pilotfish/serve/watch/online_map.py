@@ -1,4 +1,4 @@
-"""How far a stage's answers can be relied on, by its score, as audits and labels show it."""
+"""The reliability of a stage's answers by score, from audits and labels."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from pilotfish.scores import Scale, to_shown
 from pilotfish.serve.watch.betting import MeanSequence
 
 EDGES = (*(np.arange(1, 10) / 10).tolist(), 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9998)  # probabilities lie near 1
-BELIEVED = 10.0  # answers that a probability's own word is worth
+BELIEVED = 10.0  # how many answers a stated probability counts as
 
 
 class OnlineMap:
-    """The reliability of one stage's answers in bins of its score, as people read it. An estimate, and no bound.
+    """The reliability of one stage's answers in bins of its score, in display units. An estimate, not a bound.
 
-    edges       B - 1 scores, rising: where one bin ends and the next begins
-    believes    whether the score is a probability: it then counts as ten answers of its bin that were right as often
-                as it says. Else a bin without answers says nothing
-    floor       the least reliability of exits that was certified, on average over them; None without a certificate
-    exits_from  the score from which on the floor stands
-    confidence  with which the floor of a bin is given up
+    edges       B - 1 increasing scores that separate the bins
+    believes    whether the score is a probability. It then counts as ten answers of its bin that were right as often
+                as it says; otherwise a bin without answers says nothing
+    floor       certified reliability of exits, on average over them; None without a certificate
+    exits_from  the score from which the floor applies
+    confidence  for rejecting the floor of a bin
 
-    *Right* is what a label says; before one comes, what the base says, so that the reliability of a saver is mostly its
-    agreement with the base. In a bin the floor stands until the bin's own answers reject it: until the upper end of a
-    confidence sequence for their being right, at (1 - confidence) / B and at every time at once, is below it. From then
-    on the bin's answers alone count. A certificate speaks of all exits together, so that a bin may well lie below it,
-    and a certified drop is a net one: answers may differ from the base's more often than it says. So the floor falling
-    breaks no promise by itself, and nothing moves a threshold because of it.
+    Whether an answer is right is decided by its label or, until that arrives, by the base, so a saver's reliability is
+    mostly its agreement with the base. The floor of a bin applies until the bin's own answers reject it: until the
+    upper end of a confidence sequence for their accuracy, at level (1 - confidence) / B and at all times
+    simultaneously, is below it. From then on only the bin's answers count. A certificate covers all exits together, so
+    a bin may well lie below it, and a certified drop is net: answers may differ from the base's more often than that.
+    So a rejected floor breaks no guarantee by itself, and it moves no threshold.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class OnlineMap:
         self._lock = threading.Lock()
 
     def update(self, score: float, right: float, before: float | None = None) -> None:
-        """An answer was found to be *right*, in [0, 1]. A score that is no number is left out.
+        """Count an answer that was *right*, in [0, 1]. A NaN score is ignored.
 
-        before  what had been counted of the same answer, by what the base said of it; None: nothing
+        before  what was counted for the same answer earlier, from the base's answer; None: nothing
         """
         if not math.isfinite(score):
             return
@@ -66,7 +66,7 @@ class OnlineMap:
                 self.fallen[at] = wrong.is_above(1 - self.floor, (1 - self.confidence) / len(self.n))
 
     def reliability(self, score: float) -> float | None:
-        """How often such answers are right, about; None where nothing says so."""
+        """Estimated share of such answers that are right; None if nothing is known."""
         if not math.isfinite(score):
             return None
         at, worth = self._bin(score), BELIEVED if self.believes else 0.0
@@ -82,8 +82,8 @@ class OnlineMap:
         return bisect_right(self.edges, score)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """A row per bin, for people: from and to (None: no end), n, right (share; None without answers), and whether
-        the floor stands there."""
+        """One row per bin: from and to (None: open), n, right (share; None without answers), and the floor that applies
+        there, or None."""
         with self._lock:
             ends = [None, *self.edges, None]
             rows = zip(ends[:-1], ends[1:], self.n, self.right, self.fallen, strict=True)
@@ -104,13 +104,13 @@ class OnlineMap:
             return {"edges": self.edges, "n": [*self.n], "right": [*self.right], "fallen": [*self.fallen]}
 
     def restore(self, state: Mapping[str, Any]) -> bool:
-        """Go on from :meth:`to_state`, and say so; that of other bins is not taken. ValueError for what is none."""
+        """Restore :meth:`to_state`. Returns False if its bins differ. Raises ValueError for any other data."""
         n, right = [int(each) for each in state["n"]], [float(each) for each in state["right"]]
         fallen = [bool(each) for each in state["fallen"]]
         if state["edges"] != self.edges:
             return False
         if not len(n) == len(right) == len(fallen) == len(self.n):
-            raise ValueError("the bins of the map are not as many as its edges say")
+            raise ValueError("the map has another number of bins than its edges say")
         if not all(0 <= k <= count for k, count in zip(right, n, strict=True)):
             raise ValueError("more answers of a bin were right than there were")
         with self._lock:
@@ -119,10 +119,10 @@ class OnlineMap:
 
 
 def maps_of(artefact: Artefact) -> list[OnlineMap]:
-    """A map per stage, for the operating point of *artefact*.
+    """One map per stage, for the operating point of *artefact*.
 
-    The floor of savers is 1 - bound / r: *bound* is the certified drop or disagreement over all samples, r the share of
-    them that exit. No other kind of guarantee says anything of exits.
+    The floor of savers is 1 - bound / r, with *bound* the certified drop or disagreement over all samples and r the
+    share of them that exit. No other kind of guarantee covers exits.
     """
     return [_map_of(artefact, k) for k in range(len(artefact.stages))]
 

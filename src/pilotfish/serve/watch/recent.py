@@ -1,4 +1,4 @@
-"""The last inputs, for the eye: how many exited, and how their scores lie among those that are usual."""
+"""The last inputs, for display: how many exited, and where their scores lie among the usual ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pilotfish.serve.watch.bands import SIDES, place_of
 
 WINDOW = 1000
 BINS = 10
-LEAST = 1e-4  # share of a bin that is empty, so that the index is a number
+LEAST = 1e-4  # counts as the share of an empty bin, so that the index is finite
 
 
 class Recent:
-    """Exits and scores of the last 1,000 inputs; a few operations per input. Not locked: see :class:`Drift`.
+    """Exits and scores of the last 1,000 inputs, at a few operations per input. Not thread-safe: see :class:`Drift`.
 
-    usual  the share of scores that is usual in each of ten bins, which hold a tenth each where no scores are shared
+    usual  the usual share of scores in each of ten bins; a tenth each if no scores are shared
     """
 
     def __init__(self, quantiles: Sequence[float]) -> None:
@@ -33,7 +33,7 @@ class Recent:
         self._counts = [0] * BINS
 
     def add(self, exits: bool, place: int) -> None:
-        """One more input; place: of its score, from :func:`place_of`."""
+        """Add an input. place: of its score, from :func:`place_of`."""
         i = self._next
         if self.n == WINDOW:
             old = self._places[i]
@@ -49,13 +49,13 @@ class Recent:
         self._next = (i + 1) % WINDOW
 
     def last(self, n: int) -> tuple[float, float]:
-        """(share that exited, mean of F(score)) of the last *n* of them, which are there."""
+        """(share that exited, mean of F(score)) of the last *n* inputs; there must be that many."""
         at = [(self._next - 1 - i) % WINDOW for i in range(n)]
         return sum(self._exits[i] for i in at) / n, sum(self._places[i] for i in at) / n / SIDES
 
     @property
     def exit_ratio(self) -> float | None:
-        """Share of them that exited; None before the first."""
+        """Share of inputs that exited; None before the first."""
         return self._exited / self.n if self.n else None
 
     @property
@@ -65,12 +65,12 @@ class Recent:
 
     @property
     def histogram(self) -> list[float]:
-        """Share of them in each bin; see ``usual``. Empty where nothing is known."""
+        """Share of inputs in each bin; see ``usual``. Empty if nothing is known."""
         return [count / self.n for count in self._counts] if self.n and self.usual else []
 
     @property
     def psi(self) -> float | None:
-        """The population stability index, sum of (p - q) ln(p / q) over the bins. It has no known error."""
+        """The population stability index, sum of (p - q) ln(p / q) over the bins. Its error rate is unknown."""
         if not (found := self.histogram):
             return None
         pairs = [(max(p, LEAST), max(q, LEAST)) for p, q in zip(found, self.usual, strict=True)]
@@ -85,10 +85,10 @@ class Recent:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`to_state`. ValueError for what is none."""
+        """Restore :meth:`to_state`. Raises ValueError for any other data."""
         places, exits = bytes.fromhex(state["places"]), state["exits"]
         if len(exits) != len(places) or set(exits) - {"0", "1"} or max(places, default=0) > SIDES:
-            raise ValueError("the last inputs are not as they were kept")
+            raise ValueError("invalid record of the last inputs")
         self._clear()
         for leaves, place in zip(exits, places, strict=True):
             self.add(leaves == "1", place)

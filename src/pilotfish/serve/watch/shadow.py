@@ -1,4 +1,4 @@
-"""Shadow mode: the base answers everybody, and what the cascade would have done is counted beside it."""
+"""Shadow mode: the base answers every input, and what the cascade would have done is counted."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from pilotfish.serve.watch.betting import MeanSequence
 
 SAYS = (
-    "drop_bound bounds how often the cascade would have answered otherwise than the base, over all requests so far, "
-    "and so what it would have lost; bound, the same of its exits alone; saved is the share of the base's cost that it "
-    "would have saved. Each bound holds at every time at once with the stated confidence"
+    "drop_bound bounds how often the cascade would have answered differently from the base, over all requests so far, "
+    "and so what it would have lost; bound is the same for exits only; saved is the share of the base's cost that it "
+    "would have saved. Each bound holds at all times simultaneously with the stated confidence"
 )
 
 
 class Shadow:
     """What the cascade would have done at one operating point.
 
-    costs       of a sample that leaves at each stage, with all stages before it; None where they are unknown
+    costs       of a sample that exits at each stage, including earlier stages; None if unknown
     base_cost   of the base alone
-    confidence  of each bound, at every time at once
+    confidence  of each bound, at all times simultaneously
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class Shadow:
         self.costs, self.base_cost = costs if known else None, base_cost if known else None
         self._of = {name: MeanSequence() for name in ("exits", "disagreement", "drop", "spent")}
         self._lock = threading.Lock()
-        self._known: dict[str, Any] | None = None  # what was said, until the next input
+        self._known: dict[str, Any] | None = None  # cached figures, until the next input
 
     def add(self, left_at: int | None, x: float = 0.0) -> None:
-        """An input that the base answered.
+        """Count an input.
 
-        left_at  the stage where the rule would have let it exit; None: it would have gone on to the base
-        x        how far the answer there differs from the base's, in [0, 1]
+        left_at  the stage where the rule would have let it exit; None: it would have reached the base
+        x        how much the answer there differs from the base's, in [0, 1]
         """
         exits = left_at is not None
         with self._lock:
@@ -59,7 +59,7 @@ class Shadow:
         return self._of["drop"].n
 
     def to_json(self) -> dict[str, Any]:
-        """``shadow`` of ``GET /v2/models/M/audit``. None stands for what is not known."""
+        """``shadow`` of ``GET /v2/models/M/audit``. None means unknown."""
         with self._lock:
             if self._known is None:
                 self._known = self._figures()
@@ -94,7 +94,7 @@ class Shadow:
             return {name: sequence.to_state() for name, sequence in self._of.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`to_state`. ValueError for anything else."""
+        """Restore :meth:`to_state`. Raises ValueError for any other data."""
         found = {name: MeanSequence.of_state(state[name]) for name in self._of}
         with self._lock:
             self._of, self._known = found, None

@@ -1,4 +1,4 @@
-"""A budget of cost per hour: where along the frontier the operating point should be, so that it lasts."""
+"""A budget of cost per hour: which point of the frontier keeps to it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pilotfish.errors import UsageError
 from pilotfish.serve.options import ServeOptions
 
 HOUR = 3600.0
-LOOK = 5.0  # seconds between two looks at it
-SETTLE = 900.0  # seconds between two moves, but for one that is urgent: every move begins audits and drift anew
-URGENT = 0.1  # of an hour's budget left
-RATE_TIME = 600.0  # seconds over which the rate of inputs is averaged
-STEP = 0.1  # of the cost per input; a smaller change is not worth a move
+LOOK = 5.0  # seconds between two checks
+SETTLE = 900.0  # seconds between two moves that are not urgent, as every move restarts audits and drift
+URGENT = 0.1  # share of an hour's budget; with less left a move is urgent
+RATE_TIME = 600.0  # seconds over which rates are averaged
+STEP = 0.1  # share of the cost per input; a smaller change is not worth a move
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What an input may cost on average, and what it would cost as things are. left: share of an hour's budget."""
+    """What an input may cost on average, and what it costs now. left: share of an hour's budget."""
 
     allowed: float
     now: float
@@ -34,29 +34,29 @@ class Advice:
 
 
 def spending_of(options: ServeOptions, artefact: Artefact) -> Spending | None:
-    """The budget that a server was given; None: it has none. UsageError where the cascade has no costs."""
+    """The budget of these options; None if there is none. Raises UsageError if the cascade has no costs."""
     if options.max_cost_per_hour is None:
         return None
     if stage_costs(artefact) is None:
         stages = " → ".join(stage.name for stage in artefact.stages)
         raise UsageError(
-            f"{stages} has no costs, so max_cost_per_hour cannot be held; leave it out, or tune with costs",
+            f"{stages} has no costs, so max_cost_per_hour cannot be kept; leave it out, or tune with costs",
             ["max_cost_per_hour"],
         )
     return Spending(options.max_cost_per_hour)
 
 
 def check_budget(options: ServeOptions, before: Artefact, now: Artefact) -> None:
-    """UsageError where *now* cannot be held to the budget that was given for *before*: it has no costs, or others."""
+    """Raise UsageError if *now* has no costs, or costs in another unit than *before*, whose budget it would get."""
     spending_of(options, now)
     if now.cost_key != before.cost_key:
         raise UsageError(
-            f"its cost is {now.cost_key}, and --max-cost-per-hour counts {before.cost_key}; start the server again"
+            f"its cost is {now.cost_key}, and --max-cost-per-hour counts {before.cost_key}; restart the server"
         )
 
 
 def budget_notes(per_hour: float, artefact: Artefact) -> list[str]:
-    """Why no move can hold the budget, a line; none where moves can."""
+    """One line if no move can keep the budget, and why; else empty."""
     costs = artefact.frontier.cost
     if costs is None or not len(costs):
         return []
@@ -64,7 +64,7 @@ def budget_notes(per_hour: float, artefact: Artefact) -> list[str]:
     if per_hour < least:
         found = (
             f"--max-cost-per-hour {plain_cost(per_hour)} is less than one answer costs at the cheapest operating "
-            f"point, {plain_cost(least)} ({artefact.cost_key}), so it cannot be held"
+            f"point, {plain_cost(least)} ({artefact.cost_key}), so it cannot be kept"
         )
         return [found]
     if least == costs.max():
@@ -73,32 +73,32 @@ def budget_notes(per_hour: float, artefact: Artefact) -> list[str]:
 
 
 class Spending:
-    """Counts what answers cost against a budget that flows in evenly, an hour of it at most.
+    """Counts costs against a budget that accrues evenly, up to an hour's worth.
 
-    per_hour  in the unit of the cascade's cost
+    per_hour  in the cascade's unit of cost
     clock     seconds, monotonic
 
-    It bounds nothing by itself, as inputs are not refused: in any T seconds about per_hour (T / 3600 + 1) is spent at
-    most, where the operating point follows :meth:`next_cost` and the frontier has one that is cheap enough.
+    It refuses no inputs, so it guarantees nothing by itself. At most about per_hour (T / 3600 + 1) is spent in any T
+    seconds if the operating point follows :meth:`next_cost` and the frontier has a point that is cheap enough.
     """
 
     def __init__(self, per_hour: float, clock: Callable[[], float] = time.monotonic) -> None:
         if not 0 < per_hour < math.inf:
-            raise UsageError(f"a budget of cost per hour is a number above 0; found {per_hour}")
+            raise UsageError(f"a budget of cost per hour must be above 0; found {per_hour}")
         self.per_hour, self._clock, self._lock = per_hour, clock, threading.Lock()
         self._at = clock()
         self._moved = self._next_look = -math.inf
         self.left, self.spent = per_hour, 0.0
-        self._cost, self._n = 0.0, 0  # in all, as they were last told
-        self._weight = self._recent_n = self._recent_cost = 0.0  # of late, fading
+        self._cost, self._n = 0.0, 0  # totals at the last count
+        self._weight = self._recent_n = self._recent_cost = 0.0  # recent, decaying
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to look again."""
+        """Whether it is time for the next check."""
         return self._clock() >= self._next_look
 
     def counted(self, cost: float, n: int) -> None:
-        """*n* answers and audits have cost so much in all, since the first was counted."""
+        """Update the totals: *n* answers have cost *cost* since the start, audits included."""
         with self._lock:
             self._flow()
             cost, self._cost = cost - self._cost, cost
@@ -115,13 +115,13 @@ class Spending:
         self.left = min(self.per_hour, self.left + passed * self.per_hour / HOUR)
         fade = math.exp(-passed / RATE_TIME)
         self._recent_n, self._recent_cost = self._recent_n * fade, self._recent_cost * fade
-        self._weight = self._weight * fade + RATE_TIME * (1 - fade)  # seconds that the recent ones stand for
+        self._weight = self._weight * fade + RATE_TIME * (1 - fade)  # seconds that the recent totals represent
 
     def advice(self) -> Advice | None:
-        """What is allowed at the rate of late; None while nothing is known of it.
+        """What is allowed at the recent rate of inputs; None before any.
 
-        Half an hour's budget is kept for what may come: above it more may be spent than flows in, below it less, so
-        that an hour would bring it there.
+        It aims to keep half an hour's budget in reserve: above that it allows more than accrues, below it less, so as
+        to get there within an hour.
         """
         with self._lock:
             self._flow()
@@ -133,10 +133,10 @@ class Spending:
             return Advice(to_spend / inputs_per_hour, mean, self.left / self.per_hour)
 
     def next_cost(self, artefact: Artefact) -> float | None:
-        """The cost of the operating point to move to, one of the frontier's; None to stay.
+        """The cost of the frontier's point to move to; None to stay.
 
-        The frontier's costs are scaled by what inputs cost of late beside what they should: harder inputs cost more at
-        every point.
+        The frontier's costs are scaled by the ratio of recent to expected costs, as harder inputs cost more at every
+        point.
         """
         self._next_look = self._clock() + LOOK
         if (best := self.would_move(artefact)) is not None:
@@ -145,7 +145,7 @@ class Spending:
         return best
 
     def would_move(self, artefact: Artefact) -> float | None:
-        """What :meth:`next_cost` would say now."""
+        """What :meth:`next_cost` would return now, without counting it as a move."""
         costs, advice = artefact.frontier.cost, self.advice()
         if costs is None or advice is None or not len(costs):
             return None
@@ -166,28 +166,28 @@ class Spending:
             return {"left": self.left, "spent": self.spent}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`to_state`; the time since is not credited. ValueError for what is none."""
+        """Restore :meth:`to_state`; the time in between accrues nothing. Raises ValueError for any other data."""
         try:
             left, spent = float(state["left"]), float(state["spent"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"no state of a budget: {error!r}"[:200]) from error
+            raise ValueError(f"not the state of a budget: {error!r}"[:200]) from error
         if not (math.isfinite(left) and math.isfinite(spent)):
-            raise ValueError("no state of a budget: it holds no finite numbers")
+            raise ValueError("not the state of a budget: its numbers are not finite")
         with self._lock:
             self.left, self.spent = min(left, self.per_hour), spent
 
 
 def cost_of(artefact: Artefact) -> float:
-    """The mean cost of an input at the operating point, on the samples that it was chosen on."""
+    """Mean cost of an input at the operating point, on the samples that it was chosen on."""
     row, costs = artefact.frontier_row, artefact.frontier.cost
     return artefact.calibration.cost or 0.0 if row is None or costs is None else float(costs[row])
 
 
 def stage_costs(artefact: Artefact) -> tuple[float, ...] | None:
-    """What an input costs that each stage answers, with all stages before it, in the cost's unit; None without costs.
+    """The cost of an input by the stage that answers it, including earlier stages; None without costs.
 
-    The frontier says it: its costs are the exit ratios times these, also where exits of one network share work. One of
-    too few points to tell them apart gives the mean cost to all.
+    It is solved from the frontier, whose costs are the exit ratios times these, also if exits of one network share
+    work. If the frontier has too few points for that, every stage gets the mean cost.
     """
     frontier, stages = artefact.frontier, len(artefact.stages)
     if frontier.cost is None:

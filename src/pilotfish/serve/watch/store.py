@@ -1,7 +1,7 @@
-"""What survives a restart: audits, alarms, the operating point and the answers of late, in one SQLite file.
+"""State that survives a restart, in one SQLite file: audits, alarms, the operating point and recent answers.
 
-A thread writes what has changed, twice a second and in one transaction, to a write-ahead log: a process that is killed
-loses the last second at most, and the file is never half written. While a server has the file no other can open it.
+A thread writes changes twice a second, in one transaction, to a write-ahead log: a killed process loses at most the
+last second, and the file is never half written. While one server uses the file, no other can open it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pilotfish.errors import StateError, UnwritableError, reason
 from pilotfish.files import parse_json
 
 LOGGER = logging.getLogger(__name__)
-APPLICATION = 0x50465374  # "PFSt", in the header of every file of ours
+APPLICATION = 0x50465374  # "PFSt", in the header of every state file
 VERSION = 1
 EVERY = 0.5
-OTHERS = 4  # cascades behind one name whose state is kept: of earlier weights or thresholds
+OTHERS = 4  # cascades whose state is kept per name, with earlier weights or thresholds
 MAGIC = b"SQLite format 3\0"
-AGAIN = "move it away to begin anew, or restore a copy"
+AGAIN = "move it away to start over, or restore a copy"
 TABLES = """
 CREATE TABLE state (model TEXT, cascade TEXT, part TEXT, at REAL, document TEXT, PRIMARY KEY (model, cascade, part));
 CREATE TABLE answers (model TEXT, cascade TEXT, id TEXT, at REAL, document TEXT, PRIMARY KEY (model, cascade, id));
@@ -36,17 +36,16 @@ CREATE INDEX by_age ON answers (model, cascade, at);
 Key = tuple[str, str]
 """(name of a model, identity of its cascade)"""
 Rows = Mapping[str, tuple[float, Any]]
-"""By id: when it was, and what is kept of it, as plain JSON."""
+"""By id: the time, and what is kept, as plain JSON."""
 
 
 class Store:
-    """The state of a server in *path*, which is made where it is not there.
+    """The state of a server in the file *path*, which is created if it does not exist.
 
-    fault  why the last write failed, a line; None: it did not. A server goes on without its file, and the store tries
-           again
+    fault  why the last write failed, one line; None if it succeeded. The server keeps running, and the store retries
 
-    Raises StateError, or UnwritableError, with one line for a file that is damaged, another program's, of a later
-    version, read-only or in use.
+    Raises StateError or UnwritableError, with a one-line message, for a file that is damaged, not a state file, of a
+    later version, read-only or in use.
     """
 
     def __init__(self, path: str | Path, every: float = EVERY) -> None:
@@ -63,10 +62,10 @@ class Store:
         self._thread = threading.Thread(target=self._go_on, name="pilotfish-state", daemon=True)
         self._thread.start()
 
-    # What was kept.
+    # Reading
 
     def get(self, key: Key, part: str) -> Any | None:
-        """What was last put, as JSON; None where nothing was."""
+        """The document last put, as JSON; None if there is none."""
         with self._plain_errors(), self._writing:
             row = self._connection.execute(
                 "SELECT document FROM state WHERE model = ? AND cascade = ? AND part = ?", (*key, part)
@@ -74,7 +73,7 @@ class Store:
             return None if row is None else parse_json(row[0])
 
     def answers(self, key: Key) -> dict[str, tuple[float, Any]]:
-        """The answers that were kept, oldest first."""
+        """The saved answers, oldest first."""
         with self._plain_errors(), self._writing:
             rows = self._connection.execute(
                 "SELECT id, at, document FROM answers WHERE model = ? AND cascade = ? ORDER BY at, rowid", key
@@ -82,7 +81,7 @@ class Store:
             return {name: (at, parse_json(document)) for name, at, document in rows}
 
     def others(self, key: Key) -> list[str]:
-        """Identities of other cascades that were served by this name, the latest first."""
+        """Identities of other cascades served under this name, latest first."""
         with self._plain_errors(), self._writing:
             return [
                 row[0]
@@ -92,45 +91,45 @@ class Store:
                 )
             ]
 
-    # What is kept.
+    # Writing
 
     def put(self, key: Key, part: str, document: Any) -> None:
-        """Keep a document: it is on its way to the file within a second."""
+        """Save a document; it is written within a second."""
         text = json.dumps(document, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
         with self._lock:
             self._documents[(*key, part)] = text
 
     def keep(self, key: Key, rows: Rows, oldest: float) -> None:
-        """Keep answers, and let go of those before *oldest*, seconds since 1970."""
+        """Save answers, and delete those before *oldest*, seconds since 1970."""
         with self._lock:
             found = {**self._answers.get(key, ({}, 0.0))[0], **rows}
-            if len(found) > len(rows):  # those of before could not be written yet
+            if len(found) > len(rows):  # earlier ones are not written yet
                 found = {name: row for name, row in found.items() if row[0] >= oldest}
             self._answers[key] = (found, oldest)
 
     def ask(self, source: Callable[[], None]) -> None:
-        """Call *source*, which puts and keeps, before every write."""
+        """Call *source*, which calls :meth:`put` and :meth:`keep`, before every write."""
         self._sources.append(source)
 
     def flush(self) -> None:
-        """Write what has changed now. What fails is in ``fault`` and is tried again with the next write."""
+        """Write changes now. A failure is stored in ``fault`` and retried with the next write."""
         try:
             for source in self._sources:
                 source()
             self._write()
             if self.fault is not None:
-                LOGGER.warning("%s: written again", self.path)
+                LOGGER.warning("%s: can be written again", self.path)
             self.fault = None
-        except Exception as error:  # a full disk, or a fault of ours: the server goes on
+        except Exception as error:  # a full disk, or a bug: the server keeps running
             found = (
-                f"{self.path}: the state cannot be written ({reason(error)}); what is newer is lost with the process"
+                f"{self.path}: the state cannot be written ({reason(error)}); newer state is lost if the process ends"
             )
             if found != self.fault:
                 LOGGER.error("%s", found)
             self.fault = found
 
     def close(self) -> None:
-        """Write what is left, and let go of the file."""
+        """Write what is left, and close the file."""
         if self._ended.is_set():
             return
         self._ended.set()
@@ -158,8 +157,8 @@ class Store:
             for name, (at, kept) in found.items()
         ]
         try:
-            if _which(self.path) != self._is:  # SQLite would go on writing to a file that nobody finds again
-                raise StateError("another file is there now; put it back, or start the server again")
+            if _which(self.path) != self._is:  # SQLite would keep writing to the deleted file
+                raise StateError("the file was replaced; put it back, or restart the server")
             with self._writing, self._transaction() as connection:
                 connection.executemany(
                     "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)",
@@ -171,21 +170,21 @@ class Store:
                     [(*key, oldest) for key, (_, oldest) in answers.items()],
                 )
         except Exception:
-            with self._lock:  # those that came meanwhile are newer
+            with self._lock:  # those added meanwhile are newer
                 for key, (found, oldest) in answers.items():
                     newer, later = self._answers.get(key, ({}, oldest))
                     self._answers[key] = ({**found, **newer}, max(oldest, later))
             raise
         self._written.update(documents)
 
-    # The file.
+    # The file
 
     def _open(self) -> sqlite3.Connection:
         self._check_file()
         connection = sqlite3.connect(self.path, timeout=0.2, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("BEGIN EXCLUSIVE")  # and the lock is kept
+            connection.execute("BEGIN EXCLUSIVE")  # and keep the lock
             connection.execute("COMMIT")
             self._check_kind(connection)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -203,17 +202,17 @@ class Store:
             found = self.path.stat()
         except FileNotFoundError:
             if not self.path.absolute().parent.is_dir():
-                raise StateError(f"{self.path}: its folder is not there; make it, or name another file") from None
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # answers are nobody else's business
+                raise StateError(f"{self.path}: its folder does not exist; create it, or name another file") from None
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # answers are private
             return
         if not stat.S_ISREG(found.st_mode):
-            raise StateError(f"{self.path}: no regular file; --state names a file that the server may make")
+            raise StateError(f"{self.path}: not a regular file; --state names a file that the server can create")
         with self.path.open("rb") as file:
             begins = file.read(len(MAGIC))
         if begins and begins != MAGIC:
             raise StateError(
-                f"{self.path}: damaged, or no state of a server (it begins with {begins[:8]!r}); name another file, or "
-                "move this one away to begin anew"
+                f"{self.path}: damaged, or not a state file (it begins with {begins[:8]!r}); name another file, or "
+                "move this one away to start over"
             )
 
     def _check_kind(self, connection: sqlite3.Connection) -> None:
@@ -240,14 +239,12 @@ class Store:
 
     @contextlib.contextmanager
     def _plain_errors(self) -> Iterator[None]:
-        """What SQLite, the disk and JSON say, as errors of ours."""
+        """Turn errors of SQLite, the disk and JSON into ours."""
         try:
             yield
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise StateError(
-                    f"{self.path}: in use by another server; each needs a file of its own (--state)"
-                ) from error
+                raise StateError(f"{self.path}: in use by another server; each needs its own file (--state)") from error
             if "no such" in str(error):  # a table or a column
                 raise StateError(f"{self.path}: damaged ({reason(error)}); {AGAIN}") from error
             raise UnwritableError(
@@ -255,7 +252,7 @@ class Store:
             ) from error
         except OSError as error:
             raise UnwritableError(
-                f"cannot use {self.path}: {error.strerror or error}; name a file that the server may write"
+                f"cannot use {self.path}: {error.strerror or error}; name a file that the server can write"
             ) from error
         except (sqlite3.DatabaseError, ValueError) as error:
             raise StateError(f"{self.path}: damaged ({reason(error)}); {AGAIN}") from error
@@ -265,7 +262,7 @@ class Store:
 
 
 def _which(path: Path) -> tuple[int, int]:
-    """What tells a file from another one by the same name."""
+    """What distinguishes a file from another with the same name."""
     found = path.stat()
     return found.st_dev, found.st_ino
 
@@ -283,7 +280,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
 
 
 def _forget_others(connection: sqlite3.Connection) -> None:
-    """Of every name, all but the cascades of late."""
+    """Delete all but the latest cascades of every name."""
     served: Iterable[Key] = connection.execute(
         "SELECT model, cascade FROM state GROUP BY model, cascade ORDER BY model, max(at) DESC"
     ).fetchall()
