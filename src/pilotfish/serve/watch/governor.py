@@ -18,6 +18,7 @@ from typing import Any
 
 from pilotfish.errors import UsageError
 from pilotfish.serve.options import ServeOptions
+from pilotfish.text import quantity
 
 SECOND = 10**9
 NEVER = 10**30  # ns between two tokens at a rate of 0
@@ -129,16 +130,18 @@ class Governor:
     @property
     def notes(self) -> list[str]:
         """What the operator should know about these limits, one line each."""
-        if self.client_rate is None or self.client_burst is None:
-            return []
-        if self.client_rate < self.rate or self.client_burst < self.burst:
-            return []
-        found = (
-            f"the limit of each client ({self.client_rate:g} a second, {self.client_burst:g} at once) has no effect, "
-            f"as it is not below that of all together ({self.rate:g} a second, {self.burst:g} at once); lower "
-            "--client-escalation-rate or --client-escalation-burst"
-        )
-        return [found]
+        found = []
+        if self.rate == 0:
+            most = quantity(math.floor(self.burst), "input")
+            found.append(f"--escalation-rate 0 lets {most} go on to the base in all; leave it out for no limit")
+        own, own_burst = self.client_rate, self.client_burst
+        if own is not None and own_burst is not None and own >= self.rate and own_burst >= self.burst:
+            found.append(
+                f"the limit of each client ({own:g} a second, {own_burst:g} at once) has no effect, as it is not below "
+                f"that of all together ({self.rate:g} a second, {self.burst:g} at once); lower "
+                "--client-escalation-rate or --client-escalation-burst"
+            )
+        return found
 
     @property
     def tokens(self) -> float:
