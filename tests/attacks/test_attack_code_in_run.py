@@ -39,7 +39,7 @@ def test_embedding_runs_no_code_of_the_run(
     command = ("tune", "run", "--stages", "saver,base", "--max-drop", "5%", "--out", "c")
     assert f"--allow-python {code}" in refused(*command, "--embed")
     assert not (tmp_path / "c").exists()
-    with pytest.raises(ArtefactError, match="which runs code that a file named and not you"):
+    with pytest.raises(ArtefactError, match="which runs code named by a file and not by you"):
         save_with_weights(tune(run, ["saver", "base"], max_drop=0.05).artefact, tmp_path / "c")
     assert not marker.exists()
 

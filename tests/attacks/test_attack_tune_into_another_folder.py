@@ -39,9 +39,9 @@ def test_what_lies_there_stays(files: dict[str, str | None], run: Run, tmp_path:
             (target / name).mkdir()
         else:
             (target / name).write_text(text)
-    assert "is no cascade folder" in refused("tune", run.path, *TUNE, target)
-    assert "is no cascade folder" in refused("tune", run.path, *TUNE, target, "--embed")
-    with pytest.raises(ArtefactError, match="is no cascade folder"):
+    assert "is not a cascade folder" in refused("tune", run.path, *TUNE, target)
+    assert "is not a cascade folder" in refused("tune", run.path, *TUNE, target, "--embed")
+    with pytest.raises(ArtefactError, match="is not a cascade folder"):
         build("digits:val", ["a", "b"], target, max_drop=0.01)  # before anything is recorded
     assert {path.name for path in target.iterdir()} == set(files)
     assert all((target / name).read_text() == text for name, text in files.items() if text is not None)

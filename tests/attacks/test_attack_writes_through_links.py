@@ -91,7 +91,7 @@ def test_files_that_are_named_replace_a_link_and_not_its_target(
     assert shown("report", runnable, "--out", page)[0] == 0
     assert page.read_text().lower().startswith("<!doctype html>")
     state.symlink_to(runnable / "nothing-yet")
-    with pytest.raises(ArtefactError, match="it is no file"):
+    with pytest.raises(ArtefactError, match="it is not a file"):
         predict_sequentially(runnable, [], state=state)
     assert untouched(precious)
 

@@ -65,7 +65,7 @@ def test_what_the_parser_refuses_is_2(arguments: list[str], said: str, tmp_path:
             "a cost is a finite number of at least 0",
         ),
         (["inspect", "nowhere"], "expected a run folder (*.parquet) or a cascade folder"),
-        (["report", "run", "--out", "r.html"], "say --base NAME or --stages SAVER,BASE"),
+        (["report", "run", "--out", "r.html"], "give --base NAME or --stages SAVER,BASE"),
         (["predict", "run", "cat.jpg"], "expected a cascade folder"),
         (["predict", "imported-cascade", "cat.jpg"], "stage small was planned from imported predictions"),
         (["record", "--data", "nowhere", "--model", "python:a:b", "--run", "r"], "the data 'nowhere'"),

@@ -278,7 +278,7 @@ def test_what_is_refused(place: Path) -> None:
         update(place / "cascade", model, data, place / "cascade", options=OPTIONS)
     (place / "full").mkdir()
     (place / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(ArtefactError, match="is no cascade folder"):
+    with pytest.raises(ArtefactError, match="is not a cascade folder"):
         update(place / "cascade", model, data, place / "full", options=OPTIONS)
     for stage in ("2", "-1", "savr", "²", "9" * 5000):
         with pytest.raises(UsageError, match=f"--stage {stage} is no stage .* stages are 0: saver, 1: base"):

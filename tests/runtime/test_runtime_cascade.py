@@ -88,7 +88,7 @@ def test_a_broken_input_has_an_error_of_its_own(pair: Pair, photos: list[Path]) 
         (np.zeros(()), UsageError, r"has its samples along the first axis; found shape \(\)"),
         (5, UsageError, r"takes a path, bytes, an image or an array, or a list of them; found int"),
         ({"a": 1}, UsageError, r"or a list of them; found dict"),
-        (iter(["a.jpg"]), UsageError, r"found list_iterator \(for inputs that come one by one there is stream\)"),
+        (iter(["a.jpg"]), UsageError, r"found list_iterator \(for inputs that arrive one by one, use stream\)"),
         (
             np.zeros((3, 9, 9), np.uint8),
             UsageError,

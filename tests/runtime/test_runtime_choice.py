@@ -251,7 +251,7 @@ def test_what_tune_runtime_refuses(pair: Pair) -> None:
         tune_runtime(folder, pair.data, backends=["onx"], allow_python=pair.allowed)
     with pytest.raises(UsageError, match="none of the backends onnxruntime can run"):
         tune_runtime(folder, pair.data, backends=["onnxruntime"], allow_python=pair.allowed)
-    with pytest.raises(UsageError, match=r"does not say what its inputs look like; name data"):
+    with pytest.raises(UsageError, match=r"does not state the shape of its inputs; give samples"):
         tune_runtime(folder, seconds=0.1, allow_python=pair.allowed)
 
 

@@ -237,7 +237,7 @@ def test_a_tensor_on_a_device_says_what_to_do(cascade: Cascade, photos: list[Pat
 def test_a_state_is_of_inputs_with_names(form: str, pair: Pair, photos: list[Path]) -> None:
     """Other bytes may lie at the same place when the run is taken up again."""
     state = pair.folder / "state.npz"
-    with pytest.raises(UsageError, match="a state is of inputs that are known again by their names"):
+    with pytest.raises(UsageError, match="a state needs inputs that have names"):
         predict_sequentially(pair.cascade, [FORMS[form](photos[0])], state=state, allow_python=pair.allowed)
     assert not state.exists()
 

@@ -226,7 +226,7 @@ def test_a_full_queue_says_so() -> None:
     saver = Gate(LOGITS[0])
     with engine_of(saver, Lookup(LOGITS[1]), queue=3) as engine:
         futures = [engine.submit(i) for i in EXITS[:3]]
-        with pytest.raises(QueueFull, match="3 inputs are under way, as many as the queue holds"):
+        with pytest.raises(QueueFull, match="the queue is full: 3 inputs are under way"):
             engine.submit(EXITS[3])
         assert futures[2].cancel()
         futures[2] = engine.submit(EXITS[2])  # there is room again

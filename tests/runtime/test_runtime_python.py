@@ -106,7 +106,7 @@ def test_bench_and_tune_runtime_time_them_with_real_samples(whole: Whole) -> Non
 
 
 def test_without_data_tune_runtime_says_that_it_needs_some(whole: Whole) -> None:
-    with pytest.raises(PilotfishError, match=r"saver does not say what its inputs look like; name data"):
+    with pytest.raises(PilotfishError, match=r"saver does not state the shape of its inputs; give samples"):
         tune_runtime(whole.folder, seconds=0.05, allow_python=whole.allowed)
 
 
@@ -160,7 +160,7 @@ def test_what_needs_weights_or_a_graph_refuses_them_and_says_what_to_do(how: str
         REFUSING[how](whole, tmp_path)
     assert len(str(caught.value).splitlines()) == 1
     assert "saver" in str(caught.value)
-    assert any(advice in str(caught.value) for advice in ("install its module", "record one that", "onnx:FILE"))
+    assert any(advice in str(caught.value) for advice in ("install its module", "record a model that", "onnx:FILE"))
     assert not list(tmp_path.rglob("*.onnx"))
 
 

@@ -220,7 +220,7 @@ def unsealed(folder: Path) -> str:
     document = json.loads((folder / "cascade.json").read_text())
     del document["stages"][0]["onnx_hash"]
     (folder / "cascade.json").write_text(json.dumps(document))
-    return "stands without its onnx_hash"
+    return "has no onnx_hash"
 
 
 def preprocessing(folder: Path) -> str:

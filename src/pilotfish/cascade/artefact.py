@@ -69,7 +69,7 @@ class Stage:
             if inside.is_absolute() or ".." in inside.parts or set(file or "") & {"\\", "\0"}:
                 raise ValueError(f"weights file {file!r} lies outside the cascade folder; refused")
         if self.onnx_file is not None and self.onnx_hash is None:
-            raise ValueError(f"{self.onnx_file} stands without its onnx_hash")
+            raise ValueError(f"{self.onnx_file} has no onnx_hash")
         if any("\0" in file for file in self.files):
             raise ValueError("the name of a file holds a NUL")
 

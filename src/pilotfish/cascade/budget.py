@@ -153,7 +153,7 @@ def choose(
     if kept is not None and not kept.all():
         rows = np.flatnonzero(kept)
         if not len(rows):
-            raise BudgetError(f"no operating point keeps to {limits}")
+            raise BudgetError(f"no operating point meets {limits}")
         return int(rows[choose(frontier.take(rows), budget, None, limits)])
     if budget.kind == "max_cost" and frontier.cost is None:
         raise BudgetError(f"{budget} cannot be judged: the records hold no such cost; give max_drop or min_metric")

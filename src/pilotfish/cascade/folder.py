@@ -81,7 +81,7 @@ def check_target(folder: Path) -> None:
     if not there or there == {WEIGHTS} or _is_ours(folder / FILE_NAME):
         return  # a folder with only weights is one whose embedding was interrupted
     found = f"a {FILE_NAME} of something else" if FILE_NAME in there else sorted(there)[0]
-    raise ArtefactError(f"{folder} is no cascade folder (it holds {found}); name a new or an empty one")
+    raise ArtefactError(f"{folder} is not a cascade folder (it holds {found}); name a new or an empty one")
 
 
 def _is_ours(file: Path) -> bool:
@@ -181,7 +181,7 @@ def _measured(task: Task, found: Mapping[str, Any], where: str) -> Task:
         return task
     known = {one.name for one in (task.metric, *task.metrics)}
     if not isinstance(metric, str) or metric not in known:
-        raise ArtefactError(f"{where}: its metric {str(metric)[:60]!r} is none of task {task.name}")
+        raise ArtefactError(f"{where}: its metric {str(metric)[:60]!r} is not one of task {task.name}")
     return task.by_metric(metric)
 
 
@@ -193,7 +193,7 @@ def weights_path(folder: Path, file: str | None) -> Path | None:
         path = (folder / file).resolve()
         inside, there = path.is_relative_to(folder.resolve()), path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, circular links
-        raise ArtefactError(f"{folder}: weights file {file[:60]!r} cannot be looked at") from error
+        raise ArtefactError(f"{folder}: weights file {file[:60]!r} cannot be read") from error
     if not inside:
         raise ArtefactError(f"{folder}: weights file {file!r} leads outside the cascade folder; refused")
     if not there:

@@ -25,10 +25,10 @@ def given_drop(value: float | str | None, name: str = "max_drop") -> float | Non
         shown = repr(value) if isinstance(value, str) else f"{number:g}"
         if abs(number) > 100:  # in percent as well
             raise UsageError(
-                f"{name}={shown} is no drop, which is a fraction such as 0.005 or {q}0.5%{q}, {q}100%{q} at most"
+                f"{name}={shown} is not a drop; give a fraction such as 0.005 or {q}0.5%{q}, {q}100%{q} at most"
             )
         bare = f" (or {number / 100:.6g})" if abs(number) < 10 else ""
-        meant = f", or {q}{100 * number:g}%{q} where that is meant" if abs(number) <= 1 else ""
+        meant = f", or {q}{100 * number:g}%{q} if that is meant" if abs(number) <= 1 else ""
         raise UsageError(
             f"{name}={shown} is read as a fraction, which is {100 * number:g} points; write {q}{number:g}%{q}{bare}"
             f"{meant}"

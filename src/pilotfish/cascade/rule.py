@@ -50,7 +50,7 @@ class Rule:
         if self.kind == "ensemble" and not (self.weight is not None and 0 <= self.weight <= 1):
             raise UsageError(f"the weight of an ensemble is a number from 0 to 1, found {self.weight}")
         if not 1 <= self.top_k <= TOP_K:
-            raise UsageError(f"a mixture looks at 1 to {TOP_K} of the best classes, found {self.top_k}")
+            raise UsageError(f"a mixture uses 1 to {TOP_K} of the best classes, found {self.top_k}")
 
     @property
     def remembers(self) -> bool:
@@ -93,7 +93,7 @@ def check_rule(kind: RuleKind, task: Task) -> None:
         raise UsageError(f"the rule {kind} averages answers, and task {task.name} has no mix; use another method")
     if kind in ("agreement", "patience") and task.same is None:
         raise UsageError(
-            f"the rule {kind} asks which answers agree, and task {task.name} has no same; use another method"
+            f"the rule {kind} needs to know which answers agree, and task {task.name} has no same; use another method"
         )
 
 

@@ -82,7 +82,7 @@ def read_scores(document: Any, folder: Path | None, where: str, task: Task = CLA
         kind = task.scores.get(entry.name)
         if kind is None:
             raise ArtefactError(
-                f"{damaged}: unknown score {entry.name[:60]!r} of task {task.name}; is it of a newer Pilotfish?"
+                f"{damaged}: unknown score {entry.name[:60]!r} of task {task.name}; is it from a newer Pilotfish?"
             )
         if (kind.fit is not None) != bool(entry.parameters):
             raise ArtefactError(f"{damaged}: the parameters of score {entry.name} are damaged; tune again")

@@ -55,7 +55,7 @@ def report(
 
     is_cascade = (source / "cascade.json").is_file()
     if not is_cascade and base is None and stages is None:
-        raise UsageError(f"{source} is no cascade folder; for a run say --base NAME or --stages SAVER,BASE")
+        raise UsageError(f"{source} is not a cascade folder; for a run, give --base NAME or --stages SAVER,BASE")
     timed = source / "bench.json" if bench is None and is_cascade and (source / "bench.json").is_file() else bench
     folder = run if is_cascade else source
     said: list[str] = []

@@ -123,10 +123,8 @@ class Engine:
         with lanes.lock:
             _check_open(lanes)
             if not feed.free:
-                raise QueueFull(
-                    f"{quantity(feed.most, 'input is', 'inputs are')} under way, as many as the queue "
-                    "holds; try again later"
-                )
+                under_way = quantity(feed.most, "input is", "inputs are")
+                raise QueueFull(f"the queue is full: {under_way} under way; try again later")
             found = Item(feed, feed.free.popleft(), item, in_force or self.in_force, next(self._births))
             found.future, found.passage, found.turn, found.light = future, passage, turn, light
             feed.light += light

@@ -96,7 +96,7 @@ def sorted_out(inputs: Any, chains: Sequence[Preprocessing], shape: tuple[int, .
     else:
         raise UsageError(
             f"predict takes a path, bytes, an image or an array, or a list of them; found {type(inputs).__name__} "
-            "(for inputs that come one by one there is stream)"
+            "(for inputs that arrive one by one, use stream)"
         )
     images = takes_images(chains)
     names: list[str] = []

@@ -31,7 +31,7 @@ def check_code(stages: Iterable[Stage], allow_python: Collection[str] = ()) -> N
         code = None if stage.spec is None else parse_spec(stage.spec).code
         if code is not None and code not in allowed:
             raise ArtefactError(
-                f"stage {stage.name} is {stage.spec}, which runs code that a file named and not you; if you trust it, "
+                f"stage {stage.name} is {stage.spec}, which runs code named by a file and not by you; if you trust it, "
                 f"allow it with --allow-python {code} (in Python: allow_python=({code!r},))"
             )
 

@@ -66,10 +66,10 @@ def predict_sequentially(
     check_code(point.stages, allow_python)
     given = sorted_out(inputs, [Preprocessing.from_json(stage.preprocessing or {}) for stage in point.stages])
     if state is not None and point.task.missing is None:
-        raise UsageError(f"answers of task {point.task.name} are kept in no state; leave --state out")
+        raise UsageError(f"task {point.task.name} does not support --state; leave it out")
     if state is not None and not given.named:
         raise UsageError(
-            "a state is of inputs that are known again by their names; give files by path or a data set, or no state"
+            "a state needs inputs that have names; give files by path or a data set, or leave the state out"
         )
     found = run_sequentially(
         folder,

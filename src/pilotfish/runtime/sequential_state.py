@@ -93,7 +93,7 @@ class State:
     def _check_size(self, path: Path) -> None:
         """ValueError for what is not a file, or unpacks to more than the state of these inputs can be."""
         if not path.is_file():
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         with zipfile.ZipFile(path) as archive:
             found = sum(entry.file_size for entry in archive.infolist())
         if found > BYTES_PER_SAMPLE * (self.n + 16) * (self.stages + 1):
@@ -107,17 +107,17 @@ class State:
         if any(getattr(self, name).shape != (self.n,) for name in COLUMNS):
             raise ValueError(f"it is not of {self.n} samples")
         if any(getattr(self, name).dtype.kind != kind for name, kind in kinds.items()):
-            raise ValueError("its columns are not of the kinds that were written")
+            raise ValueError("its columns have other types than were written")
         reached, rows = self.reached, np.array(list(self.errors), np.int64)
         if reached.ndim != 1 or reached.dtype.kind != "i" or not 0 <= self.done <= len(reached):
             raise ValueError("the samples that reach its stage are damaged")
         if not 0 <= self.current <= self.stages or (self.stage < -1).any() or (self.stage >= self.stages).any():
-            raise ValueError("it names stages that there are not")
+            raise ValueError("it names unknown stages")
         answers = self.prediction[self.stage >= 0]
         if not self.task.known(answers).all() or (answers < missing).any():
-            raise ValueError("it names answers that there are not")
+            raise ValueError("it names unknown answers")
         if any(((one < 0) | (one >= self.n)).any() for one in (reached, rows)):
-            raise ValueError("it names samples that there are not")
+            raise ValueError("it names unknown samples")
         for outputs in self.memory.kept:
             arrays = [] if outputs is None else [a for a in vars(outputs).values() if a is not None]
             if any(a.ndim == 0 or len(a) != self.n or a.dtype.kind not in "iuf" for a in arrays):

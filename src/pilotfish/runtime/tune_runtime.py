@@ -206,7 +206,7 @@ def _inputs(model: Model, stage: Stage, data: Dataset | None) -> F32:
     if found := [one for _, one in itertools.islice(readable, PROBES)]:
         return stacked(found)
     if model.input_shape is None:
-        raise UsageError(f"{stage.name} does not say what its inputs look like; name data that it takes (--data)")
+        raise UsageError(f"{stage.name} does not state the shape of its inputs; give samples with --data")
     return np.random.default_rng(0).standard_normal((PROBES, *model.input_shape), dtype=np.float32)
 
 

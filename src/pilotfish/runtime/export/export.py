@@ -195,7 +195,7 @@ def _refuse_what_has_no_graph(artefact: Artefact) -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     if not artefact.task.classes:
-        raise UsageError(f"a cascade of task {artefact.task.name} cannot be exported: a graph answers classes alone")
+        raise UsageError(f"a cascade of task {artefact.task.name} cannot be exported: a graph can only answer classes")
     if artefact.rule.kind != "score":
         raise UsageError(
             f"a cascade by {artefact.rule.kind} cannot be exported; expected one whose stages compare a score: tune "
@@ -204,7 +204,7 @@ def _refuse_what_has_no_graph(artefact: Artefact) -> None:
     for stage, score in zip(artefact.stages, artefact.scores, strict=False):
         if score.name == "max_prob" and score.scale != "log_odds":
             raise UsageError(
-                f"{stage.name} answers with a class and a confidence, of which a graph can make no score; record one "
+                f"{stage.name} answers with a class and a confidence, which a graph cannot score; record a model "
                 "that returns the probabilities of all classes"
             )
         if score.name not in NODES:
@@ -226,7 +226,7 @@ def _inputs(names: Sequence[str], models: Sequence[Model]) -> tuple[tuple[Export
     for k, (name, model) in enumerate(zip(names, models, strict=True)):
         refuse_code(name, model.backend)
         if model.input_shape is None:
-            raise ModelError(f"{name} does not say what its inputs look like, so it cannot be exported")
+            raise ModelError(f"{name} does not state the shape of its inputs, so it cannot be exported")
         groups.setdefault((model.preprocessing.of_inputs.hash, tuple(model.input_shape)), []).append(k)
     inputs, source = [], [""] * len(models)
     for (_, shape), members in groups.items():

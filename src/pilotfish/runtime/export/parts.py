@@ -106,5 +106,5 @@ def _converted(graph: Any, version: int, path: Path) -> Any:
     except Exception as error:  # the converter raises errors of several libraries
         raise ModelError(
             f"{path} is of operator set {_version(graph)} and cannot be converted to {version} "
-            f"({str(error).splitlines()[0][:120]}); export it anew in that version"
+            f"({str(error).splitlines()[0][:120]}); export it again in that version"
         ) from error
