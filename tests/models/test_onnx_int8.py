@@ -16,6 +16,10 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from pilotfish.errors import ModelError  # noqa: E402
+from pilotfish.machine import Processor  # noqa: E402
+from pilotfish.models.backends import openvino_backend  # noqa: E402
+from pilotfish.models.backends.onnx_backend import OnnxBackend, open_session  # noqa: E402
+from pilotfish.models.backends.openvino_backend import OpenVinoBackend  # noqa: E402
 from pilotfish.models.onnx.quantise_onnx import CALIBRATIONS, PROBES, quantise_onnx  # noqa: E402
 from support.graphs import OPSET, node, value  # noqa: E402
 
@@ -167,7 +171,7 @@ def images(n: int, seed: int) -> Iterator[Feed]:
 
 
 def run(path: Path, feeds: Iterator[Feed]) -> list[list[np.ndarray]]:
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path, 1)
     return [session.run(None, feed) for feed in feeds]
 
 
@@ -287,6 +291,47 @@ def test_what_harms_most_stays_in_float32(at: int, tmp_path: Path) -> None:
     assert len(kept) <= 2
     assert judge(target) >= 0.95
     assert stored_in_8_bits(target) == 6 - len(kept)
+
+
+def saturating(path: Path) -> Path:
+    """x (N, 64) of 0 and 1 -> y (N, 4), the sum of x times 127, 127, -127 and 64: pairs of products exceed 16 bits."""
+    stored = {
+        "w": np.repeat(np.array([[127, 127, -127, 64]], np.int8), 64, axis=0),
+        "scales": np.ones(4, np.float32),
+        "zeros": np.zeros(4, np.int8),
+        "scale": np.float32(1 / 255),
+        "zero": np.uint8(0),
+    }
+    nodes = [
+        node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        node("DequantizeLinear", ["w", "scales", "zeros"], ["v"], axis=1),
+        node("MatMul", ["d", "v"], ["y"]),
+    ]
+    return save(path, nodes, [value("x", ["N", 64])], [value("y", ["N", 4])], **stored)
+
+
+ONES = RNG(0).integers(0, 2, (50, 64)).astype(np.float32)
+
+
+def test_weights_of_8_bits_are_multiplied_as_they_are_on_every_processor(tmp_path: Path) -> None:
+    found = OnnxBackend(saturating(tmp_path / "net.onnx")).step(ONES)[0]
+    np.testing.assert_allclose(found, ONES.sum(axis=1)[:, None] * [127, 127, -127, 64], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("flags", "doubted"), [("avx2", True), ("avx2 avx512_vnni", False), ("", False)])
+def test_openvino_is_doubted_where_products_saturate(
+    flags: str, doubted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(openvino_backend, "processor", lambda: Processor("a processor", 2, frozenset(flags.split())))
+    wide = OpenVinoBackend(OnnxBackend(saturating(tmp_path / "net.onnx")))
+    assert wide.session is not None
+    assert (wide.doubt is not None) == doubted
+    quantise_onnx(layers(tmp_path / "f.onnx"), tmp_path / "q.onnx", vectors(16, 0), reduced=True)
+    narrow = OpenVinoBackend(OnnxBackend(tmp_path / "q.onnx"))
+    assert narrow.session is not None
+    assert narrow.doubt is None
 
 
 def test_products_return_all_digits(tmp_path: Path) -> None:

@@ -251,6 +251,8 @@ def _backend_notes(artefact: Artefact, choices: Sequence[StageRuntime], models: 
     for stage, choice, model in zip(artefact.stages, choices, models, strict=True):
         if (lack := getattr(model.backend, "lack", None)) is not None:
             yield f"{stage.name}: {lack}; answers near a threshold may differ from the recorded ones"
+        if (doubt := getattr(model.backend, "doubt", None)) is not None:
+            yield f"{stage.name}: {doubt}"
         if choice.backend not in (None, model.backend.name) and model.exit_of is None:
             yield (
                 f"{stage.name} is run by {model.backend.name}: {choice.backend}, which tune-runtime found fastest, "

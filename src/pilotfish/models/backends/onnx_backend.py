@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import ModelError, nearest, needs, reason
-from pilotfish.machine import cpu_count
+from pilotfish.machine import cpu_count, processor
 from pilotfish.models.model import F32, Carry, model_errors
 from pilotfish.models.onnx.onnx_file import OnnxFile, own_file, parsed, with_tensors
 from pilotfish.models.outputs.own_size import fit_answers, fit_images
@@ -274,6 +274,8 @@ def open_session(source: Path | OnnxFile, threads: int, changed: bytes | None = 
     options.inter_op_num_threads = 1
     # waiting threads that spin take the cores from those that decode the next images
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not processor().vnni:  # AVX2 saturates products of 8 bits: other kernels are slower, and right
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 4  # its errors are raised as well
     content, others = file.read()
     left_out = file.limits.set_options(options)

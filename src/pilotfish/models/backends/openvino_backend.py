@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import ModelError, ModelMemoryError, needs, one_line
-from pilotfish.machine import cpu_count
+from pilotfish.machine import cpu_count, processor
 from pilotfish.models.backends.onnx_backend import OnnxBackend, as_taken, padded
 from pilotfish.models.model import F32, Carry, model_errors
+from pilotfish.models.onnx.onnx_graph import has_wide_int8
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 """What is computed in, as OpenVINO calls it; a file of int8 says itself where it is."""
@@ -49,6 +50,8 @@ class OpenVinoBackend:
         self.source, self.threads = source.anew(), threads or cpu_count()
         self.dtype, self.shape = dtype, shape
         self.lack: str | None = None  # what of that the processor cannot do, once it is compiled
+        self.doubt: str | None = None  # why its answers may be coarser than its dtype
+        self._name = ""  # the input's: compiled models have names of tensors that were folded into it as well
         self._compiled: Any = None
         self._opening = threading.Lock()
         self._idle: list[Any] = []  # requests that nobody uses; as many are made as calls ever ran side by side
@@ -83,6 +86,7 @@ class OpenVinoBackend:
         try:
             core = _core()
             graph = core.read_model(content, b"")
+            self._name = graph.input(0).any_name if graph.inputs else ""
             types = [one.element_type.get_type_name() for one in graph.inputs]
             if len(types) != 1 or types[0] not in INPUTS:
                 raise ModelError(
@@ -101,6 +105,11 @@ class OpenVinoBackend:
             )
         if got != asked:
             self.lack = f"this processor does not compute in {self.dtype}, and OpenVINO takes float32"
+        if processor().flags and not processor().vnni and has_wide_int8(self.source.light().graph):
+            self.doubt = (
+                "OpenVINO saturates products of 8 bits on this processor, which has no VNNI, so its answers may differ "
+                "from those of ONNX Runtime and of other processors"
+            )
         return found
 
     @functools.cached_property
@@ -108,7 +117,7 @@ class OpenVinoBackend:
         """Name and shape of the input, as :attr:`OnnxBackend.input` has them."""
         found = self.session.input(0)
         shape = [dim.get_length() if dim.is_static else None for dim in found.partial_shape]
-        return SimpleNamespace(name=found.any_name, shape=shape)
+        return SimpleNamespace(name=self._name, shape=shape)
 
     @property
     def classes(self) -> int | None:

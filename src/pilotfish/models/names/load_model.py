@@ -91,6 +91,8 @@ def _as_asked(model: Model, typed: bool) -> Model:
     that was recorded elsewhere runs in float32, and a loaded cascade says so."""
     if typed and (lack := getattr(model.backend, "lack", None)) is not None:
         raise ModelError(f"{model.spec}: {lack}; leave dtype out, or record it on the machine that it is for")
+    if typed and (doubt := getattr(model.backend, "doubt", None)) is not None:
+        return dataclasses.replace(model, notes=(*model.notes, f"{model.spec}: {doubt}"))
     return model
 
 

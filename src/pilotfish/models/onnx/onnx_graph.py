@@ -45,6 +45,19 @@ def every_node(graph: Any) -> Iterator[Any]:
             yield from every_node(body)
 
 
+def has_wide_int8(graph: Any) -> bool:
+    """Whether weights of 8 bits use more than 7 of them, so that sums of their products exceed 16 bits."""
+    from onnx import TensorProto, numpy_helper
+
+    return any(
+        tensor.data_type == TensorProto.INT8
+        and len(tensor.dims) > 1
+        and abs(numpy_helper.to_array(tensor) / 1).max() > 64
+        for tensor in graph.initializer
+        if tensor.data_location != TensorProto.EXTERNAL and prod(tensor.dims) > 0
+    )
+
+
 def stored_nodes(graph: Any, roots: Collection[str] = ()) -> Iterator[Any]:
     """Nodes that follow from stored tensors alone, and from what operators called one of *roots* return."""
     known = {tensor.name for tensor in graph.initializer} | {""}

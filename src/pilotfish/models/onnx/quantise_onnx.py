@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotfish.errors import ModelError, PilotfishError, needs, reason
+from pilotfish.machine import processor
 from pilotfish.models.onnx.int8_agreement import Feed, Judge, Tell, keep_float32
 from pilotfish.models.onnx.int8_graph import Int8Graph
 from pilotfish.models.onnx.int8_nodes import Int8Nodes, int8_nodes, name_nodes
@@ -32,7 +33,7 @@ def quantise_onnx(
     *,
     called: str = "",
     calibration: str = "minmax",
-    reduced: bool = False,
+    reduced: bool | None = None,
     judge: Judge | None = None,
     least: float | None = None,
     tell: Tell | None = None,
@@ -45,7 +46,7 @@ def quantise_onnx(
     feeds        inputs by name, a batch each, read one by one and not kept
     called       what errors call the model; its path by default
     calibration  how the range of each tensor is found: minmax, entropy or percentile
-    reduced      keep weights to 7 bits, for processors whose 8-bit products saturate
+    reduced      keep weights to 7 bits, for processors whose 8-bit products saturate; None: where this one's do
     judge        how well a file agrees with the source, 0 to 1, on other samples than *feeds*
     least        the agreement to reach by keeping in float32 what harms most
 
@@ -54,7 +55,8 @@ def quantise_onnx(
     probes: list[Feed] = []
     with tempfile.TemporaryDirectory(prefix="pilotfish-") as name, _told(called or str(source)):
         folder = Path(name)
-        graph = _ready(source, folder, _noting(feeds, probes), calibration, reduced)
+        narrow = not processor().vnni if reduced is None else reduced
+        graph = _ready(source, folder, _noting(feeds, probes), calibration, narrow)
         graph.write(target)
         if judge is None or least is None:
             return ()
