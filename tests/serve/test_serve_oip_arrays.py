@@ -129,8 +129,8 @@ def test_a_bad_sample(arrays: Serving, expected: list[Answer]) -> None:
 
 @pytest.mark.parametrize(
     ("array", "status"),
-    [(X[0], 500), (X[0, :5], 400), (X[:2, :3], 400)],
-    ids=["sound", "short", "deep"],
+    [(X[0], 500), (X[0, :5], 400), (X[:2, :3], 400), (X[0, 0], 400)],
+    ids=["sound", "short", "deep", "a number"],
 )
 def test_where_the_first_stage_raises_it_is_told_whose_fault_it_is(
     folder: Path, array: np.ndarray, status: int

@@ -147,7 +147,7 @@ def _numbers(content: memoryview, datatype: str, shape: tuple[int, ...]) -> NDAr
 def _rows(batch: NDArray[Any], takes: Takes) -> list[Any]:
     """The samples of a batch."""
     try:
-        return [sample_of(one, takes) for one in batch]
+        return [sample_of(np.asarray(one), takes) for one in batch]  # a batch [N] has scalars
     except UnreadableSample as error:  # all have one shape
         raise bad(f"{INPUT}: {error}") from None
 
