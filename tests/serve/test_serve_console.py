@@ -248,6 +248,18 @@ def test_it_fits_a_phone_and_a_screen(chromium, server, width):
     assert sum(map(int, re.findall(r"\d+", back))) < 150 or width != 390, "dark where that is preferred"
 
 
+@pytest.mark.parametrize("width", [320, 390])
+def test_on_a_phone_no_figure_of_a_table_is_cut(chromium, server, width):
+    history = server.server.models["birds"].history
+    history.answered(Served("order-7", Answer("0", 1, "bee", 0.5, 1, None), ("unsure",)), False, "r1")
+    page = opened(chromium, server, width=width, height=800)
+    page.value(f"remember({json.dumps(TOKEN)}); refresh()")
+    page.until("document.getElementById('flagged').textContent.includes('order-7')")
+    cut = "[...document.querySelectorAll('.spread td, .head .read')].filter((e) => e.scrollWidth > e.clientWidth)"
+    assert page.value(f"{cut}.map((e) => e.textContent)") == []
+    assert page.value("document.documentElement.scrollWidth") == width
+
+
 def test_nothing_moves_when_it_is_refreshed(page):
     boxes = "[...document.querySelectorAll('main > *')].map((e) => Object.values(e.getBoundingClientRect().toJSON()))"
     before = page.value(boxes)

@@ -44,7 +44,10 @@ function chart(host, spec) {
     svg.append(shape("text", { x: MARGIN.left - 8, y: Y(v) + 4, "text-anchor": "end" }, spec.yText(v)));
   }
   svg.append(shape("line", { class: "axis", x1: MARGIN.left, x2: inner.right, y1: inner.bottom, y2: inner.bottom }));
+  let end = -Infinity;  // of the text before, about: what would stand on it is left out
   spec.xTicks.forEach(([v, text], i) => {
+    if (X(v) - 3.5 * text.length < end) return;
+    end = X(v) + 3.5 * text.length;
     const anchor = i === spec.xTicks.length - 1 && X(v) > inner.right - 24 ? "end" : X(v) < MARGIN.left + 12 ? "start" : "middle";
     svg.append(shape("text", { x: X(v), y: height - 5, "text-anchor": anchor }, text));
   });

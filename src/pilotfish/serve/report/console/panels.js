@@ -109,7 +109,7 @@ function audit(model, now) {
   readable($("audit"), "audit-read", xs, (i) => (i === null ? (found?.n ? `${count(found.n)} audits` : "")
     : `${count(xs[i])} audits  ${percent(seen[i], 2)}, at most ${percent(bound[i], 2)}`));
   put("audit-note", found?.n ? `At most ${percent(found.bound, 2)} of exits differ from the base, so the drop over all answers is at most `
-      + `${points(found.drop_bound)}, counted since point ${clean(point.id)} came into force ${age(now - point.since)} ago. ${found.notes.map(clean).join(". ")}`
+      + `${points(found.drop_bound)}, counted since point ${clean(point.id)} came into force ${age(now - point.since)} ago. ${sentences(found.notes)}`
     : found ? `${percent(found.share, 2)} of exits go to the base as well; how often the two differ bounds the drop, without labels.`
       : "With --audit 1% the base checks one in a hundred exits, and how often they differ bounds the drop, without labels.");
 }
@@ -133,7 +133,7 @@ function drift(model) {
     : `${of(i)}: ${percent(lately[i])} lately, ${percent(usual[i])} usual`));
   put("drift-note", !found ? "Off: leave out --drift-average-run 0." : found.alarm ? "An alarm was raised; nothing is looked for until it is acknowledged below."
     : `The watch stands at ${found.level < 0.001 ? "less than 0.001" : fixed(found.level, 3)}; an alarm is raised at 1.${known(found.score?.psi) ? ` PSI ${fixed(found.score.psi, 3)}, for the eye.` : ""}`);
-  put("promise-note", found ? `${clean(found.promise[0]?.toUpperCase())}${clean(found.promise.slice(1))}. ${found.notes.map(clean).join(". ")}` : "");
+  put("promise-note", found ? sentences([found.promise, ...found.notes]) : "");
 }
 
 function reliability(model) {
@@ -163,7 +163,7 @@ function labels(model) {
     ...(gap?.n ? [["exits against the base", `drop ${points(gap.drop)}, at most ${points(gap.drop_bound)}`]] : []),
     ["ids not known", count(found.unknown)],
   ] : [], pair);
-  put("labels-note", !found ? "Labels by id are for classes." : found.n ? found.notes.map(clean).join(". ")
+  put("labels-note", !found ? "Labels by id are for classes." : found.n ? sentences(found.notes)
     : "None yet. POST the truth of answers by their ids to /v2/models/MODEL/labels, as it comes to be known.");
 }
 

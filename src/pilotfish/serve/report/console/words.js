@@ -65,6 +65,9 @@ function element(name, attributes = {}, ...children) {
 // A name of somebody else's: its direction stays its own, and its whole length is there to be read.
 const foreign = (text) => element("bdi", { title: clean(text) }, clean(text));
 
+// Notes of the server as sentences.
+const sentences = (notes) => notes.map((note) => `${clean(note.charAt(0).toUpperCase())}${clean(note.slice(1))}.`).join(" ");
+
 // The rows of a table or a list, made again only when what they say has changed.
 function rows(body, entries, make) {
   const said = JSON.stringify(entries);
