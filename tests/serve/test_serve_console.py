@@ -279,7 +279,7 @@ def test_a_server_that_is_gone_is_said(chromium, server):
     page = opened(chromium, server)
     page.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
     page.value("refresh().then(refresh)")
-    assert page.text("state").startswith("not reached since")
+    assert page.text("state").startswith("unreachable since")
     page.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     page.value("refresh()")
     assert page.text("state") == "ready"

@@ -1,4 +1,4 @@
-// Charts as SVG, drawn at the size they have on the page. Colours are the style's, by class.
+// Charts as SVG, drawn at their size on the page. Colours come from the style sheet, by class.
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = { left: 46, right: 10, top: 8, bottom: 22 };
@@ -44,11 +44,12 @@ function chart(host, spec) {
     svg.append(shape("text", { x: MARGIN.left - 8, y: Y(v) + 4, "text-anchor": "end" }, spec.yText(v)));
   }
   svg.append(shape("line", { class: "axis", x1: MARGIN.left, x2: inner.right, y1: inner.bottom, y2: inner.bottom }));
-  let end = -Infinity;  // of the text before, about: what would stand on it is left out
+  let end = -Infinity;  // of the label before, roughly; overlapping labels are left out
   spec.xTicks.forEach(([v, text], i) => {
-    if (X(v) - 3.5 * text.length < end) return;
-    end = X(v) + 3.5 * text.length;
     const anchor = i === spec.xTicks.length - 1 && X(v) > inner.right - 24 ? "end" : X(v) < MARGIN.left + 12 ? "start" : "middle";
+    const wide = 7 * text.length, from = X(v) - { start: 0, middle: wide / 2, end: wide }[anchor];
+    if (from < end) return;
+    end = from + wide;
     svg.append(shape("text", { x: X(v), y: height - 5, "text-anchor": anchor }, text));
   });
   spec.draw(svg, X, Y, inner);
@@ -60,7 +61,7 @@ function chart(host, spec) {
   host.replaceChildren(svg);
 }
 
-// A line with gaps where nothing is known; a value between two gaps is a dot.
+// A line with gaps at unknown values; a value between two gaps is a dot.
 function line(svg, xs, ys, X, Y, name) {
   let path = "", open = false;
   ys.forEach((y, i) => {
@@ -73,7 +74,7 @@ function line(svg, xs, ys, X, Y, name) {
   if (path) svg.append(shape("path", { class: name, d: path }));
 }
 
-// Bars on top of each other: parts = [[class, values]], one value per x.
+// Stacked bars: parts = [[class, values]], one value per x.
 function bars(svg, xs, parts, X, Y, step) {
   const place = X(xs[0] + step) - X(xs[0]), wide = Math.max(1, place - (place < 4 ? 0 : 1));
   const from = xs.map(() => 0);
@@ -89,7 +90,7 @@ function bars(svg, xs, parts, X, Y, step) {
   }
 }
 
-// What stands under the pointer, told in the chart's head: nothing moves, nothing is covered. tell: index or null -> text
+// Shows the value under the pointer in the chart's heading, so that nothing moves or is covered. tell: index or null -> text
 function readable(host, read, xs, tell) {
   host.show = () => {
     let nearest = null;

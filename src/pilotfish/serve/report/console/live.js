@@ -1,4 +1,4 @@
-// Asks for a snapshot each second while the page is looked at, and shows it.
+// Fetches a snapshot every second while the page is visible, and shows it.
 
 const STATES = { ready: "good", draining: "warn", warming: "warn", loading: "warn" };
 const live = { timer: 0, wanted: new URLSearchParams(location.search).get("model"), asked: 0, failed: 0, last: null };
@@ -12,7 +12,7 @@ async function refresh() {
     const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
     const ask = (query) => fetch(`console.json${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
     let answer = await ask(live.wanted === null ? "" : `?model=${encodeURIComponent(live.wanted)}`);
-    if (answer.status === 404 && live.wanted !== null) {  // a model of before: the first one instead
+    if (answer.status === 404 && live.wanted !== null) {  // the model is gone: show the first one instead
       live.wanted = null;
       answer = await ask("");
     }
@@ -23,7 +23,7 @@ async function refresh() {
     live.last = snapshot.now;
     if (token !== null && token === mover.token && snapshot.access !== "token") {
       remember(null);
-      put("said", "The server does not know this token, or no longer.", "bad");
+      put("said", "The server does not know this token.", "bad");
     }
     show(snapshot);
     reached(true);
@@ -38,9 +38,9 @@ async function refresh() {
 function reached(yes, error) {
   $("live").className = `live ${yes ? "on" : "off"}`;
   put("live-text", yes ? clock(live.last) : "no answer");
-  $("live").title = yes ? "refreshed each second" : clean(error?.message);
+  $("live").title = yes ? "refreshed every second" : clean(error?.message);
   $("main").classList.toggle("stale", !yes && live.failed > 1);
-  if (!yes && live.failed > 1) put("state", live.last === null ? "not reached" : `not reached since ${clock(live.last)}`, "bad");
+  if (!yes && live.failed > 1) put("state", live.last === null ? "unreachable" : `unreachable since ${clock(live.last)}`, "bad");
 }
 
 function show(snapshot) {
@@ -60,7 +60,7 @@ function show(snapshot) {
   side(model);
   alarms(model, snapshot.access, now);
   flagged(model, snapshot.access, now);
-  put("footer", `Pilotfish ${clean(snapshot.version)}, started ${age(now - snapshot.started)} ago. Charts show the last ten minutes; they begin anew with the server.`);
+  put("footer", `Pilotfish ${clean(snapshot.version)}, started ${age(now - snapshot.started)} ago. Charts cover the last ten minutes and restart with the server.`);
 }
 
 function models(names, shown) {

@@ -1,4 +1,4 @@
-// What each part of the page shows of a snapshot: see snapshot.py for its fields.
+// What each part of the page shows of a snapshot. snapshot.py describes its fields.
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const last = (values) => values[values.length - 1];
@@ -7,25 +7,25 @@ function tiles(model) {
   const { traffic, band, audit, stages } = model;
   const ended = traffic.answered.slice(-3, -1), seconds = traffic.step * ended.length;
   $("t-rate").replaceChildren(rate(sum(ended) / seconds), element("small", {}, " /s"));
-  put("t-rate-more", `${count(model.answered)} answered in all`);
+  put("t-rate-more", `${count(model.answered)} answered in total`);
 
   const answered = sum(traffic.answered), exited = sum(traffic.exited);
   put("t-exit", answered ? percent(exited / answered) : NOTHING);
   const alarm = last(model.alarms.filter((each) => each.in_force));
-  put("t-exit-more", band ? `expected ${fixed(100 * band.lo, 1)}\u2013${percent(band.hi)}` : "no band is known", alarm ? "warn" : "");
+  put("t-exit-more", band ? `expected ${fixed(100 * band.lo, 1)}\u2013${percent(band.hi)}` : "no expected range", alarm ? "warn" : "");
 
   put("t-saved", percent(model.saved));
-  put("t-saved-more", known(model.shadow?.saved) ? `in shadow; would be ${percent(model.shadow.saved)}` : model.saved === null ? (model.unit ? "nothing answered yet" : "costs are not known") : "against the base alone");
+  put("t-saved-more", known(model.shadow?.saved) ? `in shadow mode; would be ${percent(model.shadow.saved)}` : model.saved === null ? (model.unit ? "nothing answered yet" : "unknown costs") : "compared with the base alone");
 
   const first = stages[0], base = last(stages);
   put("t-latency", duration(first.p50));
   put("t-latency-more", known(first.p99) ? `p99 ${duration(first.p99)}, base ${duration(base.p50)}`
-    : known(base.p50) ? `nobody exits; base ${duration(base.p50)}` : "nothing answered yet");
+    : known(base.p50) ? `no exits; base ${duration(base.p50)}` : "nothing answered yet");
 
   const judge = audit ?? model.shadow;
   if (judge?.n) $("t-bound").replaceChildren(fixed(100 * judge.drop_bound, 2), element("small", {}, " points"));
   else put("t-bound", judge ? NOTHING : "off");
-  put("t-bound-more", judge ? `${percent(judge.confidence, 0)} sure, ${count(judge.n)} ${audit ? "audits" : "in shadow"}` : "start with --audit 1%");
+  put("t-bound-more", judge ? `${percent(judge.confidence, 0)} confidence, ${count(judge.n)} ${audit ? "audits" : "in shadow"}` : "enable with --audit 1%");
 
   put("t-flight", count(model.in_flight));
   put("t-flight-more", `${count(model.refused)} refused, ${count(model.failed)} failed`);
@@ -48,13 +48,13 @@ function traffic(model) {
   const none = sum(total) === 0 ? "No requests in the last ten minutes" : "";
   chart($("rate"), {
     x, y: [0, top], xTicks, yText: (v) => `${Number(v.toPrecision(3)).toLocaleString("en-US")}/s`, empty: none, rules, drawn: [exits, rest, bad, moved],
-    label: `Throughput of the last ${minutes} minutes: ${rate(last(total))} requests a second now, at most ${rate(Math.max(...total))}.`,
+    label: `Throughput of the last ${minutes} minutes: ${rate(last(total))} inputs per second now, peak ${rate(Math.max(...total))}.`,
     draw: (svg, X, Y) => bars(svg, xs, [["exits", exits], ["rest", rest], ["bad", bad]], X, Y, ring.step),
   });
-  readable($("rate"), "rate-read", xs, (i) => (i === null ? `at most ${rate(Math.max(...total))}/s`
-    : `${at(i)}  ${rate(exits[i])}/s exit, ${rate(rest[i])}/s go on${bad[i] ? `, ${rate(bad[i])}/s fail` : ""}`));
+  readable($("rate"), "rate-read", xs, (i) => (i === null ? `peak ${rate(Math.max(...total))}/s`
+    : `${at(i)}  ${rate(exits[i])}/s exits, ${rate(rest[i])}/s escalated${bad[i] ? `, ${rate(bad[i])}/s failed` : ""}`));
 
-  // Means over half a minute: single places hold too few to be read.
+  // Means over half a minute: a single step holds too few inputs.
   const wide = Math.max(1, Math.round(30 / ring.step));
   const ratios = xs.map((_, i) => {
     const from = Math.max(0, i - wide + 1), all = sum(ring.answered.slice(from, i + 1));
@@ -63,7 +63,7 @@ function traffic(model) {
   const seen = ratios.filter(known).concat(band ? [band.lo, band.hi] : []);
   const low = seen.length ? Math.max(0, Math.floor(20 * (Math.min(...seen) - 0.02)) / 20) : 0;
   const high = seen.length ? Math.min(1, Math.ceil(20 * (Math.max(...seen) + 0.02)) / 20) : 1;
-  put("band-says", band ? `expected ${fixed(100 * band.lo, 1)}\u2013${percent(band.hi)} (n = ${count(band.n)})` : "no band is known");
+  put("band-says", band ? `expected ${fixed(100 * band.lo, 1)}\u2013${percent(band.hi)} (n = ${count(band.n)})` : "no expected range");
   const mean = sum(ring.answered) ? sum(ring.exited) / sum(ring.answered) : null;
   chart($("exit"), {
     x, y: [low, high], xTicks, yText: (v) => `${Number((100 * v).toFixed(1))}%`, empty: none, rules, drawn: [ratios, band, moved],
@@ -71,7 +71,7 @@ function traffic(model) {
     label: `Exit ratio of the last ${minutes} minutes: ${percent(mean)}${band ? `, expected between ${percent(band.lo)} and ${percent(band.hi)}` : ""}.`,
     draw: (svg, X, Y) => line(svg, xs, ratios, X, Y, "line"),
   });
-  readable($("exit"), "exit-read", xs, (i) => (i === null ? "mean of 30 s" : `${at(i)}  ${percent(ratios[i])}`));
+  readable($("exit"), "exit-read", xs, (i) => (i === null ? "30 s average" : `${at(i)}  ${percent(ratios[i])}`));
 }
 
 const cell = (what, content, name) => element("td", { "data-what": what, class: name ?? null }, content);
@@ -97,12 +97,12 @@ function audit(model, now) {
   const xs = marks.map(([n]) => n), seen = marks.map(([, d]) => d), bound = marks.map(([, , b]) => b);
   const until = Math.max(10, last(xs) ?? 10);
   const high = marks.length ? Math.min(1, Math.max(...seen, 2 * last(bound), 0.002) * 1.1) : 0.1;
-  const inside = bound.map((b) => (b <= high ? b : null));  // it comes down from 100 %
-  put("bound-says", found ? `at most, ${percent(found.confidence, 0)} sure at every time at once` : "at most");
+  const inside = bound.map((b) => (b <= high ? b : null));  // it starts at 100 %
+  put("bound-says", found ? `upper bound, ${percent(found.confidence, 0)} confidence, valid at all times` : "upper bound");
   chart($("audit"), {
     x: [0, until], y: [0, high], yText: (v) => `${Number((100 * v).toPrecision(3))}%`, drawn: marks,
     xTicks: ticks(0, until, 3).map((v, i) => [v, i ? count(v) : "0 audits"]),
-    empty: !found ? "The audit is off" : marks.length ? "" : "No audits yet",
+    empty: !found ? "Auditing is off" : marks.length ? "" : "No audits yet",
     label: marks.length ? `After ${count(found.n)} audits ${percent(found.disagreement, 2)} of exits disagree with the base.` : "No audits yet.",
     draw: (svg, X, Y) => { line(svg, xs, inside, X, Y, "bound"); line(svg, xs, seen, X, Y, "line"); },
   });
@@ -110,8 +110,8 @@ function audit(model, now) {
     : `${count(xs[i])} audits  ${percent(seen[i], 2)}, at most ${percent(bound[i], 2)}`));
   put("audit-note", found?.n ? `At most ${percent(found.bound, 2)} of exits differ from the base, so the drop over all answers is at most `
       + `${points(found.drop_bound)}, counted since point ${clean(point.id)} came into force ${age(now - point.since)} ago. ${sentences(found.notes)}`
-    : found ? `${percent(found.share, 2)} of exits go to the base as well; how often the two differ bounds the drop, without labels.`
-      : "With --audit 1% the base checks one in a hundred exits, and how often they differ bounds the drop, without labels.");
+    : found ? `${percent(found.share, 2)} of exits also go to the base; how often the two differ bounds the drop, without labels.`
+      : "With --audit 1%, one exit in a hundred also goes to the base; how often the two differ bounds the drop, without labels.");
 }
 
 function drift(model) {
@@ -122,17 +122,17 @@ function drift(model) {
   chart($("drift"), {
     x: [0, 1], y: [0, top], yText: (v) => `${Number((100 * v).toFixed(1))}%`, drawn: [lately, usual],
     xTicks: [[0, "lowest tenth"], [1, "highest"]],
-    empty: !found ? "Drift is not watched" : !found.score ? "Scores are not watched" : lately.length ? "" : "No inputs yet",
-    label: lately.length ? `Scores of the first stage lately: ${xs.map((_, i) => percent(lately[i], 0)).join(", ")} in the tenths that are usual.` : "No scores yet.",
+    empty: !found ? "Drift detection is off" : !found.score ? "Scores are not monitored" : lately.length ? "" : "No inputs yet",
+    label: lately.length ? `Recent scores of the first stage: ${xs.map((_, i) => percent(lately[i], 0)).join(", ")} in the usual tenths.` : "No scores yet.",
     draw: (svg, X, Y) => {
       if (lately.length) bars(svg, xs, [["exits", lately]], X, Y, 0.1);
       if (usual.length) line(svg, xs.flatMap((x) => [x, x + 0.1]), usual.flatMap((y) => [y, y]), X, Y, "bound");
     },
   });
-  readable($("drift"), "drift-read", xs.map((x) => x + 0.05), (i) => (i === null ? (found ? `${count(found.n)} inputs watched` : "")
-    : `${of(i)}: ${percent(lately[i])} lately, ${percent(usual[i])} usual`));
-  put("drift-note", !found ? "Off: leave out --drift-average-run 0." : found.alarm ? "An alarm was raised; nothing is looked for until it is acknowledged below."
-    : `The watch stands at ${found.level < 0.001 ? "less than 0.001" : fixed(found.level, 3)}; an alarm is raised at 1.${known(found.score?.psi) ? ` PSI ${fixed(found.score.psi, 3)}, for the eye.` : ""}`);
+  readable($("drift"), "drift-read", xs.map((x) => x + 0.05), (i) => (i === null ? (found ? `${count(found.n)} inputs since the watch began` : "")
+    : `${of(i)}: ${percent(lately[i])} recently, ${percent(usual[i])} expected`));
+  put("drift-note", !found ? "Off: the server was started with --drift-average-run 0." : found.alarm ? "An alarm was raised. Monitoring resumes once it is acknowledged below."
+    : `The statistic is ${found.level < 0.001 ? "less than 0.001" : fixed(found.level, 3)}; the alarm is raised at 1.${known(found.score?.psi) ? ` PSI ${fixed(found.score.psi, 3)} (informative only).` : ""}`);
   put("promise-note", found ? sentences([found.promise, ...found.notes]) : "");
 }
 
@@ -158,13 +158,13 @@ function labels(model) {
   const accuracy = (one) => `${percent(one.accuracy, 2)}, at least ${percent(one.bound, 2)}`;
   put("labels-read", found?.n ? `${count(found.n)} labels` : "");
   rows($("labels"), found?.n ? [
-    ["labelled answers right", accuracy(found)],
-    ...(found.by_traffic ? [["weighed by traffic", accuracy(found.by_traffic)]] : []),
+    ["accuracy of labelled answers", accuracy(found)],
+    ...(found.by_traffic ? [["weighted by traffic", accuracy(found.by_traffic)]] : []),
     ...(gap?.n ? [["exits against the base", `drop ${points(gap.drop)}, at most ${points(gap.drop_bound)}`]] : []),
-    ["ids not known", count(found.unknown)],
+    ["unknown ids", count(found.unknown)],
   ] : [], pair);
-  put("labels-note", !found ? "Labels by id are for classes." : found.n ? sentences(found.notes)
-    : "None yet. POST the truth of answers by their ids to /v2/models/MODEL/labels, as it comes to be known.");
+  put("labels-note", !found ? "Labels are supported for classes only." : found.n ? sentences(found.notes)
+    : "None yet. POST true labels by id to /v2/models/MODEL/labels as they become known.");
 }
 
 // A term and what it is.
@@ -180,16 +180,16 @@ function side(model) {
   $("tokens").firstElementChild.style.width = `${100 * share}%`;
   $("tokens").setAttribute("aria-label", governor ? `${count(Math.floor(governor.tokens))} of ${count(governor.burst)} tokens left` : "The governor is off");
   put("governor-read", governor ? `${count(Math.floor(governor.tokens))} of ${count(governor.burst)} tokens` : "off");
-  put("governor-note", governor ? `${rate(governor.rate)} more a second. ${count(governor.empty)} inputs wanted the base and found no token.`
-    : "Every input may go on to the base. With --escalation-rate no flood of hard inputs makes it slow for others.");
+  put("governor-note", governor ? `Refills at ${rate(governor.rate)} per second. ${count(governor.empty)} inputs would have escalated but found no token.`
+    : "Escalations are not limited. --escalation-rate keeps a flood of hard inputs from slowing the base down for everyone.");
   const entries = shadow ? [
-    ["inputs counted", count(shadow.n)], ["would exit", percent(shadow.exit_ratio)],
+    ["inputs", count(shadow.n)], ["would have exited", percent(shadow.exit_ratio)],
     ["exits that differ", `${percent(shadow.disagreement, 2)}, at most ${percent(shadow.bound, 2)}`],
     ["drop", `at most ${points(shadow.drop_bound)}`],
     ["cost saved", shadow.saved_interval ? `${percent(shadow.saved)}, within ${shadow.saved_interval.map((each) => percent(each)).join(" to ")}` : NOTHING],
   ] : [];
   rows($("shadow"), entries, pair);
-  put("shadow-note", shadow ? "The base answers everybody; the cascade is counted beside it." : "Off: the cascade answers.");
+  put("shadow-note", shadow ? "The base answers every request; the cascade runs beside it for comparison." : "Off: the cascade answers.");
 }
 
 function alarms(model, access, now) {
@@ -198,7 +198,7 @@ function alarms(model, access, now) {
   put("alarms-read", found.length ? `${found.length} since the server started` : "");
   put("no-alarms", found.length ? "" : "None since the server started.");
   rows($("alarm-list"), found, (each) => element("li", { class: each.in_force ? null : "past" },
-    element("p", {}, element("strong", {}, clean(each.title)), " ", element("time", {}, moment(each.at, now)), each.in_force ? "" : ` (over; it was of point ${clean(each.point)})`),
+    element("p", {}, element("strong", {}, clean(each.title)), " ", element("time", {}, moment(each.at, now)), each.in_force ? "" : ` (over; raised at point ${clean(each.point)})`),
     element("p", {}, clean(each.says)),
     element("p", { class: "do" }, `${clean(each.advice)} More: `, element("code", {}, clean(each.page))),
     ...(each.in_force && access !== "open" ? [acknowledge()] : [])));
@@ -207,7 +207,7 @@ function alarms(model, access, now) {
 function flagged(model, access, now) {
   const found = (model.flagged ?? []).toReversed();
   put("flagged-read", found.length ? `the last ${found.length}` : "");
-  put("no-flagged", access === "locked" ? "Ids and answers are shown to who has a token: give it at the operating point." : found.length ? "" : "None. Answers stand here that the governor gave, that failed, or that are unsure.");
+  put("no-flagged", access === "locked" ? "Ids and answers are shown only with a token: enter it under Operating point." : found.length ? "" : "None. Answers that were governed, failed or are unsure appear here.");
   rows($("flagged").tBodies[0], found, (each) => element("tr", {},
     cell("time", moment(each.at, now)),
     cell("id or request", foreign(each.id ?? each.request), "text"),

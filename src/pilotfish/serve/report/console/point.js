@@ -1,7 +1,7 @@
-// The operating point: where it lies on the frontier, what another would do, and how to move it.
+// The operating point: where it lies on the frontier, what another one would do, and how to move it.
 
-const TOKEN = "pilotfish-token";  // kept for this tab alone, and gone with it
-const mover = { chosen: null, model: null, token: null };  // chosen: a place of the frontier; null follows the one in force
+const TOKEN = "pilotfish-token";  // kept for this tab only
+const mover = { chosen: null, model: null, token: null };  // chosen: an index of the frontier; null follows the point in force
 
 const effort = (model, i) => (model.frontier.cost ? model.frontier.cost[i] : 1 - model.frontier.exit_ratio[i]);
 const place = (model) => mover.chosen ?? model.frontier.at;
@@ -20,9 +20,9 @@ function operatingPoint(model, access, now) {
   slider.max = frontier.drop.length - 1;
   slider.disabled = frontier.drop.length < 2;
   if (mover.chosen === null && frontier.at !== null) slider.value = frontier.at;
-  put("point-note", `${point.guarantee ? clean(point.guarantee) : "Nothing is certified at this point."} `
-    + `Figures of the frontier were measured on ${count(frontier.n)} samples. Moving begins the drift alarm and the audit anew.`
-    + (access !== "open" ? "" : " It cannot be moved from here: the server was started without --token-file."));
+  put("point-note", `${point.guarantee ? clean(point.guarantee) : "This point has no certificate."} `
+    + `The frontier was measured on ${count(frontier.n)} samples. Moving restarts the drift alarm and the audit.`
+    + (access !== "open" ? "" : " It cannot be moved: the server was started without --token-file."));
   mover.tokens = access !== "open";
   $("token-row").hidden = !mover.tokens || remembered() !== null;
   $("forget").hidden = remembered() === null;
@@ -34,7 +34,7 @@ function costs(model, value) {
   return known(model.base_cost) ? `${cost(value, model.unit)} (${percent(value / model.base_cost, 0)})` : cost(value, model.unit);
 }
 
-// What is chosen, beside what is in force.
+// Shows the chosen point beside the one in force.
 function choice() {
   const { model } = mover, { frontier, point } = model, i = place(model);
   const moved = mover.chosen !== null && mover.chosen !== frontier.at;
@@ -60,7 +60,7 @@ function draw(model, chosen) {
   const x = [lowX - margin, highX + margin];
   const scale = frontier.cost && known(model.base_cost) ? model.base_cost : 1;
   const marks = ticks(x[0] / scale, x[1] / scale, 4).map((v) => v * scale);
-  put("frontier-says", `drop in points against ${!frontier.cost ? "the share that reaches the base" : known(model.base_cost) ? "cost, of the base's" : "cost"}`);
+  put("frontier-says", `drop in points against ${!frontier.cost ? "the share that reaches the base" : known(model.base_cost) ? "cost relative to the base" : "cost"}`);
   chart($("frontier"), {
     x, y: [lowY - (highY - lowY) * 0.05, highY * 1.05], yText: (v) => `${Number((100 * v).toPrecision(3))}`.replace("-", MINUS),
     xTicks: marks.map((v) => [v, xText(v)]),
@@ -76,7 +76,7 @@ function draw(model, chosen) {
 }
 
 function remembered() {
-  try { mover.token ??= sessionStorage.getItem(TOKEN); } catch { /* storage is switched off: memory does */ }
+  try { mover.token ??= sessionStorage.getItem(TOKEN); } catch { /* no storage: keep it in memory */ }
   return mover.token;
 }
 
@@ -91,19 +91,19 @@ function remember(token) {
   $("forget").hidden = token === null;
 }
 
-// A drop as the server takes it: bare numbers of 0.1 or more are refused as percents that lack their sign.
+// A drop as the server takes it: bare numbers of 0.1 or more are refused, as the percent sign may be missing.
 const asked = (drop) => (Math.abs(drop) < 0.1 ? drop : `${100 * drop}%`);
 
-// The token that was typed, where it can be one.
+// The token that was typed, if it is valid.
 function typed() {
   const token = $("token").value.trim();
   if (/^[\x21-\x7e]+$/.test(token)) return token;
-  put("said", token ? "A token is made of letters, digits and signs without spaces; this is none." : "This needs a token: one of those in the file that the server was given by --token-file.", "bad");
+  put("said", token ? "A token has letters, digits and signs, and no spaces." : "This needs a token from the server's token file.", "bad");
   $("token").focus();
   return null;
 }
 
-// Ask the server to change something. Whether it did; what came of it is said at *where*, by told(what it answered).
+// Asks the server to change something; returns whether it did. The outcome is shown at *where*, as told(response).
 async function change(where, method, path, body, told) {
   const token = remembered() ?? typed();
   if (token === null) return false;
@@ -119,7 +119,7 @@ async function change(where, method, path, body, told) {
     put(where, answer.ok ? told(found) : `Nothing was changed: ${clean(found.error ?? `the server answered ${answer.status}`)}`, answer.ok ? "good" : "bad");
     return answer.ok;
   } catch {
-    put(where, "The server did not answer; whether it did what was asked is shown when it does.", "bad");
+    put(where, "The server did not answer. The page will show whether the change was made once it does.", "bad");
     return false;
   } finally {
     refresh();
@@ -131,17 +131,17 @@ async function move() {
   choice();
   const asking = { max_drop: asked(mover.model.frontier.drop[mover.chosen]) };
   const moved = await change("said", "PUT", "operating_point", asking, (found) =>
-    [found.moved ? `Moved: point ${clean(found.id)} is in force, with a drop of ${points(found.drop)}. Its drift alarm and audit begin anew.`
-      : `Point ${clean(found.id)} was in force already; nothing has changed.`, ...found.notes.map(clean)].join(" "));
+    [found.moved ? `Moved: point ${clean(found.id)} is in force, with a drop of ${points(found.drop)}. The drift alarm and the audit restart.`
+      : `Point ${clean(found.id)} was already in force; nothing changed.`, ...found.notes.map(clean)].join(" "));
   if (moved) mover.chosen = null;
   mover.busy = false;
   choice();
 }
 
-// A button that says the alarm in force is known.
+// A button that acknowledges the alarm in force.
 function acknowledge() {
   const button = element("button", { type: "button" }, "Acknowledge");
-  button.addEventListener("click", () => change("alarm-said", "DELETE", "drift", null, () => "The alarm is acknowledged, and the watch begins anew."));
+  button.addEventListener("click", () => change("alarm-said", "DELETE", "drift", null, () => "The alarm is acknowledged; monitoring restarts."));
   return button;
 }
 
@@ -169,11 +169,11 @@ $("back").addEventListener("click", () => {
   choice();
   $("slider").focus();
 });
-$("token").addEventListener("keydown", (event) => {  // with nothing chosen the form is not submitted
+$("token").addEventListener("keydown", (event) => {  // with nothing chosen, the form is not submitted
   if (event.key === "Enter" && $("apply").disabled) keep();
 });
 $("keep").addEventListener("click", keep);
 $("forget").addEventListener("click", () => {
   remember(null);
-  put("said", "The token is forgotten.", "");
+  put("said", "The token was forgotten.", "");
 });

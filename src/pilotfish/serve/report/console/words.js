@@ -1,10 +1,10 @@
-// Numbers and texts as people read them, and elements that are only ever filled with text.
+// Formats numbers and texts for people, and fills elements with text only.
 
 const $ = (id) => document.getElementById(id);
 const MINUS = "\u2212", NOTHING = "\u2013";
 const known = (x) => typeof x === "number" && Number.isFinite(x);
 
-// Controls, marks and overrides of direction: what a name may hold to look like something else.
+// Control characters and direction overrides, by which a name could pose as another.
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 const clean = (text) => String(text ?? "").replace(UNSAFE, "\ufffd");
 
@@ -37,17 +37,17 @@ const clock = (at) => new Date(1000 * at).toLocaleTimeString("en-GB");
 const day = (at) => new Date(1000 * at).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
 const moment = (at, now) => (now - at > 43200 ? `${day(at)} ${clock(at)}` : clock(at));
 
-// A cost in the unit that the whole column has.
+// A cost in the unit of the whole column.
 function cost(value, unit) {
   if (!known(value) || !unit) return NOTHING;
   const scaled = value / unit.divisor;
   return `${Math.abs(scaled) < 0.1 && scaled ? Number(scaled.toPrecision(2)) : fixed(scaled, 2)}\u202f${clean(unit.name)}`;
 }
 
-// Text is put in as text; nothing on this page is ever read as markup.
+// Text is inserted as text; nothing on this page is ever parsed as markup.
 function put(where, text, kind) {
   const element = typeof where === "string" ? $(where) : where;
-  const shown = text === "" && !element.matches(".note, #alarm-said") ? "\u00a0" : text;  // an empty line keeps its place
+  const shown = text === "" && !element.matches(".note, #alarm-said") ? "\u00a0" : text;  // an empty line keeps its height
   if (element.textContent !== shown) element.textContent = shown;
   if (kind !== undefined) {
     const names = new Set(["good", "warn", "bad", "calm"]);
@@ -62,13 +62,13 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
-// A name of somebody else's: its direction stays its own, and its whole length is there to be read.
+// A name from outside: isolated in its direction, with its full length in the tooltip.
 const foreign = (text) => element("bdi", { title: clean(text) }, clean(text));
 
 // Notes of the server as sentences.
 const sentences = (notes) => notes.map((note) => `${clean(note.charAt(0).toUpperCase())}${clean(note.slice(1))}.`).join(" ");
 
-// The rows of a table or a list, made again only when what they say has changed.
+// The rows of a table or a list, rebuilt only when their content changes.
 function rows(body, entries, make) {
   const said = JSON.stringify(entries);
   if (body.said === said) return;
