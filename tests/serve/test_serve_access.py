@@ -50,7 +50,7 @@ def test_token_files_are_read(tmp_path: Path, text: str, tokens: dict[str, str])
         ("# only a comment\n\n", "holds no token"),
         (f"a b {LONG}", "line 1 .* neither TOKEN nor NAME TOKEN"),
         (f"{LONG}\nops {LONG}é", "line 2 .* neither"),
-        (f"ops {LONG}\nci {LONG}", "line 2 .* stands above"),
+        (f"ops {LONG}\nci {LONG}", "line 2 .* repeats a token"),
         (b"\xff\xfe\0\0", "is not text"),
         (b"a" * (1 << 20) + b"a", "more than 1048576 bytes"),
     ],
@@ -128,7 +128,7 @@ def test_a_client_without_an_address() -> None:
 def test_operators_bear_a_token(changes: bool) -> None:
     access = Access({LONG: "ops"})
     access.check(scope(("Authorization", f"Bearer {LONG}")), changes)
-    for headers, why in (([], "needs a token"), ([("Authorization", "Bearer wrong")], "is not known here")):
+    for headers, why in (([], "token is required"), ([("Authorization", "Bearer wrong")], "the token is unknown")):
         with pytest.raises(Refusal, match=f"{why}; send the header Authorization: Bearer TOKEN") as found:
             access.check(scope(*headers), changes)
         assert found.value.status == 401

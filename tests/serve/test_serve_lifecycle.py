@@ -187,7 +187,7 @@ def test_requests_and_engines_share_one_limit(cascade_folder: Path, monkeypatch:
     assert limits == [0.0]
     assert statuses(answer) == [503]
     assert {cause: n for cause, n in hosted.meter.causes.shed.items() if n} == {"cut_off": 2}
-    assert "the time for answers is over" in error_of(answer)
+    assert "shutting down" in error_of(answer)
 
 
 def test_signals_of_programs_that_rotate_logs_change_nothing() -> None:

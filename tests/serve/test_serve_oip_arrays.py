@@ -185,7 +185,7 @@ class Broken:
         ({"inputs": [tensor("FP32", [1, 2], data=[1e300, 0])]}, "float32"),
         ({"inputs": [tensor("BOOL", [1, 2], data=[1, 0])]}, "bool"),
         ({"inputs": [tensor("FP32", X.shape, data=X.tolist())], "outputs": [{"name": "prediction",
-          "parameters": {"classification": 1}}]}, "no class"),
+          "parameters": {"classification": 1}}]}, "not a class"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit(arrays: Serving, request_: dict[str, Any], words: str) -> None:

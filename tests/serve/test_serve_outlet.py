@@ -67,7 +67,7 @@ def lines_of(reader: int, log: Log) -> list[str]:
     found, asked = b"", False
     while b"the end" not in found:
         found += os.read(reader, 1 << 16)
-        if not asked and b"were left out" in found:
+        if not asked and b"were omitted" in found:
             asked = True
             log("note", "the end")
     return found.decode().splitlines()
@@ -80,7 +80,7 @@ def test_nobody_waits_for_a_reader_and_what_is_left_out_is_said(ends: Ends) -> N
     said = [json.loads(line) for line in lines_of(reader, log)]
     written = [int(line["message"].split()[0]) for line in said if line["event"] == "request"]
     assert written == list(range(len(written)))
-    [left_out] = [line for line in said if "left out" in line["message"]]
+    [left_out] = [line for line in said if "omitted" in line["message"]]
     assert (left_out["level"], left_out["message"].split()[0]) == ("error", str(n - len(written)))
     assert 0 < len(written) < n
 

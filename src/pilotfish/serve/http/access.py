@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""Who a client is, and what it may do."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750
-SHORT = 16  # characters below which a token is easily guessed
+SHORT = 16  # characters; a shorter token is easily guessed
 LARGEST = 1 << 20
 
 
 def read_tokens(path: Path | str) -> tuple[dict[str, str], list[str]]:
-    """The names of clients by their tokens, and notes on the file.
+    """Client names by token, and notes about the file.
 
-    A line is ``TOKEN`` or ``NAME TOKEN``; what follows ``#`` at its start or after a space is a comment. A token
-    without a name is called by its line, ``token-3``. UsageError where there is none, or a line is neither; no message
-    shows a token.
+    A line is ``TOKEN`` or ``NAME TOKEN``; ``#`` at its start or after a space begins a comment. A token without a name
+    is named after its line, ``token-3``. UsageError if the file has no token or a line is neither; no message shows a
+    token.
     """
     path = Path(path)
     try:
@@ -38,9 +38,9 @@ def read_tokens(path: Path | str) -> tuple[dict[str, str], list[str]]:
     except OSError as error:
         raise UsageError(f"the token file {path} cannot be read: {error.strerror or reason(error)}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"the token file {path} is not text; write a TOKEN or NAME TOKEN a line") from None
+        raise UsageError(f"the token file {path} is not text; write one TOKEN or NAME TOKEN per line") from None
     if len(raw) > LARGEST:
-        raise UsageError(f"the token file {path} has more than {LARGEST} bytes; write a TOKEN or NAME TOKEN a line")
+        raise UsageError(f"the token file {path} has more than {LARGEST} bytes; write one TOKEN or NAME TOKEN per line")
     found: dict[str, str] = {}
     notes = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -54,18 +54,18 @@ def read_tokens(path: Path | str) -> tuple[dict[str, str], list[str]]:
             )
         token, name = words[-1], words[0] if len(words) == 2 else f"token-{number}"
         if found.setdefault(token, name) != name:
-            raise UsageError(f"line {number} of the token file {path} gives a token that stands above; remove one")
+            raise UsageError(f"line {number} of the token file {path} repeats a token; remove one of the two")
         if len(token) < SHORT:
-            notes.append(f"the token of {name} in {path} has less than {SHORT} characters and is easily guessed")
+            notes.append(f"the token of {name} in {path} has fewer than {SHORT} characters and is easily guessed")
     if not found:
-        raise UsageError(f"the token file {path} holds no token; write a TOKEN or NAME TOKEN a line")
+        raise UsageError(f"the token file {path} holds no token; write one TOKEN or NAME TOKEN per line")
     if mode & stat.S_IROTH:
-        notes.append(f"everybody on this machine can read the token file {path}; write chmod 600 {path}")
+        notes.append(f"every user of this machine can read the token file {path}; run chmod 600 {path}")
     return found, notes
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens on *host*."""
+    """Whether a server that listens on *host* is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -73,10 +73,10 @@ def is_loopback(host: str) -> bool:
 
 
 def access_notes(host: str, tokens: Mapping[str, str]) -> list[str]:
-    """What the operator should know of who may do what."""
+    """What the operator should know about access."""
     if tokens or is_loopback(host):
         return []
-    note = f"whoever reaches {host} may read the operating point and audits, and nobody may change them"
+    note = f"anyone who can reach {host} may read the operating point and audits, and nobody may change them"
     return [f"{note}; write --token-file FILE"]
 
 
@@ -84,15 +84,15 @@ def access_notes(host: str, tokens: Mapping[str, str]) -> list[str]:
 class Access:
     """Who may do what.
 
-    tokens         names of clients by their tokens. Without any, everybody may read and nobody may change anything
-    trusted_proxy  whether the last hop of X-Forwarded-For is the client, instead of the peer
+    tokens         client names by token. Without tokens, everyone may read and nobody may change anything
+    trusted_proxy  whether the client is the last hop of X-Forwarded-For instead of the peer
     """
 
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     trusted_proxy: bool = False
 
     def client(self, scope: Scope) -> str:
-        """The name of the request's token, else the address of its peer; of IPv6 its network of 64 bits."""
+        """The name of the request's token, else its peer's address; for IPv6 the network of 64 bits."""
         return (self._holder(scope) if self.tokens else "") or self.address(scope)
 
     def address(self, scope: Scope) -> str:
@@ -106,12 +106,12 @@ class Access:
         return peer_name(found)
 
     def check(self, scope: Scope, changes: bool) -> None:
-        """Refusal unless the client may read, or change where *changes*, what is for operators: the operating point,
-        audits and labels."""
+        """Refusal unless the client may read, or with *changes* also change, what is for operators: the operating
+        point, audits and labels."""
         if self.tokens:
             if not self._holder(scope):
                 given = any(name == b"authorization" for name, _ in scope["headers"])
-                why = "the token that was sent is not known here" if given else "this needs a token"
+                why = "the token is unknown" if given else "a token is required"
                 raise Refusal(
                     401,
                     f"{why}; send the header Authorization: Bearer TOKEN",
@@ -121,14 +121,14 @@ class Access:
         elif changes:
             raise Refusal(
                 403,
-                "nothing can be changed on a server without tokens; start it with --token-file FILE, or in Python with "
+                "a server without tokens allows no changes; start it with --token-file FILE, or in Python with "
                 "ServeOptions(tokens={TOKEN: NAME})",
                 "forbidden",
             )
 
     def _holder(self, scope: Scope) -> str:
-        """The name of the token that a request bears; empty where it bears none that is known. All are compared, so
-        that the time says nothing."""
+        """The name of the request's token; empty if it has no known token. Every token is compared, so that the time
+        reveals nothing."""
         said = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(said) != 1 or said[0][:7].lower() != b"bearer ":
             return ""
@@ -140,7 +140,7 @@ class Access:
 
 
 def _hop(value: bytes) -> str:
-    """The address that the last proxy saw; empty where it is none."""
+    """The address that the last proxy saw; empty if it is not an address."""
     last = value.decode("latin-1").rpartition(",")[2].strip().strip('"')
     host = last[1:].partition("]")[0] if last.startswith("[") else last
     if host.count(":") == 1:

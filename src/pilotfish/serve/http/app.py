@@ -1,4 +1,4 @@
-"""The routes of a server, and how errors are said: ``{"error": text}`` whatever the route."""
+"""The routes of a server, and its errors: ``{"error": text}`` on every route."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pilotfish.serve.server import Server
 
 ASKED = ("/predict", ":predict", "/infer")
-"""How the paths end by which cascades are asked for answers."""
+"""Ends of the paths that ask a cascade for answers."""
 
 
 def make_app(server: Server) -> ASGIApp:
@@ -40,10 +40,10 @@ def make_app(server: Server) -> ASGIApp:
 
 
 class Routes:
-    """ASGI application of all routes; handlers find it at ``request.app``. What they raise is said to the client.
+    """ASGI application of all routes, available to handlers as ``request.app``. What they raise becomes a response.
 
-    It is starlette's router without starlette's application around it, which has three more layers for every request
-    and every message of its answer.
+    This is starlette's router without starlette's application, which adds three layers to every request and every
+    message of its response.
     """
 
     def __init__(self, server: Server) -> None:
@@ -58,7 +58,7 @@ class Routes:
             *openapi_routes(),
         ]
         self._router = Router(self.routes, lifespan=server.lifespan)
-        self._asked = {route.path: route.app for route in predict_routes()}  # most requests, without a search
+        self._asked = {route.path: route.app for route in predict_routes()}  # most requests go here: no search
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
@@ -75,13 +75,13 @@ class Routes:
 
 
 def _said(request: Request, error: Exception) -> Response:
-    """The response to a request that is refused, or fails."""
+    """The response to a request that is refused or fails."""
     causes = _causes(request)
     if isinstance(error, Refusal):
         if error.cause not in BY_INPUT:
             causes.refused(error.cause)
         return JSONResponse({"error": str(error)}, error.status, error.headers)
-    if isinstance(error, HTTPException):  # what starlette itself refuses: unknown paths and methods
+    if isinstance(error, HTTPException):  # refused by starlette: unknown paths and methods
         causes.refused("not_found" if error.status_code in (404, 405) else "bad_request")
         what = one_line(f"{request.method} {request.url.path[:200]}")
         if error.status_code == 405:
@@ -92,14 +92,14 @@ def _said(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": text}, error.status_code, error.headers)
     if isinstance(error, ClientDisconnect):  # nobody reads this
         return Response(status_code=499)
-    causes.refused("internal")  # a fault of a model, or of how it is served
+    causes.refused("internal")  # a fault of a model or of the server
     log, id = server_of(request).log, request.state.request_id
     log.error(f"{request.method} {request.url.path} failed", error, request=id)
     return JSONResponse({"error": str(error)}, 500)
 
 
 def _methods(request: Request) -> list[str]:
-    """Those of the path that was asked for, which may have a route for each."""
+    """The methods of the requested path, which may have one route for each."""
     path = request.scope["route"].path
     routes = [one for one in request.app.routes if one.path == path]
     routes = [one for one in routes if one.include_in_schema] or routes
@@ -107,7 +107,7 @@ def _methods(request: Request) -> list[str]:
 
 
 def _causes(request: Request) -> Causes:
-    """Where a refusal is counted: with the cascade that was asked for answers, if that is known."""
+    """Where a refusal is counted: with the cascade that was asked for answers, if it is known."""
     server = server_of(request)
     if request.method != "POST" or not request.url.path.endswith(ASKED):
         return server.causes

@@ -1,4 +1,4 @@
-"""Bodies of requests, read within limits, and clients that leave."""
+"""Reads request bodies within limits, and notices clients that leave."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HELD, LEAVING, HEADERS = "pilotfish.held", "pilotfish.leaving", "pilotfish.headers"  # in the scope of a request
-SHARE = 0.5  # of all bytes that one client may hold
-PIECE = 64 << 10  # bytes that are decompressed at a time
-STEP = 1 << 20  # into as many at a time
-IN_THREAD = 4 << 10  # bytes of a compressed body that the event loop does not wait for
+HELD, LEAVING, HEADERS = "pilotfish.held", "pilotfish.leaving", "pilotfish.headers"  # keys in the scope of a request
+SHARE = 0.5  # of the bytes under way that one client may hold
+PIECE = 64 << 10  # compressed bytes processed at a time
+STEP = 1 << 20  # decompressed bytes produced at a time
+IN_THREAD = 4 << 10  # compressed bytes from which on a thread decompresses
 
 
 class BytesUnderWay:
-    """ASGI middleware: the bytes of all requests that were read and are not answered yet.
+    """ASGI middleware: limits the bytes of requests that have been read but not answered.
 
-    limits  ``in_flight`` is the most of them; half of it is the most of one client
-    client  from the scope of a request to whom it counts for; handlers find it at ``request.state.client``
+    limits  ``in_flight`` is the maximum; one client may have half of it
+    client  returns the client from the scope of a request; handlers find it at ``request.state.client``
 
-    Above either, :func:`read_body` refuses with 503.
+    Above either limit, :func:`read_body` refuses with 503.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, client: Callable[[Scope], str]) -> None:
@@ -55,17 +55,17 @@ class BytesUnderWay:
             self.give_back(held)
 
     def take(self, held: Held, n: int) -> None:
-        """*n* more bytes of one request. Refusal where they are too many."""
+        """Add *n* bytes of one request. Refusal if that is too many."""
         with self._lock:
             mine = self._of_client.get(held.client, 0) + n
             if self.total + n > self.most or mine > self.most * SHARE:
-                raise busy("as many bytes are under way as the server takes; try again later", "full", 1.0)
+                raise busy("too many bytes are under way; try again later", "full", 1.0)
             self._of_client[held.client] = mine
             self.total += n
             held.n += n
 
     def give_back(self, held: Held) -> None:
-        """The request is answered."""
+        """Release the bytes of a request that is answered."""
         with self._lock:
             self.total -= held.n
             left = self._of_client.get(held.client, 0) - held.n
@@ -89,18 +89,18 @@ class Held:
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """The body of a request, decompressed where it came with Content-Encoding gzip or deflate.
+    """The body of a request, decompressed if its Content-Encoding is gzip or deflate.
 
     Refusal: 413 for a body over ``limits.body`` or, once decompressed, over ``limits.decompressed``; 415 for another
-    coding; 400 for data that is not what its coding says; 408 for one that takes longer than
-    ``limits.request_seconds``; 503 where too many bytes are under way. ClientDisconnect where the client leaves.
+    coding; 400 for data that does not match its coding; 408 if it takes longer than ``limits.request_seconds``; 503 if
+    too many bytes are under way. ClientDisconnect if the client leaves.
     """
     coding = _coding(header_of(request, b"content-encoding"))
     length = header_of(request, b"content-length")
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limits.body):
         raise _too_large(f"the body has {length[:20]} bytes", limits.body)
     held: Held | None = request.scope.get(HELD)
-    if LEAVING in request.scope:  # a connection of ours, which has a deadline itself
+    if LEAVING in request.scope:  # our own connections have a deadline themselves
         body = await _all(request, limits, held)
     else:
         try:
@@ -116,7 +116,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 
 def header_of(request: Request, name: bytes) -> str:
-    """The values of a header, which is *name* in lower case; empty where there is none."""
+    """The values of the header *name*, given in lower case; empty if there is none."""
     scope = request.scope
     found: dict[bytes, bytes] | None = scope.get(HEADERS)
     if found is None:
@@ -135,7 +135,7 @@ async def _all(request: Request, limits: Limits, held: Held | None) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limits.body:
-            raise _too_large("the body goes on", limits.body)
+            raise _too_large("the body is too large", limits.body)
         if chunk:
             if held is not None:
                 held.of.take(held, len(chunk))
@@ -145,7 +145,7 @@ async def _all(request: Request, limits: Limits, held: Held | None) -> bytes:
 
 
 def _coding(header: str) -> str | None:
-    """gzip or deflate; None where the body comes as it is."""
+    """gzip or deflate; None for a body that is not compressed."""
     found = header.strip().lower()
     if found in ("", "identity"):
         return None
@@ -153,15 +153,15 @@ def _coding(header: str) -> str | None:
         return found.removeprefix("x-")
     raise Refusal(
         415,
-        f"Content-Encoding is gzip or deflate, or is left out; found {found[:60]!r}",
+        f"Content-Encoding must be gzip, deflate or absent; found {found[:60]!r}",
         "unsupported",
         {"Accept-Encoding": "gzip, deflate"},
     )
 
 
 def decompress(body: bytes, coding: str, most: int, held: Held | None = None) -> bytes:
-    """What *body* was before it was compressed, at most *most* bytes. Refusal with 413 or 400."""
-    # zlib's form is what deflate means; some send the bare stream
+    """Decompress *body* to at most *most* bytes. Refusal with 413 or 400."""
+    # deflate means zlib's format; some clients send the bare stream
     stream = zlib.decompressobj(31 if coding == "gzip" else 15 if _has_zlib_header(body) else -15)
     parts, size = [], 0
     try:
@@ -172,16 +172,16 @@ def decompress(body: bytes, coding: str, most: int, held: Held | None = None) ->
                 data = stream.unconsumed_tail
                 size += len(part)
                 if size > most:
-                    raise _too_large("the body goes on once decompressed", most)
+                    raise _too_large("the decompressed body is too large", most)
                 if held is not None:
                     held.take(len(part))
                 parts.append(part)
             if stream.unused_data or (stream.eof and start + PIECE < len(body)):
-                raise _not_coded(coding, "something follows it")
+                raise _not_coded(coding, "data follows its end")
     except zlib.error as error:
         raise _not_coded(coding, str(error).removeprefix("Error ")) from None
     if not stream.eof:
-        raise _not_coded(coding, "it is cut off")
+        raise _not_coded(coding, "it is cut short")
     return b"".join(parts)
 
 
@@ -190,22 +190,22 @@ def _has_zlib_header(body: bytes) -> bool:
 
 
 def _not_coded(coding: str, why: str) -> Refusal:
-    return Refusal(400, f"the body is not what its Content-Encoding says, {coding}: {why}", "bad_request")
+    return Refusal(400, f"the body is not valid {coding}, which its Content-Encoding states: {why}", "bad_request")
 
 
 def _too_large(found: str, most: int) -> Refusal:
-    return Refusal(413, f"{found}; at most {most} are taken", "too_large", {"Connection": "close"})
+    return Refusal(413, f"{found}; the limit is {most} bytes", "too_large", {"Connection": "close"})
 
 
 async def until_gone(request: Request) -> None:
-    """Returns when the client of a request leaves. For requests whose body was read; one answer at most may be sent
-    meanwhile."""
+    """Wait until the client of a request leaves. For requests whose body has been read; at most one response may be
+    sent meanwhile."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 class Leaving:
-    """Whether the client of a request has left, where the connection tells. then: called when it does."""
+    """Whether the client of a request has left, as told by the connection. then: called when it does."""
 
     __slots__ = ("happened", "then")
 
@@ -214,7 +214,7 @@ class Leaving:
         self.then: Callable[[], object] | None = None
 
     def waits(self, then: Callable[[], object]) -> bool:
-        """Whether the client still waits; *then* is called once it does not."""
+        """Whether the client still waits; *then* is called when it leaves."""
         self.then = then
         return not self.happened
 
@@ -225,7 +225,7 @@ class Leaving:
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of *work*, which is cancelled when the client leaves. Then ClientDisconnect is raised."""
+    """The result of *work*. If the client leaves, it is cancelled and ClientDisconnect is raised."""
     leaving: Leaving | None = request.scope.get(LEAVING)
     task = asyncio.current_task()
     if leaving is None or task is None:
@@ -244,7 +244,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _unless_told(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The same behind another server, where only ``receive`` says so: a task more for each request."""
+    """The same behind another server, where only ``receive`` tells: one more task per request."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(until_gone(request))
     try:

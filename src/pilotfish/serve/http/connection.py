@@ -1,4 +1,4 @@
-"""What one connection may take of the server. uvicorn bounds neither the time that a client takes nor its headers."""
+"""Limits on one connection. uvicorn limits neither the time a client takes nor its headers."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from pilotfish.serve.options import Limits
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable
 
-PIECE = 16 << 10  # bytes that are parsed at a time, so that what is over a limit is seen early
-HELD = 64 << 10  # bytes of a body that wait for the application. Larger pieces stay in the allocator's hands for long
-PIPELINED = 16  # requests that may wait on a connection for the one before
-LINGER = 1.0  # seconds that a client has to read why it was refused, while it still sends
+PIECE = 16 << 10  # bytes parsed at a time, so that limits are noticed early
+HELD = 64 << 10  # bytes of a body that wait for the application; the allocator keeps larger pieces for long
+PIPELINED = 16  # requests that may wait on a connection for an earlier one
+LINGER = 1.0  # seconds for a client that still sends to read why it was refused
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """uvicorn's protocol with a deadline for every request, and caps.
+    """uvicorn's protocol with a deadline for every request, and limits.
 
-    - A request is sent within ``limits.request_seconds`` of its first byte, the first one of a connection of its
-      opening; a client reads its answer within as long. Else 408, or the connection is closed.
-    - First line and headers take at most ``limits.header_bytes``; else 431. Trailers and the framing of chunks count as
-      headers, and trailers are ignored.
-    - ``Transfer-Encoding`` is ``chunked`` and nothing else; with a Content-Length beside it the request is refused.
-    - An answer that comes before the whole body was sent is the last of its connection, and the rest is not read.
-    - A request that cannot be parsed is refused only once those before it on the connection are answered.
-    - No other protocol is spoken: a header Upgrade is ignored, and the body behind it is read, as of Java's client.
+    - A request must be sent within ``limits.request_seconds`` of its first byte (for the first request, of the
+      connection's opening), and its response read within the same time. Otherwise 408, or the connection is closed.
+    - The request line and headers may take ``limits.header_bytes``; otherwise 431. Trailers and chunk framing count as
+      headers; trailers are ignored.
+    - ``Transfer-Encoding`` must be ``chunked`` and not accompany a Content-Length.
+    - A response sent before the whole body has arrived is the last of its connection, and the rest is not read.
+    - A request that cannot be parsed is refused once the earlier ones on the connection are answered.
+    - No other protocol is spoken: the header Upgrade is ignored and the body is read, as Java's client needs.
     """
 
     def __init__(self, *args: Any, limits: Limits, peers: Peers, **options: Any) -> None:
         super().__init__(*args, **options)
         self.limits, self.peers, self.peer = limits, peers, ""
         self.counted = False
-        self._due = Deadline(self.loop, self._late)  # for the client to send, or to leave an idle connection
-        self._idle = False  # the next byte begins a request
-        self._flush: asyncio.TimerHandle | None = None  # for the client to read
-        self._running: RequestResponseCycle | None = None  # the request that is being answered
-        self._over: tuple[int, str] | None = None  # why a callback of the parser refuses
+        self._due = Deadline(self.loop, self._late)  # for the client to send a request
+        self._idle = False  # the next byte starts a request
+        self._flush: asyncio.TimerHandle | None = None  # for the client to read a response
+        self._running: RequestResponseCycle | None = None  # the request being answered
+        self._over: tuple[int, str] | None = None  # why a parser callback refuses the request
         self._done = False  # nothing more is read
-        self._last = False  # the request that comes now is the last
-        self._resumes = self._resumed = False  # the body of a request with the header Upgrade comes still, or now
+        self._last = False  # the current request is the last
+        self._resumes = self._resumed = False  # the body of a request with Upgrade is due, or being set up
         self._in_message = self._in_body = False
-        self._framing = self._body = 0  # bytes of the request under way
-        self._length = 0  # of its body, where its headers say it
+        self._framing = self._body = 0  # bytes of the current request
+        self._length = 0  # of its body, if its headers state it
 
     # The connection.
 
@@ -84,17 +84,17 @@ class BoundedConnection(HttpToolsProtocol):
                 _leave(cycle)
 
     def make_room(self) -> None:
-        """Close; nothing that was asked is being answered."""
+        """Close; no request is being answered."""
         self.peers.leave(self)
         self.counted = False
         if self._in_message and not self._done:
-            self._refuse(408, "too many connections are open, and this one sends slowly")
+            self._refuse(408, "too many connections are open, and this one is slow")
         self._done = True
         self.transport.close()
         self.await_reader(LINGER)
 
     def shutdown(self) -> None:
-        """No more requests but the one that is under way. A client that is idle may just be sending one."""
+        """Take no requests after the current one. An idle client may be sending one right now."""
         self._last = True
         if self._is_working():
             super().shutdown()
@@ -116,7 +116,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._due.set(self.limits.request_seconds)
 
     def _late(self) -> None:
-        if self.flow.read_paused and not self._done:  # it is the server that has not read
+        if self.flow.read_paused and not self._done:  # the server has not been reading
             self._await_request()
         elif self._in_message:
             self._refuse(408, f"the request was not sent within {self.limits.request_seconds:g} s")
@@ -149,7 +149,7 @@ class BoundedConnection(HttpToolsProtocol):
             size = max(PIECE, min(HELD, self._length - self._body) if self._in_body else 0)
             self._feed(data if not start and end <= size else memoryview(data)[start : start + size])
             start += size
-        if self._idle:  # blank lines alone
+        if self._idle:  # only blank lines so far
             self._await_request()
         if self._in_body and len(self.cycle.body) > HELD:
             self.flow.pause_reading()
@@ -169,8 +169,8 @@ class BoundedConnection(HttpToolsProtocol):
             self._refuse(*self._too_long())
 
     def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
-        """Read on in HTTP/1.1. The parser takes what follows the headers for another protocol, so that another parser
-        is told of them again."""
+        """Continue in HTTP/1.1. The parser assumes another protocol after the headers, so a new parser is given them
+        again."""
         if self._resumes:
             self.parser = httptools.HttpRequestParser(self)
             lengths = [line for line in self.headers if line[0] in (b"content-length", b"transfer-encoding")]
@@ -182,7 +182,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _too_long(self) -> tuple[int, str]:
         if self._in_body:
-            return 400, "the body comes in too many small chunks; send larger ones, or a Content-Length"
+            return 400, "the body has too many small chunks; send larger ones, or a Content-Length"
         return too_long(self.limits.header_bytes)
 
     def on_message_begin(self) -> None:
@@ -198,7 +198,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:  # a trailer, which nobody asked for
+        if self._in_body:  # a trailer: ignored
             return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
@@ -246,7 +246,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _answer(
         self, cycle: RequestResponseCycle, app: Any, scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Awaitable[None]:
-        """What *app* does for a request; no coroutine of its own, through which every step would pass."""
+        """Call *app* for a request. Not a coroutine: every step would pass through it."""
         scope[LEAVING] = Leaving(cycle.disconnected)
         answering: Awaitable[None] = app(scope, receive, Sending(self, cycle, send))
         return answering
@@ -264,7 +264,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.peers.waits(self)
 
     def _refuse(self, status: int, text: str) -> None:
-        """Say what is wrong with the request that is being read, where nothing else is being said, and read no more."""
+        """Refuse the request being read, unless another response is being sent, and stop reading."""
         self._done, broken = True, self.cycle if self._in_body else None
         self._due.clear()
         if self.pipeline and self.pipeline[0][0] is broken:
@@ -285,7 +285,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.end()
 
     def end(self) -> None:
-        """The last was said. A client that still sends has a moment to read it."""
+        """The last response was sent. A client that is still sending has a moment to read it."""
         self._done = True
         self._due.clear()
         self.flow.pause_reading()
@@ -303,7 +303,7 @@ def bounded(limits: Limits, peers: Peers) -> Callable[..., BoundedConnection]:
 
 
 def _leave(cycle: RequestResponseCycle) -> None:
-    """Tell the application that its client has gone."""
+    """Tell the application that its client has left."""
     if not cycle.response_complete:
         cycle.disconnected = True
     cycle.message_event.set()

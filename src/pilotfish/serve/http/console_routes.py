@@ -23,24 +23,24 @@ PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 def console_routes() -> list[Route]:
-    """GET of both."""
+    """The routes of the console."""
     return [route("/", page, include_in_schema=False), route("/console.json", figures)]
 
 
 async def page(request: Request) -> Response:
-    """The page."""
+    """The console page."""
     document, headers = console_page()
     return Response(document, headers=headers)
 
 
 async def figures(request: Request) -> Response:
-    """What the console shows, of ``?model=NAME`` or the first cascade."""
+    """The figures of the console, for ``?model=NAME`` or the first cascade."""
     server = server_of(request)
     asked = request.query_params.get("model")
     if asked is not None:
-        server.hosted(asked)  # here and not in a thread: its stages may begin to be run with this request
+        server.hosted(asked)  # not in a thread: this request may start the warm-up
     found = await asyncio.to_thread(snapshot, server, asked, _access(server, request))  # bounds take milliseconds
-    document = json.dumps(found, allow_nan=False)  # in ASCII: an id may hold what no encoding has
+    document = json.dumps(found, allow_nan=False)  # in ASCII: an id may have characters that cannot be encoded
     return Response(document, headers=PRIVATE, media_type="application/json")
 
 

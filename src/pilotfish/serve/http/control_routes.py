@@ -1,4 +1,4 @@
-"""Routes by which an operator looks at a cascade, moves it, and tells it what is true."""
+"""Routes for operators: the operating point, audits, drift and labels."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from pilotfish.serve.watch.drift import Drift
     from pilotfish.serve.watch.labels import Labels
 
-LABELS = 'expected an object such as {"labels": [{"id": "a7", "label": "cat"}]}, a label being a class name or number'
+LABELS = 'expected an object such as {"labels": [{"id": "a7", "label": "cat"}]}; a label is a class name or number'
 AIMS = ("max_drop", "max_cost", "min_metric")
 LONGEST = 60  # characters of a limit
 
 
 def control_routes() -> list[Route]:
-    """The operating point, what audits found, drift and its alarm, and labels."""
+    """The routes of the operating point, audits, drift and labels."""
     routes = [
         ("operating_point", operating_point, "GET"),
         ("operating_point", move, "PUT"),
@@ -43,18 +43,18 @@ def control_routes() -> list[Route]:
 
 
 def _hosted(request: Request, changes: bool = False) -> Hosted:
-    """The cascade that is asked for, by somebody who may."""
+    """The requested cascade, if the client may use this route."""
     server_of(request).access.check(request.scope, changes)
     return hosted_of(request)
 
 
 async def operating_point(request: Request) -> Response:
-    """The point in force."""
+    """The operating point in force."""
     return JSONResponse(_hosted(request).point.to_json())
 
 
 async def move(request: Request) -> Response:
-    """Move to the best point of the frontier within one limit. Where it is the point in force, nothing changes."""
+    """Move to the best point of the frontier within a limit. If that is the point in force, nothing changes."""
     hosted = _hosted(request, changes=True)
     asked = json_of(await read_body(request, hosted.options.limits))
     if not isinstance(asked, dict) or len(asked) != 1 or not set(asked) <= set(AIMS):
@@ -68,35 +68,35 @@ async def move(request: Request) -> Response:
 
 
 async def audit(request: Request) -> Response:
-    """What audits, shadow mode and labels say of the point in force."""
+    """Results of audits, shadow mode and labels for the operating point in force."""
     return JSONResponse(await asyncio.to_thread(audit_figures, _hosted(request)))
 
 
 async def drift(request: Request) -> Response:
-    """What is watched at the first stage, and the alarm that it raised."""
+    """The state of drift detection at the first stage, and its alarm."""
     return JSONResponse(_watched(_hosted(request)).to_json())
 
 
 async def acknowledge(request: Request) -> Response:
-    """The alarm is known; the watch begins anew."""
+    """Acknowledge the drift alarm and restart drift detection."""
     hosted = _hosted(request, changes=True)
     watch = _watched(hosted)
     known = watch.alarm
     watch.quiet()
     if known is not None:
-        hosted.log("alarm", f"{hosted.name}: acknowledged, the watch begins anew: {known}", model=hosted.name)
+        hosted.log("alarm", f"{hosted.name}: acknowledged, drift detection restarts: {known}", model=hosted.name)
     return JSONResponse(watch.to_json())
 
 
 def _watched(hosted: Hosted) -> Drift:
     found = hosted.point.drift
     if found is None:
-        raise Refusal(404, f"{hosted.name} is not watched for drift; leave out --drift-average-run 0", "not_found")
+        raise Refusal(404, f"{hosted.name} has no drift detection; omit --drift-average-run 0", "not_found")
     return found
 
 
 async def labels(request: Request) -> Response:
-    """The truth of answers that were given earlier: how many of the ids are known, unknown, or have their label."""
+    """Add true labels of earlier answers, and count the ids that are known, unknown or labelled already."""
     hosted = _hosted(request, changes=True)
     if hosted.labels is None:
         raise Refusal(400, NO_LABELS.format(hosted.artefact.task.name), "bad_request")
@@ -116,9 +116,9 @@ def _told(kept: Labels, given: Sequence[tuple[str, int]]) -> dict[str, int]:
 
 
 def given_labels(asked: Any, names: Sequence[str], classes: int | None) -> list[tuple[str, int]]:
-    """(id, class index) of a body's entries. Refusal of the whole for an entry that is none: nothing was told then.
+    """(id, class index) of the entries of a body. Refusal of the whole body if any entry is invalid.
 
-    names    of the classes; classes: how many there are, None where that is not known
+    names    class names; classes: how many there are, None if unknown
     """
     entries = asked.get("labels") if isinstance(asked, dict) and set(asked) == {"labels"} else None
     if not isinstance(entries, list):
@@ -127,7 +127,7 @@ def given_labels(asked: Any, names: Sequence[str], classes: int | None) -> list[
     found = []
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict) or set(entry) != {"id", "label"} or not isinstance(entry["id"], str):
-            raise Refusal(400, f"entry {i} of labels is no object of a text id and a label; {LABELS}", "bad_request")
+            raise Refusal(400, f"entry {i} of labels must have a string id and a label; {LABELS}", "bad_request")
         label = entry["label"]
         at = index.get(label) if isinstance(label, str) else label
         if type(at) is not int or not 0 <= at < (2**31 if classes is None else classes):
@@ -136,6 +136,6 @@ def given_labels(asked: Any, names: Sequence[str], classes: int | None) -> list[
                 if isinstance(label, str) and names
                 else f"a number from 0 to {'n' if classes is None else classes - 1}"
             )
-            raise Refusal(400, f"entry {i} of labels: {shown(label)} is no class; {known}", "bad_request")
+            raise Refusal(400, f"entry {i} of labels: {shown(label)} is not a class; {known}", "bad_request")
         found.append((entry["id"], at))
     return found

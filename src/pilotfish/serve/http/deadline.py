@@ -1,18 +1,18 @@
-"""A deadline that is set with every request and seldom reached."""
+"""A deadline that is set for every request and rarely reached."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-LATE = 0.02  # seconds after a deadline in which what has arrived is still read: the event loop may be late itself
+LATE = 0.02  # seconds of grace to read what has arrived: the event loop may be late itself
 
 
 class Deadline:
-    """Calls *then* once the time that was set last is over, and a moment more.
+    """Calls *then* shortly after the time that was set last.
 
-    Setting it later, or clearing it, leaves the timer of the event loop as it is; when that runs, it looks whether it
-    is time. So a connection with a hundred requests a second has two timers a minute.
+    Setting a later time, or clearing it, leaves the event loop's timer in place; when that fires, it checks whether
+    the time has come. So a connection with a hundred requests a second needs two timers a minute.
     """
 
     __slots__ = ("_at", "_grace", "_loop", "_then", "_timer")
@@ -25,22 +25,22 @@ class Deadline:
 
     @property
     def is_set(self) -> bool:
-        """Whether it may be reached."""
+        """Whether a time is set."""
         return self._at is not None
 
     def set(self, seconds: float) -> None:
-        """From now."""
+        """Set it to so many seconds from now."""
         at = self._loop.time() + seconds
         self._at, self._grace = at, False
         if self._timer is None or at < self._timer.when():
             self._arm(at)
 
     def clear(self) -> None:
-        """It is not reached any more."""
+        """Unset it."""
         self._at = None
 
     def close(self) -> None:
-        """For good."""
+        """Unset it for good."""
         self._at = None
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""A path and what answers it."""
+"""Routes and their handlers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Endpoint:
-    """What a route does, as an ASGI application: the response that *answer* has for a request."""
+    """The ASGI application of a route: sends the response that *answer* returns for a request."""
 
     def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
         functools.update_wrapper(self, answer)
@@ -32,5 +32,5 @@ def route(
     methods: Sequence[str] = ("GET",),
     include_in_schema: bool = True,
 ) -> Route:
-    """A route that *answer* answers. Errors go through to :class:`pilotfish.serve.http.app.Routes`."""
+    """A route handled by *answer*. :class:`pilotfish.serve.http.app.Routes` handles its errors."""
     return Route(path, Endpoint(answer), methods=methods, include_in_schema=include_in_schema)

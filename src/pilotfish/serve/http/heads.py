@@ -1,4 +1,4 @@
-"""First line and headers of a request: what is refused, and what they say of the body."""
+"""Checks the request line and headers, and reads what they state about the body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fault = tuple[int, str]
 
 
 class Head(NamedTuple):
-    """fault: why the request is refused; has_body: whether a body may follow; length: its bytes, where that is said."""
+    """fault: why the request is refused; has_body: whether a body may follow; length: its bytes, if stated."""
 
     fault: Fault | None
     has_body: bool = False
@@ -20,8 +20,8 @@ class Head(NamedTuple):
 
 
 def head_of(url: bytes, headers: Iterable[tuple[bytes, bytes]], most: int) -> Head:
-    """What a request says before its body. *headers* have names in lower case; together they take at most *most*
-    bytes."""
+    """Check the part of a request before its body. *headers* have names in lower case and may take *most* bytes in
+    total."""
     size, codings, hosts, lengths = len(url), [], [], []
     for name, value in headers:
         size += len(name) + len(value) + 4
@@ -34,14 +34,14 @@ def head_of(url: bytes, headers: Iterable[tuple[bytes, bytes]], most: int) -> He
     if size > most:
         return Head(too_long(most))
     if codings and codings != [b"chunked"]:
-        return Head((400, "Transfer-Encoding is chunked or is left out"))
+        return Head((400, "Transfer-Encoding must be chunked or absent"))
     if codings and lengths:
-        return Head((400, "a request has a Content-Length or a Transfer-Encoding, not both"))
+        return Head((400, "a request must not have both Content-Length and Transfer-Encoding"))
     if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])):
-        return Head((400, "the header Host is not a host, or stands twice"))
+        return Head((400, "the header Host is invalid or repeated"))
     return Head(None, bool(codings or lengths), int(lengths[0]) if lengths else None)
 
 
 def too_long(most: int) -> Fault:
-    """Of first lines and headers that take more than *most* bytes."""
-    return 431, f"first line and headers take more than {most} bytes"
+    """The fault of a request line and headers of more than *most* bytes."""
+    return 431, f"the request line and headers take more than {most} bytes"

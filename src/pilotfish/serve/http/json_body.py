@@ -1,4 +1,4 @@
-"""JSON of requests: within bounds of time and memory, and away from the event loop where it is large."""
+"""Reads JSON requests within limits of time and memory, off the event loop if they are large."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pilotfish.files import parse_json
 from pilotfish.serve.refusal import Refusal
 
 MOST_VALUES = 1_000_000
-"""Of one body: a million numbers take a third of a second and some 50 MB."""
+"""Values in one body: a million numbers take a third of a second and some 50 MB."""
 MOST_LISTS, MOST_KEYS = 350_000, 20_000
 LARGE = 64 << 10
-"""Bytes of JSON that are read in a thread."""
+"""Bytes of JSON from which on a thread reads it."""
 T = TypeVar("T")
 
 _WRITER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-_READERS = ThreadPoolExecutor(2, "pilotfish-json")  # two at a time: what they take together is bounded as well
+_READERS = ThreadPoolExecutor(2, "pilotfish-json")  # two at a time, which limits their total too
 
 
 def bad(text: str) -> Refusal:
-    """The refusal of a request that says something wrong."""
+    """The refusal of an invalid request."""
     return Refusal(400, text, "bad_request")
 
 
 def shown(value: Any, most: int = 60) -> str:
-    """A value of a request in an error: in one line of some *most* characters."""
+    """A value of a request for an error message: one line of about *most* characters."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value):,}"
     if value is None or isinstance(value, bool):
@@ -39,16 +39,16 @@ def shown(value: Any, most: int = 60) -> str:
 
 
 async def read_aside(size: int, read: Callable[[], T]) -> T:
-    """What *read* makes of *size* bytes of JSON; in a thread where they are many, so that others are answered
-    meanwhile."""
+    """The result of *read*, which reads *size* bytes of JSON; in a thread if that is much, so that other requests are
+    answered meanwhile."""
     if size < LARGE:
         return read()
     return await asyncio.get_running_loop().run_in_executor(_READERS, read)
 
 
 def json_of(body: bytes) -> Any:
-    """What the JSON of a request says. Refusal, one line, for what is none or could not be read quickly: keys that
-    stand twice, NaN, numbers beyond float64, deep nesting, lone surrogates, millions of values."""
+    """Parse the JSON of a request. Refusal, one line, if it is invalid or would be slow to read: repeated keys, NaN,
+    numbers beyond float64, deep nesting, lone surrogates, millions of values."""
     if not body.strip():
         raise bad("the body is empty; expected JSON")
     lists, keys = body.count(b"[") + body.count(b"{"), body.count(b":")
@@ -56,8 +56,8 @@ def json_of(body: bytes) -> Any:
     if values > MOST_VALUES or lists > MOST_LISTS or keys > MOST_KEYS:
         raise bad(
             f"the JSON holds some {values:,} values, {lists:,} lists and {keys:,} keys, more than {MOST_VALUES:,}, "
-            f"{MOST_LISTS:,} or {MOST_KEYS:,}; send fewer inputs at once, images as base64 or as they are, and arrays "
-            "as binary tensors"
+            f"{MOST_LISTS:,} or {MOST_KEYS:,}; send fewer inputs at once, images as files or base64, and arrays as "
+            "binary tensors"
         )
     try:
         return parse_json(body, yielding=len(body) >= LARGE)
@@ -66,7 +66,7 @@ def json_of(body: bytes) -> Any:
 
 
 def to_json(document: Any) -> bytes:
-    """*document* as JSON, in ASCII. A number that JSON has not becomes null."""
+    """*document* as JSON, in ASCII. NaN and infinities become null."""
     try:
         return _WRITER.encode(document).encode()
     except ValueError:

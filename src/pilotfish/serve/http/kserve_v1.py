@@ -1,4 +1,4 @@
-"""KServe's protocol v1, which TensorFlow Serving began: ``POST /v1/models/M:predict``."""
+"""KServe's protocol v1, which comes from TensorFlow Serving: ``POST /v1/models/M:predict``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pilotfish.serve.takes import Takes
 
 
 def v1_routes() -> list[Route]:
-    """The models, and their predictions."""
+    """The routes of the protocol."""
     paths = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
     return [
         route("/v1/models", models),
@@ -38,12 +38,12 @@ def v1_routes() -> list[Route]:
 
 
 async def models(request: Request) -> Response:
-    """Their names."""
+    """The names of the models."""
     return document(request, {"models": list(server_of(request).models)})
 
 
 async def predict(request: Request) -> Response:
-    """Every input is answered, as by ``POST /predict``; what is wrong with one of several stands in its prediction."""
+    """Answer every input, as ``POST /predict`` does; an invalid one of several has its error in its prediction."""
     hosted = hosted_of(request)
     takes, most = hosted.takes, most_of(request)
     entries = await json_body(request, lambda said: read_instances(said, takes, most))
@@ -52,12 +52,12 @@ async def predict(request: Request) -> Response:
 
 
 async def no_get(request: Request) -> Response:
-    """Keeps the path of predictions from being read as that of a model called ``M:predict``."""
+    """Keep the path of predictions from being taken for a model named ``M:predict``."""
     raise HTTPException(405)
 
 
 def read_instances(said: Any, takes: Takes, most: int) -> list[Entry]:
-    """The inputs of a request of protocol v1. Refusal, 400, where it is none."""
+    """The inputs of a request of protocol v1. Refusal, 400, if it is invalid."""
     if not isinstance(said, dict) or "instances" not in said:
-        raise bad('a request of protocol v1 is {"instances": […]}')
+        raise bad('a request of protocol v1 has the form {"instances": […]}')
     return entries_of(said["instances"], takes, most)

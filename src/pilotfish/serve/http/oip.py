@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over HTTP, with Triton's binary tensors: its routes, and what it says of models."""
+"""The Open Inference Protocol v2 over HTTP, with Triton's binary tensors: its routes and metadata."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ NOT_HERE = (
     "/v2/cudasharedmemory/{path:path}",
     "/v2/repository/models/{path:path}",
 )
-"""Of Triton's extensions."""
-CONFIG = {"BYTES": "TYPE_STRING"}  # every other datatype is TYPE_ and its name
+"""Paths of Triton's extensions that are not supported."""
+CONFIG = {"BYTES": "TYPE_STRING"}  # every other datatype is TYPE_ plus its name
 
 
 def server_metadata() -> dict[str, Any]:
@@ -51,7 +51,7 @@ def server_metadata() -> dict[str, Any]:
 
 
 def model_metadata(name: str, version: str, takes: Takes, classes: bool) -> dict[str, Any]:
-    """``GET /v2/models/M``. -1 in a shape: any number."""
+    """``GET /v2/models/M``. -1 in a shape stands for any size."""
     return {
         "name": name,
         "versions": [version],
@@ -62,7 +62,7 @@ def model_metadata(name: str, version: str, takes: Takes, classes: bool) -> dict
 
 
 def model_config(name: str, takes: Takes, classes: bool) -> dict[str, Any]:
-    """``GET /v2/models/M/config``, as Triton has it: with a batch size of 0 the shapes are those of the metadata."""
+    """``GET /v2/models/M/config`` in Triton's form: with a batch size of 0 the shapes are those of the metadata."""
     given = _input(takes)
     return {
         "name": name,
@@ -92,7 +92,7 @@ def _type(datatype: str) -> str:
 
 
 def oip_routes() -> list[Route]:
-    """All of the protocol but statistics."""
+    """All routes of the protocol except statistics."""
     models = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
     gets = {"": metadata, "/ready": ready, "/config": config}
     return [
@@ -107,14 +107,14 @@ def oip_routes() -> list[Route]:
 
 
 async def live(request: Request) -> Response:
-    """It runs."""
+    """Whether the server runs."""
     return document(request, {"live": True})
 
 
 async def all_ready(request: Request) -> Response:
-    """Every stage of every cascade has been run, and the server does not drain."""
+    """Whether every cascade is warmed up and the server is not draining."""
     server = server_of(request)
-    server.wake()  # a balancer sends no request before this says so
+    server.wake()  # a load balancer sends no request until this is 200
     is_ready = server.ready
     return document(request, {"ready": is_ready}, 200 if is_ready else 503)
 
@@ -125,7 +125,7 @@ async def server(request: Request) -> Response:
 
 
 async def index(request: Request) -> Response:
-    """The cascades, and whether each is ready."""
+    """The cascades and their states."""
     states = {"READY": "READY", "WARMING": "LOADING", "DRAINING": "UNLOADING"}
     return document(
         request,
@@ -137,25 +137,25 @@ async def index(request: Request) -> Response:
 
 
 async def metadata(request: Request) -> Response:
-    """The tensors of a cascade."""
+    """The metadata of a cascade: its tensors."""
     hosted = hosted_of(request)
     return document(request, model_metadata(hosted.name, hosted.version, hosted.takes, classes_of(hosted)))
 
 
 async def config(request: Request) -> Response:
-    """A cascade as Triton describes models."""
+    """The configuration of a cascade, in Triton's form."""
     hosted = hosted_of(request)
     return document(request, model_config(hosted.name, hosted.takes, classes_of(hosted)))
 
 
 async def not_here(request: Request) -> Response:
-    """Triton's extensions that this server does not have."""
+    """Refuse an extension of Triton's that is not supported."""
     path = one_line(request.url.path[:200])
-    raise Refusal(404, f"{path} belongs to an extension that this server does not have", "not_found")
+    raise Refusal(404, f"{path} belongs to an extension that this server does not support", "not_found")
 
 
 async def infer(request: Request) -> Response:
-    """Inference: all inputs are answered, or the first that is not is named."""
+    """Inference: answer all inputs, or name the first that has no answer."""
     hosted = hosted_of(request)
     takes, classes, most = hosted.takes, classes_of(hosted), most_of(request)
     body, header = await body_of(request), request.headers.get(HEADER_LENGTH)

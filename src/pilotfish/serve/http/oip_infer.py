@@ -1,4 +1,4 @@
-"""Inference by the Open Inference Protocol: what a request asks, and its answer."""
+"""Requests and responses of inference by the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pilotfish.serve.served import Entry, Reply, Served
 from pilotfish.serve.takes import Takes
 
 OUTPUTS = {"prediction": "INT64", "confidence": "FP32", "stage": "INT64", "name": "BYTES", "flags": "BYTES"}
-"""Their datatypes; a prediction that is no class is BYTES, a JSON document each."""
+"""Outputs and their datatypes; a prediction that is not a class is BYTES, one JSON document each."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output that is asked for. binary: behind the JSON; best: whether as ``confidence:class:name``."""
+    """A requested output. binary: sent after the JSON; best: formatted as ``confidence:class:name``."""
 
     name: str
     binary: bool
@@ -29,7 +29,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks. timeout: seconds."""
+    """A parsed request. timeout: seconds."""
 
     items: list[Any]
     id: str | None
@@ -37,8 +37,8 @@ class Asked:
     timeout: float | None = None
 
     def entries(self) -> list[Entry]:
-        """Its inputs. One alone has the request's id, several have it with their number, ``ID/0``. Refusal that names
-        the first that cannot be read."""
+        """The inputs. A single one has the request's id; several have it with their number, ``ID/0``. Refusal that
+        names the first unreadable input."""
         for place, item in enumerate(self.items):
             if isinstance(item, Exception):
                 raise bad(f"{INPUT}[{place}]: {item}")
@@ -48,29 +48,29 @@ class Asked:
 
 
 def read_infer(body: bytes, header_length: str | None, takes: Takes, most: int, classes: bool = True) -> Asked:
-    """A request for inference. Refusal, 400, says what is wrong with it.
+    """Parse a request for inference. Refusal, 400, if it is invalid.
 
-    header_length  bytes of JSON before the tensors, as the header says; None: all of the body. 0: the body is the one
-                   input itself
-    most           inputs in a request
-    classes        whether an answer is a class
+    header_length  the header: bytes of JSON before the tensors. None: the whole body is JSON. 0: the body is a single
+                   input
+    most           inputs that a request may hold
+    classes        whether answers are classes
     """
     length = json_length(header_length, len(body))
     if length == 0 and body and header_length is not None:
         return Asked(raw_input(body, takes), None, _all(False))
     request = json_of(body[:length])
     if not isinstance(request, dict):
-        raise bad('the request is a JSON object with "inputs"')
+        raise bad('a request must be a JSON object with "inputs"')
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1:
-        found = f"{len(inputs)} of them" if isinstance(inputs, list) else "none"
-        raise bad(f'"inputs" holds one tensor, {INPUT!r}; found {found}')
+        found = f"{len(inputs)}" if isinstance(inputs, list) else "none"
+        raise bad(f'"inputs" must hold one tensor, {INPUT!r}; found {found}')
     items, tail = read_input(inputs[0], memoryview(body)[length:], takes, most)
     if len(tail):
-        raise bad(f"{len(tail):,} bytes follow the last tensor; their binary_data_size does not say so")
+        raise bad(f"{len(tail):,} bytes follow the last tensor, beyond its binary_data_size")
     parameters = request.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise bad("the request's parameters are an object")
+        raise bad("the request's parameters must be an object")
     return Asked(items, _id(request.get("id")), _outputs(request, parameters, classes), _timeout(parameters))
 
 
@@ -87,14 +87,14 @@ def _id(value: Any) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str) or len(value) > MOST_ID:
-        raise bad(f'"id" is a text of at most {MOST_ID} characters')
+        raise bad(f'"id" must be a string of at most {MOST_ID} characters')
     return value
 
 
 def _timeout(parameters: Mapping[str, Any]) -> float | None:
     value = parameters.get("timeout", 0)
     if type(value) is not int or value < 0:
-        raise bad(f"timeout is a whole number of microseconds; found {shown(value)}")
+        raise bad(f"timeout must be a whole number of microseconds; found {shown(value)}")
     return value / 1e6 if value else None
 
 
@@ -109,29 +109,29 @@ def _outputs(request: Mapping[str, Any], parameters: Mapping[str, Any], classes:
     if asked is None or asked == []:
         return _all(binary)
     if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
-        raise bad('"outputs" is a list of objects with a "name"')
+        raise bad('"outputs" must be a list of objects with a "name"')
     names = [one.get("name") for one in asked]
     for name in names:
         if not isinstance(name, str) or name not in OUTPUTS:
             raise bad(f"there is no output {shown(name)}; {nearest(str(name)[:60], OUTPUTS)}")
     if len(set(names)) != len(names):
-        raise bad("an output is asked for twice")
+        raise bad("an output is requested twice")
     return tuple(_output(one, binary, classes) for one in asked)
 
 
 def _output(asked: Mapping[str, Any], binary: bool, classes: bool) -> Output:
     name, parameters = str(asked["name"]), asked.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise bad(f"the parameters of output {name} are an object")
+        raise bad(f"the parameters of output {name} must be an object")
     if "shared_memory_region" in parameters:
-        raise bad(f"output {name} is wanted in shared memory, which this server does not write")
+        raise bad(f"output {name} is requested in shared memory, which this server does not support")
     best = parameters.get("classification")
     if best is not None:
         if type(best) is not int or best < 1:
-            raise bad(f"classification is how many classes, 1 or more; found {shown(best)}")
+            raise bad(f"classification must be a number of classes, 1 or more; found {shown(best)}")
         if name not in ("prediction", "confidence") or not classes:
             raise bad(
-                f"output {name} is no class; classification goes with prediction of a cascade that answers classes"
+                f"output {name} is not a class; classification is for the prediction of a cascade that answers classes"
             )
     return Output(name, _flag(parameters, "binary_data", binary), best is not None)
 
@@ -139,12 +139,12 @@ def _output(asked: Mapping[str, Any], binary: bool, classes: bool) -> Output:
 def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        raise bad(f"{name} is true or false; found {shown(value)}")
+        raise bad(f"{name} must be true or false; found {shown(value)}")
     return value
 
 
 def write_infer(asked: Asked, reply: Reply, classes: bool) -> tuple[bytes, dict[str, str]]:
-    """(body, headers) of the answer. Every input has one."""
+    """(body, headers) of the response. Every input has an answer."""
     described: list[dict[str, Any]] = []
     behind: list[bytes] = []
     for output in asked.outputs:

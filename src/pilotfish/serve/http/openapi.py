@@ -1,4 +1,4 @@
-"""``GET /openapi.json``: the routes as they are, described by OpenAPI 3.1."""
+"""``GET /openapi.json``: describes the routes in OpenAPI 3.1."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from pilotfish.serve.http.oip_tensors import DATATYPES
 
 TEXT, NUMBER, WHOLE, FLAG = ({"type": kind} for kind in ("string", "number", "integer", "boolean"))
 LIMIT = {"type": ["number", "string"]}
-UNKNOWN: dict[str, Any] = {}  # a schema that any value fits
+UNKNOWN: dict[str, Any] = {}  # a schema that matches any value
 STATUSES = {
-    "400": "The request, or an input of it, cannot be read.",
+    "400": "The request or one of its inputs is invalid.",
     "404": "No such model, version or path.",
-    "413": "The body is larger than allowed.",
-    "415": "The body is of a type or coding that is not read.",
-    "503": "Not ready, too much under way, or the time is over; see Retry-After.",
+    "413": "The body is too large.",
+    "415": "The type or the coding of the body is not supported.",
+    "503": "Not ready, overloaded or too late; see Retry-After.",
 }
-DENIED = {"401": "A token is needed.", "403": "The server has no tokens, and then nobody may change anything."}
-OPERATORS = ("/operating_point", "/audit", "/drift", "/labels")  # ends of paths: for who has a token
+DENIED = {"401": "A token is required.", "403": "The server has no tokens, so it allows no changes."}
+OPERATORS = ("/operating_point", "/audit", "/drift", "/labels")  # ends of the paths that need a token
 PARAMETERS = {"model": "A cascade's name.", "version": "Its version, 1."}
-QUERY = {"model": "Which cascade, where several are served.", "id": "Of an image that is the body."}
+QUERY = {"model": "The cascade, if several are served.", "id": "The id of an image sent as the body."}
 HEADERS = {
-    "Pilotfish-Operating-Point": "The operating point that decided.",
-    "Pilotfish-Stages": "Per input the stage that answered, 0 the saver; - for none.",
-    "Pilotfish-Confidences": "Per input how sure that stage was.",
-    "Pilotfish-Flags": "Per input its flags, joined by +; - for none. Absent where no input has any.",
+    "Pilotfish-Operating-Point": "The operating point of the answers.",
+    "Pilotfish-Stages": "For each input the stage that answered, 0 for the saver; - for none.",
+    "Pilotfish-Confidences": "For each input the confidence of that stage.",
+    "Pilotfish-Flags": "For each input its flags, joined by +; - for none. Absent if no input has any.",
 }
 
 
@@ -48,7 +48,7 @@ async def openapi(request: Request) -> Response:
 
 
 def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    """The OpenAPI document of *routes*: a path for each, its summary the first line of what answers it."""
+    """The OpenAPI document of *routes*; the summary is the first sentence of the handler's docstring."""
     paths: dict[str, dict[str, Any]] = {}
     for one in routes:
         if isinstance(one, Route) and one.include_in_schema:
@@ -84,7 +84,7 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     if answer in (_of("Predicted"), _of("V1Answer"), _of("InferAnswer")):
         ok["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
     if answer == _of("InferAnswer"):
-        ok["content"]["application/octet-stream"] = {"schema": {"description": "JSON, and tensors behind it."}}
+        ok["content"]["application/octet-stream"] = {"schema": {"description": "JSON, followed by tensors."}}
     error = {"application/json": {"schema": _of("Error")}}
     operation: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{method.lower()}{route.path_format}").strip("_"),
@@ -131,13 +131,13 @@ SCHEMAS: dict[str, Any] = {
     "Error": _object("error", error=TEXT),
     "Instance": {
         **_object(b64=BASE64, text=TEXT, array=_list(UNKNOWN), id={"type": ["string", "integer"]}),
-        "description": "One of b64 (an encoded image), text and array, and perhaps an id.",
+        "description": "Either b64 (an encoded image) or array, and optionally an id.",
     },
     "Instances": _object("instances", instances=_list(_of("Instance"))),
     "Answer": _object(
         "input prediction name confidence stage error id flags",
         input=TEXT,
-        prediction={"description": "As the task has it: a class for classes."},
+        prediction={"description": "By task; for classes, the class."},
         name=_or_null("string"),
         confidence=_or_null("number"),
         stage=_or_null("integer"),
@@ -222,5 +222,5 @@ BODIES: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, Any]]] = {
     ("GET", "/v2/health/ready"): (None, _object("ready", ready=FLAG)),
     ("GET", "/ready"): (None, _object("name ready", name=TEXT, ready=FLAG)),
 }
-"""By method and end of the path: (the body by its content type, the answer). Every answer not named here is an object
-or a page of its own."""
+"""By method and end of the path: (request body by content type, response). Responses not listed here are other objects
+or pages."""

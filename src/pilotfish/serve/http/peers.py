@@ -1,4 +1,4 @@
-"""Open connections, by the peer that opened them: how many there may be, and which one goes when there are too many."""
+"""Limits open connections per peer and in total, and chooses which one to close when there are too many."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
-SPARE = 256  # descriptors that are left for files and models
+SPARE = 256  # descriptors kept for files and models
 MOST = 8192
-YOUNG = 0.1  # seconds in which a connection is given up for no other: its request may be on its way
+YOUNG = 0.1  # seconds in which a new connection is not closed for another: its request may be on its way
 
 
 class Connection(Protocol):
-    """What can be closed to make room."""
+    """A connection that can be closed to make room."""
 
     peer: str
 
     def make_room(self) -> None:
-        """Close; nothing that was asked on it is being answered."""
+        """Close; no request on it is being answered."""
 
 
 class Peers:
-    """Counts connections, and closes those that keep the server waiting when a peer opens too many.
+    """Counts connections, and closes waiting ones when a peer opens too many.
 
-    each      that one peer may have open
-    total     of all peers; by default as many as the process may open files, less some
-    draining  whether the server is told to end, and every answer is the last of its connection
-    refused   told the status of every request that is refused before the application sees it
+    each      connections that one peer may have open
+    total     connections of all peers; by default the number of files the process may open, less some
+    draining  whether the server is stopping, and every response is the last of its connection
+    refused   called with the status of every request refused before the application sees it
 
-    A peer at its limit still gets a new connection: of those of its connections on which nothing is being answered, the
-    one that has waited longest for its client is closed. So neither idle connections nor slow senders keep anybody out,
-    and only what comes in one burst is turned away.
+    A peer at its limit can still open a connection: of its connections on which no request is being answered, the one
+    that has waited longest for its client is closed. So neither idle connections nor slow senders keep anyone out, and
+    only bursts are turned away.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Peers:
         self.refused, self._clock = refused, clock
         self.draining = False
         self._open: dict[str, int] = {}
-        self._waiting: dict[str, dict[Connection, float]] = {}  # by peer since when, the longest waiting first
+        self._waiting: dict[str, dict[Connection, float]] = {}  # by peer: since when, the longest waiting first
         self._n = 0
 
     def __len__(self) -> int:
         return self._n
 
     def enter(self, connection: Connection) -> bool:
-        """Count a new connection, which waits for its client. False where there is no room for it."""
+        """Count a new connection, which waits for its client. False if there is no room for it."""
         peer = connection.peer
         if self._open.get(peer, 0) >= self.each and not self._make_room(peer):
             return False
@@ -66,13 +66,13 @@ class Peers:
         return True
 
     def waits(self, connection: Connection) -> None:
-        """It is the client's turn to send."""
+        """Note that the client is to send next."""
         waiting = self._waiting.setdefault(connection.peer, {})
         waiting.pop(connection, None)
         waiting[connection] = self._clock()
 
     def works(self, connection: Connection) -> None:
-        """It is the server's turn to answer."""
+        """Note that the server is to answer next."""
         waiting = self._waiting.get(connection.peer)
         if waiting is not None:
             waiting.pop(connection, None)
@@ -80,7 +80,7 @@ class Peers:
                 del self._waiting[connection.peer]
 
     def leave(self, connection: Connection) -> None:
-        """A connection that was counted is closed."""
+        """Note that a counted connection was closed."""
         self.works(connection)
         left = self._open[connection.peer] - 1
         self._n -= 1
@@ -104,7 +104,7 @@ class Peers:
 
 
 def open_files() -> int:
-    """Connections that the process may have open beside its files."""
+    """How many connections the process may have open beside its files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = MOST if soft == resource.RLIM_INFINITY else soft
     return max(16, min(MOST, limit - min(SPARE, limit // 4)))
@@ -112,8 +112,8 @@ def open_files() -> int:
 
 @lru_cache(4096)
 def peer_name(address: str) -> str:
-    """Whom an address stands for: of IPv6 the network of 64 bits, for a single client has as many addresses as it
-    likes there. What is no address stands for itself."""
+    """The peer that an address stands for: for IPv6 its network of 64 bits, in which a single client can have any
+    number of addresses. Anything else stands for itself."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""``POST /predict``: the inputs of a request, whatever form its body has."""
+"""``POST /predict``, and the inputs in each kind of body."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from pilotfish.serve.takes import Takes
 
 FORMS = "image/*, application/json, or multipart/form-data"
 MOST_HEADER = 1000
-"""Characters of a Content-Type."""
-_QUIET = logging.getLogger("pilotfish.form")  # what is wrong with a form is told to who sent it, and not to stderr
+"""Characters of a Content-Type at most."""
+_QUIET = logging.getLogger("pilotfish.form")  # errors in a form go to the client, not to stderr
 _QUIET.disabled = True
 
 
 def read_predict(body: bytes, content_type: str | None, takes: Takes, most: int, id: str | None = None) -> list[Entry]:
-    """The inputs of a request. What is wrong with one of several becomes its item.
+    """The inputs of a request. The error of an invalid one among several becomes its item.
 
-    content_type  the header: ``image/*``, the body is one image file; ``application/json``, ``{"instances": […]}`` or
-                  one of them alone; ``multipart/form-data``, an image in each file
-    most          inputs in a request
-    id            of an image that is the body, as ``?id=`` says it
+    content_type  the header: ``image/*`` for one image file; ``application/json`` for ``{"instances": […]}`` or a
+                  single instance; ``multipart/form-data`` for one image per file
+    most          inputs that a request may hold
+    id            the id of an image sent as the body, from ``?id=``
 
-    Refusal: 415 for any other content type, 400 for a body that is not what it says.
+    Refusal: 415 for any other content type, 400 for a body that does not match it.
     """
     kind = _content_type(content_type)
     if kind == "application/json" or kind.endswith("+json"):
@@ -44,13 +44,13 @@ def read_predict(body: bytes, content_type: str | None, takes: Takes, most: int,
         return _from_form(body, _boundary(content_type or ""), takes, most)
     if kind.startswith("image/"):
         if not takes.images:
-            raise _unsupported(content_type, f'the cascade takes {takes.says}; send JSON with an "array" each')
+            raise _unsupported(content_type, f'the cascade takes {takes.says}; send JSON with "array" for each input')
         if not body:
             raise bad("the body is empty; expected an image file")
         return [Entry(body) if id is None else Entry(body, _id(id), one_line(id))]
     if kind == "text/plain":
         raise _unsupported(content_type, f"the cascade takes {takes.says}, not texts")
-    hint = "say what the body is, as with curl -H 'Content-Type: image/jpeg' --data-binary @FILE"
+    hint = "state the type of the body, as in curl -H 'Content-Type: image/jpeg' --data-binary @FILE"
     raise _unsupported(content_type, f"expected {FORMS}; {hint}")
 
 
@@ -60,7 +60,7 @@ def predict_routes() -> list[Route]:
 
 
 async def predict(request: Request) -> Response:
-    """Every input is answered; what is wrong with one of several stands in its answer."""
+    """Answer every input; an invalid one of several has its error in its answer."""
     hosted = hosted_of(request)
     takes, most = hosted.takes, most_of(request)
     body, kind, id = await body_of(request), header_of(request, b"content-type") or None, query_of(request, "id")
@@ -84,10 +84,10 @@ def _content_type(header: str | None) -> str:
 
 
 def _boundary(header: str) -> str:
-    """What parts a form. Refusal where its Content-Type does not say it."""
+    """The boundary of a form. Refusal if its Content-Type has none."""
     from python_multipart.multipart import parse_options_header
 
-    if len(header) > MOST_HEADER:  # reading it takes the square of that
+    if len(header) > MOST_HEADER:  # reading it takes quadratic time
         raise _unsupported(header, f"it is longer than {MOST_HEADER} characters")
     found = parse_options_header(header)[1].get(b"boundary")
     if not found:
@@ -97,20 +97,20 @@ def _boundary(header: str) -> str:
 
 def _from_json(document: Any, takes: Takes, most: int) -> list[Entry]:
     if not isinstance(document, dict):
-        raise bad('expected {"instances": […]}, or one {"b64"} or {"array"}; found no object')
+        raise bad('expected an object: {"instances": […]}, or one {"b64"} or {"array"}')
     if "instances" not in document:
         if not any(kind in document for kind in KINDS):
             found = ", ".join(shown(key) for key in sorted(document)[:5]) or "no keys"
             raise bad(f'expected {{"instances": […]}}, or one {{"b64"}} or {{"array"}}; found {found}')
         return entries_of([document], takes, most)
     if len(document) > 1 and (more := [key for key in document if key not in ("instances", "signature_name")]):
-        raise bad(f'the request has the key {shown(more[0])} beside "instances", which says nothing here')
+        raise bad(f'the request has the key {shown(more[0])} beside "instances", which is not supported')
     return entries_of(document["instances"], takes, most)
 
 
 @dataclass
 class _Part:
-    """One part of a form. file: its name, or None for a field."""
+    """One part of a form. file: the file name, None for a field."""
 
     name: str = ""
     file: str | None = None
@@ -118,7 +118,7 @@ class _Part:
 
 
 def _from_form(body: bytes, boundary: str, takes: Takes, most: int) -> list[Entry]:
-    """An image of each file; fields called ``b64`` are images as well, and ``id`` names them in their order."""
+    """Each file and each field ``b64`` is an image; fields ``id`` give their ids, in order."""
     items: list[tuple[Any, str]] = []
     ids: list[str] = []
     for part in _parts(body, boundary, 2 * most):
@@ -135,7 +135,7 @@ def _from_form(body: bytes, boundary: str, takes: Takes, most: int) -> list[Entr
             )
     check_count(len(items), most)
     if ids and len(ids) != len(items):
-        raise bad(f'the form has {len(ids)} fields "id" for {len(items)} inputs; expected one for each, or none')
+        raise bad(f'the form has {len(ids)} fields "id" for {len(items)} inputs; expected one each, or none')
     return [_entry(item, file, ids[place] if ids else None, place, takes) for place, (item, file) in enumerate(items)]
 
 
@@ -153,9 +153,9 @@ def _base64(content: bytes, takes: Takes) -> Any:
 
 
 def _id(text: str) -> str:
-    """*text*, where it can be an id."""
+    """*text*, if it can be an id. Refusal otherwise."""
     if not 0 < len(text) <= MOST_ID:
-        raise bad(f'an "id" is a text of 1 to {MOST_ID} characters')
+        raise bad(f'an "id" must be a string of 1 to {MOST_ID} characters')
     return text
 
 
@@ -168,7 +168,7 @@ def _text(content: bytes) -> str:
 
 
 def _parts(body: bytes, boundary: str, most: int) -> list[_Part]:
-    """The parts of a form. Refusal for one that is broken, or has more than *most*."""
+    """The parts of a form. Refusal if it is broken or has more than *most*."""
     if not body:
         raise bad("the body is empty; expected a form")
     from python_multipart.exceptions import FormParserError
@@ -206,7 +206,7 @@ def _parts(body: bytes, boundary: str, most: int) -> list[_Part]:
 
     said = b"--" + boundary.encode("latin-1")
     if not body[: len(said) + 64].lstrip(b"\r\n").startswith(said):
-        raise bad(f"the form does not begin with --{one_line(boundary[:60])}, the boundary that its Content-Type names")
+        raise bad(f"the form does not begin with --{one_line(boundary[:60])}, the boundary in its Content-Type")
     try:
         parser = MultipartParser(
             said[2:],
@@ -225,5 +225,5 @@ def _parts(body: bytes, boundary: str, most: int) -> list[_Part]:
     except (FormParserError, ValueError) as error:
         raise bad(f"the form is broken: {reason(error)}") from None
     if not ended:
-        raise bad("the form is cut: its last boundary is missing")
+        raise bad("the form is cut short: its last boundary is missing")
     return parts

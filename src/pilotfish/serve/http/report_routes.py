@@ -1,4 +1,4 @@
-"""Routes by which machines look at a server: metrics and statistics."""
+"""Routes for monitoring: metrics and statistics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pilotfish.serve.report.triton_stats import model_statistics
 
 
 def report_routes() -> list[Route]:
-    """/metrics, and statistics of one cascade or all."""
+    """The routes of metrics and statistics."""
     one = "/v2/models/{model}"
     return [
         route("/metrics", metrics),
@@ -25,7 +25,7 @@ def report_routes() -> list[Route]:
 
 
 async def metrics(request: Request) -> Response:
-    """For Prometheus; OpenMetrics where the header Accept asks for it."""
+    """Metrics for Prometheus, or in OpenMetrics if the header Accept asks for it."""
     server = server_of(request)
     accept = ",".join(request.headers.getlist("accept"))
     body, content_type = await asyncio.to_thread(server.exposition.render, accept)
@@ -33,7 +33,7 @@ async def metrics(request: Request) -> Response:
 
 
 async def statistics(request: Request) -> Response:
-    """As Triton's statistics extension has them."""
+    """Statistics in the form of Triton's extension."""
     one = "model" in request.path_params
     models = [hosted_of(request)] if one else list(server_of(request).models.values())
     found = [model_statistics(hosted.name, hosted.version, hosted.meter) for hosted in models]

@@ -1,4 +1,4 @@
-"""Every request has an id, in and out, and a line in the log if that was asked for."""
+"""Gives every request an id, and a line in the access log if that is enabled."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pilotfish.serve.report.logs import Log
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LONGEST = 128  # characters of an id
+LONGEST = 128  # characters of an id at most
 SAFE = re.compile(rb"[!-~]{1,%d}" % LONGEST)  # printable, without spaces
 TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,200})?")
-TOLD = b"pilotfish-"  # response headers that say what was done with a request
+TOLD = b"pilotfish-"  # response headers that are repeated in the log
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 def ids_of(headers: Headers) -> tuple[str, str | None]:
-    """A request's id: the header ``x-request-id`` where it is printable, without spaces and not too long; else a new
-    one. And ``traceparent`` where it is one as W3C has them, else None. A header that comes twice is none."""
+    """(id of a request, its ``traceparent``). The id is the header ``x-request-id`` if it is printable, without spaces
+    and not too long, else a new one; ``traceparent`` is None if it is invalid by W3C. Repeated headers are ignored."""
     given: bytes | None = None
     trace: bytes | None = None
     for name, value in headers:
@@ -36,9 +36,9 @@ def ids_of(headers: Headers) -> tuple[str, str | None]:
 
 class RequestIds:
     """ASGI middleware. Handlers find the id at ``request.state.request_id``; responses carry ``x-request-id``, and
-    ``traceparent`` where it came with one. What a handler raises and nobody catches is logged and answered with 500.
+    the ``traceparent`` of the request. Exceptions that nobody catches are logged and answered with 500.
 
-    failed  called for each of those
+    failed  called for each of these exceptions
     """
 
     def __init__(self, app: ASGIApp, log: Log, failed: Callable[[], None] = lambda: None) -> None:
@@ -97,6 +97,6 @@ def _word(name: bytes) -> str:
 
 
 def _path(scope: Scope) -> str:
-    """Without what follows the question mark: people put secrets there."""
+    """The path without its query string, which may hold secrets."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
     return raw[:200].decode("latin-1")

@@ -1,4 +1,4 @@
-"""What an application says, on its way to the connection."""
+"""Sends the messages of an application to the connection."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Sending:
-    """``send`` of one request. Its answer is written in one piece, where its body comes in one; uvicorn writes others.
+    """``send`` of one request. A response whose body comes in one piece is written at once; uvicorn writes the others.
 
-    An answer that comes before the whole body of the request was sent is the last of its connection.
+    A response sent before the whole body of the request has arrived is the last of its connection.
     """
 
     __slots__ = ("_connection", "_cycle", "_early", "_head", "_send")
@@ -25,7 +25,7 @@ class Sending:
     def __init__(self, connection: BoundedConnection, cycle: RequestResponseCycle, send: ASGISendCallable) -> None:
         self._connection, self._cycle, self._send = connection, cycle, send
         self._early = False
-        self._head: Any = None  # what waits for the first of the body
+        self._head: Any = None  # waits for the start of the body
 
     async def __call__(self, message: ASGISendEvent) -> None:
         cycle, connection = self._cycle, self._connection
@@ -41,7 +41,7 @@ class Sending:
             if head is not None:
                 await self._send(head)
             if ends and self._early:
-                cycle.keep_alive = True  # uvicorn would close at once, and the client might never see the answer
+                cycle.keep_alive = True  # uvicorn would close at once, and the client might miss the response
             await self._send(message)
         if ends and self._early:
             connection.end()
@@ -49,7 +49,7 @@ class Sending:
             connection.await_reader()
 
     def _write(self, head: Mapping[str, Any], body: bytes) -> bool:
-        """Write an answer at once; False where that is not possible."""
+        """Write a response at once; False if that is not possible."""
         cycle, connection = self._cycle, self._connection
         if connection.flow.write_paused or cycle.disconnected or cycle.response_started:
             return False

@@ -1,4 +1,4 @@
-"""What audits, shadow mode and labels say of a cascade, as ``GET /v2/models/M/audit`` gives it."""
+"""Results of audits, shadow mode and labels of a cascade, for ``GET /v2/models/M/audit``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pilotfish.serve.hosted import Hosted
 
-OFF = "nothing is audited: serve with --audit 1%, or with --shadow, to bound how far exits differ from the base"
-NO_LABELS = "labels by id are for classes, and this cascade answers {}; judge it with pilotfish evaluate"
+OFF = "nothing is audited; serve with --audit 1% or --shadow to bound how often exits differ from the base"
+NO_LABELS = "labels by id are for classes, but this cascade answers {}; judge it with pilotfish evaluate"
 
 
 def audit_figures(hosted: Hosted) -> dict[str, Any]:
     """``n``, ``disagreement`` and ``bound`` of exits against the base at the operating point in force, from audits or,
-    in shadow mode, from every exit; then ``labels``, ``shadow`` and ``reliability``, a list of bins by stage. None
-    stands for what is not known."""
+    in shadow mode, from every exit; ``labels``, ``shadow`` and ``reliability``, a list of bins per stage. Unknown
+    values are None."""
     point, labels = hosted.point, hosted.labels
     shadow = None if point.shadow is None else point.shadow.to_json()
     if point.audit is not None:

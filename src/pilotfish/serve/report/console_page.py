@@ -1,4 +1,4 @@
-"""The console page: one HTML document made of the files in ``console/``, and what a browser may do for it."""
+"""The console page: one HTML document built from the files in ``console/``, with its security policy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SCRIPTS = ("words.js", "charts.js", "panels.js", "point.js", "live.js")
 
 @cache
 def console_page() -> tuple[bytes, dict[str, str]]:
-    """The page, and the headers that it goes out with.
+    """The page and its response headers.
 
-    Style and script stand in the page itself; the policy lets a browser run these two texts, by their hashes, and
-    nothing else, and talk to the server that the page came from alone.
+    Style and script are part of the page; the policy lets a browser use only these two, by their hashes, and connect
+    only to the server of the page.
     """
     script = '"use strict";\n' + "".join(_text(name) for name in SCRIPTS)
     style = _text("page.css")

@@ -1,6 +1,6 @@
-"""What the console draws of the last minutes: a ring of counts, the audit's way so far, and the last things to look at.
+"""The recent history that the console shows: a ring of counts, the course of the audit, and the last notable events.
 
-All of it is bounded and lives in memory alone: after a restart it begins anew.
+All of it is bounded and kept in memory only: it starts empty after a restart.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from pilotfish.serve.watch.audit import Audit
     from pilotfish.serve.watch.drift import Alarm
 
-STEP = 5.0  # seconds that one place of the ring counts
-STEPS = 120  # places of the ring: ten minutes
-KEPT = 20  # flagged answers and alarms that are remembered
-MARKS = 120  # places of the audit's way
-LONGEST = 200  # characters of an id, a name or an error
+STEP = 5.0  # seconds per slot of the ring
+STEPS = 120  # slots of the ring: ten minutes
+KEPT = 20  # flagged answers and alarms kept
+MARKS = 120  # marks on the course of the audit
+LONGEST = 200  # characters kept of an id, a name or an error
 NONE = (0, 0, 0, 0)  # answered, exited, failed, refused
 
 
 class History:
-    """The last ten minutes of one cascade, for people to look at.
+    """The last ten minutes of one cascade, for display.
 
     clock  seconds since 1970
 
-    Threads may share one. What is told takes a microsecond or two, however long the server has run.
+    Thread-safe. An update takes a microsecond or two, however long the server has run.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -42,12 +42,12 @@ class History:
         self._flagged: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._alarms: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._marks: list[tuple[int, float, float]] = []
-        self._audited, self._apart = 0, 1  # which operating point, and audits between two marks of it
+        self._audited, self._apart = 0, 1  # the operating point, and audits between two of its marks
 
-    # What the server tells.
+    # Called by the server.
 
     def answered(self, served: Served, exited: bool, request: str) -> None:
-        """One input was answered. exited: whether the rule let it exit at the first stage, whatever overruled it;
+        """Add the answer to one input. exited: whether the rule let it exit at the first stage, even if overruled;
         request: the id of its request."""
         answer = served.answer
         failed = answer.error is not None
@@ -71,19 +71,19 @@ class History:
                 )
 
     def refused(self, n: int) -> None:
-        """*n* inputs were refused: no answer was begun."""
+        """Add *n* inputs that were refused."""
         with self._lock:
             self._now()[3] += n
 
     def alarmed(self, point: str, alarm: Alarm) -> None:
-        """An alarm was raised at the operating point of that id."""
+        """Add an alarm raised at the operating point with that id."""
         with self._lock:
             self._alarms.append({"at": alarm.at, "point": point, **alarm_words(alarm)})
 
     def audited(self, point: str, audit: Audit) -> None:
-        """An audit of the operating point of that id has come back. Marks are of the newest point. When they are full
-        every second one is let go, so they reach back to the first, about evenly apart; the bound is asked for where
-        there is a mark alone."""
+        """Add a finished audit of the operating point with that id. Marks are kept for the newest point. When they are
+        full, every second one is dropped, so that they span all audits about evenly; the bound is computed only for
+        marks."""
         with self._lock:
             if int(point) > self._audited:
                 self._audited, self._marks, self._apart = int(point), [], 1
@@ -94,12 +94,12 @@ class History:
             if len(self._marks) > MARKS:
                 self._marks, self._apart = self._marks[::2], 2 * self._apart
 
-    # What is read.
+    # Read by the console.
 
     def traffic(self) -> dict[str, Any]:
-        """The ring, oldest place first: ``step``, the seconds of a place; ``end`` of the last one, which is not over
-        yet, in seconds since 1970; and by place how many inputs were ``answered`` (failed ones as well), of them
-        ``exited`` and ``failed``, and how many were ``refused``."""
+        """The ring, oldest slot first: ``step``, the seconds of a slot; ``end`` of the last, which is still running, in
+        seconds since 1970; and by slot the inputs ``answered`` (failed ones included), of these ``exited`` and
+        ``failed``, and the inputs ``refused``."""
         with self._lock:
             self._now()
             first = (self._place + 1) % STEPS
@@ -113,17 +113,17 @@ class History:
             return list(self._flagged)
 
     def alarms(self) -> list[dict[str, Any]]:
-        """The last alarms, oldest first: ``at``, ``point``, and what :func:`alarm_words` says."""
+        """The last alarms, oldest first: ``at``, ``point``, and the texts of :func:`alarm_words`."""
         with self._lock:
             return list(self._alarms)
 
     def marks(self, point: str) -> list[tuple[int, float, float]]:
-        """(audits, disagreement, bound) along the way of that operating point's audit, at most 120."""
+        """(audits, disagreement, bound) over the course of that operating point's audit, at most 120."""
         with self._lock:
             return list(self._marks) if int(point) == self._audited else []
 
     def _now(self) -> list[int]:
-        """The place of now, once those are cleared that time has passed; after a clock was set back, the newest."""
+        """The current slot, after clearing those skipped; the newest one if the clock was set back."""
         place = int(self._clock() // STEP)
         if place > self._place:
             for passed in range(max(self._place, place - STEPS) + 1, place + 1):

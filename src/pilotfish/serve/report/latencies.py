@@ -1,4 +1,4 @@
-"""How long answers took, by stage: in all, and over the last minutes, in memory that does not grow."""
+"""Latencies of answers by stage, in total and over the last minutes, in constant memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-# Seconds. Prometheus sees these buckets; each is parted into STEPS more for quantiles, a few per cent wide.
+# Seconds. The buckets for Prometheus; for quantiles each is divided into STEPS more, a few per cent wide.
 BUCKETS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
 )  # fmt: skip
 STEPS = 12
-WINDOW = 300.0  # seconds that quantiles are of
+WINDOW = 300.0  # seconds covered by quantiles
 SLOTS = 30
 
 
 def _parted(bounds: Sequence[float]) -> list[float]:
-    """Bounds of the finer buckets; every STEPS-th is one of *bounds*, to the bit."""
+    """Bounds of the finer buckets; every STEPS-th is exactly one of *bounds*."""
     found = [bounds[0]]
     for low, high in pairwise(bounds):
         found += [low * (high / low) ** (step / STEPS) for step in range(1, STEPS)] + [high]
@@ -35,11 +35,11 @@ _MIDDLES = np.array([FINE[0] / 2, *np.sqrt(np.array(FINE[:-1]) * np.array(FINE[1
 class Latencies:
     """Counts of seconds in buckets, by stage.
 
-    stages   how many
-    seconds  what :meth:`recent` looks back on, in *slots* parts: a part is forgotten as a whole
-    clock    seconds that never go back
+    stages   their number
+    seconds  the period covered by :meth:`recent`, in *slots* parts that are dropped one by one
+    clock    monotonic seconds
 
-    It has no lock: the caller's is held.
+    It has no lock; callers hold their own.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Latencies:
     ) -> None:
         self.sums = [0.0] * stages
         self._seconds, self._slot, self._clock = seconds, seconds / slots, clock
-        self._past = np.zeros((stages, len(FINE) + 1), np.int64)  # all slots that are closed
-        self._closed: deque[tuple[float, NDArray[np.int64]]] = deque(maxlen=slots)  # (when it ended, its counts)
+        self._past = np.zeros((stages, len(FINE) + 1), np.int64)  # all closed slots
+        self._closed: deque[tuple[float, NDArray[np.int64]]] = deque(maxlen=slots)  # (end, counts) of each
         self._began = clock()
         self._now = self._empty()
 
     def add(self, stage: int, seconds: float) -> None:
-        """An answer of *stage* that took *seconds*."""
+        """Add an answer of *stage* that took *seconds*."""
         now = self._clock()
         if now - self._began >= self._slot:
             self._turn(now)
@@ -61,7 +61,7 @@ class Latencies:
         self.sums[stage] += seconds
 
     def one_more(self) -> None:
-        """There is one more stage."""
+        """Add a stage."""
         self._turn(self._clock())
         row = np.zeros((1, len(FINE) + 1), np.int64)
         self._past = np.vstack([self._past, row])
@@ -71,8 +71,8 @@ class Latencies:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """int64 (stages, buckets + 1), since the beginning: how many took at most BUCKETS[i] and more than the bucket
-        before; the last column, more than all."""
+        """int64 (stages, buckets + 1): counts since the start in each of BUCKETS; the last column is above all of
+        them."""
         cumulative = np.cumsum(self._past + np.array(self._now), axis=1)
         at = [*range(0, len(FINE), STEPS), len(FINE)]
         return np.diff(cumulative[:, at], axis=1, prepend=0)
@@ -101,8 +101,8 @@ class Latencies:
 
 
 def quantiles_of(counts: NDArray[np.int64], levels: Sequence[float]) -> list[float] | None:
-    """Quantiles of the seconds that *counts*, int64 (fine buckets,), are of, to about 5 %: the middle of the bucket
-    where each lies. None where there are none."""
+    """Quantiles of the seconds counted in *counts*, int64 (fine buckets,), to about 5 %: the middle of the bucket that
+    holds each. None if there are no counts."""
     below = np.cumsum(counts)
     if not below[-1]:
         return None

@@ -1,5 +1,5 @@
-"""Log lines on stderr, one event a line, as text or as JSON. What clients send is escaped and cut, so that no request
-can make a line that the server never said; bodies and tokens are never written."""
+"""Log lines on stderr, one event per line, as text or JSON. Text from clients is escaped and cut, so that no request
+can forge a line; bodies and tokens are never written."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any, Literal, TextIO
 from pilotfish.serve.report.outlet import Outlet
 from pilotfish.text import json_line, one_line
 
-LONGEST = 2000  # characters of one value
-SELDOM = 1.0  # seconds between two lines of one kind that a fault may repeat for every input
+LONGEST = 2000  # characters of one value at most
+SELDOM = 1.0  # seconds between two lines of a kind that a fault may repeat for every input
 Level = Literal["info", "warning", "error"]
 
 
@@ -28,25 +28,25 @@ class Log:
         log("reload", "birds was loaded again", model="birds")
 
     form    ``text`` or ``json``
-    stream  None: stderr as it is when a line is written
-    access  whether requests are logged, a line each
+    stream  None: sys.stderr at the time of writing
+    access  whether each request is logged
     """
 
     def __init__(self, form: str = "text", stream: TextIO | None = None, access: bool = False) -> None:
         self.form, self.access = form, access
         self._stream, self._lock = stream, threading.Lock()
         self._outlet: Outlet | None = None
-        self._told: dict[str, tuple[float, int]] = {}  # by kind: when last, and how many were left out since
+        self._told: dict[str, tuple[float, int]] = {}  # by kind: time of the last line, and lines omitted since
 
     def __call__(self, event: str, message: str, level: Level = "info", **fields: Any) -> None:
         """Write one line.
 
-        event    what happened, in a word: ``ready``, ``move``, ``alarm``, ``reload``, ``drain``, ``error``, ``request``
-        message  the same for a person
-        fields   what belongs to it; what is None is left out
+        event    a word: ``ready``, ``move``, ``alarm``, ``reload``, ``drain``, ``error``, ``request``
+        message  the same for people
+        fields   details; None values are omitted
         """
         stream = self._stream or sys.stderr
-        if stream is None:  # of a process that began without one
+        if stream is None:  # the process has none
             return
         outlet = self._outlet
         if outlet is None or outlet.stream is not stream:
@@ -54,12 +54,12 @@ class Log:
         outlet.write(self._line(event, message, level, fields))
 
     def settle(self, seconds: float) -> None:
-        """Give a reader that is behind so many seconds to take what waits."""
+        """Wait up to so many seconds for a slow reader."""
         if self._outlet is not None:
             self._outlet.settle(seconds)
 
     def _left_out(self, n: int) -> str:
-        return self._line("error", f"{n} lines were left out: whoever reads this log was behind", "error", {})
+        return self._line("error", f"{n} lines were omitted: the reader of this log is too slow", "error", {})
 
     def _line(self, event: str, message: str, level: Level, fields: Mapping[str, Any]) -> str:
         known = {key: value for key, value in fields.items() if value is not None}
@@ -73,8 +73,8 @@ class Log:
         return " ".join([now, level, event, *parts, one_line(_cut(message))])
 
     def seldom(self, kind: str, event: str, message: str, level: Level = "info", **fields: Any) -> None:
-        """As a call, but one line a second of each *kind*, of which there are few; ``left_out`` says how many were not
-        written since the one before."""
+        """Like a call, but at most one line per second of each *kind*, of which there are few; ``left_out`` is the
+        number of lines omitted since the last one."""
         now = time.monotonic()
         with self._lock:
             last, left_out = self._told.get(kind, (-SELDOM, 0))
@@ -84,14 +84,14 @@ class Log:
             self(event, message, level, **fields, left_out=left_out or None)
 
     def error(self, message: str, error: BaseException, **fields: Any) -> None:
-        """An error that is a fault of ours or of a model, and where it was raised."""
+        """Log an error in Pilotfish or a model, and where it was raised."""
         frames = traceback.extract_tb(error.__traceback__)
         where = " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames[-8:]))
         self("error", message, "error", **fields, error=f"{type(error).__name__}: {error}", where=where or None)
 
 
 class Relay(logging.Handler):
-    """Records of another library's logger, as events."""
+    """Logs the records of another library's logger as events."""
 
     def __init__(self, log: Log) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Relay(logging.Handler):
 
 
 def relay(name: str, log: Log) -> None:
-    """From now on warnings and errors of the logger *name* are events of *log*, and nothing else."""
+    """Send warnings and errors of the logger *name* to *log*, and nowhere else."""
     logger = logging.getLogger(name)
     logger.handlers, logger.propagate = [Relay(log)], False
     logger.setLevel(logging.WARNING)
@@ -123,7 +123,7 @@ def _cut(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """As it stands where it is one plain word, else in quotes."""
+    """*value* as it is if it is one plain word, else in quotes."""
     text = json.dumps(_cut(value), ensure_ascii=False)
     plain = isinstance(value, str) and value and not set(value) & set(" =\"'\\") and value.isprintable()
     return one_line(value if plain and len(value) <= LONGEST else text)

@@ -1,5 +1,5 @@
-"""What is counted of a cascade while it is served. Counts are plain numbers under one lock: a request costs a few
-microseconds, and /metrics, the statistics and the console read the same ones."""
+"""Counts for each served cascade. They are plain numbers under one lock: a request costs a few microseconds, and
+/metrics, the statistics and the console read the same counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pilotfish.serve.watch.drift import Alarm
 
 BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)  # inputs
-# Why there is no answer. What stands in neither list is counted as "other": labels are bounded.
+# Why there is no answer. A cause in neither list is counted as "other", which bounds the label values.
 SHED = ("full", "warming", "draining", "deadline", "governed", "gone", "cut_off")
 ERRORS = (
     "bad_request", "too_large", "unsupported", "unauthorized", "forbidden", "not_found", "slow", "bad_input", "model",
@@ -36,7 +36,7 @@ ALARMS = ("exit ratio up", "exit ratio down", "score up", "score down", "other")
 
 
 class Histogram:
-    """How often values lay in buckets. bounds: the upper ends, rising; what is above all has a count of its own."""
+    """Counts of values in buckets. bounds: their upper ends, rising; values above all have a count of their own."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -50,8 +50,8 @@ class Histogram:
 
 @dataclass
 class StageCounts:
-    """What one stage did. answered: inputs in all; at_point: since the operating point moved; escalated: inputs that it
-    sent on. queue: seconds that inputs waited, compute: seconds of batches, sizes: inputs of batches."""
+    """Counts of one stage. answered: inputs in total; at_point: inputs since the operating point moved; escalated:
+    inputs sent on; queue: seconds that inputs waited; compute: seconds per batch; sizes: inputs per batch."""
 
     answered: int = 0
     at_point: int = 0
@@ -62,14 +62,14 @@ class StageCounts:
 
 
 class Causes:
-    """Why requests and inputs have no answer, counted: as load that was shed, or as errors."""
+    """Counts requests and inputs without an answer, by cause: load that was shed, and errors."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.shed, self.errors = dict.fromkeys(SHED, 0), dict.fromkeys(ERRORS, 0)
 
     def refused(self, cause: str, n: int = 1) -> None:
-        """*n* of them, because of *cause*, one of SHED and ERRORS."""
+        """Count *n* of them for *cause*, one of SHED and ERRORS."""
         with self._lock:
             if cause in self.shed:
                 self.shed[cause] += n
@@ -84,10 +84,10 @@ class Meter:
         meter.received(1)
         meter.answered(served, seconds)
 
-    artefact  says how many stages there are and what they cost
-    clock     seconds that never go back
+    artefact  states how many stages there are and what they cost
+    clock     monotonic seconds
 
-    Attributes are counts; who reads several that belong together holds ``lock``.
+    Attributes are counts; hold ``lock`` to read several consistently.
     """
 
     def __init__(self, artefact: Artefact, clock: Callable[[], float] = time.monotonic) -> None:
@@ -101,16 +101,16 @@ class Meter:
         self.alarms = dict.fromkeys(ALARMS, 0)
         self.moves = self.audits = 0
         self.reloads = {"loaded": 0, "failed": 0}
-        self.last = 0.0  # unix time of the last answer
+        self.last = 0.0  # Unix time of the last answer
         self.succeeded, self.failed = [0, 0.0], [0, 0.0]  # requests, seconds
-        self.batches: dict[int, list[float]] = {}  # by size: how many, their seconds
-        self.queue_seconds = self.input_seconds = 0.0  # waited, and computed: by input
+        self.batches: dict[int, list[float]] = {}  # by size: number, seconds
+        self.queue_seconds = self.input_seconds = 0.0  # waiting and computing, summed over inputs
         self.spent = self.base_alone = 0.0
         self.cost_key: str | None = None
         self._of(artefact)
 
     def _of(self, artefact: Artefact) -> None:
-        """From now on answers come from the stages of *artefact*, of which a changed folder may have more."""
+        """Count for the stages of *artefact* from now on; a changed folder may have more of them."""
         while len(self.stages) < len(artefact.stages):
             self.stages.append(StageCounts())
             self.latencies.one_more()
@@ -119,16 +119,16 @@ class Meter:
         self.cost_key = artefact.cost_key
         self.costs, self.base_cost = stage_costs(artefact) or (), artefact.base_cost or 0.0
 
-    # What the server tells, request by request
+    # Called by the server for each request
 
     def received(self, n: int) -> None:
-        """A request of *n* inputs was accepted."""
+        """Count an accepted request of *n* inputs."""
         with self.lock:
             self.requests += 1
             self.inputs += n
 
     def answered(self, served: Served, seconds: float) -> None:
-        """One input has its answer, or its error, *seconds* after its request was read."""
+        """Count the answer or error of one input, *seconds* after its request was read."""
         answer = served.answer
         if answer.stage is None:
             self.causes.refused(served.cause or "other")
@@ -138,15 +138,15 @@ class Meter:
             stage.answered += 1
             stage.at_point += 1
             self.latencies.add(answer.stage, seconds)
-            if answer.stage < len(self.costs):  # not of a chain that was longer before its folder was loaded again
-                # The base answers everybody in shadow: there the cascade spends what the base alone does, and more.
+            if answer.stage < len(self.costs):  # unless the cascade was longer before its folder was reloaded
+                # In shadow mode the base answers everything: the cascade then costs more than the base alone.
                 self.spent += self.costs[answer.stage]
                 self.base_alone += self.base_cost
             for flag in served.flags:
                 self.flags[flag if flag in self.flags else "other"] += 1
 
     def replied(self, seconds: float, failed: bool = False) -> None:
-        """A request was replied to. failed: as a whole, or in all its inputs."""
+        """Count a reply to a request. failed: as a whole, or in all its inputs."""
         with self.lock:
             counts = self.failed if failed else self.succeeded
             counts[0] += 1
@@ -154,13 +154,13 @@ class Meter:
             self.last = time.time()
 
     def refused(self, cause: str, n: int = 1) -> None:
-        """A request, or *n* inputs of one, went without an answer because of *cause*, one of SHED and ERRORS."""
+        """Count a request, or *n* inputs of one, without an answer because of *cause*, one of SHED and ERRORS."""
         self.causes.refused(cause, n)
 
-    # What the engine tells, batch by batch
+    # Called by the engine for each batch
 
     def batch(self, stage: int, n: int, waited: Sequence[float], seconds: float) -> None:
-        """*stage* computed *n* inputs in *seconds*; *waited*: the seconds that each was in its queue."""
+        """Count a batch of *stage*: *n* inputs in *seconds*. waited: the seconds that each spent in the queue."""
         with self.lock:
             counts = self.stages[stage]
             for wait in waited:
@@ -174,27 +174,27 @@ class Meter:
             of_size[1] += seconds
 
     def escalated(self, stage: int, n: int = 1) -> None:
-        """*stage* sent *n* inputs on."""
+        """Count *n* inputs that *stage* sent on."""
         with self.lock:
             self.stages[stage].escalated += n
 
-    # What is rare
+    # Rare events
 
     def audited(self, stage: int) -> None:
-        """The base answered an exit of *stage* as well."""
+        """Count an exit of *stage* that the base answered as well."""
         with self.lock:
             self.audits += 1
             if stage < len(self.costs):
-                self.spent += self.costs[-1] - self.costs[stage]  # what comes after its exit
+                self.spent += self.costs[-1] - self.costs[stage]  # the stages after its exit
 
     def alarmed(self, alarm: Alarm) -> None:
-        """An alarm was raised: its ``kind`` and ``direction`` are counted."""
+        """Count an alarm by its ``kind`` and ``direction``."""
         kind = f"{alarm.kind} {alarm.direction}"
         with self.lock:
             self.alarms[kind if kind in self.alarms else "other"] += 1
 
     def moved(self, point: Point) -> None:
-        """The operating point moved to *point*: exit ratios count from here."""
+        """Count a move to *point*; exit ratios start anew."""
         with self.lock:
             self.moves += 1
             for stage in self.stages:
@@ -202,32 +202,31 @@ class Meter:
             self._of(point.artefact)
 
     def reloaded(self, well: bool) -> None:
-        """The folder changed, and was loaded again, or could not be."""
+        """Count a reload of a changed folder. well: whether it could be loaded."""
         with self.lock:
             self.reloads["loaded" if well else "failed"] += 1
 
-    # What is read
+    # Read by reports
 
     def exit_ratio(self) -> list[float] | None:
-        """Share of the inputs that each stage answered since the operating point moved; None before the first."""
+        """Share of the inputs answered by each stage since the operating point moved; None before the first."""
         with self.lock:
             counts = [stage.at_point for stage in self.stages]
         total = sum(counts)
         return [n / total for n in counts] if total else None
 
     def saved(self) -> float | None:
-        """Share of the base's cost that was saved since the start; None where costs are unknown, or nothing was
-        answered. Below 0 the cascade costs more."""
+        """Share of the base's cost saved since the start; negative if the cascade costs more. None if costs are unknown
+        or nothing was answered."""
         with self.lock:
             return 1 - self.spent / self.base_alone if self.base_alone > 0 else None
 
     def recent(self) -> NDArray[np.int64]:
-        """int64 (stages, fine buckets): how many answers of the last minutes took how long, for ``quantiles_of``."""
+        """int64 (stages, fine buckets): latencies of the last minutes, for ``quantiles_of``."""
         with self.lock:
             return self.latencies.recent()
 
     def answer_seconds(self) -> list[tuple[list[int], float]]:
-        """By stage: how many answers took at most BUCKETS[i] and more than the bucket before, then more than all; and
-        the seconds of all."""
+        """By stage: counts of answers in each of BUCKETS and above them, and the sum of their seconds."""
         with self.lock:
             return list(zip(self.latencies.counts.tolist(), self.latencies.sums, strict=True))

@@ -1,5 +1,5 @@
-"""A stream of log lines that nobody waits for: what its reader is too slow for waits in memory, and is left out where
-that is much."""
+"""A stream of log lines that never blocks the writer: lines for a slow reader wait in memory, and are dropped beyond a
+limit."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
-MOST = 1 << 20  # bytes that wait for a reader
-ATOMIC = select.PIPE_BUF  # bytes that a pipe which is ready takes at once
+MOST = 1 << 20  # bytes that may wait for a reader
+ATOMIC = select.PIPE_BUF  # bytes that a ready pipe takes at once
 SOON = 0.05  # seconds
 
 
 class Outlet:
-    """Writes lines to *stream*, and never blocks.
+    """Writes lines to *stream* without blocking.
 
-    stream  a file, or what is like one, takes lines at once. A pipe, a socket or a terminal takes them while its reader
-            keeps up; else a thread writes them as they are taken, and lines beyond *most* bytes are left out
-    says    the line for so many that were left out, written when there is room again
+    stream  a file takes lines at once. A pipe, a socket or a terminal takes them while its reader keeps up; otherwise a
+            thread writes them, and lines beyond *most* bytes are dropped
+    says    returns a line about so many dropped lines, written once there is room again
     """
 
     def __init__(self, stream: TextIO, says: Callable[[int], str], most: int = MOST) -> None:
@@ -33,7 +33,7 @@ class Outlet:
         self._done.set()
 
     def write(self, line: str) -> None:
-        """Write *line*, which has no line end, now or when it is taken. What cannot be written ends nothing."""
+        """Write *line*, without a line end, now or later. Errors are ignored."""
         try:
             descriptor = _blocking(self.stream)
             with self._lock:
@@ -50,11 +50,11 @@ class Outlet:
             pass
 
     def settle(self, seconds: float) -> None:
-        """Give what waits so many seconds to be taken."""
+        """Wait up to so many seconds until all lines are written."""
         self._done.wait(seconds)
 
     def _wait(self, descriptor: int, data: bytes) -> None:
-        if self._left_out or self._size + len(data) > self.most:  # what is left out is one gap, and is said in it
+        if self._left_out or self._size + len(data) > self.most:  # a single gap, in which a line reports it
             self._left_out += 1
             return
         self._waiting.append(data)
@@ -80,14 +80,14 @@ class Outlet:
                     data = data[_written(descriptor, data) :]
                     if data and not _takes(descriptor):
                         time.sleep(SOON)
-            except OSError:  # its reader has gone: so has what waits
+            except OSError:  # the reader is gone: drop what waits
                 with self._lock:
                     self._waiting.clear()
                     self._size = self._left_out = 0
 
 
 def _written(descriptor: int, data: bytes) -> int:
-    """How many bytes of *data* were taken; 0 where somebody has made it so that it never waits."""
+    """How many bytes of *data* were written; 0 if the descriptor does not block and is full."""
     try:
         return os.write(descriptor, data)
     except BlockingIOError:
@@ -95,14 +95,14 @@ def _written(descriptor: int, data: bytes) -> int:
 
 
 def _takes(descriptor: int) -> bool:
-    """Whether up to ATOMIC bytes are taken at once. A terminal that takes some may not take as many."""
+    """Whether ATOMIC bytes can be written at once. A terminal that takes some may not take that many."""
     ready = select.poll()
     ready.register(descriptor, select.POLLOUT)
     return bool(ready.poll(0)) and not os.isatty(descriptor)
 
 
 def _blocking(stream: TextIO) -> int | None:
-    """The descriptor of a stream whose reader may keep a writer waiting; None for any other."""
+    """The descriptor of a stream whose writes may block; None for any other."""
     try:
         descriptor = stream.fileno()
     except (AttributeError, OSError, ValueError):

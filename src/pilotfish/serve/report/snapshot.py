@@ -1,4 +1,4 @@
-"""What the console shows, as one JSON object: the figures of now and of the last minutes of one cascade."""
+"""All that the console shows, as one JSON object: the current and recent figures of one cascade."""
 
 from __future__ import annotations
 
@@ -23,48 +23,47 @@ if TYPE_CHECKING:
 
 Access = Literal["open", "locked", "token"]
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-POINTS = 80  # of a frontier that are shown, about
+POINTS = 80  # of a frontier shown, roughly
 
 
 def snapshot(server: Server, name: str | None = None, access: Access | None = None) -> dict[str, Any]:
-    """Everything that the console shows of the cascade called *name*; None: of the first. It is ``GET /console.json``.
+    """Everything that the console shows of the cascade *name*, by default the first: ``GET /console.json``.
 
-    access  what who asks may do: ``token``, everything; ``locked``, not see the ids and answers of clients, for the
-            server has tokens and none was given; ``open``, see everything and move nothing, for it has none. None:
-            ``open`` or ``locked``
+    access  what the client may do: ``token``, everything; ``locked``, not see ids and answers, as the server has tokens
+            and none was sent; ``open``, see everything and change nothing, as the server has no tokens. None: ``open``
+            or ``locked``
 
-    It takes the same time whatever the server has done so far, and holds no input, token or client. What is
-    not known is null. Shares, ratios, drops and bounds are fractions, times seconds, moments seconds since 1970.
+    The time it takes does not grow, and it holds no input, token or client. Unknown values are null. Shares, ratios,
+    drops and bounds are fractions; times are in seconds, points in time in seconds since 1970.
 
     ======================  ===========================================================================================
-    version, now, started   of Pilotfish; the server's clock; when it began
+    version, now, started   of Pilotfish; the server's clock; its start
     models                  the names of all cascades
     access                  see above
-    unwritten               whether the state file cannot be written now: what is newer would be lost with the process.
-                            null: there is none
-    model                   the cascade that is shown:
-    .name, .state           as it is called; ``warming``, ``ready`` or ``draining``
+    unwritten               whether the state file cannot be written now, so that a restart would lose what is newer.
+                            null: there is no file
+    model                   the cascade shown:
+    .name, .state           its name; ``warming``, ``ready`` or ``draining``
     .stages                 by stage: ``name``; ``answered`` in the last minutes, with the quantiles
-                            ``p50``, ``p90``, ``p99`` of their latency; ``waiting`` inputs and batches
-                            ``computing`` now, and how long the ``oldest`` has waited
-    .base_cost, .unit       mean cost of the base alone; the unit that costs are shown in: ``name`` and ``divisor``
+                            ``p50``, ``p90``, ``p99`` of their latency; ``waiting`` inputs and ``computing``
+                            batches now, and how long the ``oldest`` has waited
+    .base_cost, .unit       mean cost of the base alone; the unit for costs: ``name`` and ``divisor``
     .point                  the operating point in force: ``id``, ``since``, ``drop``, ``cost``, ``exit_ratio`` (of all
                             stages before the base), ``value`` of the metric, ``guarantee`` in words
-    .frontier               what it can be moved along, cheapest first, measured on ``n`` samples: lists ``drop``,
-                            ``cost``, ``exit_ratio``, ``value``; the ``metric``; ``at``: the place of the point in force
+    .frontier               the points it can move to, cheapest first, measured on ``n`` samples: lists ``drop``,
+                            ``cost``, ``exit_ratio``, ``value``; the ``metric``; ``at``: the index of the point in force
     .band                   where the first stage's exit ratio is expected: ``lo``, ``hi``, ``baseline``, from ``n``
     .drift                  see :meth:`pilotfish.serve.watch.drift.Drift.to_json`. null: off
     .traffic                see :meth:`pilotfish.serve.report.history.History.traffic`
-    .answered, .failed      inputs since the start: with an answer, and with an error, requests that were wrong included
-    .refused                requests, and inputs of accepted ones, since the start that were turned away: the load was
-                            too high
-    .in_flight              inputs that are neither answered nor given up
-    .saved                  share of the base's cost that was saved since the start
+    .answered, .failed      inputs since the start with an answer, and with an error; invalid requests included
+    .refused                requests, and inputs of accepted ones, shed since the start
+    .in_flight              inputs neither answered nor dropped
+    .saved                  share of the base's cost saved since the start
     .audit                  see :meth:`pilotfish.serve.watch.audit.Audit.to_json`, and ``marks``, lists of audits,
-                            disagreement and bound at that time. null: off
-    .labels                 see :meth:`pilotfish.serve.watch.labels.Labels.to_json`. null: for classes alone
+                            disagreement and bound over time. null: off
+    .labels                 see :meth:`pilotfish.serve.watch.labels.Labels.to_json`. null: not for this task
     .reliability            of the first stage, see :meth:`pilotfish.serve.watch.online_map.OnlineMap.to_json`
-    .governor               ``tokens`` now, ``burst``, ``rate`` a second, ``empty``: how many found none. null: off
+    .governor               ``tokens`` now, ``burst``, ``rate`` a second, ``empty``: inputs that found none. null: off
     .shadow                 see :meth:`pilotfish.serve.watch.shadow.Shadow.to_json`. null: off
     .alarms                 the last ones, oldest first: ``at``, the id of the operating ``point``, ``title``, ``says``,
                             ``advice``, ``page`` of the docs, and whether it is still ``in_force``
@@ -118,7 +117,7 @@ def _model(hosted: Hosted, draining: bool) -> dict[str, Any]:
 
 
 def _alarms(point: Point, remembered: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of *remembered*, and the one in force, which may be older than this process."""
+    """The alarms in *remembered*, and the one in force, which may be older than this process."""
     now = None if point.drift is None else point.drift.alarm
     if now is not None and all(alarm["at"] != now.at for alarm in remembered):
         remembered = [{"at": now.at, "point": point.id, **alarm_words(now)}, *remembered]

@@ -1,4 +1,4 @@
-"""What was counted, as Triton's statistics extension has it and its clients read it."""
+"""The counts in the form of Triton's statistics extension."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pilotfish.serve.report.metrics import Meter
 def model_statistics(name: str, version: str, meter: Meter) -> dict[str, Any]:
     """One entry of ``{"model_stats": […]}``.
 
-    ``success`` and ``fail`` count requests, from when one was read to its answers. ``queue`` and
-    ``compute_infer`` count inputs, and add up what each waited and how long its batches took, over all stages.
-    ``execution_count`` and ``batch_stats`` are of the batches of all stages.
+    ``success`` and ``fail`` count requests, with the time from reading one to its answers. ``queue`` and
+    ``compute_infer`` count inputs, with the time each waited and its batches took, over all stages.
+    ``execution_count`` and ``batch_stats`` cover the batches of all stages.
     """
     with meter.lock:
         answered = sum(stage.answered for stage in meter.stages)
@@ -21,7 +21,7 @@ def model_statistics(name: str, version: str, meter: Meter) -> dict[str, Any]:
             "success": _duration(*meter.succeeded),
             "fail": _duration(*meter.failed),
             "queue": _duration(answered, meter.queue_seconds),
-            "compute_input": _duration(answered, 0.0),  # decoding is overlapped, and in what an input waits
+            "compute_input": _duration(answered, 0.0),  # decoding is overlapped and part of the wait
             "compute_infer": _duration(answered, meter.input_seconds),
             "compute_output": _duration(answered, 0.0),
             "cache_hit": _duration(0, 0.0),
