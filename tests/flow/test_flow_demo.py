@@ -1,4 +1,4 @@
-"""``pilotfish demo``, from nothing to a cascade that answers alone. Takes a minute."""
+"""``pilotfish demo``, from nothing to a cascade that answers alone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from PIL import Image
 from pilotfish.cascade import load_artefact
 from pilotfish.data import load_data
 from support.process import command
+from support.quick import briefly
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 
-def test_the_whole_job(tmp_path: Path) -> None:
+def test_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    briefly(monkeypatch)
     ended = command(tmp_path, "demo", "--json")
     assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.process import command
+from support.quick import briefly
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FEWER = (("scenes:val?task=", "scenes:val?n=210&task="), ("scenes:val", "scenes:val?n=210"))
@@ -73,6 +74,7 @@ def test_the_commands_of_a_page_run(
 def test_the_same_from_python(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    briefly(monkeypatch)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(EXAMPLES / "segmentation"))
     import scenes
