@@ -42,6 +42,14 @@ def test_the_commands_are_those_of_the_contract(tmp_path: Path) -> None:
     assert "Begin with: pilotfish demo" in shown.stdout
 
 
+@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize("group", [(), ("train",)])
+def test_no_summary_is_cut(group: tuple[str, ...], columns: str, tmp_path: Path) -> None:
+    listed = command(tmp_path, *group, "--help", COLUMNS=columns).stdout.partition("Commands:\n")[2]
+    assert len(listed.splitlines()) >= 4
+    assert "..." not in listed
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself_with_an_example(name: str, tmp_path: Path) -> None:
     shown = command(tmp_path, name, "--help")
@@ -50,7 +58,7 @@ def test_every_command_explains_itself_with_an_example(name: str, tmp_path: Path
     assert "--json" in text
     example = re.search(r"Example: (pilotfish .*?) (?:Arguments|Options):", text)
     assert example is not None, text
-    words = shlex.split(example[1])
+    words = shlex.split(example[1].replace("\\ ", ""))  # the end of a line
     assert words[:2] == ["pilotfish", name]
     assert {word for word in words if word.startswith("--")} <= set(
         re.findall(r"--[a-z-]+", text.partition("Options:")[2])

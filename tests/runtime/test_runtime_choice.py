@@ -305,7 +305,7 @@ def test_the_commands(tmp_path: Path) -> None:
     assert [a["prediction"] for a in json.loads(low.stdout)["answers"]] == [
         a["prediction"] for a in json.loads(high.stdout)["answers"]
     ]
-    assert "--state belongs to --low-memory" in refusal(tmp_path, "predict", "cascade", "x.npz", "--state", "s", code=2)
+    assert "--state needs --low-memory" in refusal(tmp_path, "predict", "cascade", "x.npz", "--state", "s", code=2)
 
 
 def test_a_backend_that_is_gone_is_replaced(tmp_path: Path) -> None:

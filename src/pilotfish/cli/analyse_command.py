@@ -25,26 +25,28 @@ def analyse(
     base: Base,
     saver: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Saver to analyse; repeat or separate by commas. By default all that can be."
-        ),
+        typer.Option(metavar="NAME", help="Saver to analyse; repeat or separate by commas; all by default."),
     ] = None,
     split: Split = "val",
     train: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Split to choose savers on; train if there is one, else half of --split."),
+        typer.Option(
+            metavar="NAME", help="Split to choose savers on; by default train, or half of --split if there is none."
+        ),
     ] = None,
     cost: CostKey = "macs",
     score: Score = None,
     max_drop: MaxDropOfAll = "0.5%",
     draws: Annotated[int, typer.Option(metavar="N", help="Bootstrap draws per saver.")] = 200,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the halves and the draws.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split and the draws.")] = 0,
     plot: Plot = None,
     group_by: GroupBy = None,
     metric: MetricName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Why a saver saves or does not: failure ranking, mistakes, break-even, noise, selection, transfer.
+    """Explain why a saver saves or does not.
+
+    Failure ranking, mistakes, break-even, noise, selection, transfer.
 
     Example: pilotfish analyse run --base timm:resnet152 --plot analysis.png
     """

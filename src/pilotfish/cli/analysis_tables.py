@@ -23,7 +23,7 @@ class TextTable:
 
 
 def analysis_tables(analysis: Analysis) -> list[TextTable]:
-    """Every table that has something to say."""
+    """All tables that are not empty."""
     tables = [_ranking(analysis), _mistakes(analysis)]
     if any(pair.break_even is not None for pair in analysis.pairs):
         tables.append(_break_even(analysis))

@@ -26,12 +26,10 @@ def bench(
     data: Data,
     exit_ratio: Annotated[
         str | None,
-        typer.Option(
-            metavar="SHARE", help="Force this share to exit at the first stage, by a mask; such as 0.5 or 50%."
-        ),
+        typer.Option(metavar="SHARE", help="Force this share, such as 50%, to exit at the first stage."),
     ] = None,
-    runs: Annotated[int, typer.Option(metavar="N", min=1, help="Counted runs, after one that is not.")] = 5,
-    samples: Annotated[int, typer.Option(metavar="N", min=1, help="Samples of the data to use, at most.")] = 500,
+    runs: Annotated[int, typer.Option(metavar="N", min=1, help="Runs, after one that is not counted.")] = 5,
+    samples: Annotated[int, typer.Option(metavar="N", min=1, help="Largest number of samples to use.")] = 500,
     workers: Workers = None,
     peers: Annotated[bool, typer.Option(help="Also time other ways to run the same cascade.")] = True,
     device: Device = "cpu",
@@ -40,13 +38,15 @@ def bench(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time a cascade beside its stages alone, beside what arithmetic allows, and beside other ways to run it.
+    """Compare a cascade's speed with its stages and its ideal.
 
-    Runs take turns, and the first turn is not counted; figures are medians with their range. A stage alone is the same
-    engine with that one stage, run as tune-runtime found best. Then come requests one at a time, with every core
-    at work on each: half of them, 95 % and 99 % were answered within p50, p95 and p99.
+    Also times other ways to run the same cascade. Runs take turns, and the first is not counted; figures are medians
+    with their range. A stage alone is the same engine with that one stage, as tune-runtime found it fastest. Then
+    requests are timed one at a time, each on all cores: p50, p95 and p99.
 
-    Example: pilotfish bench cascade --data folder:photos --exit-ratio 0.5 --plot bench.png
+    \b
+    Example: pilotfish bench cascade --data folder:photos --exit-ratio 0.5 \\
+        --plot bench.png
     """
     from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import share
@@ -122,8 +122,8 @@ def bench(
         )
     if peers and any(result.parts):
         lines.append(
-            "No other way to run it is timed: the stages share a network, and whole models, one after the other, would "
-            "be no rival"
+            "No other way to run it is timed: the stages share a network, so running whole models in turn is no fair "
+            "comparison"
         )
     measured = "" if choice.max_difference is not None else "; pilotfish tune-runtime has not run here"
     say(target, *lines, f"Machine: {brief_machine(result.machine)}{measured}")

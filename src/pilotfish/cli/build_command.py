@@ -52,8 +52,8 @@ def build(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Cost key to save: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, …; macs by default, with "
-            "--precisions the time.",
+            help="Cost key to reduce: macs, ms@cpu (throughput), ms@cpu-b1, ms@cuda-b128, …; by default macs, or time "
+            "with --precisions.",
         ),
     ] = None,
     guarantee: Guarantee = None,
@@ -61,22 +61,22 @@ def build(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Record every model in these too, such as int8,bf16,fp32, and find the best chain of all variants "
-            "before the base in float32.",
+            help="Also record every model in these precisions, such as int8,bf16,fp32, and find the best chain of "
+            "variants to the float32 base.",
         ),
     ] = None,
     calibrate: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="Samples to calibrate int8 on; by default a part of --data is set aside."),
+        typer.Option(metavar="SPEC", help="Samples to calibrate int8 on; by default part of --data."),
     ] = None,
     decoder: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Savers read image files with this, such as turbojpeg.")
+        str | None, typer.Option(metavar="NAME", help="Image decoder of the savers, such as turbojpeg.")
     ] = None,
     holdout: Holdout = 0.5,
     judge_on: JudgeOn = "random",
     trained_on: TrainedOn = None,
     seed: Seed = 0,
-    runs: Annotated[int, typer.Option(metavar="N", help="Runs of the bench.")] = 5,
+    runs: Annotated[int, typer.Option(metavar="N", help="Benchmark runs.")] = 5,
     device: Device = "cpu",
     group_by: GroupBy = None,
     task: Task = None,
@@ -87,11 +87,14 @@ def build(
 ) -> None:
     """Record, pick a saver, tune, bench and report in one go.
 
-    Example: pilotfish build --data folder:photos --model timm:mobilenetv3_small_100,timm:convnext_base
-    --max-drop 0.5% --out cascade
+    \b
+    Example: pilotfish build --data folder:photos \\
+        --model timm:mobilenetv3_small_100,timm:convnext_base \\
+        --max-drop 0.5% --out cascade
 
-    Example: pilotfish build --data folder:photos --model timm:convnext_base --precisions int8,bf16,fp32 --max-drop 0.5%
-    --guarantee 90% --out cascade
+    \b
+    Example: pilotfish build --data folder:photos --model timm:convnext_base \\
+        --precisions int8,bf16,fp32 --max-drop 0.5% --guarantee 90% --out cascade
     """
     from pilotfish.cli.output import print_json
     from pilotfish.cli.parse import class_limits, confidence, least, name_list, one_budget
@@ -135,7 +138,7 @@ def build(
 
 
 def show_build(result: BuildResult, to_stderr: bool) -> None:
-    """The table at the end of ``demo`` and ``build``: the models, and the cascade beside its base and its ideal."""
+    """Print the results of ``demo`` and ``build``: the models, and the cascade beside its base and its ideal."""
     from pilotfish.cli.output import console, notes, say, verdict
     from pilotfish.cli.performance_tables import limits_table
     from pilotfish.cli.tables import table

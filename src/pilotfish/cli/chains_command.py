@@ -30,7 +30,7 @@ def chains(
     base: Base,
     max_drop: MaxDrop = None,
     max_cost: MaxCost = None,
-    max_stages: Annotated[int, typer.Option(metavar="K", help="Most stages, the base included.")] = 3,
+    max_stages: Annotated[int, typer.Option(metavar="K", help="Largest number of stages, the base included.")] = 3,
     top: Annotated[int, typer.Option(metavar="N", help="How many chains to show.")] = 10,
     cost: CostKey = "macs",
     score: Score = None,
@@ -41,7 +41,7 @@ def chains(
     metric: MetricName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search all chains of savers to a base, and say what each further stage buys.
+    """Search chains of savers; show what each stage saves.
 
     Example: pilotfish chains run --base timm:resnet152 --max-drop 0.5%
     """

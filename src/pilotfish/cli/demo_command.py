@@ -16,7 +16,9 @@ def demo(
     ] = Path("demo"),
     as_json: AsJson = False,
 ) -> None:
-    """Run the whole job offline on an embedded data set: train, record, tune, bench, report.
+    """Run the whole job offline on an embedded data set.
+
+    Trains networks, records them, tunes a cascade, benchmarks it and writes a report.
 
     Example: pilotfish demo --out demo
     """

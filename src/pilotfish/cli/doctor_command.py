@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Say what is installed and works, which devices there are, and what int8 and bfloat16 gain on this processor.
+    """Check the installation, the devices and the gain of int8.
+
+    Shows what works, which devices there are, and what int8 and bfloat16 gain on this processor.
 
     Example: pilotfish doctor
     """

@@ -19,28 +19,28 @@ def evaluate(
     cascade: CascadeFolder,
     data: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="New samples: folder:PATH, arrays:FILE.npz, …; with labels or without."),
+        typer.Option(metavar="SPEC", help="New samples, with or without labels: folder:PATH, arrays:FILE.npz, …"),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Instead of --data: records of all stages; nothing is run.")
+        Path | None, typer.Option(metavar="DIR", help="Instead of --data: records of all stages; no model is run.")
     ] = None,
     split: Split = "val",
     audit: Annotated[
         str | None,
-        typer.Option(metavar="SHARE", help="Run the base on this share of what exits, such as 10%; else on all of it."),
+        typer.Option(metavar="SHARE", help="Run the base on this share of the exits, such as 10%; all by default."),
     ] = None,
     group_by: GroupBy = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed by which --audit draws its share.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the draw of --audit.")] = 0,
     device: Device = "cpu",
     workers: Workers = None,
     allow_python: AllowPython = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask whether a cascade still holds on new samples. Exit code 3 when what was promised is broken.
+    """Check whether a cascade still holds on new samples. The exit code is 3 when its promise is broken.
 
     Example: pilotfish evaluate cascade --data folder:photos-of-may
 
-    Example: pilotfish evaluate cascade --data folder:unlabelled --audit 10% --json
+    Example: pilotfish evaluate cascade --data folder:unlabelled --audit 10%
     """
     from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import share
@@ -76,7 +76,7 @@ def evaluate(
 
 
 def _rows(found: Evaluation) -> list[list[str]]:
-    """What was promised beside what was found."""
+    """Rows of promised and found values."""
     from pilotfish.report.format import cost_unit, format_cost, format_count, milliseconds, percent, plain_points
     from pilotfish.tasks import says_of
 

@@ -13,26 +13,25 @@ from pilotfish.text import quantity
 
 def export(
     cascade: CascadeFolder,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file to write; a folder with --by-stage.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file to write; with --by-stage, a folder.")],
     by_stage: Annotated[
         bool,
-        typer.Option(
-            "--by-stage", help="A file for each stage, for programs that do their own routing; any batch size."
-        ),
+        typer.Option("--by-stage", help="Write a file per stage, for any batch size and programs that do the routing."),
     ] = False,
     batched: Annotated[
-        bool, typer.Option("--batched", help="For any number of samples at a time, instead of exactly one.")
+        bool, typer.Option("--batched", help="Take any number of samples at a time; by default one.")
     ] = False,
     data: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Samples to compare and time on; random inputs otherwise.")
+        str | None, typer.Option(metavar="SPEC", help="Samples to compare and time on; random inputs by default.")
     ] = None,
-    samples: Annotated[int, typer.Option(metavar="N", min=1, help="Samples to compare on, at most.")] = 64,
+    samples: Annotated[int, typer.Option(metavar="N", min=1, help="Largest number of samples to compare on.")] = 64,
     allow_python: AllowPython = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a cascade as one ONNX graph, checked against the engine, for programs without Pilotfish.
+    """Write a cascade as ONNX, for programs without Pilotfish.
 
-    Later stages lie in branches that run only when they are needed. Each preprocessing is an input of its own.
+    The file is checked against the engine. Later stages are branches that run only when needed. Each preprocessing has
+    its own input.
 
     Example: pilotfish export cascade --out cascade.onnx --data folder:photos
     """
@@ -47,7 +46,7 @@ def export(
     target = console(as_json)
     if by_stage:
         if batched:
-            raise UsageError("--by-stage writes files for any batch size; leave --batched out")
+            raise UsageError("--by-stage writes files for any batch size; remove --batched")
         written = export_stages(
             cascade,
             out,
@@ -99,12 +98,12 @@ def export(
         target,
         f"{found.path}: {found.bytes / 1e6:.1f} MB; inputs: {given}",
         f"Checked on {quantity(found.samples, 'sample')}: {quantity(found.flips, 'exit differs', 'exits differ')}, "
-        f"confidences by {found.max_difference:.1g} at "
-        "most",
+        f"confidences by at most "
+        f"{found.max_difference:.1g}",
     )
     if len(found.inputs) > 1:
         cost = "" if found.prepare_ms is None else f", {found.prepare_ms:.2f} ms per sample here"
-        notes([f"every input must be prepared beforehand, also where the first stage answers{cost}"])
+        notes([f"every input must be prepared beforehand, even if the first stage answers{cost}"])
     if as_json:
         print_json(found.to_json())
 

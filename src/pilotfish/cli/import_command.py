@@ -16,35 +16,36 @@ def import_predictions(
         list[Path],
         typer.Argument(metavar="FILE", help=".npz, .csv, .parquet or .json with predictions (docs/records.md)."),
     ],
-    run: Annotated[Path, typer.Option(metavar="DIR", help="Folder the records go into.")],
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the records.")],
     model: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Name of the model that made them; of several files as many: small,big."),
+        typer.Option(metavar="NAME", help="Name of the model; for several files, one each: small,big."),
     ],
     split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split.")] = "val",
     macs: Annotated[
         list[float] | None,
-        typer.Option(metavar="X", help="Multiply-adds per sample, such as 390000000; of several files one each."),
+        typer.Option(metavar="X", help="Multiply-adds per sample, such as 390000000; for several files, one each."),
     ] = None,
     latency_ms: Annotated[float | None, typer.Option(metavar="X", help="Milliseconds per sample.")] = None,
     cost: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=X", help="Any other cost per sample, as KEY=X; may be repeated.")
+        list[str] | None, typer.Option(metavar="KEY=X", help="Another cost per sample, such as usd=0.0004; repeatable.")
     ] = None,
     format: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="auto, timm for files of timm's inference script, or coco for results of detectors."
+            metavar="NAME", help="auto; timm: output of timm's inference script; coco: results of a detector."
         ),
     ] = "auto",
     labels: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help=".csv, .parquet or .json with the truth: id (or filename) and label; or COCO's instances.",
+            help="The truth as .csv, .parquet or .json with id (or filename) and label, or COCO instances.",
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of COCO's results without --labels: an image id a line.")
+        Path | None,
+        typer.Option(metavar="FILE", help="For COCO results without --labels: a file with one image id per line."),
     ] = None,
     group_by: GroupBy = None,
     task: GuessedTask = None,
@@ -52,9 +53,13 @@ def import_predictions(
 ) -> None:
     """Store predictions made elsewhere as records.
 
-    Example: pilotfish import resnet152.npz --run run --model resnet152 --macs 11500000000
+    \b
+    Example: pilotfish import resnet152.npz --run run --model resnet152 \\
+        --macs 11500000000
 
-    Example: pilotfish import ssd.json rcnn.json --labels instances.json --run run --model ssd,rcnn
+    \b
+    Example: pilotfish import ssd.json rcnn.json --labels instances.json \\
+        --run run --model ssd,rcnn
     """
     from pilotfish.cli.output import console, notes, print_json, say
     from pilotfish.cli.parse import key_values

@@ -21,7 +21,7 @@ def inspect(
     source: Annotated[Path, typer.Argument(help="A run folder or a cascade folder.", metavar="RUN_OR_CASCADE")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what is in a run or a cascade.
+    """Show the contents of a run or a cascade.
 
     Example: pilotfish inspect run
     """
@@ -148,7 +148,7 @@ def _show_cascade(artefact: Artefact, path: Path, as_json: bool) -> None:
 
 
 def _scores_in(records: Records) -> str:
-    """What exit scores can be made of the records."""
+    """The exit scores that the records allow."""
     if not records.task.classes:
         return ", ".join(name for name, kind in records.task.scores.items() if _can_have(records, name, kind))
     if records.outputs.log_odds is not None:
@@ -157,7 +157,7 @@ def _scores_in(records: Records) -> str:
 
 
 def _can_have(records: Records, name: str, kind: ScoreKind) -> bool:
-    """Whether a score can be made of the records; of one that is fitted the fit says."""
+    """Whether the records allow a score; a fitted score is decided by its fit."""
     from pilotfish.errors import RecordsError
 
     try:
@@ -167,25 +167,25 @@ def _can_have(records: Records, name: str, kind: ScoreKind) -> bool:
 
 
 def _heading(run: Run) -> str:
-    """What is measured: the metric, or several of them."""
+    """The metric of the records, or several."""
     from pilotfish.tasks import find_task
 
     return ", ".join(dict.fromkeys(find_task(meta.task).metric.says for meta in run.metas())) or "accuracy"
 
 
 def _single_times(times: SampleTimes) -> dict[str, Any]:
-    """What single samples took, from file to output."""
+    """Times of single samples, from file to output."""
     p50, p95 = times.percentiles().tolist()
     return {"device": times.device, "machine": times.machine, "n": len(times), "p50": p50, "p95": p95}
 
 
 def _loaded_as(name: str, spec: str | None) -> str:
-    """What the model is loaded by, where that is not its name."""
+    """The spec that loads the model, if it is not the name."""
     return "" if spec is None or spec == name else spec
 
 
 def _spec_notes(name: str, spec: str | None) -> list[str]:
-    """What the reader should know of a model's spec before it is loaded: that it runs code, or cannot be read."""
+    """Notes on a model's spec: it runs code, or cannot be read."""
     from pilotfish.errors import ModelError
     from pilotfish.models import parse_spec
 
@@ -201,6 +201,6 @@ def _spec_notes(name: str, spec: str | None) -> list[str]:
 def _without_empty(
     columns: list[tuple[str, str]], rows: list[list[str]], *names: str
 ) -> tuple[list[tuple[str, str]], list[list[str]]]:
-    """The table without those of the columns *names* that say nothing."""
+    """The table without those of the columns *names* that are empty."""
     kept = [k for k, (name, _) in enumerate(columns) if name not in names or any(row[k] for row in rows)]
     return [columns[k] for k in kept], [[row[k] for k in kept] for row in rows]

@@ -49,8 +49,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help=(
         "Make big models cheap to run.\n\n"
-        "Record what a big model (the base) and small ones (savers) say, find the saver that can answer most inputs, "
-        "set its exit threshold, and run the cascade.\n\n"
+        "Record the outputs of a big model (the base) and small ones (savers), find the saver that can answer most "
+        "inputs, set its exit threshold, and run the cascade.\n\n"
         "Begin with: pilotfish demo"
     ),
 )
@@ -104,7 +104,7 @@ def run() -> None:
     """Entry point. Exit code 2 for what the parser refuses, 1 with one line on stderr for every other error."""
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names that are no Unicode are shown escaped, as JSON escapes them
+        if isinstance(stream, io.TextIOWrapper):  # names that are not Unicode are shown escaped, as JSON escapes them
             stream.reconfigure(errors="backslashreplace")
     try:
         os.getcwd()
@@ -140,15 +140,15 @@ def run() -> None:
 
 
 def _open_streams() -> None:
-    """A service may begin without stdin, stdout or stderr: what is opened next would be taken for them."""
+    """Open stdin, stdout and stderr if the process started without them, or other files would take their place."""
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None and os.open(os.devnull, os.O_RDWR) == fd:
             setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def _empty(arguments: list[str]) -> str | None:
-    """The first argument that is empty, as an unset variable of a script leaves it: a path would mean the working
-    folder then. The pattern of ``models`` may be empty."""
+    """The first empty argument, as from an unset shell variable: as a path it would be the working folder. The pattern
+    of ``models`` may be empty."""
     for before, given in zip(["", *arguments], arguments, strict=False):
         if given == "" and before != "models":
             return before if before.startswith("-") else "an argument"

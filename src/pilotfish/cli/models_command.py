@@ -14,7 +14,7 @@ def models(
     pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Part of a name, or a pattern with * and ?.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Names that --model takes.
+    """List names for --model.
 
     Example: pilotfish models 'timm:*mobilenet*'
     """

@@ -1,4 +1,4 @@
-"""Options that several commands take, each said once."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
-_DROP = typer.Option(metavar="DROP", help="Accuracy, or other metric of the task, that may be lost, such as 0.5%.")
+_DROP = typer.Option(metavar="DROP", help="Largest loss of accuracy, or of the task's metric, such as 0.5%.")
 
 AllowPython = Annotated[
     list[str] | None,
     typer.Option(
         "--allow-python",
         metavar="MODULE:OBJECT",
-        help="Run this code, which a python: model of the folder names; repeatable. Only where you trust who wrote it.",
+        help="Run this code, named by a python: model in the folder; repeatable. Allow only code you trust.",
     ),
 ]
 AllowBadBase = Annotated[
     bool, typer.Option("--allow-bad-base", help="Accept a base that is no better than chance on its labels.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Base = Annotated[str, typer.Option(metavar="NAME", help="The model to make cheaper.")]
 CascadeFolder = Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder.")]
 ClassMaxDrop = Annotated[
@@ -28,7 +28,7 @@ ClassMaxDrop = Annotated[
     typer.Option(
         "--class-max-drop",
         metavar="NAME=DROP",
-        help="Beside the budget, accuracy that may be lost among the samples of a class, such as fire=1%; repeatable.",
+        help="Largest loss of accuracy within a class, such as fire=1%; repeatable.",
     ),
 ]
 CostKey = Annotated[
@@ -44,18 +44,21 @@ GroupBy = Annotated[
     str | None,
     typer.Option(
         metavar="REGEX|COLUMN|FILE",
-        help="Samples that belong together: a regular expression whose first group is taken from the id, a column of "
-        "the records, the predictions or the labels, a CSV file id,group; or none.",
+        help="Keep related samples together: by a regular expression whose first group is taken from the id; a column "
+        "of the records, predictions or labels; a CSV file id,group; or none.",
     ),
 ]
 Guarantee = Annotated[
-    str | None, typer.Option(metavar="CONF", help="Keep the budget on all data with this confidence, such as 90%.")
+    str | None, typer.Option(metavar="CONF", help="Certify the budget with this confidence, such as 90%.")
 ]
 JudgeOn = Annotated[
-    str, typer.Option(metavar="random|last", help="Judge on a random part, or on the last samples (data in time).")
+    str,
+    typer.Option(
+        metavar="random|last", help="Evaluate on random samples, or on the last ones (for data in time order)."
+    ),
 ]
 MaxCost = Annotated[
-    str | None, typer.Option(metavar="COST", help="Cost per sample, or a share of the base's such as 40%.")
+    str | None, typer.Option(metavar="COST", help="Largest cost per sample, or a share of the base's, such as 40%.")
 ]
 MaxDrop = Annotated[str | None, _DROP]
 MaxDropOfAll = Annotated[str, _DROP]
@@ -64,7 +67,7 @@ MaxLatencyP95 = Annotated[
     typer.Option(
         "--max-latency-p95",
         metavar="MS",
-        help="Beside the budget, milliseconds that 95% of single requests may take, by times in the records.",
+        help="Largest 95th percentile of the time of single requests, by times in the records.",
     ),
 ]
 MinMetric = Annotated[
@@ -73,42 +76,49 @@ MinMetric = Annotated[
         "--min-metric",
         "--min-accuracy",
         metavar="VALUE",
-        help="Least accuracy (or other metric of the task) to keep, such as 95%.",
+        help="Least accuracy, or value of the task's metric, such as 95%.",
     ),
 ]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the figures, as .png or .svg.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Also plot the figures, as .png or .svg.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder with records.")]
-Score = Annotated[str | None, typer.Option(metavar="NAME", help="Exit score; see pilotfish tune --help.")]
+Score = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Exit score (see pilotfish tune --help); by default max_prob, or the task's own."
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the split.")]
 Split = Annotated[str, typer.Option(metavar="NAME", help="Split of the records.")]
 Holdout = Annotated[
-    float, typer.Option(metavar="SHARE", help="Share of the samples to judge on; 0 judges where it was chosen.")
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of the samples held out for evaluation; 0: evaluate on the samples used for tuning.",
+    ),
 ]
 Task = Annotated[
     str | None,
     typer.Option(
         metavar="classes|labels|boxes|mask",
-        help="What an answer is; by default as the data or the model say it, else classes.",
+        help="What an answer is; by default that of the data or the model, else classes.",
         callback=lambda name: _task(name),
     ),
 ]
 TrainedOn = Annotated[
-    str | None, typer.Option(metavar="SPEC", help="The models' training data; samples that are in it are refused.")
+    str | None, typer.Option(metavar="SPEC", help="Training data of the models; samples found in it are refused.")
 ]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Threads that read samples; one per core by default.")
 ]
 WorstClassDrop = Annotated[
     str | None,
-    typer.Option(
-        "--worst-class-drop", metavar="DROP", help="The same for every class that --class-max-drop does not name."
-    ),
+    typer.Option("--worst-class-drop", metavar="DROP", help="The same limit for all other classes."),
 ]
 
 
 MetricName = Annotated[
     str | None,
-    typer.Option("--metric", metavar="NAME", help="What is measured, where the task has several, such as macro_f1."),
+    typer.Option("--metric", metavar="NAME", help="Metric, such as macro_f1; by default the task's first."),
 ]
 
 GuessedTask = Annotated[
@@ -116,7 +126,7 @@ GuessedTask = Annotated[
     typer.Option(
         "--task",
         metavar="NAME",
-        help="What an answer is; by default what the file holds.",
+        help="What an answer is; by default that of the file.",
         callback=lambda name: _task(name),
     ),
 ]

@@ -1,6 +1,6 @@
-"""What commands print: one JSON document on stdout, or lines; notes on stderr.
+"""Output of commands: one JSON document or lines on stdout, notes on stderr.
 
-Names, ids and specs come from files of others: whatever is printed here goes through :mod:`pilotfish.text`.
+Names, ids and specs come from untrusted files: everything printed here goes through :mod:`pilotfish.text`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNBROKEN = 100_000  # characters
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout, in ASCII where stdout is not UTF-8."""
+    """Print one JSON document on stdout, in ASCII unless stdout is UTF-8."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(document, indent=2, ensure_ascii=not unicode, allow_nan=False)
     sys.stdout.write("".join(f"{json_line(line)}\n" for line in text.split("\n")))
@@ -30,7 +30,7 @@ def print_json(document: Any) -> None:
 
 
 def console(to_stderr: bool = False) -> Console:
-    """A console as wide as the terminal; where there is none lines are not broken, so that a note stays one line."""
+    """A console as wide as the terminal. Without a terminal, lines are not broken: a note stays one line."""
     from rich.console import Console
 
     stream = sys.stderr if to_stderr else sys.stdout
@@ -39,7 +39,7 @@ def console(to_stderr: bool = False) -> Console:
 
 
 def next_command(command: Callable[..., object], *words: str, **options: object) -> str:
-    """What to type next: ``pilotfish tune run --seed 3``. Options that are None, or what *command* takes by default,
+    """The command to type next: ``pilotfish tune run --seed 3``. Options that are None or have the default of *command*
     are left out."""
     taken = inspect.signature(command).parameters
     told = {name: value for name, value in options.items() if value not in (None, taken[name].default)}
@@ -48,21 +48,20 @@ def next_command(command: Callable[..., object], *words: str, **options: object)
 
 
 def say(target: Console, *lines: str, whole: bool = False) -> None:
-    """Plain lines; names with brackets are not taken for markup. whole: each on one line, however long, so that the
-    command in it can be copied."""
+    """Print plain lines, without markup. whole: each on one line, however long, so that commands can be copied."""
     for line in lines:
         target.print(one_line(line), markup=False, soft_wrap=whole)
 
 
 def notes(found: Iterable[str]) -> None:
-    """What the reader should know, on stderr."""
+    """Print notes on stderr."""
     target = console(to_stderr=True)
     for note in found:
         target.print(f"note: {one_line(note)}", markup=False, style="yellow")
 
 
 def verdict(target: Console, found: Iterable[str]) -> list[str]:
-    """Say a missed budget before anything else; returns the notes that are left to say at the end."""
+    """Print missed budgets first. Returns the remaining notes, to print at the end."""
     from pilotfish.plan.limit_notes import MISSED
 
     told = list(found)

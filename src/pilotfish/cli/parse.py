@@ -1,4 +1,4 @@
-"""Reading what was typed: numbers with their units, lists of models."""
+"""Parsing of arguments: numbers with units, lists of models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fraction(text: str | None, option: str) -> float | None:
 
 
 def class_drop(text: str | None, option: str) -> float | None:
-    """What a class may lose, as :func:`pilotfish.cascade.given_class_drop` reads it."""
+    """A drop of a class, as :func:`pilotfish.cascade.given_class_drop` reads it."""
     return _given(given_class_drop, text, option)
 
 
@@ -32,7 +32,7 @@ def share(text: str | None, option: str) -> float | None:
 
 
 def least(given: Sequence[str] | None) -> float | None:
-    """What ``--min-metric``, which is also called ``--min-accuracy``, says; refused where it says several things."""
+    """The value of ``--min-metric`` or its alias ``--min-accuracy``; several different values are refused."""
     found = {share(text, "--min-metric") for text in given or ()}
     if len(found) > 1:
         typed = " and ".join(given or ())
@@ -46,7 +46,7 @@ def one_budget(
     min_metric: Sequence[str] | None = None,
     takes: Sequence[str] = ("--max-drop", "--max-cost"),
 ) -> dict[str, Any]:
-    """The budget that was typed, by the names it has in Python; refused where it is none, or more than one."""
+    """The budget by its name in Python; exactly one must be given."""
     budget = {
         "max_drop": fraction(max_drop, "--max-drop"),
         "max_cost": cost_limit(max_cost),
@@ -74,7 +74,7 @@ def cost_limit(text: str | None) -> str | None:
 
 
 def name_list(given: list[str]) -> list[str]:
-    """Options that may be repeated or comma-separated, flattened.
+    """Names from options that may be repeated or comma-separated.
 
     A number that follows ``mean=`` or ``std=`` belongs to the model before it: ``onnx:a?mean=0.5,0.4,0.3,onnx:b``.
     """
@@ -105,7 +105,7 @@ def class_drops(given: list[str], option: str) -> dict[str, float]:
 
 
 def class_limits(given: list[str], option: str) -> dict[str, str]:
-    """``NAME=DROP`` pairs, drops as they were typed, split at the last ``=``: names of classes may contain others."""
+    """``NAME=DROP`` pairs, drops as typed, split at the last ``=``: names of classes may contain it."""
     found: dict[str, str] = {}
     for entry in given:
         name, equals, drop = entry.rpartition("=")

@@ -1,4 +1,4 @@
-"""How a cascade did, as tables: against its budget, and against its limits."""
+"""Tables of a cascade's performance and limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_CLASSES = 20
 
 
 def performance_columns(first: str, shown: Performance) -> list[tuple[str, str]]:
-    """The columns of a table of performances; *first* is the heading of what is measured."""
+    """The columns of a table of performances; *first* is the heading of the first one."""
     from pilotfish.tasks import says_of
 
     numbers = ("n", says_of(shown.metric), "base", "drop [95 %]", "cost per sample", "exit ratio")
@@ -27,7 +27,7 @@ def performance_columns(first: str, shown: Performance) -> list[tuple[str, str]]
 
 
 def performance_row(what: str, p: Performance, key: str | None) -> list[str]:
-    """A row of that table. key: of the cost."""
+    """A row of that table. key: cost key."""
     from pilotfish.report.format import cost_unit, format_cost, format_count, percent, plain_points
 
     unit = None if key is None or p.base_cost is None else cost_unit(key, p.base_cost)
@@ -50,8 +50,8 @@ def performance_row(what: str, p: Performance, key: str | None) -> list[str]:
 def limits_table(
     target: Console, judged: Performance, limits: Limits | None, guarantee: Mapping[str, Any] | None
 ) -> None:
-    """What was limited beside the budget: drops per class, the nearest to its limit (or the farthest above it) first,
-    and the latency. Nothing where nothing was."""
+    """Print drops per class and latency against their limits, if there are any. Classes closest to their limit, or
+    farthest above it, come first."""
     from pilotfish.report.format import format_count, milliseconds, plain_points
 
     bounds = {} if guarantee is None else guarantee.get("classes", {})

@@ -20,34 +20,37 @@ def predict(
     cascade: CascadeFolder,
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT", help="Image files, folders of them, one .npz, or data as --data takes."),
+        typer.Argument(metavar="INPUT", help="Image files or folders, one .npz file, or a data SPEC such as idx:FILE."),
     ],
     max_drop: Annotated[
-        str | None, typer.Option(metavar="DROP", help="Another operating point, such as 1%; nothing is retuned.")
+        str | None, typer.Option(metavar="DROP", help="Use another operating point, by drop, such as 1%.")
     ] = None,
     max_cost: Annotated[
-        str | None, typer.Option(metavar="COST", help="Another operating point, by cost or share of the base's.")
+        str | None, typer.Option(metavar="COST", help="Use another operating point, by cost or share of the base's.")
     ] = None,
     min_metric: MinMetric = None,
     low_memory: Annotated[
-        bool, typer.Option("--low-memory", help="One model in memory at a time: each over all inputs that reach it.")
+        bool,
+        typer.Option(
+            "--low-memory", help="Keep one model in memory at a time: each runs over all inputs that reach it."
+        ),
     ] = False,
     state: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --low-memory: keep answers here; a killed run resumes from it."),
+        typer.Option(metavar="FILE", help="With --low-memory: keep answers here; an interrupted run resumes."),
     ] = None,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Also say on stderr how many inputs each stage answered, and how surely.")
+        bool, typer.Option("--summary", help="Also print answers and mean confidence per stage on stderr.")
     ] = False,
     save: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Draw each answer on its image: boxes, masks, names, scores; a PNG each."),
+        typer.Option(metavar="DIR", help="Draw each answer (boxes, masks, names, scores) on its image, as PNG."),
     ] = None,
     device: Device = "cpu",
     allow_python: AllowPython = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer inputs with a cascade. A broken input gets its own error; the others are answered.
+    """Answer inputs with a cascade. A broken input gets an error of its own; the others are answered.
 
     Example: pilotfish predict cascade cat.jpg photos/
 
@@ -55,7 +58,9 @@ def predict(
 
     Example: pilotfish predict cascade photos/ --save drawn/
 
-    Example: pilotfish predict cascade photos/ --low-memory --state photos.state
+    \b
+    Example: pilotfish predict cascade photos/ --low-memory \\
+        --state photos.state
     """
     from pilotfish.cascade import load_artefact
     from pilotfish.cli.output import console, notes, print_json
@@ -68,7 +73,7 @@ def predict(
     from pilotfish.runtime import Cascade, predict_sequentially, summarise
 
     if state is not None and not low_memory:
-        raise typer.BadParameter("--state belongs to --low-memory; without it there is nothing to resume")
+        raise typer.BadParameter("--state needs --low-memory")
     drop, limit, metric = fraction(max_drop, "--max-drop"), cost_limit(max_cost), least(min_metric)
     arrays = [path for path in inputs if path.suffix == ".npz" and not _is_data(path)]
     if arrays and len(inputs) > 1:
@@ -160,7 +165,7 @@ def _shown(prediction: Any, name: str | None) -> str:
 
 
 def _is_data(path: Path) -> bool:
-    """Whether it is the name of data, such as idx:FILE or digits:val, and no file's."""
+    """Whether this is a data SPEC, such as idx:FILE or digits:val, and not a file."""
     from pilotfish.data import DATA_FORMS
 
     kinds = {form.partition(":")[0] for form, _ in DATA_FORMS}

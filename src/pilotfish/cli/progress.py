@@ -22,7 +22,7 @@ SECONDS_BETWEEN_LINES = 30
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A progress bar on stderr for each thing in progress; lines where that is no terminal."""
+    """Progress bars on stderr; lines if it is not a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -59,7 +59,7 @@ def progress_bars() -> Iterator[Progress]:
 
 
 def _lines(target: Console) -> Progress:
-    """A line per thing when it is done, and every half a minute before."""
+    """A line per task when it is done, and every half minute until then."""
     begun: dict[str, float] = {}
     said: dict[str, float] = {}
 

@@ -13,21 +13,26 @@ from pilotfish.text import quantity
 
 def quantise(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model name (see pilotfish models).")],
-    data: Annotated[str, typer.Option(metavar="SPEC", help="Samples to calibrate on; not the ones you record it on.")],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="Samples to calibrate on, other than those to record.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file to write.")],
-    samples: Annotated[int, typer.Option(metavar="N", help="Samples to calibrate on, at most.")] = 128,
+    samples: Annotated[int, typer.Option(metavar="N", help="Largest number of samples to calibrate on.")] = 128,
     calibration: Annotated[
-        str, typer.Option(metavar="NAME", help="How ranges are found: minmax, entropy or percentile.")
+        str, typer.Option(metavar="NAME", help="Calibration method: minmax, entropy or percentile.")
     ] = "minmax",
     min_agreement: Annotated[
         str | None,
-        typer.Option(metavar="SHARE", help="Keep in float32 what harms most, until so many other samples agree."),
+        typer.Option(
+            metavar="SHARE",
+            help="Keep the most harmful nodes in float32 until this share of other samples agrees; off by default.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write an int8 version of a model for ONNX Runtime. It is a separate model: record it to see what it is worth.
+    """Write an int8 version of a model for ONNX Runtime. It is a new model: record it to measure it.
 
-    Example: pilotfish quantise lite:efficientnet_lite0@224 --data folder:train --min-agreement 98% --out q.onnx
+    \b
+    Example: pilotfish quantise lite:efficientnet_lite0@224 \\
+        --data folder:train --min-agreement 98% --out q.onnx
     """
     from pilotfish.cli.output import console, next_command, notes, print_json, say
     from pilotfish.cli.parse import share
@@ -59,7 +64,7 @@ def quantise(
         target,
         f"Calibrated on {quantity(found.samples, 'sample')}; agreement with the float model "
         f"on {quantity(found.compared, 'other')}, whose "
-        f"probabilities differ by {found.max_difference:.3f} at most",
+        f"probabilities differ by at most {found.max_difference:.3f}",
     )
     following = next_command(record, model=found.to_json()["model"], run="run", trained_on=data, data="folder:photos")
     say(target, f"Next, on other samples: {following}", whole=True)

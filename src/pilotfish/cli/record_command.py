@@ -15,30 +15,34 @@ def record(
     model: Annotated[
         list[str], typer.Option(metavar="NAME", help="Model name; repeat or separate by commas (see pilotfish models).")
     ],
-    run: Annotated[Path, typer.Option(metavar="DIR", help="Folder the records go into.")],
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the records.")],
     alias: Annotated[
-        str | None, typer.Option("--as", metavar="ALIAS", help="Another name for the records of a single model.")
+        str | None,
+        typer.Option("--as", metavar="ALIAS", help="Name for the records of a single model; by default the model's."),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Name of the split.")] = "val",
     batch_size: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The fastest measured, by default.")
+        int | None, typer.Option(metavar="N", min=1, help="Samples per batch; by default the fastest measured.")
     ] = None,
     device: Device = "cpu",
     workers: Workers = None,
     store: Annotated[
         str | None,
         typer.Option(
-            metavar="full|topK", help="full or topK, such as top5; full up to 128 classes, else top10, by default."
+            metavar="full|topK",
+            help="Logits to keep: full, or the K best, such as top5; by default full up to 128 classes, else top10.",
         ),
     ] = None,
     augment: Annotated[
         int | None,
-        typer.Option(metavar="SEED", help="Seed of augmented views; every model sees the same view of an image."),
+        typer.Option(metavar="SEED", help="Record augmented views, the same for every model, by this seed."),
     ] = None,
-    timing: Annotated[bool, typer.Option(help="Measure time per sample, in batches and one by one.")] = True,
+    timing: Annotated[bool, typer.Option(help="Measure the time per sample, in batches and one by one.")] = True,
     cost: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=X", help="A further cost per sample, such as joules=0.8 or usd=4e-6; one model."),
+        typer.Option(
+            metavar="KEY=X", help="Another cost per sample of a single model, such as joules=0.8; repeatable."
+        ),
     ] = None,
     group_by: GroupBy = None,
     task: Task = None,
@@ -46,9 +50,11 @@ def record(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run models over data and store what they say. A killed recording resumes where it stopped.
+    """Run models over data and record their outputs. Repeat the command to resume an interrupted recording.
 
-    Example: pilotfish record --data folder:photos --model timm:resnet18,timm:resnet152 --run run
+    \b
+    Example: pilotfish record --data folder:photos \\
+        --model timm:resnet18,timm:resnet152 --run run
     """
     from pilotfish.cli.output import console, notes, print_json
     from pilotfish.cli.parse import key_values, name_list

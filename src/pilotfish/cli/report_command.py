@@ -13,34 +13,34 @@ from pilotfish.cli.options import AsJson, MetricName
 def report(
     source: Annotated[Path, typer.Argument(help="A run folder or a cascade folder.", metavar="RUN_OR_CASCADE")],
     out: Annotated[Path, typer.Option(metavar="PATH", help="HTML file to write.")],
-    base: Annotated[str | None, typer.Option(metavar="NAME", help="The base whose savers to show (for a run).")] = None,
+    base: Annotated[str | None, typer.Option(metavar="NAME", help="For a run: the base whose savers are shown.")] = None,
     stages: Annotated[
-        str | None, typer.Option(metavar="S,B", help="Saver and base to show, separated by a comma.")
+        str | None, typer.Option(metavar="S,B", help="For a run: the saver and base to show.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run of a cascade, for the plots that need records.")
+        Path | None, typer.Option(metavar="DIR", help="For a cascade: its run, for the plots that need records.")
     ] = None,
     cost: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Cost key; macs by default, and a cascade's own.")
+        str | None, typer.Option(metavar="KEY", help="Cost key; by default macs, or the cascade's own.")
     ] = None,
     score: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Exit score; the task's first by default, and a cascade's own.")
+        str | None, typer.Option(metavar="NAME", help="Exit score; by default the task's first, or the cascade's own.")
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Split to show; val by default, and what a cascade was tuned on."),
+        typer.Option(metavar="NAME", help="Split to show; by default val, or the one the cascade was tuned on."),
     ] = None,
     bench: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file of pilotfish bench --json to show.")
+        Path | None, typer.Option(metavar="FILE", help="Output of pilotfish bench --json to show.")
     ] = None,
     metric: MetricName = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="The images: those that saver and base answer most differently are drawn."),
+        typer.Option(metavar="SPEC", help="The images; those where saver and base differ most are drawn."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write one offline HTML page with plots and tables.
+    """Write an offline HTML report with plots and tables.
 
     Example: pilotfish report run --base timm:resnet152 --out report.html
     """

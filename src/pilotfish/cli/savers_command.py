@@ -23,28 +23,33 @@ from pilotfish.cli.options import (
 
 def savers(
     run: RunFolder,
-    base: Annotated[str | None, typer.Option(metavar="NAME", help="The model to make cheaper; or --all-bases.")] = None,
-    all_bases: Annotated[bool, typer.Option("--all-bases", help="The best saver of every model of the run.")] = False,
+    base: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model to make cheaper (or --all-bases).")
+    ] = None,
+    all_bases: Annotated[
+        bool, typer.Option("--all-bases", help="Show the best saver of every model of the run.")
+    ] = False,
     cost: CostKey = "macs",
     score: Score = None,
     split: Split = "val",
     holdout: Holdout = 0.0,
     seed: Seed = 0,
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="sweep, pcee, pcee-ws, dyce, msdnet, first_violation or grid50.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Tuning method: sweep, pcee, pcee-ws, dyce, msdnet, first_violation or grid50."
+        ),
     ] = "sweep",
     max_drop: MaxDropOfAll = "0",
     guarantee: Annotated[
         str | None,
-        typer.Option(
-            metavar="CONF", help="Certify every saver's drop with this confidence for all at once, such as 90%."
-        ),
+        typer.Option(metavar="CONF", help="Certify the drops of all savers jointly with this confidence, such as 90%."),
     ] = None,
     group_by: GroupBy = None,
     metric: MetricName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank the models of a run as savers for a base, by the cost they would save.
+    """Rank savers for a base by the cost they would save.
 
     Example: pilotfish savers run --base timm:resnet152
     """
@@ -59,7 +64,7 @@ def savers(
 
     if (base is None) is not all_bases:
         raise typer.BadParameter(
-            "Missing option '--base' (or --all-bases)" if base is None else "--all-bases takes no --base"
+            "Missing option '--base' (or --all-bases)" if base is None else "--all-bases and --base exclude each other"
         )
     if base is None:
         if holdout or guarantee is not None or method != "sweep":
@@ -110,11 +115,11 @@ def savers(
     best = next((i for i, s in enumerate(found.savers) if s.saver == found.best), None)
     table(target, columns, rows, title=title, strong=best)
     if is_bad_base(read_table(open_run(run), [], base, split)):
-        say(target, f"{base} is no better than chance on these labels: no saver can be judged by it.")
+        say(target, f"{base} is no better than chance on these labels, so no saver can be judged.")
     elif found.best is None:
         costs_known = any(s.delta_cost is not None for s in found.savers)
         unknown = (
-            "Without costs no saving is known." if found.savers else f"No other model here can be a saver for {base}."
+            "Without costs, savings are unknown." if found.savers else f"No other model here can be a saver for {base}."
         )
         say(target, "No saver saves anything: run the base alone." if costs_known else unknown)
     else:
@@ -159,7 +164,7 @@ def _pool(
 
     if metric is not None:
         raise UsageError(
-            "a pool of many bases is ranked by the task's first metric; leave --metric out, or give --base NAME"
+            "a pool of many bases is ranked by the task's first metric; remove --metric, or give --base NAME"
         )
     found = rank_pool(open_run(run), split=split, cost=cost, score=score, max_drop=max_drop, group_by=group_by)
     unit = cost_unit(cost, float(found.costs.max()))

@@ -15,71 +15,99 @@ if TYPE_CHECKING:
 
 def serve(
     cascades: Annotated[
-        list[str], typer.Argument(metavar="[NAME=]CASCADE...", help="Cascade folders, by a name or by their own.")
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]CASCADE", help="Cascade folders; by default each is served by its folder's name."
+        ),
     ],
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", help="0 takes any that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 for any free one.")] = 8000,
     token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Tokens of those who may look at and change it: TOKEN or NAME TOKEN a line."),
+        typer.Option(
+            metavar="FILE",
+            help="Tokens of operators, one TOKEN or NAME TOKEN per line; without it, nobody can change settings.",
+        ),
     ] = None,
     max_wait_ms: Annotated[
         float, typer.Option(metavar="MS", help="How long the oldest input of a stage waits for a full batch.")
     ] = 0.0,
-    queue: Annotated[int, typer.Option(metavar="N", help="Inputs under way in a cascade; others get 503.")] = 1024,
-    timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds that an answer may take.")] = None,
+    queue: Annotated[int, typer.Option(metavar="N", help="Capacity of a cascade, in inputs; more get 503.")] = 1024,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", help="Seconds to answer a request, else 503; unlimited by default.")
+    ] = None,
     shadow: Annotated[
-        bool, typer.Option("--shadow", help="The base answers everybody; the cascade is counted beside it.")
+        bool, typer.Option("--shadow", help="Answer with the base only, and evaluate the cascade beside it.")
     ] = False,
     audit: Annotated[
-        str | None, typer.Option(metavar="SHARE", help="Share of the exits that the base sees as well, such as 1%.")
+        str | None,
+        typer.Option(
+            metavar="SHARE", help="Share of the exits that the base also answers, such as 1%; none by default."
+        ),
     ] = None,
     escalation_rate: Annotated[
-        float | None, typer.Option(metavar="R", help="Inputs a second that may go on to the base.")
+        float | None,
+        typer.Option(metavar="R", help="Inputs per second that may escalate to the base; unlimited by default."),
     ] = None,
-    escalation_burst: Annotated[float | None, typer.Option(metavar="B", help="Of them at once.")] = None,
+    escalation_burst: Annotated[
+        float | None, typer.Option(metavar="B", help="Escalations at once; by default the rate, but at least 1.")
+    ] = None,
     client_escalation_rate: Annotated[
-        float | None, typer.Option(metavar="R", help="The same for each client: a token's name, else an address.")
+        float | None, typer.Option(metavar="R", help="The same rate for each client (a token's name, else an address).")
     ] = None,
-    client_escalation_burst: Annotated[float | None, typer.Option(metavar="B", help="Of them at once.")] = None,
+    client_escalation_burst: Annotated[
+        float | None,
+        typer.Option(metavar="B", help="Escalations of a client at once; by default its rate, but at least 1."),
+    ] = None,
     when_empty: Annotated[
-        str, typer.Option(metavar="flag|reject", help="Beyond that rate: the saver's answer, flagged, or 503.")
+        str, typer.Option(metavar="flag|reject", help="Beyond the rate: flag the saver's answer, or reject with 503.")
     ] = "flag",
     max_cost_per_hour: Annotated[
-        float | None, typer.Option(metavar="COST", help="Move along the frontier to hold it, in the cascade's unit.")
+        float | None,
+        typer.Option(metavar="COST", help="Move the operating point to keep this cost, in the cascade's unit."),
     ] = None,
     drift_average_run: Annotated[
-        float, typer.Option(metavar="N", help="Inputs between false alarms of drift, on average at least; 0: no alarm.")
+        float, typer.Option(metavar="N", help="Least mean number of inputs between false drift alarms; 0: no alarm.")
     ] = 1e6,
     when_base_fails: Annotated[
-        str, typer.Option(metavar="fail|flag", help="What the base cannot compute: an error, or the saver's answer.")
+        str, typer.Option(metavar="fail|flag", help="If the base fails: return an error, or flag the saver's answer.")
     ] = "fail",
     unsure_below: Annotated[
         float | None,
-        typer.Option(metavar="P", help='Flag answers less reliable than this "unsure", the base\'s as well.'),
+        typer.Option(
+            metavar="P", help='Flag answers of lower reliability "unsure", also those of the base; off by default.'
+        ),
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keeps audits, labels, alarms and the operating point over restarts."),
+        typer.Option(metavar="FILE", help="Keep audits, labels, alarms and the operating point here over restarts."),
     ] = None,
     trusted_proxy: Annotated[
-        bool, typer.Option("--trusted-proxy", help="Clients are told apart by X-Forwarded-For.")
+        bool, typer.Option("--trusted-proxy", help="Identify clients by X-Forwarded-For.")
     ] = False,
     drain_delay: Annotated[
-        float, typer.Option(metavar="S", help="After SIGTERM, seconds to go on while not ready.")
+        float, typer.Option(metavar="S", help="Seconds to keep answering after SIGTERM, while not ready.")
     ] = 0.0,
-    drain_limit: Annotated[float, typer.Option(metavar="S", help="Then seconds for what was accepted.")] = 30.0,
-    access_log: Annotated[bool, typer.Option("--access-log", help="A line per request.")] = False,
-    log_format: Annotated[str, typer.Option(metavar="text|json", help="How log lines look.")] = "text",
+    drain_limit: Annotated[
+        float, typer.Option(metavar="S", help="Seconds after that to finish accepted requests.")
+    ] = 30.0,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log a line per request.")] = False,
+    log_format: Annotated[str, typer.Option(metavar="text|json", help="Format of log lines.")] = "text",
     device: Device = "cpu",
     allow_python: AllowPython = None,
     as_json: AsJson = False,
 ) -> None:
-    """Serve cascades over HTTP until SIGTERM or Ctrl-C. When it is ready, stderr says where.
+    """Serve cascades over HTTP until SIGTERM or Ctrl-C.
+
+    When it is ready, it prints "ready http://HOST:PORT" on stderr.
 
     Example: pilotfish serve cascade/
 
-    Example: pilotfish serve birds=cascades/birds cars=cascades/cars --port 9000 --audit 1%
+    \b
+    Example: pilotfish serve birds=cascades/birds cars=cascades/cars \\
+        --port 9000 --audit 1%
 
     Then: curl -F image=@cat.jpg http://127.0.0.1:8000/predict
     """
@@ -126,7 +154,7 @@ def serve(
 
 
 def _document(server: Server) -> dict[str, Any]:
-    """What ``--json`` says once the server is ready."""
+    """The document of ``--json``, printed once the server is ready."""
     bound, port = server.address
     return {"host": bound, "port": port, "models": list(server.models), "notes": server.notes}
 
@@ -138,7 +166,7 @@ def _one_of(given: str, valid: tuple[str, ...], option: str) -> str:
 
 
 def _named(cascades: list[str]) -> dict[str, Path]:
-    """Folders by name. An existing folder whose own name has a = is meant as it is."""
+    """Folders by name. An existing path that contains = is taken as it is."""
     from pilotfish.errors import UsageError
 
     found: dict[str, Path] = {}

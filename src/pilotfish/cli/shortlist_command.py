@@ -29,19 +29,23 @@ def shortlist(
         typer.Option(metavar="NAME", help="Short for --cost ms@NAME: rtx4090, rtx4090-compiled, cpu-i7-12700h, …"),
     ] = None,
     max_drop: MaxDropOfAll = "0",
-    top: Annotated[int, typer.Option(metavar="N", min=1, help="How many savers to list.")] = 10,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of savers to list.")] = 10,
     per_family: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many of one family, such as efficientnet, at most.")
+        int, typer.Option(metavar="N", min=1, help="Largest number of savers of one family, such as efficientnet.")
     ] = 2,
     table: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A table of newer results, made by tools/make_published_table.py."),
+        typer.Option(metavar="FILE", help="Table of newer results, made by tools/make_published_table.py."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which savers are worth recording for a base: a prior from published accuracy and speed, before any measurement.
+    """List savers that are worth recording for a base.
 
-    Example: pilotfish shortlist --base timm:convnextv2_large.fcmae_ft_in1k --size 224 --cost ms@rtx4090
+    A prior from published accuracy and speed, before any measurement.
+
+    \b
+    Example: pilotfish shortlist --base timm:convnextv2_large.fcmae_ft_in1k \\
+        --size 224 --cost ms@rtx4090
     """
     from pilotfish.cli.output import console, next_command, notes, print_json, say
     from pilotfish.cli.parse import fraction
@@ -85,7 +89,7 @@ def shortlist(
 
 
 def _told(found: Shortlist, cost: str) -> list[str]:
-    """What the table is, in plain words."""
+    """The lines below the table."""
     if not found.savers:
         return [f"No published model costs less than {found.base} ({cost}) at this size."]
     counted = (

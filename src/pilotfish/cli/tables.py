@@ -1,4 +1,4 @@
-"""Tables on a terminal, folded where they are wider than it."""
+"""Tables that fold to fit the terminal."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def table(
     whole: bool = False,
 ) -> None:
     """Print a table. columns: (heading, "left" or "right"); strong: index of a row to stress; whole: a row is one line
-    where there is no terminal.
+    if there is no terminal.
 
-    Its first column names what the rows are. A table wider than the terminal, or than WIDEST where there is none, is
-    left without its empty columns, and headings, names and long texts are folded; where that does not make room for the
-    names, they are listed above it, by number.
+    The first column names the rows. If the table is wider than the terminal, or than WIDEST without one, empty columns
+    are removed, and headings, names and long texts are folded; names that still do not fit are listed above the table,
+    by number.
     """
     from rich import box
     from rich.table import Table
@@ -83,7 +83,7 @@ def table(
 
 
 def _broken(heading: str, cells: Sequence[str]) -> str:
-    """A heading in lines no longer than the longest of its words and its column's cells."""
+    """A heading wrapped to the longest of its words and its column's cells."""
     return "\n".join(textwrap.wrap(heading, max(1, *map(len, [*heading.split(" "), *cells]))))
 
 
@@ -98,7 +98,7 @@ def _needs(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
 
 def _folded(left: Sequence[bool], widths: Sequence[int], room: int) -> dict[int, int]:
-    """The widths of long columns of text beside the first one, so that a table fits; none where that is too narrow."""
+    """Widths of long text columns after the first that make the table fit; empty if they would be too narrow."""
     long = [k for k in range(1, len(widths)) if left[k] and widths[k] > NARROW]
     others = sum(width for k, width in enumerate(widths) if k not in long)
     share = (room - others - BETWEEN * (len(widths) - 1)) // max(1, len(long))

@@ -21,7 +21,7 @@ app = typer.Typer(
     name="train",
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Train networks with exits; every exit is recorded as NAME#1 … NAME#K, ready for tune.",
+    help="Train networks with exits. Each exit is recorded as NAME#1 … NAME#K, ready for tune.",
 )
 
 Training = Callable[..., Any]
@@ -30,13 +30,13 @@ Argument = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=VALUE",
-        help="For the network's constructor, such as in_chans=1 or width=8; it is then built anew with fresh weights.",
+        help="Constructor argument, such as in_chans=1; the network is then built with fresh weights; repeatable.",
     ),
 ]
 Layer = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="A layer that an exit reads, such as layer2; repeatable.")
+    list[str] | None, typer.Option(metavar="NAME", help="Layer that an exit reads, such as layer2; repeatable.")
 ]
-Saver = Annotated[str, typer.Option(metavar="NAME", help="The small model, trained; as for train exits --model.")]
+Saver = Annotated[str, typer.Option(metavar="NAME", help="The small trained model, named as for train exits --model.")]
 Width = Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Hidden units or channels of a head.")]
 
 
@@ -48,21 +48,28 @@ def _train(
     run: Annotated[Path, typer.Option("--run", metavar="RUN", help="Folder of records; each exit is recorded there.")],
     val: Annotated[
         str | None,
-        typer.Option("--val", metavar="SPEC", help="Samples to judge and record on; a tenth of --data otherwise."),
+        typer.Option("--val", metavar="SPEC", help="Samples to evaluate and record; by default a tenth of --data."),
     ] = None,
-    alias: Annotated[str | None, typer.Option("--as", metavar="NAME", help="What the records are called.")] = None,
+    alias: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Name of the records; by default the network's.")
+    ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", metavar="FILE", help="A .toml file, or the name of a shipped one.")
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="FILE",
+            help="A .toml file, or the name of a built-in recipe; by default that of the command.",
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another value for the recipe; repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of weights, order and variations.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of weights, sample order and augmentation.")] = 0,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Train, and show what came of it."""
+    """Train, and show the result."""
     from pilotfish.cli.progress import progress_bars
     from pilotfish.train import load_recipe
     from pilotfish.train.recipe import parse_changes
@@ -83,7 +90,7 @@ def _train(
 
 
 def _command(own: Callable[..., Training]) -> Callable[..., Training]:
-    """Make a command of *own*, which sets the options of one kind of training: it takes those of every training too."""
+    """Make a command of *own*, with its options and those of every training."""
     mine, shared = (inspect.signature(one, eval_str=True).parameters for one in (own, _train))
 
     def command(**given: Any) -> None:
@@ -108,16 +115,22 @@ def exits(
     exits: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, help="Exits, spread by MACs, where no layer is named; 0 trains the plain network."
+            metavar="N",
+            min=0,
+            help="Number of exits, spread by MACs, if no layer is named; 0 trains the plain network.",
         ),
     ] = 3,
-    head: Annotated[str, typer.Option(metavar="KIND", help="linear, norm, mlp or conv.")] = "linear",
+    head: Annotated[str, typer.Option(metavar="KIND", help="Kind of head: linear, norm, mlp or conv.")] = "linear",
     width: Width = 128,
     argument: Argument = None,
 ) -> Training:
-    """Attach exits to a network and train them, with the network as it is or jointly.
+    """Attach exits to a network and train them.
 
-    Example: pilotfish train exits --model timm:resnet18 --data folder:train --run run --out resnet18-exits
+    The network is frozen or trained jointly, by the recipe.
+
+    \b
+    Example: pilotfish train exits --model timm:resnet18 \\
+        --data folder:train --run run --out resnet18-exits
     """
     from pilotfish.train import train_exits
     from pilotfish.train.recipe import parse_changes
@@ -130,19 +143,23 @@ def exits(
 
 @_command
 def msdnet(
-    blocks: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Exits.")] = 5,
-    channels: Annotated[int, typer.Option(metavar="N", min=1, help="Channels of the finest scale at first.")] = 16,
+    blocks: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Number of exits.")] = 5,
+    channels: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Channels of the finest scale in the first layer.")
+    ] = 16,
     growth: Annotated[int, typer.Option(metavar="N", min=2, help="New channels per layer.")] = 6,
     base: Annotated[int, typer.Option(metavar="N", min=1, help="Layers before the first exit.")] = 1,
     step: Annotated[int, typer.Option(metavar="N", min=1, help="Layers between exits.")] = 1,
-    growing: Annotated[bool, typer.Option(help="Whether the steps grow with depth, or are all alike.")] = True,
+    growing: Annotated[bool, typer.Option(help="Whether the steps grow with depth or stay equal.")] = True,
     size: Annotated[
-        int | None, typer.Option(metavar="N", min=17, help="Pixels, 17 or more; the pictures' own otherwise.")
+        int | None, typer.Option(metavar="N", min=17, help="Input size in pixels; by default that of the images.")
     ] = None,
 ) -> Training:
-    """Train an MSDNet for small pictures from scratch.
+    """Train an MSDNet for small images from scratch.
 
-    Example: pilotfish train msdnet --data arrays:train.npz --run run --out msdnet --set epochs=20
+    \b
+    Example: pilotfish train msdnet --data arrays:train.npz --run run \\
+        --out msdnet --set epochs=20
     """
     from pilotfish.data import load_data
     from pilotfish.models.exits.msdnet import MSDNetConfig
@@ -161,15 +178,23 @@ def msdnet(
 @_command
 def esn(
     saver: Saver,
-    base: Annotated[str, typer.Option(metavar="NAME", help="The big one, with the same classes and inputs.")],
+    base: Annotated[str, typer.Option(metavar="NAME", help="The big model, with the same classes and inputs.")],
     layer: Layer = None,
-    exits: Annotated[int, typer.Option(metavar="N", min=1, help="Exits, spread by MACs, where no layer is named.")] = 3,
-    dim: Annotated[str, typer.Option(metavar="N,…", help="Dimension of the tokens; several make a grid.")] = "32",
-    attention: Annotated[str, typer.Option(metavar="N,…", help="Attention layers; several make a grid.")] = "1",
+    exits: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Number of exits, spread by MACs, if no layer is named.")
+    ] = 3,
+    dim: Annotated[str, typer.Option(metavar="N,…", help="Token dimension; several values make a grid.")] = "32",
+    attention: Annotated[
+        str, typer.Option(metavar="N,…", help="Number of attention layers; several values make a grid.")
+    ] = "1",
 ) -> Training:
-    """Train TinySaver's Exit Sequence Network: exits between a saver and a base, both left as they are.
+    """Train an Exit Sequence Network (TinySaver).
 
-    Example: pilotfish train esn --saver timm:resnet18 --base timm:resnet50 --data folder:train --run run --out esn
+    It adds exits between a saver and a base, which are not changed.
+
+    \b
+    Example: pilotfish train esn --saver timm:resnet18 --base timm:resnet50 \\
+        --data folder:train --run run --out esn
     """
     from pilotfish.train import train_esn
     from pilotfish.train.recipe import parse_counts
@@ -181,22 +206,26 @@ def esn(
 @_command
 def router(
     saver: Saver,
-    base: Annotated[str, typer.Option(metavar="NAME", help="The big one, any model.")],
+    base: Annotated[str, typer.Option(metavar="NAME", help="The big model, of any kind.")],
     kind: Annotated[
         str,
-        typer.Option(metavar="KIND", help="evaluator sees the saver's last features, prior has its own encoder."),
+        typer.Option(metavar="KIND", help="evaluator reads the saver's last features; prior has its own encoder."),
     ] = "evaluator",
     encoder: Annotated[
-        str, typer.Option(metavar="NAME", help="A prior router's network: small:convnet, timm:NAME, torchvision:NAME.")
+        str,
+        typer.Option(metavar="NAME", help="Encoder of a prior router: small:convnet, timm:NAME or torchvision:NAME."),
     ] = "small:convnet",
     argument: Argument = None,
     width: Width = 64,
 ) -> Training:
-    """Train a network that foretells whether the saver suffices; recorded as the saver with that confidence.
+    """Train a router that predicts whether the saver suffices.
 
-    Train it on samples that the saver was not trained on. tune it like any saver: --stages router,BASE.
+    It is recorded as the saver with that confidence. Train it on samples that the saver was not trained on, and tune it
+    like any saver: --stages router,BASE.
 
-    Example: pilotfish train router --saver timm:resnet18 --base timm:resnet50 --data folder:val --run run --out router
+    \b
+    Example: pilotfish train router --saver timm:resnet18 --base timm:resnet50 \\
+        --data folder:val --run run --out router
     """
     from pilotfish.train import train_router
     from pilotfish.train.recipe import parse_changes
@@ -206,7 +235,7 @@ def router(
 
 
 def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
-    """Exits with accuracy and cost, the curves' file, and what to do next."""
+    """Print exits with accuracy and cost, the file of the curves, and the next step."""
     from pilotfish.cli.output import console, next_command, print_json, say
     from pilotfish.cli.savers_command import savers
     from pilotfish.cli.tables import table
@@ -241,7 +270,7 @@ def _show(found: Trained, run: Path, as_json: bool, accuracy: str) -> None:
 
 
 def _show_grid(target: Console, found: Trained) -> None:
-    """The trainings of a grid, and which of them is kept."""
+    """Print the trainings of a grid, and which one is kept."""
     from pilotfish.cli.tables import table
     from pilotfish.report.format import percent
     from pilotfish.train.train_esn import between

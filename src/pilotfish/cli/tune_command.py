@@ -34,7 +34,7 @@ from pilotfish.cli.options import (
 def tune(
     run: RunFolder,
     stages: Annotated[
-        list[str], typer.Option(metavar="S,B", help="Savers and last the base, separated by commas, cheapest first.")
+        list[str], typer.Option(metavar="S,B", help="Savers, cheapest first, then the base, separated by commas.")
     ],
     method: Annotated[
         str,
@@ -46,7 +46,7 @@ def tune(
     ] = "sweep",
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Choice of the method, such as diagram=survivors; repeat for more."),
+        typer.Option(metavar="KEY=VALUE", help="Option of the method, such as diagram=survivors; repeatable."),
     ] = None,
     score: Annotated[
         str | None,
@@ -66,10 +66,13 @@ def tune(
     cost: CostKey = "macs",
     guarantee: Guarantee = None,
     test: Annotated[
-        str, typer.Option(metavar="NAME", help="Test of a guarantee: auto, exact, paired_cp, wsr or jackknife.")
+        str, typer.Option(metavar="NAME", help="Test behind the guarantee: auto, exact, paired_cp, wsr or jackknife.")
     ] = "auto",
     savers_tried: Annotated[
-        int, typer.Option(metavar="K", help="Savers that competed on these samples; divides the chance of error.")
+        int,
+        typer.Option(
+            metavar="K", help="Number of savers compared on these samples; the error probability is divided by it."
+        ),
     ] = 1,
     split: Split = "val",
     holdout: Holdout = 0.5,
@@ -84,9 +87,11 @@ def tune(
     metric: MetricName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set the exits of a cascade (savers, then the base) for one budget.
+    """Choose the exit thresholds of a cascade for one budget.
 
-    Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 --max-drop 0.5% --guarantee 90% --out cascade
+    \b
+    Example: pilotfish tune run --stages timm:resnet18,timm:resnet152 \\
+        --max-drop 0.5% --guarantee 90% --out cascade
     """
     from pilotfish.cli.output import console, notes, print_json, say, verdict
     from pilotfish.cli.parse import choices, class_drop, class_drops, confidence, name_list, one_budget
@@ -147,7 +152,7 @@ def tune(
     inert = [stage.name for stage in result.artefact.stages if stage.spec is None]
     if inert and out is not None:
         more.append(
-            f"the cascade can be reported and not run: {', '.join(inert)} come from imported predictions, without "
+            f"the cascade can be reported but not run: {', '.join(inert)} come from imported predictions, without "
             "a model to load; record the models with pilotfish record and tune again to run it"
         )
     notes([*left, *more])

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def tune_runtime(
     cascade: Annotated[Path, typer.Argument(metavar="CASCADE", help="Cascade folder; runtime.json is written there.")],
     data: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Samples to compare the backends' answers on.")
+        str | None,
+        typer.Option(metavar="SPEC", help="Samples to compare the answers of backends on; random inputs by default."),
     ] = None,
     device: Device = "cpu",
     backend: Annotated[
@@ -24,16 +25,17 @@ def tune_runtime(
         typer.Option(
             metavar="NAME",
             help="Backends to try, such as onnxruntime,openvino,torch,torch-channels-last,torch-compiled,"
-            "torch-cuda-graphs; all but torch-compiled by default, which takes a minute per stage to compile.",
+            "torch-cuda-graphs; by default all but torch-compiled, which compiles for a minute per stage.",
         ),
     ] = None,
-    seconds: Annotated[float, typer.Option(metavar="S", min=0.1, help="About how long each stage may take.")] = 20.0,
+    seconds: Annotated[float, typer.Option(metavar="S", min=0.1, help="Approximate time for each stage.")] = 20.0,
     allow_python: AllowPython = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how each stage runs fastest on this device (backend, batch size, threads) and keep that in the cascade.
+    """Find the fastest way to run each stage on this device.
 
-    Answers change by rounding only; the largest difference from torch is measured and kept as well.
+    The backend, batch size and threads are kept in the cascade. Answers change only by rounding; the largest difference
+    from torch is measured and kept as well.
 
     Example: pilotfish tune-runtime cascade --data folder:photos
     """

@@ -14,26 +14,32 @@ def update(
     cascade: CascadeFolder,
     model: Annotated[str, typer.Option(metavar="NAME", help="The new model (see pilotfish models).")],
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="PATH", help="Folder of the new cascade.")],
+    out: Annotated[Path, typer.Option(metavar="PATH", help="Folder for the new cascade.")],
     stage: Annotated[
         str | None,
-        typer.Option(metavar="K|NAME", help="The stage that it replaces; by default the one of its name, else none."),
+        typer.Option(metavar="K|NAME", help="Stage to replace; by default the one of the same name, if any."),
     ] = None,
-    alias: Annotated[str | None, typer.Option("--as", metavar="ALIAS", help="A name for the model's records.")] = None,
+    alias: Annotated[
+        str | None, typer.Option("--as", metavar="ALIAS", help="Name for the model's records; by default the model's.")
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the records; by default the one beside the cascade.")
     ] = None,
     device: Device = "cpu",
     group_by: GroupBy = None,
     embed: Embed = False,
-    force: Annotated[bool, typer.Option("--force", help="Let --out be the old cascade, and replace it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Allow --out to replace the old cascade.")] = False,
     allow_python: AllowPython = None,
     allow_bad_base: AllowBadBase = False,
     as_json: AsJson = False,
 ) -> None:
-    """Record one new model, tune the cascade again as it was tuned, and show the old one beside the new one.
+    """Record a new model and tune the cascade again with it.
 
-    Example: pilotfish update cascade --model onnx:retrained.onnx --data folder:photos --stage 0 --out cascade-2
+    It is tuned as before, and shown beside the old one.
+
+    \b
+    Example: pilotfish update cascade --model onnx:retrained.onnx \\
+        --data folder:photos --stage 0 --out cascade-2
     """
     from pilotfish.cli.output import console, notes, print_json, say, verdict
     from pilotfish.cli.performance_tables import limits_table, performance_columns, performance_row
