@@ -13,10 +13,8 @@ from pilotfish.cli.options import AsJson, MetricName
 def report(
     source: Annotated[Path, typer.Argument(help="A run folder or a cascade folder.", metavar="RUN_OR_CASCADE")],
     out: Annotated[Path, typer.Option(metavar="PATH", help="HTML file to write.")],
-    base: Annotated[str | None, typer.Option(metavar="NAME", help="For a run: the base whose savers are shown.")] = None,
-    stages: Annotated[
-        str | None, typer.Option(metavar="S,B", help="For a run: the saver and base to show.")
-    ] = None,
+    base: Annotated[str | None, typer.Option(metavar="NAME", help="For a run: the base of the savers shown.")] = None,
+    stages: Annotated[str | None, typer.Option(metavar="S,B", help="For a run: the saver and base to show.")] = None,
     run: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For a cascade: its run, for the plots that need records.")
     ] = None,

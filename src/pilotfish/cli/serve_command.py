@@ -20,9 +20,7 @@ def serve(
             metavar="[NAME=]CASCADE", help="Cascade folders; by default each is served by its folder's name."
         ),
     ],
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 for any free one.")] = 8000,
     token_file: Annotated[
         Path | None,
@@ -174,7 +172,9 @@ def _named(cascades: list[str]) -> dict[str, Path]:
         name, equals, folder = given.partition("=")
         if not equals or Path(given).exists():
             name, folder = Path(given).resolve().name, given
+        elif not folder:
+            raise UsageError(f"{given} names no folder; write NAME=FOLDER")
         if name in found:
-            raise UsageError(f"two cascades are called {name!r}; give them names, such as first={given} second=…")
+            raise UsageError(f"two cascades are called {name!r}; give one of them another name, NAME={folder}")
         found[name] = Path(folder)
     return found
