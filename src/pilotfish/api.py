@@ -1,7 +1,7 @@
-"""The verbs in Python: the same words, options and defaults as the command line.
+"""The Python API: the same verbs, options and defaults as the command line.
 
-Functions of other rooms are exported as they are. Those of planning also take a run's folder, and drops and shares as
-people write them ("0.5%"): :func:`as_given` is the one place that reads these.
+Most functions are exported from their rooms as they are. Those of planning also take a run's folder, and drops and
+shares as text ("0.5%"): :func:`as_given` converts them.
 """
 
 from __future__ import annotations
@@ -44,27 +44,26 @@ def record(
     trained_on: str | Dataset | None = None,
     task: str | None = None,
 ) -> list[RecordResult]:
-    """Record what models say about data, one Parquet file each; an interrupted call resumes when it is repeated.
+    """Run models over data and record their outputs, one Parquet file each. Repeat an interrupted call to resume it.
 
     data        ``folder:PATH``, ``arrays:FILE.npz``, ``digits``, or a data set
     models      names such as ``timm:resnet50`` or ``lite:efficientnet_lite0@128``
-    run         folder that the records go into
+    run         folder for the records
     alias       a name for the records instead of the model's own
     split       name of the split
     batch_size  None: the fastest measured
     device      ``cpu``, ``cuda``, ``cuda:1``, …
     workers     threads that read samples; None: one per core
-    store       ``full`` keeps all logits, ``topK`` the K best; None: full up to 128 classes, else top10
+    store       ``full`` keeps all logits, ``topK`` the K largest; None: full up to 128 classes, else top10
     augment     seed of augmented views, the same for every model
-    timing      whether time per sample is measured first, at several batch sizes
-    overwrite   whether records that were made with other settings are replaced
-    costs       further costs per sample of one model, such as ``{"joules": 0.8}``
-    progress    called with (model, samples done, samples in all)
-    group_by    samples that belong together, kept with the records: a CSV file id,group, a column of the labels, or a
+    timing      whether to measure the time per sample first, at several batch sizes
+    overwrite   whether to replace records made with other settings
+    costs       more costs per sample of a single model, such as ``{"joules": 0.8}``
+    progress    called with (model, samples done, total samples)
+    group_by    groups of related samples, kept with the records: a CSV file id,group, a column of the labels, or a
                 regular expression on the ids
-    trained_on  data that the models were trained on: DataError when samples of *data* are in it
-    task        what an answer is, by the name of a task (:mod:`pilotfish.tasks`); None: as the data or the model say
-                it, else classes
+    trained_on  the models' training data: DataError if it contains samples of *data*
+    task        name of a task (:mod:`pilotfish.tasks`); None: that of the data or the model, else classes
     """
     from pilotfish.recording import RecordOptions
     from pilotfish.recording import record as record_all
@@ -100,15 +99,15 @@ def import_predictions(
     """Store predictions made elsewhere as records; returns the records file. See ``docs/records.md``.
 
     file      ``.npz``, ``.csv`` or ``.parquet`` with the predictions
-    run       folder that the records go into
+    run       folder for the records
     model     name of the records
     split     name of the split
     costs     per sample, such as ``{"macs": 3.9e8}``
     format    ``auto``, or ``timm``: what timm's inference script writes
-    labels    file with the labels by id, where *file* holds none
-    group_by  samples that belong together, kept with the records: a CSV file id,group, a column of *file* or *labels*,
+    labels    file with the labels by id, if *file* has none
+    group_by  groups of related samples, kept with the records: a CSV file id,group, a column of *file* or *labels*,
               or a regular expression on the ids
-    task      what an answer is, by the name of a task (:mod:`pilotfish.tasks`); None: what the file holds
+    task      name of a task (:mod:`pilotfish.tasks`); None: that of the file
     """
     target = Run(Path(run))
     classes = target.class_names(split, but=model)
@@ -116,7 +115,7 @@ def import_predictions(
 
 
 def as_given(function: Callable[..., T], verb: str) -> Callable[..., T]:
-    """A function of planning as the verb *verb* of the API: ``run`` may be a folder, drops and shares text."""
+    """Wrap a function of planning as the verb *verb* of the API: ``run`` may be a folder, drops and shares text."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -174,15 +173,15 @@ _also = inspect.Parameter("trained_on", inspect.Parameter.KEYWORD_ONLY, default=
 tune.__signature__ = inspect.Signature([*_own, _also])  # type: ignore[attr-defined]
 tune.__doc__ = f"""{(_tune.__doc__ or "").rstrip()}
 
-    trained_on    data that the models were trained on, a name or a data set: DataError when recorded samples are in it
+    trained_on    the models' training data, by name or as a data set: DataError if it contains recorded samples
     """
 
 
 def check_trained_on(
     run: str | Path | Run, stages: Sequence[str], trained_on: str | Dataset, split: str = "val"
 ) -> None:
-    """DataError when recorded samples of the last of *stages* are in the data *trained_on*, or when that cannot be
-    told."""
+    """Raise DataError if *trained_on* contains recorded samples of the last of *stages*, or if that cannot be
+    determined."""
     from pilotfish.data import refuse_trained_on
 
     for base in stages[-1:]:
@@ -203,19 +202,19 @@ def write_report(
     bench: Mapping[str, Any] | None = None,
     data: str | Dataset | None = None,
 ) -> Path:
-    """Write one offline HTML page about a base's savers, a pair, or a cascade folder.
+    """Write an offline HTML report on a base's savers, a pair, or a cascade folder.
 
     out      HTML file to write
     run      folder of records, or a :class:`Run`; with *cascade*, for the plots that need records
     base     the model whose savers are shown
     stages   saver and base of a pair
     cascade  folder of a cascade
-    split    of the run, whose figures the page shows: ``val`` by default, and what a cascade was tuned on
-    cost     key of the cost: ``macs`` by default, and a cascade's own
-    score    exit score: the task's first by default (max_prob of classes), and a cascade's own
-    metric   what is measured, by name, where it is not the task's first; a cascade has its own
-    bench    the document of ``BenchResult.to_json()``, shown when given
-    data     the images, as :func:`record` takes them: those that saver and base answer most differently are drawn
+    split    split of the run to show; by default ``val``, or the one the cascade was tuned on
+    cost     cost key; by default ``macs``, or the cascade's own
+    score    exit score; by default the task's first (max_prob of classes), or the cascade's own
+    metric   name of the metric; by default the task's first; a cascade has its own
+    bench    document of ``BenchResult.to_json()`` to show
+    data     the images, as for :func:`record`; those where saver and base differ most are drawn
     """
     from pilotfish.cascade import load_artefact
     from pilotfish.data import open_data

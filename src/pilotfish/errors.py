@@ -1,20 +1,20 @@
-"""Every error Pilotfish raises on purpose.
+"""Exceptions of Pilotfish.
 
     PilotfishError
     ├── UsageError            an argument or a combination of arguments that makes no sense
     ├── DataError             samples: a folder, an array file, one image
-    │   └── UnreadableSample  one sample cannot be read; it costs its own row, not the run
+    │   └── UnreadableSample  one sample cannot be read; the others are recorded
     ├── ModelError            a model's name, weights or outputs
-    │   └── ModelMemoryError  a batch that the device has no memory for
+    │   └── ModelMemoryError  a batch does not fit in memory
     ├── RecordsError          a records file or a run folder
     │   └── AlignmentError    records that do not belong together
     ├── BudgetError           a budget that no operating point meets
     ├── ArtefactError         a cascade folder that cannot be trusted or does not fit its models
     ├── EngineError           an input that an engine did not answer
-    │   ├── DeadlineError     its time was over
-    │   ├── QueueFull         as many are under way as the queue holds
-    │   └── EngineClosed      the engine takes no more
-    ├── StateError            the state file of a server that cannot be used
+    │   ├── DeadlineError     its deadline passed
+    │   ├── QueueFull         the queue is full
+    │   └── EngineClosed      the engine is closed
+    ├── StateError            a server's state file that cannot be used
     ├── UnwritableError       a file that cannot be written: a full disk, a read-only folder
     └── MissingExtraError     an optional dependency that is not installed
 
@@ -32,7 +32,7 @@ from pilotfish.text import one_line as one_line
 
 
 class PilotfishError(Exception):
-    """Base of all errors that Pilotfish raises on purpose."""
+    """Base class of all errors of Pilotfish."""
 
 
 class UsageError(PilotfishError):
@@ -51,7 +51,7 @@ class DataError(PilotfishError):
 
 
 class UnreadableSample(DataError):  # noqa: N818 - a sample, not the run, is at fault
-    """One sample that cannot be read. It costs its own row only."""
+    """One sample that cannot be read; the others are recorded."""
 
 
 class ModelError(PilotfishError):
@@ -59,7 +59,7 @@ class ModelError(PilotfishError):
 
 
 class ModelMemoryError(ModelError):
-    """A batch that the device, or the machine, has no memory for."""
+    """A batch that does not fit in the memory of the device or the machine."""
 
 
 class RecordsError(PilotfishError):
@@ -83,11 +83,11 @@ class EngineError(PilotfishError):
 
 
 class DeadlineError(EngineError):
-    """An input whose time was over before it was answered."""
+    """An input whose deadline passed before it was answered."""
 
 
 class QueueFull(EngineError):  # noqa: N818 - as in the standard library
-    """As many inputs are under way as the engine's queue holds."""
+    """The engine's queue is full."""
 
 
 class EngineClosed(EngineError):  # noqa: N818
@@ -95,7 +95,7 @@ class EngineClosed(EngineError):  # noqa: N818
 
 
 class StateError(PilotfishError):
-    """A file of a server's state that cannot be used."""
+    """A server's state file that cannot be used."""
 
 
 class UnwritableError(PilotfishError):
@@ -115,7 +115,7 @@ class MissingExtraError(PilotfishError):
 
 @contextlib.contextmanager
 def needs(package: str, extra: str, purpose: str) -> Iterator[None]:
-    """Inside, an import that fails is a MissingExtraError that says which extra to install for *purpose*."""
+    """Turn an ImportError inside into a MissingExtraError that names the extra to install for *purpose*."""
     try:
         yield
     except ImportError as error:
@@ -123,12 +123,12 @@ def needs(package: str, extra: str, purpose: str) -> Iterator[None]:
 
 
 def reason(error: BaseException, most: int = 200) -> str:
-    """What *error*, of a library, says: one line of at most *most* characters; its type where it says nothing."""
+    """The message of a library's *error* as one line of at most *most* characters; its type if it has none."""
     return one_line(" ".join(str(error).split()))[:most] or type(error).__name__
 
 
 def nearest(name: str, valid: Iterable[str], most: int = 5) -> str:
-    """A clause for error messages: the valid names nearest to *name*, or the first few."""
+    """A clause for error messages: the valid names closest to *name*, or the first few."""
     names = list(valid)  # of a name of megabytes its beginning is compared: the time grows with its length
     close = difflib.get_close_matches(name[:100], names, n=most, cutoff=0.4)
     if close:

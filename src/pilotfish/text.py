@@ -1,5 +1,5 @@
-"""Text of others on a terminal: names, ids, specs and file names may hold escape sequences, line ends or overrides of
-the text's direction, with which a file could write over what is shown or make a line that Pilotfish never said."""
+"""Untrusted text on a terminal: names, ids, specs and file names may contain escape sequences, line ends or direction
+overrides, with which a file could overwrite the output or forge a line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ UNSAFE = re.compile(
 
 
 def one_line(text: str) -> str:
-    """*text* with everything escaped that a terminal would not show as it stands: ``\\x1b``, ``\\n``, ``\\u202e``."""
+    """*text* with everything escaped that a terminal would not show literally: ``\\x1b``, ``\\n``, ``\\u202e``."""
     return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def quantity(n: int, one: str, many: str | None = None) -> str:
-    """A number and what it counts: ``1 box``, ``1,200 boxes``; *many* where that is not *one* and an s."""
+    """A number with its noun: ``1 box``, ``1,200 boxes``; *many* if the plural is not *one* + s."""
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
 
 
@@ -30,12 +30,12 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def examples(names: Sequence[str], most: int = 3) -> str:
-    """The first of *names*, where their number is said already: ``a, b, …``."""
+    """The first of *names*, if their number is already stated: ``a, b, …``."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def json_line(text: str) -> str:
-    """One line of a JSON document with the same characters in JSON's own escapes: the document means the same."""
+    """One line of a JSON document with these characters as JSON escapes: its value is unchanged."""
     return UNSAFE.sub(_json_escape, text)
 
 
