@@ -64,10 +64,16 @@ def serve(
     ] = "flag",
     max_cost_per_hour: Annotated[
         float | None,
-        typer.Option(metavar="COST", help="Move the operating point to keep this cost, in the cascade's unit."),
+        typer.Option(
+            metavar="COST", help="Move the operating point to keep to this cost per hour, in the cascade's unit."
+        ),
     ] = None,
     drift_average_run: Annotated[
-        float, typer.Option(metavar="N", help="Least mean number of inputs between false drift alarms; 0: no alarm.")
+        float,
+        typer.Option(
+            metavar="N",
+            help="Least mean number of inputs between false drift alarms; 0: no alarm.",
+        ),
     ] = 1e6,
     when_base_fails: Annotated[
         str, typer.Option(metavar="fail|flag", help="If the base fails: return an error, or flag the saver's answer.")

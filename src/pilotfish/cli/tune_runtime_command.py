@@ -24,8 +24,8 @@ def tune_runtime(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Backends to try, such as onnxruntime,openvino,torch,torch-channels-last,torch-compiled,"
-            "torch-cuda-graphs; by default all but torch-compiled, which compiles for a minute per stage.",
+            help="Backends to try, separated by commas: onnxruntime, openvino, torch, torch-channels-last, "
+            "torch-compiled, torch-cuda-graphs; by default all but torch-compiled, which takes a minute per stage.",
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="S", min=0.1, help="Approximate time for each stage.")] = 20.0,
