@@ -12,7 +12,7 @@ import pytest
 
 from support.process import LIMIT, environment
 
-FEW, MANY, CLASSES = 3_000, 30_000, 1000
+FEW, MANY, CLASSES = 6_000, 60_000, 1000
 
 DRIVER = """
 import json, resource, sys
@@ -53,4 +53,4 @@ def test_ten_times_the_samples_take_no_more_memory(store: str, tmp_path: Path) -
         found = json.loads(ended.stdout)
         assert found["n"] == n
         peaks.append(found["peak"])
-    assert peaks[1] - peaks[0] < 60, peaks  # MiB; the logits alone are 103 MiB more
+    assert peaks[1] - peaks[0] < 120, peaks  # MiB; the logits alone are 206 MiB more
