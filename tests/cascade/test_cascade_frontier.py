@@ -69,12 +69,20 @@ def test_choose_is_the_best_of_those_within_the_budget(
     [
         (Budget("max_drop", -0.5), "drop at most -50%; the smallest drop that can be reached is -10.00 points"),
         (Budget("min_metric", 0.99), "accuracy at least 99%; the best accuracy that can be reached is 60.00%"),
-        (Budget("max_cost", 0.5), 'cost at most 0.5; the cheapest costs 1, at a drop of 20.00 points; write "50%" for'),
+        (Budget("max_cost", 0.5), "cost at most 0.5; the cheapest costs 1, at a drop of 20.00 points$"),
     ],
 )
 def test_a_budget_that_cannot_be_met_names_the_best(budget: Budget, message: str) -> None:
     with pytest.raises(BudgetError, match=message):
         choose(frontier([(1, 2), (3, 0), (4, -1)]), budget)
+
+
+def test_a_cost_that_must_be_a_share_is_told_how_to_write_one() -> None:
+    costly = frontier([(1000, 2), (4000, -1)])
+    with pytest.raises(BudgetError, match=r'costs 1000, at a drop of 20.00 points; write "50%" for that share'):
+        choose(costly, Budget("max_cost", 0.5))
+    with pytest.raises(BudgetError, match=r"points$"):
+        choose(costly, Budget("max_cost", 2.0))
 
 
 def test_a_cost_cannot_be_kept_to_without_costs() -> None:

@@ -175,7 +175,8 @@ def _best(frontier: Frontier, budget: Budget, says: str) -> str:
     if budget.kind == "max_cost":
         cheapest = int(frontier.effort.argmin())
         cost, drop = float(frontier.effort[cheapest]), f"{100 * frontier.drop[cheapest]:.2f} points"
-        share = f'; write "{100 * budget.value:g}%" for that share of the base\'s cost' if 0 < budget.value <= 1 else ""
+        is_share = 0 < budget.value <= 1 and cost >= 100  # where costs are small, as in ms, it may well be a cost
+        share = f'; write "{100 * budget.value:g}%" for that share of the base\'s cost' if is_share else ""
         return f"the cheapest costs {plain_cost(cost)}, at a drop of {drop}{share}"
     best = int(np.lexsort((frontier.effort, frontier.drop))[0])
     if budget.kind == "max_drop":
