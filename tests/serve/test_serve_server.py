@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.routing import Route
 
 from pilotfish.errors import ModelError, QueueFull
 from pilotfish.runtime import Cascade
@@ -81,6 +82,22 @@ def test_a_method_that_a_path_does_not_take_is_405_with_those_that_it_takes(
             found = server.ask(method, path)
             assert (found.status, found.headers["allow"]) == (405, methods)
             assert method == "HEAD" or found.json["error"].endswith(f"takes {methods}")
+
+
+def test_405_lists_the_methods_with_earlier_versions_of_starlette(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do not put the route into the scope."""
+    handle = Route.handle
+
+    async def before(self: Route, scope: dict[str, Any], *rest: Any) -> None:
+        scope.pop("route", None)
+        await handle(self, scope, *rest)
+
+    monkeypatch.setattr(Route, "handle", before)
+    for path, methods in (("/v1/models/pair:predict", "POST"), ("/v2/models/pair/audit", "GET, HEAD")):
+        found = server.ask("DELETE", path)
+        assert (found.status, found.headers["allow"]) == (405, methods)
 
 
 def test_a_limit_that_is_a_long_text_is_not_repeated(cascade_folder: Path) -> None:

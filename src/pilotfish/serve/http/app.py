@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Router
+from starlette.routing import Match, Router
 
 from pilotfish.errors import PilotfishError, one_line
 from pilotfish.serve.http.body import BytesUnderWay
@@ -100,7 +100,7 @@ def _said(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """The methods of the requested path, which may have one route for each."""
-    path = request.scope["route"].path
+    path = next(one.path for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE)
     routes = [one for one in request.app.routes if one.path == path]
     routes = [one for one in routes if one.include_in_schema] or routes
     return sorted({method for one in routes for method in one.methods})
