@@ -202,6 +202,8 @@ def test_a_budget_per_hour_moves_the_operating_point(cascade_folder: Path, hard:
         ({"max_cost_per_hour": 50}, r"--max-cost-per-hour 50 is less than one answer costs .*, 1,000,000 \(macs\)"),
         ({"escalation_rate": 2, "client_escalation_rate": 3}, r"\(3 a second, 3 at once\) has no effect"),
         ({"escalation_rate": 0}, "--escalation-rate 0 lets 1 input go on to the base in all"),
+        ({"max_cost_per_hour": 50, "shadow": True}, "--max-cost-per-hour has no effect in shadow mode"),
+        ({"escalation_rate": 0, "shadow": True}, None),
         ({"max_cost_per_hour": 2e6}, None),
         ({"escalation_rate": 2, "client_escalation_rate": 2, "client_escalation_burst": 1}, None),
     ],

@@ -258,14 +258,16 @@ def test_a_process_that_began_without_streams_ends_as_any_other(cascade_folder: 
 
 HANGS = """
 import pathlib, time
-SOON, BEGUN = pathlib.Path({folder!r}, "soon"), pathlib.Path({folder!r}, "begun")
+SOON, BEGUN, ENDED = (pathlib.Path({folder!r}, name) for name in ("soon", "begun", "ended"))
 sound = base
 
 def base(batch):
     if SOON.exists():
+        seconds = float(SOON.read_text())
         SOON.unlink()
         BEGUN.touch()
-        time.sleep(1000)
+        time.sleep(seconds)
+        ENDED.touch()
     return sound(batch)
 
 vars(base).update(vars(sound))
@@ -274,7 +276,8 @@ vars(base).update(vars(sound))
 
 @pytest.fixture
 def hanging(cascade_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the cascade, whose base hangs once when there is a file ``soon`` beside it, and makes one ``begun``."""
+    """A copy of the cascade, whose base hangs once when there is a file ``soon`` beside it, for as many seconds as it
+    says, and makes the files ``begun`` and ``ended``."""
     (tmp_path / f"{NAME}.py").write_text(MODULE + HANGS.format(folder=str(tmp_path)))
     return Path(shutil.copytree(cascade_folder, tmp_path / "cascade"))
 
@@ -296,7 +299,7 @@ def test_a_reload_that_hangs_does_not_keep_the_process(hanging: Path, photos: li
             with contextlib.suppress(OSError, http.client.HTTPException):  # it ends before it has answered
                 running.ask("POST", "/predict", {"instances": [{"b64": b64(photo)} for photo in photos]})
 
-        soon.touch()
+        soon.write_text("1000")
         if during != "the warm-up":
             threading.Thread(target=ask_all, daemon=True).start()
             wait_for(begun.exists)
@@ -308,19 +311,45 @@ def test_a_reload_that_hangs_does_not_keep_the_process(hanging: Path, photos: li
         assert process.wait(LONG) == 0
 
 
-def test_a_warm_up_that_hangs_does_not_keep_the_process(hanging: Path) -> None:
-    (hanging.parent / "soon").touch()
+@contextlib.contextmanager
+def warming(hanging: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``pilotfish serve`` as a process, whose base hangs in the warm-up."""
     allowed = [part for name in ALLOWED for part in ("--allow-python", name)]
-    started = [sys.executable, "-m", "pilotfish.cli", "serve", str(hanging), "--port", "0", "--drain-limit", "0.5"]
+    started = [sys.executable, "-m", "pilotfish.cli", "serve", str(hanging), "--port", "0", *arguments]
     paths = os.pathsep.join([str(Path(pilotfish.__file__).parent.parent), str(hanging.parent)])
     process = subprocess.Popen([*started, *allowed], env={**os.environ, "PYTHONPATH": paths})
     try:
         wait_for((hanging.parent / "begun").exists)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(LONG) == 0
+        yield process
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_warm_up_that_hangs_does_not_keep_the_process(hanging: Path) -> None:
+    (hanging.parent / "soon").write_text("1000")
+    with warming(hanging, "--drain-limit", "0.5") as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == 0
+
+
+def test_a_warm_up_ends_after_its_batch(hanging: Path) -> None:
+    """Libraries abort a process that ends while its threads compute."""
+    (hanging.parent / "soon").write_text("2")
+    with warming(hanging) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == 0
+    assert (hanging.parent / "ended").exists()
+
+
+def test_a_reload_ends_after_its_batch(hanging: Path) -> None:
+    with serve_process(f"pair={hanging}", module_folder=hanging.parent) as (process, _):
+        (hanging.parent / "soon").write_text("2")
+        os.utime(hanging / "cascade.json")
+        wait_for((hanging.parent / "begun").exists)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == 0
+    assert (hanging.parent / "ended").exists()
 
 
 ARENAS = """

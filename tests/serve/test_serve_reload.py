@@ -274,7 +274,7 @@ def test_a_change_during_the_end_delays_nothing(folder: Path, monkeypatch: pytes
     monkeypatch.setattr("pilotfish.runtime.warm_up.run_stage", lambda *_: ran.append(1))
 
     def loaded() -> Cascade:
-        hosted.drain()  # the signal comes meanwhile
+        hosted.drain(0.0)  # the signal comes meanwhile, in another thread
         return load()
 
     monkeypatch.setattr(hosted, "load", loaded)

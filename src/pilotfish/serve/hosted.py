@@ -73,20 +73,21 @@ class Hosted:
         self.number, self._lock, self.files = 0, threading.Lock(), files_of(folder)
         self.shape: tuple[int, ...] | None = None
         self._closing: list[Engine] = []  # engines of earlier loads, which still have a batch to finish
+        self._loading = threading.Lock()  # held while stages are warmed up, or the folder is loaded again
         cascade = self.load()
         self.meter = Meter(cascade.artefact)
         self.fair, self.governor = Fair(options.queue), governor_of(options)
         self.running = self._begin(cascade)
-        self.spending = spending_of(options, cascade.artefact)
+        budget = spending_of(options, cascade.artefact)
+        self.spending = None if options.shadow else budget
         self.notes: tuple[str, ...] = self._notes_of(self.running)
-        if self.governor is not None:
+        if self.governor is not None and not options.shadow:
             self.notes += tuple(f"{name}: {note}" for note in self.governor.notes)
         if options.shadow and options.audit:
             self.notes += (f"{name}: --audit has no effect in shadow mode, which compares every exit with the base",)
         if options.shadow and self.governor is not None:
             self.notes += (f"{name}: in shadow mode the base answers every input, so escalations are not limited",)
-        if options.shadow and self.spending is not None:
-            self.spending = None
+        if options.shadow and budget is not None:
             self.notes += (f"{name}: --max-cost-per-hour has no effect in shadow mode, where no move saves anything",)
 
     @property
@@ -131,10 +132,11 @@ class Hosted:
 
     def warm_up(self) -> None:
         """Run every stage at every batch size; then it is ready. Stops early if the server drains."""
-        self._note(warm_up(self.cascade, self._still_wanted))
-        with self._lock:
-            if self.state == "WARMING":
-                self.state = "READY"
+        with self._loading:
+            self._note(warm_up(self.cascade, self._still_wanted))
+            with self._lock:
+                if self.state == "WARMING":
+                    self.state = "READY"
 
     def _still_wanted(self, stage: str, n: int) -> None:
         if self.state == "DRAINING":
@@ -143,22 +145,23 @@ class Hosted:
     def reload(self) -> None:
         """Load the folder again and switch to it. Requests under way finish with the old cascade. Stops early if the
         server drains."""
-        cascade = self.load()
-        if self.spending is not None:
-            check_budget(self.options, self.artefact, cascade.artefact)
-        notes = warm_up(cascade, self._still_wanted)
-        with self._lock:
-            if self.state == "DRAINING":
-                return
-            now = self._begin(cascade)
-            self.meter.moved(now.point)  # before anything is counted at the new point
-            before, self.running = self.running, now
-            self._closing.append(before.engine)
-        self.notes = ()
-        self._note((*self._notes_of(now), *notes))
-        before.engine.close()  # waits for its last batch
-        with self._lock:
-            self._closing.remove(before.engine)
+        with self._loading:
+            cascade = self.load()
+            if self.spending is not None:
+                check_budget(self.options, self.artefact, cascade.artefact)
+            notes = warm_up(cascade, self._still_wanted)
+            with self._lock:
+                if self.state == "DRAINING":
+                    return
+                now = self._begin(cascade)
+                self.meter.moved(now.point)  # before anything is counted at the new point
+                before, self.running = self.running, now
+                self._closing.append(before.engine)
+            self.notes = ()
+            self._note((*self._notes_of(now), *notes))
+            before.engine.close()  # waits for its last batch
+            with self._lock:
+                self._closing.remove(before.engine)
 
     def _note(self, found: Sequence[str]) -> None:
         """Log notes that came up after the start."""
@@ -167,13 +170,16 @@ class Hosted:
             self.log("note", f"{self.name}: {note}", "warning", model=self.name)
 
     def drain(self, timeout: float | None = None) -> None:
-        """Take no more requests, and answer those already accepted."""
+        """Take no more requests, and answer those already accepted. A warm-up or reload ends after the batch that it
+        computes."""
         with self._lock:
             self.state = "DRAINING"
             engines = [self.engine, *self._closing]
         end = None if timeout is None else time.monotonic() + timeout
         for engine in engines:
             engine.close(timeout=None if end is None else max(0.0, end - time.monotonic()))
+        if self._loading.acquire(timeout=-1 if end is None else max(0.0, end - time.monotonic())):
+            self._loading.release()
 
     def _begin(self, cascade: Cascade) -> Running:
         loaded = cascade.artefact
