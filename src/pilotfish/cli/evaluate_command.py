@@ -27,7 +27,7 @@ def evaluate(
     split: Split = "val",
     audit: Annotated[
         str | None,
-        typer.Option(metavar="SHARE", help="Run the base on this share of the exits, such as 10%; all by default."),
+        typer.Option(metavar="SHARE", help="Run the base on this share of the samples, such as 10%; all by default."),
     ] = None,
     group_by: GroupBy = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the draw of --audit.")] = 0,
