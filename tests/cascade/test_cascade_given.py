@@ -27,6 +27,11 @@ def test_a_drop(value: Any, drop: float | None) -> None:
     assert given_drop(value) == drop
 
 
+def test_an_integer_that_no_float_holds() -> None:
+    with pytest.raises(UsageError, match="is not a number"):
+        given_drop(10**400)
+
+
 @pytest.mark.parametrize("value", [1, 0.1, 0.5, 5, "1", "0.1", -0.5])
 def test_a_bare_drop_that_was_meant_as_percent(value: Any) -> None:
     with pytest.raises(UsageError) as error:

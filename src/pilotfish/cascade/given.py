@@ -72,7 +72,7 @@ def _as_number(value: float | str, name: str, example: str) -> tuple[float, bool
     text = value.strip() if isinstance(value, str) else None
     try:
         number = math.nan if isinstance(value, bool) else float(value if text is None else text.removesuffix("%"))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise UsageError(f"{name}={value!r} is not a number, such as {example}")
