@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pilotfish import plan
-from pilotfish.cascade import given_class_drop, given_drop, given_share
+from pilotfish.cascade import given_class_drop, given_drop, given_metric, given_share
 from pilotfish.records import GroupBy, Run, import_file, open_run
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ def _class_drops(value: Mapping[Any, float | str] | None, name: str) -> dict[str
 _READ: Mapping[str, Callable[[Any, str], Any]] = {
     "run": _opened,
     "max_drop": given_drop,
-    "min_metric": given_share,
-    "min_accuracy": given_share,
+    "min_metric": given_metric,
+    "min_accuracy": given_metric,
     "guarantee": given_share,
     "class_max_drop": _class_drops,
     "worst_class_drop": given_class_drop,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pilotfish
-from pilotfish.cascade import given_drop, given_share, make_budget
+from pilotfish.cascade import given_drop, given_metric, given_share, make_budget
 from pilotfish.errors import UsageError
 from support.errors import assert_one_line
 from support.pairs import Pair
@@ -25,6 +25,16 @@ PAIR = Pair([0.9, 0.8, 0.7, 0.6], [True, True, False, True], [True, True, True, 
 )
 def test_a_drop(value: Any, drop: float | None) -> None:
     assert given_drop(value) == drop
+
+
+@pytest.mark.parametrize("value", ["0.9%", " 0.5% "])
+def test_a_least_metric_below_one_percent_is_a_slip(value: str) -> None:
+    with pytest.raises(UsageError) as error:
+        given_metric(value)
+    meant = float(value.strip(" %"))
+    assert_one_line(error.value, f"write '{100 * meant:g}%'", f"or {meant / 100:g} if that is meant")
+    assert given_metric(f"{100 * meant:g}%") == pytest.approx(meant)
+    assert given_metric(meant / 100) == pytest.approx(meant / 100)
 
 
 def test_an_integer_that_no_float_holds() -> None:

@@ -230,6 +230,8 @@ def test_savers_that_compete_share_the_chance_of_error(tmp_path: Path) -> None:
     single = tune(run, ["s0", "b"], max_drop=0.03, guarantee=0.9)
     many = tune(run, ["s0", "b"], max_drop=0.03, guarantee=0.9, savers_tried=50)
     assert many.calibration.exit_ratio[0] <= single.calibration.exit_ratio[0]
+    assert any("at most 10%; it holds for stages that were chosen without them" in note for note in single.notes)
+    assert any("at most 10%; it holds for the best of 50 savers that were compared" in note for note in many.notes)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pilotfish.cascade.budget import Budget, Limits, choose, make_budget
 from pilotfish.cascade.exits import decide_at, from_bins, inside, just_above, leaves
 from pilotfish.cascade.folder import check_target, load_artefact, save_artefact, weights_path
 from pilotfish.cascade.frontier import ExitSets, Frontier
-from pilotfish.cascade.given import given_class_drop, given_drop, given_share
+from pilotfish.cascade.given import given_class_drop, given_drop, given_metric, given_share
 from pilotfish.cascade.performance import ClassDrop, Performance, grouped_interval, independent, paired_interval
 from pilotfish.cascade.profile import Profile, profile_of
 from pilotfish.cascade.rule import Decision, Rule, RuleKind, check_rule, decide
@@ -34,6 +34,7 @@ __all__ = [
     "from_bins",
     "given_class_drop",
     "given_drop",
+    "given_metric",
     "given_share",
     "grouped_interval",
     "independent",

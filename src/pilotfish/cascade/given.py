@@ -68,6 +68,23 @@ def given_share(value: float | str | None, name: str) -> float | None:
     return number / 100 if percent else number
 
 
+@overload
+def given_metric(value: None, name: str = ...) -> None: ...
+@overload
+def given_metric(value: float | str, name: str = ...) -> float: ...
+def given_metric(value: float | str | None, name: str = "min_metric") -> float | None:
+    """The least value of a metric, as for :func:`given_share`. Text below ``"1%"`` is refused: ``"0.9%"`` nearly always
+    means ``"90%"``, and every cascade meets it."""
+    found = given_share(value, name)
+    if isinstance(value, str) and value.strip().endswith("%") and found is not None and 0 < found < 0.01:
+        q = "" if name.startswith("--") else "'"
+        raise UsageError(
+            f"{name}={value.strip()} is less than one in a hundred; write {q}{10000 * found:g}%{q}, "
+            f"or {found:g} if that is meant"
+        )
+    return found
+
+
 def _as_number(value: float | str, name: str, example: str) -> tuple[float, bool]:
     text = value.strip() if isinstance(value, str) else None
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from pilotfish.cascade import given_class_drop, given_drop, given_share
+from pilotfish.cascade import given_class_drop, given_drop, given_metric, given_share
 from pilotfish.errors import UsageError
 
 _LISTED = re.compile(r"[?&](mean|std)=[^&]*$")  # ends in an option that takes a number per channel
@@ -33,7 +33,7 @@ def share(text: str | None, option: str) -> float | None:
 
 def least(given: Sequence[str] | None) -> float | None:
     """The value of ``--min-metric`` or its alias ``--min-accuracy``; several different values are refused."""
-    found = {share(text, "--min-metric") for text in given or ()}
+    found = {_given(given_metric, text, "--min-metric") for text in given or ()}
     if len(found) > 1:
         typed = " and ".join(given or ())
         raise typer.BadParameter(f"--min-metric and --min-accuracy are one option, given as {typed}; keep one")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilotfish.cascade import check_target, given_class_drop, given_drop, given_share, make_budget
+from pilotfish.cascade import check_target, given_class_drop, given_drop, given_metric, given_share, make_budget
 from pilotfish.data import Dataset, open_data, refuse_trained_on
 from pilotfish.errors import BudgetError, RecordsError, UsageError
 from pilotfish.files import write_json
@@ -148,8 +148,8 @@ def build(
     budget = {
         "max_drop": given_drop(max_drop),
         "max_cost": max_cost,
-        "min_metric": given_share(min_metric, "min_metric"),
-        "min_accuracy": given_share(min_accuracy, "min_accuracy"),
+        "min_metric": given_metric(min_metric, "min_metric"),
+        "min_accuracy": given_metric(min_accuracy, "min_accuracy"),
     }
     limits = {
         "class_max_drop": {

@@ -119,7 +119,7 @@ def notes_on(
         *_choice_notes(choices, stages),
     ]
     alone = answers_alone(stages, calibration, not missed)
-    if alone is not None and (calibration.saves is not False or calibration.exit_ratio[-1] < 1):
+    if alone is not None and calibration.saves is not False:
         notes.append(alone)
     if calibration.saves is False:
         notes.append("no saver: at this budget the cascade costs as much as the base alone or more; run the base alone")
@@ -204,8 +204,8 @@ def resolution(
     more = "" if chosen is None else guarantee_needs(chosen, budget)
     advice = "" if promised else f", or use --guarantee{more}"
     return (
-        f"{_counted(judged)} resolve a drop to about ±{100 * half:.2f} points, the {100 * budget.value:g} points "
-        f"asked for lie within that: read the interval{advice}"
+        f"{_counted(judged)} resolve a drop to about ±{100 * half:.2f} points, which is more than the "
+        f"{100 * budget.value:g} points asked for: read the interval{advice}"
     )
 
 
@@ -238,10 +238,14 @@ def _terms(promise: Promise, metric: str, binary: bool, limits: Limits | None) -
     if limits is not None:
         what += f", with {limits},"
     begins, most = ("guarantee (asymptotic)", "about") if promise.asymptotic else ("guarantee", "at most")
+    chosen = (
+        "it holds for stages that were chosen without them (else give --savers-tried)"
+        if promise.tried == 1
+        else f"it holds for the best of {promise.tried} savers that were compared on them"
+    )
     return (
         f"{begins}: {what} on data like these; over the drawing of these samples, the chance that this is wrong is "
-        f"{most} {100 * promise.delta:.3g}%; it holds for stages that were chosen without them (else give "
-        "--savers-tried)"
+        f"{most} {100 * promise.delta * promise.tried:.3g}%; {chosen}"
     )
 
 

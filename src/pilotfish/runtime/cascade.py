@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.cascade import Artefact, given_drop, given_share, load_artefact
+from pilotfish.cascade import Artefact, given_drop, given_metric, load_artefact
 from pilotfish.data import Dataset, sample_reader
 from pilotfish.errors import ModelError, UsageError
 from pilotfish.machine import cpu_count
@@ -113,8 +113,8 @@ class Cascade:
         self.artefact = self.artefact.at(
             max_drop=given_drop(max_drop),
             max_cost=max_cost,
-            min_metric=given_share(min_metric, "min_metric"),
-            min_accuracy=given_share(min_accuracy, "min_accuracy"),
+            min_metric=given_metric(min_metric, "min_metric"),
+            min_accuracy=given_metric(min_accuracy, "min_accuracy"),
         )
 
     def predict(

@@ -21,7 +21,7 @@ class Promise:
 
     kind    ``drop``: of the metric below the base's, <= target; ``agreement``: how far answers differ from the base's,
             <= target; ``cost`` <= target; else the metric's name, such as ``accuracy``, >= target
-    delta   the chance of being wrong, already divided by the number of savers that compete
+    delta   the chance of being wrong, already divided by *tried*, the number of savers that compete
     test    of a drop of right and wrong: ``exact`` (default), ``paired_cp`` or ``wsr``; the other kinds use
             Clopper-Pearson, and wsr for the cost of more than two stages. Samples in groups, and quality that is
             neither right nor wrong, are certified by wsr, whatever is promised; metrics that are no means by wsr where
@@ -32,6 +32,7 @@ class Promise:
     target: float
     delta: float
     test: str = "exact"
+    tried: int = 1
 
     @property
     def at_least(self) -> bool:
@@ -59,7 +60,7 @@ def make_promise(budget: Budget, table: Table, guarantee: float, test: str, save
         chosen = "exact" if known in ("auto", "jackknife") else known  # a cost needs no asymptotics
     else:
         chosen = find_test(known, metric, bool(binary))
-    return Promise(kind, budget.value, (1 - guarantee) / savers_tried, chosen)
+    return Promise(kind, budget.value, (1 - guarantee) / savers_tried, chosen, savers_tried)
 
 
 def without_guarantee(test: str, savers_tried: int) -> list[str]:
