@@ -441,7 +441,7 @@ def soak(options: argparse.Namespace, work: Path) -> int:
                 budget = chance.choice([0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.5])
                 now = ask(port, "PUT", path, {"max_drop": f"{100 * budget}%"})
                 thresholds[int(now["id"])] = float(now["thresholds"][0])
-                moved += 1
+                moved += now["moved"]  # the point in force may be drawn again
             if reloaded < options.reloads * share - 0.5:
                 content = (folder / "cascade.json").read_bytes()
                 (folder / "again.json").write_bytes(content)
