@@ -49,13 +49,13 @@ def has_wide_int8(graph: Any) -> bool:
     """Whether weights of 8 bits use more than 7 of them, so that sums of their products exceed 16 bits."""
     from onnx import TensorProto, numpy_helper
 
-    return any(
-        tensor.data_type == TensorProto.INT8
-        and len(tensor.dims) > 1
-        and abs(numpy_helper.to_array(tensor) / 1).max() > 64
+    stored = (
+        numpy_helper.to_array(tensor)
         for tensor in graph.initializer
-        if tensor.data_location != TensorProto.EXTERNAL and prod(tensor.dims) > 0
+        if tensor.data_type == TensorProto.INT8 and len(tensor.dims) > 1 and prod(tensor.dims) > 0
+        if tensor.data_location != TensorProto.EXTERNAL
     )
+    return any(weights.max() > 64 or weights.min() < -64 for weights in stored)
 
 
 def stored_nodes(graph: Any, roots: Collection[str] = ()) -> Iterator[Any]:
